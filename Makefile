@@ -1,0 +1,39 @@
+# Every target sets up what it needs: a fresh clone, Python 3.11+ and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV = $(shell command -v uv || echo $(BIN)/uv)
+READY := $(VENV)/.ready
+# Trials set their own thread count; test processes run side by side.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check lock clean
+
+demo: $(READY)
+	$(BIN)/tune-app demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || (command -v uv >/dev/null && uv venv --quiet --python $(PYTHON) $(VENV)) || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Pins and hashes, but no index address: the lock works with any mirror.
+lock:
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --group dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,79 @@
+"""The root of the error tree, and every way in which one trial can end badly (torch-free).
+
+A leaf is a situation with a policy: what the ledger says of the trial (`state`), and the exit code of a
+command that meets it. Experiment-level leaves are in `tune_app.errors`.
+"""
+
+from typing import ClassVar, Literal
+
+State = Literal["complete", "invalid", "failed"]
+
+
+class TuneAppError(Exception):
+    """Anything that this project raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(TuneAppError):
+    """A value, name, file or query is refused where it enters: rule, value, way out."""
+
+    exit_code = 2
+
+
+class StorageUnavailable(TuneAppError):
+    """A folder is not writable, full, or does not answer."""
+
+    exit_code = 3
+
+
+class CorruptFile(TuneAppError):
+    """A record, checkpoint or packed file is truncated, altered or foreign."""
+
+    exit_code = 6
+
+
+class TrialFailure(TuneAppError):
+    """Ends one attempt. It is recorded, and the sampler is told FAIL with the reason."""
+
+    exit_code = 4
+    state: ClassVar[State] = "failed"
+
+
+class InfeasiblePoint(TrialFailure):
+    """The parameters give no legal network."""
+
+    state = "invalid"
+
+
+class Diverged(TrialFailure):
+    """The loss or a weight became NaN or infinite."""
+
+    state = "invalid"
+
+
+class Collapsed(TrialFailure):
+    """The accuracy of the compressed network is at chance."""
+
+    state = "invalid"
+
+
+class NotFinite(TrialFailure):
+    """An objective is missing, NaN or infinite."""
+
+    state = "invalid"
+
+
+class ArtifactMismatch(TrialFailure):
+    """The decoded file is not the network that was packed."""
+
+    exit_code = 6
+    state = "invalid"
+
+
+class WorkerLost(TrialFailure):
+    """The worker was killed or preempted more often than the retry budget allows."""
+
+
+class UnexpectedError(TrialFailure):
+    """Any other exception; its traceback is kept in the record."""
