@@ -1,0 +1,76 @@
+"""Parameters: each is a finite list of values, ordered or not, written as a range or as a list."""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, RootModel, Tag, model_validator
+
+from trainables.config import Frozen
+
+Value = float | int | str
+MAX_VALUES = 10_000
+
+
+class Range(Frozen):
+    """Every `step` from `low` to `high`, both included. Computed on an integer grid, so 0.3 stays 0.3."""
+
+    low: int | float
+    high: int | float
+    step: int | float = Field(default=1, gt=0)
+
+    @model_validator(mode="after")
+    def _legal(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError(f"low <= high must hold, but got low {self.low} and high {self.high}")
+        if (self.high - self.low) / self.step >= MAX_VALUES:
+            raise ValueError(f"at most {MAX_VALUES:,} values may lie in a range: take a larger step")
+        return self
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """The values in rising order."""
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        whole = all(isinstance(v, int) for v in (self.low, self.step))
+        grid = [self.low + i * self.step for i in range(count)]
+        return tuple(grid) if whole else tuple(round(v, 10) for v in grid)
+
+    @property
+    def ordered(self) -> bool:
+        """A range has an order that samplers use."""
+        return True
+
+
+class Choices(RootModel[tuple[Value, ...]]):
+    """A list of values; numbers are sorted and count as ordered."""
+
+    @model_validator(mode="after")
+    def _legal(self) -> "Choices":
+        if not self.root:
+            raise ValueError("the list of values must not be empty: name at least one value")
+        if len(self.root) > MAX_VALUES:
+            raise ValueError(f"at most {MAX_VALUES:,} values may be listed, but got {len(self.root):,}")
+        if any(isinstance(v, float) and not math.isfinite(v) for v in self.root):
+            raise ValueError("values must be finite numbers or names")
+        if len(set(self.root)) < len(self.root):
+            raise ValueError(f"values must differ, but got {list(self.root)}")
+        return self
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """Numbers in rising order, names in the given order."""
+        return tuple(sorted(self.root)) if self.ordered else self.root
+
+    @property
+    def ordered(self) -> bool:
+        """Numbers have an order, names do not."""
+        return all(not isinstance(v, str) for v in self.root)
+
+
+def _form(value: Any) -> str:
+    return "range" if isinstance(value, dict | Range) else "choices"
+
+
+Parameter = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(_form),
+]

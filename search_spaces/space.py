@@ -1,0 +1,106 @@
+"""SearchSpace: named parameters, and what each of them changes in a trial's configuration."""
+
+import difflib
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping
+
+from pydantic import RootModel, ValidationError, model_validator
+
+from search_spaces.parameters import Parameter, Value
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError, InfeasiblePoint
+
+MAX_CORNERS = 16
+
+# Where a parameter goes: the path of its field in TrialConfig. A new parameter is one more line.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "prune_frac": ("prune", "prune_frac"),
+    "w_bits": ("quantize", "scheme", "w_bits"),
+    "a_bits": ("quantize", "scheme", "a_bits"),
+}
+
+
+class SearchSpace(RootModel[dict[str, Parameter]]):
+    """The points a search may try: the product of its parameters' values."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "SearchSpace":
+        if not self.root:
+            raise ValueError("the search space must not be empty: name at least one parameter")
+        for name in self.root:
+            if name not in FIELDS:
+                close = difflib.get_close_matches(name, FIELDS, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"unknown parameter {name!r}; known: {', '.join(FIELDS)}{hint}")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return math.prod(len(p.values) for p in self.root.values())
+
+    def grid(self) -> Iterator[dict[str, Value]]:
+        """Every point, the last parameter changing fastest."""
+        names = list(self.root)
+        for values in itertools.product(*(self.root[n].values for n in names)):
+            yield dict(zip(names, values, strict=True))
+
+    def point(self, index: int) -> dict[str, Value]:
+        """The point at this place of the grid, without walking to it."""
+        point: dict[str, Value] = {}
+        for name, parameter in reversed(self.root.items()):
+            index, place = divmod(index, len(parameter.values))
+            point[name] = parameter.values[place]
+        return {name: point[name] for name in self.root}
+
+    def corners(self, seed: int) -> list[dict[str, Value]]:
+        """Points where every parameter is at an end, at most MAX_CORNERS of them, in a seeded order.
+
+        A frontier runs between corners, and few samplers try them early: on three parameters a grid in
+        random order, which meets them by chance, beats random sampling (benchmark in the design notes).
+        """
+        ends = [list(dict.fromkeys((p.values[0], p.values[-1]))) for p in self.root.values()]
+        count = math.prod(len(e) for e in ends)
+        chosen = random.Random(seed).sample(range(count), k=min(count, MAX_CORNERS))
+        corners = SearchSpace.model_validate(dict(zip(self.root, ends, strict=True)))
+        return [corners.point(i) for i in chosen]
+
+    def contains(self, params: Mapping[str, Value]) -> bool:
+        """Whether a point of another run lies in this space."""
+        return set(params) == set(self.root) and all(v in self.root[n].values for n, v in params.items())
+
+    def check(self, base: TrialConfig) -> None:
+        """Refuses a space with a value that no trial could have.
+
+        Raises:
+            ConfigError: names the parameter, the value and the rule.
+        """
+        for name, parameter in self.root.items():
+            for value in parameter.values:
+                try:
+                    to_trial({name: value}, base)
+                except InfeasiblePoint as err:
+                    raise ConfigError(f"space.{name}: {err}") from err
+
+
+def to_trial(params: Mapping[str, Value], base: TrialConfig) -> TrialConfig:
+    """The configuration of one point: the base with the point's values put in their fields.
+
+    Raises:
+        InfeasiblePoint: a value is out of its field's range.
+    """
+    content = base.model_dump()
+    content["baseline"] = base.baseline
+    for name, value in params.items():
+        *parents, field = FIELDS[name]
+        target = content
+        for parent in parents:
+            target = target[parent]
+        target[field] = value
+    try:
+        return TrialConfig.model_validate(content)
+    except ValidationError as err:
+        problem = err.errors()[0]
+        raise InfeasiblePoint(f"{problem['input']!r}: {problem['msg'].lower()}") from err

@@ -1,0 +1,170 @@
+"""The ledger: one immutable file per finished trial, the only truth of an experiment.
+
+Everything else (parquet files, the sampler's study, budgets) is derived from it and can be deleted.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from trainables.config import Frozen, digest
+from trainables.errors import CorruptFile, State
+from trainables.results import Completed, Failed
+from trainables.storage import create_once
+
+SCHEMA = 1
+FULL = "full"
+"""The rung whose records enter the frontier."""
+
+Params = dict[str, float | int | str]
+
+
+class Assignment(Frozen):
+    """What one Ray trial has to do."""
+
+    number: int = Field(ge=0, description="order of proposal; never a clock")
+    config_key: str = Field(description="SHA-256 of the last stage's key: the configuration as a whole")
+    params: Params
+    rung: str = FULL
+    seed: int
+    attempt: int = Field(default=1, ge=1)
+    sampler_attrs: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def trial_id(self) -> str:
+        """`<16 hex of the configuration>-<rung>-a<attempt>`."""
+        return f"{self.config_key[:16]}-{self.rung}-a{self.attempt}"
+
+    @property
+    def label(self) -> str:
+        """What people read: `p30_w4_a8@full`."""
+        return f"{params_label(self.params)}@{self.rung}"
+
+
+class TrialRecord(Frozen):
+    """One finished trial."""
+
+    assignment: Assignment
+    result: Completed | Failed
+    environment: dict[str, str] = Field(description="versions of this package, torch and ray; host; device")
+    started_at: str = Field(description="UTC, ISO 8601; for people, never for order")
+    seconds: float = Field(description="wall time of the trial in its worker")
+
+    @property
+    def state(self) -> State:
+        """`complete`, or what the failure says."""
+        return "complete" if isinstance(self.result, Completed) else self.result.failure.state
+
+    @property
+    def reason(self) -> str:
+        """Why there is no usable result; empty when there is one."""
+        if isinstance(self.result, Completed):
+            return ""
+        return f"{self.result.failure.kind}: {self.result.failure.message}"
+
+    def metrics(self) -> dict[str, float]:
+        """The measured numbers by column name; empty without a usable result."""
+        if isinstance(self.result, Failed):
+            return {}
+        numbers = self.result.measurement.model_dump(exclude={"size_breakdown", "split"})
+        return {name: float(value) for name, value in numbers.items()}
+
+
+def params_label(params: Params) -> str:
+    """Short name of a point, `p30_w4_a8`; other parameters follow as name=value."""
+    short = {"prune_frac": "p", "w_bits": "w", "a_bits": "a"}
+    parts = []
+    for name, value in params.items():
+        shown = f"{100 * float(value):g}" if name == "prune_frac" else str(value)
+        parts.append(f"{short[name]}{shown}" if name in short else f"{name}={shown}")
+    return "_".join(parts)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file in the ledger that is not a record."""
+
+    path: Path
+    problem: str
+
+
+class Ledger:
+    """The records under one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, record: TrialRecord) -> bool:
+        """Writes a record durably; False when this attempt has one already (the first one stays).
+
+        Raises:
+            StorageUnavailable: the folder cannot be written.
+        """
+        return create_once(self._path(record.assignment.trial_id), _encode(record))
+
+    def find(self, trial_id: str) -> TrialRecord | None:
+        """The record of one attempt, or None; a damaged one counts as absent."""
+        try:
+            return _decode(self._path(trial_id))
+        except (FileNotFoundError, CorruptFile):
+            return None
+
+    def read(self) -> tuple[list[TrialRecord], list[Damaged]]:
+        """All records in order of proposal, and the files that are none."""
+        records, damaged = [], []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                records.append(_decode(path))
+            except CorruptFile as err:
+                damaged.append(Damaged(path, str(err)))
+        return sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt)), damaged
+
+    def quarantine(self, damaged: Iterable[Damaged]) -> None:
+        """Moves damaged files out of the way, so that their trials can run again."""
+        for item in damaged:
+            target = self._folder / "quarantine"
+            target.mkdir(exist_ok=True)
+            item.path.rename(target / item.path.name)
+
+    def _path(self, trial_id: str) -> Path:
+        return self._folder / f"{trial_id}.json"
+
+
+def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The newest attempt of each (configuration, rung), in the given order."""
+    newest: dict[tuple[str, str], TrialRecord] = {}
+    for record in records:
+        work = record.assignment
+        known = newest.get((work.config_key, work.rung))
+        if known is None or known.assignment.attempt < work.attempt:
+            newest[work.config_key, work.rung] = record
+    return list(newest.values())
+
+
+def _encode(record: TrialRecord) -> bytes:
+    body = record.model_dump(mode="json")
+    return (json.dumps({"schema": SCHEMA, "sha256": digest(body), "record": body}, indent=1) + "\n").encode()
+
+
+def _decode(path: Path) -> TrialRecord:
+    content = path.read_bytes()
+    try:
+        envelope = json.loads(content)
+        schema, checksum, body = envelope["schema"], envelope["sha256"], envelope["record"]
+    except (ValueError, TypeError, KeyError) as err:
+        raise CorruptFile(f"{path}: not a trial record ({len(content)} bytes)") from err
+    if schema != SCHEMA:
+        raise CorruptFile(f"{path}: record schema {schema!r}, this version reads {SCHEMA}")
+    if checksum != digest(body):
+        raise CorruptFile(f"{path}: the checksum does not match the content")
+    try:
+        record = TrialRecord.model_validate(body)
+    except ValidationError as err:
+        raise CorruptFile(f"{path}: {err.error_count()} fields do not fit the record schema") from err
+    if record.assignment.trial_id != path.stem:
+        raise CorruptFile(f"{path}: holds the record of {record.assignment.trial_id}")
+    return record
