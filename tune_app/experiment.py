@@ -153,7 +153,7 @@ def dump_spec(spec: ExperimentSpec) -> str:
     stream = io.StringIO()
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(content, stream)
     return stream.getvalue()
 

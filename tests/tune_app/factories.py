@@ -1,0 +1,113 @@
+"""Small specs and records, shared by the tests of this folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.config import (
+    Architecture,
+    BaselineTrain,
+    ChannelPrune,
+    ModelConfig,
+    PostTrainingQuant,
+    Schedule,
+    TrialConfig,
+    digest,
+)
+from trainables.errors import State
+from trainables.results import Completed, Failed, Failure, Measurement, StageCost
+from tune_app.experiment import ExperimentFolder, ExperimentSpec, dump_spec
+from tune_app.ledger import FULL, Assignment, Ledger, TrialRecord, latest
+from tune_app.tables import write_tables
+
+BASELINE_BYTES = 1_000_000
+REFERENCE = {"accuracy": 0.0, "size_bytes": float(BASELINE_BYTES), "parameters": 1e6, "compression_ratio": 0.0}
+SPACE = {"prune_frac": [0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [4, 8]}
+
+
+def make_spec(tmp_path: Path, **changes: Any) -> ExperimentSpec:
+    """An experiment under `tmp_path`; `changes` replace fields of the spec."""
+    schedule = Schedule(epochs=1, lr=0.1)
+    base = TrialConfig(
+        baseline=BaselineTrain(schedule=schedule), prune=ChannelPrune(fine_tune=schedule), quantize=PostTrainingQuant()
+    )
+    fields = {"name": "toy", "storage": str(tmp_path), "base": base, "space": SPACE, "budget": {"trials": 10}}
+    return ExperimentSpec.model_validate({**fields, **changes})
+
+
+def make_record(
+    number: int,
+    params: Mapping[str, float | int | str],
+    accuracy: float = 0.9,
+    size_bytes: int = 100_000,
+    state: State = "complete",
+    *,
+    kind: str = "Diverged",
+    message: str = "the loss became NaN",
+    rung: str = FULL,
+    attempt: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> TrialRecord:
+    """A finished trial; its configuration is named by its parameters alone."""
+    key = digest(dict(params))
+    stages = [
+        StageCost(kind="train", key="0" * 64, seconds=0.25, cached=True),
+        StageCost(kind="ptq", key=key, seconds=1.5, cached=False),
+    ]
+    measurement = Measurement(
+        accuracy=accuracy,
+        accuracy_trained=accuracy,
+        n=179,
+        size_bytes=size_bytes,
+        size_breakdown={"weights": size_bytes - 100, "header": 100},
+        compression_ratio=BASELINE_BYTES / size_bytes,
+        parameters=2 * size_bytes,
+        prune_frac_achieved=float(params.get("prune_frac", 0)),
+    )
+    architecture = Architecture(model=ModelConfig(), classes=10, channels=1, image_size=32)
+    result: Completed | Failed
+    if state == "complete":
+        result = Completed(measurement=measurement, architecture=architecture, artifact_sha256="f" * 64, stages=stages)
+    else:
+        result = Failed(failure=Failure(kind=kind, state=state, stage="ptq", message=message), stages=stages)
+    return TrialRecord(
+        assignment=Assignment(
+            number=number, config_key=key, params=dict(params), rung=rung, seed=number, attempt=attempt
+        ),
+        result=result,
+        environment={"tune_app": "0.1.0", "host": "h", "device": "cpu", **(environment or {})},
+        started_at="2025-01-02T03:04:05+00:00",
+        seconds=2.0,
+    )
+
+
+def make_records() -> list[TrialRecord]:
+    """Six trials: three on the frontier (0, 1, 3), two dominated, one invalid."""
+
+    def point(prune_frac: float, w_bits: int) -> dict[str, float | int | str]:
+        return {"prune_frac": prune_frac, "w_bits": w_bits, "a_bits": 8}
+
+    return [
+        make_record(0, point(0.0, 8), 0.95, 250_000),
+        make_record(1, point(0.3, 4), 0.93, 90_000),
+        make_record(2, point(0.5, 8), 0.90, 120_000),
+        make_record(3, point(0.5, 4), 0.88, 60_000),
+        make_record(4, point(0.5, 2), state="invalid"),
+        make_record(5, point(0.3, 8), 0.93, 175_000),
+    ]
+
+
+def make_experiment(
+    tmp_path: Path, records: list[TrialRecord] | None = None, *, tables: bool = True, **changes: Any
+) -> ExperimentFolder:
+    """An experiment on disk: spec, ledger, and its tables unless they are not wanted."""
+    spec = make_spec(tmp_path, **changes)
+    folder = ExperimentFolder(spec.folder)
+    folder.path.mkdir(parents=True)
+    folder.spec_file.write_text(dump_spec(spec))
+    found = make_records() if records is None else records
+    for record in found:
+        assert Ledger(folder.trials).add(record)
+    if tables:
+        write_tables(folder, latest(found), spec, reference=REFERENCE)
+    return folder

@@ -1,0 +1,143 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.tune_app.factories import make_experiment, make_record
+from trainables.errors import ConfigError
+from tune_app.output import write_frame
+from tune_app.query import frontier_frame
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> pd.DataFrame:
+    """Six trials, the last one without a result."""
+    return frontier_frame(make_experiment(tmp_path).path, all=True)
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Prints a frame at some terminal width; returns what came out."""
+
+    def show(frame: pd.DataFrame, *, columns: int = 80, **options) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        arguments = {"json": False, "csv": False, "parquet": None, "title": "toy"}
+        write_frame(frame, **{**arguments, **options})
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_json_is_a_list_of_records(frame: pd.DataFrame, printed) -> None:
+    records = json.loads(printed(frame, json=True))
+    assert [r["number"] for r in records] == [3, 1, 2, 5, 0, 4]
+    assert records[1]["accuracy"] == 0.93
+    assert type(records[1]["size_bytes"]) is int
+    assert records[1]["on_frontier"] is True
+    assert records[5]["accuracy"] is records[5]["size_bytes"] is records[5]["artifact_sha256"] is None
+    assert list(records[0]) == list(frame.columns)
+
+
+def test_json_keeps_every_digit(printed) -> None:
+    values = [0.1 + 0.2, 1 / 3, 2.0**-40]
+    shown = json.loads(printed(pd.DataFrame({"accuracy": values}), json=True))
+    assert [r["accuracy"] for r in shown] == values
+
+
+def test_csv_has_a_header_and_whole_counts(frame: pd.DataFrame, printed) -> None:
+    rows = list(csv.DictReader(io.StringIO(printed(frame, csv=True))))
+    assert list(rows[0]) == list(frame.columns)
+    assert (rows[0]["size_bytes"], rows[0]["accuracy"], rows[5]["size_bytes"]) == ("60000", "0.88", "")
+
+
+def test_parquet_is_written_in_one_step(frame: pd.DataFrame, printed, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "rows.parquet"
+    assert printed(frame, parquet=path) == f"6 rows written to {path}\n"
+    assert pd.read_parquet(path)["label"].tolist() == frame["label"].tolist()
+    assert [p.name for p in path.parent.iterdir()] == ["rows.parquet"]
+
+
+def test_parquet_leaves_standard_output_to_json(frame: pd.DataFrame, printed, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    assert len(json.loads(printed(frame, parquet=path, json=True))) == 6
+    assert path.exists()
+
+
+def test_refusals(frame: pd.DataFrame, printed, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choose one of the two"):
+        printed(frame, json=True, csv=True)
+    with pytest.raises(ConfigError, match="is a folder"):
+        printed(frame, parquet=tmp_path)
+
+
+def test_the_table_shows_what_people_want(frame: pd.DataFrame, printed) -> None:
+    lines = printed(frame[frame["on_frontier"]], columns=100).splitlines()
+    assert lines[0].strip() == "toy"
+    assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "trial", "id"]
+    ids = frame["trial_id"].tolist()
+    assert [line.split() for line in lines[3:]] == [
+        ["p50_w4_a8@full", "88.00%", "60,000", "16.7x", ids[0]],
+        ["p30_w4_a8@full", "93.00%", "90,000", "11.1x", ids[1]],
+        ["p0_w8_a8@full", "95.00%", "250,000", "4.0x", ids[4]],
+    ]
+
+
+def test_states_are_shown_when_a_trial_has_no_result(frame: pd.DataFrame, printed) -> None:
+    lines = printed(frame, columns=120).splitlines()
+    assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "state", "trial", "id"]
+    assert "complete" in lines[3]
+    assert lines[-1].split("–")[-1].split() == ["Diverged:", "the", "loss", "became", "NaN", frame["trial_id"].iloc[5]]
+
+
+def test_test_accuracy_is_shown_when_it_is_known(frame: pd.DataFrame, printed) -> None:
+    frame.loc[0, "test_accuracy"] = 0.8765
+    lines = printed(frame[frame["on_frontier"]]).splitlines()
+    assert lines[1].split()[2] == "test"
+    assert lines[3].split()[2] == "87.65%"
+    assert lines[4].split()[2] == "–"
+
+
+def test_at_80_columns_no_number_and_no_name_is_cut(tmp_path: Path, printed) -> None:
+    params = {"prune_frac": 0.35, "w_bits": 4, "a_bits": 8}
+    records = [
+        make_record(0, params, 0.87654, 12_345_678),
+        make_record(1, {**params, "w_bits": 2}, state="failed", kind="UnexpectedError", message="long " * 100),
+    ]
+    shown = printed(frontier_frame(make_experiment(tmp_path, records).path, all=True))
+    assert max(map(len, shown.splitlines())) <= 80
+    for text in ("p35_w4_a8@full", "87.65%", "12,345,678", "0.1x", *(r.assignment.trial_id for r in records)):
+        assert text in shown
+    assert "…" in shown
+    assert len(shown.splitlines()) < 20
+
+
+def test_text_is_printed_as_it_is(tmp_path: Path, printed) -> None:
+    records = [make_record(0, {"w_bits": 2}, state="failed", message="[bold]x[/bold] :warning:")]
+    shown = printed(frontier_frame(make_experiment(tmp_path, records).path, all=True), columns=200, title="[a]")
+    assert "[bold]x[/bold] :warning:" in shown
+    assert "[a]" in shown
+
+
+def test_a_long_name_is_shortened(tmp_path: Path, printed) -> None:
+    records = [make_record(0, {"w_bits": "a" * 100}, 0.9, 100_000)]
+    shown = printed(frontier_frame(make_experiment(tmp_path, records).path, all=True))
+    assert "90.00%" in shown
+    assert "100,000" in shown
+    assert "aaa…" in shown
+
+
+def test_no_rows_is_said_and_is_no_error(frame: pd.DataFrame, printed, tmp_path: Path) -> None:
+    empty = frame.iloc[:0]
+    assert printed(empty) == "toy: no rows.\n"
+    assert json.loads(printed(empty, json=True)) == []
+    assert printed(empty, csv=True) == ",".join(frame.columns) + "\n"
+    printed(empty, parquet=tmp_path / "empty.parquet")
+    assert len(pd.read_parquet(tmp_path / "empty.parquet")) == 0
+
+
+def test_missing_columns_are_left_out(printed) -> None:
+    lines = printed(pd.DataFrame({"label": ["a"], "size_bytes": [1000]})).splitlines()
+    assert lines[1].split() == ["label", "bytes"]

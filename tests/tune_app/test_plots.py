@@ -1,0 +1,145 @@
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.tune_app.factories import make_experiment, make_record, make_records
+from trainables.errors import ConfigError, CorruptFile
+from tune_app.experiment import ExperimentFolder
+from tune_app.plots import FrontierInfo, Point, frontier_info, save_frontier_plot
+
+
+def write_baseline(folder: ExperimentFolder, body: object) -> None:
+    folder.baseline_file.parent.mkdir(parents=True)
+    folder.baseline_file.write_text(json.dumps(body))
+
+
+def texts(path: Path, info: FrontierInfo) -> str:
+    """All text of the figure: an SVG holds each string in a comment before its outlines."""
+    save_frontier_plot(info, path)
+    ElementTree.parse(path)
+    return path.read_text()
+
+
+def test_the_data_of_the_figure(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, constraints=["accuracy >= 0.9"])
+    info = frontier_info(folder)
+    assert [p.label for p in info.complete] == ["p0_w8_a8", "p30_w4_a8", "p50_w8_a8", "p30_w8_a8"]
+    assert info.frontier == (Point("p30_w4_a8", 90_000, 0.93, 4), Point("p0_w8_a8", 250_000, 0.95, 8))
+    assert [p.label for p in info.infeasible] == ["p50_w4_a8"]
+    assert (info.experiment, info.baseline, info.stepped) == ("toy", None, True)
+    assert (info.x.metric, info.x.direction, info.y.metric, info.y.direction) == (
+        "size_bytes",
+        "minimize",
+        "accuracy",
+        "maximize",
+    )
+
+
+def test_the_baseline_is_shown_when_it_is_known(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    write_baseline(folder, {"accuracy": 0.96, "size_bytes": 1_000_000, "more": "is not read"})
+    info = frontier_info(folder)
+    assert info.baseline == Point("baseline", 1_000_000, 0.96)
+    assert info.x.log  # 60,000 to 1,000,000 bytes
+    assert "baseline, fp32" in texts(tmp_path / "with.svg", info)
+
+
+@pytest.mark.parametrize("body", [{"accuracy": 0.9}, [1], {"accuracy": None, "size_bytes": 3}])
+def test_a_damaged_baseline_is_named(tmp_path: Path, body: object) -> None:
+    folder = make_experiment(tmp_path)
+    write_baseline(folder, body)
+    with pytest.raises(CorruptFile, match=r"baseline\.json"):
+        frontier_info(folder)
+
+
+def test_sizes_within_one_decade_are_linear(tmp_path: Path) -> None:
+    assert not frontier_info(make_experiment(tmp_path)).x.log
+
+
+@pytest.mark.parametrize(
+    ("objectives", "x", "y", "stepped"),
+    [
+        ({"size_bytes": "minimize", "accuracy": "maximize"}, "size_bytes", "accuracy", True),
+        ({"size_bytes": "minimize", "parameters": "minimize"}, "size_bytes", "parameters", True),
+        ({"compression_ratio": "maximize"}, "accuracy", "compression_ratio", False),
+        (
+            {"accuracy": "maximize", "size_bytes": "minimize", "parameters": "minimize"},
+            "size_bytes",
+            "accuracy",
+            False,
+        ),
+    ],
+)
+def test_the_objectives_choose_the_axes(
+    tmp_path: Path, objectives: dict[str, str], x: str, y: str, stepped: bool
+) -> None:
+    info = frontier_info(make_experiment(tmp_path, objectives=objectives))
+    assert (info.x.metric, info.y.metric, info.stepped) == (x, y, stepped)
+    save_frontier_plot(info, tmp_path / "f.svg")
+
+
+def test_a_png_has_1200_by_800_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "f.PNG"
+    save_frontier_plot(frontier_info(make_experiment(tmp_path)), path)
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", content[16:24]) == (1200, 800)
+
+
+def test_the_same_data_give_the_same_file(tmp_path: Path) -> None:
+    info = frontier_info(make_experiment(tmp_path))
+    for suffix in ("svg", "png"):
+        first, second = tmp_path / f"1.{suffix}", tmp_path / f"2.{suffix}"
+        save_frontier_plot(info, first)
+        save_frontier_plot(info, second)
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_figure_names_points_axes_and_bits(tmp_path: Path) -> None:
+    shown = texts(tmp_path / "f.svg", frontier_info(make_experiment(tmp_path)))
+    for text in ("p50_w4_a8", "p30_w4_a8", "p0_w8_a8", "frontier, 4-bit weights", "frontier, 8-bit weights"):
+        assert text in shown
+    assert "toy: 3 of 5 trials on the frontier" in shown
+    assert "size of the packed file" in shown
+    assert "100 kB" in shown
+    assert "p50_w8_a8" not in shown  # dominated
+    assert "baseline" not in shown
+
+
+def test_crowded_points_are_not_all_named(tmp_path: Path) -> None:
+    records = [make_record(i, {"w_bits": 4, "step": i}, 0.9 + i / 1e5, 100_000 + i) for i in range(200)]
+    info = frontier_info(make_experiment(tmp_path, records))
+    assert len(info.frontier) == 200
+    shown = texts(tmp_path / "f.svg", info)
+    assert 2 <= sum(f"<!-- {p.label} -->" in shown for p in info.frontier) < 120
+
+
+def test_an_experiment_without_a_complete_trial_says_so(tmp_path: Path) -> None:
+    failed = [r for r in make_records() if r.state != "complete"]
+    for records in (failed, []):
+        info = frontier_info(make_experiment(tmp_path / str(len(records)), records))
+        assert info.frontier == info.complete == ()
+        assert "no complete trial yet" in texts(tmp_path / "f.svg", info)
+
+
+def test_only_the_full_rung_is_shown(tmp_path: Path) -> None:
+    records = [make_record(0, {"w_bits": 4}), make_record(1, {"w_bits": 8}, rung="short")]
+    assert [p.label for p in frontier_info(make_experiment(tmp_path, records)).complete] == ["w4"]
+
+
+@pytest.mark.parametrize("name", ["f.pdf", "f", "f.html", ".png"])
+def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    info = frontier_info(make_experiment(tmp_path))
+    with pytest.raises(ConfigError, match=r"\.png or \.svg"):
+        save_frontier_plot(info, tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_matplotlib_is_loaded_on_use_alone() -> None:
+    check = "import sys, tune_app.plots; sys.exit(any(m in sys.modules for m in ('matplotlib', 'torch', 'ray')))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

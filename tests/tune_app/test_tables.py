@@ -1,0 +1,226 @@
+import json
+import shutil
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from search_spaces.space import FIELDS
+from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_records, make_spec
+from trainables.errors import CorruptFile, StorageUnavailable
+from tune_app.experiment import ExperimentFolder, dump_spec
+from tune_app.ledger import Ledger, latest
+from tune_app.tables import HEAD, MEASURED, TAIL, frontier_ids, load_trials, read_table, rows, write_tables
+
+
+def labels(table: pa.Table) -> list[str]:
+    return table["label"].to_pylist()
+
+
+def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
+    record = make_record(7, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, 0.93, 90_000)
+    [row] = rows([record], make_spec(tmp_path), test_accuracy={record.assignment.trial_id: 0.91})
+    assert list(row.items()) == [
+        ("trial_id", record.assignment.trial_id),
+        ("number", 7),
+        ("label", "p30_w4_a8@full"),
+        ("rung", "full"),
+        ("state", "complete"),
+        ("reason", ""),
+        ("attempt", 1),
+        ("seed", 7),
+        ("on_frontier", True),
+        ("feasible", True),
+        ("prune_frac", 0.3),
+        ("w_bits", 4),
+        ("a_bits", 8),
+        ("accuracy", 0.93),
+        ("accuracy_trained", 0.93),
+        ("test_accuracy", 0.91),
+        ("n", 179),
+        ("size_bytes", 90_000),
+        ("compression_ratio", pytest.approx(100 / 9)),
+        ("parameters", 180_000),
+        ("prune_frac_achieved", 0.3),
+        ("size_header", 100),
+        ("size_weights", 89_900),
+        ("seconds", 2.0),
+        ("seconds_train", 0.25),
+        ("seconds_ptq", 1.5),
+        ("stages_cached", 1),
+        ("config_key", record.assignment.config_key),
+        ("artifact_sha256", "f" * 64),
+        ("started_at", "2025-01-02T03:04:05+00:00"),
+        ("code_version", "0.1.0"),
+        ("host", "h"),
+        ("device", "cpu"),
+    ]
+
+
+def test_a_failed_trial_has_nulls_and_its_reason(tmp_path: Path) -> None:
+    [row] = rows([make_record(0, {"w_bits": 2}, state="invalid", message="bad \udcff byte")], make_spec(tmp_path))
+    assert row["reason"] == "Diverged: bad ? byte"
+    assert (row["state"], row["on_frontier"], row["feasible"]) == ("invalid", False, False)
+    assert row["accuracy"] is row["size_bytes"] is row["artifact_sha256"] is row["prune_frac"] is None
+
+
+def test_the_frontier_is_full_complete_feasible_and_rises_in_size(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, constraints=["accuracy >= 0.9"])
+    records = [*make_records(), make_record(6, {"w_bits": 8}, 0.99, 10, rung="r0")]
+    by_id = {r.assignment.trial_id: r.assignment.number for r in records}
+    assert [by_id[i] for i in frontier_ids(records, spec)] == [1, 0]
+    assert [by_id[i] for i in frontier_ids(records, make_spec(tmp_path))] == [3, 1, 0]
+    accuracy_alone = make_spec(tmp_path, objectives={"accuracy": "maximize"})
+    assert [by_id[i] for i in frontier_ids(records, accuracy_alone)] == [0]
+    feasible = {r["number"] for r in rows(records, spec) if r["feasible"]}
+    assert feasible == {0, 1, 2, 5, 6}
+
+
+def test_no_parameter_is_named_like_another_column() -> None:
+    assert not set(FIELDS) & {*HEAD, *MEASURED, *TAIL, "seconds"}
+
+
+def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    frame = pd.read_parquet(folder.trials_table)
+    assert frame["label"].tolist() == [r.assignment.label for r in make_records()]
+    assert frame["on_frontier"].tolist() == [True, True, False, True, False, False]
+    query = f"SELECT label FROM '{folder.frontier_table}'"
+    assert [row[0] for row in duckdb.sql(query).fetchall()] == ["p50_w4_a8@full", "p30_w4_a8@full", "p0_w8_a8@full"]
+
+
+def test_the_metadata_say_what_the_table_is(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    metadata = read_table(folder.frontier_table).schema.metadata
+    assert metadata[b"tune_app.schema"] == b"1"
+    assert metadata[b"tune_app.experiment"] == b"toy"
+    assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
+    assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
+    # Three steps up to 1,000,000 bytes: 0.88 from 60,000 bytes on, 0.05 more from 90,000, 0.02 from 250,000.
+    volume = 0.88 * 940_000 + 0.05 * 910_000 + 0.02 * 750_000
+    assert float(metadata[b"tune_app.hypervolume"]) == pytest.approx(volume)
+    assert b"tune_app.hypervolume" not in read_table(folder.trials_table).schema.metadata
+
+
+def test_types_do_not_depend_on_values(tmp_path: Path) -> None:
+    full = read_table(make_experiment(tmp_path / "full").trials_table).schema
+    types = {f.name: f.type for f in full if f.name not in {"size_header", "size_weights"}}
+    failed = [make_record(0, {"prune_frac": 0, "w_bits": 2, "a_bits": 4}, state="failed")]
+    for records in (failed, []):
+        bare = read_table(make_experiment(tmp_path / f"bare{len(records)}", records).trials_table).schema
+        assert {f.name: f.type for f in bare} == types
+    assert (types["prune_frac"], types["w_bits"], types["label"]) == (pa.float64(), pa.int64(), pa.string())
+
+
+def test_a_parameter_with_numbers_and_names_is_text(tmp_path: Path) -> None:
+    records = [make_record(0, {"w_bits": 4}), make_record(1, {"w_bits": "mixed"}), make_record(2, {"extra": 0.5})]
+    table = load_trials(make_experiment(tmp_path, records))
+    assert table["w_bits"].to_pylist() == ["4", "mixed", None]
+    assert table["extra"].to_pylist() == [None, None, 0.5]
+
+
+@pytest.mark.parametrize("name", ["trials.parquet", "frontier.parquet"])
+def test_a_flipped_bit_never_changes_what_is_read(tmp_path: Path, name: str) -> None:
+    path = make_experiment(tmp_path).path / name
+    content, intact = path.read_bytes(), read_table(path)
+    caught = 0
+    for place in range(0, len(content), 97):
+        for bit in (0, 6):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                table = read_table(path)
+            except CorruptFile:
+                caught += 1
+            else:
+                assert table.equals(intact, check_metadata=True)
+    assert caught > len(content) / 97
+
+
+def test_a_changed_footer_is_caught_although_every_page_is_intact(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    content = folder.frontier_table.read_bytes()
+    assert content.count(b"887699") >= 1
+    folder.frontier_table.write_bytes(content.replace(b"887699", b"987699"))
+    with pytest.raises(CorruptFile):
+        read_table(folder.frontier_table)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 100, -1, -8])
+def test_a_truncated_file_is_corrupt(tmp_path: Path, length: int) -> None:
+    path = make_experiment(tmp_path).trials_table
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(CorruptFile, match=r"trials\.parquet"):
+        read_table(path)
+
+
+def test_foreign_and_newer_tables_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    table = pa.table({"accuracy": [1.0]})
+    pq.write_table(table, path)
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 1"):
+        read_table(path)
+    pq.write_table(table.replace_schema_metadata({"tune_app.schema": "2"}), path)
+    with pytest.raises(CorruptFile, match="table schema 2, this version reads 1"):
+        read_table(path)
+    with pytest.raises(FileNotFoundError):
+        read_table(tmp_path / "absent.parquet")
+    with pytest.raises(StorageUnavailable):
+        read_table(tmp_path)
+
+
+def test_an_intact_table_is_used_and_a_missing_or_damaged_one_rebuilt(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    intact = read_table(folder.trials_table)
+    assert b"tune_app.sha256" in load_trials(folder).schema.metadata  # only a table from the file has it
+    for damage in (lambda: folder.trials_table.write_bytes(b"PAR1"), folder.trials_table.unlink):
+        damage()
+        rebuilt = load_trials(folder)
+        assert b"tune_app.sha256" not in rebuilt.schema.metadata
+        assert rebuilt.equals(intact)
+    assert not folder.trials_table.exists()
+
+
+def test_a_table_behind_the_ledger_is_rebuilt_in_memory(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    tested = make_records()[0].assignment.trial_id
+    write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE, test_accuracy={tested: 0.94})
+    before = folder.trials_table.read_bytes()
+    Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
+    table = load_trials(folder)
+    assert labels(table)[-1] == "p50_w2_a4@full"
+    assert table["on_frontier"].to_pylist() == [False] * 6 + [True]
+    assert table["test_accuracy"].to_pylist() == [0.94, *[None] * 6]
+    assert folder.trials_table.read_bytes() == before
+
+
+def test_a_second_attempt_replaces_the_first(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    params = {"prune_frac": 0.5, "w_bits": 2, "a_bits": 8}
+    Ledger(folder.trials).add(make_record(6, params, 0.7, 50_000, attempt=2))
+    expected = ["complete"] * 6
+    assert load_trials(folder)["state"].to_pylist() == expected
+    records, _ = Ledger(folder.trials).read()
+    write_tables(folder, latest(records), folder.read_spec(), reference=REFERENCE)
+    table = load_trials(folder)
+    assert b"tune_app.sha256" in table.schema.metadata  # the older attempt in the ledger does not make it stale
+    assert table["state"].to_pylist() == expected
+
+
+def test_a_table_of_another_spec_or_experiment_is_not_believed(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    folder.spec_file.write_text(dump_spec(make_spec(tmp_path, constraints=["accuracy >= 0.9"])))
+    assert load_trials(folder)["feasible"].to_pylist() == [True, True, True, False, False, True]
+    other = make_experiment(tmp_path, [make_record(0, {"w_bits": 4})], name="other")
+    shutil.copy(folder.trials_table, other.trials_table)
+    assert labels(load_trials(other)) == ["w4@full"]
+
+
+def test_a_damaged_record_does_not_hide_the_others(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, tables=False)
+    (folder.trials / f"{make_records()[2].assignment.trial_id}.json").write_text("{")
+    assert len(load_trials(ExperimentFolder(folder.path))) == 5

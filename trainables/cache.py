@@ -1,0 +1,141 @@
+"""The stage cache: equal work is done once, also when two trials need it at the same moment.
+
+A finished stage is a folder named by its key; it appears whole or not at all. A stage that fails for a
+reason that will not change leaves a folder too, so that the failure is remembered.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+import trainables.errors as errors
+from trainables.config import Architecture, QuantScheme
+from trainables.errors import CorruptFile, TrialFailure
+from trainables.progress import Progress
+from trainables.results import StageCost
+from trainables.stage import StageResult
+from trainables.storage import Lock, append_line, publish_folder, sha256
+
+SCHEMA = 1
+LOADED = 16
+"""Stage results that a worker keeps in memory: parents are shared by many trials."""
+
+
+@dataclass(frozen=True)
+class StageCache:
+    """Results of stages under one folder, shared by all workers of an experiment."""
+
+    folder: Path
+    poll_s: float = 0.2
+
+    def get_or_run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> tuple[StageResult, StageCost]:
+        """The result of a stage: read when it exists, waited for when another worker makes it, else made here.
+
+        Raises:
+            TrialFailure: the stage failed now, or is known to fail.
+            StorageUnavailable: the folder cannot be written.
+        """
+        started = time.perf_counter()
+        lock = Lock(self.folder / "locks" / key)
+        while True:
+            found = self._find(key)
+            if found is not None:
+                return found, StageCost(kind=kind, key=key, seconds=time.perf_counter() - started, cached=True)
+            if lock.try_acquire():
+                break
+            time.sleep(self.poll_s)
+        try:
+            found = self._find(key)  # published between the look and the lock
+            cached = found is not None
+            result = found if found is not None else self._run(key, kind, run)
+        finally:
+            lock.release()
+        return result, StageCost(kind=kind, key=key, seconds=time.perf_counter() - started, cached=cached)
+
+    def _run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> StageResult:
+        started = time.perf_counter()
+        progress = Progress(self.folder / "progress" / key)
+        self._log("start", key, kind)
+        try:
+            result = run(progress)
+        except TrialFailure as err:
+            if err.state == "invalid":  # it would end the same way again
+                failure = {"schema": SCHEMA, "kind": type(err).__name__, "message": str(err)}
+                publish_folder({"failure.json": _json(failure)}, self.folder / key)
+                progress.clear()
+            self._log("fail", key, kind)
+            raise
+        weights = save({name: t.detach().cpu().contiguous() for name, t in result.state.items()})
+        about = {
+            "schema": SCHEMA,
+            "kind": kind,
+            "architecture": result.architecture.model_dump(mode="json"),
+            "scheme": None if result.scheme is None else result.scheme.model_dump(mode="json"),
+            "metrics": dict(result.metrics),
+            "history": result.history,
+            "plan": {name: list(kept) for name, kept in result.plan.items()},
+            "seconds": time.perf_counter() - started,
+            "weights_sha256": sha256(weights),
+        }
+        publish_folder({"weights.safetensors": weights, "stage.json": _json(about)}, self.folder / key)
+        progress.clear()
+        self._log("finish", key, kind)
+        # Read back: what later trials will get is what this one gets, to the last bit.
+        return _load(self.folder / key)
+
+    def _find(self, key: str) -> StageResult | None:
+        folder = self.folder / key
+        if not folder.is_dir():
+            return None
+        try:
+            return _load(folder)
+        except CorruptFile:
+            # Made again from its parent; the damaged folder is kept aside.
+            _load.cache_clear()
+            target = self.folder / "quarantine" / f"{key}-{time.time_ns()}"
+            target.parent.mkdir(exist_ok=True)
+            folder.rename(target)
+            return None
+
+    def _log(self, event: str, key: str, kind: str) -> None:
+        append_line(self.folder / "log.jsonl", {"event": event, "key": key, "kind": kind, "time": time.time()})
+
+
+@functools.lru_cache(maxsize=LOADED)
+def _load(folder: Path) -> StageResult:
+    """A published stage, verified.
+
+    Raises:
+        CorruptFile: a file is missing or not what was written.
+        TrialFailure: the stage is known to fail.
+    """
+    try:
+        if (folder / "failure.json").exists():
+            failure = json.loads((folder / "failure.json").read_bytes())
+            raise getattr(errors, failure["kind"])(failure["message"])
+        about: dict[str, Any] = json.loads((folder / "stage.json").read_bytes())
+        weights = (folder / "weights.safetensors").read_bytes()
+        if sha256(weights) != about["weights_sha256"]:
+            raise CorruptFile(f"{folder}: the weights are not those that were written")
+        scheme = about["scheme"]
+        return StageResult(
+            architecture=Architecture.model_validate(about["architecture"]),
+            scheme=None if scheme is None else QuantScheme.model_validate(scheme),
+            state=load(weights),
+            metrics=about["metrics"],
+            history=about["history"],
+            plan=about["plan"],
+        )
+    except (OSError, ValueError, KeyError, SafetensorError, AttributeError) as err:
+        raise CorruptFile(f"{folder} is no finished stage: {err}") from err
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

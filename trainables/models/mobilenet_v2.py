@@ -1,0 +1,83 @@
+"""MobileNetV2 for small images (Sandler et al., arXiv 1801.04381): stem and 24-channel stage keep stride 1."""
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import Architecture
+from trainables.models.model import Model
+from trainables.models.units import ConvUnit, LinearUnit, QuantPoint
+from trainables.prune.groups import PruneGroup
+
+# expansion t, channels c, repeats n, stride s
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+HEAD = 1280
+
+
+def _scaled(channels: float) -> int:
+    """The multiple of 8 nearest to a width, at least 8 and at most a tenth below it."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depthwise, project; the sum with the input is quantized once."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, stride: int, *, expand: bool) -> None:
+        super().__init__()
+        self.residual = stride == 1 and inputs == outputs
+        self.expand: nn.Module = (
+            ConvUnit(inputs, hidden, 1, role="expand", activation=nn.ReLU6) if expand else nn.Identity()
+        )
+        self.depthwise = ConvUnit(
+            hidden, hidden, 3, role="depthwise", stride=stride, groups=hidden, activation=nn.ReLU6
+        )
+        self.project = ConvUnit(hidden, outputs, 1, role="project", quantize_output=False)
+        self.out_point = QuantPoint("residual", signed=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.depthwise(self.expand(x)))
+        out: Tensor = self.out_point(x + y if self.residual else y)
+        return out
+
+
+class MobileNetV2(Model):
+    """Input (N, C, S, S) float32 with S a multiple of 8, output (N, classes) logits.
+
+    At width 1.0 with 3 channels: 2,236,682 parameters for 10 classes, 2,351,972 for 100.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        width = architecture.model.width
+        channels = _scaled(32 * width)
+        self.stem = ConvUnit(architecture.channels, channels, 3, role="stem", activation=nn.ReLU6)
+        blocks: list[InvertedResidual] = []
+        for t, c, n, s in STAGES:
+            for repeat in range(n):
+                hidden = architecture.widths.get(f"blocks.{len(blocks)}", channels * t)
+                outputs = _scaled(c * width)
+                blocks.append(InvertedResidual(channels, hidden, outputs, s if repeat == 0 else 1, expand=t != 1))
+                channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        head = _scaled(HEAD * max(1.0, width))
+        self.head = ConvUnit(channels, head, 1, role="head", activation=nn.ReLU6)
+        self.dropout = nn.Dropout(architecture.model.dropout)
+        self.classifier = LinearUnit(head, architecture.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.head(self.blocks(self.stem(x)))
+        logits: Tensor = self.classifier(self.dropout(torch.mean(y, dim=(2, 3))))
+        return logits
+
+    def prune_groups(self) -> list[PruneGroup]:
+        """The expansion channels of each block that expands: 16 groups."""
+        return [
+            PruneGroup(
+                name=f"blocks.{i}",
+                source=f"blocks.{i}.expand",
+                through=(f"blocks.{i}.depthwise",),
+                sinks=(f"blocks.{i}.project",),
+            )
+            for i, block in enumerate(self.blocks)
+            if isinstance(block.expand, ConvUnit)
+        ]

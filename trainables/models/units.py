@@ -1,0 +1,108 @@
+"""The building blocks of every model: a weight layer with its norm and activation, and places for quantizers.
+
+A model made of units can be pruned, quantized, folded and packed without tracing its graph.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Role = Literal["stem", "expand", "depthwise", "project", "residual", "head", "conv", "classifier"]
+
+
+class QuantPoint(nn.Module):
+    """A place where a quantizer may sit; the identity until one is put there."""
+
+    def __init__(self, role: Role, *, weight: bool = False, signed: bool = False) -> None:
+        super().__init__()
+        self.role = role
+        self.weight = weight
+        self.signed = signed or weight
+        self.quantizer: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.quantizer is None else self.quantizer(x)
+
+
+class ConvUnit(nn.Module):
+    """Convolution, batch norm, activation, output quantizer.
+
+    `quantize_output=False` leaves the output to somebody else, such as the sum of a residual block.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        role: Role,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        activation: type[nn.Module] | None = None,
+        quantize_output: bool = True,
+    ) -> None:
+        super().__init__()
+        self.role = role
+        self.layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.bn: nn.Module = nn.BatchNorm2d(outputs)
+        self.activation = nn.Identity() if activation is None else activation()
+        self.weight_point = QuantPoint(role, weight=True)
+        self.out_point = QuantPoint(role, signed=activation is None) if quantize_output else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        weight = self.weight_point(layer.weight)
+        y = F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, groups=layer.groups)
+        out: Tensor = self.out_point(self.activation(self.bn(y)))
+        return out
+
+    @property
+    def depthwise(self) -> bool:
+        """One filter per channel: pruning an output channel prunes the input channel with it."""
+        return self.layer.groups > 1
+
+
+class LinearUnit(nn.Module):
+    """The classifier: an input quantizer and a linear layer with float logits."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.role: Role = "classifier"
+        self.layer = nn.Linear(inputs, outputs)
+        self.in_point = QuantPoint("classifier")
+        self.weight_point = QuantPoint("classifier", weight=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias)
+
+
+Unit = ConvUnit | LinearUnit
+
+
+def units(model: nn.Module) -> dict[str, Unit]:
+    """The weight layers by name, in forward order (the order of registration)."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, ConvUnit | LinearUnit)}
+
+
+def quant_points(model: nn.Module) -> dict[str, QuantPoint]:
+    """The places for quantizers by name, in forward order."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantPoint)}
+
+
+def initialise_(model: nn.Module) -> None:
+    """He initialisation of convolutions (fan out), small normal weights in the classifier."""
+    for unit in units(model).values():
+        if isinstance(unit, ConvUnit):
+            nn.init.kaiming_normal_(unit.layer.weight, mode="fan_out")
+        else:
+            nn.init.normal_(unit.layer.weight, std=0.01)
+        if unit.layer.bias is not None:
+            nn.init.zeros_(unit.layer.bias)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Weights, biases and the affine part of batch norm; step sizes of quantizers are not counted."""
+    return sum(p.numel() for name, p in model.named_parameters() if ".quantizer." not in name)

@@ -1,0 +1,168 @@
+"""A configuration, from data to a verified file: stages over the cache, pack, decode, measure."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trainables.baseline
+import trainables.prune.channels
+import trainables.quant.ptq
+import trainables.quant.qat  # noqa: F401  (imported for their run_stage handlers)
+from trainables.cache import StageCache
+from trainables.config import Architecture, StageConfig, TrialConfig, stage_keys
+from trainables.data import DataSet, Images
+from trainables.device import Device, choose_device, use_threads
+from trainables.errors import ArtifactMismatch, Collapsed, CorruptFile
+from trainables.export.packed import Header, pack, size_breakdown, unpack
+from trainables.models.model import build, fp32_bytes
+from trainables.models.units import count_parameters
+from trainables.progress import Progress
+from trainables.prune.channels import prune_frac_achieved
+from trainables.results import Completed, Measurement, StageCost
+from trainables.stage import StageContext, StageResult, run_stage
+from trainables.storage import create_once, replace, sha256
+from trainables.train import evaluate
+
+TOLERANCE = 0.001
+"""A decoded file may differ from the trained network by a tenth of a point."""
+CHANCE_FACTOR = 1.5
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a worker holds while it works on trials of one experiment."""
+
+    data: DataSet
+    cache: StageCache
+    device: Device
+
+    @functools.cached_property
+    def train(self) -> Images:
+        """Training images on the device."""
+        return Images(self.data.train, self.data.mean, self.data.std, self.device.torch)
+
+    @functools.cached_property
+    def val(self) -> Images:
+        """Validation images on the device."""
+        return Images(self.data.val, self.data.mean, self.data.std, self.device.torch)
+
+
+def open_workplace(data: DataSet, stages: Path, *, cpu: float, gpu: float) -> Workplace:
+    """A workplace with the trial's share of threads and device."""
+    use_threads(cpu)
+    return Workplace(data, StageCache(stages), choose_device(gpu))
+
+
+def run_stages(
+    config: TrialConfig, stages: Sequence[StageConfig], workplace: Workplace
+) -> tuple[StageResult, list[StageCost]]:
+    """Folds the first stages of a configuration over the cache; returns the last result and every cost.
+
+    Raises:
+        TrialFailure: a stage failed; `costs` of the stages before it are in its `costs` attribute.
+    """
+    keys = stage_keys(config, fingerprint=workplace.data.fingerprint)
+    result: StageResult | None = None
+    costs: list[StageCost] = []
+    for stage, key in zip(stages, keys, strict=False):
+
+        def run(progress: Progress, stage: StageConfig = stage, parent: StageResult | None = result) -> StageResult:
+            context = StageContext(
+                data=workplace.data,
+                train=workplace.train,
+                val=workplace.val,
+                augment=config.data.augment,
+                device=workplace.device,
+                seed=config.seed,
+                progress=progress,
+                parent_result=parent,
+            )
+            return run_stage(stage, context)
+
+        result, cost = workplace.cache.get_or_run(key, stage.kind, run)
+        costs.append(cost)
+    assert result is not None, "a configuration has at least one stage"
+    return result, costs
+
+
+def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: Path) -> Completed:
+    """Trains what is not cached, writes `artifact`, decodes it from its bytes and measures it.
+
+    Raises:
+        TrialFailure: there is no usable result.
+        StorageUnavailable: a folder cannot be written.
+    """
+    result, costs = run_stages(config, config.stages(), workplace)
+    content = _write(result, workplace.data, artifact)
+    measurement = measure(content, result, workplace)
+    completed = Completed(
+        measurement=measurement,
+        architecture=result.architecture,
+        artifact_sha256=sha256(content),
+        stages=costs,
+    )
+    replace(artifact.with_name("card.json"), completed.model_dump_json(indent=1).encode() + b"\n")
+    return completed
+
+
+def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measurement:
+    """Everything about a packed file, read from its bytes on the validation split.
+
+    Raises:
+        ArtifactMismatch: the decoded network is not the one that was packed.
+        Collapsed: its accuracy is at chance.
+    """
+    accuracy = packed_accuracy(content, workplace.val, workplace.device)
+    accuracy_trained = trained.metrics["val_accuracy"]
+    if abs(accuracy - accuracy_trained) > TOLERANCE:
+        raise ArtifactMismatch(
+            f"the decoded file has accuracy {accuracy:.4f}, the trained network {accuracy_trained:.4f}; "
+            f"they may differ by {TOLERANCE}"
+        )
+    if accuracy <= CHANCE_FACTOR / workplace.data.classes:
+        raise Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
+    return Measurement(
+        accuracy=accuracy,
+        accuracy_trained=accuracy_trained,
+        n=len(workplace.val),
+        size_bytes=len(content),
+        size_breakdown=size_breakdown(content),
+        compression_ratio=baseline_bytes(trained.architecture) / len(content),
+        parameters=count_parameters(build(trained.architecture)),
+        prune_frac_achieved=prune_frac_achieved(trained.architecture),
+    )
+
+
+def packed_accuracy(content: bytes, images: Images, device: Device) -> float:
+    """Fraction right of the network decoded from a packed file's bytes.
+
+    Raises:
+        CorruptFile: the bytes are no packed file.
+    """
+    network = unpack(content).network()
+    device.place(network)
+    return evaluate(network, images)
+
+
+@functools.lru_cache(maxsize=64)
+def _fp32_bytes(architecture_json: str) -> int:
+    return fp32_bytes(Architecture.model_validate_json(architecture_json))
+
+
+def baseline_bytes(architecture: Architecture) -> int:
+    """fp32 bytes of the unpruned network of this architecture; cached, since every trial asks."""
+    return _fp32_bytes(architecture.model_copy(update={"widths": {}}).model_dump_json())
+
+
+def _write(result: StageResult, data: DataSet, artifact: Path) -> bytes:
+    """Writes the packed file if it is not there yet, and returns the bytes on disk."""
+    assert result.scheme is not None, "the last stage quantizes"
+    header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
+    content = pack(result.model(), header)
+    if not create_once(artifact, content):
+        try:
+            unpack(artifact.read_bytes())
+        except CorruptFile:  # left by a fault of the disk: ours replaces it
+            replace(artifact, content)
+    return artifact.read_bytes()

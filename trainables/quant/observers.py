@@ -1,0 +1,26 @@
+"""Ranges from data: the step size of a symmetric or unsigned uniform quantizer."""
+
+import torch
+from torch import Tensor
+
+# Steps tried by `mse`, as shares of the min-max step: dense enough that a finer grid changes nothing.
+SHARES = torch.linspace(1.1, 0.2, 80)
+TINY = 1e-8
+
+
+def minmax(values: Tensor, qn: int, qp: int) -> Tensor:
+    """Per row of (R, N), the step that covers the largest magnitude: (R,)."""
+    return (values.abs().amax(dim=1) / qp).clamp_min(TINY)
+
+
+def mse(values: Tensor, qn: int, qp: int) -> Tensor:
+    """Per row of (R, N), the step of least squared error among 80 shares of the min-max step: (R,)."""
+    widest = minmax(values, qn, qp)
+    best, best_error = widest, torch.full_like(widest, torch.inf)
+    for share in SHARES.tolist():
+        step = widest * share
+        codes = (values / step[:, None]).round_().clamp_(-qn, qp)
+        error = (codes * step[:, None] - values).square_().sum(dim=1)
+        better = error < best_error
+        best, best_error = torch.where(better, step, best), torch.where(better, error, best_error)
+    return best

@@ -1,0 +1,85 @@
+"""run_stage: the type of a stage configuration picks the function that runs it.
+
+Each handler sits beside its method (`@run_stage.register`) and is imported by `trainables.pipeline`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.config import Architecture, Augment, QuantScheme
+from trainables.data import DataSet, Images
+from trainables.device import Device
+from trainables.models.model import Model, build
+from trainables.progress import Progress
+from trainables.quant.attach import attach_quantizers_
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage made: enough to build the network again, and how it went."""
+
+    architecture: Architecture
+    scheme: QuantScheme | None
+    state: Mapping[str, Tensor]
+    metrics: Mapping[str, float]
+    history: list[dict[str, float]] = field(default_factory=list)
+    plan: Mapping[str, list[int]] = field(default_factory=dict)
+
+    def model(self) -> Model:
+        """The network with its weights, and with its quantizers if the stage put some there. On CPU.
+
+        Raises:
+            RuntimeError: the state does not fit the architecture (a bug or a damaged file).
+        """
+        model = build(self.architecture)
+        if self.scheme is not None:
+            attach_quantizers_(model, self.scheme)
+        model.load_state_dict(dict(self.state))
+        return model
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use: its parent, data on the device, a seed, and a place for its progress."""
+
+    data: DataSet
+    train: Images
+    val: Images
+    augment: Augment
+    device: Device
+    seed: int
+    progress: Progress
+    parent_result: StageResult | None = None
+
+    @property
+    def parent(self) -> StageResult:
+        """The result of the stage before this one."""
+        assert self.parent_result is not None, "the first stage has no parent"
+        return self.parent_result
+
+    def parent_model(self) -> Model:
+        """A fresh copy of the parent's network, on the device."""
+        model = self.parent.model()
+        self.device.place(model)
+        return model
+
+
+@singledispatch
+def run_stage(config: Any, context: StageContext) -> StageResult:
+    """Runs one stage.
+
+    Raises:
+        Diverged: training left the finite numbers.
+        ConfigError: an input file is not what the configuration says.
+    """
+    raise TypeError(f"no stage is registered for {type(config).__name__}")
+
+
+def cpu_state(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The state dict as contiguous CPU tensors."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,206 @@
+"""The Pareto frontier of an array of costs: its members, its volume, its knee (NumPy only).
+
+A cost is lower-is-better. Nothing here knows what a trial is.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tune_app.experiment import Direction
+
+TIE_DIGITS = 12
+"""Knee distances that agree to this many decimals count as equal: the rest is rounding."""
+
+
+def costs(values: np.ndarray, directions: Sequence["Direction"]) -> np.ndarray:
+    """Objective values as costs: maximised columns change sign.
+
+    Args:
+        values: (n, k), in the units of the objectives.
+        directions: k names, "maximize" or "minimize".
+
+    Returns:
+        (n, k) float64.
+
+    Raises:
+        ValueError: the columns do not match the directions.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != len(directions):
+        raise ValueError(f"one column per direction must be given, but got {values.shape} for {list(directions)}")
+    flipped: np.ndarray = values * [-1.0 if d == "maximize" else 1.0 for d in directions]
+    return flipped
+
+
+def non_dominated(costs: np.ndarray) -> np.ndarray:
+    """Mask of the rows that no other row dominates; equal rows stay together.
+
+    O(n log n) for up to two objectives, O(n log² n) for three, O(n · frontier) for more.
+
+    Args:
+        costs: (n, k), finite, lower is better; n may be 0.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        ValueError: not two-dimensional, no column, NaN or infinite.
+    """
+    costs = _checked(costs)
+    if not len(costs):
+        return np.zeros(0, dtype=bool)
+    order = np.lexsort(costs.T[::-1])
+    rows = costs[order]
+    first = np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)]
+    mask = np.empty(len(costs), dtype=bool)
+    mask[order] = _frontier_of_sorted(rows[first])[np.cumsum(first) - 1]
+    return mask
+
+
+def hypervolume(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> float:
+    """Volume that the rows dominate, up to the reference point; exact for one to three objectives.
+
+    Rows that are not better than the reference in every objective add nothing.
+
+    Args:
+        costs: (n, k), finite, lower is better.
+        reference: (k,), in the same units.
+
+    Returns:
+        The volume, in the product of the units.
+
+    Raises:
+        ValueError: more than three objectives, other shapes, NaN or infinite.
+    """
+    costs = _checked(costs)
+    corner = _checked(np.asarray(reference, dtype=np.float64)[None])[0]
+    if len(corner) != costs.shape[1]:
+        raise ValueError(f"the reference must have {costs.shape[1]} coordinates, but got {len(corner)}")
+    if len(corner) > 3:
+        raise ValueError(f"hypervolume is computed for at most 3 objectives, but got {len(corner)}")
+    inside = costs[(costs < corner).all(axis=1)]
+    # Objectives that are not there become one unit wide, which leaves the volume as it is.
+    missing = 3 - len(corner)
+    boxes = np.c_[inside, np.zeros((len(inside), missing))]
+    return _volume(boxes, *corner.tolist(), *[1.0] * missing)
+
+
+def knee(costs: np.ndarray) -> int | None:
+    """Index of the frontier's knee: where giving up a little of one objective no longer buys much of another.
+
+    Each objective is scaled to [0, 1] over the frontier. The knee lies farthest below the line (plane)
+    `sum of scaled costs = 1`. With two objectives that is the line through the two extreme points, so this
+    is the bulge point of normal-boundary intersection (Das 1999, "On characterizing the knee of the Pareto
+    curve based on normal-boundary intersection"); with three it is the plane through the corners of the
+    scaled cube, which stays defined where the plane through the extreme points does not. Ties go to the
+    lexicographically smallest costs, then to the first row.
+
+    Args:
+        costs: (n, k), finite, lower is better.
+
+    Returns:
+        A row of `costs`, or None when there is none.
+
+    Raises:
+        ValueError: as in `non_dominated`.
+    """
+    members = np.flatnonzero(non_dominated(costs))
+    if not len(members):
+        return None
+    front = np.asarray(costs, dtype=np.float64)[members]
+    low, high = front.min(axis=0), front.max(axis=0)
+    width = np.where(high > low, high - low, 1.0)
+    total = ((front - low) / width).sum(axis=1).round(TIE_DIGITS)
+    return int(members[np.lexsort((*front.T[::-1], total))[0]])
+
+
+def _checked(costs: np.ndarray) -> np.ndarray:
+    costs = np.asarray(costs, dtype=np.float64)
+    if costs.ndim != 2 or not costs.shape[1]:
+        raise ValueError(f"costs must have the shape (n, k) with k >= 1, but got {costs.shape}")
+    if not np.isfinite(costs).all():
+        raise ValueError("costs must be finite, but got NaN or infinity: leave such rows out")
+    return costs
+
+
+def _frontier_of_sorted(rows: np.ndarray) -> np.ndarray:
+    """Mask (n,) for distinct rows in lexicographic order: a row can only be dominated by an earlier one."""
+    n, k = rows.shape
+    mask = np.zeros(n, dtype=bool)
+    mask[0] = True
+    if k == 2:
+        lowest = np.minimum.accumulate(rows[:, 1])
+        mask[1:] = lowest[1:] < lowest[:-1]
+    if k == 3:
+        mask = ~_dominated_3(rows)
+    return _frontier_of_many(rows) if k > 3 else mask
+
+
+def _dominated_3(rows: np.ndarray) -> np.ndarray:
+    """Divide and conquer from the bottom up: does a row of the left half lie below one of the right half?
+
+    Within a block the first objective is settled by the order, so one running minimum of the third
+    objective, taken along the second, answers for all rows of the right half at once.
+    """
+    n = len(rows)
+    second, third = (np.unique(rows[:, c], return_inverse=True)[1].reshape(-1) for c in (1, 2))
+    place = np.arange(n)
+    dominated = np.zeros(n, dtype=bool)
+    width = 1
+    while width < n:
+        block, right = place // (2 * width), (place // width) % 2
+        order = np.argsort((block * n + second) * 2 + right)
+        # Ranks below n are real; a drop of n + 1 from block to block starts the running minimum anew.
+        drop = block[order] * (n + 1)
+        left_third = np.where(right[order] == 0, third[order], n)
+        lowest = np.minimum.accumulate(left_third - drop) + drop
+        dominated[order] |= (right[order] == 1) & (lowest <= third[order])
+        width *= 2
+    return dominated
+
+
+def _frontier_of_many(rows: np.ndarray) -> np.ndarray:
+    """Any number of objectives: the first remaining row is on the frontier and removes what it dominates."""
+    mask = np.zeros(len(rows), dtype=bool)
+    remaining = np.arange(len(rows))
+    while len(remaining):
+        head = remaining[0]
+        mask[head] = True
+        remaining = remaining[(rows[remaining] < rows[head]).any(axis=1)]
+    return mask
+
+
+def _volume(boxes: np.ndarray, x_end: float, y_end: float, z_end: float) -> float:
+    """Sweep along z; a staircase of (x, y) corners holds the area that is dominated so far.
+
+    After Fonseca, Paquete and López-Ibáñez (2006), for three objectives; O(n log n) searches.
+    """
+    boxes = boxes[np.argsort(boxes[:, 2], kind="stable")]
+    xs, ys = [-math.inf, x_end], [y_end, -math.inf]
+    area, slabs = 0.0, []
+    ends = np.r_[boxes[:, 2], z_end][1:]
+    for (x, y, z), end in zip(boxes.tolist(), ends.tolist(), strict=True):
+        area += _add_corner(xs, ys, x, y)
+        slabs.append(area * (end - z))
+    return math.fsum(slabs)
+
+
+def _add_corner(xs: list[float], ys: list[float], x: float, y: float) -> float:
+    """Puts a corner into the staircase, xs rising and ys falling; returns the area it adds."""
+    start = bisect_left(xs, x)
+    if ys[start - 1] <= y or (xs[start] == x and ys[start] <= y):
+        return 0.0
+    gained, left, stop = 0.0, x, start
+    while True:
+        gained += (xs[stop] - left) * (ys[stop - 1] - y)
+        left = xs[stop]
+        if ys[stop] < y:
+            break
+        stop += 1
+    xs[start:stop], ys[start:stop] = [x], [y]
+    return gained

@@ -1,0 +1,135 @@
+"""Rows for people or for programs: a table on the terminal, JSON, CSV, or a parquet file."""
+
+import io
+import json as json_text
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainables.errors import ConfigError
+from trainables.storage import replace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+LABEL_CHARS = 28
+REASON_CHARS = 60
+ABSENT = "–"
+
+
+def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: Path | None, title: str) -> None:
+    """Prints rows, or writes them to a parquet file; JSON and CSV go to standard output alone.
+
+    Args:
+        frame: rows with the columns of `tables.rows`, or some of them.
+        json: a list of records; a missing value is null.
+        csv: with a header; a missing value is empty.
+        parquet: a file to write in one step.
+        title: heads the table that people read.
+
+    Raises:
+        ConfigError: JSON and CSV at once, or the file's name is a folder's.
+        StorageUnavailable: the file cannot be written.
+    """
+    if json and csv:
+        raise ConfigError("JSON and CSV both go to standard output: choose one of the two.")
+    if parquet is not None:
+        _write_parquet(frame, parquet)
+    if json:
+        print(json_text.dumps(_arrow(frame).to_pylist(), indent=1, allow_nan=False))
+    elif csv:
+        print(frame.to_csv(index=False, lineterminator="\n"), end="")
+    elif parquet is not None:
+        print(f"{len(frame)} rows written to {parquet}")
+    else:
+        _print_table(frame, title)
+
+
+def _arrow(frame: "pd.DataFrame") -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: give the name of a file, such as frontier.parquet.")
+    stream = io.BytesIO()
+    pq.write_table(_arrow(frame), stream, compression="zstd", write_page_checksum=True)
+    replace(path, stream.getvalue())
+
+
+def _print_table(frame: "pd.DataFrame", title: str) -> None:
+    """The columns that people want; only the state gives way when the terminal is narrow."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if frame.empty:
+        console.print(Text(f"{title}: no rows."))
+        return
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    records = _arrow(frame).to_pylist()
+    columns = [c for c in _COLUMNS if c.shown(records)]
+    for column in columns:
+        table.add_column(
+            column.head,
+            justify="right" if column.number else "left",
+            no_wrap=column.name != "state",
+            overflow="fold",
+        )
+    for record in records:
+        table.add_row(*(Text(column.text(record)) for column in columns))
+    console.print(table)
+
+
+class _Column:
+    """One column of the printed table, made from one column of the frame."""
+
+    def __init__(
+        self, name: str, head: str, *, number: Callable[[Any], str] | None = None, text: Callable[[Any], str] = str
+    ) -> None:
+        self.name = name
+        self.head = head
+        self.number = number is not None
+        self._form = number or text
+
+    def shown(self, records: list[dict[str, Any]]) -> bool:
+        """Whether the table has this column: optional ones need something to say."""
+        if self.name == "state":
+            return any(r.get("state", "complete") != "complete" for r in records)
+        if self.name == "test_accuracy":
+            return any(r.get("test_accuracy") is not None for r in records)
+        return self.name in records[0]
+
+    def text(self, record: dict[str, Any]) -> str:
+        """The cell."""
+        value = record.get(self.name)
+        if self.name == "state" and record.get("reason"):
+            value = textwrap.shorten(record["reason"], REASON_CHARS, placeholder="…")
+        return ABSENT if value is None else self._form(value)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LABEL_CHARS else f"{label[: LABEL_CHARS - 1]}…"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}%"
+
+
+_COLUMNS = (
+    _Column("label", "label", text=_short),
+    _Column("accuracy", "accuracy", number=_percent),
+    _Column("test_accuracy", "test", number=_percent),
+    _Column("size_bytes", "bytes", number=lambda value: f"{value:,.0f}"),
+    _Column("compression_ratio", "ratio", number=lambda value: f"{value:.1f}x"),
+    _Column("state", "state"),
+    _Column("trial_id", "trial id"),
+)

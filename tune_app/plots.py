@@ -1,0 +1,244 @@
+"""The figure of a frontier: first what it shows, as data, then the ink (matplotlib is imported on use)."""
+
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import replace
+from tune_app.experiment import Direction, ExperimentFolder, ExperimentSpec
+from tune_app.ledger import FULL
+from tune_app.tables import load_trials
+
+LOG_SPAN = 10.0
+"""An axis of bytes or parameters whose values span more than this is logarithmic."""
+SIZE_IN = (12.0, 8.0)
+DPI = 100
+# Okabe and Ito (2008): distinguishable with every common colour blindness.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+INK, GREY = "#222222", "#A8A8A8"
+TITLES = {
+    "accuracy": "accuracy (validation split)",
+    "size_bytes": "size of the packed file",
+    "compression_ratio": "compression ratio",
+    "parameters": "parameters",
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: a measured column, and which way is better."""
+
+    metric: str
+    direction: Direction
+    log: bool
+
+    @property
+    def title(self) -> str:
+        """What is written at the axis."""
+        return TITLES[self.metric]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trial, or the baseline; `w_bits` is None where it was not searched."""
+
+    label: str
+    x: float
+    y: float
+    w_bits: int | None = None
+
+
+@dataclass(frozen=True)
+class FrontierInfo:
+    """What the figure shows.
+
+    `complete` holds every feasible complete trial of the full rung, those of `frontier` included;
+    `frontier` rises along x. `stepped` says whether the frontier is a line in this plane: with a third
+    objective it is not.
+    """
+
+    experiment: str
+    x: Axis
+    y: Axis
+    complete: tuple[Point, ...]
+    frontier: tuple[Point, ...]
+    infeasible: tuple[Point, ...]
+    baseline: Point | None
+    stepped: bool
+
+
+def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
+    """What the figure of an experiment shows now.
+
+    Raises:
+        CorruptFile: the stored spec or the baseline's measurement is damaged.
+    """
+    spec = folder.read_spec()
+    x_metric, y_metric = _metrics(spec)
+    found: dict[str, list[Point]] = {"complete": [], "frontier": [], "infeasible": []}
+    for row in load_trials(folder).to_pylist():
+        if row["state"] != "complete" or row["rung"] != FULL:
+            continue
+        point = Point(row["label"].removesuffix(f"@{FULL}"), row[x_metric], row[y_metric], row.get("w_bits"))
+        found["complete" if row["feasible"] else "infeasible"].append(point)
+        if row["on_frontier"]:
+            found["frontier"].append(point)
+    baseline = _baseline(folder, x_metric, y_metric)
+    shown = found["complete"] + found["infeasible"] + ([baseline] if baseline else [])
+    return FrontierInfo(
+        experiment=spec.name,
+        x=_axis(x_metric, spec, [p.x for p in shown]),
+        y=_axis(y_metric, spec, [p.y for p in shown]),
+        complete=tuple(found["complete"]),
+        frontier=tuple(sorted(found["frontier"], key=lambda p: (p.x, p.y))),
+        infeasible=tuple(found["infeasible"]),
+        baseline=baseline,
+        stepped=set(spec.objectives) == {x_metric, y_metric},
+    )
+
+
+def save_frontier_plot(info: FrontierInfo, path: Path) -> None:
+    """Writes the figure, 1200 × 800 px; the suffix chooses PNG or SVG. The same data give the same bytes.
+
+    Raises:
+        ConfigError: another suffix.
+        StorageUnavailable: the file cannot be written.
+    """
+    if path.suffix.lower() not in {".png", ".svg"} or path.is_dir():
+        raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False}):
+        figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        _draw(info, figure)
+        stream = io.BytesIO()
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        figure.savefig(stream, format=path.suffix.lower()[1:], metadata=metadata)
+    replace(path, stream.getvalue())
+
+
+def _metrics(spec: ExperimentSpec) -> tuple[str, str]:
+    """The first two objectives, filled up with size and accuracy; a maximised one stands upright."""
+    first, second, *_ = dict.fromkeys([*spec.objectives, "accuracy", "size_bytes"])
+    return (second, first) if _direction(first, spec) == "maximize" else (first, second)
+
+
+def _direction(metric: str, spec: ExperimentSpec) -> Direction:
+    return spec.objectives.get(metric, "maximize" if metric == "accuracy" else "minimize")
+
+
+def _axis(metric: str, spec: ExperimentSpec, values: list[float]) -> Axis:
+    positive = metric != "accuracy" and bool(values) and min(values) > 0
+    return Axis(metric, _direction(metric, spec), positive and max(values) / min(values) > LOG_SPAN)
+
+
+def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point | None:
+    """The unpruned network, when it is measured and both axes say something about it."""
+    try:
+        content = folder.baseline_file.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        body = json.loads(content)
+        known = {"accuracy": float(body["accuracy"]), "size_bytes": float(body["size_bytes"])}
+    except (ValueError, TypeError, KeyError) as err:
+        raise CorruptFile(f"{folder.baseline_file}: holds no accuracy and size_bytes") from err
+    if not {x_metric, y_metric} <= set(known) or not all(map(math.isfinite, known.values())):
+        return None
+    return Point("baseline", known[x_metric], known[y_metric])
+
+
+def _draw(info: FrontierInfo, figure: Any) -> None:
+    axes = figure.add_subplot()
+    axes.set_title(f"{info.experiment}: {len(info.frontier)} of {len(info.complete)} trials on the frontier")
+    axes.grid(color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _scale(axes.xaxis, axes.set_xscale, info.x)
+    _scale(axes.yaxis, axes.set_yscale, info.y)
+    axes.set_xlabel(_with_arrow(info.x, "←", "→"))
+    axes.set_ylabel(_with_arrow(info.y, "↓", "↑"))
+    if not info.complete and not info.infeasible:
+        axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
+    _draw_points(info, axes)
+    axes.margins(0.08)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False)
+    _draw_labels(info, figure, axes)
+
+
+def _draw_points(info: FrontierInfo, axes: Any) -> None:
+    dominated = [p for p in info.complete if p not in info.frontier]
+    _scatter(axes, dominated, label="dominated", color=GREY, s=36)
+    _scatter(axes, info.infeasible, label="outside the constraints", color=GREY, s=36, marker="x")
+    if info.stepped and info.frontier:
+        axes.plot(*_steps(info), color=INK, linewidth=1.2, zorder=2)
+    for i, bits in enumerate(sorted({p.w_bits for p in info.frontier}, key=lambda b: b or 0)):
+        members = [p for p in info.frontier if p.w_bits == bits]
+        name = "frontier" if bits is None else f"frontier, {bits}-bit weights"
+        _scatter(axes, members, label=name, color=COLOURS[i % len(COLOURS)], s=90, edgecolors=INK, zorder=3)
+    if info.baseline:
+        _scatter(axes, [info.baseline], label="baseline, fp32", color=INK, s=260, marker="*", zorder=3)
+
+
+def _scatter(axes: Any, points: list[Point] | tuple[Point, ...], **style: Any) -> None:
+    if points:
+        axes.scatter([p.x for p in points], [p.y for p in points], **style)
+
+
+def _steps(info: FrontierInfo) -> tuple[list[float], list[float]]:
+    """The border of what is reached: between two members, the worse value of each holds."""
+    xs, ys = [info.frontier[0].x], [info.frontier[0].y]
+    for point in info.frontier[1:]:
+        across = info.x.direction == "minimize"
+        xs += [point.x if across else xs[-1], point.x]
+        ys += [ys[-1] if across else point.y, point.y]
+    return xs, ys
+
+
+def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
+    """Names the frontier's members; a name that would cover one already written, or a point, is left out."""
+    figure.draw_without_rendering()
+    taken = [_box(axes, p) for p in info.frontier]
+    for point in info.frontier:
+        for offset, across, up in (((-7, 7), "right", "bottom"), ((7, -7), "left", "top")):
+            text = axes.annotate(
+                point.label, (point.x, point.y), offset, textcoords="offset points", ha=across, va=up, size=10
+            )
+            extent = text.get_window_extent()
+            if axes.bbox.count_contains(extent.corners()) == 4 and not extent.count_overlaps(taken):
+                taken.append(extent)
+                break
+            text.remove()
+
+
+def _box(axes: Any, point: Point) -> Any:
+    """The pixels that a marker covers."""
+    from matplotlib.transforms import Bbox
+
+    x, y = axes.transData.transform((point.x, point.y))
+    return Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
+
+
+def _with_arrow(axis: Axis, low: str, high: str) -> str:
+    return f"{axis.title}   {low if axis.direction == 'minimize' else high} better"
+
+
+def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+
+    if info.log:
+        set_scale("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_formatter(NullFormatter())
+    if info.metric == "accuracy":
+        axis.set_major_formatter(PercentFormatter(xmax=1))
+    elif info.metric != "compression_ratio":
+        axis.set_major_formatter(EngFormatter(unit="B" if info.metric == "size_bytes" else ""))

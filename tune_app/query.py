@@ -1,0 +1,266 @@
+"""Questions to an experiment: its trials as a data frame, filtered by an SQL condition.
+
+The condition is a filter and nothing else. DuckDB parses it, and only a tree of known expressions over the
+table's own columns is run, in a database that can reach neither files nor network.
+"""
+
+import difflib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trainables.errors import ConfigError
+from tune_app.experiment import ExperimentFolder
+from tune_app.tables import load_trials
+
+MAX_WHERE = 10_000
+TIME_LIMIT_S = 10.0
+EXAMPLE = 'Write a condition such as "accuracy > 0.9 and size_bytes < 300000".'
+
+CLASSES = {
+    "BETWEEN",
+    "CASE",
+    "CAST",
+    "COLUMN_REF",
+    "COMPARISON",
+    "CONJUNCTION",
+    "CONSTANT",
+    "FUNCTION",
+    "OPERATOR",
+    "TYPE",
+}
+OPERATORS = {
+    "COMPARE_IN",
+    "COMPARE_NOT_IN",
+    "OPERATOR_COALESCE",
+    "OPERATOR_IS_NOT_NULL",
+    "OPERATOR_IS_NULL",
+    "OPERATOR_NOT",
+}
+ARITHMETIC = {"+", "-", "*", "/", "//", "%", "**", "^", "||"}
+LIKE = {"~~", "!~~", "~~*", "!~~*", "~~~", "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"}
+FUNCTIONS = {
+    "abs",
+    "ceil",
+    "contains",
+    "ends_with",
+    "exp",
+    "floor",
+    "greatest",
+    "isfinite",
+    "isnan",
+    "least",
+    "length",
+    "ln",
+    "log10",
+    "log2",
+    "lower",
+    "nullif",
+    "round",
+    "sqrt",
+    "starts_with",
+    "upper",
+}
+TYPES = {"BIGINT", "BOOLEAN", "DECIMAL", "DOUBLE", "FLOAT", "INTEGER", "VARCHAR"}
+TYPE_ALIASES = {"bool": "BOOLEAN", "int": "INTEGER", "real": "FLOAT", "text": "VARCHAR"}
+PLAIN: dict[str, Any] = {
+    "type": "SELECT_NODE",
+    "modifiers": [],
+    "cte_map": {"map": []},
+    "group_expressions": [],
+    "group_sets": [],
+    "aggregate_handling": "STANDARD_HANDLING",
+    "having": None,
+    "sample": None,
+    "qualify": None,
+}
+"""What a SELECT consists of besides its columns, its table and its condition, when it has nothing else."""
+
+
+def frontier_frame(
+    experiment: str | Path, *, all: bool = False, where: str = "", sort: str = "", limit: int | None = None
+) -> pd.DataFrame:
+    """Rows of an experiment's table of trials; the columns are those of `tables.rows`.
+
+    Integer columns are pandas' nullable Int64, so that a missing value does not turn a count into a float.
+
+    Args:
+        experiment: the folder of an experiment.
+        all: every trial, not the frontier alone.
+        where: an SQL condition over the columns; empty for no condition.
+        sort: a column, or "-column" for falling order; missing values come last. Default: "size_bytes".
+        limit: at most so many rows.
+
+    Raises:
+        ConfigError: the folder, the condition, the column or the limit is refused.
+        CorruptFile: the stored spec is damaged.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit >= 1 must hold, but got {limit}.")
+    table = load_trials(ExperimentFolder.existing(Path(experiment)))
+    descending, column = sort.startswith("-"), sort.removeprefix("-") or "size_bytes"
+    if column not in table.column_names:
+        raise ConfigError(f"cannot sort by {column!r}: {_nearest(column, table.column_names)}")
+    if not all:
+        table = table.filter(table["on_frontier"])
+    if where.strip():
+        table = select(table, where)
+    order = [(column, "descending" if descending else "ascending"), ("number", "ascending")]
+    table = table.take(pc.sort_indices(table, sort_keys=order))
+    frame: pd.DataFrame = table.slice(0, limit).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
+
+
+def select(table: pa.Table, where: str, *, time_limit_s: float | None = None) -> pa.Table:
+    """The rows of a table that satisfy a condition; `time_limit_s` replaces TIME_LIMIT_S.
+
+    Raises:
+        ConfigError: the text is no condition over the table's columns, uses something that is not allowed,
+            fails on a value, or takes too long.
+    """
+    if len(where) > MAX_WHERE:
+        raise ConfigError(f"a condition has at most {MAX_WHERE:,} characters, but got {len(where):,}.")
+    if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", where):
+        raise ConfigError(f"a condition must not hold control characters, but got {where[:60]!r}.")
+    config: dict[str, Any] = {"threads": 1, "enable_external_access": "false", "autoinstall_known_extensions": "false"}
+    with duckdb.connect(":memory:", config=config) as connection:
+        connection.register("trials", table)
+        connection.execute("SET lock_configuration = true").fetchall()
+        _check(connection, where, table.column_names)
+        return _run(connection, where, TIME_LIMIT_S if time_limit_s is None else time_limit_s)
+
+
+def _statement(where: str, *, open: str = "(", close: str = ")") -> str:
+    """The condition stands on lines of its own, so that a comment in it ends before the parenthesis does."""
+    return f"SELECT * FROM trials WHERE {open}\n{where}\n{close}"
+
+
+def _run(connection: duckdb.DuckDBPyConnection, where: str, time_limit_s: float) -> pa.Table:
+    timer = threading.Timer(time_limit_s, connection.interrupt)
+    timer.start()
+    try:
+        return connection.sql(_statement(where)).to_arrow_table()
+    except duckdb.InterruptException as err:
+        raise ConfigError(f"{_shown(where)} took longer than {time_limit_s:g} s: simplify the condition.") from err
+    except duckdb.Error as err:
+        raise ConfigError(f"{_shown(where)} does not work here: {_first_line(err)}. {EXAMPLE}") from err
+    finally:
+        timer.cancel()
+
+
+def _check(connection: duckdb.DuckDBPyConnection, where: str, columns: list[str]) -> None:
+    """Refuses whatever is not `SELECT * FROM trials WHERE <harmless expression>`.
+
+    A clause that escapes one pair of parentheses is a syntax error inside two; this also meets clauses that
+    leave no trace in the tree, such as WINDOW.
+    """
+    statement = _parse(connection, _statement(where), where)
+    _parse(connection, _statement(where, open="((", close="))"), where)
+    node = statement.get("node", {})
+    table, stars = node.get("from_table") or {}, node.get("select_list") or [{}]
+    plain = (
+        all(node.get(key, value) == value for key, value in PLAIN.items())
+        and not statement.get("named_param_map")
+        and [star.get("class") for star in stars] == ["STAR"]
+        and (table.get("type"), table.get("table_name"), table.get("sample")) == ("BASE_TABLE", "trials", None)
+        and node.get("where_clause") is not None
+    )
+    if not plain:
+        raise ConfigError(f"{_shown(where)} is more than a condition. {EXAMPLE}")
+    for expression in _expressions(node["where_clause"]):
+        problem = _problem(expression, columns)
+        if problem:
+            raise ConfigError(f"{_shown(where)}: {problem}")
+
+
+def _parse(connection: duckdb.DuckDBPyConnection, query: str, where: str) -> dict[str, Any]:
+    """The statement's syntax tree, by DuckDB's own parser; nothing is run."""
+    try:
+        [(text,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+        tree = json.loads(text)
+    except (duckdb.Error, ValueError) as err:
+        raise ConfigError(f"{_shown(where)} is no condition: {_first_line(err)}. {EXAMPLE}") from err
+    except RecursionError as err:
+        raise ConfigError(f"{_shown(where)} is nested too deeply: simplify the condition.") from err
+    if tree.get("error", True):
+        message = tree.get("error_message", "not readable").splitlines()[0]
+        raise ConfigError(f"{_shown(where)} is no condition: {message}. {EXAMPLE}")
+    if len(tree["statements"]) != 1:
+        raise ConfigError(f"{_shown(where)} is more than a condition. {EXAMPLE}")
+    statement: dict[str, Any] = tree["statements"][0]
+    return statement
+
+
+def _expressions(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every expression of a syntax tree, wherever it stands in it."""
+    waiting = [tree]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if "class" in item:
+                yield item
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+
+
+def _problem(expression: dict[str, Any], columns: list[str]) -> str:
+    """Why an expression is refused, and the way out; empty when it is allowed."""
+    kind = expression["class"]
+    if kind not in CLASSES or (kind == "OPERATOR" and expression.get("type") not in OPERATORS):
+        name = expression.get("type", kind) if kind == "OPERATOR" else kind
+        return f"{str(name).lower().replace('_', ' ')} is not allowed in a condition. {EXAMPLE}"
+    if kind == "COLUMN_REF":
+        return _column_problem(expression["column_names"], columns)
+    if kind == "FUNCTION":
+        return _function_problem(expression)
+    if kind == "CAST":
+        return _cast_problem(expression)
+    return ""
+
+
+def _column_problem(path: list[str], columns: list[str]) -> str:
+    name = path[-1] if len(path) <= 2 and path[:-1] in ([], ["trials"]) else ".".join(path)
+    if name.lower() in {c.lower() for c in columns}:
+        return ""
+    return f"there is no column {name!r}: {_nearest(name, columns)}"
+
+
+def _function_problem(call: dict[str, Any]) -> str:
+    name = call["function_name"].lower()
+    extras = any(call.get(key) for key in ("schema", "catalog", "filter", "distinct", "export_state"))
+    if name in ARITHMETIC | LIKE | FUNCTIONS and not extras and not call.get("order_bys", {}).get("orders"):
+        return ""
+    return f"the function {name!r} is not allowed here; allowed: {', '.join(sorted(FUNCTIONS))}, arithmetic and LIKE."
+
+
+def _cast_problem(cast: dict[str, Any]) -> str:
+    name = (cast.get("type_expr") or {}).get("type_name") or (cast.get("cast_type") or {}).get("id") or "?"
+    if TYPE_ALIASES.get(name.lower(), name.upper()) in TYPES:
+        return ""
+    return f"a cast to {name} is not allowed here; allowed: {', '.join(sorted(TYPES))}."
+
+
+def _nearest(name: str, columns: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), columns, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"the columns are {', '.join(columns)}."
+
+
+def _shown(where: str) -> str:
+    """The condition on one line, cut to what an error message can carry."""
+    text = " ".join(where.split())
+    return f"the condition {text if len(text) <= 80 else text[:77] + '...'!r}"
+
+
+def _first_line(err: Exception) -> str:
+    """DuckDB's message without its name of the error, its candidates and its drawing of the place."""
+    line = next(iter(str(err).splitlines()), type(err).__name__)
+    return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", line).split(". Use TRY")[0].rstrip(". ")

@@ -1,0 +1,309 @@
+"""The tables of an experiment: one row per trial, derived from the ledger, written as parquet.
+
+They are for reading, by this package or by any other tool; when they are missing, damaged or behind the
+ledger they are built again.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainables.config import digest
+from trainables.errors import CorruptFile, StorageUnavailable
+from trainables.results import Completed
+from trainables.storage import replace
+from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.frontier import costs, hypervolume, non_dominated
+from tune_app.ledger import FULL, Ledger, TrialRecord, latest
+
+SCHEMA = "1"
+CHECKSUM = b"tune_app.sha256"
+
+HEAD = {
+    "trial_id": pa.string(),
+    "number": pa.int64(),
+    "label": pa.string(),
+    "rung": pa.string(),
+    "state": pa.string(),
+    "reason": pa.string(),
+    "attempt": pa.int64(),
+    "seed": pa.int64(),
+    "on_frontier": pa.bool_(),
+    "feasible": pa.bool_(),
+}
+MEASURED = {
+    "accuracy": pa.float64(),
+    "accuracy_trained": pa.float64(),
+    "test_accuracy": pa.float64(),
+    "n": pa.int64(),
+    "size_bytes": pa.int64(),
+    "compression_ratio": pa.float64(),
+    "parameters": pa.int64(),
+    "prune_frac_achieved": pa.float64(),
+}
+TAIL = {
+    "stages_cached": pa.int64(),
+    "config_key": pa.string(),
+    "artifact_sha256": pa.string(),
+    "started_at": pa.string(),
+    "code_version": pa.string(),
+    "host": pa.string(),
+    "device": pa.string(),
+}
+
+
+def rows(
+    records: Sequence[TrialRecord], spec: ExperimentSpec, *, test_accuracy: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """One row per record, all with the same columns in the same order; None where nothing is known.
+
+    A parameter is a column of its own name. `size_<part>` are the bytes of a part of the packed file,
+    `seconds_<kind>` what the stages of a kind cost this trial (a cache hit costs the time of reading).
+
+    Args:
+        records: the latest attempt of each configuration and rung, as `ledger.latest` gives them.
+        spec: for the parameters, objectives and constraints.
+        test_accuracy: by trial_id, for the trials whose accuracy on the test split is known.
+    """
+    frontier = set(frontier_ids(records, spec))
+    schema = _schema(records, spec)
+    names = {field.name for field in schema if field.type == pa.string()}
+    found = [_row(r, spec, on_frontier=r.assignment.trial_id in frontier) for r in records]
+    for row in found:
+        row["test_accuracy"] = (test_accuracy or {}).get(row["trial_id"])
+    return [{n: _text(row.get(n)) if n in names else row.get(n) for n in schema.names} for row in found]
+
+
+def frontier_ids(records: Sequence[TrialRecord], spec: ExperimentSpec) -> list[str]:
+    """The complete, feasible trials of the full rung that no other one dominates in the spec's objectives.
+
+    They come in rising order of the first minimised objective, or best first of the first one.
+    """
+    candidates = [r for r in records if r.assignment.rung == FULL and _feasible(r, spec)]
+    matrix = _costs(candidates, spec)
+    members = np.flatnonzero(non_dominated(matrix))
+    directions = list(spec.objectives.values())
+    first = directions.index("minimize") if "minimize" in directions else 0
+    order = members[np.argsort(matrix[members, first], kind="stable")]
+    return [candidates[i].assignment.trial_id for i in order]
+
+
+def write_tables(
+    folder: ExperimentFolder,
+    records: Sequence[TrialRecord],
+    spec: ExperimentSpec,
+    *,
+    reference: Mapping[str, float],
+    test_accuracy: Mapping[str, float] | None = None,
+) -> None:
+    """Replaces trials.parquet and frontier.parquet, each in one step.
+
+    Args:
+        folder: where they go.
+        records: the latest attempt of each configuration and rung.
+        spec: the experiment's spec.
+        reference: the point that bounds the hypervolume, by objective, in the objective's units.
+        test_accuracy: as in `rows`.
+
+    Raises:
+        StorageUnavailable: the folder cannot be written.
+    """
+    trials = _table(records, spec, test_accuracy or {})
+    ids = frontier_ids(records, spec)
+    place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
+    frontier = trials.take(pa.array([place[i] for i in ids], pa.int64()))
+    known = {r.assignment.trial_id: r for r in records}
+    volume = _hypervolume([known[i] for i in ids], spec, reference)
+    extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
+    replace(folder.trials_table, _encode(trials))
+    replace(folder.frontier_table, _encode(frontier.replace_schema_metadata({**trials.schema.metadata, **extra})))
+
+
+def read_table(path: Path) -> pa.Table:
+    """A table that `write_tables` wrote, proven to hold what was written.
+
+    Parquet's page checksums leave its headers and its footer (column names, hypervolume) unprotected, so
+    the footer carries a checksum of the content as well.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageUnavailable: the file cannot be read.
+        CorruptFile: it is damaged, foreign, or of another schema version.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        # Arrow's own copy of the schema would shadow the entries that other readers see.
+        metadata = {k: v for k, v in (file.metadata.metadata or {}).items() if k != b"ARROW:schema"}
+        table = file.read().replace_schema_metadata(metadata)
+        version = metadata.get(b"tune_app.schema", b"none").decode()
+        intact = metadata.get(CHECKSUM, b"").decode() == _checksum(table)
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
+        problem = str(err).splitlines()[0] if str(err) else type(err).__name__
+        raise CorruptFile(f"{path}: not readable as a table ({problem[:200]})") from err
+    if version != SCHEMA:
+        raise CorruptFile(f"{path}: table schema {version}, this version reads {SCHEMA}")
+    if not intact:
+        raise CorruptFile(f"{path}: the checksum does not match the content")
+    return table
+
+
+def load_trials(folder: ExperimentFolder) -> pa.Table:
+    """The table of all trials as the ledger has them now; nothing is written.
+
+    trials.parquet answers when it is intact, was made for the stored spec, and holds the same attempts as
+    the ledger's file names; so a sweep that runs shows its newest trials. Otherwise the rows are built
+    from the ledger, with the test accuracies that an intact table knew.
+
+    Raises:
+        CorruptFile: the stored spec is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    spec = folder.read_spec()
+    test_accuracy: dict[str, float] = {}
+    try:
+        table = read_table(folder.trials_table)
+    except (FileNotFoundError, CorruptFile):
+        pass
+    else:
+        ids = table["trial_id"].to_pylist()
+        same_spec = table.schema.metadata.items() >= _provenance(spec).items()
+        if same_spec and set(ids) == _newest_ids(p.stem for p in folder.trials.glob("*.json")):
+            return table
+        known = zip(ids, table["test_accuracy"].to_pylist(), strict=True)
+        test_accuracy = {trial_id: value for trial_id, value in known if value is not None}
+    records, _ = Ledger(folder.trials).read()
+    return _table(latest(records), spec, test_accuracy)
+
+
+def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dict[str, Any]:
+    work, result = record.assignment, record.result
+    row: dict[str, Any] = {
+        **work.params,
+        "trial_id": work.trial_id,
+        "number": work.number,
+        "label": work.label,
+        "rung": work.rung,
+        "state": record.state,
+        "reason": record.reason,
+        "attempt": work.attempt,
+        "seed": work.seed,
+        "on_frontier": on_frontier,
+        "feasible": _feasible(record, spec),
+        "seconds": record.seconds,
+        "stages_cached": sum(stage.cached for stage in result.stages),
+        "config_key": work.config_key,
+        "started_at": record.started_at,
+        "code_version": record.environment.get("tune_app"),
+        "host": record.environment.get("host"),
+        "device": record.environment.get("device"),
+    }
+    for stage in result.stages:
+        row[f"seconds_{stage.kind}"] = row.get(f"seconds_{stage.kind}", 0.0) + stage.seconds
+    if isinstance(result, Completed):
+        row |= result.measurement.model_dump(exclude={"size_breakdown", "split"})
+        row |= {f"size_{part}": size for part, size in result.measurement.size_breakdown.items()}
+        row["artifact_sha256"] = result.artifact_sha256
+    return row
+
+
+def _text(value: object) -> str | None:
+    """A value of a text column: also a number among names, and a message with bytes that are no text."""
+    return None if value is None else str(value).encode(errors="replace").decode()
+
+
+def _param_types(records: Iterable[TrialRecord], spec: ExperimentSpec) -> dict[str, pa.DataType]:
+    values: dict[str, list[float | int | str]] = {n: list(p.values) for n, p in spec.space.root.items()}
+    for record in records:
+        for name, value in record.assignment.params.items():
+            values.setdefault(name, []).append(value)
+    return {name: _type_of(found) for name, found in values.items()}
+
+
+def _type_of(values: Iterable[float | int | str]) -> pa.DataType:
+    kinds = {type(v) for v in values}
+    if str in kinds:
+        return pa.string()
+    return pa.int64() if kinds == {int} else pa.float64()
+
+
+def _schema(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema:
+    """Types come from the names, never from the values, so that a column of nulls keeps its type."""
+    parts = sorted({p for r in records if isinstance(r.result, Completed) for p in r.result.measurement.size_breakdown})
+    planned: list[str] = [stage.kind for stage in spec.base.stages()]
+    kinds = dict.fromkeys([*planned, *(stage.kind for r in records for stage in r.result.stages)])
+    columns = {
+        **HEAD,
+        **_param_types(records, spec),
+        **MEASURED,
+        **{f"size_{part}": pa.int64() for part in parts},
+        "seconds": pa.float64(),
+        **{f"seconds_{kind}": pa.float64() for kind in kinds},
+        **TAIL,
+    }
+    return pa.schema(list(columns.items()))
+
+
+def _table(records: Sequence[TrialRecord], spec: ExperimentSpec, test_accuracy: Mapping[str, float]) -> pa.Table:
+    schema = _schema(records, spec).with_metadata(_provenance(spec))
+    return pa.Table.from_pylist(rows(records, spec, test_accuracy=test_accuracy), schema=schema)
+
+
+def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
+    """What decided the content besides the records."""
+    return {
+        b"tune_app.schema": SCHEMA.encode(),
+        b"tune_app.experiment": spec.name.encode(),
+        b"tune_app.objectives": json.dumps(spec.objectives).encode(),
+        b"tune_app.constraints": json.dumps([str(c) for c in spec.constraints]).encode(),
+    }
+
+
+def _feasible(record: TrialRecord, spec: ExperimentSpec) -> bool:
+    metrics = record.metrics()
+    return bool(metrics) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
+
+
+def _costs(records: Sequence[TrialRecord], spec: ExperimentSpec) -> np.ndarray:
+    metrics = [record.metrics() for record in records]
+    values = np.array([[m[name] for name in spec.objectives] for m in metrics], dtype=np.float64)
+    return costs(values.reshape(-1, len(spec.objectives)), list(spec.objectives.values()))
+
+
+def _hypervolume(frontier: Sequence[TrialRecord], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
+    corner = np.array([[reference[name] for name in spec.objectives]])
+    return hypervolume(_costs(frontier, spec), costs(corner, list(spec.objectives.values()))[0])
+
+
+def _newest_ids(trial_ids: Iterable[str]) -> set[str]:
+    """Of trial ids `<configuration>-<rung>-a<attempt>`, the newest attempt of each; foreign names stay."""
+    newest: dict[str, tuple[int, str]] = {}
+    for trial_id in trial_ids:
+        work, _, attempt = trial_id.rpartition("-a")
+        ranked = (int(attempt), trial_id) if attempt.isdecimal() else (0, trial_id)
+        newest[work] = max(newest.get(work, ranked), ranked)
+    return {trial_id for _, trial_id in newest.values()}
+
+
+def _encode(table: pa.Table) -> bytes:
+    stream = io.BytesIO()
+    named = table.replace_schema_metadata({**table.schema.metadata, CHECKSUM: _checksum(table).encode()})
+    pq.write_table(named, stream, compression="zstd", write_page_checksum=True)
+    return stream.getvalue()
+
+
+def _checksum(table: pa.Table) -> str:
+    """SHA-256 of names, types, values and metadata; not of how the file stores them."""
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != CHECKSUM}
+    return digest([metadata, [[f.name, str(f.type)] for f in table.schema], table.to_pydict()])
