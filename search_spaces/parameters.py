@@ -8,15 +8,16 @@ from pydantic import Discriminator, Field, RootModel, Tag, model_validator
 from trainables.config import Frozen
 
 Value = float | int | str
+Bound = Annotated[int | float, Field(ge=-1e12, le=1e12)]
 MAX_VALUES = 10_000
 
 
 class Range(Frozen):
     """Every `step` from `low` to `high`, both included. Computed on an integer grid, so 0.3 stays 0.3."""
 
-    low: int | float
-    high: int | float
-    step: int | float = Field(default=1, gt=0)
+    low: Bound
+    high: Bound
+    step: int | float = Field(default=1, ge=1e-9)
 
     @model_validator(mode="after")
     def _legal(self) -> "Range":

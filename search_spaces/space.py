@@ -92,7 +92,6 @@ def to_trial(params: Mapping[str, Value], base: TrialConfig) -> TrialConfig:
         InfeasiblePoint: a value is out of its field's range.
     """
     content = base.model_dump()
-    content["baseline"] = base.baseline
     for name, value in params.items():
         *parents, field = FIELDS[name]
         target = content

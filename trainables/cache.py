@@ -4,6 +4,7 @@ A finished stage is a folder named by its key; it appears whole or not at all. A
 reason that will not change leaves a folder too, so that the failure is remembered.
 """
 
+import contextlib
 import functools
 import json
 import time
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 import trainables.errors as errors
-from trainables.config import Architecture, QuantScheme
+from trainables.config import Architecture, QuantScheme, digest
 from trainables.errors import CorruptFile, TrialFailure
 from trainables.progress import Progress
 from trainables.results import StageCost
@@ -68,7 +69,7 @@ class StageCache:
         except TrialFailure as err:
             if err.state == "invalid":  # it would end the same way again
                 failure = {"schema": SCHEMA, "kind": type(err).__name__, "message": str(err)}
-                publish_folder({"failure.json": _json(failure)}, self.folder / key)
+                publish_folder({"failure.json": _sealed(failure)}, self.folder / key)
                 progress.clear()
             self._log("fail", key, kind)
             raise
@@ -84,24 +85,25 @@ class StageCache:
             "seconds": time.perf_counter() - started,
             "weights_sha256": sha256(weights),
         }
-        publish_folder({"weights.safetensors": weights, "stage.json": _json(about)}, self.folder / key)
+        publish_folder({"weights.safetensors": weights, "stage.json": _sealed(about)}, self.folder / key)
         progress.clear()
         self._log("finish", key, kind)
         # Read back: what later trials will get is what this one gets, to the last bit.
-        return _load(self.folder / key)
+        return read_stage(self.folder / key)
 
     def _find(self, key: str) -> StageResult | None:
         folder = self.folder / key
         if not folder.is_dir():
             return None
         try:
-            return _load(folder)
+            return read_stage(folder)
         except CorruptFile:
             # Made again from its parent; the damaged folder is kept aside.
-            _load.cache_clear()
+            read_stage.cache_clear()
             target = self.folder / "quarantine" / f"{key}-{time.time_ns()}"
             target.parent.mkdir(exist_ok=True)
-            folder.rename(target)
+            with contextlib.suppress(FileNotFoundError):  # another worker found it first
+                folder.rename(target)
             return None
 
     def _log(self, event: str, key: str, kind: str) -> None:
@@ -109,7 +111,7 @@ class StageCache:
 
 
 @functools.lru_cache(maxsize=LOADED)
-def _load(folder: Path) -> StageResult:
+def read_stage(folder: Path) -> StageResult:
     """A published stage, verified.
 
     Raises:
@@ -118,9 +120,9 @@ def _load(folder: Path) -> StageResult:
     """
     try:
         if (folder / "failure.json").exists():
-            failure = json.loads((folder / "failure.json").read_bytes())
+            failure = _unsealed((folder / "failure.json").read_bytes())
             raise getattr(errors, failure["kind"])(failure["message"])
-        about: dict[str, Any] = json.loads((folder / "stage.json").read_bytes())
+        about = _unsealed((folder / "stage.json").read_bytes())
         weights = (folder / "weights.safetensors").read_bytes()
         if sha256(weights) != about["weights_sha256"]:
             raise CorruptFile(f"{folder}: the weights are not those that were written")
@@ -133,9 +135,16 @@ def _load(folder: Path) -> StageResult:
             history=about["history"],
             plan=about["plan"],
         )
-    except (OSError, ValueError, KeyError, SafetensorError, AttributeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, AttributeError) as err:
         raise CorruptFile(f"{folder} is no finished stage: {err}") from err
 
 
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode()
+def _sealed(body: dict[str, Any]) -> bytes:
+    return (json.dumps({**body, "sha256": digest(body)}, indent=1) + "\n").encode()
+
+
+def _unsealed(content: bytes) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(content)
+    if body.pop("sha256") != digest(body):
+        raise ValueError("the description is not what was written")
+    return body

@@ -6,7 +6,6 @@ names the result (`trainables.cache.stage_key`).
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,6 +35,9 @@ OBSERVERS: Registry[Any] = Registry(
     "observer",
     {"minmax": "trainables.quant.observers:minmax", "mse": "trainables.quant.observers:mse"},
 )
+
+PLACES = {"checkpoint"}
+"""Fields of stages that say where a file lies: they never name a result."""
 
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
 
@@ -145,13 +147,13 @@ class BaselineTrain(Frozen):
 class BaselineImport(Frozen):
     """Take the shared network from a file: safetensors, or a state dict saved by torch.save.
 
-    `sha256` of the file names the stage; it is filled in when the spec is resolved.
+    `sha256` of the file names the stage, not its path; it is filled in when the spec is resolved.
     """
 
     VERSION: ClassVar[int] = 1
     kind: Literal["import"]
     model: ModelConfig = ModelConfig()
-    checkpoint: str = Field(exclude=True, default="")
+    checkpoint: str = ""
     sha256: str = ""
 
 
@@ -205,6 +207,11 @@ class TrialConfig(Frozen):
     prune: ChannelPrune
     quantize: Annotated[Quantize, Field(discriminator="kind")]
 
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what a result means; not where files lie."""
+        baseline = self.baseline.model_dump(mode="json", exclude=PLACES)
+        return {**self.model_dump(mode="json"), "data": self.data.identity(), "baseline": baseline}
+
     def stages(self) -> tuple[StageConfig, ...]:
         """The stages in order, without those that would change nothing."""
         prune = (self.prune,) if self.prune.prune_frac > 0 else ()
@@ -225,13 +232,14 @@ def file_sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as err:
-        raise ConfigError(f"cannot read {path}: {err.strerror}. Give the path of a checkpoint file.") from err
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise ConfigError(f"cannot read {path}: {reason}. Give the path of a checkpoint file.") from err
 
 
 def stage_key(parent: str, config: StageConfig, *, seed: int) -> str:
     """Names the result of a stage by everything that made it; `parent` is the previous key or the data key."""
-    content: Mapping[str, Any] = config.model_dump(mode="json", exclude_defaults=True)
+    content = config.model_dump(mode="json", exclude_defaults=True, exclude=PLACES)
     return digest([parent, config.VERSION, config.kind, content, seed])
 
 

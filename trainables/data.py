@@ -83,15 +83,6 @@ def load_data(config: DataConfig) -> DataSet:
     return DataSet(train, val, source.classes, source.mean, source.std, digest.hexdigest())
 
 
-def load_test(config: DataConfig) -> ImageSet:
-    """The test set; only the final step of a sweep asks for it.
-
-    Raises:
-        ConfigError: as in `load_data`.
-    """
-    return _load(config).test
-
-
 def _load(config: DataConfig) -> Source:
     loader: Callable[[DataConfig], Source] = DATASETS[config.name]
     source = loader(config)
@@ -179,17 +170,21 @@ class Images:
         """(B, C, S, S) uint8 → float32, zero mean, channels last."""
         return ((pixels.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
 
+    def batch_count(self, size: int) -> int:
+        """Batches of about equal size, at most `size`; one more image where a batch would hold one alone
+        (batch norm needs two)."""
+        return max(1, min(-(-len(self) // size), len(self) // 2))
+
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, without augmentation: (B, C, S, S) float32 and (B,) int64."""
-        for start in range(0, len(self), size):
-            yield self.normalised(self.pixels[start : start + size]), self.labels[start : start + size]
+        count = self.batch_count(size)
+        for pixels, labels in zip(self.pixels.tensor_split(count), self.labels.tensor_split(count), strict=True):
+            yield self.normalised(pixels), labels
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once in random order, augmented. The last batch joins the others when it has one image
-        (batch norm needs two), so every image is seen in each epoch."""
+        """All images once in random order, augmented: every image is seen in each epoch."""
         order = torch.randperm(len(self), generator=generator)
-        count = max(1, -(-len(self) // size))
-        for index in torch.tensor_split(order, count):
+        for index in order.tensor_split(self.batch_count(size)):
             place = index.to(self.labels.device)
             yield self._augmented(self.pixels[place], augment, generator), self.labels[place]
 
@@ -224,9 +219,17 @@ class Images:
             pixels = torch.where(draw(2).bool().view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         batch = self.normalised(pixels)
         if augment.cutout:
-            half = augment.cutout / 2
-            outside_rows = (steps - draw(size) + 0.5).abs() > half
-            outside_columns = (steps - draw(size) + 0.5).abs() > half
-            keep = outside_rows[:, None, :, None] | outside_columns[:, None, None, :]
-            batch = batch * keep
+            rows, columns = (steps - draw(size) + augment.cutout // 2 for _ in range(2))
+            inside_rows, inside_columns = ((0 <= d) & (d < augment.cutout) for d in (rows, columns))
+            batch = batch * ~(inside_rows[:, None, :, None] & inside_columns[:, None, None, :])
         return batch
+
+
+def load_test_images(config: DataConfig, device: torch.device) -> Images:
+    """The test set on a device; only the final step of a sweep asks for it.
+
+    Raises:
+        ConfigError: as in `load_data`.
+    """
+    source = _load(config)
+    return Images(source.test, source.mean, source.std, device)

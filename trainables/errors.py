@@ -38,6 +38,8 @@ class TrialFailure(TuneAppError):
 
     exit_code = 4
     state: ClassVar[State] = "failed"
+    stage = ""
+    """Kind of the stage that failed; set on the way out of it."""
 
 
 class InfeasiblePoint(TrialFailure):

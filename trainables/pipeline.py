@@ -13,7 +13,7 @@ from trainables.cache import StageCache
 from trainables.config import Architecture, StageConfig, TrialConfig, stage_keys
 from trainables.data import DataSet, Images
 from trainables.device import Device, choose_device, use_threads
-from trainables.errors import ArtifactMismatch, Collapsed, CorruptFile
+from trainables.errors import ArtifactMismatch, Collapsed, CorruptFile, TrialFailure
 from trainables.export.packed import Header, pack, size_breakdown, unpack
 from trainables.models.model import build, fp32_bytes
 from trainables.models.units import count_parameters
@@ -60,7 +60,7 @@ def run_stages(
     """Folds the first stages of a configuration over the cache; returns the last result and every cost.
 
     Raises:
-        TrialFailure: a stage failed; `costs` of the stages before it are in its `costs` attribute.
+        TrialFailure: a stage failed; its `stage` says which.
     """
     keys = stage_keys(config, fingerprint=workplace.data.fingerprint)
     result: StageResult | None = None
@@ -80,7 +80,11 @@ def run_stages(
             )
             return run_stage(stage, context)
 
-        result, cost = workplace.cache.get_or_run(key, stage.kind, run)
+        try:
+            result, cost = workplace.cache.get_or_run(key, stage.kind, run)
+        except TrialFailure as err:
+            err.stage = stage.kind
+            raise
         costs.append(cost)
     assert result is not None, "a configuration has at least one stage"
     return result, costs

@@ -29,8 +29,6 @@ def _explained(action: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        if isinstance(err, FileExistsError):
-            raise
         hint = "Free space or choose another storage folder; the same command then goes on."
         raise StorageUnavailable(f"cannot {action} {path}: {err.strerror}. {hint}") from err
 
@@ -70,7 +68,7 @@ def create_once(path: Path, content: bytes) -> bool:
         except FileExistsError:
             return False
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         _fsync_folder(path.parent)
         return True
 
@@ -83,7 +81,11 @@ def replace(path: Path, content: bytes) -> None:
     """
     with _explained("write", path):
         draft = _draft(path, content)
-        os.replace(draft, path)
+        try:
+            os.replace(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
         _fsync_folder(path.parent)
 
 

@@ -31,7 +31,7 @@ def fit(model: nn.Module, schedule: Schedule, context: StageContext) -> list[dic
     optimizer = _optimizer(model, schedule)
     saved = context.progress.load()
     history = [] if saved is None else _restore(model, optimizer, saved)
-    steps_per_epoch = max(1, -(-len(context.train) // schedule.batch_size))
+    steps_per_epoch = context.train.batch_count(schedule.batch_size)
     for epoch in range(len(history), schedule.epochs):
         started = time.perf_counter()
         torch.manual_seed(seed_for(context.seed, epoch, 1))

@@ -9,6 +9,12 @@ import signal
 from trainables.errors import TuneAppError
 
 
+class ClusterUnavailable(TuneAppError):
+    """Ray cannot be started or does not answer."""
+
+    exit_code = 3
+
+
 class LeaseHeld(TuneAppError):
     """Another driver works on this experiment, or took it over."""
 

@@ -20,6 +20,8 @@ from trainables.results import METRICS
 from trainables.storage import create_once, replace
 
 MAX_SPEC_BYTES = 1_000_000
+UNION_TAGS = {"range", "choices", "train", "import", "ptq", "qat", "int", "float", "str"}
+"""What pydantic puts into the place of a problem to tell alternatives apart."""
 Direction = Literal["maximize", "minimize"]
 
 
@@ -35,7 +37,8 @@ class Constraint(Frozen):
         return value - self.bound if self.sense == "<=" else self.bound - value
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.sense} {self.bound:g}"
+        short = f"{self.bound:g}"
+        return f"{self.metric} {self.sense} {short if float(short) == self.bound else self.bound}"
 
     @model_validator(mode="before")
     @classmethod
@@ -115,13 +118,12 @@ def _metric(name: str) -> str:
 
 
 def load_spec(path: Path) -> ExperimentSpec:
-    """Reads and checks a spec file; nothing is written.
+    """Reads and checks a spec file; nothing is written. Relative paths in it start at the working directory.
 
     Raises:
         ConfigError: one line with the file, the key, the value, the rule and a way out.
     """
-    spec = parse_spec(_read(path), source=str(path))
-    return _resolve(spec, path)
+    return _resolve(parse_spec(_read(path), source=str(path)))
 
 
 def parse_spec(text: str, *, source: str) -> ExperimentSpec:
@@ -147,8 +149,6 @@ def parse_spec(text: str, *, source: str) -> ExperimentSpec:
 def dump_spec(spec: ExperimentSpec) -> str:
     """The resolved spec as YAML; `parse_spec` inverts it."""
     content = spec.model_dump(mode="json")
-    if isinstance(spec.base.baseline, BaselineImport):
-        content["base"]["baseline"]["checkpoint"] = spec.base.baseline.checkpoint
     content["constraints"] = [str(c) for c in spec.constraints]
     stream = io.StringIO()
     yaml = YAML(typ="safe")
@@ -159,9 +159,9 @@ def dump_spec(spec: ExperimentSpec) -> str:
 
 
 def _read(path: Path) -> str:
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder: give the path of a spec file, such as examples/demo.yaml.")
     try:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder: give the path of a spec file, such as examples/demo.yaml.")
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; a spec has at most {MAX_SPEC_BYTES:,}.")
         return path.read_text(encoding="utf-8-sig")
@@ -186,30 +186,35 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
         where = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(err, "problem", None) or str(err).splitlines()[0]
         raise ConfigError(f"{source}: {where}not readable as YAML: {problem}.") from err
-    except (ValueError, RecursionError) as err:
-        raise ConfigError(f"{source}: not readable as YAML: {str(err).splitlines()[0]}.") from err
+    except (ValueError, LookupError, RecursionError) as err:
+        # ruamel's constructors let these pass, e.g. for `!!int ""` and `!!bool x`.
+        raise ConfigError(f"{source}: not readable as YAML: {' '.join(str(err).split())}.") from err
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise ConfigError(f"{source}: a spec is a mapping of keys, but the file holds {found}; see examples/demo.yaml.")
     return content
 
 
-def _resolve(spec: ExperimentSpec, path: Path) -> ExperimentSpec:
-    """Fills in what names an imported checkpoint: its absolute path and its digest."""
-    baseline = spec.base.baseline
-    if not isinstance(baseline, BaselineImport):
-        return spec
-    if not baseline.checkpoint:
-        raise ConfigError(f"{path}: base.baseline.checkpoint is missing: give the path of a checkpoint file.")
-    file = (path.parent / baseline.checkpoint).resolve()
-    known = baseline.model_copy(update={"checkpoint": str(file), "sha256": file_sha256(file)})
-    return spec.model_copy(update={"base": spec.base.model_copy(update={"baseline": known})})
+def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
+    """Makes paths absolute (workers may run elsewhere) and fills in the digest of an imported checkpoint."""
+    base = spec.base
+    if base.data.root is not None:
+        data = base.data.model_copy(update={"root": str(Path(base.data.root).expanduser().resolve())})
+        base = base.model_copy(update={"data": data})
+    if isinstance(base.baseline, BaselineImport):
+        if not base.baseline.checkpoint:
+            raise ConfigError("base.baseline.checkpoint is missing: give the path of a checkpoint file.")
+        file = Path(base.baseline.checkpoint).expanduser().resolve()
+        known = base.baseline.model_copy(update={"checkpoint": str(file), "sha256": file_sha256(file)})
+        base = base.model_copy(update={"baseline": known})
+    storage = str(Path(spec.storage).expanduser().resolve())
+    return spec.model_copy(update={"base": base, "storage": storage})
 
 
 def explain(err: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a validation error in one line, with the nearest name for an unknown key."""
     problem = err.errors()[0]
-    places = [str(p) for p in problem["loc"] if p not in {"range", "choices", "train", "import", "ptq", "qat"}]
+    places = [str(p) for p in problem["loc"] if p not in UNION_TAGS]
     where = ".".join(places) or "spec"
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, places[:-1])
@@ -296,7 +301,7 @@ class ExperimentFolder:
         if create_once(self.spec_file, text):
             return
         stored = self.read_spec()
-        difference = _first_difference(stored.base.model_dump(mode="json"), spec.base.model_dump(mode="json"), "base")
+        difference = _first_difference(stored.base.identity(), spec.base.identity(), "base")
         if difference:
             raise ConfigError(
                 f"{self.path} holds an experiment with another base: {difference}. "

@@ -155,11 +155,12 @@ def _decode(path: Path) -> TrialRecord:
     try:
         envelope = json.loads(content)
         schema, checksum, body = envelope["schema"], envelope["sha256"], envelope["record"]
-    except (ValueError, TypeError, KeyError) as err:
+        intact = checksum == digest(body)
+    except (ValueError, TypeError, KeyError, RecursionError) as err:
         raise CorruptFile(f"{path}: not a trial record ({len(content)} bytes)") from err
     if schema != SCHEMA:
         raise CorruptFile(f"{path}: record schema {schema!r}, this version reads {SCHEMA}")
-    if checksum != digest(body):
+    if not intact:
         raise CorruptFile(f"{path}: the checksum does not match the content")
     try:
         record = TrialRecord.model_validate(body)

@@ -4,6 +4,7 @@ They are for reading, by this package or by any other tool; when they are missin
 ledger they are built again.
 """
 
+import contextlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from trainables.results import Completed
 from trainables.storage import replace
 from tune_app.experiment import ExperimentFolder, ExperimentSpec
 from tune_app.frontier import costs, hypervolume, non_dominated
+from tune_app.held_out import held_out_accuracies
 from tune_app.ledger import FULL, Ledger, TrialRecord, latest
 
 SCHEMA = "1"
@@ -100,7 +102,6 @@ def write_tables(
     spec: ExperimentSpec,
     *,
     reference: Mapping[str, float],
-    test_accuracy: Mapping[str, float] | None = None,
 ) -> None:
     """Replaces trials.parquet and frontier.parquet, each in one step.
 
@@ -109,12 +110,12 @@ def write_tables(
         records: the latest attempt of each configuration and rung.
         spec: the experiment's spec.
         reference: the point that bounds the hypervolume, by objective, in the objective's units.
-        test_accuracy: as in `rows`.
 
     Raises:
+        CorruptFile: a test result is not what was written.
         StorageUnavailable: the folder cannot be written.
     """
-    trials = _table(records, spec, test_accuracy or {})
+    trials = _table(records, spec, held_out_accuracies(folder))
     ids = frontier_ids(records, spec)
     place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
     frontier = trials.take(pa.array([place[i] for i in ids], pa.int64()))
@@ -164,27 +165,21 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
 
     trials.parquet answers when it is intact, was made for the stored spec, and holds the same attempts as
     the ledger's file names; so a sweep that runs shows its newest trials. Otherwise the rows are built
-    from the ledger, with the test accuracies that an intact table knew.
+    from the ledger and the test results.
 
     Raises:
         CorruptFile: the stored spec is damaged.
         StorageUnavailable: a file cannot be read.
     """
     spec = folder.read_spec()
-    test_accuracy: dict[str, float] = {}
-    try:
+    with contextlib.suppress(FileNotFoundError, CorruptFile):
         table = read_table(folder.trials_table)
-    except (FileNotFoundError, CorruptFile):
-        pass
-    else:
         ids = table["trial_id"].to_pylist()
         same_spec = table.schema.metadata.items() >= _provenance(spec).items()
         if same_spec and set(ids) == _newest_ids(p.stem for p in folder.trials.glob("*.json")):
             return table
-        known = zip(ids, table["test_accuracy"].to_pylist(), strict=True)
-        test_accuracy = {trial_id: value for trial_id, value in known if value is not None}
     records, _ = Ledger(folder.trials).read()
-    return _table(latest(records), spec, test_accuracy)
+    return _table(latest(records), spec, held_out_accuracies(folder))
 
 
 def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dict[str, Any]:

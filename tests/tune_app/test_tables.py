@@ -12,6 +12,7 @@ from search_spaces.space import FIELDS
 from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_records, make_spec
 from trainables.errors import CorruptFile, StorageUnavailable
 from tune_app.experiment import ExperimentFolder, dump_spec
+from tune_app.held_out import HeldOut, store_held_out
 from tune_app.ledger import Ledger, latest
 from tune_app.tables import HEAD, MEASURED, TAIL, frontier_ids, load_trials, read_table, rows, write_tables
 
@@ -188,7 +189,8 @@ def test_an_intact_table_is_used_and_a_missing_or_damaged_one_rebuilt(tmp_path: 
 def test_a_table_behind_the_ledger_is_rebuilt_in_memory(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     tested = make_records()[0].assignment.trial_id
-    write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE, test_accuracy={tested: 0.94})
+    store_held_out(folder.artifacts / tested, HeldOut(accuracy=0.94, n=100))
+    write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE)
     before = folder.trials_table.read_bytes()
     Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
     table = load_trials(folder)

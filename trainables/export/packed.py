@@ -105,8 +105,12 @@ def unpack(content: bytes) -> PackedModel:
         CorruptFile: truncated, altered, of another version, or no packed file at all.
     """
     header, tensors = _read(content)
-    model = build(header.architecture)
-    attach_quantizers_(model, header.scheme)
+    with torch.device("meta"):  # shapes alone: the header of a foreign file may describe a network of any size
+        model = build(header.architecture)
+        attach_quantizers_(model, header.scheme)
+    unknown = sorted(set(header.architecture.widths) - {group.name for group in model.prune_groups()})
+    if unknown:
+        raise CorruptFile(f"packed file: the network has no prunable channels {unknown[0]!r}")
     layers = list(units(model).values())
     channels = [unit.layer.weight.shape[0] for unit in layers]
     expected = {

@@ -14,10 +14,10 @@ def minmax(values: Tensor, qn: int, qp: int) -> Tensor:
 
 
 def mse(values: Tensor, qn: int, qp: int) -> Tensor:
-    """Per row of (R, N), the step of least squared error among 80 shares of the min-max step: (R,)."""
+    """Per row of (R, N), the step of least squared error among the min-max step and 80 shares of it: (R,)."""
     widest = minmax(values, qn, qp)
     best, best_error = widest, torch.full_like(widest, torch.inf)
-    for share in SHARES.tolist():
+    for share in (1.0, *SHARES.tolist()):
         step = widest * share
         codes = (values / step[:, None]).round_().clamp_(-qn, qp)
         error = (codes * step[:, None] - values).square_().sum(dim=1)

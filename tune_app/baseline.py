@@ -1,0 +1,101 @@
+"""The shared baseline of an experiment: made once, remembered, compared on every resume."""
+
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import Field, ValidationError
+
+from trainables.config import Frozen, digest, stage_keys
+from trainables.errors import ConfigError, CorruptFile
+from trainables.results import METRICS
+from trainables.storage import create_once
+from tune_app.experiment import ExperimentFolder, ExperimentSpec
+
+if TYPE_CHECKING:
+    from trainables.data import DataSet
+
+
+class BaselineInfo(Frozen):
+    """What a search needs to know of the baseline."""
+
+    key: str = Field(description="stage key, which names data, split, model, schedule and seed")
+    fingerprint: str = Field(description="SHA-256 of the training and validation data")
+    accuracy: float = Field(description="fraction right on the validation split, fp32")
+    n: int
+    classes: int
+    parameters: int
+    size_bytes: int = Field(description="4 bytes per parameter: the numerator of every compression ratio")
+    seconds: float = Field(description="what it took in the run that made it")
+
+    def reference(self) -> dict[str, float]:
+        """The corner from which hypervolume is measured: chance accuracy, the baseline's size."""
+        values = {
+            "accuracy": 1 / self.classes,
+            "size_bytes": float(self.size_bytes),
+            "compression_ratio": 1.0,
+            "parameters": float(self.parameters),
+        }
+        return {name: values[name] for name in METRICS}
+
+
+def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:
+    """The stored baseline, or None when it was not made yet.
+
+    Raises:
+        CorruptFile: the file is not what was written.
+    """
+    try:
+        return BaselineInfo.model_validate_json(folder.baseline_file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as err:
+        raise CorruptFile(f"{folder.baseline_file} is damaged: delete it, and the next run makes it again.") from err
+
+
+def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
+    """Trains or imports the baseline, or finds it in the stage cache, and stores it. Runs in a worker.
+
+    Raises:
+        ConfigError: the data set or checkpoint is another one than when the experiment began.
+        TrialFailure: training failed.
+    """
+    from trainables.models.model import build
+    from trainables.models.units import count_parameters
+    from trainables.pipeline import baseline_bytes, open_workplace, run_stages
+
+    folder = ExperimentFolder(spec.folder)
+    stored = read_baseline(folder)
+    key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
+    if stored is not None and stored.key != key:
+        what = "data set" if stored.fingerprint != data.fingerprint else "baseline stage"
+        raise ConfigError(f"the {what} is not the one that {folder.path} began with: restore it or use another name.")
+    workplace = open_workplace(data, folder.stages, cpu=baseline_cpus(spec), gpu=spec.resources.gpu)
+    started = time.perf_counter()
+    result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
+    if stored is not None:
+        return stored
+    info = BaselineInfo(
+        key=key,
+        fingerprint=data.fingerprint,
+        accuracy=result.metrics["val_accuracy"],
+        n=len(data.val),
+        classes=data.classes,
+        parameters=count_parameters(build(result.architecture)),
+        size_bytes=baseline_bytes(result.architecture),
+        seconds=time.perf_counter() - started,
+    )
+    create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
+    return info
+
+
+def baseline_cpus(spec: ExperimentSpec) -> float:
+    """The baseline trains alone, but with the share of a trial: the same on every machine, so that it is the same
+    network (the order of a sum depends on the number of threads)."""
+    return spec.resources.cpu
+
+
+def config_key(spec: ExperimentSpec, fingerprint: str, params: dict[str, float | int | str]) -> str:
+    """The key of a point: what its last stage is named by, which holds all that came before."""
+    from search_spaces.space import to_trial
+
+    return digest(["trial", stage_keys(to_trial(params, spec.base), fingerprint=fingerprint)[-1]])

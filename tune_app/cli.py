@@ -1,0 +1,157 @@
+"""The command line: thin commands over the library. Heavy imports wait until a command needs them."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.errors import TuneAppError
+from tune_app.errors import Interrupted
+
+if TYPE_CHECKING:
+    from tune_app.experiment import ExperimentSpec
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Search for the best small versions of a trained network: prune, quantize, pack, measure, on Ray.",
+    epilog="Exit codes: 0 done · 1 a bug · 2 bad input · 3 storage or cluster does not answer · "
+    "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal.",
+)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the experiment.", show_default=False)]
+Experiment = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the experiment, e.g. runs/demo.", show_default=False)
+]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the spec and the results go.")] = Path("demo"),
+) -> None:
+    """Search on a small data set, in minutes, with nothing to download."""
+    from tune_app.demo import run_demo
+
+    run_demo(folder)
+
+
+@app.command()
+def baseline(spec: SpecFile) -> None:
+    """Train the shared baseline, or import it; a second call finds it."""
+    from tune_app.experiment import load_spec
+
+    loaded = load_spec(spec)
+    from tune_app.runner import run_baseline
+
+    info = run_baseline(loaded)
+    print(
+        f"baseline of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
+        f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
+    )
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    trials: Annotated[int | None, typer.Option(min=1, help="Another budget than the spec's.")] = None,
+) -> None:
+    """Start a search, or go on where it stopped."""
+    from tune_app.experiment import load_spec
+
+    loaded = load_spec(spec)
+    if trials is not None:
+        budget = loaded.budget.model_copy(update={"trials": trials})
+        loaded = loaded.model_copy(update={"budget": budget})
+    search(loaded)
+
+
+def search(spec: "ExperimentSpec") -> None:
+    """Runs a search and says how it ended."""
+    from tune_app.runner import run_search
+    from tune_app.tables import frontier_ids
+
+    outcome = run_search(spec)
+    states = [r.state for r in outcome.records]
+    for name in outcome.quarantined:
+        print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
+    print(
+        f"{outcome.folder.path}: {len(states)} trials ({outcome.new} new), {states.count('complete')} complete, "
+        f"{len(frontier_ids(outcome.records, spec))} on the frontier"
+    )
+
+
+@app.command()
+def frontier(
+    experiment: Experiment,
+    all: Annotated[bool, typer.Option("--all", help="All trials, not only the frontier.")] = False,
+    where: Annotated[str, typer.Option(help='Filter, e.g. "accuracy > 0.95 and size_bytes < 40000".')] = "",
+    sort: Annotated[str, typer.Option(help="Column to sort by; -column for falling order.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+    parquet: Annotated[Path | None, typer.Option(help="Write the rows to a parquet file.")] = None,
+) -> None:
+    """Show the Pareto frontier."""
+    from tune_app.output import write_frame
+    from tune_app.query import frontier_frame
+
+    frame = frontier_frame(experiment, all=all, where=where, sort=sort, limit=limit)
+    write_frame(frame, json=json, csv=csv, parquet=parquet, title=f"{'trials' if all else 'frontier'} of {experiment}")
+
+
+@app.command()
+def plot(
+    experiment: Experiment,
+    output: Annotated[Path, typer.Option(help="PNG or SVG file.")] = Path("frontier.png"),
+) -> None:
+    """Draw all trials with the frontier."""
+    from tune_app.experiment import ExperimentFolder
+    from tune_app.plots import frontier_info, save_frontier_plot
+
+    save_frontier_plot(frontier_info(ExperimentFolder.existing(experiment)), output)
+    print(output)
+
+
+@app.command()
+def finalize(experiment: Experiment) -> None:
+    """Evaluate the baseline and the frontier on the test split, once."""
+    from tune_app.experiment import ExperimentFolder
+    from tune_app.finalize import finalize as evaluate
+
+    final = evaluate(ExperimentFolder.existing(experiment))
+    print(
+        f"test split, {final.baseline.n} images: baseline {100 * final.baseline.accuracy:.2f} %, "
+        f"{len(final.frontier)} frontier points evaluated (column test_accuracy)"
+    )
+
+
+@app.command()
+def export(
+    experiment: Experiment,
+    trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
+    output: Annotated[Path | None, typer.Option(help="Folder to write to.  [default: the trial's label]")] = None,
+) -> None:
+    """Write the packed file and the card of one point."""
+    from tune_app.experiment import ExperimentFolder
+    from tune_app.export import export_trial
+
+    target = output or Path(trial)
+    record = export_trial(ExperimentFolder.existing(experiment), trial, target)
+    print(f"{target}/model.mbq: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
+
+
+def main() -> None:
+    """Entry point: turns every error of ours into one line and its exit code."""
+    try:
+        app()
+    except TuneAppError as err:
+        print(f"error: {err}", file=sys.stderr)
+        sys.exit(err.exit_code)
+    except Interrupted as err:
+        again = " ".join(["tune-app", *sys.argv[1:]])
+        print(f"stopped by {err}. Finished trials are kept; go on with: {again}", file=sys.stderr)
+        sys.exit(err.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,48 @@
+"""Export of one point: its packed file and card, verified, into a folder of the user's."""
+
+from pathlib import Path
+
+from trainables.errors import ConfigError
+from trainables.storage import replace
+from tune_app.experiment import ExperimentFolder
+from tune_app.finalize import verified_artifact
+from tune_app.ledger import Ledger, TrialRecord, latest
+
+
+def find_trial(folder: ExperimentFolder, name: str) -> TrialRecord:
+    """The complete trial with this label (`p30_w4_a8`), id, or unique start of an id.
+
+    Raises:
+        ConfigError: no trial or several fit, or the trial has no artifact.
+    """
+    records = latest(Ledger(folder.trials).read()[0])
+    found = [r for r in records if name in {r.assignment.label, r.assignment.label.partition("@")[0]}]
+    found = found or [r for r in records if name and r.assignment.trial_id.startswith(name)]
+    if not found:
+        known = ", ".join(r.assignment.label for r in records if r.state == "complete")
+        raise ConfigError(f"no trial of {folder.path} is called {name!r}; known: {known[:400] or 'none yet'}.")
+    if len(found) > 1:
+        raise ConfigError(f"{name!r} fits {', '.join(r.assignment.trial_id for r in found[:8])}: give one of them.")
+    if found[0].state != "complete":
+        raise ConfigError(f"trial {name!r} is {found[0].state} ({found[0].reason}): it has no artifact.")
+    return found[0]
+
+
+def export_trial(folder: ExperimentFolder, name: str, target: Path) -> TrialRecord:
+    """Writes `model.mbq` and `card.json` of a trial into `target`, decoding the file once to prove it whole.
+
+    Raises:
+        ConfigError: as in `find_trial`, or the target is a file.
+        CorruptFile: the artifact is not the file that was measured.
+        StorageUnavailable: the target cannot be written.
+    """
+    from trainables.export.packed import unpack
+
+    record = find_trial(folder, name)
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"{target} is a file: give a folder.")
+    content = verified_artifact(record, folder).read_bytes()
+    unpack(content)
+    replace(target / "model.mbq", content)
+    replace(target / "card.json", record.model_dump_json(indent=1).encode() + b"\n")
+    return record

@@ -1,0 +1,97 @@
+"""The test split, once, for the baseline and the frontier only. Selection never sees it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import sha256
+from tune_app.baseline import BaselineInfo, read_baseline
+from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.held_out import HeldOut, read_held_out, store_held_out
+from tune_app.lease import Lease
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.tables import frontier_ids, write_tables
+
+if TYPE_CHECKING:
+    from trainables.data import Images
+
+
+@dataclass(frozen=True)
+class Final:
+    """Test results of the baseline and of each frontier point by trial id."""
+
+    baseline: HeldOut
+    frontier: dict[str, HeldOut]
+
+
+def finalize(folder: ExperimentFolder) -> Final:
+    """Evaluates what has no test result yet, decoding every artifact from its bytes, and rewrites the tables.
+
+    Raises:
+        ConfigError: there is nothing to evaluate, or the data set is not at hand.
+        CorruptFile: an artifact is not the file that was measured.
+        LeaseHeld: a search is running on this experiment.
+    """
+    spec, baseline = folder.read_spec(), read_baseline(folder)
+    with Lease(folder):
+        records = latest(Ledger(folder.trials).read()[0])
+        ids = set(frontier_ids(records, spec))
+        front = [r for r in records if r.assignment.trial_id in ids]
+        if baseline is None or not front:
+            raise ConfigError(f"{folder.path} has no frontier yet: run `tune-app run` first.")
+        results = {r.assignment.trial_id: _test_record(r, spec, folder) for r in front}
+        reference = _test_baseline(spec, folder, baseline)
+        write_tables(folder, records, spec, reference=baseline.reference())
+    return Final(reference, results)
+
+
+def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFolder) -> HeldOut:
+    from trainables.device import choose_device
+    from trainables.pipeline import packed_accuracy
+
+    artifact = verified_artifact(record, folder)
+    known = read_held_out(artifact.parent)
+    if known is not None:
+        return known
+    images, device = _test_images(spec), choose_device(gpu_share=1)
+    result = HeldOut(accuracy=packed_accuracy(artifact.read_bytes(), images, device), n=len(images))
+    return store_held_out(artifact.parent, result)
+
+
+def _test_baseline(spec: ExperimentSpec, folder: ExperimentFolder, baseline: BaselineInfo) -> HeldOut:
+    from trainables.cache import read_stage
+    from trainables.device import choose_device
+    from trainables.train import evaluate
+
+    known = read_held_out(folder.baseline_file.parent)
+    if known is not None:
+        return known
+    images, device = _test_images(spec), choose_device(gpu_share=1)
+    network = read_stage(folder.stages / baseline.key).model()
+    device.place(network)
+    return store_held_out(folder.baseline_file.parent, HeldOut(accuracy=evaluate(network, images), n=len(images)))
+
+
+def _test_images(spec: ExperimentSpec) -> "Images":
+    from trainables.data import load_test_images
+    from trainables.device import choose_device
+
+    return load_test_images(spec.base.data, choose_device(gpu_share=1).torch)
+
+
+def verified_artifact(record: TrialRecord, folder: ExperimentFolder) -> Path:
+    """The path of a record's packed file.
+
+    Raises:
+        CorruptFile: the file is missing or not the one that was measured.
+    """
+    path = folder.artifacts / record.assignment.trial_id / "model.mbq"
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise CorruptFile(f"cannot read {path}: {err.strerror}. Its trial must be run again.") from err
+    expected = getattr(record.result, "artifact_sha256", "")
+    if sha256(content) != expected:
+        raise CorruptFile(f"{path} is not the file that was measured (SHA-256 differs).")
+    return path

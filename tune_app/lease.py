@@ -1,0 +1,63 @@
+"""Lease: one driver at a time on an experiment, and what it had in flight when it died."""
+
+import json
+from collections.abc import Iterable
+from types import TracebackType
+
+from pydantic import ValidationError
+
+from trainables.storage import Lock, replace_json
+from tune_app.errors import LeaseHeld
+from tune_app.experiment import ExperimentFolder
+from tune_app.ledger import Assignment
+
+
+class Lease:
+    """A context that holds the experiment's lock; its generation is the fencing number.
+
+    A driver that was taken over (suspended, then resumed) finds a higher generation and stops writing.
+    """
+
+    def __init__(self, folder: ExperimentFolder) -> None:
+        self._folder = folder
+        self._lock = Lock(folder.lease)
+
+    def __enter__(self) -> "Lease":
+        """Takes the lease.
+
+        Raises:
+            LeaseHeld: another driver is alive.
+            StorageUnavailable: the folder cannot be written.
+        """
+        if not self._lock.try_acquire():
+            holder = self._lock.holder() or {}
+            raise LeaseHeld(
+                f"{self._folder.path} is being worked on by process {holder.get('pid', '?')} on "
+                f"{holder.get('host', '?')}: wait for it or stop it. Reading commands work meanwhile."
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def check(self) -> None:
+        """Fencing, before every launch and every rewrite.
+
+        Raises:
+            LeaseHeld: another driver took over.
+        """
+        if not self._lock.held():
+            raise LeaseHeld(f"another driver took over {self._folder.path}: this one stops.")
+
+    def save_in_flight(self, work: Iterable[Assignment]) -> None:
+        """Remembers what is running, so that a resumed search runs the same points first."""
+        replace_json(self._folder.in_flight_file, [w.model_dump(mode="json") for w in work])
+
+    def in_flight(self) -> list[Assignment]:
+        """What the last driver was running when it stopped; a damaged file counts as nothing."""
+        try:
+            return [Assignment.model_validate(w) for w in json.loads(self._folder.in_flight_file.read_bytes())]
+        except (OSError, ValueError, TypeError, ValidationError):
+            return []

@@ -1,0 +1,141 @@
+"""The one live view of a search: a panel on a terminal, one line per finished trial elsewhere."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from tune_app.experiment import ExperimentSpec
+from tune_app.frontier import costs, hypervolume
+from tune_app.ledger import TrialRecord
+from tune_app.tables import frontier_ids
+
+
+@dataclass
+class Status:
+    """What the view shows; the search updates it."""
+
+    spec: ExperimentSpec
+    phase: str = "starting Ray"
+    records: Sequence[TrialRecord] = ()
+    running: int = 0
+    parallel: int = 1
+    reference: dict[str, float] = field(default_factory=dict)
+    resumed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def failed(self) -> int:
+        """Trials without a usable result."""
+        return sum(r.state != "complete" for r in self.records)
+
+    def frontier(self) -> list[TrialRecord]:
+        """The non-dominated records."""
+        ids = set(frontier_ids(self.records, self.spec))
+        return [r for r in self.records if r.assignment.trial_id in ids]
+
+    def best(self) -> dict[str, float]:
+        """The best value of each objective so far."""
+        done = [r.metrics() for r in self.records if r.state == "complete"]
+        choose = {"maximize": max, "minimize": min}
+        return {m: choose[d](row[m] for row in done) for m, d in self.spec.objectives.items() if done}
+
+    def hypervolume(self) -> float:
+        """Share of the box between the reference point and the ideal corner, 0 to 1 for the usual objectives."""
+        front = self.frontier()
+        if not front or not self.reference:
+            return 0.0
+        names, directions = list(self.spec.objectives), list(self.spec.objectives.values())
+        values = costs(np.array([[r.metrics()[n] for n in names] for r in front]), directions)
+        corner = costs(np.array([[self.reference[n] for n in names]]), directions)[0]
+        return hypervolume(values, corner)
+
+    def seconds_left(self) -> float | None:
+        """From the rate of this run; None before the first trial has finished."""
+        done = len(self.records) - self.resumed
+        if done < 1:
+            return None
+        return (self.spec.budget.trials - len(self.records)) * (time.monotonic() - self.started) / done
+
+
+class LiveView:
+    """A context that shows a status until it ends."""
+
+    def __init__(self, status: Status, *, console: Console | None = None, progress: Path | None = None) -> None:
+        self._status = status
+        self._console = console or Console(stderr=True)
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._printed = 0
+        self._live: Live | None = None
+
+    def __enter__(self) -> "LiveView":
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, err, trace)
+
+    def phase(self, text: str) -> None:
+        """Names what happens now."""
+        self._status.phase = text
+        if self._live is None:
+            self._console.print(text, highlight=False)
+
+    def finished(self, record: TrialRecord) -> None:
+        """Shows one more finished trial."""
+        if self._live is None:
+            self._console.print(self._line(record), highlight=False, soft_wrap=True)
+
+    def _line(self, record: TrialRecord) -> str:
+        place = f"[{len(self._status.records)}/{self._status.spec.budget.trials}]"
+        head = f"{place.replace('[', chr(92) + '[')} {record.assignment.label}"
+        if record.state != "complete":
+            return f"{head} {record.state}: {record.reason}"
+        m = record.metrics()
+        return (
+            f"{head} accuracy {100 * m['accuracy']:.2f} % · {m['size_bytes']:,.0f} bytes · "
+            f"{m['compression_ratio']:.2f}x · {record.seconds:.1f} s"
+        )
+
+    def _render(self) -> RenderableType:
+        status, spec = self._status, self._status.spec
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(f"[bold]{spec.name}[/bold]", status.phase + self._epoch())
+        done = len(status.records)
+        if not status.reference:
+            return grid
+        grid.add_row("trials", f"{done} done of {spec.budget.trials}, {status.running} running, {status.failed} failed")
+        grid.add_row("", ProgressBar(total=spec.budget.trials, completed=done, width=40))
+        for name, value in status.best().items():
+            grid.add_row(f"best {name}", f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")
+        grid.add_row("frontier", f"{len(status.frontier())} points, hypervolume {status.hypervolume():,.4g}")
+        left = status.seconds_left()
+        grid.add_row("time left", "…" if left is None else f"about {_duration(left)}")
+        return grid
+
+    def _epoch(self) -> str:
+        """The newest epoch among the stages in progress, read from file names alone."""
+        if self._progress is None or self._status.reference:
+            return ""
+        epochs = [int(p.name.split("-")[1]) for p in self._progress.glob("*/epoch-*.safetensors")]
+        return f" (epoch {max(epochs)})" if epochs else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,302 @@
+"""run_search: start and resume are this one path — lease, baseline, replay, search, tables."""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError, RayTaskError
+from rich.console import Console
+
+from trainables.errors import ConfigError, TuneAppError
+from tune_app.baseline import BaselineInfo, config_key, make_baseline, read_baseline
+from tune_app.errors import ClusterUnavailable, Interrupted, SearchAborted
+from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.lease import Lease
+from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.live import LiveView, Status
+from tune_app.proposer import Proposer
+from tune_app.searcher import LedgerSearch
+from tune_app.tables import write_tables
+from tune_app.trainable import lost_record, tune_trial
+
+TABLES_EVERY_S = 5.0
+# Tune's own files are scratch here: no loggers, no snapshots worth their time, no second handler of Ctrl-C.
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    folder: ExperimentFolder
+    baseline: BaselineInfo
+    records: list[TrialRecord]
+    new: int
+    quarantined: list[str]
+
+
+def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> BaselineInfo:
+    """Makes the experiment's baseline, or finds it.
+
+    Raises:
+        TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
+        Interrupted: SIGINT or SIGTERM; the same call goes on from the last epoch.
+    """
+    folder = ExperimentFolder(spec.folder)
+    status = Status(spec)
+    with _experiment(spec, folder), _view(status, folder, console) as view, _ray_session(spec):
+        return _prepare(spec, view)[0]
+
+
+def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outcome:
+    """Runs what is left of the budget.
+
+    Raises:
+        TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
+        Interrupted: SIGINT or SIGTERM; the same call goes on where this one stopped.
+    """
+    folder = ExperimentFolder(spec.folder)
+    ledger = Ledger(folder.trials)
+    status = Status(spec)
+    with _experiment(spec, folder) as lease, _view(status, folder, console) as view:
+        records, damaged = ledger.read()
+        ledger.quarantine(damaged)
+        with _ray_session(spec):
+            baseline, data = _prepare(spec, view)
+            proposer = Proposer(
+                spec,
+                key_of=lambda params: config_key(spec, baseline.fingerprint, params),
+                records=records,
+                in_flight=lease.in_flight(),
+            )
+            status.records, status.resumed = proposer.records, len(proposer.records)
+            status.reference, status.started = baseline.reference(), time.monotonic()
+            tables = _Tables(folder, spec, baseline, lease, proposer)
+            try:
+                _fit(spec, folder, ledger, lease, proposer, data, status, view, tables)
+            finally:
+                tables.write()
+        lease.save_in_flight([])
+    _refuse_empty(proposer.records, spec)
+    return Outcome(
+        folder, baseline, proposer.records, len(proposer.records) - len(records), [d.path.name for d in damaged]
+    )
+
+
+class _Tables:
+    """Writes the parquet files, at most every few seconds unless asked."""
+
+    def __init__(
+        self, folder: ExperimentFolder, spec: ExperimentSpec, baseline: BaselineInfo, lease: Lease, proposer: Proposer
+    ) -> None:
+        self._written = time.monotonic()
+        self._lease = lease
+        self._write: Callable[[], None] = lambda: write_tables(
+            folder, proposer.records, spec, reference=baseline.reference()
+        )
+
+    def maybe_write(self) -> None:
+        """After a change."""
+        if time.monotonic() - self._written >= TABLES_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        """Now; only the holder of the lease rewrites."""
+        self._lease.check()
+        self._write()
+        self._written = time.monotonic()
+
+
+def _fit(
+    spec: ExperimentSpec,
+    folder: ExperimentFolder,
+    ledger: Ledger,
+    lease: Lease,
+    proposer: Proposer,
+    data: Any,
+    status: Status,
+    view: LiveView,
+    tables: _Tables,
+) -> None:
+    """Lets Tune drive the proposer until the budget is spent."""
+
+    def changed(record: TrialRecord | None) -> None:
+        status.records, status.running = proposer.records, len(proposer.running)
+        if record is not None:
+            view.finished(record)
+            tables.maybe_write()
+
+    def lost(work: Assignment) -> TrialRecord:
+        folder.probe()  # a storage that went away is not the worker's fault
+        return lost_record(work, spec.worker_retries)
+
+    search = LedgerSearch(proposer, ledger, lease, worker_retries=spec.worker_retries, on_change=changed, lost=lost)
+    status.parallel = spec.max_concurrent_trials or _fits_in_cluster(spec)
+    view.phase(f"searching: {spec.budget.trials} trials, {status.parallel} at a time")
+    scratch = folder.path / "ray"
+    shutil.rmtree(scratch, ignore_errors=True)
+    trial = tune.with_parameters(tune_trial, spec_json=spec.model_dump_json(), data=[data])
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=-1,
+            max_concurrent_trials=status.parallel,
+            reuse_actors=True,
+            trial_name_creator=lambda t: Assignment.model_validate(t.config["work"]).label,
+            trial_dirname_creator=lambda t: Assignment.model_validate(t.config["work"]).trial_id,
+        ),
+        run_config=tune.RunConfig(name=spec.name, storage_path=str(scratch), verbose=0),
+    )
+    try:
+        tuner.fit()
+    except RayError as err:
+        raise search.error or ClusterUnavailable(
+            f"Ray stopped answering: {_first_line(err)}. Run again to go on."
+        ) from err
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if search.error is not None:
+        raise search.error
+
+
+def _prepare(spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
+    """Loads the data once and makes the baseline, in a worker; returns the data's object reference."""
+    known = read_baseline(ExperimentFolder(spec.folder)) is not None
+    view.phase("loading data" if known else "loading data, making the baseline")
+    share = spec.resources
+    task = ray.remote(num_returns=2, num_cpus=share.cpu, num_gpus=share.gpu)(_prepare_in_worker)
+    data, info = task.remote(spec.model_dump_json())
+    try:
+        return ray.get(info), data
+    except RayTaskError as err:
+        if isinstance(err.cause, TuneAppError):
+            raise err.cause from None
+        raise
+    except RayError as err:
+        raise ClusterUnavailable(f"the baseline's worker was lost: {_first_line(err)}. Run again to go on.") from err
+
+
+def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
+    from trainables.data import load_data
+
+    spec = ExperimentSpec.model_validate_json(spec_json)
+    data = load_data(spec.base.data)
+    return data, make_baseline(spec, data)
+
+
+def _fits_in_cluster(spec: ExperimentSpec) -> int:
+    """How many trials all nodes hold at the same time."""
+    share = {"CPU": spec.resources.cpu, "GPU": spec.resources.gpu}
+    fits = [
+        min(int(node["Resources"].get(kind, 0) / need + 1e-9) for kind, need in share.items() if need > 0)
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return max(1, sum(fits))
+
+
+def _check_resources(spec: ExperimentSpec) -> None:
+    """Refuses a trial that no node can hold, instead of waiting for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for kind, need in (("CPU", spec.resources.cpu), ("GPU", spec.resources.gpu)):
+        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        if need > largest:
+            raise ConfigError(
+                f"a trial needs {need:g} {kind}, but the largest node of the cluster has {largest:g}: "
+                f"lower resources.{kind.lower()} or join a larger cluster."
+            )
+
+
+def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:
+    if any(r.state == "complete" for r in records) or not records:
+        return
+    reason, count = Counter(r.reason for r in records).most_common(1)[0]
+    raise SearchAborted(f"none of {len(records)} trials of {spec.name!r} completed; {count} ended with: {reason}")
+
+
+@contextlib.contextmanager
+def _experiment(spec: ExperimentSpec, folder: ExperimentFolder) -> Iterator[Lease]:
+    """The lease on a claimed experiment. Input that is refused before anything finished leaves no folder behind."""
+    existed = folder.path.exists()
+    try:
+        with Lease(folder) as lease:
+            folder.claim(spec)
+            yield lease
+    except ConfigError:
+        if not existed and read_baseline(folder) is None:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def _view(status: Status, folder: ExperimentFolder, console: Console | None) -> Iterator[LiveView]:
+    with LiveView(status, console=console, progress=folder.stages / "progress") as view:
+        yield view
+
+
+@contextlib.contextmanager
+def _ray_session(spec: ExperimentSpec) -> Iterator[None]:
+    """A connection to the cluster of RAY_ADDRESS, or a Ray of our own that ends with us."""
+    os.environ.update({k: v for k, v in TUNE_SETTINGS.items() if k not in os.environ})
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        _check_resources(spec)
+        yield
+        return
+    with stop_on_signals():
+        try:
+            own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+            ray.init(configure_logging=False, log_to_driver=False, **own)
+        except (RayError, ConnectionError, RuntimeError, TimeoutError) as err:
+            raise ClusterUnavailable(
+                f"Ray cannot be reached or started: {_first_line(err)}. Check RAY_ADDRESS."
+            ) from err
+        try:
+            with stop_on_signals():  # ray.init has put its own SIGTERM handler in place
+                _check_resources(spec)
+                yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turns SIGINT and SIGTERM into Interrupted, in the main thread; elsewhere it does nothing."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # the way out is not interrupted again
+        raise Interrupted(number)
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _first_line(err: BaseException) -> str:
+    return (str(err).strip().splitlines() or [type(err).__name__])[0]

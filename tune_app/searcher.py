@@ -1,0 +1,96 @@
+"""LedgerSearch: what Ray Tune sees of a Proposer."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from tune_app.lease import Lease
+from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.proposer import Proposer
+
+
+class LedgerSearch(Searcher):  # type: ignore[misc]
+    """Asks the proposer, and reads how a trial ended from the ledger, never from Ray's row.
+
+    An error in here ends the search; it is kept in `error`, since Tune would wrap it.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        ledger: Ledger,
+        lease: Lease,
+        *,
+        worker_retries: int,
+        on_change: Callable[[TrialRecord | None], None],
+        lost: Callable[[Assignment], TrialRecord],
+    ) -> None:
+        super().__init__()
+        self.error: BaseException | None = None
+        self._proposer = proposer
+        self._ledger = ledger
+        self._lease = lease
+        self._worker_retries = worker_retries
+        self._on_change = on_change
+        self._lost = lost
+        self._work: dict[str, Assignment] = {}
+        self._losses: Counter[str] = Counter()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next assignment, None to be asked again, or FINISHED."""
+        finished: str = Searcher.FINISHED
+        if self.error is not None:
+            return finished
+        try:
+            self._lease.check()
+            work = self._proposer.next()
+            if work is None:
+                return None if self._work else finished
+            self._lease.save_in_flight(self._proposer.pending)
+        except Exception as err:
+            self.error = err
+            return finished
+        self._work[trial_id] = work
+        self._on_change(None)
+        return {"work": work.model_dump(mode="json")}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the proposer what the worker wrote; no record means that the worker was lost."""
+        work = self._work.pop(trial_id, None)
+        if work is None:
+            return
+        try:
+            self._settle(work)
+        except Exception as err:
+            self.error = self.error or err
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """The record says it all."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never read: every start replays the ledger."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into a file that nobody reads; there is nothing to keep."""
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LedgerSearch":
+        """The search is one object, also where Tune copies its settings."""
+        return self
+
+    def _settle(self, work: Assignment) -> None:
+        record = self._ledger.find(work.trial_id)
+        if record is None:
+            self._losses[work.trial_id] += 1
+            if self._losses[work.trial_id] <= self._worker_retries:
+                self._proposer.requeue(work)
+                return
+            record = self._lost(work)
+            self._ledger.add(record)
+        self._proposer.tell(record)
+        self._on_change(record)

@@ -1,0 +1,145 @@
+"""One trial: run_trial() in plain Python, and the few lines that Ray sees of it."""
+
+import functools
+import math
+import socket
+import time
+import traceback
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.space import to_trial
+from trainables.errors import NotFinite, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
+from trainables.results import Completed, Failed, Failure
+from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.ledger import Assignment, Ledger, TrialRecord
+
+if TYPE_CHECKING:
+    from trainables.pipeline import Workplace
+
+MAX_TRACEBACK = 8_000
+
+
+def run_trial(work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, workplace: "Workplace") -> TrialRecord:
+    """Runs an assignment and writes its record; one that has a record already is answered from it.
+
+    Every way to fail ends in a record, except a storage that does not answer.
+
+    Raises:
+        StorageUnavailable: the record or a stage cannot be written.
+    """
+    ledger = Ledger(folder.trials)
+    known = ledger.find(work.trial_id)
+    if known is not None:
+        return known
+    started_at, started = datetime.now(UTC), time.perf_counter()
+    result = _outcome(work, spec, folder, workplace)
+    record = TrialRecord(
+        assignment=work,
+        result=result,
+        environment=environment(workplace.device.name),
+        started_at=started_at.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - started,
+    )
+    ledger.add(record)
+    # Another attempt may have been first; the ledger's record is the truth.
+    return ledger.find(work.trial_id) or record
+
+
+def _outcome(
+    work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, workplace: "Workplace"
+) -> Completed | Failed:
+    from trainables.pipeline import run_pipeline
+
+    try:
+        config = to_trial(work.params, spec.base)
+        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq")
+        _check_finite(done, spec)
+        return done
+    except StorageUnavailable:
+        raise
+    except TrialFailure as err:
+        return failed(err)
+    except Exception as err:
+        wrapped = UnexpectedError(f"{type(err).__name__}: {err}")
+        wrapped.__cause__ = err
+        return failed(wrapped, trace="".join(traceback.format_exception(err)))
+
+
+def failed(err: TrialFailure, *, trace: str = "") -> Failed:
+    """The result of a trial that ended with this error."""
+    failure = Failure(
+        kind=type(err).__name__,
+        state=err.state,
+        stage=err.stage,
+        message=str(err),
+        traceback=trace[-MAX_TRACEBACK:],
+    )
+    return Failed(failure=failure, stages=[])
+
+
+def lost_record(work: Assignment, retries: int) -> TrialRecord:
+    """The record that the driver writes for a trial whose worker never came back."""
+    err = WorkerLost(f"the worker was lost {retries + 1} times (killed, out of memory, or its node went away)")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return TrialRecord(assignment=work, result=failed(err), environment=environment(""), started_at=now, seconds=0.0)
+
+
+def _check_finite(done: Completed, spec: ExperimentSpec) -> None:
+    numbers = done.measurement.model_dump()
+    wanted = [*spec.objectives, *(c.metric for c in spec.constraints)]
+    bad = [name for name in wanted if not math.isfinite(numbers[name])]
+    if bad:
+        raise NotFinite(f"{', '.join(f'{name} is {numbers[name]}' for name in bad)}; objectives must be finite numbers")
+
+
+def environment(device: str) -> dict[str, str]:
+    """Where a trial ran, and the versions that made its numbers."""
+    versions = {name.replace("-", "_"): version(name) for name in ("tune-app", "torch", "ray")}
+    return {**versions, "host": socket.gethostname(), "device": device}
+
+
+def tune_trial(config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
+    """What Ray runs. `data` holds the reference of the shared data set (wrapped, so that it is not fetched early)."""
+    from ray import tune
+
+    spec = ExperimentSpec.model_validate_json(spec_json)
+    record = run_trial(
+        Assignment.model_validate(config["work"]),
+        spec,
+        ExperimentFolder(spec.folder),
+        open_shared_workplace(spec_json, _Hashable(data)),
+    )
+    tune.report({"finished": 1, **{k: v for k, v in record.metrics().items() if math.isfinite(v)}})
+
+
+class _Hashable:
+    """Object references of one data set compare equal, so that a reused worker keeps its workplace."""
+
+    def __init__(self, refs: list[Any]) -> None:
+        self.refs = refs
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.refs))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashable) and self.refs == other.refs
+
+
+@functools.lru_cache(maxsize=1)
+def open_shared_workplace(spec_json: str, data: _Hashable) -> "Workplace":
+    """The workplace of this worker process: data and device are set up once, not per trial."""
+    import ray
+
+    from trainables.pipeline import open_workplace
+
+    spec = ExperimentSpec.model_validate_json(spec_json)
+    share = spec.resources
+    return open_workplace(ray.get(data.refs[0]), stages_folder(spec), cpu=share.cpu, gpu=share.gpu)
+
+
+def stages_folder(spec: ExperimentSpec) -> Path:
+    """Where the stage cache of an experiment lives."""
+    return ExperimentFolder(spec.folder).stages
