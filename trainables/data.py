@@ -220,7 +220,7 @@ class Images:
         batch = self.normalised(pixels)
         if augment.cutout:
             rows, columns = (steps - draw(size) + augment.cutout // 2 for _ in range(2))
-            inside_rows, inside_columns = ((0 <= d) & (d < augment.cutout) for d in (rows, columns))
+            inside_rows, inside_columns = ((d >= 0) & (d < augment.cutout) for d in (rows, columns))
             batch = batch * ~(inside_rows[:, None, :, None] & inside_columns[:, None, None, :])
         return batch
 

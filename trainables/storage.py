@@ -213,14 +213,14 @@ class Lock:
 
     def _content(self, beat: int) -> bytes:
         me = psutil.Process()
-        body = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time(), "beat": beat}
+        body = {"host": socket.gethostname(), "pid": me.pid, "started": _started(me), "beat": beat}
         return (json.dumps(body) + "\n").encode()
 
     def _alive(self, generation: int, holder: dict[str, Any]) -> bool:
         if holder["host"] == socket.gethostname():
             try:
                 process = psutil.Process(holder["pid"])
-                return process.create_time() == holder["started"] and process.status() != psutil.STATUS_ZOMBIE
+                return _started(process) == holder["started"] and process.status() != psutil.STATUS_ZOMBIE
             except psutil.NoSuchProcess:
                 return False
         seen = (generation, holder["beat"])
@@ -236,3 +236,8 @@ class Lock:
                 if not self.held():
                     return
                 replace(self._path(self.generation), self._content(beat))
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds between boot and the start of a process: unlike its time of day, no change of the clock moves it."""
+    return round(process.create_time() - psutil.boot_time(), 2)

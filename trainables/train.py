@@ -16,6 +16,9 @@ from trainables.progress import SavedEpoch
 from trainables.stage import StageContext
 
 EVAL_BATCH = 512
+STEP_RATE = 0.1
+"""Step sizes learn ten times slower than weights: at the same rate a 6-bit network on digits lost 26 of its
+98.6 points in three epochs, at a tenth it lost none, and 2-bit networks gained 2 to 11 points."""
 
 
 def fit(model: nn.Module, schedule: Schedule, context: StageContext) -> list[dict[str, float]]:
@@ -42,7 +45,7 @@ def fit(model: nn.Module, schedule: Schedule, context: StageContext) -> list[dic
         for step, (images, labels) in enumerate(batches):
             rate = learning_rate(schedule, epoch + step / steps_per_epoch)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["lr_scale"]
             with context.device.autocast():
                 logits = model(images)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=schedule.label_smoothing)
@@ -104,11 +107,17 @@ def reestimate_batch_norm_(model: nn.Module, batches: Iterable[tuple[Tensor, Ten
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.SGD:
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for n, p in named if p.ndim > 1 and ".quantizer." not in n]
-    plain = [p for n, p in named if not (p.ndim > 1 and ".quantizer." not in n)]
+    steps: list[nn.Parameter] = []
+    weights: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (steps if ".quantizer." in name else weights if parameter.ndim > 1 else vectors).append(parameter)
     return torch.optim.SGD(
-        [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        [
+            {"params": weights, "weight_decay": schedule.weight_decay, "lr_scale": 1.0},
+            {"params": vectors, "weight_decay": 0.0, "lr_scale": 1.0},
+            {"params": steps, "weight_decay": 0.0, "lr_scale": STEP_RATE},
+        ],
         lr=schedule.lr,
         momentum=schedule.momentum,
         nesterov=schedule.momentum > 0,

@@ -199,16 +199,22 @@ def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
     """Makes paths absolute (workers may run elsewhere) and fills in the digest of an imported checkpoint."""
     base = spec.base
     if base.data.root is not None:
-        data = base.data.model_copy(update={"root": str(Path(base.data.root).expanduser().resolve())})
+        data = base.data.model_copy(update={"root": _absolute(base.data.root)})
         base = base.model_copy(update={"data": data})
     if isinstance(base.baseline, BaselineImport):
         if not base.baseline.checkpoint:
             raise ConfigError("base.baseline.checkpoint is missing: give the path of a checkpoint file.")
-        file = Path(base.baseline.checkpoint).expanduser().resolve()
-        known = base.baseline.model_copy(update={"checkpoint": str(file), "sha256": file_sha256(file)})
+        file = _absolute(base.baseline.checkpoint)
+        known = base.baseline.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
         base = base.model_copy(update={"baseline": known})
-    storage = str(Path(spec.storage).expanduser().resolve())
-    return spec.model_copy(update={"base": base, "storage": storage})
+    return spec.model_copy(update={"base": base, "storage": _absolute(spec.storage)})
+
+
+def _absolute(path: str) -> str:
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, ValueError, RuntimeError) as err:
+        raise ConfigError(f"{path!r} is no usable path: {err}. Give the path of a file or folder.") from err
 
 
 def explain(err: ValidationError, model: type[BaseModel]) -> str:

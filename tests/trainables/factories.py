@@ -1,0 +1,94 @@
+"""Small data sets, networks and contexts, shared by the tests of this folder."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import trainables.pipeline  # noqa: F401  (registers the stages)
+from trainables.config import Architecture, Augment, DataConfig, ModelConfig, QuantScheme
+from trainables.data import DataSet, Images, ImageSet, load_data
+from trainables.device import Device
+from trainables.models.model import Model, build
+from trainables.models.units import ConvUnit, units
+from trainables.progress import Progress
+from trainables.quant.ptq import calibrate_
+from trainables.stage import StageContext
+
+CPU = Device(torch.device("cpu"))
+SMALL = {"mobilenet_v2": 0.25, "vgg16": 0.05}
+"""Widths at which a network of each family is fast."""
+
+
+def make_architecture(name: str = "mobilenet_v2", **changes: Any) -> Architecture:
+    """A narrow network for 8x8 grey images; `width` and the fields of Architecture may be given."""
+    model = ModelConfig(name=name, width=changes.pop("width", SMALL[name]))
+    fields = {"model": model, "classes": 10, "channels": 1, "image_size": 8}
+    return Architecture.model_validate({**fields, **changes})
+
+
+def randomise_(model: nn.Module, seed: int = 0) -> None:
+    """Random batch norm: positive, negative and zero scales, any mean and variance; random biases."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(like: torch.Tensor) -> torch.Tensor:
+        return torch.randn(like.shape, generator=generator)
+
+    with torch.no_grad():
+        for unit in units(model).values():
+            if unit.layer.bias is not None:
+                unit.layer.bias.copy_(normal(unit.layer.bias))
+            if isinstance(unit, ConvUnit) and isinstance(unit.bn, nn.BatchNorm2d):
+                unit.bn.weight.copy_(normal(unit.bn.weight))
+                unit.bn.weight[0] = 0
+                unit.bn.bias.copy_(normal(unit.bn.bias))
+                unit.bn.running_mean.copy_(normal(unit.bn.running_mean))
+                unit.bn.running_var.copy_(normal(unit.bn.running_var).exp())
+
+
+def make_model(name: str = "mobilenet_v2", seed: int = 0, **changes: Any) -> Model:
+    """A network with random weights and random batch norm, in eval mode."""
+    torch.manual_seed(seed)
+    model = build(make_architecture(name, **changes))
+    randomise_(model, seed)
+    return model.eval()
+
+
+def make_images(count: int = 32, *, channels: int = 1, size: int = 8, seed: int = 0) -> Images:
+    """Random pixels with random labels."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, channels, size, size), dtype=np.uint8)
+    labels = rng.integers(0, 10, count)
+    return Images(ImageSet(pixels, labels), (0.5,) * channels, (0.3,) * channels, CPU.torch)
+
+
+def make_quantized(name: str = "mobilenet_v2", seed: int = 0, **scheme: Any) -> Model:
+    """A network with random weights and calibrated quantizers, in eval mode."""
+    model = make_model(name, seed)
+    calibrate_(model, QuantScheme(**scheme), make_images(seed=seed), seed)
+    return model.eval()
+
+
+@functools.cache
+def digits() -> DataSet:
+    """The digits at their own size, 1,293 for training and 144 for validation."""
+    return load_data(DataConfig(name="digits", image_size=8))
+
+
+def few_digits(count: int = 200) -> DataSet:
+    """The first digits of each split."""
+    data = digits()
+    place = np.arange(count)
+    return dataclasses.replace(data, train=data.train.take(place), val=data.val.take(place[:50]))
+
+
+def make_context(data: DataSet, progress: Progress | None = None, **changes: Any) -> StageContext:
+    """What a stage may use, on CPU, without a parent unless one is given."""
+    train, val = (Images(part, data.mean, data.std, CPU.torch) for part in (data.train, data.val))
+    fields = {"augment": Augment(crop_padding=1, cutout=2), "seed": 0, **changes}
+    return StageContext(
+        data=data, train=train, val=val, device=CPU, progress=progress or Progress(None), **fields
+    )

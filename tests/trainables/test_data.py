@@ -1,0 +1,265 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainables.factories import CPU, digits, make_images
+from trainables.config import DATASETS, Augment, DataConfig
+from trainables.data import Images, ImageSet, Source, load_data, load_test_images
+from trainables.errors import ConfigError
+
+NONE = Augment(crop_padding=0)
+DIGITS = DataConfig(name="digits", image_size=8)
+
+
+def rows(images: np.ndarray | torch.Tensor) -> list[bytes]:
+    return [np.asarray(image).tobytes() for image in images]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def augmented(images: Images, augment: Augment, seed: int = 0) -> torch.Tensor:
+    return images._augmented(images.pixels, augment, generator(seed))
+
+
+def test_sizes_of_the_digits() -> None:
+    data = digits()
+    assert (len(data.train), len(data.val), data.classes, data.channels) == (1293, 144, 10, 1)
+    assert len(load_test_images(DIGITS, CPU.torch)) == 360
+    assert data.train.images.shape == (1293, 1, 8, 8)
+    assert data.train.images.dtype == np.uint8
+    assert data.train.images.max() == 255
+    assert set(data.train.labels) == set(range(10))
+
+
+def test_splits_share_no_image_and_hold_all() -> None:
+    from sklearn.datasets import load_digits
+
+    data, test = digits(), load_test_images(DIGITS, CPU.torch)
+    splits = [rows(data.train.images), rows(data.val.images), rows(test.pixels)]
+    together = [row for split in splits for row in split]
+    everything = rows(np.round(load_digits().images * (255 / 16)).astype(np.uint8)[:, None])
+    assert len(set(everything)) == 1797, "the digits are all different, so that images name themselves"
+    assert sorted(together) == sorted(everything)
+
+
+def test_labels_stay_with_their_images() -> None:
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    label = dict(zip(rows(np.round(raw.images * (255 / 16)).astype(np.uint8)), raw.target, strict=True))
+    data = digits()
+    for part in (data.train, data.val):
+        assert [label[row] for row in rows(part.images[:, 0])] == part.labels.tolist()
+
+
+def test_normalised_images_have_zero_mean_and_unit_spread() -> None:
+    data = digits()
+    images = Images(data.train, data.mean, data.std, CPU.torch)
+    batch = torch.cat([x for x, _ in images.batches(500)])
+    assert abs(float(batch.mean())) < 0.02
+    assert float(batch.std()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_split_follows_its_seed_and_the_test_set_does_not() -> None:
+    other = DIGITS.model_copy(update={"split_seed": 1})
+    assert rows(load_data(DIGITS).val.images) == rows(digits().val.images)
+    assert rows(load_data(other).val.images) != rows(digits().val.images)
+    assert rows(load_test_images(other, CPU.torch).pixels) == rows(load_test_images(DIGITS, CPU.torch).pixels)
+
+
+@pytest.mark.parametrize("change", [{"split_seed": 1}, {"val_fraction": 0.2}, {"image_size": 16}])
+def test_the_fingerprint_names_the_images_of_each_split(change: dict[str, float]) -> None:
+    assert load_data(DIGITS.model_copy(update=change)).fingerprint != digits().fingerprint
+
+
+def test_the_fingerprint_does_not_name_the_place(tmp_path: Path) -> None:
+    moved = DIGITS.model_copy(update={"root": str(tmp_path), "download": True})
+    assert load_data(moved).fingerprint == digits().fingerprint
+
+
+def test_other_sizes_are_interpolated() -> None:
+    data = load_data(DIGITS.model_copy(update={"image_size": 32}))
+    assert data.train.images.shape == (1293, 1, 32, 32)
+    assert data.train.images.dtype == np.uint8
+    blocks = data.train.images.reshape(1293, 8, 4, 8, 4).mean(axis=(2, 4))
+    assert abs(blocks - data.train.images.mean()).mean() > 10
+    assert np.abs(blocks - digits().train.images[:, 0]).mean() < 20
+
+
+def test_a_split_without_images_is_refused() -> None:
+    with pytest.raises(ConfigError, match="val_fraction 1e-05 leaves an empty split of 1437 images"):
+        load_data(DIGITS.model_copy(update={"val_fraction": 1e-5}))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+def test_a_missing_data_set_names_the_folder_and_the_way_out(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_data(DataConfig(name=name, root=str(tmp_path)))
+    message = str(caught.value)
+    assert str(tmp_path) in message
+    assert "data.root" in message
+    assert "data.download" in message
+    assert "\n" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["a regular file", "not a folder/below"])
+def test_an_unusable_root_is_refused(root: str, tmp_path: Path) -> None:
+    (tmp_path / "a regular file").touch()
+    with pytest.raises(ConfigError, match="data set 'cifar10' is not usable"):
+        load_data(DataConfig(name="cifar10", root=str(tmp_path / root)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "test_labels", "expected"),
+    [([0, 1, 2, 3], [0], "labels must lie in 0..2, but lie in 0..3"), ([0, -1], [0], "-1"), ([0, 1], [], "empty split")],
+)
+def test_a_damaged_data_set_is_refused(
+    labels: list[int], test_labels: list[int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def part(given: list[int]) -> ImageSet:
+        return ImageSet(np.zeros((len(given), 1, 8, 8), np.uint8), np.array(given, np.int64))
+
+    def loader(config: DataConfig) -> Source:
+        return Source(part(labels), part(test_labels), 3, (0.5,), (0.5,))
+
+    monkeypatch.setitem(DATASETS._entries, "broken", loader)
+    with pytest.raises(ConfigError, match=expected):
+        load_data(DataConfig(name="broken", image_size=8))
+
+
+@pytest.mark.skipif("TUNE_APP_CIFAR10" not in os.environ, reason="TUNE_APP_CIFAR10 names no folder with CIFAR-10")
+def test_cifar10() -> None:
+    config = DataConfig(name="cifar10", root=os.environ["TUNE_APP_CIFAR10"])
+    data = load_data(config)
+    assert (len(data.train), len(data.val), data.channels) == (45_000, 5_000, 3)
+    assert len(load_test_images(config, CPU.torch)) == 10_000
+    pixels = data.train.images.astype(np.float64) / 255
+    assert pixels.mean(axis=(0, 2, 3)) == pytest.approx(data.mean, abs=0.002)
+    assert pixels.std(axis=(0, 2, 3)) == pytest.approx(data.std, abs=0.002)
+    assert np.bincount(data.train.labels).min() > 4_300
+
+
+def test_batches_hold_all_images_in_order() -> None:
+    images = make_images(33)
+    batches = list(images.batches(8))
+    assert torch.equal(torch.cat([labels for _, labels in batches]), images.labels)
+    assert torch.equal(torch.cat([x for x, _ in batches]), images.normalised(images.pixels))
+    assert max(len(labels) for _, labels in batches) <= 8
+    assert all(x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.float32 for x, _ in batches)
+
+
+@pytest.mark.parametrize(("count", "size"), [(33, 8), (33, 32), (3, 2), (5, 2), (2, 100), (64, 64), (65, 64)])
+def test_no_batch_has_a_single_image_and_none_is_left_out(count: int, size: int) -> None:
+    images = make_images(count)
+    for batches in (list(images.batches(size)), list(images.shuffled(size, NONE, generator()))):
+        lengths = [len(labels) for _, labels in batches]
+        assert sum(lengths) == count
+        assert min(lengths) >= 2
+        assert max(lengths) <= max(size, 3)
+        assert len(lengths) == images.batch_count(size)
+
+
+def test_one_image_is_one_batch() -> None:
+    assert [len(labels) for _, labels in make_images(1).batches(8)] == [1]
+
+
+def test_an_epoch_sees_every_image_once_in_an_order_of_its_own() -> None:
+    images = make_images(50)
+    expected = rows(images.normalised(images.pixels))
+
+    def epoch(seed: int) -> list[bytes]:
+        return [row for x, _ in images.shuffled(7, NONE, generator(seed)) for row in rows(x)]
+
+    assert sorted(epoch(1)) == sorted(expected)
+    assert epoch(1) == epoch(1)
+    assert epoch(1) != epoch(2)
+    assert epoch(1) != expected
+
+
+def test_labels_follow_the_shuffled_images() -> None:
+    images = make_images(50)
+    label = dict(zip(rows(images.normalised(images.pixels)), images.labels.tolist(), strict=True))
+    for x, labels in images.shuffled(7, NONE, generator()):
+        assert [label[row] for row in rows(x)] == labels.tolist()
+
+
+def test_no_augmentation_is_the_identity() -> None:
+    images = make_images()
+    assert torch.equal(augmented(images, NONE), images.normalised(images.pixels))
+
+
+@pytest.mark.parametrize(
+    "augment", [Augment(crop_padding=2), Augment(crop_padding=0, flip=True), Augment(crop_padding=0, cutout=3)]
+)
+def test_augmentation_follows_the_generator(augment: Augment) -> None:
+    images = make_images()
+    assert torch.equal(augmented(images, augment, 1), augmented(images, augment, 1))
+    assert not torch.equal(augmented(images, augment, 1), augmented(images, augment, 2))
+
+
+def test_a_crop_is_a_shift_with_black_borders() -> None:
+    images = make_images(40, channels=2)
+    padded = np.pad(images.pixels.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)))
+    shifts = []
+    for i, found in enumerate(augmented(images, Augment(crop_padding=2))):
+        places = [
+            (r, c)
+            for r in range(5)
+            for c in range(5)
+            if torch.equal(found, images.normalised(torch.from_numpy(padded[i : i + 1, :, r : r + 8, c : c + 8]))[0])
+        ]
+        assert len(places) == 1
+        shifts += places
+    assert len(set(shifts)) > 10
+    assert {r for r, _ in shifts} == {c for _, c in shifts} == set(range(5))
+
+
+def test_a_flip_mirrors_half_of_the_images() -> None:
+    images = make_images(100)
+    plain, found = images.normalised(images.pixels), augmented(images, Augment(crop_padding=0, flip=True))
+    kept = [torch.equal(a, b) for a, b in zip(plain, found, strict=True)]
+    mirrored = [torch.equal(a.flip(-1), b) for a, b in zip(plain, found, strict=True)]
+    assert all(k != m for k, m in zip(kept, mirrored, strict=True))
+    assert 30 < sum(mirrored) < 70
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 64])
+def test_cutout_sets_one_square_to_the_mean(side: int) -> None:
+    images = make_images(60, channels=2)
+    plain = images.normalised(images.pixels)
+    assert (plain != 0).all()
+    found = augmented(images, Augment(crop_padding=0, cutout=side))
+    areas = []
+    for before, after in zip(plain, found, strict=True):
+        gone = (after == 0).all(dim=0)
+        rows_, columns = gone.any(dim=1).nonzero().flatten(), gone.any(dim=0).nonzero().flatten()
+        assert len(rows_) == rows_[-1] - rows_[0] + 1 <= side
+        assert len(columns) == columns[-1] - columns[0] + 1 <= side
+        assert int(gone.sum()) == len(rows_) * len(columns)
+        assert torch.equal(after[:, ~gone], before[:, ~gone])
+        areas.append(int(gone.sum()))
+    assert max(areas) == min(side, 8) ** 2
+
+
+def test_a_sample_is_seeded_and_without_repetition() -> None:
+    images = make_images(50)
+    sample = images.sample(20, seed=3)
+    assert rows(sample.pixels) == rows(images.sample(20, seed=3).pixels)
+    assert rows(sample.pixels) != rows(images.sample(20, seed=4).pixels)
+    assert len(set(rows(sample.pixels))) == len(sample) == 20
+    assert len(images.sample(1000, seed=3)) == 50
+    assert torch.equal(sample.normalised(sample.pixels), images.normalised(sample.pixels))
+
+
+def test_images_are_a_copy() -> None:
+    pixels = np.zeros((2, 1, 8, 8), np.uint8)
+    pixels.flags.writeable = False
+    images = Images(ImageSet(pixels, np.zeros(2, np.int64)), (0.5,), (0.5,), CPU.torch)
+    images.pixels.fill_(1)
+    assert not pixels.any()

@@ -1,0 +1,159 @@
+import pytest
+import torch
+
+from tests.trainables.factories import SMALL, digits, make_architecture
+from trainables.config import MODELS, Architecture, ModelConfig
+from trainables.models.mobilenet_v2 import STAGES
+from trainables.models.model import Model, baseline_architecture, build, fp32_bytes
+from trainables.models.units import ConvUnit, LinearUnit, count_parameters, quant_points, units
+
+FAMILIES = sorted(MODELS.names())
+
+
+def empty(name: str, **changes: object) -> Model:
+    """A network at full width whose tensors have shapes and no memory."""
+    fields = {"model": ModelConfig(name=name), "classes": 10, "channels": 3, "image_size": 32, **changes}
+    with torch.device("meta"):
+        return build(Architecture.model_validate(fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "parameters"),
+    [("mobilenet_v2", 10, 2_236_682), ("mobilenet_v2", 100, 2_351_972), ("vgg16", 10, 14_728_266)],
+)
+def test_parameter_counts(name: str, classes: int, parameters: int) -> None:
+    assert count_parameters(empty(name, classes=classes)) == parameters
+
+
+def test_every_family_has_a_small_width_here() -> None:
+    assert set(SMALL) == set(FAMILIES)
+
+
+def test_mobilenet_weights_by_role() -> None:
+    layers = units(empty("mobilenet_v2"))
+    weights: dict[str, int] = {}
+    for unit in layers.values():
+        weights[unit.role] = weights.get(unit.role, 0) + unit.layer.weight.numel()
+    assert weights == {
+        "stem": 864,
+        "expand": 751_872,
+        "depthwise": 64_224,
+        "project": 963_200,
+        "head": 409_600,
+        "classifier": 12_800,
+    }
+    assert len(layers) == 53
+    assert sum(unit.layer.weight.shape[0] for unit in layers.values()) == 17_066
+
+
+def test_mobilenet_multiply_accumulates() -> None:
+    model = empty("mobilenet_v2")
+    counted: list[int] = []
+    for unit in units(model).values():
+        unit.register_forward_hook(
+            lambda u, _args, out: counted.append(u.layer.weight.numel() * (out[0, 0].numel() if out.ndim == 4 else 1))
+        )
+    model(torch.empty(1, 3, 32, 32, device="meta"))
+    assert sum(counted) == 87_976_448
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_units_are_in_forward_order(name: str) -> None:
+    model = build(make_architecture(name)).eval()
+    called: list[str] = []
+    for unit_name, unit in units(model).items():
+        unit.register_forward_hook(lambda *_args, n=unit_name: called.append(n))
+    points: list[str] = []
+    for point_name, point in quant_points(model).items():
+        point.register_forward_hook(lambda *_args, n=point_name: points.append(n))
+    model(torch.zeros(1, 1, 8, 8))
+    assert called == list(units(model))
+    assert sorted(points) == sorted(quant_points(model))
+    assert isinstance(units(model)[called[-1]], LinearUnit)
+    assert units(model)[called[0]].role == "stem"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("size", [8, 16, 24, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_output_shape(name: str, size: int, channels: int) -> None:
+    model = build(make_architecture(name, image_size=size, channels=channels, classes=7))
+    assert model(torch.randn(2, channels, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_group_shares_a_channel_and_widths_build_what_they_say(name: str) -> None:
+    full = build(make_architecture(name))
+    groups = full.prune_groups()
+    assert len({g.source for g in groups}) == len(groups)
+    widths = {g.name: 1 + i % 3 for i, g in enumerate(groups)}
+    narrow = build(make_architecture(name, widths=widths)).eval()
+    layers = units(narrow)
+    for group in groups:
+        for unit_name in (group.source, *group.through):
+            assert layers[unit_name].layer.weight.shape[0] == widths[group.name]
+        for sink in group.sinks:
+            assert layers[sink].layer.weight.shape[1] == widths[group.name]
+    assert narrow(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert narrow.prune_groups() == groups
+
+
+def test_mobilenet_prunes_sixteen_groups_and_vgg_thirteen() -> None:
+    assert len(empty("mobilenet_v2").prune_groups()) == sum(n for t, _, n, _ in STAGES if t != 1) == 16
+    assert len(empty("vgg16").prune_groups()) == 13
+
+
+def test_residual_blocks_add_their_input() -> None:
+    model = build(make_architecture()).eval()
+    block = next(b for b in model.blocks if b.residual)
+    for parameter in block.project.parameters():
+        torch.nn.init.zeros_(parameter)
+    x = torch.randn(1, block.project.layer.weight.shape[0], 4, 4)
+    assert torch.equal(block(x), x)
+    assert sum(b.residual for b in empty("mobilenet_v2").blocks) == 10
+
+
+def test_activations_stay_in_their_range() -> None:
+    model = build(make_architecture()).train()
+    seen: dict[str, tuple[float, float]] = {}
+    for name, point in quant_points(model).items():
+        if not point.weight and not point.signed:
+            point.register_forward_hook(lambda _p, _a, out, n=name: seen.update({n: (out.min(), out.max())}))
+    model(100 * torch.randn(8, 1, 8, 8))
+    assert len(seen) == 1 + 16 + 17 + 1 + 1  # stem, expand, depthwise, head, classifier input
+    assert all(low >= 0 and high <= 6 for low, high in seen.values())
+
+
+def test_baseline_architecture_comes_from_the_data() -> None:
+    architecture = baseline_architecture(ModelConfig(width=0.25), digits())
+    assert (architecture.classes, architecture.channels, architecture.image_size) == (10, 1, 8)
+    assert architecture.widths == {}
+
+
+def test_fp32_bytes_are_of_the_unpruned_network() -> None:
+    full = make_architecture()
+    expected = 4 * count_parameters(build(full))
+    assert fp32_bytes(full) == expected
+    assert fp32_bytes(full.model_copy(update={"widths": {"blocks.1": 1}})) == expected
+
+
+def test_dropout_reaches_the_classifier() -> None:
+    for name in FAMILIES:
+        model = build(make_architecture(name, model=ModelConfig(name=name, width=SMALL[name], dropout=0.5)))
+        assert model.dropout.p == 0.5
+
+
+def test_initial_weights_follow_the_seed() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in build(make_architecture()).parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_conv_unit_is_convolution_norm_activation() -> None:
+    unit = ConvUnit(2, 4, 3, role="conv", stride=2, bias=True, activation=torch.nn.ReLU).eval()
+    unit.bn.running_mean.fill_(0.3)
+    x = torch.randn(2, 2, 8, 8)
+    assert torch.allclose(unit(x), torch.relu(unit.bn(unit.layer(x))))

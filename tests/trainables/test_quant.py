@@ -1,0 +1,376 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.trainables.factories import (
+    few_digits,
+    make_architecture,
+    make_context,
+    make_images,
+    make_model,
+    make_quantized,
+)
+from trainables.config import (
+    MODELS,
+    OBSERVERS,
+    PostTrainingQuant,
+    QuantAwareTrain,
+    QuantScheme,
+    Schedule,
+)
+from trainables.errors import Diverged
+from trainables.models.units import ConvUnit, quant_points, units
+from trainables.quant.attach import activation_quantizers, attach_quantizers_
+from trainables.quant.fold import folded, round_side_info_, side_info
+from trainables.quant.lsq import MIN_STEP, LsqQuantizer, code_range, fake_quantize
+from trainables.quant.observers import minmax, mse
+from trainables.quant.ptq import calibrate_
+from trainables.stage import StageResult, run_stage
+from trainables.train import reestimate_batch_norm_
+
+BITS = range(2, 9)
+FAMILIES = sorted(MODELS.names())
+
+
+def reference(values: Tensor, step: Tensor, qn: int, qp: int, grad: Tensor, scale: float) -> tuple[Tensor, ...]:
+    """Output and gradients by the formulas of the paper, element by element, in float64."""
+    v, s, g = values.double(), step.double(), grad.double()
+    ratio = (v / s).clamp(-qn, qp)
+    codes = ratio.round()
+    inside = (v > -qn * s) & (v < qp * s)
+    below, above = v <= -qn * s, v >= qp * s
+    of_step = torch.where(inside, codes - v / s, torch.zeros_like(v))
+    of_step = torch.where(below, torch.full_like(v, -qn), of_step)
+    of_step = torch.where(above, torch.full_like(v, qp), of_step)
+    return codes * s, g * inside, (g * of_step).sum_to_size(s.shape) * scale
+
+
+def check_gradients(values: Tensor, step: Tensor, qn: int, qp: int) -> None:
+    torch.manual_seed(1)
+    grad = torch.randn_like(values)
+    values, step = values.requires_grad_(), step.requires_grad_()
+    out = fake_quantize(values, step, qn, qp, 0.37)
+    out.backward(grad)
+    expected, of_values, of_step = reference(values.detach(), step.detach(), qn, qp, grad, 0.37)
+    torch.testing.assert_close(out.detach().double(), expected, rtol=1e-6, atol=1e-7)
+    assert values.grad is not None
+    assert step.grad is not None
+    torch.testing.assert_close(values.grad.double(), of_values, rtol=0, atol=0)
+    # The kernel adds products that nearly cancel: the error is relative to their sum.
+    size = float((grad * values / step).detach().abs().sum() + (grad * out / step).detach().abs().sum())
+    torch.testing.assert_close(step.grad.double(), of_step, rtol=1e-5, atol=1e-6 * size)
+
+
+def spread(shape: tuple[int, ...], step: Tensor, qn: int, qp: int) -> Tensor:
+    """Values below, inside and above the range; some exactly at its edges and at zero."""
+    torch.manual_seed(0)
+    values = torch.randn(shape) * (qp + 1) * step
+    flat = values.flatten(1)
+    flat[:, 0::7] = (qp * step.flatten()).view(-1, 1)
+    flat[:, 1::7] = (-qn * step.flatten()).view(-1, 1)
+    flat[:, 2::11] = 0
+    return flat.view(shape)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_with_one_step(bits: int, signed: bool, layout: torch.memory_format) -> None:
+    qn, qp = code_range(bits, signed=signed)
+    step = torch.tensor(19 / 256)  # so few bits that the edges of the range are exact in float32
+    values = spread((4, 6, 5, 3), step, qn, qp).contiguous(memory_format=layout)
+    assert ((values > qp * step).any(), (values == qp * step).any()) == (True, True)
+    check_gradients(values, step, qn, qp)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("shape", [(6, 5, 3, 3), (6, 1, 3, 3), (6, 20)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_with_a_step_per_channel(bits: int, shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    qn, qp = code_range(bits, signed=True)
+    step = (torch.tensor([3, 7, 19, 40, 65, 111]) / 256).view(-1, *[1] * (len(shape) - 1))
+    values = spread(shape, step, qn, qp)
+    check_gradients(values.contiguous(memory_format=layout) if len(shape) == 4 else values, step, qn, qp)
+
+
+def test_gradients_of_an_activation_vector() -> None:
+    check_gradients(torch.randn(8, 10).abs(), torch.tensor(0.01), *code_range(4, signed=False))
+
+
+def test_gradients_with_a_gradient_of_another_layout() -> None:
+    values = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    step = torch.tensor(0.2, requires_grad=True)
+    out = fake_quantize(values, step, 7, 7, 1.0)
+    weight = torch.randn(2, 3, 4, 5)
+    (out * weight).sum().backward()
+    _, of_values, of_step = reference(values.detach(), step.detach(), 7, 7, weight, 1.0)
+    torch.testing.assert_close(values.grad, of_values.float())
+    torch.testing.assert_close(step.grad, of_step.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_every_weight_in_range_receives_its_gradient(bits: int) -> None:
+    unit = ConvUnit(3, 8, 3, role="conv")
+    quantizer = unit.weight_point.quantizer = LsqQuantizer(bits, signed=True, step_shape=(8, 1, 1, 1))
+    with torch.no_grad():
+        quantizer.step.copy_(unit.layer.weight.abs().amax(dim=(1, 2, 3), keepdim=True) / quantizer.qp * 1.01)
+    unit.eval()(torch.randn(2, 3, 6, 6)).square().sum().backward()
+    assert unit.layer.weight.grad is not None
+    assert (unit.layer.weight.grad != 0).all()
+    assert (quantizer.step.grad != 0).all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_codes_are_those_of_forward(bits: int, signed: bool) -> None:
+    quantizer = LsqQuantizer(bits, signed=signed, step_shape=(5, 1, 1, 1))
+    with torch.no_grad():
+        quantizer.step.copy_(torch.rand(5, 1, 1, 1) * 0.1 + 1e-3)
+    values = torch.randn(5, 200, 3, 3) * (quantizer.qp + 1) * quantizer.step.detach()
+    codes = quantizer.codes(values)
+    assert torch.equal(codes * quantizer.step, quantizer(values))
+    assert codes.unique().tolist() == list(range(-quantizer.qn, quantizer.qp + 1))
+
+
+def test_halves_go_to_the_even_code() -> None:
+    quantizer = LsqQuantizer(4, signed=True)
+    assert quantizer.codes(torch.tensor([-1.5, -0.5, 0.5, 1.5, 2.5])).tolist() == [-2, 0, 0, 2, 2]
+
+
+def test_the_step_gradient_is_scaled_as_in_the_paper() -> None:
+    values = torch.randn(4, 3, 2, 2)
+    quantizer = LsqQuantizer(4, signed=True, step_shape=(4, 1, 1, 1))
+    quantizer(values).sum().backward()
+    _, _, of_step = reference(values, quantizer.step.detach(), 7, 7, torch.ones_like(values), 1 / math.sqrt(12 * 7))
+    torch.testing.assert_close(quantizer.step.grad, of_step.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_that_left_the_positive_numbers_does_no_harm() -> None:
+    quantizer = LsqQuantizer(4, signed=True)
+    nn.init.constant_(quantizer.step, -1.0)
+    assert torch.isfinite(quantizer(torch.randn(2, 3))).all()
+    assert quantizer.safe_step().item() == pytest.approx(MIN_STEP)
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "expected"), [(2, True, (1, 1)), (8, True, (127, 127)), (2, False, (0, 3)), (8, False, (0, 255))]
+)
+def test_code_ranges(bits: int, signed: bool, expected: tuple[int, int]) -> None:
+    assert code_range(bits, signed=signed) == expected
+
+
+def squared_error(values: Tensor, step: Tensor, qn: int, qp: int) -> Tensor:
+    s = step[:, None]
+    return ((values / s).round().clamp(-qn, qp) * s - values).square().sum(dim=1)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_mse_is_never_worse_than_minmax(bits: int, signed: bool) -> None:
+    torch.manual_seed(bits)
+    qn, qp = code_range(bits, signed=signed)
+    # Rows that min-max represents exactly are the hard ones.
+    rows = [torch.randn(64), torch.randn(64) ** 3, torch.full((64,), 0.37), torch.randint(0, qp + 1, (64,)) * 0.1]
+    values = torch.stack(rows) if signed else torch.stack(rows).abs()
+    worse = squared_error(values, mse(values, qn, qp), qn, qp)
+    assert (worse <= squared_error(values, minmax(values, qn, qp), qn, qp)).all()
+
+
+def test_mse_clips_a_long_tail() -> None:
+    values = torch.cat([torch.randn(1000), torch.tensor([9.0])])[None]
+    assert float(mse(values, 7, 7)) < 0.6 * float(minmax(values, 7, 7))
+
+
+def test_minmax_covers_the_largest_magnitude() -> None:
+    assert minmax(torch.tensor([[1.0, -3.5], [0.5, 0.7]]), 7, 7).tolist() == pytest.approx([0.5, 0.1])
+
+
+@pytest.mark.parametrize("name", OBSERVERS.names())
+def test_observers_work_row_by_row(name: str) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(6, 50) * torch.logspace(-3, 3, 6)[:, None]
+    together = OBSERVERS[name](values, 7, 7)
+    assert together.shape == (6,)
+    assert torch.equal(together, torch.cat([OBSERVERS[name](row[None], 7, 7) for row in values]))
+
+
+@pytest.mark.parametrize("name", OBSERVERS.names())
+def test_a_row_of_zeros_has_a_positive_step(name: str) -> None:
+    step = OBSERVERS[name](torch.zeros(2, 9), 7, 7)
+    assert torch.isfinite(step).all()
+    assert (step > 0).all()
+
+
+@given(st.sampled_from(BITS), st.sampled_from(BITS), st.sampled_from(BITS), st.sampled_from(BITS))
+@settings(max_examples=12, deadline=None)
+def test_bits_by_role(w_bits: int, a_bits: int, edge_bits: int, residual_bits: int) -> None:
+    scheme = QuantScheme(w_bits=w_bits, a_bits=a_bits, edge_bits=edge_bits, residual_bits=residual_bits)
+    model = make_model()
+    attach_quantizers_(model, scheme)
+    bits = {name: point.quantizer.bits for name, point in quant_points(model).items()}
+    assert bits.pop("stem.weight_point") == edge_bits
+    assert bits.pop("stem.out_point") == a_bits
+    assert bits.pop("classifier.weight_point") == edge_bits
+    assert bits.pop("classifier.in_point") == edge_bits
+    residual = [bits.pop(f"blocks.{i}.out_point") for i in range(17)]
+    assert set(residual) == {max(a_bits, residual_bits)}
+    assert {b for name, b in bits.items() if name.endswith("weight_point")} == {w_bits}
+    assert {b for name, b in bits.items() if name.endswith("out_point")} == {a_bits}
+
+
+def test_residual_sums_keep_eight_bits_by_default() -> None:
+    model = make_model()
+    attach_quantizers_(model, QuantScheme(w_bits=2, a_bits=2))
+    assert model.blocks[2].out_point.quantizer.bits == 8
+    assert model.blocks[2].expand.out_point.quantizer.bits == 2
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_point_has_a_quantizer_of_its_shape(name: str) -> None:
+    model = make_quantized(name)
+    for unit in units(model).values():
+        assert unit.weight_point.quantizer.step.shape == (unit.layer.weight.shape[0], *[1] * (unit.layer.weight.ndim - 1))
+        assert unit.weight_point.quantizer.qn == unit.weight_point.quantizer.qp
+    for point_name, quantizer in activation_quantizers(model).items():
+        assert quantizer.step.shape == ()
+        assert (quantizer.qn > 0) == ("blocks" in point_name and point_name.count(".") == 2)
+    assert (torch.stack([q.step.detach() for q in activation_quantizers(model).values()]) > 0).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_eight_bits_change_little(name: str) -> None:
+    images = make_images()
+    plain, quantized = make_model(name, seed=5), make_quantized(name, seed=5)
+    with torch.no_grad():
+        before = torch.cat([plain(batch) for batch, _ in images.batches(16)])
+        after = torch.cat([quantized(batch) for batch, _ in images.batches(16)])
+    assert (before - after).abs().max() < 0.25 * before.std()
+    assert not torch.equal(before, after)
+
+
+def test_calibration_follows_its_seed() -> None:
+    def steps(seed: int) -> list[float]:
+        model = make_model(image_size=16)
+        calibrate_(model, QuantScheme(), make_images(400, size=16), seed)
+        return [q.step.item() for q in activation_quantizers(model).values()]
+
+    assert steps(1) == steps(1)
+    assert steps(1) != steps(2)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("w_bits", [3, 8])
+def test_folding_keeps_the_function(name: str, w_bits: int) -> None:
+    model = make_quantized(name, seed=2, w_bits=w_bits)
+    scales = torch.cat([u.bn.weight.detach() for u in units(model).values() if isinstance(u, ConvUnit)])
+    assert ((scales < 0).any(), (scales == 0).any(), (scales > 0).any()) == (True, True, True)
+    x = torch.randn(32, 1, 8, 8)
+    with torch.no_grad():
+        exact = model(x)
+        round_side_info_(model)
+        live, fold = model(x), folded(model)(x)
+    # Rounding to float16 moves little; folding a rounded network moves at most an activation across a boundary.
+    assert (live - exact).abs().max() < 0.2 * exact.std()
+    assert (live - fold).abs().median() < 1e-3 * live.std()
+    assert (live - fold).abs().max() < 0.1 * live.std()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_folding_one_unit_at_a_time_is_exact_to_rounding(name: str) -> None:
+    model = make_quantized(name, seed=2, w_bits=4)
+    round_side_info_(model)
+    flat = units(folded(model))
+    for unit_name, unit in units(model).items():
+        if not isinstance(unit, ConvUnit):
+            continue
+        unit.out_point = flat[unit_name].out_point = nn.Identity()
+        x = torch.randn(4, unit.layer.in_channels, 5, 5)
+        live, fold = unit(x).detach(), flat[unit_name](x).detach()
+        torch.testing.assert_close(fold, live, rtol=1e-4, atol=1e-5 * float(live.abs().max()))
+        assert isinstance(flat[unit_name].bn, nn.Identity)
+        assert flat[unit_name].weight_point.quantizer is None
+
+
+def test_a_channel_with_a_zero_scale_is_its_bias() -> None:
+    model = make_quantized()
+    info = side_info(model.stem)
+    assert float(info.multiplier[0]) == 0
+    assert float(info.bias[0]) == float(model.stem.bn.bias[0].half())
+
+
+def test_a_layer_of_zero_scales_folds_to_its_bias() -> None:
+    model = make_quantized()
+    nn.init.zeros_(model.stem.bn.weight)
+    round_side_info_(model)
+    assert torch.isfinite(folded(model)(torch.randn(2, 1, 8, 8))).all()
+
+
+def test_side_information_is_what_the_file_can_hold() -> None:
+    model = make_quantized(w_bits=4)
+    round_side_info_(model)
+    before = {name: side_info(unit) for name, unit in units(model).items()}
+    round_side_info_(model)
+    for name, unit in units(model).items():
+        after = side_info(unit)
+        assert torch.equal(after.multiplier, before[name].multiplier)
+        torch.testing.assert_close(after.bias, before[name].bias, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(after.reference, before[name].reference, rtol=1e-6, atol=0)
+
+
+def test_folding_leaves_the_model_alone() -> None:
+    model = make_quantized()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    folded(model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_side_information_that_float16_cannot_hold_is_a_divergence(value: float) -> None:
+    model = make_quantized()
+    with torch.no_grad():
+        model.stem.bn.bias[1] = value
+    with pytest.raises(Diverged, match="float16"):
+        side_info(model.stem)
+
+
+def parent_of(name: str) -> StageResult:
+    return StageResult(make_architecture(name), None, make_model(name).state_dict(), {})
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("bn_images", [0, 2, 129, 2048])
+def test_post_training_quantization_at_any_number_of_images(name: str, bn_images: int) -> None:
+    config = PostTrainingQuant(scheme=QuantScheme(w_bits=4), calibration_images=1, bn_images=bn_images)
+    result = run_stage(config, make_context(few_digits(), parent_result=parent_of(name)))
+    assert result.scheme == config.scheme
+    assert 0 <= result.metrics["val_accuracy"] <= 1
+    assert result.model().state_dict().keys() == result.state.keys()
+
+
+def test_batch_norm_is_measured_on_the_whole_sample() -> None:
+    model, images = make_model(), make_images(96)
+    reestimate_batch_norm_(model, images.batches(32))
+    inputs: list[Tensor] = []
+    model.stem.bn.register_forward_hook(lambda _m, args, _o: inputs.append(args[0]))
+    batch, _ = next(images.batches(96))
+    model.eval()(batch)
+    torch.testing.assert_close(model.stem.bn.running_mean, inputs[0].mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert model.stem.bn.momentum == 0.1
+    assert not model.training
+
+
+def test_quantization_aware_training_moves_steps_and_weights() -> None:
+    schedule = Schedule(epochs=1, lr=0.05, batch_size=50)
+    config = QuantAwareTrain(kind="qat", scheme=QuantScheme(w_bits=3, a_bits=4), schedule=schedule, bn_images=64)
+    parent = parent_of("mobilenet_v2")
+    result = run_stage(config, make_context(few_digits(), parent_result=parent))
+    assert len(result.history) == 1
+    start = make_model()
+    calibrate_(start, config.scheme, make_images(), 0)
+    assert not torch.equal(result.state["stem.layer.weight"], parent.state["stem.layer.weight"])
+    moved = [n for n, t in result.state.items() if n.endswith("quantizer.step") and t.ndim == 0]
+    assert moved == [n for n, t in start.state_dict().items() if n.endswith("quantizer.step") and t.ndim == 0]
