@@ -89,6 +89,4 @@ def make_context(data: DataSet, progress: Progress | None = None, **changes: Any
     """What a stage may use, on CPU, without a parent unless one is given."""
     train, val = (Images(part, data.mean, data.std, CPU.torch) for part in (data.train, data.val))
     fields = {"augment": Augment(crop_padding=1, cutout=2), "seed": 0, **changes}
-    return StageContext(
-        data=data, train=train, val=val, device=CPU, progress=progress or Progress(None), **fields
-    )
+    return StageContext(data=data, train=train, val=val, device=CPU, progress=progress or Progress(None), **fields)

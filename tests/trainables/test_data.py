@@ -117,7 +117,11 @@ def test_an_unusable_root_is_refused(root: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "test_labels", "expected"),
-    [([0, 1, 2, 3], [0], "labels must lie in 0..2, but lie in 0..3"), ([0, -1], [0], "-1"), ([0, 1], [], "empty split")],
+    [
+        ([0, 1, 2, 3], [0], "labels must lie in 0..2, but lie in 0..3"),
+        ([0, -1], [0], "-1"),
+        ([0, 1], [], "empty split"),
+    ],
 )
 def test_a_damaged_data_set_is_refused(
     labels: list[int], test_labels: list[int], expected: str, monkeypatch: pytest.MonkeyPatch

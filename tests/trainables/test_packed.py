@@ -171,7 +171,12 @@ def test_a_longer_file_is_corrupt(content: bytes) -> None:
 def flips(content: bytes) -> list[int]:
     """Every byte of the length and a part of all others; each region of the file is met."""
     header = 8 + struct.unpack("<Q", content[:8])[0]
-    return [*range(16), *range(16, header, 3), *range(header, len(content), 401), *range(len(content) - 5, len(content))]
+    return [
+        *range(16),
+        *range(16, header, 3),
+        *range(header, len(content), 401),
+        *range(len(content) - 5, len(content)),
+    ]
 
 
 @pytest.mark.parametrize("bit", [0, 3, 5, 7])

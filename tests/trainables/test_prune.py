@@ -94,7 +94,9 @@ def test_nothing_is_pruned_at_zero(name: str) -> None:
     assert all(kept == list(range(len(kept))) for kept in plan.values())
     pruned, architecture = prune_channels(model, make_architecture(name), plan)
     assert prune_frac_achieved(architecture) == 0
-    assert all(torch.equal(a, b) for a, b in zip(pruned.state_dict().values(), model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(pruned.state_dict().values(), model.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -233,7 +233,10 @@ def test_residual_sums_keep_eight_bits_by_default() -> None:
 def test_each_point_has_a_quantizer_of_its_shape(name: str) -> None:
     model = make_quantized(name)
     for unit in units(model).values():
-        assert unit.weight_point.quantizer.step.shape == (unit.layer.weight.shape[0], *[1] * (unit.layer.weight.ndim - 1))
+        assert unit.weight_point.quantizer.step.shape == (
+            unit.layer.weight.shape[0],
+            *[1] * (unit.layer.weight.ndim - 1),
+        )
         assert unit.weight_point.quantizer.qn == unit.weight_point.quantizer.qp
     for point_name, quantizer in activation_quantizers(model).items():
         assert quantizer.step.shape == ()

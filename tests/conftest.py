@@ -1,0 +1,82 @@
+"""Shared fixtures: a home of our own, one Ray instance, the command line in process and as a subprocess."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Ray: its token and caches go to a home of the test session's own.
+os.environ["HOME"] = tempfile.mkdtemp(prefix="tune-app-home-")
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["OMP_NUM_THREADS"] = "1"
+for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
+    os.environ.pop(name, None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of the one Ray instance of this session; this process is connected to it."""
+    import ray
+
+    context = ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
+    yield context.address_info["gcs_address"]
+    ray.shutdown()
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`tune-app ARGS…` in this process."""
+
+    def call(*args: object) -> Result:
+        from tune_app.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["tune-app", *map(str, args)])
+        monkeypatch.setenv("COLUMNS", "120")
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def start_cli(ray_address: str, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts `tune-app ARGS…` as a process connected to the session's Ray; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: object) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tune_app", *map(str, args)],
+            env={**os.environ, "RAY_ADDRESS": ray_address},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

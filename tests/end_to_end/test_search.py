@@ -1,0 +1,163 @@
+"""A real search on Ray, from a spec file to the tables, and what a second run does with it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from tests.conftest import Result
+from tests.specs import tiny_spec, write_spec
+from trainables.export.packed import unpack
+from trainables.storage import sha256
+from tune_app.experiment import ExperimentFolder
+from tune_app.ledger import Ledger
+from tune_app.query import frontier_frame
+
+pytestmark = pytest.mark.ray
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def finished(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+    """A finished search of four points."""
+    from tune_app.runner import run_search
+
+    spec = tiny_spec(tmp_path_factory.mktemp("runs"))
+    outcome = run_search(spec)
+    assert (len(outcome.records), outcome.new) == (4, 4)
+    return ExperimentFolder(spec.folder)
+
+
+def stage_events(folder: ExperimentFolder) -> pd.DataFrame:
+    return pd.DataFrame(json.loads(line) for line in (folder.stages / "log.jsonl").read_text().splitlines())
+
+
+def test_every_trial_is_a_real_file_that_decodes(finished: ExperimentFolder) -> None:
+    records, damaged = Ledger(finished.trials).read()
+    assert not damaged
+    for record in records:
+        assert record.state == "complete", record.reason
+        content = (finished.artifacts / record.assignment.trial_id / "model.mbq").read_bytes()
+        measurement = record.result.measurement  # type: ignore[union-attr]
+        assert len(content) == measurement.size_bytes == sum(measurement.size_breakdown.values())
+        assert sha256(content) == record.result.artifact_sha256  # type: ignore[union-attr]
+        assert abs(measurement.accuracy - measurement.accuracy_trained) <= 0.001
+        assert unpack(content).header.scheme.w_bits == record.assignment.params["w_bits"]
+
+
+def test_shared_stages_ran_once(finished: ExperimentFolder) -> None:
+    events = stage_events(finished)
+    done = events[events.event == "finish"].kind.value_counts().to_dict()
+    assert done == {"train": 1, "channel_prune": 1, "qat": 4}
+    assert (events.event == "start").sum() == 6
+
+
+def test_the_tables_are_readable_without_this_package(finished: ExperimentFolder) -> None:
+    frame = pd.read_parquet(finished.trials_table)
+    assert len(frame) == 4
+    query = f"SELECT count(*) FROM '{finished.trials_table}' WHERE state = 'complete' AND size_bytes > 0"
+    assert duckdb.sql(query).fetchall() == [(4,)]
+    assert set(pd.read_parquet(finished.frontier_table).trial_id) == set(frame[frame.on_frontier].trial_id)
+    assert not (finished.path / "ray").exists()
+
+
+def test_the_same_command_again_runs_nothing(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    before = stage_events(finished)
+    spec = write_spec(tmp_path / "spec.yaml", finished.read_spec())
+    result = cli("run", spec)
+    assert result.code == 0, result.err
+    assert "4 trials (0 new)" in result.out
+    assert stage_events(finished).equals(before)
+
+
+def test_baseline_of_a_finished_search_is_found(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    result = cli("baseline", write_spec(tmp_path / "spec.yaml", finished.read_spec()))
+    assert result.code == 0, result.err
+    assert "287 validation images" in result.out
+    assert (stage_events(finished).kind == "train").sum() == 2  # one start, one finish
+
+
+def test_finalize_evaluates_the_test_split_once(finished: ExperimentFolder, cli: Cli) -> None:
+    first = cli("finalize", finished.path)
+    assert first.code == 0, first.err
+    frame = frontier_frame(finished.path)
+    assert frame.test_accuracy.notna().all()
+    results = {p: p.stat().st_mtime_ns for p in finished.path.rglob("test.json")}
+    assert len(results) == len(frame) + 1
+    assert cli("finalize", finished.path).out == first.out
+    assert {p: p.stat().st_mtime_ns for p in finished.path.rglob("test.json")} == results
+
+
+def test_export_writes_the_measured_file(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    label = frontier_frame(finished.path).label.iloc[0]
+    result = cli("export", finished.path, label.partition("@")[0], "--output", tmp_path / "out")
+    assert result.code == 0, result.err
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert sha256((tmp_path / "out" / "model.mbq").read_bytes()) == card["result"]["artifact_sha256"]
+
+
+def test_an_altered_artifact_is_refused(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    record = Ledger(finished.trials).read()[0][0]
+    path = finished.artifacts / record.assignment.trial_id / "model.mbq"
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        result = cli("export", finished.path, record.assignment.trial_id, "--output", tmp_path / "out")
+    finally:
+        path.write_bytes(content)
+    assert result.code == 6
+    assert "SHA-256" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_trials_extend_the_search_and_share_its_stages(
+    finished: ExperimentFolder, cli: Cli, tmp_path: Path
+) -> None:
+    wider = finished.read_spec().model_copy(update={"space": tiny_spec(tmp_path).space})
+    spec = write_spec(
+        tmp_path / "spec.yaml",
+        tiny_spec(
+            finished.path.parent,
+            space={"prune_frac": [0.0, 0.5], "w_bits": [4, 6, 8], "a_bits": [8]},
+            sampler={"name": "tpe"},
+        ),
+    )
+    assert wider.space.size == 4
+    result = cli("run", spec, "--trials", "5")
+    assert result.code == 0, result.err
+    assert "5 trials (1 new)" in result.out
+    events = stage_events(finished)
+    assert events[events.event == "finish"].kind.value_counts().to_dict() == {"train": 1, "channel_prune": 1, "qat": 5}
+
+
+def test_another_base_is_refused_and_nothing_changes(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    before = finished.spec_file.read_bytes()
+    stored = finished.read_spec()
+    other = stored.model_copy(update={"base": stored.base.model_copy(update={"seed": 7})})
+    result = cli("run", write_spec(tmp_path / "spec.yaml", other))
+    assert result.code == 2
+    assert "base.seed is 0 there and 7 here" in result.err
+    assert finished.spec_file.read_bytes() == before
+
+
+def test_a_trial_that_no_node_can_hold_is_refused(ray_address: str, cli: Cli, tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path / "runs", resources={"cpu": 1, "gpu": 1})
+    result = cli("run", write_spec(tmp_path / "spec.yaml", spec))
+    assert result.code == 2
+    assert "needs 1 GPU" in result.err
+    assert "has 0" in result.err
+    assert not spec.folder.exists()
+
+
+def test_a_missing_data_set_leaves_nothing_behind(ray_address: str, cli: Cli, tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path / "runs")
+    data = spec.base.data.model_copy(update={"name": "cifar10", "root": str(tmp_path / "nowhere")})
+    spec = spec.model_copy(update={"base": spec.base.model_copy(update={"data": data})})
+    result = cli("run", write_spec(tmp_path / "spec.yaml", spec))
+    assert result.code == 2
+    assert "nowhere" in result.err
+    assert "data.root" in result.err
+    assert not spec.folder.exists()

@@ -1,0 +1,37 @@
+"""A real search in seconds: digits at 8x8, a very narrow MobileNetV2, a grid of six points."""
+
+from pathlib import Path
+from typing import Any
+
+from tune_app.experiment import ExperimentSpec, dump_spec
+
+
+def tiny_spec(storage: Path, **changes: Any) -> ExperimentSpec:
+    """The spec of a small real search; `changes` replace top-level fields."""
+    schedule = {"lr": 0.05, "batch_size": 32, "weight_decay": 1e-4}
+    content: dict[str, Any] = {
+        "name": "tiny",
+        "storage": str(storage),
+        "base": {
+            "data": {"name": "digits", "image_size": 8, "val_fraction": 0.2, "augment": {"crop_padding": 0}},
+            "baseline": {
+                "kind": "train",
+                "model": {"name": "mobilenet_v2", "width": 0.1},
+                "schedule": {**schedule, "epochs": 5},
+            },
+            "prune": {"fine_tune": {**schedule, "epochs": 3}},
+            "quantize": {"kind": "qat", "schedule": {**schedule, "lr": 0.01, "epochs": 2}},
+        },
+        "space": {"prune_frac": [0.0, 0.5], "w_bits": [4, 8], "a_bits": [8]},
+        "sampler": {"name": "grid"},
+        "budget": {"trials": 4},
+        "resources": {"cpu": 1},
+        "max_concurrent_trials": 2,
+    }
+    return ExperimentSpec.model_validate({**content, **changes})
+
+
+def write_spec(path: Path, spec: ExperimentSpec) -> Path:
+    """The spec as a file."""
+    path.write_text(dump_spec(spec))
+    return path

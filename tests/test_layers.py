@@ -1,0 +1,81 @@
+"""Imports point one way, and heavy packages have few homes."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "trainables": {"trainables"},
+    "search_spaces": {"search_spaces", "trainables"},
+    "tune_app": {"tune_app", "search_spaces", "trainables", "cluster"},
+    "cluster": {"cluster"},
+}
+# Where a heavy package may be imported at module level ("top") or at all ("any").
+HOMES = {
+    "torch": {"trainables"},
+    "ray": {"tune_app/searcher.py", "tune_app/runner.py", "tune_app/trainable.py"},
+    "optuna": {"search_spaces/samplers.py", "tune_app/study.py"},
+    "duckdb": {"tune_app/query.py"},
+    "matplotlib": {"tune_app/plots.py"},
+}
+TORCH_FREE = [
+    *(f"trainables/{name}.py" for name in ("config", "results", "errors", "registry", "storage", "prune/groups")),
+]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def files(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found, f"no files in {package}"
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_point_one_way(package: str) -> None:
+    ours = set(ALLOWED)
+    wrong = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files(package)
+        for name in imports(path)
+        if name.partition(".")[0] in ours - ALLOWED[package]
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("heavy", HOMES)
+def test_heavy_packages_stay_in_their_homes(heavy: str) -> None:
+    homes = HOMES[heavy]
+    wrong = {
+        str(path.relative_to(ROOT))
+        for package in ALLOWED
+        for path in files(package)
+        if any(name.partition(".")[0] == heavy for name in imports(path))
+        and package not in homes
+        and str(path.relative_to(ROOT)) not in homes
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", TORCH_FREE)
+def test_torch_free_files_import_no_torch(name: str) -> None:
+    assert not {i for i in imports(ROOT / name) if i.partition(".")[0] in {"torch", "torchvision", "safetensors"}}
+
+
+def test_nothing_unpickles() -> None:
+    """No pickle is read: torch.load only with weights_only=True, and no pickle module."""
+    for package in ALLOWED:
+        for path in files(package):
+            assert not {"pickle", "cloudpickle", "joblib", "dill"} & set(imports(path)), path
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                    assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path

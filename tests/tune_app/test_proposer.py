@@ -1,0 +1,196 @@
+"""The search without Ray: budget, repeats, corners, resume, replay."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search_spaces.samplers import SAMPLERS
+from tests.tune_app.factories import make_record, make_spec
+from trainables.config import digest
+from tune_app.experiment import ExperimentSpec
+from tune_app.frontier import costs, hypervolume
+from tune_app.ledger import Assignment, TrialRecord
+from tune_app.proposer import Proposer
+
+SPACE = {"prune_frac": {"low": 0.0, "high": 0.9, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
+
+
+def key_of(params: Mapping[str, float | int | str]) -> str:
+    return digest(dict(params))
+
+
+def closed_form(work: Assignment, *, state: str = "complete") -> TrialRecord:
+    """A trial with the shape of a real one: accuracy falls with pruning and few bits, so does size."""
+    p, w, a = (float(work.params[n]) for n in ("prune_frac", "w_bits", "a_bits"))
+    accuracy = 0.95 - 0.2 * p**2 - 0.5 / 2**w - 0.3 / 2**a
+    record = make_record(work.number, work.params, accuracy, round(1e6 * (1 - p) * w / 32), state)  # type: ignore[arg-type]
+    return record.model_copy(update={"assignment": work})
+
+
+def open_proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = (), **more: Any) -> Proposer:
+    return Proposer(spec, key_of=key_of, records=records, **more)
+
+
+def drive(proposer: Proposer, *, parallel: int = 2, stop_after: int | None = None) -> list[TrialRecord]:
+    """Runs to the end of the budget, `parallel` at a time, oldest first."""
+    done: list[TrialRecord] = []
+    running: list[Assignment] = []
+    while stop_after is None or len(done) < stop_after:
+        while len(running) < parallel and (work := proposer.next()) is not None:
+            running.append(work)
+        if not running:
+            return done
+        record = closed_form(running.pop(0))
+        proposer.tell(record)
+        done.append(record)
+    return done
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_every_sampler_spends_the_budget_on_distinct_points(sampler: str, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, sampler={"name": sampler}, budget={"trials": 40})
+    done = drive(open_proposer(spec))
+    assert len(done) == 40
+    assert len({r.assignment.config_key for r in done}) == 40
+    assert [r.assignment.number for r in done] == list(range(40))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_a_small_space_is_exhausted_and_then_the_search_ends(sampler: str, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, sampler={"name": sampler}, budget={"trials": 1000})
+    done = drive(open_proposer(spec))
+    assert {tuple(r.assignment.params.items()) for r in done} == {tuple(p.items()) for p in spec.space.grid()}
+    assert len(done) == spec.space.size == 18
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_the_corners_come_first(sampler: str, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, sampler={"name": sampler}, budget={"trials": 12})
+    first = [tuple(r.assignment.params.values()) for r in drive(open_proposer(spec), stop_after=8)]
+    assert set(first) == {(p, w, a) for p in (0.0, 0.9) for w in (2, 8) for a in (4, 8)}
+
+
+def test_the_ordered_grid_is_in_order(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, sampler={"name": "grid"}, budget={"trials": 5})
+    assert [r.assignment.params for r in drive(open_proposer(spec))] == list(spec.space.grid())[:5]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_resume_runs_only_what_is_left(sampler: str, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, sampler={"name": sampler}, budget={"trials": 30})
+    before = drive(open_proposer(spec), stop_after=13)
+    after = drive(open_proposer(spec, before))
+    keys = [r.assignment.config_key for r in [*before, *after]]
+    assert len(keys) == len(set(keys)) == 30
+    assert min(r.assignment.number for r in after) == 13
+
+
+def test_what_was_in_flight_runs_first_and_once(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, sampler={"name": "tpe"}, budget={"trials": 20})
+    dying = open_proposer(spec)
+    done = drive(dying, stop_after=5, parallel=4)
+    finished_late = closed_form(dying.pending[0])  # its worker wrote the record after the driver had died
+    lost = dying.pending[1:]
+    assert lost
+    resumed = open_proposer(spec, [*done, finished_late], in_flight=dying.pending)
+    again = [resumed.next() for _ in lost]
+    assert again == lost
+    for work in lost:
+        resumed.tell(closed_form(work))
+    rest = drive(resumed)
+    assert len(resumed.records) == 20
+    assert not {w.config_key for w in dying.pending} & {r.assignment.config_key for r in rest}
+
+
+def test_a_lost_worker_gets_its_point_again_before_anything_new(tmp_path: Path) -> None:
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, budget={"trials": 10}))
+    first = proposer.next()
+    assert first is not None
+    proposer.requeue(first)
+    assert proposer.pending == [first]
+    assert proposer.next() == first
+    proposer.tell(closed_form(first))
+    assert proposer.pending == []
+
+
+def test_a_second_delivery_changes_nothing(tmp_path: Path) -> None:
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, budget={"trials": 10}))
+    work = proposer.next()
+    assert work is not None
+    proposer.tell(closed_form(work))
+    better = closed_form(work).model_copy(update={"seconds": 99.0})
+    proposer.tell(better)
+    assert [r.seconds for r in proposer.records] == [2.0]
+
+
+def test_failed_and_invalid_trials_count_against_the_budget_and_are_not_proposed_again(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 25})
+    proposer = open_proposer(spec)
+    keys = set()
+    while (work := proposer.next()) is not None:
+        proposer.tell(closed_form(work, state=("invalid", "failed", "complete")[work.number % 3]))
+        keys.add(work.config_key)
+    assert len(keys) == len(proposer.records) == 25
+
+
+def optuna_trials(proposer: Proposer) -> list[optuna.trial.FrozenTrial]:
+    return proposer._study._study.get_trials()  # type: ignore[attr-defined]
+
+
+def test_optuna_sees_fail_for_unusable_trials_and_bounds_for_the_others(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, constraints=["accuracy >= 0.9"], budget={"trials": 12})
+    proposer = open_proposer(spec)
+    told = {}
+    while (work := proposer.next()) is not None:
+        record = closed_form(work, state="invalid" if work.number == 3 else "complete")
+        proposer.tell(record)
+        told[work.number] = record
+    states = [t.state.name for t in optuna_trials(proposer)]
+    assert states.count("FAIL") >= 1
+    assert states.count("COMPLETE") == 11
+    assert "RUNNING" not in states
+    for trial in optuna_trials(proposer):
+        if trial.state.name == "COMPLETE":
+            [violation] = trial.constraints.values()
+            assert violation == pytest.approx(0.9 - trial.values[0])
+    replayed = optuna_trials(open_proposer(spec, list(told.values())))
+    assert sorted(t.values for t in replayed if t.values) == sorted(
+        t.values for t in optuna_trials(proposer) if t.values
+    )
+    assert all(len(t.constraints) == 1 for t in replayed if t.values)
+
+
+def test_nsga2_keeps_its_generations_through_the_ledger(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, sampler={"name": "nsga2"}, budget={"trials": 40})
+    before = drive(open_proposer(spec), stop_after=30)
+    replayed = optuna_trials(open_proposer(spec, before))
+    generations = [v for t in replayed for k, v in t.system_attrs.items() if "generation" in k]
+    assert max(generations) >= 1
+
+
+def test_points_outside_a_changed_space_stay_out_of_the_study_and_in_the_records(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 10})
+    before = drive(open_proposer(spec))
+    narrow = make_spec(tmp_path, space={**SPACE, "w_bits": [4, 8]}, budget={"trials": 14})
+    proposer = open_proposer(narrow, before)
+    inside = [r for r in before if r.assignment.params["w_bits"] in (4, 8)]
+    assert 0 < len(inside) < 10
+    assert len(optuna_trials(proposer)) == len(inside)
+    assert len(proposer.records) == 10
+    assert all(r.assignment.params["w_bits"] in (4, 8) for r in drive(proposer))
+
+
+def test_tpe_finds_more_hypervolume_than_the_ordered_grid(tmp_path: Path) -> None:
+    """A search that ignored what it is told would not: 30 of 100 points, all of one side of the ordered grid."""
+
+    def volume(sampler: str) -> float:
+        spec = make_spec(tmp_path, space=SPACE, sampler={"name": sampler}, budget={"trials": 30})
+        rows = [[r.metrics()[n] for n in spec.objectives] for r in drive(open_proposer(spec))]
+        import numpy as np
+
+        return hypervolume(costs(np.array(rows), list(spec.objectives.values())), [0.0, 1e6])
+
+    assert volume("tpe") > volume("grid")
