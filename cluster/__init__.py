@@ -1,0 +1,1 @@
+"""Running the command line on other machines; imports none of the other packages."""

@@ -7,8 +7,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tune_app.experiment import ExperimentFolder
 
 # Before anything imports Ray: its token and caches go to a home of the test session's own.
 os.environ["HOME"] = tempfile.mkdtemp(prefix="tune-app-home-")
@@ -35,6 +39,19 @@ def ray_address() -> Iterator[str]:
     context = ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
     yield context.address_info["gcs_address"]
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def finished_search(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> "ExperimentFolder":
+    """A real search that was left alone until its end. Tests that change an experiment copy it first."""
+    from tests.specs import tiny_spec
+    from tune_app.experiment import ExperimentFolder
+    from tune_app.runner import run_search
+
+    spec = tiny_spec(tmp_path_factory.mktemp("finished"))
+    outcome = run_search(spec)
+    assert (len(outcome.records), outcome.new) == (spec.budget.trials, spec.budget.trials)
+    return ExperimentFolder(spec.folder)
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ def tiny_spec(storage: Path, **changes: Any) -> ExperimentSpec:
             "prune": {"fine_tune": {**schedule, "epochs": 3}},
             "quantize": {"kind": "qat", "schedule": {**schedule, "lr": 0.01, "epochs": 2}},
         },
-        "space": {"prune_frac": [0.0, 0.5], "w_bits": [4, 8], "a_bits": [8]},
+        "space": {"prune_frac": [0.0, 0.5], "w_bits": [3, 4, 8], "a_bits": [8]},
         "sampler": {"name": "grid"},
-        "budget": {"trials": 4},
+        "budget": {"trials": 6},
         "resources": {"cpu": 1},
         "max_concurrent_trials": 2,
     }

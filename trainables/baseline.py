@@ -54,8 +54,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     try:
         content = path.read_bytes()
-    except OSError as err:
-        raise ConfigError(f"cannot read {path}: {err.strerror}. Give the path of a checkpoint file.") from err
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise ConfigError(f"cannot read {path}: {reason}. Give the path of a checkpoint file.") from err
     way_out = "save the weights with safetensors, or with torch.save(model.state_dict(), path)"
     if not content:
         raise ConfigError(f"{path} is empty: {way_out}.")

@@ -13,7 +13,7 @@ from trainables.cache import StageCache
 from trainables.config import Architecture, StageConfig, TrialConfig, stage_keys
 from trainables.data import DataSet, Images
 from trainables.device import Device, choose_device, use_threads
-from trainables.errors import ArtifactMismatch, Collapsed, CorruptFile, TrialFailure
+from trainables.errors import ArtifactMismatch, Collapsed, TrialFailure
 from trainables.export.packed import Header, pack, size_breakdown, unpack
 from trainables.models.model import build, fp32_bytes
 from trainables.models.units import count_parameters
@@ -164,9 +164,6 @@ def _write(result: StageResult, data: DataSet, artifact: Path) -> bytes:
     assert result.scheme is not None, "the last stage quantizes"
     header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
     content = pack(result.model(), header)
-    if not create_once(artifact, content):
-        try:
-            unpack(artifact.read_bytes())
-        except CorruptFile:  # left by a fault of the disk: ours replaces it
-            replace(artifact, content)
+    if not create_once(artifact, content) and artifact.read_bytes() != content:
+        replace(artifact, content)  # left by another version or a fault of the disk; no record names it
     return artifact.read_bytes()

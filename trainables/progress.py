@@ -1,6 +1,7 @@
 """Progress: where an interrupted training run continues, saved after each epoch."""
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from trainables.storage import replace, sha256
 
+logger = logging.getLogger(__name__)
 KEEP = 2
 
 
@@ -51,6 +53,7 @@ class Progress:
         for path in self._newest_first():
             content = path.read_bytes()
             if sha256(content) not in path.name:
+                logger.warning("%s is damaged; going on from the checkpoint before it", path)
                 continue
             try:
                 with safe_open(path, "pt") as file:

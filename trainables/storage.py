@@ -207,9 +207,12 @@ class Lock:
         if newest == 0:
             return 0, None
         try:
-            return newest, json.loads(self._path(newest).read_bytes()) or None
+            holder = json.loads(self._path(newest).read_bytes())
         except (OSError, ValueError):
             return newest, None
+        # After a release, and when the file is damaged, there is none.
+        whole = isinstance(holder, dict) and holder.keys() >= {"host", "pid", "started", "beat"}
+        return newest, holder if whole else None
 
     def _content(self, beat: int) -> bytes:
         me = psutil.Process()

@@ -10,7 +10,16 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.tokens import AliasToken
+from ruamel.yaml.tokens import (
+    AliasToken,
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+)
 
 from search_spaces.samplers import SAMPLERS
 from search_spaces.space import SearchSpace
@@ -20,6 +29,9 @@ from trainables.results import METRICS
 from trainables.storage import create_once, replace
 
 MAX_SPEC_BYTES = 1_000_000
+MAX_DEPTH = 50
+OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
+CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
 UNION_TAGS = {"range", "choices", "train", "import", "ptq", "qat", "int", "float", "str"}
 """What pydantic puts into the place of a problem to tell alternatives apart."""
 Direction = Literal["maximize", "minimize"]
@@ -175,8 +187,13 @@ def _read(path: Path) -> str:
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
     yaml = YAML(typ="safe", pure=True)
     try:
-        if any(isinstance(token, AliasToken) for token in yaml.scan(text)):
-            raise ConfigError(f"{source}: YAML aliases (*name) are not read: write the values out.")
+        depth = 0
+        for token in yaml.scan(text):  # lazily: the scanner's time grows with the square of the depth
+            if isinstance(token, AliasToken):
+                raise ConfigError(f"{source}: YAML aliases (*name) are not read: write the values out.")
+            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+            if depth > MAX_DEPTH:
+                raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels: no spec is.")
         content = yaml.load(text)
     except DuplicateKeyError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else "?"

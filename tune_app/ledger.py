@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from trainables.config import Frozen, digest
-from trainables.errors import CorruptFile, State
+from trainables.errors import CorruptFile, State, StorageUnavailable
 from trainables.results import Completed, Failed
 from trainables.storage import create_once
 
@@ -114,11 +114,17 @@ class Ledger:
             return None
 
     def read(self) -> tuple[list[TrialRecord], list[Damaged]]:
-        """All records in order of proposal, and the files that are none."""
+        """All records in order of proposal, and the files that are none.
+
+        Raises:
+            StorageUnavailable: a file cannot be read.
+        """
         records, damaged = [], []
         for path in sorted(self._folder.glob("*.json")):
             try:
                 records.append(_decode(path))
+            except FileNotFoundError:  # put into quarantine since the folder was listed
+                continue
             except CorruptFile as err:
                 damaged.append(Damaged(path, str(err)))
         return sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt)), damaged
@@ -151,7 +157,14 @@ def _encode(record: TrialRecord) -> bytes:
 
 
 def _decode(path: Path) -> TrialRecord:
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError as err:
+        raise CorruptFile(f"{path}: a folder, not a trial record") from err
+    except OSError as err:  # perhaps for a moment only: no reason to run the trial again
+        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
     try:
         envelope = json.loads(content)
         schema, checksum, body = envelope["schema"], envelope["sha256"], envelope["record"]

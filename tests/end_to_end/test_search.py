@@ -1,6 +1,7 @@
 """A real search on Ray, from a spec file to the tables, and what a second run does with it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from trainables.export.packed import unpack
 from trainables.storage import sha256
-from tune_app.experiment import ExperimentFolder
+from tune_app.experiment import ExperimentFolder, dump_spec
 from tune_app.ledger import Ledger
 from tune_app.query import frontier_frame
 
@@ -20,15 +21,19 @@ pytestmark = pytest.mark.ray
 Cli = Callable[..., Result]
 
 
-@pytest.fixture(scope="module")
-def finished(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
-    """A finished search of four points."""
-    from tune_app.runner import run_search
+@pytest.fixture
+def finished(finished_search: ExperimentFolder) -> ExperimentFolder:
+    """The finished search of six points."""
+    return finished_search
 
-    spec = tiny_spec(tmp_path_factory.mktemp("runs"))
-    outcome = run_search(spec)
-    assert (len(outcome.records), outcome.new) == (4, 4)
-    return ExperimentFolder(spec.folder)
+
+@pytest.fixture
+def copied(finished_search: ExperimentFolder, tmp_path: Path) -> ExperimentFolder:
+    """A copy of it that a test may change."""
+    copy = ExperimentFolder(tmp_path / "runs" / "tiny")
+    shutil.copytree(finished_search.path, copy.path)
+    copy.spec_file.write_text(dump_spec(tiny_spec(tmp_path / "runs")))
+    return copy
 
 
 def stage_events(folder: ExperimentFolder) -> pd.DataFrame:
@@ -51,15 +56,15 @@ def test_every_trial_is_a_real_file_that_decodes(finished: ExperimentFolder) -> 
 def test_shared_stages_ran_once(finished: ExperimentFolder) -> None:
     events = stage_events(finished)
     done = events[events.event == "finish"].kind.value_counts().to_dict()
-    assert done == {"train": 1, "channel_prune": 1, "qat": 4}
-    assert (events.event == "start").sum() == 6
+    assert done == {"train": 1, "channel_prune": 1, "qat": 6}
+    assert (events.event == "start").sum() == 8
 
 
 def test_the_tables_are_readable_without_this_package(finished: ExperimentFolder) -> None:
     frame = pd.read_parquet(finished.trials_table)
-    assert len(frame) == 4
+    assert len(frame) == 6
     query = f"SELECT count(*) FROM '{finished.trials_table}' WHERE state = 'complete' AND size_bytes > 0"
-    assert duckdb.sql(query).fetchall() == [(4,)]
+    assert duckdb.sql(query).fetchall() == [(6,)]
     assert set(pd.read_parquet(finished.frontier_table).trial_id) == set(frame[frame.on_frontier].trial_id)
     assert not (finished.path / "ray").exists()
 
@@ -69,7 +74,7 @@ def test_the_same_command_again_runs_nothing(finished: ExperimentFolder, cli: Cl
     spec = write_spec(tmp_path / "spec.yaml", finished.read_spec())
     result = cli("run", spec)
     assert result.code == 0, result.err
-    assert "4 trials (0 new)" in result.out
+    assert "6 trials (0 new)" in result.out
     assert stage_events(finished).equals(before)
 
 
@@ -80,7 +85,8 @@ def test_baseline_of_a_finished_search_is_found(finished: ExperimentFolder, cli:
     assert (stage_events(finished).kind == "train").sum() == 2  # one start, one finish
 
 
-def test_finalize_evaluates_the_test_split_once(finished: ExperimentFolder, cli: Cli) -> None:
+def test_finalize_evaluates_the_test_split_once(copied: ExperimentFolder, cli: Cli) -> None:
+    finished = copied
     first = cli("finalize", finished.path)
     assert first.code == 0, first.err
     frame = frontier_frame(finished.path)
@@ -99,38 +105,41 @@ def test_export_writes_the_measured_file(finished: ExperimentFolder, cli: Cli, t
     assert sha256((tmp_path / "out" / "model.mbq").read_bytes()) == card["result"]["artifact_sha256"]
 
 
-def test_an_altered_artifact_is_refused(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
-    record = Ledger(finished.trials).read()[0][0]
-    path = finished.artifacts / record.assignment.trial_id / "model.mbq"
+def test_an_altered_artifact_is_refused(copied: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    record = Ledger(copied.trials).read()[0][0]
+    path = copied.artifacts / record.assignment.trial_id / "model.mbq"
     content = path.read_bytes()
-    try:
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        result = cli("export", finished.path, record.assignment.trial_id, "--output", tmp_path / "out")
-    finally:
-        path.write_bytes(content)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = cli("export", copied.path, record.assignment.trial_id, "--output", tmp_path / "out")
     assert result.code == 6
     assert "SHA-256" in result.err
     assert not (tmp_path / "out").exists()
 
 
-def test_more_trials_extend_the_search_and_share_its_stages(
-    finished: ExperimentFolder, cli: Cli, tmp_path: Path
-) -> None:
-    wider = finished.read_spec().model_copy(update={"space": tiny_spec(tmp_path).space})
-    spec = write_spec(
-        tmp_path / "spec.yaml",
-        tiny_spec(
-            finished.path.parent,
-            space={"prune_frac": [0.0, 0.5], "w_bits": [4, 6, 8], "a_bits": [8]},
-            sampler={"name": "tpe"},
-        ),
-    )
-    assert wider.space.size == 4
-    result = cli("run", spec, "--trials", "5")
+def test_more_trials_extend_the_search_and_share_its_stages(copied: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    wider = {"prune_frac": [0.0, 0.5], "w_bits": [3, 4, 6, 8], "a_bits": [8]}
+    spec = write_spec(tmp_path / "spec.yaml", tiny_spec(copied.path.parent, space=wider, sampler={"name": "tpe"}))
+    result = cli("run", spec, "--trials", "7")
     assert result.code == 0, result.err
-    assert "5 trials (1 new)" in result.out
-    events = stage_events(finished)
-    assert events[events.event == "finish"].kind.value_counts().to_dict() == {"train": 1, "channel_prune": 1, "qat": 5}
+    assert "7 trials (1 new)" in result.out
+    events = stage_events(copied)
+    assert events[events.event == "finish"].kind.value_counts().to_dict() == {"train": 1, "channel_prune": 1, "qat": 7}
+
+
+def test_a_damaged_record_is_quarantined_and_its_trial_is_answered_from_the_cache(
+    copied: ExperimentFolder, cli: Cli, tmp_path: Path
+) -> None:
+    path = min(copied.trials.glob("*.json"))
+    before, content = stage_events(copied), path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    result = cli("run", write_spec(tmp_path / "spec.yaml", copied.read_spec()))
+    assert result.code == 0, result.err
+    assert f"trials/quarantine, its trial ran again: {path.name}" in result.err
+    assert "6 trials (1 new), 6 complete" in result.out
+    assert json.loads(path.read_bytes())["record"]["result"] | {"stages": 0} == json.loads(content)["record"][
+        "result"
+    ] | {"stages": 0}
+    assert stage_events(copied).equals(before)
 
 
 def test_another_base_is_refused_and_nothing_changes(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:

@@ -108,6 +108,11 @@ def test_one_channel_of_each_group_stays_near_one(name: str) -> None:
     assert torch.isfinite(pruned.eval()(torch.zeros(1, 1, 8, 8))).all()
 
 
+def test_a_single_channel_stays() -> None:
+    model = make_model("vgg16", width=0.001)
+    assert set(map(tuple, plan_channels(model, 0.5).values())) == {(0,)}
+
+
 def test_a_small_fraction_removes_one_channel_of_each_group() -> None:
     model = make_model()
     full = {g.name: units(model)[g.source].layer.weight.shape[0] for g in model.prune_groups()}

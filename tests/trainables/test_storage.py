@@ -350,7 +350,7 @@ def test_who_was_taken_over_knows_and_writes_no_more(tmp_path: Path, held: Lock)
     assert json.loads((tmp_path / "lock" / "00000002.json").read_bytes())["host"] == "elsewhere"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xff", b"{}"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xff", b"{}", b"[1]", b'{"hosu": "a", "pid": 1}'])
 def test_a_damaged_holder_file_is_a_free_lock(tmp_path: Path, content: bytes) -> None:
     replace(tmp_path / "lock" / "00000003.json", content)
     lock = Lock(tmp_path / "lock")

@@ -76,8 +76,8 @@ class LsqQuantizer(nn.Module):
         return fake_quantize(x.float(), self.safe_step(), self.qn, self.qp, scale)
 
     def safe_step(self) -> Tensor:
-        """The step, kept positive."""
-        return self.step.clamp_min(MIN_STEP)
+        """The step, positive: training may push it through zero, and its size is what counts then."""
+        return self.step.abs().clamp_min(MIN_STEP)
 
     def codes(self, x: Tensor) -> Tensor:
         """Integer codes of a tensor, int64: those that forward() computes with."""

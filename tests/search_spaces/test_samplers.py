@@ -1,0 +1,84 @@
+import inspect
+import time
+import warnings
+from typing import Any
+
+import pytest
+
+from search_spaces.samplers import MAX_SHUFFLED, ORDERS, SAMPLERS, distribution, grid, shuffled_grid
+from search_spaces.space import SearchSpace
+
+SPACE = SearchSpace.model_validate({"prune_frac": [0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [4, 8]})
+
+
+def build(name: str, seed: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna marks some options as experimental
+        return SAMPLERS[name](seed)
+
+
+def test_every_sampler_is_an_order_or_optunas() -> None:
+    from optuna.samplers import BaseSampler
+
+    assert set(SAMPLERS.names()) == {"tpe", "nsga2", "random", "grid", "shuffled_grid"}
+    for name in SAMPLERS.names():
+        if name in ORDERS:
+            assert list(inspect.signature(SAMPLERS[name]).parameters) == ["space", "seed"]
+            assert len(list(SAMPLERS[name](SPACE, 0))) == SPACE.size
+        else:
+            assert isinstance(build(name, 0), BaseSampler)
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLERS.names()) - ORDERS))
+def test_optunas_samplers_follow_their_seed(name: str) -> None:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def points(seed: int) -> list[dict[str, int]]:
+        study = optuna.create_study(sampler=build(name, seed), directions=["maximize", "minimize"])
+        found = []
+        for _ in range(12):
+            trial = study.ask({n: distribution(p) for n, p in SPACE.root.items()})
+            study.tell(trial, [sum(trial.params.values()), trial.params["w_bits"]])
+            found.append(dict(trial.params))
+        return found
+
+    assert points(1) == points(1)
+    assert points(1) != points(2)
+    for point in points(1):
+        assert all(0 <= place < len(SPACE.root[n].values) for n, place in point.items())
+
+
+def test_the_grid_is_walked_in_order() -> None:
+    assert list(grid(SPACE, 0)) == list(grid(SPACE, 1)) == list(SPACE.grid())
+
+
+def test_the_shuffled_grid_meets_every_point_once() -> None:
+    def key(point: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(point.values())
+
+    found = list(shuffled_grid(SPACE, 0))
+    assert sorted(map(key, found)) == sorted(map(key, SPACE.grid()))
+    assert found != list(SPACE.grid())
+    assert found == list(shuffled_grid(SPACE, 0))
+    assert found != list(shuffled_grid(SPACE, 1))
+
+
+def test_a_huge_shuffled_grid_begins_at_once() -> None:
+    thousand = {"low": 0, "high": 0.999, "step": 0.001}
+    huge = SearchSpace.model_validate(dict.fromkeys(SPACE.root, thousand))
+    started = time.perf_counter()
+    order = shuffled_grid(huge, 0)
+    first = [next(order) for _ in range(10)]
+    assert len({tuple(p.values()) for p in first}) == 10
+    assert time.perf_counter() - started < 5
+    assert huge.size > MAX_SHUFFLED
+
+
+def test_optuna_sees_places_not_values() -> None:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    assert distribution(SPACE.root["w_bits"]) == IntDistribution(0, 2)
+    names = SearchSpace.model_validate({"w_bits": ["b", "a"]}).root["w_bits"]
+    assert distribution(names) == CategoricalDistribution((0, 1))

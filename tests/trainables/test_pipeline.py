@@ -1,0 +1,188 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainables.factories import CPU, digits, few_digits, make_architecture
+from trainables.config import TrialConfig, stage_keys
+from trainables.errors import ArtifactMismatch, Collapsed, Diverged
+from trainables.export.packed import unpack
+from trainables.models.model import build
+from trainables.models.units import count_parameters
+from trainables.pipeline import Workplace, measure, open_workplace, packed_accuracy, run_pipeline, run_stages
+from trainables.results import Completed
+from trainables.storage import sha256
+from trainables.train import evaluate
+
+SCHEDULE = {"epochs": 2, "lr": 0.02, "batch_size": 32}
+
+
+def make_trial(w_bits: int = 8, kind: str = "qat", **changes: object) -> TrialConfig:
+    quantize: dict[str, object] = {"kind": kind, "scheme": {"w_bits": w_bits}, "bn_images": 512}
+    if kind == "qat":
+        quantize["schedule"] = {**SCHEDULE, "epochs": 1, "lr": 0.002}
+    content = {
+        "data": {"image_size": 8, "augment": {"crop_padding": 0}},
+        "baseline": {"schedule": {**SCHEDULE, "epochs": 4}, "model": {"width": 0.1}, "kind": "train"},
+        "prune": {"prune_frac": 0.3, "fine_tune": SCHEDULE},
+        "quantize": quantize,
+    }
+    return TrialConfig.model_validate({**content, **changes})
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return open_workplace(digits(), tmp_path_factory.mktemp("stages"), cpu=1, gpu=0)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts") / "trial" / "model.mbq"
+
+
+@pytest.fixture(scope="module")
+def completed(workplace: Workplace, artifact: Path) -> Completed:
+    return run_pipeline(make_trial(), workplace, artifact)
+
+
+def log(workplace: Workplace) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (workplace.cache.folder / "log.jsonl").read_text().splitlines()]
+
+
+def starts(workplace: Workplace) -> int:
+    return sum(row["event"] == "start" for row in log(workplace))
+
+
+def test_the_measurement_is_of_the_file(completed: Completed, workplace: Workplace, artifact: Path) -> None:
+    found, content = completed.measurement, artifact.read_bytes()
+    assert found.size_bytes == len(content) == artifact.stat().st_size
+    assert sum(found.size_breakdown.values()) == found.size_bytes
+    assert completed.artifact_sha256 == sha256(content)
+    assert found.n == 144
+    network = unpack(content).network()
+    assert found.accuracy == evaluate(network, workplace.val) == packed_accuracy(content, workplace.val, CPU)
+    assert found.accuracy == found.accuracy_trained
+    assert found.accuracy > 0.3
+
+
+def test_the_measurement_counts_the_pruned_network(completed: Completed) -> None:
+    found, full = completed.measurement, build(make_architecture(width=0.1))
+    assert found.compression_ratio == 4 * count_parameters(full) / found.size_bytes
+    assert found.parameters == count_parameters(build(completed.architecture)) < count_parameters(full)
+    assert 0.28 < found.prune_frac_achieved <= 0.3
+    assert len(completed.architecture.widths) == 16
+
+
+def test_the_card_beside_the_file_is_the_result(completed: Completed, artifact: Path) -> None:
+    assert Completed.model_validate_json(artifact.with_name("card.json").read_bytes()) == completed
+    assert {p.name for p in artifact.parent.iterdir()} == {"model.mbq", "card.json"}
+
+
+def test_every_stage_was_made_once(completed: Completed, workplace: Workplace) -> None:
+    keys = stage_keys(make_trial(), fingerprint=workplace.data.fingerprint)
+    assert [(c.kind, c.key, c.cached) for c in completed.stages] == [
+        ("train", keys[0], False),
+        ("channel_prune", keys[1], False),
+        ("qat", keys[2], False),
+    ]
+    made = [(row["event"], row["kind"], row["key"]) for row in log(workplace)][:6]
+    kinds = ["train", "channel_prune", "qat"]
+    assert made == [(e, kind, key) for kind, key in zip(kinds, keys, strict=True) for e in ("start", "finish")]
+
+
+def test_a_second_call_runs_nothing(completed: Completed, workplace: Workplace, tmp_path: Path) -> None:
+    before = starts(workplace)
+    again = run_pipeline(make_trial(), workplace, tmp_path / "model.mbq")
+    assert starts(workplace) == before
+    assert all(cost.cached for cost in again.stages)
+    assert again.measurement == completed.measurement
+    assert again.artifact_sha256 == completed.artifact_sha256
+
+
+def test_another_bit_width_shares_the_pruned_parent(completed: Completed, workplace: Workplace, tmp_path: Path) -> None:
+    before = starts(workplace)
+    other = run_pipeline(make_trial(6, kind="ptq"), workplace, tmp_path / "model.mbq")
+    assert starts(workplace) == before + 1
+    assert [cost.cached for cost in other.stages] == [True, True, False]
+    assert [c.key for c in other.stages[:2]] == [c.key for c in completed.stages[:2]]
+    assert other.measurement.size_breakdown["codes"] < 0.9 * completed.measurement.size_breakdown["codes"]
+    assert other.measurement.parameters == completed.measurement.parameters
+
+
+def test_an_unpruned_trial_leaves_the_stage_out(completed: Completed, workplace: Workplace, tmp_path: Path) -> None:
+    prune = {"prune_frac": 0.0, "fine_tune": SCHEDULE}
+    full = run_pipeline(make_trial(kind="ptq", prune=prune), workplace, tmp_path / "model.mbq")
+    assert [cost.kind for cost in full.stages] == ["train", "ptq"]
+    assert full.measurement.prune_frac_achieved == 0
+    assert full.measurement.size_bytes > completed.measurement.size_bytes
+
+
+def test_only_the_first_stages_can_be_asked_for(completed: Completed, workplace: Workplace) -> None:
+    trial = make_trial()
+    result, costs = run_stages(trial, trial.stages()[:1], workplace)
+    assert [cost.kind for cost in costs] == ["train"]
+    assert result.scheme is None
+    assert result.metrics["val_accuracy"] > 0.3
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The packed file of the same network without training."""
+    workplace = open_workplace(digits(), tmp_path_factory.mktemp("other"), cpu=1, gpu=0)
+    nothing = {"epochs": 0, "lr": 0.1}
+    trial = make_trial(
+        kind="ptq",
+        baseline={"kind": "train", "schedule": nothing, "model": {"width": 0.1}},
+        prune={"fine_tune": nothing},
+    )
+    path = tmp_path_factory.mktemp("artifact") / "model.mbq"
+    with pytest.raises(Collapsed, match="is at chance for 10 classes"):
+        run_pipeline(trial, workplace, path)
+    return path.read_bytes()
+
+
+def test_another_file_in_the_place_of_ours_is_a_mismatch(
+    completed: Completed, workplace: Workplace, untrained: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "model.mbq").write_bytes(untrained)
+    with pytest.raises(ArtifactMismatch, match="the decoded file has accuracy"):
+        run_pipeline(make_trial(), workplace, tmp_path / "model.mbq")
+
+
+def test_altered_weights_are_a_mismatch(completed: Completed, workplace: Workplace, untrained: bytes) -> None:
+    trained, _ = run_stages(make_trial(), make_trial().stages(), workplace)
+    with pytest.raises(ArtifactMismatch):
+        measure(untrained, trained, workplace)
+
+
+@pytest.mark.parametrize("damage", [b"", b"half", b"<html>"])
+def test_a_damaged_file_is_written_again(
+    completed: Completed, workplace: Workplace, artifact: Path, tmp_path: Path, damage: bytes
+) -> None:
+    (tmp_path / "model.mbq").write_bytes(damage)
+    again = run_pipeline(make_trial(), workplace, tmp_path / "model.mbq")
+    assert again.artifact_sha256 == completed.artifact_sha256
+    assert (tmp_path / "model.mbq").read_bytes() == artifact.read_bytes()
+
+
+def test_a_failure_names_its_stage(workplace: Workplace, tmp_path: Path) -> None:
+    explosive = {**SCHEDULE, "lr": 100.0, "epochs": 3, "momentum": 0.99}
+    trial = make_trial(baseline={"kind": "train", "schedule": explosive, "model": {"width": 0.1, "name": "vgg16"}})
+    for _ in range(2):  # the second time from memory
+        with pytest.raises(Diverged) as caught:
+            run_pipeline(trial, workplace, tmp_path / "model.mbq")
+        assert caught.value.stage == "train"
+    assert not (tmp_path / "model.mbq").exists()
+
+
+def test_trials_do_not_depend_on_what_ran_before(tmp_path: Path) -> None:
+    trial = make_trial(baseline={"kind": "train", "schedule": SCHEDULE, "model": {"width": 0.1, "dropout": 0.2}})
+    found = []
+    for i in range(2):
+        torch.manual_seed(i)
+        workplace = open_workplace(few_digits(), tmp_path / str(i), cpu=1, gpu=0)
+        result, _ = run_stages(trial, trial.stages(), workplace)
+        found.append(result)
+    assert found[0].metrics == found[1].metrics
+    assert all(torch.equal(tensor, found[1].state[name]) for name, tensor in found[0].state.items())

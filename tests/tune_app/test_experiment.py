@@ -1,0 +1,424 @@
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tune_app.factories import SPACE, make_experiment, make_spec
+from trainables.config import BaselineImport, file_sha256
+from trainables.errors import ConfigError, CorruptFile, StorageUnavailable
+from tune_app.experiment import MAX_SPEC_BYTES, Constraint, ExperimentFolder, ExperimentSpec, dump_spec, load_spec
+from tune_app.experiment import parse_spec as parse_text
+
+BASE = """\
+name: toy
+base:
+  baseline: {kind: train, schedule: {epochs: 1, lr: 0.1}}
+  prune: {fine_tune: {epochs: 1, lr: 0.1}}
+  quantize: {kind: ptq}
+budget: {trials: 3}
+"""
+SPEC = BASE + "space: {w_bits: [4, 8], a_bits: {low: 4, high: 8, step: 4}}\n"
+
+
+def parse(text: str) -> ExperimentSpec:
+    return parse_text(text, source="spec.yaml")
+
+
+def refusal(text: str) -> str:
+    """The one line that refuses a spec."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    message = str(caught.value)
+    assert message.startswith("spec.yaml: ")
+    assert "\n" not in message
+    return message
+
+
+def test_a_short_spec_is_filled_with_defaults() -> None:
+    spec = parse(SPEC)
+    assert spec.space.size == 4
+    assert spec.objectives == {"accuracy": "maximize", "size_bytes": "minimize"}
+    assert spec.sampler.name == "tpe"
+    assert spec.folder == Path("runs/toy")
+    assert spec.base.stages()[-1].kind == "ptq"
+
+
+READ: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda p: None, "cannot read .*: No such file or directory. Give the path of a spec file"),
+    "folder": (lambda p: p.mkdir(), "is a folder: give the path of a spec file"),
+    "empty": (lambda p: p.touch(), "a spec is a mapping of keys, but the file holds nothing"),
+    "a list": (lambda p: p.write_text("- 1\n"), "but the file holds list"),
+    "html": (lambda p: p.write_text("<!DOCTYPE html>\n<html>"), "but the file holds str"),
+    "latin 1": (lambda p: p.write_bytes(b"name: caf\xe9\n"), r"is not UTF-8 text \(byte 9\): save it as UTF-8"),
+    "utf 16": (lambda p: p.write_text(SPEC, "utf-16"), "is not UTF-8 text"),
+    "binary": (lambda p: p.write_bytes(bytes(range(128))), "not readable as YAML"),
+    "over 1 MB": (lambda p: p.write_text(SPEC + "#" * MAX_SPEC_BYTES), "1,000,2.. bytes; a spec has at most 1,000,000"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_file_that_is_no_spec_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    make, expected = READ[name]
+    path = tmp_path / "spec.yaml"
+    make(path)
+    before = list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_spec(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/below", "nul\0"])
+def test_a_path_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot read"):
+        load_spec(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8-sig")
+    assert load_spec(tmp_path / "spec.yaml").space.size == 4
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{c}: &{c} [*{p}, *{p}, *{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
+)
+YAML = {
+    "name: a\nname: b\n": 'line 2: found duplicate key "name" with value "b".*keep one of the two',
+    SPEC + "resources: {cpu: 1, cpu: 2}\n": "line 8: found duplicate key",
+    BOMB: "aliases .* are not read",
+    "a: &a 1\nb: *a\n": "aliases .* are not read",
+    SPEC + "x: !!python/object/apply:os.system [echo]\n": "line 8: not readable as YAML: .*python/object",
+    SPEC + "x: !!python/name:os.system\n": "not readable as YAML",
+    SPEC + "x: !own 1\n": "not readable as YAML: .*!own",
+    SPEC + "x: !!int ''\n": "not readable as YAML",
+    SPEC + "x: !!float ''\n": "not readable as YAML",
+    SPEC + "x: !!bool maybe\n": "not readable as YAML",
+    SPEC + "x: !!timestamp y\n": "not readable as YAML",
+    SPEC + "---\n" + SPEC: "not readable as YAML: .*another document",
+    "a:\n\t- b\n": "line 2: not readable as YAML",
+    "a: [1\n": "not readable as YAML",
+    "a: \0\n": "not readable as YAML",
+    "a: " + "[" * 50_000: "nested deeper than 50 levels",
+    "a: " + "{a: " * 5_000: "nested deeper than 50 levels",
+    "- " * 50_000: "nested deeper than 50 levels",
+    "? {a: 1}\n: 2\n": "unhashable",
+    SPEC + "1: 2\n": "1: Keys should be strings",
+}
+
+
+@pytest.mark.parametrize("text", YAML, ids=[t.removeprefix(SPEC)[:24] for t in YAML])
+def test_text_that_is_no_plain_yaml_is_refused(text: str) -> None:
+    assert re.search(YAML[text], refusal(text))
+
+
+FIELDS = {
+    "sampels: {}": "unknown key 'sampels'; did you mean 'sampler'?",
+    "xyz: 1": "unknown key 'xyz'; known: name, storage, base, space",
+    "resources: {gpus: 1}": "unknown key 'resources.gpus'; did you mean 'gpu'?",
+    "resources: {cpu: 0}": "resources.cpu: Input should be greater than 0",
+    "resources: {cpu: -1}": "resources.cpu: Input should be greater than 0",
+    "resources: {gpu: -1}": "resources.gpu: Input should be greater than or equal to 0",
+    "resources: {cpu: many}": "resources.cpu: Input should be a valid number",
+    "resources: {cpu: .nan}": "resources.cpu: Input should be",
+    "max_concurrent_trials: 0": "max_concurrent_trials: Input should be greater than or equal to 1",
+    "worker_retries: -1": "worker_retries",
+    "sampler: {name: tpee}": "known: grid, nsga2, random, shuffled_grid, tpe. Did you mean 'tpe'?",
+    "sampler: {seed: -1}": "sampler.seed: Input should be greater than or equal to 0",
+    "objectives: {acuracy: maximize}": "objectives: unknown metric 'acuracy'; known: accuracy",
+    "objectives: {accuracy: up}": "objectives.accuracy: Input should be 'maximize' or 'minimize'",
+    "objectives: {}": "objectives: ",
+    "objectives: {accuracy: maximize, accuracy: maximize}": "duplicate key",
+    "constraints: [accuracy > 1]": "constraints.0: 'accuracy > 1' is no bound; write it like \"accuracy >= 0.93\"",
+    "constraints: [accuracy]": "is no bound",
+    "constraints: [acuracy >= 1]": "constraints.0.metric: unknown metric 'acuracy'",
+    "constraints: [accuracy >= e]": "constraints.0.bound",
+    "constraints: [accuracy >= 1e999]": "constraints.0.bound: Input should be a finite number",
+    "constraints: [3]": "constraints.0",
+}
+
+
+@pytest.mark.parametrize("text", FIELDS)
+def test_an_illegal_field_is_named(text: str) -> None:
+    assert FIELDS[text] in refusal(SPEC + text + "\n")
+
+
+REPLACED = [
+    ("name: toy", "name: a/b", "name: String should match pattern"),
+    ("name: toy", "name: ..", "name: String should match pattern"),
+    ("name: toy", "name: -a", "name: String should match pattern"),
+    ("name: toy", "name: " + "a" * 300, "name: String should match pattern"),
+    ("name: toy", 'name: "a\\0"', "name: String should match pattern"),
+    ("name: toy", "name: 3", "name: Input should be a valid string (got 3)"),
+    ("name: toy\n", "", "name is missing: add it"),
+    ("{trials: 3}", "{trials: 0}", "budget.trials: Input should be greater than or equal to 1"),
+    ("{trials: 3}", "{trials: -1}", "budget.trials: "),
+    ("{trials: 3}", "{trials: 1e9}", "budget.trials: Input should be less than or equal to 1000000"),
+    ("{trials: 3}", "{trials: abc}", "budget.trials: Input should be a valid integer"),
+    ("{trials: 3}", "{}", "budget.trials is missing"),
+    ("kind: train", "kind: trian", "base.baseline.kind must be one of 'train', 'import'"),
+    ("kind: train, ", "", "base.baseline.kind must be one of"),
+    ("kind: train", "kind: train, modle: {}", "unknown key 'base.baseline.modle'; did you mean 'model'?"),
+    ("kind: train", "kind: train, model: {widht: 1}", "'base.baseline.model.widht'; did you mean 'width'?"),
+    ("kind: train", "kind: train, model: {name: vgg}", "unknown model 'vgg'; known: mobilenet_v2, vgg16"),
+    ("kind: ptq", "kind: ptq, scheme: {w_bit: 3}", "'base.quantize.scheme.w_bit'; did you mean 'w_bits'?"),
+    (
+        "kind: ptq",
+        "kind: ptq, scheme: {w_bits: 64}",
+        "base.quantize.scheme.w_bits: Input should be less than or equal to 8",
+    ),
+    ("epochs: 1", "epochs: one", "base.baseline.schedule.epochs: Input should be a valid integer"),
+    ("lr: 0.1", "lr: .nan", "base.baseline.schedule.lr: Input should be"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), REPLACED, ids=[new[:30] for _, new, _ in REPLACED])
+def test_an_illegal_value_is_named(old: str, new: str, expected: str) -> None:
+    assert old in SPEC
+    assert expected in refusal(SPEC.replace(old, new, 1))
+
+
+SPACES = {
+    "{w_bits: [0]}": "space.w_bits: 0: input should be greater than or equal to 2",
+    "{w_bits: [1.5]}": "space.w_bits: 1.5: input should be a valid integer",
+    "{w_bits: [64]}": "space.w_bits: 64: input should be less than or equal to 8",
+    "{w_bits: []}": "space.w_bits: the list of values must not be empty",
+    "{w_bits: {low: 8, high: 2}}": "space.w_bits: low <= high must hold, but got low 8 and high 2",
+    "{w_bits: {low: 2, hihg: 8}}": "space.w_bits.high is missing",
+    "{w_bits: {low: 2, high: 8, stp: 1}}": "unknown key 'space.w_bits.stp'",
+    "{prune_frac: [1.0]}": "space.prune_frac: 1.0: input should be less than 1",
+    "{prune_frac: [-0.1]}": "space.prune_frac: -0.1: input should be greater than or equal to 0",
+    "{prune_frac: [.nan]}": "space.prune_frac: values must be finite",
+    "{prune_frac: {low: 0, high: .nan}}": "space.prune_frac.high: Input should be a finite number",
+    "{prune_frac: {low: 0, high: 1" + "0" * 400 + "}}": "space.prune_frac.high: Input should be less than",
+    "{w_bits: [null]}": "space.w_bits.0: Input should be a valid",
+    "{wbits: [4]}": "space: unknown parameter 'wbits'; known: prune_frac, w_bits, a_bits; did you mean 'w_bits'?",
+    "{}": "space: the search space must not be empty",
+    "3": "space: Input should be a valid dictionary",
+}
+
+
+@pytest.mark.parametrize("text", SPACES)
+def test_an_illegal_space_is_named(text: str) -> None:
+    assert SPACES[text] in refusal(BASE + f"space: {text}\n")
+
+
+def test_a_single_point_and_a_very_large_space_are_legal() -> None:
+    assert parse(BASE + "space: {w_bits: [4]}\n").space.size == 1
+    assert parse(BASE + "space: {prune_frac: {low: 0, high: 0.999, step: 0.001}, w_bits: [2, 8]}\n").space.size == 2000
+
+
+@given(st.text(max_size=60))
+def test_no_text_is_more_than_refused(text: str) -> None:
+    for content in (text, SPEC + text):
+        with contextlib.suppress(ConfigError):
+            parse(content)
+
+
+SPECS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "range": {"space": {"prune_frac": {"low": 0, "high": 0.6, "step": 0.1}, "w_bits": [4]}},
+    "three objectives": {"objectives": {"parameters": "minimize", "accuracy": "maximize", "size_bytes": "minimize"}},
+    "constraints": {"constraints": ["accuracy >= 0.93", "size_bytes <= 1234567", "compression_ratio >= 7.123456789"]},
+    "sampler": {"sampler": {"name": "grid", "seed": 3}},
+    "resources": {"resources": {"cpu": 2, "gpu": 0.25}, "max_concurrent_trials": 4, "worker_retries": 0},
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_parse_inverts_dump(name: str, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, **SPECS[name])
+    again = parse(dump_spec(spec))
+    assert again == spec
+    assert list(again.objectives) == list(spec.objectives)
+    assert list(again.space.root) == list(spec.space.root)
+    assert dump_spec(again) == dump_spec(spec)
+
+
+@pytest.mark.parametrize("name", ["1e5", "0x1F", "null", "true", "1_000", "2020-01-01", "on", "1.5", "0o7", "a-", "0"])
+def test_a_name_that_looks_like_something_else_stays_a_name(name: str, tmp_path: Path) -> None:
+    assert parse(dump_spec(make_spec(tmp_path, name=name))).name == name
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_bound_survives_being_written(bound: float) -> None:
+    constraint = Constraint(metric="size_bytes", sense="<=", bound=bound)
+    assert Constraint.model_validate(str(constraint)) == constraint
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "feasible", "infeasible"),
+    [
+        ("accuracy >= 0.93", "accuracy >= 0.93", 0.93, 0.92),
+        ("accuracy>=.5", "accuracy >= 0.5", 0.6, 0.4),
+        ("  size_bytes <= 3e5 ", "size_bytes <= 300000", 300_000, 300_001),
+        ("size_bytes<=+100", "size_bytes <= 100", 99, 101),
+    ],
+)
+def test_constraints(text: str, written: str, feasible: float, infeasible: float) -> None:
+    constraint = Constraint.model_validate(text)
+    assert str(constraint) == written
+    assert constraint.violation(feasible) <= 0 < constraint.violation(infeasible)
+
+
+def test_paths_are_made_absolute_and_a_checkpoint_is_named_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    text = SPEC.replace("{kind: train, schedule: {epochs: 1, lr: 0.1}}", "{kind: import, checkpoint: a.pt}")
+    (tmp_path / "spec.yaml").write_text(text.replace("base:\n", "base:\n  data: {root: sets}\n"))
+    spec = load_spec(Path("spec.yaml"))
+    baseline = spec.base.baseline
+    assert isinstance(baseline, BaselineImport)
+    assert baseline.checkpoint == str(tmp_path / "a.pt")
+    assert baseline.sha256 == file_sha256(tmp_path / "a.pt")
+    assert spec.base.data.root == str(tmp_path / "sets")
+    assert spec.storage == str(tmp_path / "runs")
+    assert parse(dump_spec(spec)) == spec
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "spec.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "expected"),
+    [
+        ("missing.pt", "cannot read .*missing.pt: No such file"),
+        ("''", "base.baseline.checkpoint is missing"),
+        (".", "cannot read .*: Is a directory"),
+        ('"a\\0b"', "is no usable path|cannot read"),
+        ("~nobody-of-this-name/a.pt", "is no usable path|cannot read"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_is_refused(checkpoint: str, expected: str, tmp_path: Path) -> None:
+    baseline = f"{{kind: import, checkpoint: {checkpoint}}}"
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("{kind: train, schedule: {epochs: 1, lr: 0.1}}", baseline))
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_spec(tmp_path / "spec.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("storage", ['"a\\0b"', "~nobody-of-this-name/runs"])
+def test_a_storage_that_is_no_path_is_refused(storage: str, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC + f"storage: {storage}\n")
+    with pytest.raises(ConfigError, match="is no usable path"):
+        load_spec(tmp_path / "spec.yaml")
+
+
+def claimed(spec: ExperimentSpec) -> ExperimentFolder:
+    folder = ExperimentFolder(spec.folder)
+    folder.claim(spec)
+    return folder
+
+
+def test_a_new_experiment_stores_its_spec(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    folder = claimed(spec)
+    assert folder.path == tmp_path / "toy"
+    assert folder.read_spec() == spec
+
+
+def test_the_same_spec_may_come_again(tmp_path: Path) -> None:
+    folder = claimed(make_spec(tmp_path))
+    before = folder.spec_file.stat()
+    claimed(make_spec(tmp_path))
+    assert folder.spec_file.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": {"trials": 99}},
+        {"space": {**SPACE, "w_bits": [3]}},
+        {"sampler": {"name": "random"}},
+        {"constraints": ["accuracy >= 0.123456789"]},
+        {"resources": {"cpu": 2}},
+        {"max_concurrent_trials": 3},
+    ],
+)
+def test_what_does_not_change_the_meaning_of_records_may_change(change: dict[str, Any], tmp_path: Path) -> None:
+    claimed(make_spec(tmp_path))
+    changed = make_spec(tmp_path, **change)
+    assert claimed(changed).read_spec() == changed
+
+
+def based(tmp_path: Path, **update: Any) -> ExperimentSpec:
+    base = make_spec(tmp_path).base
+    return make_spec(tmp_path, base=base.model_copy(update=update))
+
+
+def test_another_base_is_refused_and_the_field_named(tmp_path: Path) -> None:
+    folder = claimed(make_spec(tmp_path))
+    before = folder.spec_file.read_bytes()
+    base = make_spec(tmp_path).base
+    data = base.data.model_copy(update={"image_size": 16})
+    quantize = base.quantize.model_copy(update={"bn_images": 1})
+    cases = [
+        (based(tmp_path, seed=1), "base.seed is 0 there and 1 here"),
+        (based(tmp_path, data=data), "base.data.image_size is 32 there and 16 here"),
+        (based(tmp_path, quantize=quantize), "base.quantize.bn_images is 2048 there and 1 here"),
+    ]
+    for spec, expected in cases:
+        with pytest.raises(ConfigError, match=f"{expected}.*give this spec another name") as caught:
+            folder.claim(spec)
+        assert str(folder.path) in str(caught.value)
+        assert folder.spec_file.read_bytes() == before
+
+
+def test_data_may_move(tmp_path: Path) -> None:
+    folder = claimed(make_spec(tmp_path))
+    data = make_spec(tmp_path).base.data.model_copy(update={"root": "/elsewhere", "download": True})
+    folder.claim(based(tmp_path, data=data))
+    assert folder.read_spec().base.data.root == "/elsewhere"
+
+
+def test_a_folder_that_cannot_be_written_is_storage_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for storage in (tmp_path / "file", Path("/proc")):
+        folder = ExperimentFolder(storage / "toy")
+        with pytest.raises(StorageUnavailable):
+            folder.claim(make_spec(tmp_path))
+        with pytest.raises(StorageUnavailable):
+            folder.probe()
+
+
+def test_probing_leaves_nothing_behind(tmp_path: Path) -> None:
+    ExperimentFolder(tmp_path / "toy").probe()
+    assert list((tmp_path / "toy").iterdir()) == []
+
+
+def test_a_damaged_stored_spec_is_corrupt(tmp_path: Path) -> None:
+    folder = claimed(make_spec(tmp_path))
+    content = folder.spec_file.read_bytes()
+    for damaged in (b"", content[:100], b"\xff" + content, content.replace(b"name: toy", b"nmae: toy")):
+        folder.spec_file.write_bytes(damaged)
+        with pytest.raises(CorruptFile, match=r"^stored spec: ") as caught:
+            folder.read_spec()
+        assert str(folder.spec_file) in str(caught.value)
+
+
+def test_an_existing_experiment_is_found(tmp_path: Path) -> None:
+    make_experiment(tmp_path, [])
+    assert ExperimentFolder.existing(tmp_path / "toy").read_spec().name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "it holds experiments: toy"),
+        ("toys", "is no experiment .*give the folder that `tune-app run` printed"),
+        ("toy/experiment.yaml", "is no experiment"),
+        ("x" * 300, "cannot look into|is no experiment"),
+        ("nul\0", "cannot look into|is no experiment"),
+    ],
+)
+def test_a_path_without_an_experiment_is_refused(name: str, expected: str, tmp_path: Path) -> None:
+    make_experiment(tmp_path, [])
+    with pytest.raises(ConfigError, match=expected) as caught:
+        ExperimentFolder.existing(tmp_path / name)
+    assert "\n" not in str(caught.value)
