@@ -20,7 +20,7 @@ def tiny_spec(storage: Path, **changes: Any) -> ExperimentSpec:
                 "schedule": {**schedule, "epochs": 5},
             },
             "prune": {"fine_tune": {**schedule, "epochs": 3}},
-            "quantize": {"kind": "qat", "schedule": {**schedule, "lr": 0.01, "epochs": 2}},
+            "quantize": {"kind": "qat", "schedule": {**schedule, "batch_size": 64, "lr": 0.01, "epochs": 2}},
         },
         "space": {"prune_frac": [0.0, 0.5], "w_bits": [3, 4, 8], "a_bits": [8]},
         "sampler": {"name": "grid"},

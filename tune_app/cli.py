@@ -55,7 +55,7 @@ def baseline(spec: SpecFile) -> None:
 @app.command()
 def run(
     spec: SpecFile,
-    trials: Annotated[int | None, typer.Option(min=1, help="Another budget than the spec's.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
 ) -> None:
     """Start a search, or go on where it stopped."""
     from tune_app.experiment import load_spec

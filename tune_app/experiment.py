@@ -29,6 +29,7 @@ from trainables.results import METRICS
 from trainables.storage import create_once, replace
 
 MAX_SPEC_BYTES = 1_000_000
+MAX_TRIALS = 1_000_000
 MAX_DEPTH = 50
 OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
 CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
@@ -83,7 +84,7 @@ class SamplerConfig(Frozen):
 class Budget(Frozen):
     """When a search is done."""
 
-    trials: int = Field(ge=1, le=1_000_000, description="distinct configurations with a record, of any state")
+    trials: int = Field(ge=1, le=MAX_TRIALS, description="distinct configurations with a record, of any state")
 
 
 class Resources(Frozen):

@@ -22,7 +22,7 @@ from tune_app.baseline import BaselineInfo, config_key, make_baseline, read_base
 from tune_app.errors import ClusterUnavailable, Interrupted, SearchAborted
 from tune_app.experiment import ExperimentFolder, ExperimentSpec
 from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
 from tune_app.searcher import LedgerSearch
@@ -60,8 +60,12 @@ def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> Bas
     """
     folder = ExperimentFolder(spec.folder)
     status = Status(spec)
-    with _experiment(spec, folder), _view(status, folder, console) as view, _ray_session(spec):
-        return _prepare(spec, view)[0]
+    with _experiment(spec, folder), _view(status, folder, console) as view:
+        known = read_baseline(folder)
+        if known is not None:
+            return known
+        with _ray_session(spec):
+            return _prepare(spec, view)[0]
 
 
 def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outcome:
@@ -77,6 +81,11 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
     with _experiment(spec, folder) as lease, _view(status, folder, console) as view:
         records, damaged = ledger.read()
         ledger.quarantine(damaged)
+        known = read_baseline(folder)
+        if known is not None and len(latest(records)) >= spec.budget.trials:  # nothing to do needs no cluster
+            write_tables(folder, latest(records), spec, reference=known.reference())
+            _refuse_empty(latest(records), spec)
+            return Outcome(folder, known, latest(records), 0, [d.path.name for d in damaged])
         with _ray_session(spec):
             baseline, data = _prepare(spec, view)
             proposer = Proposer(

@@ -153,6 +153,11 @@ def test_a_step_that_left_the_positive_numbers_does_no_harm() -> None:
     quantizer = LsqQuantizer(4, signed=True)
     nn.init.constant_(quantizer.step, -1.0)
     assert torch.isfinite(quantizer(torch.randn(2, 3))).all()
+    assert quantizer.safe_step().item() == 1.0
+    assert quantizer.step.grad is None
+    quantizer(torch.ones(2, 3)).sum().backward()
+    assert quantizer.step.grad is not None
+    nn.init.zeros_(quantizer.step)
     assert quantizer.safe_step().item() == pytest.approx(MIN_STEP)
 
 

@@ -21,9 +21,8 @@ from trainables.device import choose_device, seed_for, use_threads
 from trainables.errors import Diverged
 from trainables.models.model import Model, build
 from trainables.progress import Progress, SavedEpoch
-from trainables.quant.attach import attach_quantizers_
 from trainables.stage import StageResult, run_stage
-from trainables.train import _optimizer, evaluate, fit, learning_rate
+from trainables.train import evaluate, fit, learning_rate
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 MODEL = ModelConfig(width=0.1, dropout=0.1)
@@ -146,17 +145,6 @@ def test_a_loss_that_is_not_finite_is_a_divergence(spoil: Callable[[Model], None
     with pytest.raises(Diverged, match=r"the loss of epoch 1 is (nan|inf): lower the learning rate \(0.05\)"):
         fit(model, THREE, make_context(few_digits(), Progress(tmp_path)))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_weight_decay_leaves_biases_norms_and_steps_alone() -> None:
-    model = make_model(width=0.1)
-    attach_quantizers_(model, QuantScheme())
-    optimizer = _optimizer(model, THREE)
-    name = {id(p): n for n, p in model.named_parameters()}
-    decay = {name[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    assert decay.keys() == set(name.values())
-    assert {n for n, rate in decay.items() if rate > 0} == {n for n in decay if n.endswith("layer.weight")}
-    assert any(n.endswith("quantizer.step") for n in decay)
 
 
 def test_learning_rate_rises_and_falls() -> None:
