@@ -24,7 +24,7 @@ check: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || (command -v uv >/dev/null && uv venv --quiet --python $(PYTHON) $(VENV)) || $(PYTHON) -m venv $(VENV)
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@$(UV) pip sync --quiet --only-binary :all: --python $(BIN)/python requirements.lock
+	@$(UV) pip sync --quiet --compile-bytecode --only-binary :all: --python $(BIN)/python requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

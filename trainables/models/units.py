@@ -93,8 +93,13 @@ def quant_points(model: nn.Module) -> dict[str, QuantPoint]:
 
 
 def initialise_(model: nn.Module) -> None:
-    """He initialisation of convolutions (fan out), small normal weights in the classifier."""
+    """He initialisation of convolutions (fan out), small normal weights in the classifier.
+
+    Nothing happens on the meta device, where random draws would import torch's compiler (4 s).
+    """
     for unit in units(model).values():
+        if unit.layer.weight.is_meta:
+            continue
         if isinstance(unit, ConvUnit):
             nn.init.kaiming_normal_(unit.layer.weight, mode="fan_out")
         else:

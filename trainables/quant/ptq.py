@@ -16,7 +16,7 @@ from trainables.stage import StageContext, StageResult, run_stage
 from trainables.train import evaluate, reestimate_batch_norm_
 
 BATCH = 128
-VALUES_PER_BATCH = 16_384
+VALUES_PER_BATCH = 4_096
 
 
 def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> None:
