@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tune_app.experiment import ExperimentSpec, dump_spec
+from tune_app.experiment import ExperimentSpec
+from tune_app.spec_file import dump_spec
 
 
 def tiny_spec(storage: Path, **changes: Any) -> ExperimentSpec:

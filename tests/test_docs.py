@@ -11,8 +11,8 @@ import pytest
 from typer.main import get_command
 
 from tune_app.cli import app
-from tune_app.experiment import load_spec
 from tune_app.query import frontier_frame
+from tune_app.spec_file import load_spec
 from tune_app.tables import read_table
 
 ROOT = Path(__file__).parent.parent

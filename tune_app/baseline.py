@@ -9,7 +9,8 @@ from trainables.config import Frozen, digest, stage_keys
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import create_once
-from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
 
 if TYPE_CHECKING:
     from trainables.data import DataSet

@@ -1,6 +1,7 @@
 """The command line: thin commands over the library. Heavy imports wait until a command needs them."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,15 +33,28 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the spec and the results go.")] = Path("demo"),
 ) -> None:
     """Search on a small data set, in minutes, with nothing to download."""
-    from tune_app.demo import run_demo
+    from tune_app.demo import next_commands, write_demo
+    from tune_app.spec_file import load_spec
 
-    run_demo(folder)
+    started = time.monotonic()
+    spec_file = write_demo(folder)
+    print(spec_file.read_text())
+    spec = load_spec(spec_file)
+    search(spec)
+    here = Path.cwd()
+    experiment = spec.folder.relative_to(here) if spec.folder.is_relative_to(here) else spec.folder
+    finalize(experiment)
+    frontier(experiment)
+    plot(experiment, output=folder / "frontier.png")
+    print(f"\n{time.monotonic() - started:.0f} s. Try next:")
+    for command in next_commands(experiment, spec_file, spec.budget.trials):
+        print(f"  {command}")
 
 
 @app.command()
 def baseline(spec: SpecFile) -> None:
     """Train the shared baseline, or import it; a second call finds it."""
-    from tune_app.experiment import load_spec
+    from tune_app.spec_file import load_spec
 
     loaded = load_spec(spec)
     from tune_app.runner import run_baseline
@@ -58,7 +72,7 @@ def run(
     trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
 ) -> None:
     """Start a search, or go on where it stopped."""
-    from tune_app.experiment import load_spec
+    from tune_app.spec_file import load_spec
 
     loaded = load_spec(spec)
     if trials is not None:
@@ -107,7 +121,7 @@ def plot(
     output: Annotated[Path, typer.Option(help="PNG or SVG file.")] = Path("frontier.png"),
 ) -> None:
     """Draw all trials with the frontier."""
-    from tune_app.experiment import ExperimentFolder
+    from tune_app.folder import ExperimentFolder
     from tune_app.plots import frontier_info, save_frontier_plot
 
     save_frontier_plot(frontier_info(ExperimentFolder.existing(experiment)), output)
@@ -117,8 +131,8 @@ def plot(
 @app.command()
 def finalize(experiment: Experiment) -> None:
     """Evaluate the baseline and the frontier on the test split, once."""
-    from tune_app.experiment import ExperimentFolder
     from tune_app.finalize import finalize as evaluate
+    from tune_app.folder import ExperimentFolder
 
     final = evaluate(ExperimentFolder.existing(experiment))
     print(
@@ -134,8 +148,8 @@ def export(
     output: Annotated[Path | None, typer.Option(help="Folder to write to.  [default: the trial's label]")] = None,
 ) -> None:
     """Write the packed file and the card of one point."""
-    from tune_app.experiment import ExperimentFolder
     from tune_app.export import export_trial
+    from tune_app.folder import ExperimentFolder
 
     target = output or Path(trial)
     record = export_trial(ExperimentFolder.existing(experiment), trial, target)

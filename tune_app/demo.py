@@ -1,12 +1,10 @@
-"""The demo: the public path on a spec that it leaves behind."""
+"""The demo: a spec to leave behind, and what to try after it."""
 
-import time
+import json
 from importlib.resources import files
 from pathlib import Path
 
 from trainables.storage import replace
-from tune_app.cli import finalize, frontier, plot, search
-from tune_app.experiment import load_spec, parse_spec
 
 
 def demo_spec() -> str:
@@ -14,31 +12,26 @@ def demo_spec() -> str:
     return (files("tune_app") / "demo.yaml").read_text()
 
 
-def run_demo(folder: Path) -> None:
-    """Writes the spec into the folder, searches, evaluates on the test split, shows the frontier.
+def write_demo(folder: Path) -> Path:
+    """Leaves the demo's spec in a folder, unless it is there; returns its path.
 
     Raises:
-        TuneAppError: as `tune-app run`.
+        StorageUnavailable: the folder cannot be written.
     """
-    started = time.monotonic()
     spec_file = folder / "demo.yaml"
-    text = demo_spec().replace("storage: runs", f"storage: {folder}")
-    parse_spec(text, source=str(spec_file))
+    text = demo_spec().replace("storage: runs", f"storage: {json.dumps(str(folder))}")
     if not spec_file.exists():
         replace(spec_file, text.encode())
-    print(spec_file.read_text())
-    spec = load_spec(spec_file)
-    search(spec)
-    experiment, picture = Path(spec.folder), folder / "frontier.png"
-    shown = experiment.relative_to(Path.cwd()) if experiment.is_relative_to(Path.cwd()) else experiment
-    finalize(shown)
-    frontier(shown)
-    plot(shown, output=picture)
-    best = _smallest_close_to(shown)
-    print(f"\n{time.monotonic() - started:.0f} s. Try next:")
-    print(f'  tune-app frontier {shown} --all --where "accuracy > 0.95" --sort size_bytes')
-    print(f"  tune-app export {shown} {best}")
-    print(f"  tune-app run {spec_file} --trials {spec.budget.trials + 10}")
+    return spec_file
+
+
+def next_commands(experiment: Path, spec_file: Path, trials: int) -> list[str]:
+    """What to try after the demo."""
+    return [
+        f'tune-app frontier {experiment} --all --where "accuracy > 0.95" --sort size_bytes',
+        f"tune-app export {experiment} {_smallest_close_to(experiment)}",
+        f"tune-app run {spec_file} --trials {trials + 10}",
+    ]
 
 
 def _smallest_close_to(experiment: Path) -> str:

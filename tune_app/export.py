@@ -4,8 +4,8 @@ from pathlib import Path
 
 from trainables.errors import ConfigError
 from trainables.storage import replace
-from tune_app.experiment import ExperimentFolder
 from tune_app.finalize import verified_artifact
+from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger, TrialRecord, latest
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import sha256
 from tune_app.baseline import BaselineInfo, read_baseline
-from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, read_held_out, store_held_out
 from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord, latest

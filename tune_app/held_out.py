@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from trainables.config import Frozen
 from trainables.errors import CorruptFile
 from trainables.storage import create_once
-from tune_app.experiment import ExperimentFolder
+from tune_app.folder import ExperimentFolder
 
 NAME = "test.json"
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from trainables.storage import Lock, replace_json
 from tune_app.errors import LeaseHeld
-from tune_app.experiment import ExperimentFolder
+from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment
 
 

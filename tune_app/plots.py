@@ -9,7 +9,8 @@ from typing import Any
 
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import replace
-from tune_app.experiment import Direction, ExperimentFolder, ExperimentSpec
+from tune_app.experiment import Direction, ExperimentSpec
+from tune_app.folder import ExperimentFolder
 from tune_app.ledger import FULL
 from tune_app.tables import load_trials
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainables.errors import ConfigError
-from tune_app.experiment import ExperimentFolder
+from tune_app.folder import ExperimentFolder
 from tune_app.tables import load_trials
 
 MAX_WHERE = 10_000

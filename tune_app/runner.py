@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,8 @@ from rich.console import Console
 from trainables.errors import ConfigError, TuneAppError
 from tune_app.baseline import BaselineInfo, config_key, make_baseline, read_baseline
 from tune_app.errors import ClusterUnavailable, Interrupted, SearchAborted
-from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
 from tune_app.live import LiveView, Status
@@ -160,19 +162,7 @@ def _fit(
     view.phase(f"searching: {spec.budget.trials} trials, {status.parallel} at a time")
     scratch = folder.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
-    trial = tune.with_parameters(tune_trial, spec_json=spec.model_dump_json(), data=[data])
-    tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
-        tune_config=tune.TuneConfig(
-            search_alg=search,
-            num_samples=-1,
-            max_concurrent_trials=status.parallel,
-            reuse_actors=True,
-            trial_name_creator=lambda t: Assignment.model_validate(t.config["work"]).label,
-            trial_dirname_creator=lambda t: Assignment.model_validate(t.config["work"]).trial_id,
-        ),
-        run_config=tune.RunConfig(name=spec.name, storage_path=str(scratch), verbose=0),
-    )
+    tuner = _tuner(spec, search, data, parallel=status.parallel, scratch=scratch)
     try:
         tuner.fit()
     except RayError as err:
@@ -183,6 +173,23 @@ def _fit(
         shutil.rmtree(scratch, ignore_errors=True)
     if search.error is not None:
         raise search.error
+
+
+def _tuner(spec: ExperimentSpec, search: LedgerSearch, data: Any, *, parallel: int, scratch: Path) -> tune.Tuner:
+    """Tune with our searcher; what it writes into `scratch` is never read."""
+    trial = tune.with_parameters(tune_trial, spec_json=spec.model_dump_json(), data=[data])
+    return tune.Tuner(
+        tune.with_resources(trial, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=-1,
+            max_concurrent_trials=parallel,
+            reuse_actors=True,
+            trial_name_creator=lambda t: Assignment.model_validate(t.config["work"]).label,
+            trial_dirname_creator=lambda t: Assignment.model_validate(t.config["work"]).trial_id,
+        ),
+        run_config=tune.RunConfig(name=spec.name, storage_path=str(scratch), verbose=0),
+    )
 
 
 def _prepare(spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:

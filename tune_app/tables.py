@@ -19,7 +19,8 @@ from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import Completed
 from trainables.storage import replace
-from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
 from tune_app.frontier import costs, hypervolume, non_dominated
 from tune_app.held_out import held_out_accuracies
 from tune_app.ledger import FULL, Ledger, TrialRecord, latest

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.space import to_trial
 from trainables.errors import NotFinite, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
 from trainables.results import Completed, Failed, Failure
-from tune_app.experiment import ExperimentFolder, ExperimentSpec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 
 if TYPE_CHECKING:

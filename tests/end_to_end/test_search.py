@@ -13,9 +13,10 @@ from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from trainables.export.packed import unpack
 from trainables.storage import sha256
-from tune_app.experiment import ExperimentFolder, dump_spec
+from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
 from tune_app.query import frontier_frame
+from tune_app.spec_file import dump_spec
 
 pytestmark = pytest.mark.ray
 Cli = Callable[..., Result]

@@ -16,8 +16,10 @@ from trainables.config import (
 )
 from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageCost
-from tune_app.experiment import ExperimentFolder, ExperimentSpec, dump_spec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
 from tune_app.ledger import FULL, Assignment, Ledger, TrialRecord, latest
+from tune_app.spec_file import dump_spec
 from tune_app.tables import write_tables
 
 BASELINE_BYTES = 1_000_000

@@ -38,7 +38,7 @@ def test_the_lease_is_free_after_the_context(tmp_path: Path) -> None:
 def test_a_killed_driver_is_replaced_at_once(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     code = (
-        "import sys, time; from pathlib import Path; from tune_app.experiment import ExperimentFolder; "
+        "import sys, time; from pathlib import Path; from tune_app.folder import ExperimentFolder; "
         "from tune_app.lease import Lease; lease = Lease(ExperimentFolder(Path(sys.argv[1]))).__enter__(); "
         "print('held', flush=True); time.sleep(60)"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record, make_records
 from trainables.errors import ConfigError, CorruptFile
-from tune_app.experiment import ExperimentFolder
+from tune_app.folder import ExperimentFolder
 from tune_app.plots import FrontierInfo, Point, frontier_info, save_frontier_plot
 
 

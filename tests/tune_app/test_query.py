@@ -8,7 +8,7 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record
 from trainables.errors import ConfigError
-from tune_app.experiment import ExperimentFolder
+from tune_app.folder import ExperimentFolder
 from tune_app.query import MAX_WHERE, frontier_frame, select
 from tune_app.tables import load_trials
 

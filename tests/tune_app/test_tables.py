@@ -11,9 +11,10 @@ import pytest
 from search_spaces.space import FIELDS
 from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_records, make_spec
 from trainables.errors import CorruptFile, StorageUnavailable
-from tune_app.experiment import ExperimentFolder, dump_spec
+from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, store_held_out
 from tune_app.ledger import Ledger, latest
+from tune_app.spec_file import dump_spec
 from tune_app.tables import HEAD, MEASURED, TAIL, frontier_ids, load_trials, read_table, rows, write_tables
 
 

@@ -1,0 +1,134 @@
+"""One trial in plain Python: every end is a record, and numbers that are none never become objectives."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import trainables.pipeline
+from tests.specs import tiny_spec
+from trainables.cache import read_stage
+from trainables.data import load_data
+from trainables.errors import Diverged, StorageUnavailable
+from trainables.pipeline import Workplace, open_workplace
+from trainables.results import Completed
+from tune_app.baseline import config_key
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.proposer import Proposer
+from tune_app.tables import frontier_ids
+from tune_app.trainable import run_trial
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ExperimentSpec:
+    spec = tiny_spec(tmp_path, sampler={"name": "tpe"})
+    quick = {"epochs": 1, "lr": 0.05, "batch_size": 64}
+    base = spec.base.model_dump()
+    base["baseline"]["schedule"] |= {"epochs": 2}
+    base["prune"]["fine_tune"] |= quick
+    base["quantize"] = {"kind": "ptq"}
+    return ExperimentSpec.model_validate({**spec.model_dump(), "base": base})
+
+
+@pytest.fixture
+def workplace(spec: ExperimentSpec) -> Workplace:
+    return open_workplace(load_data(spec.base.data), ExperimentFolder(spec.folder).stages, cpu=1, gpu=0)
+
+
+def assignment(spec: ExperimentSpec, workplace: Workplace, number: int = 0) -> Assignment:
+    params = spec.space.point(number)
+    key = config_key(spec, workplace.data.fingerprint, params)
+    return Assignment(number=number, config_key=key, params=params, seed=0)
+
+
+def run(spec: ExperimentSpec, workplace: Workplace, number: int = 0) -> TrialRecord:
+    return run_trial(assignment(spec, workplace, number), spec, ExperimentFolder(spec.folder), workplace)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, **numbers: float) -> None:
+    """Replaces measured numbers, after the real measurement."""
+    measure = trainables.pipeline.measure
+
+    def spoiled(*args: object) -> object:
+        return measure(*args).model_copy(update=numbers)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainables.pipeline, "measure", spoiled)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_reaches_neither_sampler_nor_frontier(
+    value: float, spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, accuracy=value)
+    record = run(spec, workplace)
+    assert record.state == "invalid"
+    assert record.reason.startswith("NotFinite: accuracy is")
+    assert record.metrics() == {}
+    assert frontier_ids([record], spec) == []
+    proposer = Proposer(spec, key_of=lambda p: config_key(spec, workplace.data.fingerprint, p), records=[record])
+    [trial] = proposer._study._study.get_trials()  # type: ignore[attr-defined]
+    assert (trial.state.name, trial.values) == ("FAIL", None)
+
+
+def test_a_card_or_record_never_holds_nan(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, accuracy=float("nan"))
+    run(spec, workplace)
+    written = [*ExperimentFolder(spec.folder).trials.glob("*.json"), *spec.folder.glob("artifacts/*/card.json")]
+    assert len(written) == 2
+    for path in written:
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_an_error_of_any_kind_is_a_record_with_its_traceback(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(trainables.pipeline, "measure", broken)
+    record = run(spec, workplace)
+    assert record.state == "failed"
+    assert record.reason == "UnexpectedError: ZeroDivisionError: on purpose"
+    assert "in broken" in record.result.failure.traceback  # type: ignore[union-attr]
+    assert Ledger(ExperimentFolder(spec.folder).trials).find(record.assignment.trial_id) == record
+
+
+def test_a_failure_names_its_stage_in_the_record(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*args: object) -> None:
+        raise Diverged("the loss is nan")
+
+    monkeypatch.setattr("trainables.baseline.fit", diverge)
+    record = run(spec, workplace)
+    assert (record.state, record.result.failure.stage) == ("invalid", "train")  # type: ignore[union-attr]
+
+
+def test_a_storage_that_went_away_is_no_failed_trial(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise StorageUnavailable("no space left")
+
+    monkeypatch.setattr(trainables.pipeline, "create_once", full)
+    with pytest.raises(StorageUnavailable):
+        run(spec, workplace)
+    assert not list(ExperimentFolder(spec.folder).trials.glob("*.json"))
+
+
+def test_a_worker_reads_shared_stages_once_and_answers_repeats_from_the_ledger(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(spec, workplace, 0)
+    assert isinstance(first.result, Completed)
+    read_stage.cache_clear()
+    for number in (1, 2):
+        assert run(spec, workplace, number).state == "complete"
+    keys = {cost.key for number in (1, 2) for cost in run(spec, workplace, number).result.stages}
+    assert read_stage.cache_info().misses == len(keys) == 3  # the baseline once, and one result each
+    monkeypatch.setattr(trainables.pipeline, "run_stages", pytest.fail)
+    assert run(spec, workplace, 0) == first

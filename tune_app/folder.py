@@ -1,0 +1,96 @@
+"""ExperimentFolder: where the files of an experiment lie, and whose experiment it is."""
+
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import ConfigError, CorruptFile, StorageUnavailable
+from trainables.storage import create_once, replace
+from tune_app.experiment import ExperimentSpec
+from tune_app.spec_file import dump_spec, parse_spec, read_text
+
+
+class ExperimentFolder:
+    """The files of one experiment; knows their names and nothing of their content."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spec_file = path / "experiment.yaml"
+        self.baseline_file = path / "baseline" / "baseline.json"
+        self.in_flight_file = path / "in_flight.json"
+        self.lease = path / "lease"
+        self.stages = path / "stages"
+        self.trials = path / "trials"
+        self.artifacts = path / "artifacts"
+        self.trials_table = path / "trials.parquet"
+        self.frontier_table = path / "frontier.parquet"
+
+    @staticmethod
+    def existing(path: Path) -> "ExperimentFolder":
+        """An experiment that is there.
+
+        Raises:
+            ConfigError: the path holds no experiment.
+        """
+        folder = ExperimentFolder(path)
+        try:
+            if folder.spec_file.is_file():
+                return folder
+        except (OSError, ValueError) as err:
+            raise ConfigError(f"cannot look into {str(path)!r}: {err}. Give the folder of an experiment.") from err
+        near = [p.parent.name for p in sorted(path.glob("*/experiment.yaml"))] if path.is_dir() else []
+        hint = f"it holds experiments: {', '.join(near[:8])}" if near else "give the folder that `tune-app run` printed"
+        raise ConfigError(f"{path} is no experiment (it has no experiment.yaml): {hint}.")
+
+    def read_spec(self) -> ExperimentSpec:
+        """The stored spec.
+
+        Raises:
+            CorruptFile: the file is not what was written.
+        """
+        try:
+            return parse_spec(read_text(self.spec_file), source=str(self.spec_file))
+        except ConfigError as err:
+            raise CorruptFile(f"stored spec: {err}") from err
+
+    def claim(self, spec: ExperimentSpec) -> None:
+        """Writes the spec of a new experiment, or compares it with the stored one and updates what may change.
+
+        Raises:
+            ConfigError: a field that decides what the records mean differs.
+            StorageUnavailable: the folder cannot be written.
+        """
+        text = dump_spec(spec).encode()
+        if create_once(self.spec_file, text):
+            return
+        stored = self.read_spec()
+        difference = _first_difference(stored.base.identity(), spec.base.identity(), "base")
+        if difference:
+            raise ConfigError(
+                f"{self.path} holds an experiment with another base: {difference}. "
+                "Its records would mean something else: give this spec another name."
+            )
+        if stored != spec:
+            replace(self.spec_file, text)
+
+    def probe(self) -> None:
+        """Proves that the folder can be written.
+
+        Raises:
+            StorageUnavailable: it cannot.
+        """
+        probe = self.path / ".probe"
+        replace(probe, b"ok\n")
+        try:
+            probe.unlink(missing_ok=True)
+        except OSError as err:
+            raise StorageUnavailable(f"cannot delete in {self.path}: {err.strerror}.") from err
+
+
+def _first_difference(old: Any, new: Any, where: str) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            found = _first_difference(old.get(key), new.get(key), f"{where}.{key}")
+            if found:
+                return found
+        return ""
+    return "" if old == new else f"{where} is {old!r} there and {new!r} here"

@@ -1,0 +1,178 @@
+"""A spec as a file: YAML in, one clear line for whatever is wrong with it, YAML out."""
+
+import difflib
+import io
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.tokens import (
+    AliasToken,
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+)
+
+from trainables.config import BaselineImport, file_sha256
+from trainables.errors import ConfigError
+from tune_app.experiment import ExperimentSpec
+
+MAX_SPEC_BYTES = 1_000_000
+MAX_DEPTH = 50
+OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
+CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
+UNION_TAGS = {"range", "choices", "train", "import", "ptq", "qat", "int", "float", "str"}
+"""What pydantic puts into the place of a problem to tell alternatives apart."""
+
+
+def load_spec(path: Path) -> ExperimentSpec:
+    """Reads and checks a spec file; nothing is written. Relative paths in it start at the working directory.
+
+    Raises:
+        ConfigError: one line with the file, the key, the value, the rule and a way out.
+    """
+    return _resolve(parse_spec(read_text(path), source=str(path)))
+
+
+def parse_spec(text: str, *, source: str) -> ExperimentSpec:
+    """A spec from YAML text; `source` names it in errors.
+
+    Raises:
+        ConfigError: as in `load_spec`.
+    """
+    content = _parse_yaml(text, source)
+    try:
+        spec = ExperimentSpec.model_validate(content)
+    except ValidationError as err:
+        raise ConfigError(f"{source}: {explain(err, ExperimentSpec)}") from err
+    except ConfigError as err:
+        raise ConfigError(f"{source}: {err}") from err
+    try:
+        spec.space.check(spec.base)
+    except ConfigError as err:
+        raise ConfigError(f"{source}: {err}") from err
+    return spec
+
+
+def dump_spec(spec: ExperimentSpec) -> str:
+    """The resolved spec as YAML; `parse_spec` inverts it."""
+    content = spec.model_dump(mode="json")
+    content["constraints"] = [str(c) for c in spec.constraints]
+    stream = io.StringIO()
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def read_text(path: Path) -> str:
+    """The text of a spec file.
+
+    Raises:
+        ConfigError: missing, a folder, too large, or not UTF-8.
+    """
+    try:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder: give the path of a spec file, such as examples/demo.yaml.")
+        if path.stat().st_size > MAX_SPEC_BYTES:
+            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; a spec has at most {MAX_SPEC_BYTES:,}.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {err.start}): save it as UTF-8.") from err
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise ConfigError(f"cannot read {path}: {reason}. Give the path of a spec file.") from err
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        depth = 0
+        for token in yaml.scan(text):  # lazily: the scanner's time grows with the square of the depth
+            if isinstance(token, AliasToken):
+                raise ConfigError(f"{source}: YAML aliases (*name) are not read: write the values out.")
+            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+            if depth > MAX_DEPTH:
+                raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels: no spec is.")
+        content = yaml.load(text)
+    except DuplicateKeyError as err:
+        line = err.problem_mark.line + 1 if err.problem_mark else "?"
+        raise ConfigError(f"{source}: line {line}: {err.problem}; keep one of the two.") from err
+    except YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(err, "problem", None) or str(err).splitlines()[0]
+        raise ConfigError(f"{source}: {where}not readable as YAML: {problem}.") from err
+    except (ValueError, LookupError, RecursionError) as err:
+        # ruamel's constructors let these pass, e.g. for `!!int ""` and `!!bool x`.
+        raise ConfigError(f"{source}: not readable as YAML: {' '.join(str(err).split())}.") from err
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else type(content).__name__
+        raise ConfigError(f"{source}: a spec is a mapping of keys, but the file holds {found}; see examples/demo.yaml.")
+    return content
+
+
+def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
+    """Makes paths absolute (workers may run elsewhere) and fills in the digest of an imported checkpoint."""
+    base = spec.base
+    if base.data.root is not None:
+        data = base.data.model_copy(update={"root": _absolute(base.data.root)})
+        base = base.model_copy(update={"data": data})
+    if isinstance(base.baseline, BaselineImport):
+        if not base.baseline.checkpoint:
+            raise ConfigError("base.baseline.checkpoint is missing: give the path of a checkpoint file.")
+        file = _absolute(base.baseline.checkpoint)
+        known = base.baseline.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
+        base = base.model_copy(update={"baseline": known})
+    return spec.model_copy(update={"base": base, "storage": _absolute(spec.storage)})
+
+
+def _absolute(path: str) -> str:
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, ValueError, RuntimeError) as err:
+        raise ConfigError(f"{path!r} is no usable path: {err}. Give the path of a file or folder.") from err
+
+
+def explain(err: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a validation error in one line, with the nearest name for an unknown key."""
+    problem = err.errors()[0]
+    places = [str(p) for p in problem["loc"] if p not in UNION_TAGS]
+    where = ".".join(places) or "spec"
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, places[:-1])
+        close = difflib.get_close_matches(places[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+        return f"unknown key {where!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{where} is missing: add it."
+    if problem["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+        expected = problem["ctx"].get("expected_tags", "'train', 'import'; 'ptq', 'qat'")
+        return f"{where}.kind must be one of {expected}."
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    value = repr(problem["input"])
+    shown = f" (got {value[:60]})" if len(value) <= 60 and value not in message else ""
+    return f"{where}: {message}{shown}."
+
+
+def _fields_at(model: type[BaseModel], places: list[str]) -> list[str]:
+    """The field names of the model, or of the union of models, found by walking `places` down."""
+    models: list[type[BaseModel]] = [model]
+    for place in places:
+        annotations = [m.model_fields[place].annotation for m in models if place in m.model_fields]
+        models = [found for a in annotations for found in _models_in(a)]
+    return list(dict.fromkeys(name for m in models for name in m.model_fields))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
