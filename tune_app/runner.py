@@ -4,13 +4,12 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from trainables.errors import ConfigError, TuneAppError
 from tune_app.baseline import BaselineInfo, config_key, make_baseline, read_baseline
-from tune_app.errors import ClusterUnavailable, Interrupted, SearchAborted
+from tune_app.errors import ClusterUnavailable, SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
@@ -28,10 +27,13 @@ from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
 from tune_app.searcher import LedgerSearch
+from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
 from tune_app.trainable import lost_record, tune_trial
 
 TABLES_EVERY_S = 5.0
+POLL_S = 0.3
+CONNECT_S = 10.0
 # Tune's own files are scratch here: no loggers, no snapshots worth their time, no second handler of Ctrl-C.
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -66,8 +68,8 @@ def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> Bas
         known = read_baseline(folder)
         if known is not None:
             return known
-        with _ray_session(spec):
-            return _prepare(spec, view)[0]
+        with _ray_session(spec) as stop:
+            return _prepare(spec, view, stop)[0]
 
 
 def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outcome:
@@ -88,8 +90,8 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
             write_tables(folder, latest(records), spec, reference=known.reference())
             _refuse_empty(latest(records), spec)
             return Outcome(folder, known, latest(records), 0, [d.path.name for d in damaged])
-        with _ray_session(spec):
-            baseline, data = _prepare(spec, view)
+        with _ray_session(spec) as stop:
+            baseline, data = _prepare(spec, view, stop)
             proposer = Proposer(
                 spec,
                 key_of=lambda params: config_key(spec, baseline.fingerprint, params),
@@ -100,7 +102,7 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
             status.reference, status.started = baseline.reference(), time.monotonic()
             tables = _Tables(folder, spec, baseline, lease, proposer)
             try:
-                _fit(spec, folder, ledger, lease, proposer, data, status, view, tables)
+                _fit(spec, folder, ledger, lease, proposer, data, status, view, tables, stop)
             finally:
                 tables.write()
         lease.save_in_flight([])
@@ -144,6 +146,7 @@ def _fit(
     status: Status,
     view: LiveView,
     tables: _Tables,
+    stop: StopSignal,
 ) -> None:
     """Lets Tune drive the proposer until the budget is spent."""
 
@@ -162,7 +165,7 @@ def _fit(
     view.phase(f"searching: {spec.budget.trials} trials, {status.parallel} at a time")
     scratch = folder.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
-    tuner = _tuner(spec, search, data, parallel=status.parallel, scratch=scratch)
+    tuner = _tuner(spec, search, data, stop, parallel=status.parallel, scratch=scratch)
     try:
         tuner.fit()
     except RayError as err:
@@ -175,7 +178,9 @@ def _fit(
         raise search.error
 
 
-def _tuner(spec: ExperimentSpec, search: LedgerSearch, data: Any, *, parallel: int, scratch: Path) -> tune.Tuner:
+def _tuner(
+    spec: ExperimentSpec, search: LedgerSearch, data: Any, stop: StopSignal, *, parallel: int, scratch: Path
+) -> tune.Tuner:
     """Tune with our searcher; what it writes into `scratch` is never read."""
     trial = tune.with_parameters(tune_trial, spec_json=spec.model_dump_json(), data=[data])
     return tune.Tuner(
@@ -188,11 +193,13 @@ def _tuner(spec: ExperimentSpec, search: LedgerSearch, data: Any, *, parallel: i
             trial_name_creator=lambda t: Assignment.model_validate(t.config["work"]).label,
             trial_dirname_creator=lambda t: Assignment.model_validate(t.config["work"]).trial_id,
         ),
-        run_config=tune.RunConfig(name=spec.name, storage_path=str(scratch), verbose=0),
+        run_config=tune.RunConfig(
+            name=spec.name, storage_path=str(scratch), verbose=0, callbacks=[_StopBetweenSteps(stop)]
+        ),
     )
 
 
-def _prepare(spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
+def _prepare(spec: ExperimentSpec, view: LiveView, stop: StopSignal) -> tuple[BaselineInfo, Any]:
     """Loads the data once and makes the baseline, in a worker; returns the data's object reference."""
     known = read_baseline(ExperimentFolder(spec.folder)) is not None
     view.phase("loading data" if known else "loading data, making the baseline")
@@ -200,6 +207,8 @@ def _prepare(spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
     task = ray.remote(num_returns=2, num_cpus=share.cpu, num_gpus=share.gpu)(_prepare_in_worker)
     data, info = task.remote(spec.model_dump_json())
     try:
+        while not ray.wait([info], timeout=POLL_S)[0]:
+            stop.check()
         return ray.get(info), data
     except RayTaskError as err:
         if isinstance(err.cause, TuneAppError):
@@ -268,50 +277,50 @@ def _view(status: Status, folder: ExperimentFolder, console: Console | None) -> 
 
 
 @contextlib.contextmanager
-def _ray_session(spec: ExperimentSpec) -> Iterator[None]:
+def _ray_session(spec: ExperimentSpec) -> Iterator[StopSignal]:
     """A connection to the cluster of RAY_ADDRESS, or a Ray of our own that ends with us."""
     os.environ.update({k: v for k, v in TUNE_SETTINGS.items() if k not in os.environ})
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if ray.is_initialized():
-        _check_resources(spec)
-        yield
-        return
-    with stop_on_signals():
+    with StopSignal() as stop:
+        if ray.is_initialized():
+            _check_resources(spec)
+            yield stop
+            return
         try:
-            own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-            ray.init(configure_logging=False, log_to_driver=False, **own)
-        except (RayError, ConnectionError, RuntimeError, TimeoutError) as err:
-            raise ClusterUnavailable(
-                f"Ray cannot be reached or started: {_first_line(err)}. Check RAY_ADDRESS."
-            ) from err
-        try:
-            with stop_on_signals():  # ray.init has put its own SIGTERM handler in place
-                _check_resources(spec)
-                yield
+            _connect(os.environ.get("RAY_ADDRESS", ""))
+            stop.arm()
+            stop.check()
+            _check_resources(spec)
+            yield stop
         finally:
             ray.shutdown()
 
 
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into Interrupted, in the main thread; elsewhere it does nothing."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)  # the way out is not interrupted again
-        raise Interrupted(number)
-
+def _connect(address: str) -> None:
+    """Starts a Ray without dashboard, or joins the one at the address, which must answer within CONNECT_S."""
+    host, _, port = address.rpartition(":")
     try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        own = {} if address else {"include_dashboard": False}
+        ray.init(configure_logging=False, log_to_driver=False, **own)
+    except (RayError, OSError, OverflowError, RuntimeError) as err:
+        raise ClusterUnavailable(
+            f"Ray cannot be reached or started ({address or 'on this machine'}): {_first_line(err)}. "
+            "Check RAY_ADDRESS, or unset it to start Ray here."
+        ) from err
+
+
+class _StopBetweenSteps(tune.Callback):  # type: ignore[misc]
+    """Lets a stop signal end Tune's loop between two steps."""
+
+    def __init__(self, stop: StopSignal) -> None:
+        self._stop = stop
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raises Interrupted when a signal has come."""
+        self._stop.check()
 
 
 def _first_line(err: BaseException) -> str:

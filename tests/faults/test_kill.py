@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,3 +208,17 @@ def test_two_drivers_on_one_experiment(finished_search: ExperimentFolder, start_
     assert second.returncode == 5, (out, err)
     assert f"process {first.pid} on {os.uname().nodename}" in err
     first.kill()
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
+    file = write_spec(tmp_path / "spec.yaml", tiny_spec(tmp_path / "runs"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tune_app", "run", str(file)],
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: Ray cannot be reached or started (127.0.0.1:9)")
