@@ -21,7 +21,7 @@ from trainables.config import Architecture, QuantScheme, digest
 from trainables.errors import CorruptFile, TrialFailure
 from trainables.progress import Progress
 from trainables.results import StageCost
-from trainables.stage import StageResult
+from trainables.stage import StageResult, on_cpu
 from trainables.storage import Lock, append_line, publish_folder, sha256
 
 SCHEMA = 1
@@ -73,7 +73,7 @@ class StageCache:
                 progress.clear()
             self._log("fail", key, kind)
             raise
-        weights = save({name: t.detach().cpu().contiguous() for name, t in result.state.items()})
+        weights = save(on_cpu(result.state))
         about = {
             "schema": SCHEMA,
             "kind": kind,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trainables.config import Architecture, Augment, QuantScheme
@@ -80,6 +79,6 @@ def run_stage(config: Any, context: StageContext) -> StageResult:
     raise TypeError(f"no stage is registered for {type(config).__name__}")
 
 
-def cpu_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The state dict as contiguous CPU tensors."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors, as safetensors writes them."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -14,7 +14,7 @@ from trainables.device import seed_for
 from trainables.errors import Diverged
 from trainables.optimizer import Sgd
 from trainables.progress import SavedEpoch
-from trainables.stage import StageContext
+from trainables.stage import StageContext, on_cpu
 
 EVAL_BATCH = 512
 
@@ -104,7 +104,7 @@ def reestimate_batch_norm_(model: nn.Module, batches: Iterable[tuple[Tensor, Ten
 def _snapshot(model: nn.Module, optimizer: Sgd) -> dict[str, Tensor]:
     tensors = {f"model.{n}": t for n, t in model.state_dict().items()}
     tensors |= {f"momentum.{n}": t for n, t in optimizer.state().items()}
-    return {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+    return on_cpu(tensors)
 
 
 def _restore(model: nn.Module, optimizer: Sgd, saved: SavedEpoch) -> list[dict[str, float]]:

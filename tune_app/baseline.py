@@ -70,7 +70,9 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     if stored is not None and stored.key != key:
         what = "data set" if stored.fingerprint != data.fingerprint else "baseline stage"
         raise ConfigError(f"the {what} is not the one that {folder.path} began with: restore it or use another name.")
-    workplace = open_workplace(data, folder.stages, cpu=baseline_cpus(spec), gpu=spec.resources.gpu)
+    # The share of a trial, although it trains alone: the order of a sum depends on the number of threads, and
+    # the baseline should be the same network on every machine.
+    workplace = open_workplace(data, folder.stages, cpu=spec.resources.cpu, gpu=spec.resources.gpu)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
     if stored is not None:
@@ -87,12 +89,6 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info
-
-
-def baseline_cpus(spec: ExperimentSpec) -> float:
-    """The baseline trains alone, but with the share of a trial: the same on every machine, so that it is the same
-    network (the order of a sum depends on the number of threads)."""
-    return spec.resources.cpu
 
 
 def config_key(spec: ExperimentSpec, fingerprint: str, params: dict[str, float | int | str]) -> str:

@@ -27,7 +27,6 @@ class Status:
     phase: str = "starting Ray"
     records: Sequence[TrialRecord] = ()
     running: int = 0
-    parallel: int = 1
     reference: dict[str, float] = field(default_factory=dict)
     resumed: int = 0
     started: float = field(default_factory=time.monotonic)

@@ -161,11 +161,11 @@ def _fit(
         return lost_record(work, spec.worker_retries)
 
     search = LedgerSearch(proposer, ledger, lease, worker_retries=spec.worker_retries, on_change=changed, lost=lost)
-    status.parallel = spec.max_concurrent_trials or _fits_in_cluster(spec)
-    view.phase(f"searching: {spec.budget.trials} trials, {status.parallel} at a time")
+    parallel = spec.max_concurrent_trials or _fits_in_cluster(spec)
+    view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
     scratch = folder.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
-    tuner = _tuner(spec, search, data, stop, parallel=status.parallel, scratch=scratch)
+    tuner = _tuner(spec, search, data, stop, parallel=parallel, scratch=scratch)
     try:
         tuner.fit()
     except RayError as err:

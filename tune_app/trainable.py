@@ -7,7 +7,6 @@ import time
 import traceback
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import to_trial
@@ -138,9 +137,4 @@ def open_shared_workplace(spec_json: str, data: _Hashable) -> "Workplace":
 
     spec = ExperimentSpec.model_validate_json(spec_json)
     share = spec.resources
-    return open_workplace(ray.get(data.refs[0]), stages_folder(spec), cpu=share.cpu, gpu=share.gpu)
-
-
-def stages_folder(spec: ExperimentSpec) -> Path:
-    """Where the stage cache of an experiment lives."""
-    return ExperimentFolder(spec.folder).stages
+    return open_workplace(ray.get(data.refs[0]), ExperimentFolder(spec.folder).stages, cpu=share.cpu, gpu=share.gpu)

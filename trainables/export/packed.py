@@ -27,9 +27,8 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.export.bits import pack_bits, packed_bytes, unpack_bits
 from trainables.models.model import Model, build
 from trainables.models.units import Unit, units
-from trainables.quant.attach import activation_quantizers, attach_quantizers_
+from trainables.quant.attach import activation_quantizers, attach_quantizers_, weight_quantizer
 from trainables.quant.fold import SideInfo, fold_, side_info
-from trainables.quant.lsq import LsqQuantizer
 
 FORMAT, VERSION = "mbq", 1
 KEY = "tune_app"
@@ -147,26 +146,20 @@ def size_breakdown(content: bytes) -> dict[str, int]:
     return {**parts, "header": len(content) - sum(parts.values())}
 
 
-def _quantizer(unit: Unit) -> LsqQuantizer:
-    quantizer = unit.weight_point.quantizer
-    assert isinstance(quantizer, LsqQuantizer)
-    return quantizer
-
-
 def _packed_codes(unit: Unit) -> np.ndarray:
-    quantizer = _quantizer(unit)
+    quantizer = weight_quantizer(unit)
     codes = quantizer.codes(unit.layer.weight.detach().contiguous()).cpu().numpy()
     return pack_bits(codes + quantizer.qp, quantizer.bits)
 
 
 def _code_bytes(unit: Unit) -> int:
-    return packed_bytes(unit.layer.weight.numel(), _quantizer(unit).bits)
+    return packed_bytes(unit.layer.weight.numel(), weight_quantizer(unit).bits)
 
 
 def _unpacked_codes(layers: Sequence[Unit], stream: np.ndarray) -> list[np.ndarray]:
     arrays, start = [], 0
     for unit in layers:
-        quantizer, weight = _quantizer(unit), unit.layer.weight
+        quantizer, weight = weight_quantizer(unit), unit.layer.weight
         end = start + _code_bytes(unit)
         codes = unpack_bits(stream[start:end], quantizer.bits, weight.numel()).astype(np.int16) - quantizer.qp
         if codes.size and codes.max() > quantizer.qp:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from trainables.config import QuantScheme
-from trainables.models.units import QuantPoint, quant_points, units
+from trainables.models.units import QuantPoint, Unit, quant_points, units
 from trainables.quant.lsq import LsqQuantizer
 
 EDGES = {"stem", "classifier"}
@@ -27,6 +27,13 @@ def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
             weight = weights[point]
             shape = (weight.shape[0], *[1] * (weight.ndim - 1))
         point.quantizer = LsqQuantizer(bits_at(point, scheme), signed=point.signed, step_shape=shape)
+
+
+def weight_quantizer(unit: Unit) -> LsqQuantizer:
+    """The quantizer of a unit's weight; the network must have one."""
+    quantizer = unit.weight_point.quantizer
+    assert isinstance(quantizer, LsqQuantizer)
+    return quantizer
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, LsqQuantizer]:

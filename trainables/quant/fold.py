@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainables.errors import Diverged
 from trainables.models.model import Model
 from trainables.models.units import ConvUnit, Unit, units
-from trainables.quant.lsq import LsqQuantizer
+from trainables.quant.attach import weight_quantizer
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ def folded(model: Model) -> Model:
     """A copy that computes with folded units, as the decoded file does, to the last bit."""
     copy = deepcopy(model).eval()
     for unit in units(copy).values():
-        quantizer = unit.weight_point.quantizer
-        assert isinstance(quantizer, LsqQuantizer)
+        quantizer = weight_quantizer(unit)
         fold_(unit, quantizer.codes(unit.layer.weight), side_info(unit))
     return copy
 
@@ -79,8 +78,7 @@ def round_side_info_(model: nn.Module) -> None:
             unit.bn.weight.copy_(gain * sigma)
             unit.bn.bias.copy_(bias - (own - mean) * gain)
         else:
-            quantizer = unit.weight_point.quantizer
-            assert isinstance(quantizer, LsqQuantizer)
+            quantizer = weight_quantizer(unit)
             quantizer.step.copy_(multiplier.view_as(quantizer.step))
             unit.layer.bias.copy_(bias)
 
@@ -89,8 +87,7 @@ def round_side_info_(model: nn.Module) -> None:
 def _folded(unit: Unit) -> tuple[Tensor, Tensor]:
     """m and b of the file's docstring, (outputs,) float32."""
     if not isinstance(unit, ConvUnit):
-        quantizer = unit.weight_point.quantizer
-        assert isinstance(quantizer, LsqQuantizer)
+        quantizer = weight_quantizer(unit)
         return quantizer.safe_step().flatten(), unit.layer.bias.detach()
     assert isinstance(unit.bn, nn.BatchNorm2d)
     sigma, mean, step = _statistics(unit)
@@ -104,6 +101,5 @@ def _statistics(unit: ConvUnit) -> tuple[Tensor, Tensor, Tensor]:
     assert isinstance(unit.bn, nn.BatchNorm2d)
     assert unit.bn.running_var is not None
     assert unit.bn.running_mean is not None
-    quantizer = unit.weight_point.quantizer
-    assert isinstance(quantizer, LsqQuantizer)
+    quantizer = weight_quantizer(unit)
     return (unit.bn.running_var + unit.bn.eps).sqrt(), unit.bn.running_mean, quantizer.safe_step().flatten()
