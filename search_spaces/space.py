@@ -5,11 +5,12 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import RootModel, ValidationError, model_validator
 
 from search_spaces.parameters import Parameter, Value
-from trainables.config import TrialConfig
+from trainables.config import ALIASES, GROUPS, TrialConfig
 from trainables.errors import ConfigError, InfeasiblePoint
 
 MAX_CORNERS = 16
@@ -17,8 +18,18 @@ MAX_CORNERS = 16
 # Where a parameter goes: the path of its field in TrialConfig. A new parameter is one more line.
 FIELDS: dict[str, tuple[str, ...]] = {
     "prune_frac": ("prune", "prune_frac"),
+    "importance": ("prune", "importance"),
+    "sparsity": ("sparsify", "sparsity"),
     "w_bits": ("quantize", "scheme", "w_bits"),
     "a_bits": ("quantize", "scheme", "a_bits"),
+    "edge_bits": ("quantize", "scheme", "edge_bits"),
+    "residual_bits": ("quantize", "scheme", "residual_bits"),
+    "granularity": ("quantize", "scheme", "granularity"),
+    "observer": ("quantize", "scheme", "observer"),
+    "budget_bytes": ("quantize", "auto_bits", "budget_bytes"),
+    "qat_epochs": ("quantize", "schedule", "epochs"),
+    **{f"w_bits.{group}": ("quantize", "scheme", "w_bits_by_group", group) for group in (*GROUPS, *ALIASES)},
+    **{f"a_bits.{group}": ("quantize", "scheme", "a_bits_by_group", group) for group in (*GROUPS, *ALIASES)},
 }
 
 
@@ -90,13 +101,17 @@ def to_trial(params: Mapping[str, Value], base: TrialConfig) -> TrialConfig:
 
     Raises:
         InfeasiblePoint: a value is out of its field's range.
+        ConfigError: a parameter changes a part that the base leaves out.
     """
     content = base.model_dump()
     for name, value in params.items():
         *parents, field = FIELDS[name]
-        target = content
-        for parent in parents:
-            target = target[parent]
+        target: Any = content
+        for depth, parent in enumerate(parents):
+            target = target.get(parent)
+            if target is None:
+                missing = ".".join(parents[: depth + 1])
+                raise ConfigError(f"space.{name} changes base.{missing}, which the spec leaves out: add it there.")
         target[field] = value
     try:
         return TrialConfig.model_validate(content)

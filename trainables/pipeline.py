@@ -10,7 +10,7 @@ import trainables.prune.channels
 import trainables.quant.ptq
 import trainables.quant.qat  # noqa: F401  (imported for their run_stage handlers)
 from trainables.cache import StageCache
-from trainables.config import Architecture, StageConfig, TrialConfig, stage_keys
+from trainables.config import Architecture, StageConfig, TrialConfig, stage_keys, teacher_key
 from trainables.data import DataSet, Images
 from trainables.device import Device, choose_device, use_threads
 from trainables.errors import ArtifactMismatch, Collapsed, TrialFailure
@@ -65,29 +65,51 @@ def run_stages(
     keys = stage_keys(config, fingerprint=workplace.data.fingerprint)
     result: StageResult | None = None
     costs: list[StageCost] = []
+    trainer = _Trainer(config, workplace, costs)
     for stage, key in zip(stages, keys, strict=False):
+        result = trainer.run(stage, key, parent=result)
+    assert result is not None, "a configuration has at least one stage"
+    return result, costs
 
-        def run(progress: Progress, stage: StageConfig = stage, parent: StageResult | None = result) -> StageResult:
+
+@dataclass(frozen=True)
+class _Trainer:
+    """Runs stages of one configuration over the cache and notes what each cost."""
+
+    config: TrialConfig
+    workplace: Workplace
+    costs: list[StageCost]
+
+    def run(self, stage: StageConfig, key: str, *, parent: StageResult | None) -> StageResult:
+        work, config = self.workplace, self.config
+
+        def make(progress: Progress) -> StageResult:
             context = StageContext(
-                data=workplace.data,
-                train=workplace.train,
-                val=workplace.val,
+                data=work.data,
+                train=work.train,
+                val=work.val,
                 augment=config.data.augment,
-                device=workplace.device,
+                device=work.device,
                 seed=config.seed,
                 progress=progress,
                 parent_result=parent,
+                find_teacher=self._teacher,
             )
             return run_stage(stage, context)
 
         try:
-            result, cost = workplace.cache.get_or_run(key, stage.kind, run)
+            result, cost = work.cache.get_or_run(key, stage.kind, make)
         except TrialFailure as err:
-            err.stage = stage.kind
+            err.stage = err.stage or stage.kind
             raise
-        costs.append(cost)
-    assert result is not None, "a configuration has at least one stage"
-    return result, costs
+        self.costs.append(cost)
+        return result
+
+    def _teacher(self) -> StageResult:
+        fingerprint = self.workplace.data.fingerprint
+        if self.config.teacher is None:
+            return self.run(self.config.baseline, stage_keys(self.config, fingerprint=fingerprint)[0], parent=None)
+        return self.run(self.config.teacher, teacher_key(self.config, fingerprint=fingerprint), parent=None)
 
 
 def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: Path) -> Completed:

@@ -3,7 +3,7 @@
 Each handler sits beside its method (`@run_stage.register`) and is imported by `trainables.pipeline`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
@@ -54,12 +54,20 @@ class StageContext:
     seed: int
     progress: Progress
     parent_result: StageResult | None = None
+    find_teacher: Callable[[], StageResult] | None = None
 
     @property
     def parent(self) -> StageResult:
         """The result of the stage before this one."""
         assert self.parent_result is not None, "the first stage has no parent"
         return self.parent_result
+
+    def teacher(self) -> Model:
+        """The network to distil from, on the device, in eval mode; trained or read when it is asked for."""
+        assert self.find_teacher is not None, "only a trial has a teacher"
+        model = self.find_teacher().model()
+        self.device.place(model)
+        return model.eval().requires_grad_(False)
 
     def parent_model(self) -> Model:
         """A fresh copy of the parent's network, on the device."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from trainables.config import Frozen, digest, stage_keys
+from trainables.config import Frozen, stage_keys, trial_key
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import create_once
@@ -92,7 +92,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
 
 
 def config_key(spec: ExperimentSpec, fingerprint: str, params: dict[str, float | int | str]) -> str:
-    """The key of a point: what its last stage is named by, which holds all that came before."""
+    """The key of a point: everything that decides its result."""
     from search_spaces.space import to_trial
 
-    return digest(["trial", stage_keys(to_trial(params, spec.base), fingerprint=fingerprint)[-1]])
+    return trial_key(to_trial(params, spec.base), fingerprint=fingerprint)

@@ -126,12 +126,14 @@ def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
     if base.data.root is not None:
         data = base.data.model_copy(update={"root": _absolute(base.data.root)})
         base = base.model_copy(update={"data": data})
-    if isinstance(base.baseline, BaselineImport):
-        if not base.baseline.checkpoint:
-            raise ConfigError("base.baseline.checkpoint is missing: give the path of a checkpoint file.")
-        file = _absolute(base.baseline.checkpoint)
-        known = base.baseline.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
-        base = base.model_copy(update={"baseline": known})
+    for name in ("baseline", "teacher"):
+        network = getattr(base, name)
+        if isinstance(network, BaselineImport):
+            if not network.checkpoint:
+                raise ConfigError(f"base.{name}.checkpoint is missing: give the path of a checkpoint file.")
+            file = _absolute(network.checkpoint)
+            known = network.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
+            base = base.model_copy(update={name: known})
     return spec.model_copy(update={"base": base, "storage": _absolute(spec.storage)})
 
 

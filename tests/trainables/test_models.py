@@ -35,10 +35,10 @@ def test_mobilenet_weights_by_role() -> None:
     for unit in layers.values():
         weights[unit.role] = weights.get(unit.role, 0) + unit.layer.weight.numel()
     assert weights == {
-        "stem": 864,
-        "expand": 751_872,
+        "first_conv": 864,
+        "expansion": 751_872,
         "depthwise": 64_224,
-        "project": 963_200,
+        "projection": 963_200,
         "head": 409_600,
         "classifier": 12_800,
     }
@@ -70,7 +70,7 @@ def test_units_are_in_forward_order(name: str) -> None:
     assert called == list(units(model))
     assert sorted(points) == sorted(quant_points(model))
     assert isinstance(units(model)[called[-1]], LinearUnit)
-    assert units(model)[called[0]].role == "stem"
+    assert units(model)[called[0]].role == "first_conv"
 
 
 @pytest.mark.parametrize("name", FAMILIES)

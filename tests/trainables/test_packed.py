@@ -126,7 +126,7 @@ def test_breakdown_sums_to_the_length(content: bytes) -> None:
     assert sum(breakdown.values()) == len(content)
     assert set(breakdown) == {*DTYPES, "header"}
     layers = units(unpack(content).network())
-    weights = [(u.layer.weight.numel(), 8 if u.role in {"stem", "classifier"} else 3) for u in layers.values()]
+    weights = [(u.layer.weight.numel(), 8 if u.role in {"first_conv", "classifier"} else 3) for u in layers.values()]
     assert breakdown["codes"] == sum(-(-count * bits // 8) for count, bits in weights)
     channels = sum(u.layer.weight.shape[0] for u in layers.values())
     assert (breakdown["multipliers"], breakdown["biases"]) == (2 * channels, 2 * channels)

@@ -26,12 +26,12 @@ class InvertedResidual(nn.Module):
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
         self.expand: nn.Module = (
-            ConvUnit(inputs, hidden, 1, role="expand", activation=nn.ReLU6) if expand else nn.Identity()
+            ConvUnit(inputs, hidden, 1, role="expansion", activation=nn.ReLU6) if expand else nn.Identity()
         )
         self.depthwise = ConvUnit(
             hidden, hidden, 3, role="depthwise", stride=stride, groups=hidden, activation=nn.ReLU6
         )
-        self.project = ConvUnit(hidden, outputs, 1, role="project", quantize_output=False)
+        self.project = ConvUnit(hidden, outputs, 1, role="projection", quantize_output=False)
         self.out_point = QuantPoint("residual", signed=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class MobileNetV2(Model):
         super().__init__()
         width = architecture.model.width
         channels = _scaled(32 * width)
-        self.stem = ConvUnit(architecture.channels, channels, 3, role="stem", activation=nn.ReLU6)
+        self.stem = ConvUnit(architecture.channels, channels, 3, role="first_conv", activation=nn.ReLU6)
         blocks: list[InvertedResidual] = []
         for t, c, n, s in STAGES:
             for repeat in range(n):

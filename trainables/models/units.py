@@ -8,7 +8,10 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Role = Literal["stem", "expand", "depthwise", "project", "residual", "head", "conv", "classifier"]
+from trainables.config import LayerGroup
+
+Role = LayerGroup | Literal["residual"]
+"""The layer group of a unit or of an output; sums of a residual block are a role of their own."""
 
 
 class QuantPoint(nn.Module):
@@ -37,7 +40,7 @@ class ConvUnit(nn.Module):
         outputs: int,
         kernel: int,
         *,
-        role: Role,
+        role: LayerGroup,
         stride: int = 1,
         groups: int = 1,
         bias: bool = False,
@@ -70,7 +73,7 @@ class LinearUnit(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.role: Role = "classifier"
+        self.role: LayerGroup = "classifier"
         self.layer = nn.Linear(inputs, outputs)
         self.in_point = QuantPoint("classifier")
         self.weight_point = QuantPoint("classifier", weight=True)

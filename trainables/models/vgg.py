@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Architecture
+from trainables.config import Architecture, LayerGroup
 from trainables.models.model import Model
-from trainables.models.units import ConvUnit, LinearUnit, Role
+from trainables.models.units import ConvUnit, LinearUnit
 from trainables.prune.groups import PruneGroup
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -26,7 +26,7 @@ class VGG16(Model):
             for c in stage:
                 name = f"features.{len(layers)}"
                 outputs = architecture.widths.get(name, max(1, round(c * architecture.model.width)))
-                role: Role = "conv" if self._conv_names else "stem"
+                role: LayerGroup = "conv" if self._conv_names else "first_conv"
                 layers.append(ConvUnit(channels, outputs, 3, role=role, bias=True, activation=nn.ReLU))
                 self._conv_names.append(name)
                 channels = outputs

@@ -2,35 +2,36 @@
 
 from torch import nn
 
-from trainables.config import QuantScheme
-from trainables.models.units import QuantPoint, Unit, quant_points, units
+from trainables.config import FLOAT_BITS, QuantScheme
+from trainables.models.units import Unit, quant_points, units
 from trainables.quant.lsq import LsqQuantizer
-
-EDGES = {"stem", "classifier"}
-
-
-def bits_at(point: QuantPoint, scheme: QuantScheme) -> int:
-    """The bit width of a point: edges and the residual stream have their own."""
-    if point.weight:
-        return scheme.edge_bits if point.role in EDGES else scheme.w_bits
-    if point.role == "classifier":
-        return scheme.edge_bits
-    return max(scheme.a_bits, scheme.residual_bits) if point.role == "residual" else scheme.a_bits
 
 
 def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
-    """Puts a quantizer at every point; the steps are 1 until they are calibrated or loaded."""
-    weights = {unit.weight_point: unit.layer.weight for unit in units(model).values()}
+    """Puts a quantizer at every point that the scheme does not leave float; steps are 1 until they are set."""
+    named = units(model)
+    weight_points = {unit.weight_point: name for name, unit in named.items()}
     for point in quant_points(model).values():
-        shape: tuple[int, ...] = ()
         if point.weight:
-            weight = weights[point]
-            shape = (weight.shape[0], *[1] * (weight.ndim - 1))
-        point.quantizer = LsqQuantizer(bits_at(point, scheme), signed=point.signed, step_shape=shape)
+            name = weight_points[point]
+            unit = named[name]
+            bits, shape = scheme.weight_bits(name, unit.role), step_shape(unit, scheme)
+        else:
+            bits, shape = scheme.activation_bits(point.role), ()
+        quantizer = LsqQuantizer(bits, signed=point.signed, step_shape=shape)
+        point.quantizer = None if bits == FLOAT_BITS else quantizer
+
+
+def step_shape(unit: Unit, scheme: QuantScheme) -> tuple[int, ...]:
+    """() for one step per tensor, (C, 1, …) for one per output channel."""
+    if scheme.granularity == "tensor":
+        return ()
+    weight = unit.layer.weight
+    return (weight.shape[0], *[1] * (weight.ndim - 1))
 
 
 def weight_quantizer(unit: Unit) -> LsqQuantizer:
-    """The quantizer of a unit's weight; the network must have one."""
+    """The quantizer of a unit's weight; the unit must have one."""
     quantizer = unit.weight_point.quantizer
     assert isinstance(quantizer, LsqQuantizer)
     return quantizer

@@ -8,12 +8,12 @@ SHARES = torch.linspace(1.1, 0.2, 80)
 TINY = 1e-8
 
 
-def minmax(values: Tensor, qn: int, qp: int) -> Tensor:
+def minmax(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
     """Per row of (R, N), the step that covers the largest magnitude: (R,)."""
     return (values.abs().amax(dim=1) / qp).clamp_min(TINY)
 
 
-def mse(values: Tensor, qn: int, qp: int) -> Tensor:
+def mse(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
     """Per row of (R, N), the step of least squared error among the min-max step and 80 shares of it: (R,)."""
     widest = minmax(values, qn, qp)
     best, best_error = widest, torch.full_like(widest, torch.inf)

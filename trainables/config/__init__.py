@@ -1,0 +1,68 @@
+"""What a trial is made of, as data (torch-free): one file per noun, all names from here."""
+
+from trainables.config.data import Augment, DataConfig
+from trainables.config.frozen import Frozen
+from trainables.config.keys import data_key, digest, file_sha256, stage_key, stage_keys, teacher_key, trial_key
+from trainables.config.model import Architecture, ModelConfig
+from trainables.config.plugins import DATASETS, IMPORTANCE, MODELS, OBSERVERS, SPARSITY
+from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
+from trainables.config.schedule import Distillation, Schedule
+from trainables.config.stages import (
+    AutoBits,
+    Baseline,
+    BaselineImport,
+    BaselineTrain,
+    ChannelPrune,
+    Freezing,
+    PostTrainingQuant,
+    QuantAwareTrain,
+    Quantize,
+    Sensitivity,
+    Sparsify,
+    StageConfig,
+    training_of,
+)
+from trainables.config.trial import MeasureConfig, PackConfig, TrialConfig
+
+__all__ = [
+    "ALIASES",
+    "DATASETS",
+    "FLOAT_BITS",
+    "GROUPS",
+    "IMPORTANCE",
+    "MODELS",
+    "OBSERVERS",
+    "SPARSITY",
+    "Architecture",
+    "Augment",
+    "AutoBits",
+    "Baseline",
+    "BaselineImport",
+    "BaselineTrain",
+    "ChannelPrune",
+    "DataConfig",
+    "Distillation",
+    "Freezing",
+    "Frozen",
+    "LayerGroup",
+    "MeasureConfig",
+    "ModelConfig",
+    "PackConfig",
+    "PostTrainingQuant",
+    "QuantAwareTrain",
+    "QuantScheme",
+    "Quantize",
+    "Schedule",
+    "Sensitivity",
+    "Sparsify",
+    "StageConfig",
+    "TrialConfig",
+    "data_key",
+    "digest",
+    "file_sha256",
+    "stage_key",
+    "stage_keys",
+    "teacher_key",
+    "training_of",
+    "trial_key",
+]

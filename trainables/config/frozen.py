@@ -1,0 +1,9 @@
+"""Frozen: the base of every value that comes from a file (torch-free)."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """Immutable, with no unknown keys and no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

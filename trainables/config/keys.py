@@ -1,0 +1,72 @@
+"""Keys: the name of a stage's result is a digest of everything that made it (torch-free)."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from trainables.config.data import DataConfig
+from trainables.config.stages import PLACES, StageConfig, training_of
+from trainables.config.trial import TrialConfig
+from trainables.errors import ConfigError
+
+
+def digest(body: object) -> str:
+    """SHA-256 of a JSON value, 64 hex digits; equal values give equal digests."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise ConfigError(f"cannot read {path}: {reason}. Give the path of a checkpoint file.") from err
+
+
+def stage_key(parent: str, config: StageConfig, *, seed: int, teacher: str = "") -> str:
+    """Names the result of a stage by everything that made it; `parent` is the previous key or the data key.
+
+    `teacher` is the key of a teacher that is not among the stage's ancestors.
+    """
+    content = config.model_dump(mode="json", exclude_defaults=True, exclude=PLACES)
+    return digest([parent, config.VERSION, config.kind, content, seed, *([teacher] if teacher else [])])
+
+
+def data_key(config: DataConfig, fingerprint: str) -> str:
+    """The parent of the first stage: which images, in which split, with which augmentation."""
+    return digest([fingerprint, config.identity()])
+
+
+def teacher_key(config: TrialConfig, *, fingerprint: str) -> str:
+    """The key of the configuration's own teacher; empty when its baseline teaches."""
+    if config.teacher is None:
+        return ""
+    return stage_key(data_key(config.data, fingerprint), config.teacher, seed=config.seed)
+
+
+def stage_keys(config: TrialConfig, *, fingerprint: str) -> list[str]:
+    """The key of each stage of a configuration, in order."""
+    keys = [data_key(config.data, fingerprint)]
+    teacher = teacher_key(config, fingerprint=fingerprint)
+    for stage in config.stages():
+        training = training_of(stage)
+        learns = training is not None and training.distill is not None
+        keys.append(stage_key(keys[-1], stage, seed=config.seed, teacher=teacher if learns else ""))
+    return keys[1:]
+
+
+def trial_key(config: TrialConfig, *, fingerprint: str) -> str:
+    """Names a configuration as a whole: its last stage, and what is done with the result of that one."""
+    after = {
+        "pack": config.pack.model_dump(mode="json", exclude_defaults=True),
+        "measure": config.measure.model_dump(mode="json", exclude_defaults=True),
+    }
+    changed = {name: content for name, content in after.items() if content}
+    last = stage_keys(config, fingerprint=fingerprint)[-1]
+    return digest(["trial", last, *([changed] if changed else [])])

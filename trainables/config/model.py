@@ -1,0 +1,34 @@
+"""Architecture: everything needed to build an empty network (torch-free)."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from trainables.config.frozen import Frozen
+from trainables.config.plugins import MODELS
+
+
+class ModelConfig(Frozen):
+    """A network family and its free sizes; classes and channels come from the data set."""
+
+    name: str = "mobilenet_v2"
+    width: float = Field(default=1.0, gt=0, le=4, description="width multiplier")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return MODELS.check(name)
+
+
+class Architecture(Frozen):
+    """Everything needed to build an empty network: the model is this plus a state dict.
+
+    `widths` holds the channels left in each prunable group; a group that is not named is unpruned.
+    """
+
+    model: ModelConfig
+    classes: int = Field(ge=2, le=100_000)
+    channels: int = Field(ge=1, le=64)
+    image_size: int = Field(ge=8, le=256)
+    widths: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})

@@ -1,0 +1,94 @@
+"""QuantScheme: which tensor gets how many bits (torch-free)."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Field, field_validator
+
+from trainables.config.frozen import Frozen
+from trainables.config.plugins import OBSERVERS
+
+FLOAT_BITS = 32
+"""This many bits mean untouched: the tensor stays float32."""
+
+LayerGroup = Literal["first_conv", "expansion", "depthwise", "projection", "head", "conv", "classifier"]
+GROUPS: tuple[LayerGroup, ...] = get_args(LayerGroup)
+ALIASES: dict[str, tuple[LayerGroup, ...]] = {
+    "inverted_residual": ("expansion", "depthwise", "projection"),
+    "final_conv": ("head",),
+}
+"""Names that stand for several groups; a group's own entry wins."""
+
+
+EDGES: tuple[LayerGroup, ...] = ("first_conv", "classifier")
+"""Groups whose weights keep `edge_bits`."""
+
+
+def _one_of(*legal: int) -> AfterValidator:
+    def check(bits: int) -> int:
+        if bits not in legal:
+            raise ValueError(f"bits must be one of {', '.join(map(str, legal))} ({FLOAT_BITS} = untouched)")
+        return bits
+
+    return AfterValidator(check)
+
+
+WeightBits = Annotated[int, Field(strict=True), _one_of(2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)]
+ActivationBits = Annotated[int, Field(strict=True), _one_of(2, 3, 4, 5, 6, 7, 8, 16, FLOAT_BITS)]
+
+
+def _group(name: str) -> str:
+    if name not in GROUPS and name not in ALIASES:
+        raise ValueError(f"unknown layer group {name!r}; known: {', '.join([*GROUPS, *ALIASES])}")
+    return name
+
+
+GroupName = Annotated[str, AfterValidator(_group)]
+
+
+class QuantScheme(Frozen):
+    """Bit widths and granularity, the same for PTQ, QAT and packing.
+
+    Weights are symmetric, with a step per output channel or per tensor; activations are symmetric or unsigned
+    per tensor, with a static step. The first and last weight layer and the classifier's input keep `edge_bits`,
+    and sums of the residual stream keep at least `residual_bits`: their errors reach every later block. What is
+    set for a layer or a group wins over these.
+    """
+
+    w_bits: WeightBits = 8
+    a_bits: ActivationBits = 8
+    edge_bits: WeightBits = 8
+    residual_bits: ActivationBits = 8
+    w_bits_by_group: dict[GroupName, WeightBits] = Field(default={})
+    a_bits_by_group: dict[GroupName, ActivationBits] = Field(
+        default={}, description="of the outputs of a group's layers; of the input for the classifier"
+    )
+    w_bits_by_layer: dict[str, WeightBits] = Field(default={}, description="by name of the unit; wins over all else")
+    granularity: Literal["channel", "tensor"] = Field(default="channel", description="of the weights' steps")
+    observer: str = Field(default="mse", description="how a step is read from weights")
+    activation_observer: str | None = Field(default=None, description="null: as for weights")
+    percentile: float = Field(default=99.9, gt=50, le=100, description="of the magnitudes, for that observer")
+    side_bits: Literal[8, 16] = Field(default=16, description="of each multiplier and each bias in the file")
+
+    @field_validator("observer", "activation_observer")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return None if name is None else OBSERVERS.check(name)
+
+    def weight_bits(self, unit: str, group: LayerGroup) -> int:
+        """The bits of one unit's weight."""
+        if unit in self.w_bits_by_layer:
+            return self.w_bits_by_layer[unit]
+        return _by_group(self.w_bits_by_group, group, self.edge_bits if group in EDGES else self.w_bits)
+
+    def activation_bits(self, group: str) -> int:
+        """The bits of an activation: `group` of the unit whose output it is, "residual" or "classifier"."""
+        if group == "residual":
+            return _by_group(self.a_bits_by_group, "projection", max(self.residual_bits, self.a_bits))
+        return _by_group(self.a_bits_by_group, group, self.edge_bits if group == "classifier" else self.a_bits)
+
+
+def _by_group(table: dict[str, int], group: str, otherwise: int) -> int:
+    if group in table:
+        return table[group]
+    wider = [alias for alias, members in ALIASES.items() if group in members and alias in table]
+    return table[wider[0]] if wider else otherwise

@@ -1,0 +1,45 @@
+"""Schedule: one training run (torch-free)."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from trainables.config.frozen import Frozen
+
+
+class Distillation(Frozen):
+    """Learn from a teacher's logits beside the labels (Hinton et al., arXiv 1503.02531).
+
+    The loss is weight · T² · KL(teacher ‖ student) on logits divided by T, plus (1 − weight) · cross-entropy.
+    The teacher is `teacher` of the trial, or its baseline.
+    """
+
+    weight: float = Field(default=0.7, gt=0, le=1)
+    temperature: float = Field(default=4.0, gt=0, le=100)
+
+
+class Schedule(Frozen):
+    """One training run: linear warm-up, then a decay that a `decay` of cosine takes to zero."""
+
+    epochs: int = Field(ge=0, le=100_000)
+    lr: float = Field(gt=0, le=100)
+    batch_size: int = Field(default=128, ge=2, le=65_536)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; Adam has betas 0.9 and 0.999")
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0, le=1, description="not applied to biases, BN and step sizes")
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    decay: Literal["cosine", "step", "constant"] = "cosine"
+    step_epochs: int = Field(default=30, ge=1, description="epochs between two decays by `step_factor`")
+    step_factor: float = Field(default=0.1, gt=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    distill: Distillation | None = None
+    ema_decay: float = Field(
+        default=0.0, ge=0, lt=1, description="exponential moving average of weights; the average is the result; 0 = off"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Schedule":
+        if self.optimizer == "adam" and "momentum" in self.model_fields_set:
+            raise ValueError("momentum is SGD's: leave it out, or choose optimizer: sgd")
+        return self
