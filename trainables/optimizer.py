@@ -1,14 +1,16 @@
-"""SGD with Nesterov momentum over named parameters, by torch's functional form.
+"""SGD and Adam over named parameters, by torch's functional forms.
 
-torch.optim.SGD computes the same, but its constructor imports torch's compiler: 4.3 s in each new worker on
-one core, more than a short stage takes. By name, the state is also simple to save.
+torch.optim's classes compute the same, but their constructors import torch's compiler: 4.3 s in each new
+worker on one core, more than a short stage takes. By name, the state is also simple to save.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from trainables.config import Schedule
@@ -19,50 +21,77 @@ STEP_RATE = 0.1
 
 
 @dataclass(frozen=True)
-class _Group:
-    names: list[str]
-    parameters: list[nn.Parameter]
+class Group:
+    """Parameters with the same weight decay, and their share of the learning rate."""
+
+    parameters: dict[str, nn.Parameter]
     weight_decay: float
     rate: float
 
+    def used(self) -> dict[str, nn.Parameter]:
+        """Those that have a gradient."""
+        return {name: p for name, p in self.parameters.items() if p.grad is not None}
+
+
+class Optimizer(Protocol):
+    """Updates parameters from their gradients."""
+
+    def step(self, rate: float) -> None:
+        """One update with this learning rate from the gradients, which are cleared."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What is remembered between steps, by parameter name."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`; tensors move to their parameter's device."""
+        ...
+
+
+def make_optimizer(model: nn.Module, schedule: Schedule) -> Optimizer:
+    """The schedule's optimizer."""
+    return Adam(model, schedule) if schedule.optimizer == "adam" else Sgd(model, schedule)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[Group]:
+    """Weight decay acts on weights of two or more dimensions only; biases, norms and step sizes have none."""
+    named = dict(model.named_parameters())
+    steps = {name: p for name, p in named.items() if ".quantizer." in name}
+    weights = {name: p for name, p in named.items() if name not in steps and p.ndim > 1}
+    vectors = {name: p for name, p in named.items() if name not in steps and p.ndim <= 1}
+    return [Group(weights, weight_decay, 1.0), Group(vectors, 0.0, 1.0), Group(steps, 0.0, STEP_RATE)]
+
 
 class Sgd:
-    """Weight decay acts on weights of two or more dimensions only; biases, norms and step sizes have none."""
+    """Stochastic gradient descent with momentum."""
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
         self._momentum = schedule.momentum
+        self._nesterov = schedule.nesterov and schedule.momentum > 0
+        self._groups = parameter_groups(model, schedule.weight_decay)
         self._buffers: dict[str, Tensor | None] = {name: None for name, _ in model.named_parameters()}
-        named = list(model.named_parameters())
-        steps = [item for item in named if ".quantizer." in item[0]]
-        weights = [item for item in named if ".quantizer." not in item[0] and item[1].ndim > 1]
-        vectors = [item for item in named if ".quantizer." not in item[0] and item[1].ndim <= 1]
-        self._groups = [
-            _group(weights, schedule.weight_decay, 1.0),
-            _group(vectors, 0.0, 1.0),
-            _group(steps, 0.0, STEP_RATE),
-        ]
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One update with this learning rate from the gradients, which are cleared."""
         for group in self._groups:
-            used = [(n, p) for n, p in zip(group.names, group.parameters, strict=True) if p.grad is not None]
-            buffers = [self._buffers[n] for n, _ in used]
+            used = group.used()
+            buffers = [self._buffers[name] for name in used]
             sgd(
-                [p for _, p in used],
-                [p.grad for _, p in used if p.grad is not None],
+                list(used.values()),
+                [p.grad for p in used.values() if p.grad is not None],
                 buffers,
                 weight_decay=group.weight_decay,
                 momentum=self._momentum,
                 lr=rate * group.rate,
                 dampening=0.0,
-                nesterov=self._momentum > 0,
+                nesterov=self._nesterov,
                 maximize=False,
                 foreach=True,
             )
-            for (name, parameter), buffer in zip(used, buffers, strict=True):
-                self._buffers[name] = buffer
-                parameter.grad = None
+            self._buffers |= dict(zip(used, buffers, strict=True))
+            _clear(used)
 
     def state(self) -> dict[str, Tensor]:
         """Momentum by parameter name."""
@@ -71,11 +100,55 @@ class Sgd:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`; tensors move to their parameter's device."""
         for group in self._groups:
-            for name, parameter in zip(group.names, group.parameters, strict=True):
+            for name, parameter in group.parameters.items():
                 if name in state:
                     self._buffers[name] = torch.empty_like(parameter).copy_(state[name])
 
 
-def _group(items: Iterable[tuple[str, nn.Parameter]], weight_decay: float, rate: float) -> _Group:
-    named = list(items)
-    return _Group([n for n, _ in named], [p for _, p in named], weight_decay, rate)
+class Adam:
+    """Adam (Kingma and Ba, arXiv 1412.6980) with betas 0.9 and 0.999; weight decay enters the gradient."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule) -> None:
+        self._groups = parameter_groups(model, schedule.weight_decay)
+        named = dict(model.named_parameters())
+        self._means = {name: torch.zeros_like(p) for name, p in named.items()}
+        self._squares = {name: torch.zeros_like(p) for name, p in named.items()}
+        self._counts = {name: torch.zeros((), dtype=torch.float32) for name in named}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One update with this learning rate from the gradients, which are cleared."""
+        for group in self._groups:
+            used = group.used()
+            adam(
+                list(used.values()),
+                [p.grad for p in used.values() if p.grad is not None],
+                [self._means[name] for name in used],
+                [self._squares[name] for name in used],
+                [],
+                [self._counts[name] for name in used],
+                foreach=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=rate * group.rate,
+                weight_decay=group.weight_decay,
+                eps=1e-8,
+                maximize=False,
+            )
+            _clear(used)
+
+    def state(self) -> dict[str, Tensor]:
+        """First and second moments and step counts, by kind and parameter name."""
+        kinds = {"mean": self._means, "square": self._squares, "count": self._counts}
+        return {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`; tensors move to their parameter's device."""
+        for name, own in self.state().items():
+            own.copy_(state[name])
+
+
+def _clear(parameters: Mapping[str, nn.Parameter]) -> None:
+    for parameter in parameters.values():
+        parameter.grad = None

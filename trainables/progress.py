@@ -35,6 +35,10 @@ class Progress:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
+    def phase(self, number: int) -> "Progress":
+        """The progress of one of several training runs inside a stage."""
+        return Progress(None if self._folder is None else self._folder / f"phase-{number:03d}")
+
     def save(self, saved: SavedEpoch) -> None:
         """Writes the end of an epoch durably and drops all but the newest two.
 

@@ -4,7 +4,7 @@ Each handler sits beside its method (`@run_stage.register`) and is imported by `
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.config import Architecture, Augment, QuantScheme
 from trainables.data import DataSet, Images
-from trainables.device import Device
+from trainables.device import Device, seed_for
 from trainables.models.model import Model, build
 from trainables.progress import Progress
 from trainables.quant.attach import attach_quantizers_
@@ -61,6 +61,14 @@ class StageContext:
         """The result of the stage before this one."""
         assert self.parent_result is not None, "the first stage has no parent"
         return self.parent_result
+
+    def phase(self, number: int) -> "StageContext":
+        """The context of one of several training runs inside this stage: own progress, own random numbers.
+
+        A run that ended is restored from its last saved epoch, so a stage that was killed repeats its phases
+        in order and trains only from where it stopped.
+        """
+        return replace(self, progress=self.progress.phase(number), seed=seed_for(self.seed, 6, number) % 2**31)
 
     def teacher(self) -> Model:
         """The network to distil from, on the device, in eval mode; trained or read when it is asked for."""

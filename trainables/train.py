@@ -2,74 +2,151 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from trainables.averaging import WeightAverage
 from trainables.config import Schedule
 from trainables.data import Images
 from trainables.device import seed_for
 from trainables.errors import Diverged
-from trainables.optimizer import Sgd
+from trainables.loss import make_loss
+from trainables.optimizer import make_optimizer
 from trainables.progress import SavedEpoch
+from trainables.rules import Moment, StepRule
 from trainables.stage import StageContext, on_cpu
 
 EVAL_BATCH = 512
+AVERAGE_IMAGES = 2048
+"""Images on which batch norm is measured again for averaged weights."""
 
 
-def fit(model: nn.Module, schedule: Schedule, context: StageContext) -> list[dict[str, float]]:
+def fit(
+    model: nn.Module, schedule: Schedule, context: StageContext, *, rules: Sequence[StepRule] = ()
+) -> list[dict[str, float]]:
     """Trains in place; returns one row per epoch: epoch, lr, loss, train_accuracy, val_accuracy, seconds.
 
-    SGD with Nesterov momentum, linear warm-up, cosine to zero; weight decay on weights of two or more
-    dimensions only. Everything random is drawn from (seed, epoch), so a run that was killed continues from
-    its last saved epoch to the same result, bit for bit on CPU.
+    Everything random is drawn from (seed, epoch), so a run that was killed continues from its last saved epoch
+    to the same result, bit for bit on CPU. With `ema_decay` the network ends with averaged weights and batch
+    norm measured again; the rows are of the network as it trained.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
     """
-    optimizer = Sgd(model, schedule)
-    saved = context.progress.load()
-    history = [] if saved is None else _restore(model, optimizer, saved)
-    steps_per_epoch = context.train.batch_count(schedule.batch_size)
+    run = _Run(model, schedule, context, rules)
+    history = run.restore()
     for epoch in range(len(history), schedule.epochs):
-        started = time.perf_counter()
-        torch.manual_seed(seed_for(context.seed, epoch, 1))
-        generator = torch.Generator().manual_seed(seed_for(context.seed, epoch, 2))
-        model.train()
-        total, right = torch.zeros((), device=context.device.torch), torch.zeros((), device=context.device.torch)
-        batches = context.train.shuffled(schedule.batch_size, context.augment, generator)
-        for step, (images, labels) in enumerate(batches):
-            rate = learning_rate(schedule, epoch + step / steps_per_epoch)
-            with context.device.autocast():
-                logits = model(images)
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=schedule.label_smoothing)
-            loss.backward()
-            optimizer.step(rate)
-            total += loss.detach() * len(labels)
-            right += (logits.detach().argmax(1) == labels).sum()
-        mean_loss = float(total) / len(context.train)
-        if not math.isfinite(mean_loss):
-            raise Diverged(f"the loss of epoch {epoch + 1} is {mean_loss}: lower the learning rate ({schedule.lr}).")
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "lr": learning_rate(schedule, epoch),
-                "loss": mean_loss,
-                "train_accuracy": float(right) / len(context.train),
-                "val_accuracy": evaluate(model, context.val),
-                "seconds": time.perf_counter() - started,
-            }
-        )
-        context.progress.save(SavedEpoch(_snapshot(model, optimizer), history))
+        history.append(run.epoch(epoch, best=_best(history)))
+        context.progress.save(SavedEpoch(on_cpu(run.state()), history))
+    run.finish()
     return history
 
 
+class _Run:
+    """What changes while a network trains, and how it is saved."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, context: StageContext, rules: Sequence[StepRule]) -> None:
+        self._model, self._schedule, self._context, self._rules = model, schedule, context, rules
+        self._optimizer = make_optimizer(model, schedule)
+        self._average = WeightAverage(model, schedule.ema_decay) if schedule.ema_decay else None
+        self._loss = make_loss(schedule, context)
+        self._steps_per_epoch = context.train.batch_count(schedule.batch_size)
+        self._best: dict[str, Tensor] = {}
+
+    def epoch(self, epoch: int, *, best: float) -> dict[str, float]:
+        """Trains for one epoch and returns its row of the history."""
+        started = time.perf_counter()
+        context, schedule = self._context, self._schedule
+        torch.manual_seed(seed_for(context.seed, epoch, 1))
+        generator = torch.Generator().manual_seed(seed_for(context.seed, epoch, 2))
+        self._model.train()
+        total, right = torch.zeros((), device=context.device.torch), torch.zeros((), device=context.device.torch)
+        batches = context.train.shuffled(schedule.batch_size, context.augment, generator)
+        for step, (images, labels) in enumerate(batches):
+            logits, loss = self._step(images, labels, epoch, step)
+            total += loss * len(labels)
+            right += (logits.argmax(1) == labels).sum()
+        mean_loss = float(total) / len(context.train)
+        if not math.isfinite(mean_loss):
+            raise Diverged(f"the loss of epoch {epoch + 1} is {mean_loss}: lower the learning rate ({schedule.lr}).")
+        accuracy = evaluate(self._model, context.val)
+        if schedule.keep == "best" and accuracy > best:
+            self._best = {name: t.clone() for name, t in on_cpu(self._model.state_dict()).items()}
+        return {
+            "epoch": epoch + 1,
+            "lr": learning_rate(schedule, epoch),
+            "loss": mean_loss,
+            "train_accuracy": float(right) / len(context.train),
+            "val_accuracy": accuracy,
+            "seconds": time.perf_counter() - started,
+        }
+
+    def _step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        with self._context.device.autocast():
+            logits = self._model(images)
+            loss = self._loss(logits, images, labels)
+        loss.backward()
+        self._optimizer.step(learning_rate(self._schedule, epoch + step / self._steps_per_epoch))
+        moment = Moment(epoch * self._steps_per_epoch + step + 1, self._schedule.epochs * self._steps_per_epoch)
+        for rule in self._rules:
+            rule.after_step(moment)
+        if self._average is not None:
+            self._average.update()
+        return logits.detach(), loss.detach()
+
+    def finish(self) -> None:
+        """Puts the weights in place that are the result."""
+        if self._best:
+            self._model.load_state_dict(self._best)
+        if self._average is not None and self._schedule.epochs:
+            self._average.copy_to_model_()
+            sample = self._context.train.sample(AVERAGE_IMAGES, seed_for(self._context.seed, 7))
+            reestimate_batch_norm_(self._model, sample.batches(EVAL_BATCH))
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor by kind and name."""
+        kinds = {"model": self._model.state_dict(), "optimizer": self._optimizer.state(), "best": self._best}
+        if self._average is not None:
+            kinds["average"] = self._average.state()
+        kinds |= {f"rule{i}": rule.state() for i, rule in enumerate(self._rules)}
+        return {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
+
+    def restore(self) -> list[dict[str, float]]:
+        """Takes up the newest saved epoch, if there is one; returns its history."""
+        saved = self._context.progress.load()
+        if saved is None:
+            return []
+
+        def of(kind: str) -> dict[str, Tensor]:
+            return {n.removeprefix(f"{kind}."): t for n, t in saved.tensors.items() if n.startswith(f"{kind}.")}
+
+        self._model.load_state_dict(of("model"))
+        self._optimizer.load(of("optimizer"))
+        self._best = of("best")
+        if self._average is not None:
+            self._average.load(of("average"))
+        for i, rule in enumerate(self._rules):
+            rule.load(of(f"rule{i}"))
+        return [dict(row) for row in saved.history]
+
+
+def _best(history: Sequence[Mapping[str, float]]) -> float:
+    return max((row["val_accuracy"] for row in history), default=-1.0)
+
+
 def learning_rate(schedule: Schedule, epoch: float) -> float:
-    """The rate at a (fractional) epoch: linear from 0 over the warm-up, then a half cosine to 0."""
+    """The rate at a (fractional) epoch: linear from 0 over the warm-up, then as `decay` says.
+
+    Cosine is a half cosine to 0; step multiplies by `step_factor` every `step_epochs`.
+    """
     if epoch < schedule.warmup_epochs:
         return schedule.lr * (epoch + 1e-3) / schedule.warmup_epochs
+    if schedule.decay == "constant":
+        return schedule.lr
+    if schedule.decay == "step":
+        return schedule.lr * schedule.step_factor ** (int(epoch) // schedule.step_epochs)
     span = max(schedule.epochs - schedule.warmup_epochs, 1e-9)
     return schedule.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (epoch - schedule.warmup_epochs) / span)))
 
@@ -99,15 +176,3 @@ def reestimate_batch_norm_(model: nn.Module, batches: Iterable[tuple[Tensor, Ten
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
         norm.eval()
-
-
-def _snapshot(model: nn.Module, optimizer: Sgd) -> dict[str, Tensor]:
-    tensors = {f"model.{n}": t for n, t in model.state_dict().items()}
-    tensors |= {f"momentum.{n}": t for n, t in optimizer.state().items()}
-    return on_cpu(tensors)
-
-
-def _restore(model: nn.Module, optimizer: Sgd, saved: SavedEpoch) -> list[dict[str, float]]:
-    model.load_state_dict({n.removeprefix("model."): t for n, t in saved.tensors.items() if n.startswith("model.")})
-    optimizer.load({n.removeprefix("momentum."): t for n, t in saved.tensors.items() if n.startswith("momentum.")})
-    return [dict(row) for row in saved.history]

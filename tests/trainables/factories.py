@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 import trainables.pipeline  # noqa: F401  (registers the stages)
-from trainables.config import Architecture, Augment, DataConfig, ModelConfig, QuantScheme
+from trainables.config import Architecture, Augment, ChannelPrune, DataConfig, ModelConfig, QuantScheme, Schedule
 from trainables.data import DataSet, Images, ImageSet, load_data
 from trainables.device import Device
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, units
 from trainables.progress import Progress
-from trainables.quant.ptq import calibrate_
+from trainables.quant.calibrate import calibrate_
 from trainables.stage import StageContext
 
 CPU = Device(torch.device("cpu"))
@@ -70,6 +70,12 @@ def make_quantized(name: str = "mobilenet_v2", seed: int = 0, **scheme: Any) -> 
     model = make_model(name, seed)
     calibrate_(model, QuantScheme(**scheme), make_images(seed=seed), seed)
     return model.eval()
+
+
+def make_prune(prune_frac: float, **changes: Any) -> ChannelPrune:
+    """Pruning to the channel, without training."""
+    fields = {"prune_frac": prune_frac, "round_to": 1, "fine_tune": Schedule(epochs=0, lr=0.1), **changes}
+    return ChannelPrune.model_validate(fields)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tests.trainables.factories import make_model
 from trainables.config import QuantScheme, Schedule
 from trainables.models.model import Model
-from trainables.optimizer import STEP_RATE, Sgd
+from trainables.optimizer import STEP_RATE, make_optimizer
 from trainables.quant.attach import attach_quantizers_
 
 RATES = [0.05, 0.1, 0.03, 0.01]
@@ -30,25 +30,33 @@ def backward(model: Model, seed: int) -> None:
     F.cross_entropy(model(images), torch.arange(4)).backward()
 
 
-def torch_sgd(model: Model, schedule: Schedule) -> torch.optim.SGD:
+def torchs_own(model: Model, schedule: Schedule) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         is_step, is_weight = name.endswith("quantizer.step"), name.endswith("layer.weight")
         kind = (schedule.weight_decay if is_weight else 0.0, STEP_RATE if is_step else 1.0)
         groups.setdefault(kind, []).append(parameter)
     assert len(groups) == 3
+    options = [{"params": ps, "weight_decay": decay, "scale": scale} for (decay, scale), ps in groups.items()]
+    if schedule.optimizer == "adam":
+        return torch.optim.Adam(options)
     return torch.optim.SGD(
-        [{"params": ps, "weight_decay": decay, "scale": scale} for (decay, scale), ps in groups.items()],
-        momentum=schedule.momentum,
-        nesterov=schedule.momentum > 0,
+        options, momentum=schedule.momentum, nesterov=schedule.nesterov and schedule.momentum > 0, lr=1
     )
 
 
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_it_computes_what_torch_computes(momentum: float) -> None:
-    schedule = Schedule(epochs=1, lr=0.1, momentum=momentum, weight_decay=0.01)
+SCHEDULES = {
+    "nesterov": Schedule(epochs=1, lr=0.1, weight_decay=0.01),
+    "plain momentum": Schedule(epochs=1, lr=0.1, nesterov=False, weight_decay=0.01),
+    "no momentum": Schedule(epochs=1, lr=0.1, momentum=0.0, weight_decay=0.01),
+    "adam": Schedule(epochs=1, lr=0.1, optimizer="adam", weight_decay=0.01),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=list(SCHEDULES))
+def test_it_computes_what_torch_computes(schedule: Schedule) -> None:
     ours, theirs = quantized_model(), quantized_model()
-    optimizer, reference = Sgd(ours, schedule), torch_sgd(theirs, schedule)
+    optimizer, reference = make_optimizer(ours, schedule), torchs_own(theirs, schedule)
     for seed, rate in enumerate(RATES):
         backward(ours, seed)
         optimizer.step(rate)
@@ -62,10 +70,10 @@ def test_it_computes_what_torch_computes(momentum: float) -> None:
         torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=0, atol=0)
 
 
-def test_a_loaded_state_goes_on_as_if_never_stopped() -> None:
-    schedule = Schedule(epochs=1, lr=0.1)
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=list(SCHEDULES))
+def test_a_loaded_state_goes_on_as_if_never_stopped(schedule: Schedule) -> None:
     whole, first = quantized_model(), quantized_model()
-    straight, before = Sgd(whole, schedule), Sgd(first, schedule)
+    straight, before = make_optimizer(whole, schedule), make_optimizer(first, schedule)
     for seed, rate in enumerate(RATES):
         backward(whole, seed)
         straight.step(rate)
@@ -73,7 +81,7 @@ def test_a_loaded_state_goes_on_as_if_never_stopped() -> None:
             second = quantized_model()
             second.load_state_dict(first.state_dict())
             state = {name: buffer.clone() for name, buffer in before.state().items()}
-            first, before = second, Sgd(second, schedule)
+            first, before = second, make_optimizer(second, schedule)
             before.load(state)
         backward(first, seed)
         before.step(rate)
@@ -81,11 +89,14 @@ def test_a_loaded_state_goes_on_as_if_never_stopped() -> None:
         torch.testing.assert_close(parameter, first.get_parameter(name), rtol=0, atol=0)
 
 
-def test_a_worker_does_not_import_the_compiler() -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_worker_does_not_import_the_compiler(optimizer: str) -> None:
     code = (
         "import sys, torch; from torch import nn; from trainables.config import Schedule; "
-        "from trainables.optimizer import Sgd; model = nn.Linear(2, 2); model(torch.ones(1, 2)).sum().backward(); "
-        "Sgd(model, Schedule(epochs=1, lr=0.1)).step(0.1); print('torch._dynamo' in sys.modules)"
+        "from trainables.optimizer import make_optimizer; model = nn.Linear(2, 2); "
+        "model(torch.ones(1, 2)).sum().backward(); "
+        f"make_optimizer(model, Schedule(epochs=1, lr=0.1, optimizer={optimizer!r})).step(0.1); "
+        " print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

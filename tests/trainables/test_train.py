@@ -1,28 +1,36 @@
+import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_images, make_model
+from trainables.averaging import WeightAverage
 from trainables.config import (
     Augment,
     BaselineTrain,
     ChannelPrune,
+    Distillation,
+    Freezing,
     ModelConfig,
     QuantAwareTrain,
     QuantScheme,
     Schedule,
+    Sparsify,
     StageConfig,
 )
 from trainables.data import Images
 from trainables.device import choose_device, seed_for, use_threads
 from trainables.errors import Diverged
+from trainables.loss import distillation
 from trainables.models.model import Model, build
 from trainables.progress import Progress, SavedEpoch
 from trainables.stage import StageResult, run_stage
-from trainables.train import evaluate, fit, learning_rate
+from trainables.train import evaluate, fit, learning_rate, reestimate_batch_norm_
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 MODEL = ModelConfig(width=0.1, dropout=0.1)
@@ -46,14 +54,37 @@ class MortalProgress(Progress):
         if len(saved.history) == self._last:
             raise Killed
 
+    def phase(self, number: int) -> Progress:
+        folder = super().phase(number)._folder
+        assert folder is not None
+        return MortalProgress(folder, self._last)
+
 
 def stages() -> dict[str, StageConfig]:
     scheme = QuantScheme(w_bits=3, a_bits=4)
+    qat = QuantAwareTrain(kind="qat", scheme=scheme, schedule=GENTLE, calibration_images=64, bn_images=64)
+    extras = {
+        "freezing": Freezing(threshold_start=0.01, threshold_end=0.001, start=0.1, momentum=0.1),
+        "freeze_steps_after": 0.5,
+        "guard_channels": True,
+    }
+    averaged = {"ema_decay": 0.9, "distill": Distillation()}
     return {
         "baseline": BaselineTrain(model=MODEL, schedule=THREE),
-        "prune": ChannelPrune(prune_frac=0.3, fine_tune=THREE),
-        "qat": QuantAwareTrain(kind="qat", scheme=scheme, schedule=GENTLE, calibration_images=64, bn_images=64),
+        "baseline by adam": BaselineTrain(model=MODEL, schedule=changed(THREE, optimizer="adam", lr=0.001)),
+        "best epoch": BaselineTrain(model=MODEL, schedule=changed(THREE, keep="best")),
+        "prune": ChannelPrune(prune_frac=0.3, fine_tune=changed(THREE, **averaged)),
+        "sparsify": Sparsify(sparsity=0.5, schedule=THREE),
+        "sparsify in steps": Sparsify(sparsity=0.5, mode="iterative", steps=2, schedule=THREE),
+        "qat": qat,
+        "qat with everything": changed(qat, schedule=changed(GENTLE, **averaged), **extras),
+        "qat in phases": changed(qat, progressive_bits=(8,), progressive_epochs=3),
     }
+
+
+def changed(config: Any, **changes: Any) -> Any:
+    """A checked copy."""
+    return type(config).model_validate({**config.model_dump(), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +102,19 @@ def test_a_run_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(
     augment = Augment(crop_padding=1, flip=True, cutout=2)
 
     def run(progress: Progress) -> StageResult:
-        context = make_context(data, progress, augment=augment, seed=5, parent_result=parent)
+        context = make_context(
+            data, progress, augment=augment, seed=5, parent_result=parent, find_teacher=lambda: parent
+        )
         return run_stage(config, context)
 
     whole = run(Progress(None))
-    for last in (1, 2, 3):
-        with pytest.raises(Killed):
+    deaths = 0
+    for last in (1, 2, 3, 1, 2, 3, 1, 2, 3):  # each phase is killed after each of its epochs
+        with contextlib.suppress(Killed):
             run(MortalProgress(tmp_path, last))
+            break
+        deaths += 1
+    assert deaths == len(whole.history)
     continued = run(Progress(tmp_path))
     assert all(torch.equal(whole.state[name], tensor) for name, tensor in continued.state.items())
     assert whole.metrics == continued.metrics
@@ -86,7 +123,7 @@ def test_a_run_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(
         return [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
 
     assert without_time(whole) == without_time(continued)
-    assert [row["epoch"] for row in continued.history] == [1, 2, 3]
+    assert {row["epoch"] for row in continued.history} == {1, 2, 3}
 
 
 def test_the_result_follows_the_seed(parent: StageResult) -> None:
@@ -266,3 +303,81 @@ def test_progress_without_a_folder_keeps_nothing() -> None:
     progress.save(saved(1))
     assert progress.load() is None
     progress.clear()
+
+
+def test_the_rate_falls_in_steps_or_not_at_all() -> None:
+    steps = Schedule(epochs=10, lr=1.0, decay="step", step_epochs=4, step_factor=0.1)
+    assert [learning_rate(steps, e) for e in (0, 3.9, 4, 8, 9.9)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
+    constant = Schedule(epochs=10, lr=0.5, decay="constant", warmup_epochs=1)
+    assert [learning_rate(constant, e) for e in (1, 5, 9.9)] == [0.5] * 3
+    assert learning_rate(constant, 0.5) == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_best_epoch_is_kept() -> None:
+    schedule = Schedule(epochs=9, lr=0.1, batch_size=25, keep="best", decay="constant")
+    torch.manual_seed(0)
+    model = build(make_architecture(width=0.1))
+    context = make_context(few_digits())
+    history = fit(model, schedule, context)
+    accuracies = [row["val_accuracy"] for row in history]
+    assert accuracies[-1] < max(accuracies)
+    assert evaluate(model, context.val) == max(accuracies)
+
+
+def test_averaged_weights_are_the_result_with_batch_norm_of_their_own() -> None:
+    schedule = Schedule(epochs=2, lr=0.05, batch_size=50, ema_decay=0.9)
+    context = make_context(few_digits())
+    models = {}
+    for name, ema_decay in (("plain", 0.0), ("averaged", 0.9)):
+        torch.manual_seed(0)
+        models[name] = build(make_architecture(width=0.1))
+        fit(models[name], schedule.model_copy(update={"ema_decay": ema_decay}), context)
+    plain, averaged = (m.state_dict() for m in models.values())
+    assert not torch.equal(plain["classifier.layer.weight"], averaged["classifier.layer.weight"])
+    again = build(make_architecture(width=0.1))
+    again.load_state_dict(averaged)
+    reestimate_batch_norm_(again, context.train.sample(2048, 0).batches(512))
+    for name, tensor in again.state_dict().items():
+        if name.endswith("running_mean"):
+            torch.testing.assert_close(tensor, averaged[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_average_is_that_of_the_formula() -> None:
+    model = torch.nn.Linear(1, 1)
+    average = WeightAverage(model, 0.8)
+    expected = model.weight.item()
+    for count in range(60):
+        torch.nn.init.constant_(model.weight, float(count))
+        average.update()
+        decay = min(0.8, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * count
+    average.copy_to_model_()
+    assert model.weight.item() == pytest.approx(expected)
+
+
+def test_distillation_is_the_divergence_from_the_teacher() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(5, 4, generator=generator), torch.randn(5, 4, generator=generator)
+    p, q = (torch.softmax(x.double() / 3, 1) for x in (teacher, student))
+    expected = 9 * (p * (p / q).log()).sum(1).mean()
+    assert float(distillation(student, teacher, 3.0)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(distillation(teacher, teacher, 3.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_student_moves_towards_its_teacher(parent: StageResult) -> None:
+    """Trained on the teacher alone, the student agrees with it more than one that learns from labels."""
+    data = few_digits()
+    wrong = dataclasses.replace(data, train=dataclasses.replace(data.train, labels=data.train.labels[::-1].copy()))
+    agreement = {}
+    for weight in (None, 1.0):
+        schedule = Schedule(
+            epochs=4, lr=0.01, batch_size=25, distill=None if weight is None else Distillation(weight=weight)
+        )
+        context = make_context(wrong, parent_result=parent, find_teacher=lambda: parent)
+        student = context.parent_model()
+        fit(student, schedule, context)
+        images = next(context.val.batches(50))[0]
+        with torch.no_grad():
+            answers = context.teacher()(images).argmax(1)
+            agreement[weight] = float((student.eval()(images).argmax(1) == answers).float().mean())
+    assert agreement[1.0] > agreement[None] + 0.2

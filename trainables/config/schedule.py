@@ -19,7 +19,7 @@ class Distillation(Frozen):
 
 
 class Schedule(Frozen):
-    """One training run: linear warm-up, then a decay that a `decay` of cosine takes to zero."""
+    """One training run: linear warm-up, then the learning rate falls to zero, in steps, or not at all."""
 
     epochs: int = Field(ge=0, le=100_000)
     lr: float = Field(gt=0, le=100)
@@ -38,8 +38,14 @@ class Schedule(Frozen):
         default=0.0, ge=0, lt=1, description="exponential moving average of weights; the average is the result; 0 = off"
     )
 
+    keep: Literal["last", "best"] = Field(
+        default="last", description="the network after the last epoch, or the one of best validation accuracy"
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> "Schedule":
-        if self.optimizer == "adam" and "momentum" in self.model_fields_set:
+        if self.optimizer == "adam" and self.momentum != 0.9:
             raise ValueError("momentum is SGD's: leave it out, or choose optimizer: sgd")
+        if self.ema_decay and self.keep == "best":
+            raise ValueError("an average has no best epoch: leave ema_decay out, or choose keep: last")
         return self

@@ -72,8 +72,8 @@ class Sparsify(Frozen):
 
     `mode: gradual` raises the sparsity inside one training run by the cubic schedule of Zhu and Gupta (arXiv
     1710.01878) and lets weights come back until the ramp ends. `mode: iterative` prunes in `steps`, trains for
-    the whole schedule after each, never lets a weight come back, and stops before a step whose accuracy drop
-    passes `max_accuracy_drop`.
+    the whole schedule after each, never lets a weight come back, and stops after the first step whose accuracy
+    drop passes `max_accuracy_drop`.
     """
 
     VERSION: ClassVar[int] = 1
@@ -102,9 +102,9 @@ class AutoBits(Frozen):
     """Bits per layer from each layer's sensitivity, under a budget of packed bytes."""
 
     budget_bytes: int = Field(ge=1, description="of the whole packed file, before training")
-    candidates: tuple[WeightBits, ...] = Field(default=(2, 3, 4, 5, 6, 8), min_length=1)
+    candidates: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(default=(2, 3, 4, 5, 6, 8), min_length=1)
     method: Literal["greedy", "dp"] = "dp"
-    images: int = Field(default=1024, ge=1, description="training images on which sensitivity is measured")
+    images: int = Field(default=512, ge=1, description="training images on which sensitivity is measured")
 
 
 class Sensitivity(Frozen):
@@ -112,7 +112,7 @@ class Sensitivity(Frozen):
 
     VERSION: ClassVar[int] = 1
     kind: Literal["sensitivity"] = "sensitivity"
-    candidates: tuple[WeightBits, ...]
+    candidates: tuple[int, ...]
     images: int
     granularity: Literal["channel", "tensor"]
     observer: str

@@ -22,6 +22,12 @@ def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
         point.quantizer = None if bits == FLOAT_BITS else quantizer
 
 
+def detach_quantizers_(model: nn.Module) -> None:
+    """Takes every quantizer away: the network computes in float again."""
+    for point in quant_points(model).values():
+        point.quantizer = None
+
+
 def step_shape(unit: Unit, scheme: QuantScheme) -> tuple[int, ...]:
     """() for one step per tensor, (C, 1, …) for one per output channel."""
     if scheme.granularity == "tensor":

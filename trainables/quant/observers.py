@@ -1,4 +1,10 @@
-"""Ranges from data: the step size of a symmetric or unsigned uniform quantizer."""
+"""Ranges from data: the step size of a symmetric or unsigned uniform quantizer.
+
+Every observer takes values (R, N), the code range [−qn, qp] and the scheme's percentile, and returns one step
+for each row, (R,), positive and finite.
+"""
+
+import math
 
 import torch
 from torch import Tensor
@@ -9,12 +15,18 @@ TINY = 1e-8
 
 
 def minmax(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
-    """Per row of (R, N), the step that covers the largest magnitude: (R,)."""
+    """The step that covers the largest magnitude."""
     return (values.abs().amax(dim=1) / qp).clamp_min(TINY)
 
 
+def percentile(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
+    """The step that covers this percentage of the magnitudes; the rest is clipped."""
+    place = max(1, math.ceil(values.shape[1] * percentile / 100))
+    return (values.abs().kthvalue(place, dim=1).values / qp).clamp_min(TINY)
+
+
 def mse(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
-    """Per row of (R, N), the step of least squared error among the min-max step and 80 shares of it: (R,)."""
+    """The step of least squared error among the min-max step and 80 shares of it."""
     widest = minmax(values, qn, qp)
     best, best_error = widest, torch.full_like(widest, torch.inf)
     for share in (1.0, *SHARES.tolist()):

@@ -1,7 +1,16 @@
 """Quantization-aware training: the calibrated network, then weights and step sizes learned together."""
 
-from trainables.config import QuantAwareTrain
-from trainables.quant.ptq import calibrated_parent, finished
+from torch import nn
+
+from trainables.config import QuantAwareTrain, QuantScheme
+from trainables.models.model import Model
+from trainables.prune.masks import HoldZeros
+from trainables.quant.attach import detach_quantizers_
+from trainables.quant.calibrate import calibrated_
+from trainables.quant.freezing import FreezeOscillations, FreezeSteps, GuardChannels
+from trainables.quant.lsq import LsqQuantizer
+from trainables.quant.ptq import finished, remeasure_batch_norm_, resolved_scheme
+from trainables.rules import StepRule
 from trainables.stage import StageContext, StageResult, run_stage
 from trainables.train import fit
 
@@ -9,6 +18,57 @@ from trainables.train import fit
 @run_stage.register
 def _(config: QuantAwareTrain, context: StageContext) -> StageResult:
     """Batch norm stays live while training and is measured again at the end."""
-    model = calibrated_parent(config.calibration_images, config.scheme, context)
-    history = fit(model, config.schedule, context)
-    return finished(model, config.scheme, config.bn_images, context, history)
+    scheme = resolved_scheme(config, context)
+    model = context.parent_model()
+    history = _widths_before(model, scheme, config, context)
+    calibrated_(model, scheme, config.calibration_images, context)
+    history += _train(model, config, context)
+    remeasure_batch_norm_(model, config.bn_images, context)
+    return finished(model, scheme, context, history)
+
+
+def _widths_before(
+    model: Model, scheme: QuantScheme, config: QuantAwareTrain, context: StageContext
+) -> list[dict[str, float]]:
+    """Trains at each progressive width, wide to narrow; leaves the float weights that this ended with."""
+    history: list[dict[str, float]] = []
+    schedule = config.schedule.model_copy(update={"epochs": config.progressive_epochs, "warmup_epochs": 0.0})
+    for phase, bits in enumerate(config.progressive_bits):
+        calibrated_(model, at_least(scheme, bits), config.calibration_images, context)
+        phased = config.model_copy(update={"schedule": schedule})
+        history += [{**row, "bits": bits} for row in _train(model, phased, context.phase(phase))]
+        detach_quantizers_(model)
+    return history
+
+
+def at_least(scheme: QuantScheme, bits: int) -> QuantScheme:
+    """The scheme with every narrower width raised to `bits`."""
+    content = scheme.model_dump()
+    for name in ("w_bits", "a_bits"):
+        content[name] = max(content[name], bits)
+    for name in ("w_bits_by_group", "a_bits_by_group", "w_bits_by_layer"):
+        content[name] = {key: max(own, bits) for key, own in content[name].items()}
+    return QuantScheme.model_validate(content)
+
+
+def _train(model: Model, config: QuantAwareTrain, context: StageContext) -> list[dict[str, float]]:
+    if not config.learn_steps:
+        _fix_steps_(model)
+    guard = GuardChannels(model)
+    rules: list[StepRule] = [HoldZeros(model)]
+    if config.freezing is not None:
+        rules.append(FreezeOscillations(model, config.freezing))
+    if config.freeze_steps_after < 1:
+        rules.append(FreezeSteps(model, config.freeze_steps_after))
+    if config.guard_channels:
+        rules.append(guard)
+    history = fit(model, config.schedule, context, rules=rules)
+    if config.guard_channels:
+        guard.after_step()  # averaged weights are none that a step has seen
+    return history
+
+
+def _fix_steps_(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, LsqQuantizer):
+            module.step.requires_grad_(False)

@@ -1,0 +1,63 @@
+"""Masks on single weights: applied while training, held afterwards, and read off a network."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trainables.models.units import units
+from trainables.rules import Moment
+
+
+class MaskedWeight(nn.Module):
+    """Zeroes weights in the forward pass only: all of them go on learning, so that one may come back.
+
+    It sits at a weight's quantization point while the network is still float.
+    """
+
+    mask: Tensor
+
+    def __init__(self, like: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.ones_like(like, dtype=torch.bool))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (weight * self.mask - weight).detach()
+
+
+class HoldZeros:
+    """Step rule: weights that are zero when the rule is made stay zero."""
+
+    def __init__(self, model: nn.Module) -> None:
+        zeros = {name: unit.layer.weight == 0 for name, unit in units(model).items()}
+        self._zeros = {name: zero for name, zero in zeros.items() if bool(zero.any())}
+        self._weights = {name: units(model)[name].layer.weight for name in self._zeros}
+
+    @torch.no_grad()
+    def after_step(self, moment: Moment) -> None:
+        """Sets them to zero again."""
+        for name, zero in self._zeros.items():
+            self._weights[name].masked_fill_(zero, 0.0)
+
+    def state(self) -> dict[str, Tensor]:
+        """Which weights are held, by unit."""
+        return dict(self._zeros)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        for name, zero in self._zeros.items():
+            zero.copy_(state[name])
+
+
+@torch.no_grad()
+def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Sets the masked weights of the named units to zero for good."""
+    named = units(model)
+    for name, mask in masks.items():
+        named[name].layer.weight.mul_(mask)
+
+
+def zero_share(weights: Mapping[str, Tensor]) -> float:
+    """Share of zeros among all weights of these tensors; 0 when there is none."""
+    total = sum(w.numel() for w in weights.values())
+    return sum(int((w == 0).sum()) for w in weights.values()) / total if total else 0.0

@@ -1,0 +1,130 @@
+"""Unstructured pruning: the stage that sets single weights to zero while training."""
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import Sparsify
+from trainables.errors import ArtifactMismatch
+from trainables.models.model import Model
+from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
+from trainables.prune.sparsity import make_masks, prunable
+from trainables.rules import Moment
+from trainables.stage import StageContext, StageResult, run_stage
+from trainables.train import evaluate, fit
+
+MASKS_PER_RAMP = 20
+"""A short run makes its masks more often than `mask_every` says, so that the ramp stays smooth."""
+
+
+def cubic(share: float) -> float:
+    """1 − (1 − t)³: removes most weights early, when the network can still recover (arXiv 1710.01878, eq. 1)."""
+    return 1.0 - (1.0 - share) ** 3
+
+
+class RaiseSparsity:
+    """Step rule: new masks from the dense weights along the ramp, none after it."""
+
+    def __init__(self, model: nn.Module, config: Sparsify) -> None:
+        self._layers = prunable(model, config.exempt)
+        self._config = config
+        for unit in self._layers.values():
+            unit.weight_point.quantizer = MaskedWeight(unit.layer.weight)
+
+    def after_step(self, moment: Moment) -> None:
+        """Moves the masks when it is time."""
+        ramp = max(1, round(moment.total * self._config.ramp))
+        every = min(self._config.mask_every, max(1, ramp // MASKS_PER_RAMP))
+        if moment.step == ramp or (moment.step < ramp and moment.step % every == 0):
+            self._set(self._config.sparsity * cubic(moment.step / ramp))
+
+    def finish(self) -> None:
+        """Makes the masks permanent."""
+        for unit in self._layers.values():
+            assert isinstance(unit.weight_point.quantizer, MaskedWeight)
+            with torch.no_grad():
+                unit.layer.weight.mul_(unit.weight_point.quantizer.mask)
+            unit.weight_point.quantizer = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: the masks are buffers of the network."""
+        return {}
+
+    def load(self, state: object) -> None:
+        """Nothing to do, as in `state`."""
+
+    def _set(self, sparsity: float) -> None:
+        masks = make_masks(
+            self._layers, sparsity, criterion=self._config.criterion, min_density=self._config.min_density
+        )
+        for name, unit in self._layers.items():
+            assert isinstance(unit.weight_point.quantizer, MaskedWeight)
+            unit.weight_point.quantizer.mask.copy_(masks[name])
+
+
+@run_stage.register
+def _(config: Sparsify, context: StageContext) -> StageResult:
+    """Sparsify the parent, gradually or in steps."""
+    model = context.parent_model()
+    before = achieved_sparsity(model, config)
+    train = _gradual if config.mode == "gradual" else _iterative
+    history, requested = train(model, config, context)
+    achieved = achieved_sparsity(model, config)
+    _check(achieved, max(requested, before))
+    metrics = {
+        "val_accuracy": evaluate(model, context.val),
+        "sparsity_requested": config.sparsity,
+        "sparsity_achieved": achieved,
+    }
+    return StageResult(
+        architecture=context.parent.architecture,
+        scheme=None,
+        state=model.state_dict(),
+        metrics=metrics,
+        history=history,
+        plan=context.parent.plan,
+    )
+
+
+def achieved_sparsity(model: nn.Module, config: Sparsify) -> float:
+    """Share of zeros among the weights that are not exempt."""
+    return zero_share({name: unit.layer.weight for name, unit in prunable(model, config.exempt).items()})
+
+
+def _gradual(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
+    """One training run; the masks are fixed at the end of the ramp."""
+    rule = RaiseSparsity(model, config)
+    history = fit(model, config.schedule, context, rules=[rule])
+    if config.schedule.epochs == 0:
+        rule.after_step(Moment(1, 1))
+    rule.finish()
+    return history, config.sparsity
+
+
+def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
+    """Prune, train, prune more: up to the target, or until the accuracy has dropped too far."""
+    layers = prunable(model, config.exempt)
+    before = evaluate(model, context.val)
+    history: list[dict[str, float]] = []
+    sparsity = 0.0
+    for step in range(1, config.steps + 1):
+        share = step / config.steps
+        sparsity = config.sparsity * (cubic(share) if config.ramp_shape == "cubic" else share)
+        masks = make_masks(layers, sparsity, criterion=config.criterion, min_density=config.min_density)
+        apply_masks_(model, masks)
+        about = {"step": step, "sparsity": sparsity, "accuracy_pruned": evaluate(model, context.val)}
+        rows = fit(model, config.schedule, context.phase(step), rules=[HoldZeros(model)])
+        accuracy = evaluate(model, context.val)
+        history += [{**row, **about} for row in rows] or [{**about, "val_accuracy": accuracy}]
+        if config.max_accuracy_drop is not None and before - accuracy > config.max_accuracy_drop:
+            break
+    return history, sparsity
+
+
+def _check(achieved: float, requested: float) -> None:
+    """The requested share of zeros, to a hundredth: one mask rounds down, and a weight may be zero by itself.
+
+    Raises:
+        ArtifactMismatch: the masks did not hold.
+    """
+    if abs(achieved - requested) > 0.01:
+        raise ArtifactMismatch(f"{achieved:.4f} of the weights are zero, but {requested:.4f} were to be")

@@ -1,0 +1,71 @@
+"""Calibration: quantizers with steps from the weights themselves and from float forward passes."""
+
+import torch
+from torch import Tensor
+
+from trainables.config import OBSERVERS, QuantScheme
+from trainables.data import Images
+from trainables.device import seed_for
+from trainables.models.model import Model
+from trainables.models.units import quant_points, units
+from trainables.quant.attach import attach_quantizers_, detach_quantizers_
+from trainables.quant.lsq import LsqQuantizer
+from trainables.stage import StageContext
+
+BATCH = 128
+VALUES_PER_BATCH = 4_096
+
+
+def calibrated_(model: Model, scheme: QuantScheme, images: int, context: StageContext) -> None:
+    """Attaches calibrated quantizers, from a seeded sample of training images, and moves all to the device."""
+    calibrate_(model, scheme, context.train.sample(images, seed_for(context.seed, 3)), seed_for(context.seed, 4))
+    context.device.place(model)
+
+
+def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> None:
+    """Attaches quantizers and sets every step; quantizers that are there already go first."""
+    detach_quantizers_(model)
+    samples = _collect_activations(model, images, seed)
+    attach_quantizers_(model, scheme)
+    weights = {unit.weight_point: unit.layer.weight.detach() for unit in units(model).values()}
+    for_weights = OBSERVERS[scheme.observer]
+    for_activations = OBSERVERS[scheme.activation_observer or scheme.observer]
+    for name, point in quant_points(model).items():
+        quantizer = point.quantizer
+        if not isinstance(quantizer, LsqQuantizer):
+            continue
+        if point.weight:
+            values = weights[point].flatten(1) if quantizer.step.ndim else weights[point].reshape(1, -1)
+            step = for_weights(values.float(), quantizer.qn, quantizer.qp, percentile=scheme.percentile)
+        else:
+            step = for_activations(samples[name][None], quantizer.qn, quantizer.qp, percentile=scheme.percentile)
+        with torch.no_grad():
+            quantizer.step.copy_(step.view_as(quantizer.step))
+    model.to(next(model.parameters()).device)
+
+
+def _collect_activations(model: Model, images: Images, seed: int) -> dict[str, Tensor]:
+    """A random sample of the values that pass each activation point, (N,) float32 by name."""
+    samples: dict[str, list[Tensor]] = {}
+    generator = torch.Generator().manual_seed(seed)
+
+    def keep(name: str, values: Tensor) -> None:
+        flat = values.detach().flatten()
+        place = torch.randint(len(flat), (min(VALUES_PER_BATCH, len(flat)),), generator=generator)
+        # The largest value is always in, so that min-max sees the true range.
+        samples.setdefault(name, []).append(torch.cat([flat[place.to(flat.device)], flat[flat.abs().argmax()][None]]))
+
+    hooks = [
+        point.register_forward_hook(lambda _point, _args, out, name=name: keep(name, out))
+        for name, point in quant_points(model).items()
+        if not point.weight
+    ]
+    try:
+        with torch.no_grad():
+            model.eval()
+            for batch, _ in images.batches(BATCH):
+                model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: torch.cat(parts).float() for name, parts in samples.items()}
