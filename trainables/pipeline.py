@@ -6,20 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trainables.baseline
-import trainables.prune.channels
+import trainables.prune.channel_prune
+import trainables.prune.sparsify
 import trainables.quant.ptq
 import trainables.quant.qat  # noqa: F401  (imported for their run_stage handlers)
 from trainables.cache import StageCache
 from trainables.config import Architecture, StageConfig, TrialConfig, stage_keys, teacher_key
+from trainables.counts import count, sparsity_achieved
 from trainables.data import DataSet, Images
 from trainables.device import Device, choose_device, use_threads
 from trainables.errors import ArtifactMismatch, Collapsed, TrialFailure
 from trainables.export.packed import Header, pack, size_breakdown, unpack
-from trainables.models.model import build, fp32_bytes
+from trainables.models.model import fp32_bytes
 from trainables.models.units import count_parameters
 from trainables.progress import Progress
 from trainables.prune.channels import prune_frac_achieved
 from trainables.results import Completed, Measurement, StageCost
+from trainables.size_formulas import formula_bytes
 from trainables.stage import StageContext, StageResult, run_stage
 from trainables.storage import create_once, replace, sha256
 from trainables.train import evaluate
@@ -148,6 +151,8 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
         )
     if accuracy <= CHANCE_FACTOR / workplace.data.classes:
         raise Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
+    model = trained.model()
+    counts = count(model, trained.architecture)
     return Measurement(
         accuracy=accuracy,
         accuracy_trained=accuracy_trained,
@@ -155,8 +160,14 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
         size_bytes=len(content),
         size_breakdown=size_breakdown(content),
         compression_ratio=baseline_bytes(trained.architecture) / len(content),
-        parameters=count_parameters(build(trained.architecture)),
+        parameters=count_parameters(model),
         prune_frac_achieved=prune_frac_achieved(trained.architecture),
+        sparsity_achieved=sparsity_achieved(unpack(content).codes),
+        macs=counts.macs,
+        bops=counts.bops,
+        activation_bytes=counts.activation_bytes,
+        peak_activation_bytes=counts.peak_activation_bytes,
+        formula_bytes=formula_bytes(model),
     )
 
 

@@ -98,9 +98,12 @@ def test_no_group_shares_a_channel_and_widths_build_what_they_say(name: str) -> 
     assert narrow.prune_groups() == groups
 
 
-def test_mobilenet_prunes_sixteen_groups_and_vgg_thirteen() -> None:
-    assert len(empty("mobilenet_v2").prune_groups()) == sum(n for t, _, n, _ in STAGES if t != 1) == 16
+def test_mobilenet_prunes_sixteen_groups_and_a_head_and_vgg_thirteen() -> None:
+    groups = empty("mobilenet_v2").prune_groups()
+    assert len(groups) - 1 == sum(n for t, _, n, _ in STAGES if t != 1) == 16
+    assert [group.name for group in groups if group.optional] == ["head"]
     assert len(empty("vgg16").prune_groups()) == 13
+    assert not any(group.optional for group in empty("vgg16").prune_groups())
 
 
 def test_residual_blocks_add_their_input() -> None:

@@ -25,7 +25,7 @@ def make_trial(w_bits: int = 8, kind: str = "qat", **changes: object) -> TrialCo
     content = {
         "data": {"image_size": 8, "augment": {"crop_padding": 0}},
         "baseline": {"schedule": {**SCHEDULE, "epochs": 4}, "model": {"width": 0.1}, "kind": "train"},
-        "prune": {"prune_frac": 0.3, "fine_tune": SCHEDULE},
+        "prune": {"prune_frac": 0.3, "round_to": 1, "fine_tune": SCHEDULE},
         "quantize": quantize,
     }
     return TrialConfig.model_validate({**content, **changes})

@@ -1,14 +1,21 @@
+"""Pruned networks: what is counted, what they compute, and that another library's surgery agrees."""
+
+import copy
 import math
+import warnings
+from collections.abc import Mapping
 
 import pytest
 import torch
+import torch_pruning
+from torch import nn
 
-from tests.trainables.factories import few_digits, make_architecture, make_context, make_model
-from trainables.config import IMPORTANCE, MODELS, Architecture, ChannelPrune, ModelConfig, Schedule
+from tests.trainables.factories import make_architecture, make_model, make_prune, randomise_
+from trainables.config import MODELS, Architecture, ModelConfig
 from trainables.models.model import Model, build
-from trainables.models.units import count_parameters, units
-from trainables.prune.channels import mask_channels_, plan_channels, prune_channels, prune_frac_achieved
-from trainables.stage import StageResult, run_stage
+from trainables.models.units import ConvUnit, Unit, count_parameters, units
+from trainables.prune.channels import prune_channels, prune_frac_achieved
+from trainables.prune.plan import plan_channels
 
 FULL = Architecture(model=ModelConfig(), classes=10, channels=3, image_size=32)
 P_BASE = 2_236_682
@@ -21,27 +28,40 @@ def full() -> Model:
     return build(FULL)
 
 
-def parameters_at(model: Model, prune_frac: float) -> int:
-    widths = {name: len(kept) for name, kept in plan_channels(model, prune_frac).items()}
+def counted(model: Model, prune_frac: float) -> Model:
+    """The pruned network at full size, without weights."""
+    widths = {name: len(kept) for name, kept in plan_channels(model, make_prune(prune_frac)).items()}
     with torch.device("meta"):
-        return count_parameters(build(FULL.model_copy(update={"widths": widths})))
+        return build(FULL.model_copy(update={"widths": widths}))
 
 
 @pytest.mark.parametrize(
-    ("prune_frac", "parameters"),
+    ("prune_frac", "weights", "channels", "parameters", "macs"),
     [
-        (0.0, P_BASE),
-        (0.25, 1_784_954),
-        (0.30, 1_695_497),
-        (0.35, 1_605_045),
-        (0.40, 1_514_856),
-        (0.45, 1_424_404),
-        (0.50, 1_333_226),
-        (0.60, 1_153_317),
+        (0.0, 2_202_560, 17_056, P_BASE, 87_976_448),
+        (0.25, 1_757_936, 13_504, 1_784_954, 68_049_920),
+        (0.30, 1_669_875, 12_806, 1_695_497, 64_188_672),
+        (0.35, 1_580_847, 12_094, 1_605_045, 60_192_432),
+        (0.40, 1_492_070, 11_388, 1_514_856, 56_246_432),
+        (0.45, 1_403_042, 10_676, 1_424_404, 52_250_192),
+        (0.50, 1_313_312, 9_952, 1_333_226, 48_123_392),
+        (0.60, 1_136_223, 8_542, 1_153_317, 40_265_904),
     ],
 )
-def test_parameters_of_the_pruned_mobilenet(full: Model, prune_frac: float, parameters: int) -> None:
-    assert parameters_at(full, prune_frac) == parameters
+def test_counts_of_the_pruned_mobilenet(
+    full: Model, prune_frac: float, weights: int, channels: int, parameters: int, macs: int
+) -> None:
+    model = counted(full, prune_frac)
+    assert count_parameters(model) == parameters
+    assert sum(unit.layer.weight.numel() for unit in units(model).values()) == weights
+    assert sum(len(unit.layer.weight) for unit in units(model).values()) == channels + 10
+    found: list[int] = []
+    for unit in units(model).values():
+        unit.register_forward_hook(
+            lambda u, _args, out: found.append(u.layer.weight.numel() * (out[0, 0].numel() if out.ndim == 4 else 1))
+        )
+    model(torch.empty(1, 3, 32, 32, device="meta"))
+    assert sum(found) == macs
 
 
 @pytest.mark.parametrize(
@@ -54,28 +74,48 @@ def test_parameters_of_the_pruned_mobilenet(full: Model, prune_frac: float, para
     ],
 )
 def test_published_ratios_by_formula(full: Model, prune_frac: float, w_bits: int, size_bytes: int, ratio: str) -> None:
-    found = int(parameters_at(full, prune_frac) * w_bits / 8)
+    found = int(count_parameters(counted(full, prune_frac)) * w_bits / 8)
     assert found == size_bytes
     assert f"{4 * P_BASE / found:.2f}" == ratio
 
 
 def test_a_published_size_by_formula(full: Model) -> None:
-    assert f"{int(parameters_at(full, 0.4) * 4 / 8) / 2**20:.3f}" == "0.722"
+    assert f"{int(count_parameters(counted(full, 0.4)) * 4 / 8) / 2**20:.3f}" == "0.722"
 
 
 def test_pruning_the_full_network_gives_the_counted_one(full: Model) -> None:
-    pruned, architecture = prune_channels(full, FULL, plan_channels(full, 0.4))
+    pruned, architecture = prune_channels(full, FULL, plan_channels(full, make_prune(0.4)))
     assert count_parameters(pruned) == 1_514_856
-    assert sum(u.layer.weight.shape[0] for u in units(pruned).values()) == 11_388 + 10
-    assert sum(u.layer.weight.numel() for u in units(pruned).values()) == 1_492_070
     assert architecture.widths["blocks.1"] == 96 - math.floor(96 * 0.4)
 
 
+def test_a_head_of_512_channels_frees_a_quarter_of_a_million_weights(full: Model) -> None:
+    pruned, architecture = prune_channels(full, FULL, {"head": list(range(512))})
+    assert architecture.widths == {"head": 512}
+    # 320 inputs, 10 classes, and the scale and shift of each channel.
+    assert count_parameters(full) - count_parameters(pruned) == (1280 - 512) * (320 + 10 + 2) == 254_976
+
+
+def mask_channels_(model: Model, plan: Mapping[str, list[int]]) -> None:
+    """Sets the outputs of the removed channels to zero."""
+    layers = units(model)
+    for group in model.prune_groups():
+        for name in (group.source, *group.through) if group.name in plan else ():
+            mask = torch.zeros(len(layers[name].layer.weight))
+            mask[plan[group.name]] = 1
+            layers[name].register_forward_hook(lambda _unit, _args, out, mask=mask: out * mask.view(1, -1, 1, 1))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("prune_frac", [0.3, 0.5, 0.999])
-def test_the_pruned_network_computes_what_the_masked_one_computes(name: str, prune_frac: float) -> None:
+@pytest.mark.parametrize("scope", ["uniform", "global"])
+@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize("prune_frac", [0.3, 0.5, 0.79])
+def test_the_pruned_network_computes_what_the_masked_one_computes(
+    name: str, scope: str, head: bool, prune_frac: float
+) -> None:
     model = make_model(name, seed=3)
-    plan = plan_channels(model, prune_frac)
+    plan = plan_channels(model, make_prune(prune_frac, scope=scope, head=head, min_channels=1))
+    assert ("head" in plan) == (head and name == "mobilenet_v2")
     pruned, _ = prune_channels(model, make_architecture(name), plan)
     x = torch.randn(16, 1, 8, 8)
     with torch.no_grad():
@@ -87,10 +127,23 @@ def test_the_pruned_network_computes_what_the_masked_one_computes(name: str, pru
     assert narrow.std() > 0.01
 
 
+@pytest.mark.parametrize(("family", "group"), [(n, g.name) for n in FAMILIES for g in make_model(n).prune_groups()])
+def test_each_group_alone_computes_what_the_masked_network_computes(family: str, group: str) -> None:
+    model = make_model(family, seed=1)
+    [count] = [len(units(model)[g.source].layer.weight) for g in model.prune_groups() if g.name == group]
+    plan = {group: list(range(1, count, 2))}
+    pruned, architecture = prune_channels(model, make_architecture(family), plan)
+    assert architecture.widths == {group: count // 2}
+    mask_channels_(model, plan)
+    x = torch.randn(8, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(pruned.eval()(x), model(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_nothing_is_pruned_at_zero(name: str) -> None:
     model = make_model(name)
-    plan = plan_channels(model, 0.0)
+    plan = plan_channels(model, make_prune(0.0))
     assert all(kept == list(range(len(kept))) for kept in plan.values())
     pruned, architecture = prune_channels(model, make_architecture(name), plan)
     assert prune_frac_achieved(architecture) == 0
@@ -100,81 +153,80 @@ def test_nothing_is_pruned_at_zero(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_one_channel_of_each_group_stays_near_one(name: str) -> None:
+def test_a_network_of_single_channels_computes(name: str) -> None:
     model = make_model(name)
-    plan = plan_channels(model, 0.9999)
-    assert {len(kept) for kept in plan.values()} == {1}
-    pruned, _ = prune_channels(model, make_architecture(name), plan)
+    pruned, _ = prune_channels(model, make_architecture(name), plan_channels(model, make_prune(0.9999, head=True)))
     assert torch.isfinite(pruned.eval()(torch.zeros(1, 1, 8, 8))).all()
-
-
-def test_a_single_channel_stays() -> None:
-    model = make_model("vgg16", width=0.001)
-    assert set(map(tuple, plan_channels(model, 0.5).values())) == {(0,)}
-
-
-def test_a_small_fraction_removes_one_channel_of_each_group() -> None:
-    model = make_model()
-    full = {g.name: units(model)[g.source].layer.weight.shape[0] for g in model.prune_groups()}
-    assert {name: full[name] - len(kept) for name, kept in plan_channels(model, 1e-6).items()} == dict.fromkeys(full, 1)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_channels_of_least_l1_go(name: str) -> None:
-    model = make_model(name)
-    for group in model.prune_groups():
-        weight = units(model)[group.source].layer.weight.detach()
-        sums = [float(filter_.abs().sum()) for filter_ in weight]
-        kept = plan_channels(model, 0.5)[group.name]
-        gone = set(range(len(sums))) - set(kept)
-        assert kept == sorted(kept)
-        assert max((sums[i] for i in gone), default=-1) <= min(sums[i] for i in kept)
-
-
-def test_of_equal_channels_the_first_go() -> None:
-    model = make_model()
-    group = model.prune_groups()[0]
-    torch.nn.init.ones_(units(model)[group.source].layer.weight)
-    count = len(units(model)[group.source].layer.weight)
-    assert plan_channels(model, 0.25)[group.name] == list(range(count // 4, count))
-
-
-def test_a_fraction_is_taken_as_written() -> None:
-    # 0.29 · 100 is 28.999999999999996 in floating point.
-    model = make_model("vgg16", width=100 / 64)
-    assert len(plan_channels(model, 0.29)["features.0"]) == 71
 
 
 def test_a_pruned_network_can_be_pruned_again() -> None:
     model = make_model()
-    once, architecture = prune_channels(model, make_architecture(), plan_channels(model, 0.5))
-    twice, narrower = prune_channels(once, architecture, plan_channels(once, 0.5))
+    once, architecture = prune_channels(model, make_architecture(), plan_channels(model, make_prune(0.5, head=True)))
+    twice, narrower = prune_channels(once, architecture, plan_channels(once, make_prune(0.5)))
     assert narrower.widths["blocks.1"] == math.ceil(architecture.widths["blocks.1"] / 2)
+    assert narrower.widths["head"] == 640
     assert count_parameters(twice) < count_parameters(once)
-    assert prune_frac_achieved(narrower) == pytest.approx(0.75, abs=0.02)
 
 
-def test_achieved_fraction_counts_prunable_channels() -> None:
+def test_achieved_fraction_counts_the_channels_that_may_be_touched() -> None:
     assert prune_frac_achieved(make_architecture()) == 0
     # Width 0.25 has 8 channels in the first expanding block, so 48 hidden ones.
-    full = sum(units(make_model())[g.source].layer.weight.shape[0] for g in make_model().prune_groups())
+    full = sum(len(kept) for kept in plan_channels(make_model(), make_prune(0.0)).values())
     assert prune_frac_achieved(make_architecture(widths={"blocks.1": 24})) == pytest.approx(24 / full)
 
 
-@pytest.mark.parametrize("name", IMPORTANCE.names())
-def test_importance_gives_one_finite_score_for_each_channel(name: str) -> None:
-    unit = units(make_model())["blocks.1.expand"]
-    scores = IMPORTANCE[name](unit)
-    assert scores.shape == (unit.layer.weight.shape[0],)
-    assert torch.isfinite(scores).all()
+def test_the_head_counts_where_it_may_be_touched() -> None:
+    full = sum(len(kept) for kept in plan_channels(make_model(), make_prune(0.0)).values())
+    assert prune_frac_achieved(make_architecture(widths={"blocks.1": 24, "head": 1280})) == pytest.approx(
+        24 / (full + 1280)
+    )
+    assert prune_frac_achieved(make_architecture(widths={"head": 320})) == pytest.approx(960 / (full + 1280))
 
 
-def test_the_stage_prunes_its_parent_and_says_what_it_kept() -> None:
-    model = make_model()
-    parent = StageResult(make_architecture(), None, model.state_dict(), {})
-    config = ChannelPrune(prune_frac=0.5, fine_tune=Schedule(epochs=0, lr=0.1))
-    result = run_stage(config, make_context(few_digits(), parent_result=parent))
-    assert result.plan == plan_channels(model, 0.5)
-    assert result.architecture.widths == {name: len(kept) for name, kept in result.plan.items()}
-    assert result.model().state_dict().keys() == model.state_dict().keys()
-    assert result.history == []
+def test_a_network_without_prunable_channels_has_lost_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(make_model()), "prune_groups", lambda _self: [])
+    assert prune_frac_achieved(make_architecture()) == 0
+
+
+class PlainLayers(nn.Sequential):
+    """The modules of a unit as their own calls, which is what a tracing library can see."""
+
+    def __init__(self, unit: Unit) -> None:
+        parts = (unit.layer, unit.bn, unit.activation) if isinstance(unit, ConvUnit) else (unit.layer,)
+        super().__init__(*parts)
+
+
+def pruned_by_torch_pruning(model: Model, plan: Mapping[str, list[int]], x: torch.Tensor) -> nn.Module:
+    """The same channels removed by Torch-Pruning's dependency graph (Fang et al., arXiv 2301.12900)."""
+    plain = copy.deepcopy(model)
+    layers = units(plain)
+    for name, unit in layers.items():
+        parent, _, child = name.rpartition(".")
+        setattr(plain.get_submodule(parent), child, PlainLayers(unit))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of layers that it does not know
+        graph = torch_pruning.DependencyGraph().build_dependency(plain, example_inputs=x)
+        for group in model.prune_groups():
+            layer = layers[group.source].layer
+            removed = sorted(set(range(layer.out_channels)) - set(plan[group.name]))
+            graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=removed).prune()
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "prune_frac"),
+    [("mobilenet_v2", 0.25, 0.5), ("mobilenet_v2", 1.0, 0.4), ("vgg16", 0.25, 0.3), ("vgg16", 1.0, 0.5)],
+)
+def test_torch_pruning_makes_the_same_network(name: str, width: float, prune_frac: float) -> None:
+    architecture = FULL.model_copy(update={"model": ModelConfig(name=name, width=width)})
+    torch.manual_seed(0)
+    model = build(architecture)
+    randomise_(model)
+    model.eval()
+    plan = plan_channels(model, make_prune(prune_frac, scope="global", head=True))
+    x = torch.randn(2, 3, 32, 32)
+    theirs = pruned_by_torch_pruning(model, plan, x)
+    ours, _ = prune_channels(model, architecture, plan)
+    assert count_parameters(ours) == count_parameters(theirs) < count_parameters(model)
+    with torch.no_grad():
+        assert torch.allclose(ours.eval()(x), theirs(x), rtol=1e-4, atol=1e-4)

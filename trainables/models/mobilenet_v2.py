@@ -59,7 +59,7 @@ class MobileNetV2(Model):
                 blocks.append(InvertedResidual(channels, hidden, outputs, s if repeat == 0 else 1, expand=t != 1))
                 channels = outputs
         self.blocks = nn.Sequential(*blocks)
-        head = _scaled(HEAD * max(1.0, width))
+        head = architecture.widths.get("head", _scaled(HEAD * max(1.0, width)))
         self.head = ConvUnit(channels, head, 1, role="head", activation=nn.ReLU6)
         self.dropout = nn.Dropout(architecture.model.dropout)
         self.classifier = LinearUnit(head, architecture.classes)
@@ -70,8 +70,8 @@ class MobileNetV2(Model):
         return logits
 
     def prune_groups(self) -> list[PruneGroup]:
-        """The expansion channels of each block that expands: 16 groups."""
-        return [
+        """The expansion channels of each block that expands, 16 groups, and the head, which is optional."""
+        blocks = [
             PruneGroup(
                 name=f"blocks.{i}",
                 source=f"blocks.{i}.expand",
@@ -81,3 +81,4 @@ class MobileNetV2(Model):
             for i, block in enumerate(self.blocks)
             if isinstance(block.expand, ConvUnit)
         ]
+        return [*blocks, PruneGroup(name="head", source="head", sinks=("classifier",), optional=True)]

@@ -1,10 +1,142 @@
-"""Scores per output channel; the lowest go first."""
+"""Importance criteria: a score for each channel of each prune group; the lowest go first."""
 
-from torch import Tensor
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from trainables.models.units import ConvUnit
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.models.model import Model
+from trainables.models.units import ConvUnit, units
+from trainables.prune.groups import PruneGroup
+
+Batch = tuple[Tensor, Tensor]
+"""Images (N, C, S, S) float32 and labels (N,) int64."""
+
+SIDE_BYTES = 4
+"""A 16-bit multiplier and a 16-bit bias per output channel of a packed layer."""
 
 
-def l1(unit: ConvUnit) -> Tensor:
-    """Sum of absolute weights of each filter, (outputs,) float32 (Li et al., arXiv 1608.08710)."""
-    return unit.layer.weight.detach().abs().sum(dim=(1, 2, 3))
+class Score(Protocol):
+    """Scores (channels,) float32 by group name, at least 0; the model stays as it is."""
+
+    def __call__(
+        self, model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int
+    ) -> dict[str, Tensor]:
+        """Whatever is random follows `seed`; `batches` are training images without augmentation."""
+        ...
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """`score` orders the channels of one group; `compare` makes the scores of different groups comparable."""
+
+    score: Score
+    compare: Callable[[Model, PruneGroup, Tensor], Tensor]
+
+
+def of_filters(norm: Callable[[Tensor], Tensor]) -> Criterion:
+    """Decorator: a criterion from a norm of the source's filters, (channels, weights) → (channels,)."""
+
+    def score(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
+        layers = units(model)
+        return {group.name: norm(layers[group.source].layer.weight.detach().flatten(1)) for group in groups}
+
+    return Criterion(score, by_mean)
+
+
+def by_mean(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
+    """Multiples of the group's mean, since norms grow with the weights per filter.
+
+    The usual normalisation of magnitudes for a global ranking (Fang et al., DepGraph, arXiv 2301.12900, code).
+    """
+    return scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)
+
+
+def by_byte(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
+    """Importance per byte that the removal of a channel saves."""
+    return scores / channel_bytes(model, group)
+
+
+def unchanged(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
+    """For scores that are comparable as they are."""
+    return scores
+
+
+def channel_bytes(model: Model, group: PruneGroup) -> int:
+    """Bytes of a packed file that one channel costs at 8 bits per weight, its side information included."""
+    layers = {name: unit.layer.weight for name, unit in units(model).items()}
+    outputs = sum(layers[name][0].numel() + SIDE_BYTES for name in (group.source, *group.through))
+    return outputs + sum(layers[name][:, 0].numel() for name in group.sinks)
+
+
+@of_filters
+def l1(filters: Tensor) -> Tensor:
+    """Sum of absolute weights of each filter (Li et al., arXiv 1608.08710)."""
+    return filters.abs().sum(dim=1)
+
+
+@of_filters
+def l2(filters: Tensor) -> Tensor:
+    """Euclidean norm of each filter (He et al., arXiv 1808.06866)."""
+    return filters.square().sum(dim=1).sqrt()
+
+
+def _bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
+    """Mean over batches of (γ · ∂L/∂γ)², summed over the batch norms of a group; L is the cross-entropy.
+
+    The first-order change of the loss when a channel's scale goes to zero, squared: Taylor-FO-BN of Molchanov
+    et al. (arXiv 1906.10771) without the shift. Batch norm uses its running statistics.
+    """
+    scales = {group.name: _scales(model, group) for group in groups}
+    flat = [scale for parts in scales.values() for scale in parts]
+    sums = {scale: torch.zeros_like(scale) for scale in flat}
+    count = 0
+    with _eval_mode(model):
+        for images, labels in batches:
+            gradients = torch.autograd.grad(F.cross_entropy(model(images), labels), flat)
+            for scale, gradient in zip(flat, gradients, strict=True):
+                sums[scale] += (scale.detach() * gradient).square()
+            count += 1
+    assert count, "this criterion needs images"
+    return {name: torch.stack([sums[scale] / count for scale in parts]).sum(dim=0) for name, parts in scales.items()}
+
+
+bn_taylor = Criterion(_bn_taylor, by_byte)
+
+
+def _random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
+    """Uniform in (0, 1], the control that a criterion has to beat; filters that are zero already score 0.
+
+    The draws are dealt out in the order of the filters' norms, so a channel keeps its draw wherever it stands.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scores = {}
+    for name, norms in l1.score(model, groups, batches=batches, seed=seed).items():
+        draws = 1 - torch.rand(len(norms), generator=generator)
+        ranks = torch.argsort(torch.argsort(norms, stable=True))
+        scores[name] = draws.to(norms.device)[ranks] * (norms > 0)
+    return scores
+
+
+random = Criterion(_random, unchanged)
+
+
+def _scales(model: Model, group: PruneGroup) -> list[nn.Parameter]:
+    layers = units(model)
+    norms = [layers[name].bn for name in (group.source, *group.through) if isinstance(layers[name], ConvUnit)]
+    return [norm.weight for norm in norms if isinstance(norm, nn.BatchNorm2d)]
+
+
+@contextlib.contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training

@@ -1,0 +1,84 @@
+"""Structured pruning: the stage that removes whole channels, at once or in steps, and fine-tunes after each."""
+
+from collections.abc import Mapping
+
+import torch
+
+from trainables.config import ChannelPrune, Schedule
+from trainables.device import seed_for
+from trainables.models.model import Model
+from trainables.progress import Progress, SavedEpoch
+from trainables.prune.channels import prune_channels, prune_frac_achieved
+from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
+from trainables.stage import StageContext, StageResult, run_stage
+from trainables.train import evaluate, fit, reestimate_batch_norm_
+
+SCORE_BATCH = 32
+"""BN-Taylor squares the mean gradient of a batch: many small batches tell more than a few large ones."""
+NORM_BATCH, NORM_IMAGES = 128, 2048
+PLANS = 500
+"""Plans are kept beside the training runs of the steps, which are numbered from 1 to at most 100."""
+
+
+@run_stage.register
+def _(config: ChannelPrune, context: StageContext) -> StageResult:
+    """The fractions of the steps grow evenly and are of the parent's channels; so is the plan."""
+    model, architecture = context.parent_model(), context.parent.architecture
+    full = channel_counts(model, head=config.head)
+    plan = whole(full)
+    history: list[dict[str, float]] = []
+    accuracy_pruned = 0.0
+    for step in range(1, config.steps + 1):
+        last = step == config.steps
+        run = context if last else context.phase(step)
+        kept = _kept(model, full, config, step=step, run=run, progress=context.progress.phase(PLANS + step))
+        plan = compose(plan, kept)
+        model, architecture = prune_channels(model, architecture, kept)
+        _settle_(model, run)
+        accuracy_pruned = evaluate(model, context.val)
+        rows = fit(model, config.fine_tune if last else _between(config), run)
+        about = {"step": step, "prune_frac": prune_frac_achieved(architecture)}
+        history += [{**row, **about} for row in rows]
+    return StageResult(
+        architecture=architecture,
+        scheme=None,
+        state=model.state_dict(),
+        metrics={
+            "val_accuracy": evaluate(model, context.val),
+            "val_accuracy_pruned": accuracy_pruned,
+            "prune_frac_requested": config.prune_frac,
+            "prune_frac_achieved": prune_frac_achieved(architecture),
+        },
+        history=history,
+        plan=plan,
+    )
+
+
+def _kept(
+    model: Model, full: Mapping[str, int], config: ChannelPrune, *, step: int, run: StageContext, progress: Progress
+) -> ChannelPlan:
+    """The plan that an interrupted run made of this step, else a new one.
+
+    Another machine may compute another last bit of a score, and the saved epochs belong to the first plan.
+    """
+    saved = progress.load()
+    if saved is not None:
+        return {name: saved.tensors[name].tolist() for name in full}
+    request = config.model_copy(update={"prune_frac": config.prune_frac * (step / config.steps)})
+    batches = run.train.sample(config.importance_images, seed_for(run.seed, 11)).batches(SCORE_BATCH)
+    plan = plan_channels(model, request, full=full, batches=batches, seed=seed_for(run.seed, 12))
+    progress.save(SavedEpoch({name: torch.tensor(kept) for name, kept in plan.items()}, []))
+    return plan
+
+
+def _settle_(model: Model, run: StageContext) -> None:
+    """Moves a pruned network to the device and measures its batch norm again."""
+    run.device.place(model)
+    sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
+    reestimate_batch_norm_(model, sample.batches(NORM_BATCH))
+
+
+def _between(config: ChannelPrune) -> Schedule:
+    """The training after a step that is not the last one."""
+    warmup = min(config.fine_tune.warmup_epochs, config.step_epochs)
+    return config.fine_tune.model_copy(update={"epochs": config.step_epochs, "warmup_epochs": warmup})
