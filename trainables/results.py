@@ -18,7 +18,10 @@ class StageCost(Frozen):
 
 
 class Measurement(Frozen):
-    """Read from the written file, decoded again: nothing here comes from a formula."""
+    """What the written file is, decoded again, and what its network costs.
+
+    `formula_bytes` and everything of ONNX stand beside it for comparison; they are never objectives.
+    """
 
     accuracy: float = Field(description="fraction right, of the decoded file")
     accuracy_trained: float = Field(description="fraction right, of the trained network before packing")
@@ -29,6 +32,15 @@ class Measurement(Frozen):
     compression_ratio: float = Field(description="fp32 bytes of the unpruned baseline / size_bytes")
     parameters: int = Field(description="weights and biases of the pruned network, BN affine included")
     prune_frac_achieved: float = Field(description="share of prunable channels that were removed")
+    sparsity_achieved: float = Field(description="share of zero codes among the weights of the decoded file")
+    macs: int = Field(description="multiply-accumulates of one image")
+    bops: int = Field(description="sum of MACs · weight bits · input bits")
+    activation_bytes: int = Field(description="all activations of one image, at their bits")
+    peak_activation_bytes: int = Field(description="most activations that are alive at once, one image")
+    formula_bytes: dict[str, int] = Field(description="by the size formulas of earlier systems")
+    onnx_size_bytes: int | None = None
+    onnx_accuracy: float | None = Field(default=None, description="fraction right in onnxruntime")
+    onnx_failure: str | None = Field(default=None, description="why there is no ONNX file or no accuracy of it")
 
 
 class Completed(Frozen):
@@ -62,5 +74,10 @@ METRICS = {
     "size_bytes": "minimize",
     "compression_ratio": "maximize",
     "parameters": "minimize",
+    "macs": "minimize",
+    "bops": "minimize",
+    "activation_bytes": "minimize",
+    "peak_activation_bytes": "minimize",
+    "sparsity_achieved": "maximize",
 }
 """Columns that may be objectives or bounds, with their natural direction."""

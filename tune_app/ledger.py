@@ -70,8 +70,10 @@ class TrialRecord(Frozen):
         """The measured numbers by column name; empty without a usable result."""
         if isinstance(self.result, Failed):
             return {}
-        numbers = self.result.measurement.model_dump(exclude={"size_breakdown", "split"})
-        return {name: float(value) for name, value in numbers.items()}
+        numbers = self.result.measurement.model_dump(
+            exclude={"size_breakdown", "formula_bytes", "split", "onnx_failure"}
+        )
+        return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
 def params_label(params: Params) -> str:

@@ -49,6 +49,14 @@ MEASURED = {
     "compression_ratio": pa.float64(),
     "parameters": pa.int64(),
     "prune_frac_achieved": pa.float64(),
+    "sparsity_achieved": pa.float64(),
+    "macs": pa.int64(),
+    "bops": pa.int64(),
+    "activation_bytes": pa.int64(),
+    "peak_activation_bytes": pa.int64(),
+    "onnx_size_bytes": pa.int64(),
+    "onnx_accuracy": pa.float64(),
+    "onnx_failure": pa.string(),
 }
 TAIL = {
     "stages_cached": pa.int64(),
@@ -67,7 +75,8 @@ def rows(
     """One row per record, all with the same columns in the same order; None where nothing is known.
 
     A parameter is a column of its own name. `size_<part>` are the bytes of a part of the packed file,
-    `seconds_<kind>` what the stages of a kind cost this trial (a cache hit costs the time of reading).
+    `formula_<name>_bytes` what an earlier system's size formula makes of the network, `seconds_<kind>` what the
+    stages of a kind cost this trial (a cache hit costs the time of reading).
 
     Args:
         records: the latest attempt of each configuration and rung, as `ledger.latest` gives them.
@@ -208,8 +217,10 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
     for stage in result.stages:
         row[f"seconds_{stage.kind}"] = row.get(f"seconds_{stage.kind}", 0.0) + stage.seconds
     if isinstance(result, Completed):
-        row |= result.measurement.model_dump(exclude={"size_breakdown", "split"})
-        row |= {f"size_{part}": size for part, size in result.measurement.size_breakdown.items()}
+        found = result.measurement
+        row |= found.model_dump(exclude={"size_breakdown", "formula_bytes", "split"})
+        row |= {f"size_{part}": size for part, size in found.size_breakdown.items()}
+        row |= {f"formula_{name}_bytes": size for name, size in found.formula_bytes.items()}
         row["artifact_sha256"] = result.artifact_sha256
     return row
 
@@ -236,7 +247,9 @@ def _type_of(values: Iterable[float | int | str]) -> pa.DataType:
 
 def _schema(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema:
     """Types come from the names, never from the values, so that a column of nulls keeps its type."""
-    parts = sorted({p for r in records if isinstance(r.result, Completed) for p in r.result.measurement.size_breakdown})
+    measured = [r.result.measurement for r in records if isinstance(r.result, Completed)]
+    parts = sorted({part for m in measured for part in m.size_breakdown})
+    formulas = sorted({name for m in measured for name in m.formula_bytes})
     planned: list[str] = [stage.kind for stage in spec.base.stages()]
     kinds = dict.fromkeys([*planned, *(stage.kind for r in records for stage in r.result.stages)])
     columns = {
@@ -244,6 +257,7 @@ def _schema(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema:
         **_param_types(records, spec),
         **MEASURED,
         **{f"size_{part}": pa.int64() for part in parts},
+        **{f"formula_{name}_bytes": pa.int64() for name in formulas},
         "seconds": pa.float64(),
         **{f"seconds_{kind}": pa.float64() for kind in kinds},
         **TAIL,

@@ -23,7 +23,17 @@ from tune_app.spec_file import dump_spec
 from tune_app.tables import write_tables
 
 BASELINE_BYTES = 1_000_000
-REFERENCE = {"accuracy": 0.0, "size_bytes": float(BASELINE_BYTES), "parameters": 1e6, "compression_ratio": 0.0}
+REFERENCE = {
+    "accuracy": 0.0,
+    "size_bytes": float(BASELINE_BYTES),
+    "parameters": 1e6,
+    "compression_ratio": 0.0,
+    "macs": 1e8,
+    "bops": 1e11,
+    "activation_bytes": 1e7,
+    "peak_activation_bytes": 1e6,
+    "sparsity_achieved": 0.0,
+}
 SPACE = {"prune_frac": [0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [4, 8]}
 
 
@@ -65,6 +75,12 @@ def make_record(
         compression_ratio=BASELINE_BYTES / size_bytes,
         parameters=2 * size_bytes,
         prune_frac_achieved=float(params.get("prune_frac", 0)),
+        sparsity_achieved=0.25,
+        macs=10 * size_bytes,
+        bops=640 * size_bytes,
+        activation_bytes=40_000,
+        peak_activation_bytes=8_000,
+        formula_bytes={"a": size_bytes // 2, "kalkura": 2 * size_bytes},
     )
     architecture = Architecture(model=ModelConfig(), classes=10, channels=1, image_size=32)
     result: Completed | Failed

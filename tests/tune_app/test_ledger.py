@@ -7,6 +7,7 @@ import pytest
 from tests.tune_app.factories import make_record, make_records
 from trainables.config import digest
 from trainables.errors import StorageUnavailable
+from trainables.results import METRICS
 from trainables.storage import DRAFT
 from tune_app.ledger import Assignment, Damaged, Ledger, TrialRecord, latest, params_label
 
@@ -234,7 +235,8 @@ def test_a_record_tells_its_state_reason_and_numbers() -> None:
     assert (complete.state, complete.reason) == ("complete", "")
     assert complete.metrics()["accuracy"] == 0.9
     assert complete.metrics()["size_bytes"] == 1000
-    assert "size_breakdown" not in complete.metrics()
+    assert set(complete.metrics()) >= set(METRICS)
+    assert all(isinstance(value, float) for value in complete.metrics().values()), "what was not measured is left out"
     assert (failed.state, failed.reason) == ("failed", "WorkerLost: the loss became NaN")
     assert failed.metrics() == {}
 

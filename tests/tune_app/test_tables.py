@@ -47,8 +47,18 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("compression_ratio", pytest.approx(100 / 9)),
         ("parameters", 180_000),
         ("prune_frac_achieved", 0.3),
+        ("sparsity_achieved", 0.25),
+        ("macs", 900_000),
+        ("bops", 57_600_000),
+        ("activation_bytes", 40_000),
+        ("peak_activation_bytes", 8_000),
+        ("onnx_size_bytes", None),
+        ("onnx_accuracy", None),
+        ("onnx_failure", None),
         ("size_header", 100),
         ("size_weights", 89_900),
+        ("formula_a_bytes", 45_000),
+        ("formula_kalkura_bytes", 180_000),
         ("seconds", 2.0),
         ("seconds_train", 0.25),
         ("seconds_ptq", 1.5),
@@ -109,7 +119,7 @@ def test_the_metadata_say_what_the_table_is(tmp_path: Path) -> None:
 
 def test_types_do_not_depend_on_values(tmp_path: Path) -> None:
     full = read_table(make_experiment(tmp_path / "full").trials_table).schema
-    types = {f.name: f.type for f in full if f.name not in {"size_header", "size_weights"}}
+    types = {f.name: f.type for f in full if not f.name.startswith(("size_h", "size_w", "formula_"))}
     failed = [make_record(0, {"prune_frac": 0, "w_bits": 2, "a_bits": 4}, state="failed")]
     for records in (failed, []):
         bare = read_table(make_experiment(tmp_path / f"bare{len(records)}", records).trials_table).schema

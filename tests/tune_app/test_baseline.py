@@ -1,0 +1,63 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tune_app.factories import REFERENCE, make_spec
+from trainables.config import BaselineTrain, ChannelPrune, DataConfig, ModelConfig, PostTrainingQuant, Schedule
+from trainables.config.trial import TrialConfig
+from trainables.counts import count
+from trainables.data import DataSet, load_data
+from trainables.errors import CorruptFile
+from trainables.models.model import baseline_architecture, build
+from trainables.results import METRICS
+from tune_app.baseline import make_baseline, read_baseline
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+
+MODEL = ModelConfig(width=0.25)
+
+
+def few_digits() -> DataSet:
+    data = load_data(DataConfig(name="digits", image_size=8))
+    place = np.arange(100)
+    return dataclasses.replace(data, train=data.train.take(place), val=data.val.take(place[:50]))
+
+
+def narrow_spec(tmp_path: Path) -> ExperimentSpec:
+    schedule = Schedule(epochs=1, lr=0.1, batch_size=50)
+    base = TrialConfig(
+        data=DataConfig(name="digits", image_size=8),
+        baseline=BaselineTrain(model=MODEL, schedule=schedule),
+        prune=ChannelPrune(fine_tune=schedule),
+        quantize=PostTrainingQuant(),
+    )
+    return make_spec(tmp_path, base=base)
+
+
+def test_the_reference_is_the_float_network_at_chance(tmp_path: Path) -> None:
+    spec, data = narrow_spec(tmp_path), few_digits()
+    info = make_baseline(spec, data)
+    architecture = baseline_architecture(MODEL, data)
+    counts = count(build(architecture), architecture)
+    assert info.reference() == {
+        "accuracy": 0.1,
+        "size_bytes": 4.0 * info.parameters,
+        "compression_ratio": 1.0,
+        "parameters": info.parameters,
+        "macs": counts.macs,
+        "bops": 32 * 32 * counts.macs,
+        "activation_bytes": counts.activation_bytes,
+        "peak_activation_bytes": counts.peak_activation_bytes,
+        "sparsity_achieved": 0.0,
+    }
+    folder = ExperimentFolder(spec.folder)
+    assert read_baseline(folder) == info == make_baseline(spec, data)
+    folder.baseline_file.write_text(info.model_dump_json(exclude={"macs"}))
+    with pytest.raises(CorruptFile, match="delete it"):
+        read_baseline(folder)
+
+
+def test_the_reference_of_these_tests_has_every_metric() -> None:
+    assert set(REFERENCE) == set(METRICS)

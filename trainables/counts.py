@@ -1,0 +1,167 @@
+"""Costs that follow from a network's shape and bits alone: MACs, BOPs, bytes of activations.
+
+Every number is for one image. Bits are those of the attached quantizers; a tensor without one has 32.
+
+Which activations exist follows from the operations of one forward pass, so any network of units can be counted,
+with branches, sums and concatenations where it likes. A buffer is a tensor that a fused kernel has to write. An
+operation element by element, such as batch norm, an activation, a quantizer or a sum, works in place on the
+newest operand of its size that nobody reads again; all others open a buffer. A buffer has the bits of the last
+quantizer on it, and lives from the operation that opens it to the last one that reads it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from trainables.config import FLOAT_BITS, Architecture
+from trainables.models.units import Unit, units
+from trainables.trace import Op, point_bits, trace
+
+IMAGE_BITS = 8
+WEIGHT_OPS = ("conv", "linear")
+GATHERING = (*WEIGHT_OPS, "pool", "mean")
+"""Parts of names of functions whose outputs read more than one element: they cannot work in place."""
+SELECTING = ("max_pool", "relu", "hardtanh", "dropout", "flatten", "view", "reshape")
+"""Parts of names of functions that make no new values: the bits of their input stay."""
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """Multiply-accumulates of one weight layer, and the bits of their two operands."""
+
+    macs: int
+    w_bits: int
+    a_bits: int
+
+    @property
+    def bops(self) -> int:
+        """Bit operations: MACs times both widths (Baskin et al., arXiv 1804.10969, without the accumulator)."""
+        return self.macs * self.w_bits * self.a_bits
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Costs of one image.
+
+    `activation_bytes` is the sum over all buffers but the image; `peak_activation_bytes` the most that is alive
+    at one operation: what it reads and writes, and what is held for later, such as the input of a residual block.
+    """
+
+    layers: dict[str, LayerCount]
+    activation_bytes: int
+    peak_activation_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all weight layers."""
+        return sum(layer.macs for layer in self.layers.values())
+
+    @property
+    def bops(self) -> int:
+        """Bit operations of all weight layers."""
+        return sum(layer.bops for layer in self.layers.values())
+
+
+def count(model: nn.Module, architecture: Architecture) -> Counts:
+    """Costs of a network, with the quantizers that are attached to it.
+
+    The input of a layer has the bits of the last quantizer that the tensor passed: the output of the layer
+    before, the sum of a residual block (not below `residual_bits`), or the classifier's own input point. The
+    image has 8 bits where the first layer's weight is quantized and 32 in a float network, so that fp32 costs
+    32 · 32 per MAC everywhere. Logits are float.
+    """
+    named = units(model)
+    first = next(iter(named.values()))
+    image_bits = FLOAT_BITS if point_bits(first.weight_point) == FLOAT_BITS else IMAGE_BITS
+    image = _Buffer(architecture.channels * architecture.image_size**2, image_bits, first=0, last=0)
+    ops = trace(model, architecture)
+    buffers, layers = [image], {}
+    place = _Placement(ops, buffers)
+    for i, op in enumerate(ops):
+        if _is(op, WEIGHT_OPS) and op.unit is not None:
+            layers[op.unit] = _layer_count(named[op.unit], op, a_bits=buffers[place.of[op.inputs[0]]].bits)
+        place.run(i, op)
+    peak = max(sum(b.bytes for b in buffers if b.first <= i <= b.last) for i in range(len(ops)))
+    return Counts(layers, sum(b.bytes for b in buffers[1:]), peak)
+
+
+def sparsity_achieved(codes: Sequence[np.ndarray]) -> float:
+    """Share of zeros among all weights of a decoded file, whose layers `codes` holds."""
+    total = sum(layer.size for layer in codes)
+    return 1 - sum(int(np.count_nonzero(layer)) for layer in codes) / total
+
+
+def activation_elements(model: nn.Module, architecture: Architecture) -> dict[str, int]:
+    """Elements of one image's activations as earlier systems counted them, by the name of their size formula.
+
+    - `a`: the first convolution, every ReLU, the classifier (it reports them for a batch of 256, at a_bits);
+    - `b`: the output of every leaf module: convolution, batch norm, activation, pooling, dropout, classifier;
+    - `d`: the outputs of convolutions, in float32.
+    """
+    ops = trace(model, architecture)
+
+    def total(*kinds: str) -> int:
+        return sum(op.elements for op in ops if _is(op, kinds))
+
+    first = next(op.elements for op in ops if _is(op, ("conv",)))
+    return {
+        "a": first + total("relu", "hardtanh", "linear"),
+        "b": total("conv", "batch_norm", "relu", "hardtanh", "max_pool", "dropout", "linear"),
+        "d": total("conv"),
+    }
+
+
+@dataclass
+class _Buffer:
+    elements: int
+    bits: int
+    first: int
+    last: int
+
+    @property
+    def bytes(self) -> int:
+        return -(-self.elements * self.bits // 8)
+
+
+class _Placement:
+    """Puts the outputs of operations, given in order, into buffers; `of` maps tensors to places in the list."""
+
+    def __init__(self, ops: Sequence[Op], buffers: list[_Buffer]) -> None:
+        self.of = {0: 0}
+        self._buffers = buffers
+        self._last_read = {t: i for i, op in enumerate(ops) for t in op.inputs}
+        buffers[0].last = self._last_read[0]
+
+    def run(self, i: int, op: Op) -> None:
+        target = self._target(i, op)
+        if target is None:
+            target = len(self._buffers)
+            self._buffers.append(_Buffer(op.elements, FLOAT_BITS, first=i, last=i))
+        buffer = self._buffers[target]
+        keeps = _is(op, SELECTING) or op.output in op.inputs
+        unquantized = self._buffers[self.of[op.inputs[0]]].bits if keeps else FLOAT_BITS
+        buffer.bits = unquantized if op.bits == FLOAT_BITS else op.bits
+        self.of[op.output] = target
+        buffer.last = max(buffer.last, self._last_read.get(op.output, i))
+
+    def _target(self, i: int, op: Op) -> int | None:
+        """The buffer that the operation may overwrite."""
+        if op.output in self.of:
+            return self.of[op.output]
+        if _is(op, GATHERING):
+            return None
+        places = {self.of[t] for t in op.inputs}
+        free = [p for p in places if self._buffers[p].elements == op.elements and self._buffers[p].last <= i]
+        return max(free, default=None)
+
+
+def _layer_count(unit: Unit, op: Op, *, a_bits: int) -> LayerCount:
+    weight = unit.layer.weight
+    macs = weight.numel() * op.elements // weight.shape[0]
+    return LayerCount(macs, point_bits(unit.weight_point), a_bits)
+
+
+def _is(op: Op, parts: Sequence[str]) -> bool:
+    return any(part in op.name for part in parts)
