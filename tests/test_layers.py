@@ -22,7 +22,8 @@ HOMES = {
     "matplotlib": {"tune_app/plots.py"},
 }
 TORCH_FREE = [
-    *(f"trainables/{name}.py" for name in ("config", "results", "errors", "registry", "storage", "prune/groups")),
+    *(f"trainables/{name}.py" for name in ("results", "errors", "registry", "storage", "prune/groups")),
+    *(f"trainables/config/{path.name}" for path in sorted((ROOT / "trainables/config").glob("*.py"))),
 ]
 
 

@@ -25,10 +25,10 @@ from trainables.config import (
 from trainables.errors import Diverged
 from trainables.models.units import ConvUnit, quant_points, units
 from trainables.quant.attach import activation_quantizers, attach_quantizers_
+from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_, side_info
 from trainables.quant.lsq import MIN_STEP, LsqQuantizer, code_range, fake_quantize
 from trainables.quant.observers import minmax, mse
-from trainables.quant.ptq import calibrate_
 from trainables.stage import StageResult, run_stage
 from trainables.train import reestimate_batch_norm_
 

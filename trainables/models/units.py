@@ -15,12 +15,16 @@ Role = LayerGroup | Literal["residual"]
 
 
 class QuantPoint(nn.Module):
-    """A place where a quantizer may sit; the identity until one is put there."""
+    """A place where a quantizer may sit; the identity until one is put there.
 
-    def __init__(self, role: Role, *, weight: bool = False, signed: bool = False) -> None:
+    `limit` is the largest value that can come here, when there is one.
+    """
+
+    def __init__(self, role: Role, *, weight: bool = False, signed: bool = False, limit: float | None = None) -> None:
         super().__init__()
         self.role = role
         self.weight = weight
+        self.limit = limit
         self.signed = signed or weight
         self.quantizer: nn.Module | None = None
 
@@ -53,14 +57,22 @@ class ConvUnit(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(outputs)
         self.activation = nn.Identity() if activation is None else activation()
         self.weight_point = QuantPoint(role, weight=True)
-        self.out_point = QuantPoint(role, signed=activation is None) if quantize_output else nn.Identity()
+        limit = 6.0 if activation is nn.ReLU6 else None
+        point = QuantPoint(role, signed=activation is None, limit=limit)
+        self.out_point: nn.Module = point if quantize_output else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
         weight = self.weight_point(layer.weight)
         y = F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, groups=layer.groups)
-        out: Tensor = self.out_point(self.activation(self.bn(y)))
+        y = self.bn(y)
+        out: Tensor = self.out_point(y if self._quantizer_clips() else self.activation(y))
         return out
+
+    def _quantizer_clips(self) -> bool:
+        """An unsigned quantizer clips at zero, and at its limit: the activation would change nothing."""
+        point = self.out_point
+        return isinstance(point, QuantPoint) and point.quantizer is not None and not point.signed
 
     @property
     def depthwise(self) -> bool:

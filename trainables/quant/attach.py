@@ -18,8 +18,11 @@ def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
             bits, shape = scheme.weight_bits(name, unit.role), step_shape(unit, scheme)
         else:
             bits, shape = scheme.activation_bits(point.role), ()
-        quantizer = LsqQuantizer(bits, signed=point.signed, step_shape=shape)
-        point.quantizer = None if bits == FLOAT_BITS else quantizer
+        point.quantizer = None
+        if bits != FLOAT_BITS:
+            point.quantizer = LsqQuantizer(
+                bits, signed=point.signed, weight=point.weight, step_shape=shape, limit=point.limit
+            )
 
 
 def detach_quantizers_(model: nn.Module) -> None:

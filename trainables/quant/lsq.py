@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.quant.kernel import on_grid, plain_gradients, tiled_gradients, tiles
+
 MIN_STEP = 1e-8
 
 
@@ -27,16 +29,11 @@ def fake_quantize(values: Tensor, step: Tensor, qn: int, qp: int, gradient_scale
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Both gradients from v and q·s alone: Σ grad·q − Σ_inside grad·v/s. One fused kernel forward."""
+    """Both gradients from v and q·s alone: Σ grad·q − Σ_inside grad·v/s."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, step: Tensor, qn: int, qp: int, gradient_scale: float) -> Tensor:
-        steps = step.detach().flatten()
-        zeros = torch.zeros_like(steps, dtype=torch.int32)
-        if step.ndim == 0:
-            out = torch.fake_quantize_per_tensor_affine(values, steps, zeros, -qn, qp)
-        else:
-            out = torch.fake_quantize_per_channel_affine(values, steps, zeros, 0, -qn, qp)
+        out = on_grid(values, step, qn, qp)
         ctx.save_for_backward(values, out, step)
         ctx.constants = (qn, qp, gradient_scale)
         return out
@@ -47,39 +44,61 @@ class _FakeQuantize(torch.autograd.Function):
         qn, qp, gradient_scale = ctx.constants
         if not ctx.needs_input_grad[1]:
             return grad * ((values > -qn * step) & (values < qp * step)), None, None, None, None
-        if step.ndim == 0 and not step.is_cuda:
-            # The same in one kernel and two dot products: a training step took 1.6 instead of 2.4 times fp32's.
-            s = float(step)
-            inside = torch.ops.aten.hardtanh_backward(grad, values, -qn * s, qp * s)
-            of_step = torch.dot(_flat(grad), _flat(out)) - torch.dot(_flat(inside), _flat(values))
-        else:
-            inside = grad * ((values > -qn * step) & (values < qp * step))
-            of_step = (grad * out - inside * values).sum_to_size(step.shape)
+        gradients = tiled_gradients if step.ndim == 0 and tiles(values) is not None else plain_gradients
+        inside, of_step = gradients(grad, values, out, step, qn, qp)
         return inside, of_step * (gradient_scale / step), None, None, None
 
 
-def _flat(x: Tensor) -> Tensor:
-    """All elements in an order that costs no copy of a channels-last tensor."""
-    return x.permute(0, 2, 3, 1).reshape(-1) if x.ndim == 4 else x.reshape(-1)
+def composed(values: Tensor, step: Tensor, low: Tensor, high: Tensor, gradient_scale: Tensor) -> Tensor:
+    """The same value and gradients as `fake_quantize`, made of plain operations that a compiler fuses.
+
+    `low` and `high` are the ends of the code range as () tensors: a graph that was compiled for one bit width
+    serves all others. Gradients on the very edge of the range go inside, a set of measure zero.
+    """
+    scaled = step * gradient_scale
+    s = scaled + (step - scaled).detach()
+    x = torch.minimum(torch.maximum(values / s, low), high)
+    return (x + (x.round() - x).detach()) * s
 
 
 class LsqQuantizer(nn.Module):
-    """Fake quantization; `step` is (C, 1, …) for weights, one per output channel, or () for activations."""
+    """Fake quantization; `step` is (C, 1, …) for one per output channel of a weight, or () for one per tensor.
 
-    def __init__(self, bits: int, *, signed: bool, step_shape: tuple[int, ...] = ()) -> None:
+    With a `limit`, the largest value it can represent stays at or below it: an unsigned quantizer with limit 6
+    then clips just as ReLU6 does.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        bits: int,
+        *,
+        signed: bool,
+        weight: bool = False,
+        step_shape: tuple[int, ...] = (),
+        limit: float | None = None,
+    ) -> None:
         super().__init__()
         self.bits = bits
+        self._weight = weight
         self.qn, self.qp = code_range(bits, signed=signed)
+        self._max_step = None if limit is None else limit / self.qp
         self.step = nn.Parameter(torch.ones(step_shape))
+        self.register_buffer("low", torch.tensor(float(-self.qn)), persistent=False)
+        self.register_buffer("high", torch.tensor(float(self.qp)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        shared_by = x[0].numel()  # weights of one channel, or one image's activations
-        scale = 1 / math.sqrt(shared_by * self.qp)
-        return fake_quantize(x.float(), self.safe_step(), self.qn, self.qp, scale)
+        # How many values share the step: a tensor's weights, a channel's weights, or one image's activations.
+        shared_by = x.numel() if self._weight and self.step.ndim == 0 else x[0].numel()
+        if torch.compiler.is_compiling():
+            return composed(x.float(), self.safe_step(), self.low, self.high, (self.high * shared_by).rsqrt())
+        return fake_quantize(x.float(), self.safe_step(), self.qn, self.qp, 1 / math.sqrt(shared_by * self.qp))
 
     def safe_step(self) -> Tensor:
-        """The step, positive: training may push it through zero, and its size is what counts then."""
-        return self.step.abs().clamp_min(MIN_STEP)
+        """The step, positive and within the limit: training may push it through zero, and its size counts then."""
+        return self.step.abs().clamp(MIN_STEP, self._max_step)
 
     def codes(self, x: Tensor) -> Tensor:
         """Integer codes of a tensor, int64: those that forward() computes with."""
