@@ -10,9 +10,14 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device and what follows from it."""
+    """A torch device and what follows from it.
+
+    `compile` compiles networks that are trained: worth its minutes on long runs. Bit widths are tensors of a
+    network, so all trials with the same channels share one compiled graph.
+    """
 
     torch: torch.device
+    compile: bool = False
 
     @property
     def name(self) -> str:
@@ -25,6 +30,14 @@ class Device:
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
+    def compiled(self, model: nn.Module) -> nn.Module:
+        """A network that shares the given one's weights and trains faster; with CUDA graphs on a GPU."""
+        if not self.compile:
+            return model
+        mode = "reduce-overhead" if self.torch.type == "cuda" else "default"
+        fast: nn.Module = torch.compile(model, mode=mode, dynamic=False)
+        return fast
+
     def place(self, model: nn.Module) -> nn.Module:
         """Moves a network here, channels last.
 
@@ -34,10 +47,10 @@ class Device:
         return model.to(self.torch).to(memory_format=torch.channels_last)
 
 
-def choose_device(gpu_share: float) -> Device:
+def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
     """CUDA when the trial holds a share of a GPU and there is one, else CPU."""
     use_cuda = gpu_share > 0 and torch.cuda.is_available()
-    return Device(torch.device("cuda" if use_cuda else "cpu"))
+    return Device(torch.device("cuda" if use_cuda else "cpu"), compile)
 
 
 def use_threads(cpu_share: float) -> None:

@@ -51,10 +51,10 @@ class Workplace:
         return Images(self.data.val, self.data.mean, self.data.std, self.device.torch)
 
 
-def open_workplace(data: DataSet, stages: Path, *, cpu: float, gpu: float) -> Workplace:
+def open_workplace(data: DataSet, stages: Path, *, cpu: float, gpu: float, compile: bool = False) -> Workplace:
     """A workplace with the trial's share of threads and device."""
     use_threads(cpu)
-    return Workplace(data, StageCache(stages), choose_device(gpu))
+    return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile))
 
 
 def run_stages(

@@ -49,6 +49,7 @@ class _Run:
 
     def __init__(self, model: nn.Module, schedule: Schedule, context: StageContext, rules: Sequence[StepRule]) -> None:
         self._model, self._schedule, self._context, self._rules = model, schedule, context, rules
+        self._forward = context.device.compiled(model)
         self._optimizer = make_optimizer(model, schedule)
         self._average = WeightAverage(model, schedule.ema_decay) if schedule.ema_decay else None
         self._loss = make_loss(schedule, context)
@@ -85,7 +86,7 @@ class _Run:
 
     def _step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         with self._context.device.autocast():
-            logits = self._model(images)
+            logits = self._forward(images)
             loss = self._loss(logits, images, labels)
         loss.backward()
         self._optimizer.step(learning_rate(self._schedule, epoch + step / self._steps_per_epoch))

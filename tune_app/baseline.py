@@ -81,7 +81,8 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         raise ConfigError(f"the {what} is not the one that {folder.path} began with: restore it or use another name.")
     # The share of a trial, although it trains alone: the order of a sum depends on the number of threads, and
     # the baseline should be the same network on every machine.
-    workplace = open_workplace(data, folder.stages, cpu=spec.resources.cpu, gpu=spec.resources.gpu)
+    share = spec.resources
+    workplace = open_workplace(data, folder.stages, cpu=share.cpu, gpu=share.gpu, compile=share.compile)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
     if stored is not None:

@@ -70,6 +70,7 @@ class Resources(Frozen):
 
     cpu: float = Field(default=1, gt=0, le=4096)
     gpu: float = Field(default=0, ge=0, le=64, description="may be a fraction: 0.25 puts four trials on a GPU")
+    compile: bool = Field(default=False, description="compile networks before training: minutes, once per shape")
 
 
 class ExperimentSpec(Frozen):

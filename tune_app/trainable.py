@@ -137,4 +137,5 @@ def open_shared_workplace(spec_json: str, data: _Hashable) -> "Workplace":
 
     spec = ExperimentSpec.model_validate_json(spec_json)
     share = spec.resources
-    return open_workplace(ray.get(data.refs[0]), ExperimentFolder(spec.folder).stages, cpu=share.cpu, gpu=share.gpu)
+    stages = ExperimentFolder(spec.folder).stages
+    return open_workplace(ray.get(data.refs[0]), stages, cpu=share.cpu, gpu=share.gpu, compile=share.compile)

@@ -27,7 +27,8 @@ from trainables.models.units import ConvUnit, quant_points, units
 from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_, side_info
-from trainables.quant.lsq import MIN_STEP, LsqQuantizer, code_range, fake_quantize
+from trainables.quant.kernel import MIN_STEP, TILE, is_dense
+from trainables.quant.lsq import LsqQuantizer, code_range, composed, fake_quantize
 from trainables.quant.observers import minmax, mse
 from trainables.stage import StageResult, run_stage
 from trainables.train import reestimate_batch_norm_
@@ -110,6 +111,106 @@ def test_gradients_with_a_gradient_of_another_layout() -> None:
     _, of_values, of_step = reference(values.detach(), step.detach(), 7, 7, weight, 1.0)
     torch.testing.assert_close(values.grad, of_values.float())
     torch.testing.assert_close(step.grad, of_step.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_a_tensor_that_is_walked_in_tiles() -> None:
+    step = torch.tensor(19 / 256)
+    values = spread((3, 2, 150, 151), step, 0, 15).contiguous(memory_format=torch.channels_last)
+    assert values.numel() > TILE
+    check_gradients(values, step, 0, 15)
+
+
+def test_gradients_of_a_tensor_with_gaps() -> None:
+    values = torch.randn(6, 8)[:, ::2]
+    assert not is_dense(values)
+    check_gradients(values.detach(), torch.tensor(0.25), 7, 7)
+
+
+@pytest.mark.parametrize("shape", [(), (6, 1, 1, 1)])
+def test_a_negative_step_counts_by_its_size(shape: tuple[int, ...]) -> None:
+    values, step = torch.randn(6, 5, 3, 3), torch.full(shape, 0.125)
+    outs, gradients = [], []
+    for sign in (1, -1):
+        own = (sign * step).requires_grad_()
+        out = fake_quantize(values, own, 7, 7, 1.0)
+        (out * values).sum().backward()
+        assert own.grad is not None
+        outs.append(out)
+        gradients.append(own.grad)
+    assert torch.equal(*outs)
+    assert torch.equal(gradients[0], -gradients[1])
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_step_past_its_bound_is_held_and_can_come_back(dense: bool) -> None:
+    values = torch.randn(6, 8)[:, :: 1 if dense else 2].abs() * 8
+    held, free = torch.tensor(0.5, requires_grad=True), torch.tensor(0.25, requires_grad=True)
+    outs = [fake_quantize(values, held, 0, 15, 1.0, max_step=0.25), fake_quantize(values, free, 0, 15, 1.0)]
+    assert torch.equal(*outs)
+    outs[0].sum().backward()
+    assert held.grad is not None
+    assert held.grad != 0
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_are_those_of_torchs_own_operators(bits: int, signed: bool) -> None:
+    qn, qp = code_range(bits, signed=signed)
+    torch.manual_seed(bits)
+    values, steps = torch.randn(7, 500, 3, 3) * qp * 0.05, torch.rand(7) * 0.1 + 1e-3
+    ours = fake_quantize(values, steps.view(7, 1, 1, 1), qn, qp, 1.0)
+    zeros = torch.zeros(7, dtype=torch.int32)
+    assert torch.equal(ours, torch.fake_quantize_per_channel_affine(values, steps, zeros, 0, -qn, qp))
+    one = fake_quantize(values, steps[0], qn, qp, 1.0)
+    assert torch.equal(one, torch.fake_quantize_per_tensor_affine(values, float(steps[0]), 0, -qn, qp))
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("shape", [(), (6, 1, 1, 1)])
+def test_the_form_for_compilers_has_the_same_gradients(bits: int, shape: tuple[int, ...]) -> None:
+    qn, qp = code_range(bits, signed=True)
+    torch.manual_seed(bits)
+    values, step = (torch.randn(6, 5, 3, 3) * qp * 0.2).double(), torch.full(shape, 0.13).double()
+    grad = torch.randn_like(values)
+    found = []
+    for form in ("plain", "composed"):
+        v, s = values.clone().requires_grad_(), step.clone().requires_grad_()
+        if form == "plain":
+            out = fake_quantize(v, s, qn, qp, 0.37)
+        else:
+            low, high = torch.tensor(-float(qn)), torch.tensor(float(qp))
+            out = composed(v, s, low, high, torch.tensor(0.37, dtype=torch.float64))
+        out.backward(grad)
+        found.append((out.detach(), v.grad, s.grad))
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(plain, other)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_quantizers_clip_as_the_activation_did(name: str) -> None:
+    """With float activations put back in front of the quantizers, the network computes the same."""
+    model, images = make_quantized(name, a_bits=4), next(make_images().batches(32))[0] * 20
+    quantizers = activation_quantizers(model)
+    with torch.no_grad():
+        for quantizer in quantizers.values():
+            quantizer.step.mul_(1e3)  # far past the limit, where there is one
+    expected = model(images)
+    for unit in units(model).values():
+        if isinstance(unit, ConvUnit) and not isinstance(unit.activation, nn.Identity):
+            unit._quantizer_clips = lambda: False  # type: ignore[method-assign]
+    assert torch.equal(model(images), expected)
+
+
+def test_another_bit_width_needs_no_new_graph() -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    images = next(make_images(8).batches(8))[0]
+    for w_bits, a_bits in ((8, 8), (4, 8), (3, 4)):
+        model = make_quantized(w_bits=w_bits, a_bits=a_bits)
+        fast = torch.compile(model, backend=counter, dynamic=False)
+        torch.testing.assert_close(fast(images), model(images), rtol=1e-3, atol=1e-3)
+    assert counter.frame_count == 1
 
 
 @pytest.mark.parametrize("bits", BITS)

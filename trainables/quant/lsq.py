@@ -1,14 +1,11 @@
 """Uniform quantizers with a learned step size (LSQ: Esser et al., arXiv 1902.08153)."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainables.quant.kernel import on_grid, plain_gradients, tiled_gradients, tiles
-
-MIN_STEP = 1e-8
+from trainables.quant.kernel import MIN_STEP, OneStep, Steps, is_dense
 
 
 def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
@@ -16,44 +13,28 @@ def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
     return (2 ** (bits - 1) - 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
-def fake_quantize(values: Tensor, step: Tensor, qn: int, qp: int, gradient_scale: float) -> Tensor:
+def fake_quantize(
+    values: Tensor, step: Tensor, qn: int, qp: int, gradient_scale: float, *, max_step: float = math.inf
+) -> Tensor:
     """Values on the grid of `step`, q·s with q = round(clip(v / s, −Qn, Qp)), halves to even.
 
-    `step` is () for one step, or (C, 1, …) for one per row of `values`. Differentiable in both:
+    `step` is () for one step, or (C, 1, …) for one per row of `values`; s is its magnitude, at least 1e-8 and at
+    most `max_step`. Differentiable in both:
 
     - of the values: 1 where −Qn < v/s < Qp, else 0 (straight through the rounding);
-    - of the step (LSQ, eq. 3): q − v/s inside, −Qn below, Qp above; summed, times `gradient_scale`.
+    - of the step (LSQ, eq. 3): q − v/s inside, −Qn below, Qp above; summed, times `gradient_scale`. A step that
+      is held at a bound keeps this gradient, so that it can come back.
     """
-    out: Tensor = _FakeQuantize.apply(values, step, qn, qp, gradient_scale)
+    plain = step.ndim == 0 and not values.is_cuda and is_dense(values)
+    out: Tensor = (OneStep if plain else Steps).apply(values, step, qn, qp, gradient_scale, max_step)
     return out
 
 
-class _FakeQuantize(torch.autograd.Function):
-    """Both gradients from v and q·s alone: Σ grad·q − Σ_inside grad·v/s."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, step: Tensor, qn: int, qp: int, gradient_scale: float) -> Tensor:
-        out = on_grid(values, step, qn, qp)
-        ctx.save_for_backward(values, out, step)
-        ctx.constants = (qn, qp, gradient_scale)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
-        values, out, step = ctx.saved_tensors
-        qn, qp, gradient_scale = ctx.constants
-        if not ctx.needs_input_grad[1]:
-            return grad * ((values > -qn * step) & (values < qp * step)), None, None, None, None
-        gradients = tiled_gradients if step.ndim == 0 and tiles(values) is not None else plain_gradients
-        inside, of_step = gradients(grad, values, out, step, qn, qp)
-        return inside, of_step * (gradient_scale / step), None, None, None
-
-
 def composed(values: Tensor, step: Tensor, low: Tensor, high: Tensor, gradient_scale: Tensor) -> Tensor:
-    """The same value and gradients as `fake_quantize`, made of plain operations that a compiler fuses.
+    """`fake_quantize` for a positive step, made of plain operations that a compiler fuses.
 
     `low` and `high` are the ends of the code range as () tensors: a graph that was compiled for one bit width
-    serves all others. Gradients on the very edge of the range go inside, a set of measure zero.
+    serves all others. A value on the very edge of the range passes its gradient in part.
     """
     scaled = step * gradient_scale
     s = scaled + (step - scaled).detach()
@@ -70,6 +51,7 @@ class LsqQuantizer(nn.Module):
 
     low: Tensor
     high: Tensor
+    max_step: Tensor
 
     def __init__(
         self,
@@ -84,21 +66,23 @@ class LsqQuantizer(nn.Module):
         self.bits = bits
         self._weight = weight
         self.qn, self.qp = code_range(bits, signed=signed)
-        self._max_step = None if limit is None else limit / self.qp
+        self._max_step = math.inf if limit is None else limit / self.qp
         self.step = nn.Parameter(torch.ones(step_shape))
         self.register_buffer("low", torch.tensor(float(-self.qn)), persistent=False)
         self.register_buffer("high", torch.tensor(float(self.qp)), persistent=False)
+        self.register_buffer("max_step", torch.tensor(self._max_step), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # How many values share the step: a tensor's weights, a channel's weights, or one image's activations.
         shared_by = x.numel() if self._weight and self.step.ndim == 0 else x[0].numel()
         if torch.compiler.is_compiling():
             return composed(x.float(), self.safe_step(), self.low, self.high, (self.high * shared_by).rsqrt())
-        return fake_quantize(x.float(), self.safe_step(), self.qn, self.qp, 1 / math.sqrt(shared_by * self.qp))
+        scale = 1 / math.sqrt(shared_by * self.qp)
+        return fake_quantize(x.float(), self.step, self.qn, self.qp, scale, max_step=self._max_step)
 
     def safe_step(self) -> Tensor:
         """The step, positive and within the limit: training may push it through zero, and its size counts then."""
-        return self.step.abs().clamp(MIN_STEP, self._max_step)
+        return torch.minimum(self.step.abs().clamp_min(MIN_STEP), self.max_step)
 
     def codes(self, x: Tensor) -> Tensor:
         """Integer codes of a tensor, int64: those that forward() computes with."""
