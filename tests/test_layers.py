@@ -20,9 +20,17 @@ HOMES = {
     "optuna": {"search_spaces/samplers.py", "tune_app/study.py"},
     "duckdb": {"tune_app/query.py"},
     "matplotlib": {"tune_app/plots.py"},
+    "constriction": {"trainables/export/rans.py"},
+    "onnx": {"trainables/export/onnx_nodes.py"},
+    "ml_dtypes": {"trainables/export/onnx_nodes.py"},
+    "onnxruntime": {"trainables/export/onnx_check.py", "trainables/export/latency.py"},
 }
 TORCH_FREE = [
     *(f"trainables/{name}.py" for name in ("results", "errors", "registry", "storage", "prune/groups")),
+    *(
+        f"trainables/export/{name}.py"
+        for name in ("bits", "coders", "entropy", "plain", "rans", "smooth", "streams", "zstd")
+    ),
     *(f"trainables/config/{path.name}" for path in sorted((ROOT / "trainables/config").glob("*.py"))),
 ]
 

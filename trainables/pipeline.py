@@ -9,13 +9,15 @@ import trainables.baseline
 import trainables.prune.channel_prune
 import trainables.prune.sparsify
 import trainables.quant.ptq
-import trainables.quant.qat  # noqa: F401  (imported for their run_stage handlers)
+import trainables.quant.qat
+import trainables.quant.sensitivity  # noqa: F401  (imported for their run_stage handlers)
 from trainables.cache import StageCache
 from trainables.config import Architecture, StageConfig, TrialConfig, stage_keys, teacher_key
 from trainables.counts import count, sparsity_achieved
 from trainables.data import DataSet, Images
 from trainables.device import Device, choose_device, use_threads
 from trainables.errors import ArtifactMismatch, Collapsed, TrialFailure
+from trainables.export.coders import Choice
 from trainables.export.packed import Header, pack, size_breakdown, unpack
 from trainables.models.model import fp32_bytes
 from trainables.models.units import count_parameters
@@ -123,7 +125,7 @@ def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: Path) -> C
         StorageUnavailable: a folder cannot be written.
     """
     result, costs = run_stages(config, config.stages(), workplace)
-    content = _write(result, workplace.data, artifact)
+    content = _write(result, workplace.data, artifact, coder=config.pack.coder)
     measurement = measure(content, result, workplace)
     completed = Completed(
         measurement=measurement,
@@ -192,11 +194,11 @@ def baseline_bytes(architecture: Architecture) -> int:
     return _fp32_bytes(architecture.model_copy(update={"widths": {}}).model_dump_json())
 
 
-def _write(result: StageResult, data: DataSet, artifact: Path) -> bytes:
+def _write(result: StageResult, data: DataSet, artifact: Path, *, coder: Choice) -> bytes:
     """Writes the packed file if it is not there yet, and returns the bytes on disk."""
     assert result.scheme is not None, "the last stage quantizes"
     header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
-    content = pack(result.model(), header)
+    content = pack(result.model(), header, coder=coder)
     if not create_once(artifact, content) and artifact.read_bytes() != content:
         replace(artifact, content)  # left by another version or a fault of the disk; no record names it
     return artifact.read_bytes()

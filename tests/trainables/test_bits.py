@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.export.bits import pack_bits, packed_bytes, unpack_bits
+from trainables.export.bits import BLOCK, pack_bits, packed_bytes, unpack_bits
 
 
-@given(st.data(), st.integers(1, 8), st.lists(st.integers(0, 7), max_size=4))
+@given(st.data(), st.integers(1, 16), st.lists(st.integers(0, 7), max_size=4))
 def test_unpack_inverts_pack(data: st.DataObject, bits: int, shape: list[int]) -> None:
     count = int(np.prod(shape))
     values = data.draw(st.lists(st.integers(0, 2**bits - 1), min_size=count, max_size=count))
@@ -25,6 +25,8 @@ def test_unpack_inverts_pack(data: st.DataObject, bits: int, shape: list[int]) -
         ([1, 2, 3, 0], 2, "39"),
         ([1, 0, 0, 0, 0, 0, 0, 0, 1], 1, "0101"),
         ([0, 128, 255], 8, "0080ff"),
+        ([0x123, 0x456], 12, "236145"),
+        ([0x1234, 0xFFFF], 16, "3412ffff"),
         ([], 5, ""),
     ],
 )
@@ -32,7 +34,7 @@ def test_layout(codes: list[int], bits: int, expected: str) -> None:
     assert pack_bits(np.array(codes, np.int64), bits).tobytes().hex() == expected
 
 
-@given(st.integers(2, 7), st.integers(1, 40))
+@given(st.integers(2, 16), st.integers(1, 40))
 def test_element_i_starts_at_bit_i_times_bits(bits: int, count: int) -> None:
     codes = np.random.default_rng(count).integers(0, 2**bits, count)
     stream = sum(int(c) << (i * bits) for i, c in enumerate(codes))
@@ -54,3 +56,14 @@ def test_a_code_that_does_not_fit_is_refused(codes: list[int]) -> None:
 def test_a_stream_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="take 3 bytes"):
         unpack_bits(np.zeros(length, np.uint8), 3, 8)
+
+
+@pytest.mark.parametrize("bits", [3, 12])
+@pytest.mark.parametrize("count", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5])
+def test_blocks_join_without_a_seam(bits: int, count: int) -> None:
+    codes = np.random.default_rng(count).integers(0, 2**bits, count)
+    packed = pack_bits(codes, bits)
+    assert len(packed) == packed_bytes(count, bits)
+    assert np.array_equal(unpack_bits(packed, bits, count), codes)
+    edge = codes[BLOCK - 8 :]
+    assert np.array_equal(packed[(BLOCK - 8) * bits // 8 :], pack_bits(edge, bits))

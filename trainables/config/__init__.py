@@ -1,10 +1,10 @@
 """What a trial is made of, as data (torch-free): one file per noun, all names from here."""
 
-from trainables.config.data import Augment, DataConfig
+from trainables.config.data import Augment, ColorJitter, DataConfig
 from trainables.config.frozen import Frozen
 from trainables.config.keys import data_key, digest, file_sha256, stage_key, stage_keys, teacher_key, trial_key
 from trainables.config.model import Architecture, ModelConfig
-from trainables.config.plugins import DATASETS, IMPORTANCE, MODELS, OBSERVERS, SPARSITY
+from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY
 from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
 from trainables.config.schedule import Distillation, Schedule
 from trainables.config.stages import (
@@ -26,12 +26,14 @@ from trainables.config.trial import MeasureConfig, PackConfig, TrialConfig
 
 __all__ = [
     "ALIASES",
+    "CODERS",
     "DATASETS",
     "FLOAT_BITS",
     "GROUPS",
     "IMPORTANCE",
     "MODELS",
     "OBSERVERS",
+    "QUANTIZERS",
     "SPARSITY",
     "Architecture",
     "Augment",
@@ -40,6 +42,7 @@ __all__ = [
     "BaselineImport",
     "BaselineTrain",
     "ChannelPrune",
+    "ColorJitter",
     "DataConfig",
     "Distillation",
     "Freezing",

@@ -39,11 +39,30 @@ SPARSITY: Registry[Any] = Registry(
         "lamp": "trainables.prune.sparsity:lamp",
     },
 )
+QUANTIZERS: Registry[Any] = Registry(
+    "quantizer",
+    {
+        "lsq": "trainables.quant.lsq:LsqQuantizer",
+        "ste": "trainables.quant.ste:StraightThroughQuantizer",
+    },
+)
 OBSERVERS: Registry[Any] = Registry(
     "observer",
     {
         "minmax": "trainables.quant.observers:minmax",
         "percentile": "trainables.quant.observers:percentile",
         "mse": "trainables.quant.observers:mse",
+    },
+)
+CODERS: Registry[Any] = Registry(
+    "coder",
+    {
+        "bits": "trainables.export.plain:BITS",
+        "histogram": "trainables.export.entropy:HISTOGRAM",
+        "laplace": "trainables.export.entropy:LAPLACE",
+        "gaussian": "trainables.export.entropy:GAUSSIAN",
+        "zstd": "trainables.export.zstd:ZSTD",
+        "float32": "trainables.export.plain:FLOAT32",
+        "smooth": "trainables.export.smooth:SMOOTH",
     },
 )

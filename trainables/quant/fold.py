@@ -1,9 +1,9 @@
-"""Folding: one multiplier and one bias per output channel, all that a folded unit needs beside codes.
+"""Folding: one multiplier and one bias per output channel, all that a folded unit needs beside its weights.
 
 A conv unit computes BN(conv(x, q·s)); folded, that is conv(x, q)·m + b with m = s·γ/σ and
-b = β + (b₀ − μ)·γ/σ (b₀: the convolution's own bias). The file stores m relative to the layer's largest one,
-and b, as float16. Rounding happens here, in the network itself, so that the evaluated network and the
-decoded file compute the same function.
+b = β + (b₀ − μ)·m/s (b₀: the convolution's own bias). A unit whose weight w is not quantized keeps w for q, and
+s = 1. Rounding to what the file stores happens here, in the network itself, so that the evaluated network and
+the decoded file compute the same function.
 """
 
 from copy import deepcopy
@@ -15,28 +15,17 @@ from torch import Tensor, nn
 from trainables.errors import Diverged
 from trainables.models.model import Model
 from trainables.models.units import ConvUnit, Unit, units
-from trainables.quant.attach import weight_quantizer
+from trainables.quant.quantizer import Quantizer
+from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits
+
+__all__ = ["SideInfo", "fold_", "folded", "round_side_info_", "side_info", "weight_codes"]
 
 
-@dataclass(frozen=True)
-class SideInfo:
-    """`reference` () float32; `multiplier` and `bias` (outputs,) float16; multiplier·reference is m."""
-
-    reference: Tensor
-    multiplier: Tensor
-    bias: Tensor
-
-    def exact(self) -> tuple[Tensor, Tensor]:
-        """m and b as float32, as the decoder sees them."""
-        return self.multiplier.float() * self.reference, self.bias.float()
-
-
-def folded(model: Model) -> Model:
+def folded(model: Model, *, side_bits: int = 16) -> Model:
     """A copy that computes with folded units, as the decoded file does, to the last bit."""
     copy = deepcopy(model).eval()
     for unit in units(copy).values():
-        quantizer = weight_quantizer(unit)
-        fold_(unit, quantizer.codes(unit.layer.weight), side_info(unit))
+        fold_(unit, weight_codes(unit), side_info(unit, side_bits=side_bits))
     return copy
 
 
@@ -51,55 +40,92 @@ def fold_(unit: Unit, codes: Tensor, info: SideInfo) -> None:
         unit.bn = nn.Identity()
 
 
-def side_info(unit: Unit) -> SideInfo:
-    """The side information of a quantized unit, rounded for storage.
+def weight_codes(unit: Unit) -> Tensor:
+    """Integer codes of a unit's weight, int64, or the float32 weight itself where there is no quantizer."""
+    quantizer, weight = unit.weight_point.quantizer, unit.layer.weight.detach()
+    return quantizer.codes(weight) if isinstance(quantizer, Quantizer) else weight.float()
+
+
+@torch.no_grad()
+def side_info(unit: Unit, *, side_bits: int = 16) -> SideInfo:
+    """The side information of a unit, rounded for storage.
 
     Raises:
-        Diverged: a multiplier or bias is not finite in float16.
+        Diverged: a multiplier or bias is not finite, or passes the range of float16.
     """
-    multiplier, bias = _folded(unit)
-    reference = multiplier.abs().amax().clamp_min(1e-30)
-    info = SideInfo(reference, (multiplier / reference).half(), bias.half())
-    if not all(bool(torch.isfinite(t).all()) for t in (reference, info.multiplier, info.bias)):
-        raise Diverged("a batch-norm scale or bias is not finite in float16: lower the learning rate.")
+    affine = _affine(unit)
+    multiplier = affine.step * affine.gain
+    _check_finite(multiplier, affine.bias_at(multiplier), affine.spread)
+    if side_bits == 8:
+        return in_8_bits(multiplier, affine.bias_at, spread=affine.spread)
+    info = in_16_bits(multiplier, affine.bias_at)
+    _check_finite(info.multiplier, info.bias)
     return info
 
 
 @torch.no_grad()
-def round_side_info_(model: nn.Module) -> None:
+def round_side_info_(model: nn.Module, *, side_bits: int = 16) -> None:
     """Moves batch norm (and the classifier's steps and bias) to the nearest values the file can hold."""
     for unit in units(model).values():
-        multiplier, bias = side_info(unit).exact()
+        affine = _affine(unit)
+        multiplier, bias = side_info(unit, side_bits=side_bits).exact()
         if isinstance(unit, ConvUnit):
-            sigma, mean, step = _statistics(unit)
-            assert isinstance(unit.bn, nn.BatchNorm2d)
-            gain = multiplier / step  # γ/σ
-            own = unit.layer.bias if unit.layer.bias is not None else torch.zeros_like(mean)
-            unit.bn.weight.copy_(gain * sigma)
-            unit.bn.bias.copy_(bias - (own - mean) * gain)
+            gain = multiplier / affine.step
+            bn = _norm(unit)
+            bn.weight.copy_(gain * _sigma(bn))
+            bn.bias.copy_(bias - affine.centre * gain)
         else:
-            quantizer = weight_quantizer(unit)
-            quantizer.step.copy_(multiplier.view_as(quantizer.step))
             unit.layer.bias.copy_(bias)
+            quantizer = unit.weight_point.quantizer
+            if isinstance(quantizer, Quantizer):
+                quantizer.step.copy_(multiplier[: quantizer.step.numel()].view_as(quantizer.step))
 
 
-@torch.no_grad()
-def _folded(unit: Unit) -> tuple[Tensor, Tensor]:
-    """m and b of the file's docstring, (outputs,) float32."""
+@dataclass(frozen=True)
+class _Affine:
+    """What follows the product with codes: out = (step·conv(x, q) + centre)·gain + shift; all (outputs,)."""
+
+    step: Tensor
+    gain: Tensor
+    centre: Tensor
+    shift: Tensor
+    spread: Tensor
+
+    def bias_at(self, multiplier: Tensor) -> Tensor:
+        """b for a multiplier near step · gain: the mean of the outputs stays where it is."""
+        return self.shift + self.centre * (multiplier / self.step)
+
+
+def _check_finite(*tensors: Tensor) -> None:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise Diverged("a batch-norm scale or bias is not finite in float16: lower the learning rate.")
+
+
+def _affine(unit: Unit) -> _Affine:
+    quantizer = unit.weight_point.quantizer
+    ones = torch.ones(unit.layer.weight.shape[0], device=unit.layer.weight.device)
+    step = quantizer.safe_step().detach().flatten() * ones if isinstance(quantizer, Quantizer) else ones
+    own = torch.zeros_like(ones) if unit.layer.bias is None else unit.layer.bias.detach()
     if not isinstance(unit, ConvUnit):
-        quantizer = weight_quantizer(unit)
-        return quantizer.safe_step().flatten(), unit.layer.bias.detach()
-    assert isinstance(unit.bn, nn.BatchNorm2d)
-    sigma, mean, step = _statistics(unit)
-    gain = unit.bn.weight / sigma
-    own = unit.layer.bias if unit.layer.bias is not None else torch.zeros_like(mean)
-    return step * gain, unit.bn.bias + (own - mean) * gain
+        return _Affine(step=step, gain=ones, centre=torch.zeros_like(ones), shift=own, spread=ones)
+    bn = _norm(unit)
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    gamma, sigma = bn.weight.detach(), _sigma(bn)
+    return _Affine(
+        step=step,
+        gain=gamma / sigma,
+        centre=own - bn.running_mean,
+        shift=bn.bias.detach(),
+        spread=gamma.square() * bn.running_var / sigma.square(),
+    )
 
 
-def _statistics(unit: ConvUnit) -> tuple[Tensor, Tensor, Tensor]:
-    """σ, μ and the weight step of each channel."""
-    assert isinstance(unit.bn, nn.BatchNorm2d)
-    assert unit.bn.running_var is not None
-    assert unit.bn.running_mean is not None
-    quantizer = weight_quantizer(unit)
-    return (unit.bn.running_var + unit.bn.eps).sqrt(), unit.bn.running_mean, quantizer.safe_step().flatten()
+def _norm(unit: ConvUnit) -> nn.BatchNorm2d:
+    assert isinstance(unit.bn, nn.BatchNorm2d), "the unit is folded already"
+    return unit.bn
+
+
+def _sigma(bn: nn.BatchNorm2d) -> Tensor:
+    assert bn.running_var is not None
+    return (bn.running_var + bn.eps).sqrt()

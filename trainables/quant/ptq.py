@@ -30,8 +30,9 @@ def finished(model: Model, scheme: QuantScheme, context: StageContext, history: 
     Raises:
         ArtifactMismatch: folding changed the network.
     """
-    round_side_info_(model)
-    live, accuracy = evaluate(model, context.val), evaluate(folded(model), context.val)
+    round_side_info_(model, side_bits=scheme.side_bits)
+    live = evaluate(model, context.val)
+    accuracy = evaluate(folded(model, side_bits=scheme.side_bits), context.val)
     if abs(live - accuracy) > max(0.005, 3 / len(context.val)):
         raise ArtifactMismatch(f"folding moved the accuracy from {live:.4f} to {accuracy:.4f}")
     return StageResult(

@@ -1,0 +1,72 @@
+"""Packed files of small networks, taken apart and put together again; shared by the tests of the format."""
+
+import hashlib
+import json
+import re
+import struct
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from tests.trainables.factories import make_architecture, make_quantized
+from trainables.config import QuantScheme
+from trainables.export.coders import Choice
+from trainables.export.packed import Header, PackedModel, pack
+from trainables.models.model import Model
+from trainables.quant.fold import round_side_info_
+
+ZEROS = "0" * 64
+
+
+def packed(name: str = "mobilenet_v2", seed: int = 0, *, coder: Choice = "auto", **scheme: Any) -> tuple[Model, bytes]:
+    """A rounded network and its file."""
+    model = make_quantized(name, seed, **scheme)
+    round_side_info_(model, side_bits=scheme.get("side_bits", 16))
+    return model, pack(model, make_header(name, **scheme), coder=coder)
+
+
+def make_header(name: str = "mobilenet_v2", **scheme: Any) -> Header:
+    """The header of `make_quantized(name, **scheme)`."""
+    return Header(architecture=make_architecture(name), scheme=QuantScheme(**scheme), mean=(0.5,), std=(0.3,))
+
+
+def parts(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The specification and the arrays of a file."""
+    return json.loads(json.loads(content[8 : header_end(content)])["__metadata__"]["tune_app"]), load(content)
+
+
+def forged(spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """A file with a right checksum, whatever it says."""
+    return sealed({**{name: value for name, value in spec.items() if name != "sha256"}, "sha256": ZEROS}, arrays)
+
+
+def sealed(spec: object, arrays: dict[str, np.ndarray]) -> bytes:
+    """The bytes, with the last 64 zeros of the header replaced by the checksum of all."""
+    file: bytes = save(arrays, metadata={"tune_app": json.dumps(spec, separators=(",", ":"))})
+    place = file.rfind(ZEROS.encode(), 0, header_end(file))
+    digest = hashlib.sha256(file).hexdigest().encode()
+    return file if place < 0 else file[:place] + digest + file[place + 64 :]
+
+
+def header_end(content: bytes) -> int:
+    """Where the arrays start."""
+    return 8 + int(struct.unpack("<Q", content[:8])[0])
+
+
+def same(a: PackedModel, b: PackedModel) -> bool:
+    """Whether two files describe the same network."""
+    names = ("codes", "multipliers", "biases", "references")
+    equal = all(np.array_equal(x, y) for n in names for x, y in zip(getattr(a, n), getattr(b, n), strict=True))
+    return a.header == b.header and equal and np.array_equal(a.steps, b.steps)
+
+
+def resealed(file: bytes) -> bytes:
+    """An altered file whose checksum is right again, as far as its header still has one."""
+    end = min(len(file), header_end(file))
+    found = re.search(rb'sha256\\":\\"([0-9a-f]{64})\\"}', file[:end])
+    if found is None:
+        return file
+    start, stop = found.span(1)
+    blank = file[:start] + ZEROS.encode() + file[stop:]
+    return file[:start] + hashlib.sha256(blank).hexdigest().encode() + file[stop:]

@@ -1,0 +1,70 @@
+"""The container of a packed file: safetensors with one metadata string, a JSON object, and a checksum over all.
+
+The checksum is the SHA-256 of the whole file in which the checksum itself reads as 64 zeros.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from trainables.errors import CorruptFile
+
+FORMAT, VERSION = "mbq", 2
+KEY = "tune_app"
+UNSEALED = "0" * 64
+MAX_HEADER_BYTES = 1 << 20
+
+
+def write(content: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The file of a JSON object and named arrays; equal arguments give equal bytes."""
+    spec = {"format": FORMAT, "version": VERSION, **content, "sha256": UNSEALED}
+    text = json.dumps(spec, separators=(",", ":"), allow_nan=False)
+    file: bytes = save(dict(tensors), metadata={KEY: text})
+    digest = hashlib.sha256(file).hexdigest()
+    return _exchanged(file, UNSEALED, digest)
+
+
+def read(file: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The inverse of `write`.
+
+    Raises:
+        CorruptFile: truncated, altered, of another version, or no packed file at all.
+    """
+    try:
+        spec = _metadata(file)
+        form, version, digest = spec.pop("format"), spec.pop("version"), spec.pop("sha256")
+        if form != FORMAT or type(version) is not int or version != VERSION:
+            raise CorruptFile(f"packed file: format {form!r} version {version!r}, not {FORMAT} {VERSION}")
+        if hashlib.sha256(_exchanged(file, digest, UNSEALED)).hexdigest() != digest:
+            raise CorruptFile("packed file: the checksum does not match the content")
+        return spec, load(file)
+    except SafetensorError as err:
+        raise CorruptFile(f"not a packed file: {str(err).splitlines()[0]}") from err
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as err:
+        raise CorruptFile("not a packed file: its header does not have the format's fields") from err
+
+
+def header_bytes(file: bytes) -> int:
+    """Length of everything before the arrays."""
+    return 8 + int(struct.unpack("<Q", file[:8])[0])
+
+
+def _metadata(file: bytes) -> dict[str, Any]:
+    (length,) = struct.unpack("<Q", file[:8])
+    if length > min(MAX_HEADER_BYTES, len(file) - 8):
+        raise CorruptFile(f"packed file: a header of {length:,} bytes in a file of {len(file):,}")
+    spec = json.loads(json.loads(file[8 : 8 + length])["__metadata__"][KEY])
+    return dict(spec.items())
+
+
+def _exchanged(file: bytes, old: str, new: str) -> bytes:
+    """With the checksum in the header replaced; it is the last field there."""
+    end = header_bytes(file)
+    place = file.rindex(old.encode(), 0, end)
+    return file[:place] + new.encode() + file[place + len(old) :]

@@ -1,0 +1,123 @@
+"""Header: what the decoder must know beside the arrays, and its short form in the file.
+
+In the file, widths and bits per layer are one list each in the order of the network, not a dict of names.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError
+
+from trainables.config import FLOAT_BITS, Architecture, Frozen, QuantScheme
+from trainables.errors import ConfigError, CorruptFile
+from trainables.export.coders import LayerSpec
+from trainables.export.container import FORMAT, VERSION
+from trainables.models.model import Model, build
+from trainables.models.units import units
+from trainables.quant.attach import attach_quantizers_
+from trainables.quant.quantizer import Quantizer
+
+MAX_WEIGHTS = 1 << 28
+"""A network of zeros takes next to no bytes: without a bound, a small file could ask for any memory."""
+
+
+class Header(Frozen):
+    """What network it is, and what its input must look like."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    architecture: Architecture
+    scheme: QuantScheme
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Contents(Frozen):
+    """What is in the file's arrays."""
+
+    kinds: tuple[int, ...] = Field(description="of the coder of each layer")
+    words: int = Field(ge=0, description="of 32 bits, at the start of `codes`")
+    wide_biases: tuple[int, ...] = Field(default=(), description="layers with int16 biases where others have int8")
+    weights_sha256: str = Field(description="of all decoded weights, little-endian")
+
+
+def skeleton(header: Header) -> Model:
+    """The network with its quantizers, without memory for its tensors."""
+    with torch.device("meta"):
+        model = build(header.architecture)
+        attach_quantizers_(model, header.scheme)
+    return model
+
+
+def layer_specs(model: Model) -> list[LayerSpec]:
+    """Name, shape and bits of every weight, in forward order.
+
+    Raises:
+        ConfigError: there are more weights than a packed file may hold.
+    """
+    specs = []
+    for name, unit in units(model).items():
+        quantizer = unit.weight_point.quantizer
+        bits = quantizer.bits if isinstance(quantizer, Quantizer) else FLOAT_BITS
+        specs.append(LayerSpec(name, tuple(unit.layer.weight.shape), bits))
+    count = sum(spec.count for spec in specs)
+    if count > MAX_WEIGHTS:
+        raise ConfigError(f"a packed file holds at most {MAX_WEIGHTS:,} weights, not {count:,}: choose a narrower one.")
+    return specs
+
+
+def to_json(header: Header, contents: Contents) -> dict[str, Any]:
+    """The short form of both."""
+    content = header.model_dump(mode="json", exclude={"format", "version"})
+    groups, layers = _names(header.architecture)
+    content["architecture"]["widths"] = _to_list(header.architecture.widths, groups)
+    content["scheme"]["w_bits_by_layer"] = _to_list(header.scheme.w_bits_by_layer, layers)
+    return {**content, **contents.model_dump(mode="json")}
+
+
+def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
+    """The inverse of `to_json`, and the skeleton of the network.
+
+    Raises:
+        CorruptFile: a field is missing, unknown, or has no legal value.
+    """
+    try:
+        fields = dict(content)
+        contents = Contents.model_validate({name: fields.pop(name) for name in Contents.model_fields})
+        architecture, scheme = dict(fields["architecture"]), dict(fields["scheme"])
+        widths, bits = architecture.pop("widths"), scheme.pop("w_bits_by_layer")
+        groups, layers = _names(Architecture.model_validate(architecture))
+        architecture["widths"], scheme["w_bits_by_layer"] = _to_dict(widths, groups), _to_dict(bits, layers)
+        header = Header.model_validate({**fields, "architecture": architecture, "scheme": scheme})
+        model = skeleton(header)
+        layer_specs(model)
+        return header, contents, model
+    except (ValidationError, ConfigError) as err:
+        raise CorruptFile(f"packed file: {_first_problem(err)}") from err
+    except (ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as err:
+        raise CorruptFile("packed file: the header does not describe a network") from err
+
+
+def _names(architecture: Architecture) -> tuple[list[str], list[str]]:
+    """Prunable groups and layers of the unpruned network."""
+    with torch.device("meta"):
+        model = build(architecture.model_copy(update={"widths": {}}))
+    return [group.name for group in model.prune_groups()], list(units(model))
+
+
+def _to_list(values: Mapping[str, int], names: Iterable[str]) -> list[int]:
+    """Values in the order of the names, 0 where there is none; empty for an empty dict."""
+    return [values.get(name, 0) for name in names] if values else []
+
+
+def _to_dict(values: Sequence[int], names: Sequence[str]) -> dict[str, int]:
+    pairs = zip(names, values, strict=True) if values else ()
+    return {name: value for name, value in pairs if value != 0}
+
+
+def _first_problem(err: Exception) -> str:
+    if isinstance(err, ValidationError):
+        problem = err.errors()[0]
+        return f"{'.'.join(map(str, problem['loc']))} is not legal ({problem['msg']})"
+    return str(err).splitlines()[0]
