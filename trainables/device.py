@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -35,8 +36,7 @@ class Device:
         if not self.compile:
             return model
         mode = "reduce-overhead" if self.torch.type == "cuda" else "default"
-        fast: nn.Module = torch.compile(model, mode=mode, dynamic=False)
-        return fast
+        return cast(nn.Module, torch.compile(model, mode=mode, dynamic=False))
 
     def place(self, model: nn.Module) -> nn.Module:
         """Moves a network here, channels last.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainables.config import FLOAT_BITS
 from trainables.models.units import Unit, units
-from trainables.quant.lsq import LsqQuantizer
+from trainables.quant.quantizer import Quantizer
 from trainables.trace import point_bits
 
 
@@ -151,7 +151,7 @@ def _fact(name: str, tensor: Tensor, unit: Unit | None, w_bits: int) -> TensorFa
 
 def _code_bits(unit: Unit) -> int:
     quantizer, weight = unit.weight_point.quantizer, unit.layer.weight.detach()
-    if not isinstance(quantizer, LsqQuantizer):
+    if not isinstance(quantizer, Quantizer):
         return weight.numel() * FLOAT_BITS
     symbols = quantizer.codes(weight).flatten() + quantizer.qn
     return huffman_bits(torch.bincount(symbols).tolist())

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from trainables.config import FLOAT_BITS, Architecture
 from trainables.models.units import QuantPoint, quant_points, units
-from trainables.quant.lsq import LsqQuantizer
+from trainables.quant.quantizer import Quantizer
 
 QUANTIZE = "quantize"
 """Name of the operation of an activation point that has a quantizer."""
@@ -53,7 +53,7 @@ def trace(model: nn.Module, architecture: Architecture) -> list[Op]:
 
 def point_bits(point: QuantPoint) -> int:
     """Bits of the quantizer at a point; 32 where there is none."""
-    return point.quantizer.bits if isinstance(point.quantizer, LsqQuantizer) else FLOAT_BITS
+    return point.quantizer.bits if isinstance(point.quantizer, Quantizer) else FLOAT_BITS
 
 
 class _Recorder(TorchFunctionMode):

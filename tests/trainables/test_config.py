@@ -1,3 +1,4 @@
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from trainables.config import (
     IMPORTANCE,
     MODELS,
     OBSERVERS,
+    QUANTIZERS,
+    SPARSITY,
     BaselineImport,
     BaselineTrain,
     ChannelPrune,
@@ -19,12 +22,16 @@ from trainables.config import (
     QuantAwareTrain,
     QuantScheme,
     Schedule,
+    Sensitivity,
+    Sparsify,
     TrialConfig,
     data_key,
     digest,
     file_sha256,
     stage_key,
     stage_keys,
+    teacher_key,
+    trial_key,
 )
 from trainables.errors import ConfigError
 from trainables.registry import Registry
@@ -33,12 +40,14 @@ ONE = Schedule(epochs=1, lr=0.1)
 TRIAL = TrialConfig(
     baseline=BaselineTrain(schedule=ONE),
     prune=ChannelPrune(prune_frac=0.3, fine_tune=ONE),
+    sparsify=Sparsify(sparsity=0.3, schedule=ONE),
     quantize=QuantAwareTrain(kind="qat", schedule=ONE),
 )
+STAGES = 4
 
 
-def keys(**changes: Any) -> list[str]:
-    """The keys of a trial with changed fields; `a__b` names field b of a."""
+def changed(**changes: Any) -> TrialConfig:
+    """The trial with changed fields; `a__b` names field b of a."""
     content = TRIAL.model_dump()
     for path, value in changes.items():
         *parents, field = path.split("__")
@@ -46,68 +55,112 @@ def keys(**changes: Any) -> list[str]:
         for parent in parents:
             target = target[parent]
         target[field] = value
-    return stage_keys(TrialConfig.model_validate(content), fingerprint="f")
+    return TrialConfig.model_validate(content)
 
 
-SCHEDULE = {"epochs": 2, "lr": 0.2, "batch_size": 64, "momentum": 0.5, "weight_decay": 0.0, "warmup_epochs": 1.0}
-CHANGES: dict[str, dict[str, Any]] = {
-    "from the first stage on": {
-        "seed": 1,
-        "data__name": "cifar10",
-        "data__image_size": 16,
-        "data__val_fraction": 0.2,
-        "data__split_seed": 1,
-        "data__augment__crop_padding": 2,
-        "data__augment__flip": True,
-        "data__augment__cutout": 3,
-        "baseline__model__name": "vgg16",
-        "baseline__model__width": 0.5,
-        "baseline__model__dropout": 0.1,
-        "baseline__schedule__label_smoothing": 0.1,
-        **{f"baseline__schedule__{name}": value for name, value in SCHEDULE.items()},
-    },
-    "from the second stage on": {
-        "prune__prune_frac": 0.31,
-        **{f"prune__fine_tune__{name}": value for name, value in SCHEDULE.items()},
-    },
-    "in the last stage": {
-        "quantize__scheme__w_bits": 4,
-        "quantize__scheme__a_bits": 4,
-        "quantize__scheme__edge_bits": 4,
-        "quantize__scheme__residual_bits": 4,
-        "quantize__scheme__observer": "minmax",
-        "quantize__calibration_images": 100,
-        "quantize__bn_images": 0,
-        **{f"quantize__schedule__{name}": value for name, value in SCHEDULE.items()},
-    },
-    "in no stage": {"data__root": "/somewhere", "data__download": True},
+def keys(**changes: Any) -> list[str]:
+    """The keys of a trial with changed fields."""
+    return stage_keys(changed(**changes), fingerprint="f")
+
+
+FIRST_CHANGED = {
+    **dict.fromkeys(["seed", "data", "baseline"], 0),
+    "prune": 1,
+    "sparsify": 2,
+    "quantize": 3,
+    **dict.fromkeys(["pack", "measure", "teacher", "data__root", "data__download"], STAGES),
 }
-SAME = {"from the first stage on": 0, "from the second stage on": 1, "in the last stage": 2, "in no stage": 3}
-
-
-@pytest.mark.parametrize(("where", "field"), [(where, field) for where, fields in CHANGES.items() for field in fields])
-def test_a_field_changes_the_keys_of_the_stages_that_it_reaches(where: str, field: str) -> None:
-    before, after = keys(), keys(**{field: CHANGES[where][field]})
-    same = [a == b for a, b in zip(before, after, strict=True)]
-    assert same == [i < SAME[where] for i in range(3)]
+"""By the longest prefix of a field's name, the first stage whose key the field changes."""
+VALUES: list[Any] = [
+    *(
+        True,
+        8,
+        2,
+        3,
+        12,
+        16,
+        64,
+        0.25,
+        0.5,
+        0.75,
+        60.0,
+        1.5,
+        "/somewhere",
+        "vgg16",
+        "cifar10",
+        "minmax",
+        "ste",
+        "l2",
+        "adam",
+    ),
+    *("step", "best", "global", "tensor", "magnitude", "iterative", "linear", "zstd", "reflect", "trivial"),
+    *([0.5], [8], ["head"], [2, 8], {"depthwise": 4}, {"stem": 4}, {"weight": 0.5}, {"budget_bytes": 5}),
+    {"threshold_start": 0.2},
+    {"kind": "import", "checkpoint": "a", "sha256": "b"},
+    False,
+]
+"""Some value here is legal for every field; other ones of the same field need not be."""
+ALONE = {"baseline__kind", "prune__kind", "sparsify__kind", "quantize__kind", "quantize__auto_bits"}
+"""They choose another stage or add one, or have one value only."""
+TOGETHER = {
+    "baseline__schedule__distill": {"teacher": {"kind": "train", "schedule": ONE.model_dump()}},
+    "baseline__model__head": {"baseline__model__name": "vgg16"},
+}
+"""Fields that are legal beside others only."""
 
 
 def fields(value: object, path: str = "") -> list[str]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         return [path]
     return [f for name, part in value.items() for f in fields(part, f"{path}__{name}" if path else name)]
 
 
-def test_every_field_of_a_trial_is_among_the_changes() -> None:
-    known = {field for group in CHANGES.values() for field in group}
-    alone = {"baseline__kind", "prune__kind", "quantize__kind", "prune__importance"}  # have one value here
-    smoothing = {"prune__fine_tune__label_smoothing", "quantize__schedule__label_smoothing"}
-    assert set(fields(TRIAL.model_dump())) == known | alone | smoothing
+def another(field: str) -> dict[str, Any]:
+    """Changes that give the field a legal value that it does not have now."""
+    for value in VALUES:
+        changes = {**TOGETHER.get(field, {}), field: value}
+        with contextlib.suppress(ValidationError, ConfigError):
+            if changed(**changes) != changed(**TOGETHER.get(field, {})):
+                return changes
+    raise AssertionError(f"no value for {field}: add a legal one to VALUES")
+
+
+@pytest.mark.parametrize("field", sorted(set(fields(TRIAL.model_dump())) - ALONE))
+def test_a_field_changes_the_keys_of_the_stages_that_it_reaches(field: str) -> None:
+    prefixes = [p for p in FIRST_CHANGED if field == p or field.startswith(f"{p}__")]
+    first = FIRST_CHANGED[max(prefixes, key=len)]
+    before, after = keys(**TOGETHER.get(field, {})), keys(**another(field))
+    assert [a == b for a, b in zip(before, after, strict=True)] == [i < first for i in range(STAGES)]
+
+
+@pytest.mark.parametrize("field", ["pack__coder", "measure__onnx"])
+def test_what_is_done_with_the_last_stage_names_the_trial(field: str) -> None:
+    assert trial_key(changed(**another(field)), fingerprint="f") != trial_key(TRIAL, fingerprint="f")
+    assert trial_key(changed(), fingerprint="f") == trial_key(TRIAL, fingerprint="f")
+
+
+def test_a_teacher_is_in_the_keys_of_those_who_learn_from_it() -> None:
+    teacher = {"kind": "train", "schedule": ONE.model_dump()}
+    learns = {"quantize__schedule__distill": {"weight": 0.5}}
+    assert keys(teacher=teacher) == keys()
+    assert keys(**learns)[:3] == keys()[:3]
+    assert keys(**learns)[3] != keys()[3]
+    assert keys(teacher=teacher, **learns)[3] != keys(**learns)[3]
+    own = changed(teacher={**teacher, "schedule": {**ONE.model_dump(), "epochs": 5}})
+    assert teacher_key(own, fingerprint="f") not in {"", *stage_keys(own, fingerprint="f")}
+    assert teacher_key(TRIAL, fingerprint="f") == ""
+
+
+def test_a_baseline_cannot_learn_from_itself() -> None:
+    with pytest.raises(ValidationError, match=r"needs a teacher: set base\.teacher"):
+        changed(baseline__schedule__distill={"weight": 0.5})
+    with pytest.raises(ValidationError, match="a teacher learns from labels alone"):
+        changed(teacher={"kind": "train", "schedule": {**ONE.model_dump(), "distill": {"weight": 0.5}}})
 
 
 def test_keys_are_sha256_and_all_different() -> None:
     found = keys()
-    assert len(set(found)) == 3
+    assert len(set(found)) == STAGES
     assert all(len(key) == 64 and int(key, 16) >= 0 for key in found)
     assert keys() == found
 
@@ -117,20 +170,25 @@ def test_the_fingerprint_of_the_data_is_in_every_key() -> None:
     assert data_key(TRIAL.data, "f") != data_key(TRIAL.data, "g")
 
 
-@pytest.mark.parametrize("kind", [BaselineTrain, BaselineImport, ChannelPrune, PostTrainingQuant, QuantAwareTrain])
+KINDS = [BaselineTrain, BaselineImport, ChannelPrune, Sparsify, Sensitivity, PostTrainingQuant, QuantAwareTrain]
+NEEDED = {"schedule": ONE, "fine_tune": ONE, "candidates": (2, 8), "images": 9, "granularity": "tensor"}
+NEEDED |= {"observer": "mse", "percentile": 99.0, "side_bits": 16}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_version_of_a_stage_is_in_its_key(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = kind.model_validate(
-        {"kind": kind.model_fields["kind"].annotation.__args__[0]}
-        | {n: ONE for n in ("schedule", "fine_tune") if n in kind.model_fields}
-    )
+    required = {
+        name: NEEDED[name] for name, field in kind.model_fields.items() if name in NEEDED and field.is_required()
+    }
+    config = kind.model_validate({"kind": kind.model_fields["kind"].annotation.__args__[0], **required})
     before = stage_key("parent", config, seed=0)
     monkeypatch.setattr(kind, "VERSION", kind.VERSION + 1)
     assert stage_key("parent", config, seed=0) != before
 
 
 def test_quantization_with_and_without_training_are_different_stages() -> None:
-    assert keys()[:2] == keys(quantize={"kind": "ptq"})[:2]
-    assert keys()[2] != keys(quantize={"kind": "ptq"})[2]
+    assert keys()[:3] == keys(quantize={"kind": "ptq"})[:3]
+    assert keys()[3] != keys(quantize={"kind": "ptq"})[3]
 
 
 def test_numbers_of_equal_value_give_equal_keys() -> None:
@@ -164,10 +222,12 @@ def test_identity_leaves_places_out() -> None:
 
 
 def test_stages_leave_out_what_changes_nothing() -> None:
-    assert [s.kind for s in TRIAL.stages()] == ["train", "channel_prune", "qat"]
-    unpruned = TRIAL.model_copy(update={"prune": ChannelPrune(prune_frac=0, fine_tune=ONE)})
-    assert [s.kind for s in unpruned.stages()] == ["train", "qat"]
-    assert len(stage_keys(unpruned, fingerprint="f")) == 2
+    assert [s.kind for s in TRIAL.stages()] == ["train", "channel_prune", "sparsify", "qat"]
+    for nothing in ({"prune__prune_frac": 0.0, "sparsify__sparsity": 0.0}, {"prune": None, "sparsify": None}):
+        assert [s.kind for s in changed(**nothing).stages()] == ["train", "qat"]
+        assert len(keys(**nothing)) == 2
+    automatic = changed(quantize__auto_bits={"budget_bytes": 5}, prune=None, sparsify=None)
+    assert [s.kind for s in automatic.stages()] == ["train", "sensitivity", "qat"]
 
 
 def test_digest_is_of_the_value() -> None:
@@ -182,11 +242,48 @@ def test_file_sha256(tmp_path: Path) -> None:
     assert file_sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.mark.parametrize("bits", [0, 1, 1.5, 9, 64, -4, 4.0, "4", True, None, float("nan")])
-@pytest.mark.parametrize("field", ["w_bits", "a_bits", "edge_bits", "residual_bits"])
-def test_bit_widths_are_whole_numbers_from_two_to_eight(field: str, bits: object) -> None:
+FIELDS_OF_BITS = ["w_bits", "a_bits", "edge_bits", "residual_bits"]
+
+
+@pytest.mark.parametrize("bits", [0, 1, 1.5, 9, 10, 24, 64, -4, 4.0, "4", True, None, float("nan")])
+@pytest.mark.parametrize("field", FIELDS_OF_BITS)
+def test_other_bit_widths_are_refused(field: str, bits: object) -> None:
     with pytest.raises(ValidationError):
         QuantScheme.model_validate({field: bits})
+
+
+@pytest.mark.parametrize("field", FIELDS_OF_BITS)
+def test_bit_widths_are_those_of_integers_and_floats(field: str) -> None:
+    legal = [2, 3, 4, 5, 6, 7, 8, 16, 32] + ([12] if field in {"w_bits", "edge_bits"} else [])
+    for bits in legal:
+        assert getattr(QuantScheme.model_validate({field: bits}), field) == bits
+    if 12 not in legal:
+        with pytest.raises(ValidationError, match=r"must be one of 2, 3, 4, 5, 6, 7, 8, 16, 32 \(32 = untouched\)"):
+            QuantScheme.model_validate({field: 12})
+
+
+def test_the_nearest_name_decides_the_bits_of_a_layer() -> None:
+    scheme = QuantScheme(w_bits=4, w_bits_by_group={"inverted_residual": 3}, w_bits_by_layer={"blocks.2.expand": 5})
+    assert scheme.weight_bits("head", "head") == 4
+    assert scheme.weight_bits("stem", "first_conv") == 8
+    assert scheme.weight_bits("blocks.1.expand", "expansion") == 3
+    assert scheme.weight_bits("blocks.2.expand", "expansion") == 5
+    finer = scheme.model_copy(update={"w_bits_by_group": {"inverted_residual": 3, "depthwise": 8, "final_conv": 2}})
+    assert finer.weight_bits("blocks.1.depthwise", "depthwise") == 8
+    assert finer.weight_bits("blocks.1.project", "projection") == 3
+    assert finer.weight_bits("head", "head") == 2
+
+
+def test_the_bits_of_activations_by_group() -> None:
+    scheme = QuantScheme(a_bits=4, a_bits_by_group={"depthwise": 6})
+    assert [scheme.activation_bits(g) for g in ("expansion", "depthwise", "residual", "classifier")] == [4, 6, 8, 8]
+    chosen = QuantScheme(a_bits=4, a_bits_by_group={"projection": 5, "classifier": 16})
+    assert [chosen.activation_bits(g) for g in ("residual", "classifier")] == [5, 16]
+
+
+def test_unknown_layer_groups_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"unknown layer group 'stem'; known: first_conv, .*inverted_residual"):
+        QuantScheme(w_bits_by_group={"stem": 4})
 
 
 @pytest.mark.parametrize("prune_frac", [1.0, 1, 1.2, -0.1, float("nan"), float("inf"), "much"])
@@ -205,6 +302,8 @@ def test_prune_fractions_lie_from_zero_to_below_one(prune_frac: object) -> None:
         (Schedule, {"momentum": 1}),
         (Schedule, {"label_smoothing": 1}),
         (Schedule, {"leraning_rate": 1}),
+        (Schedule, {"optimizer": "adam", "momentum": 0.5}),
+        (Schedule, {"ema_decay": 0.9, "keep": "best"}),
         (ModelConfig, {"width": 0}),
         (ModelConfig, {"width": float("inf")}),
         (ModelConfig, {"dropout": 1}),
@@ -232,7 +331,12 @@ def test_configurations_do_not_change() -> None:
         (lambda: ModelConfig(name="mobilenet"), "unknown model 'mobilenet'.*mobilenet_v2, vgg16.*'mobilenet_v2'"),
         (lambda: DataConfig(name="cifar"), "unknown data set 'cifar'.*cifar10.*Did you mean 'cifar10'"),
         (lambda: QuantScheme(observer="mes"), "unknown observer 'mes'.*Did you mean 'mse'"),
-        (lambda: ChannelPrune(importance="l2", fine_tune=ONE), "unknown importance criterion 'l2'; known: l1"),
+        (
+            lambda: ChannelPrune(importance="l3", fine_tune=ONE),
+            "unknown importance criterion 'l3'; known: bn_taylor, l1",
+        ),
+        (lambda: Sparsify(criterion="magnitud", schedule=ONE), "unknown sparsity criterion.*Did you mean 'magnitude'"),
+        (lambda: QuantScheme(quantizer="lqs"), "unknown quantizer 'lqs'.*Did you mean 'lsq'"),
     ],
 )
 def test_unknown_names_list_the_known_ones(make: Any, expected: str) -> None:
@@ -240,10 +344,10 @@ def test_unknown_names_list_the_known_ones(make: Any, expected: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("registry", [MODELS, DATASETS, IMPORTANCE, OBSERVERS])
+@pytest.mark.parametrize("registry", [MODELS, DATASETS, IMPORTANCE, SPARSITY, OBSERVERS, QUANTIZERS])
 def test_every_registered_name_can_be_loaded(registry: Registry[Any]) -> None:
     assert registry.names() == sorted(registry.names())
-    assert all(callable(registry[name]) for name in registry.names())
+    assert all(registry[name] is not None for name in registry.names())
 
 
 def test_a_plug_in_is_registered_once() -> None:

@@ -22,14 +22,15 @@ from trainables.config import (
     QuantScheme,
     Schedule,
 )
-from trainables.errors import Diverged
+from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.units import ConvUnit, quant_points, units
 from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_, side_info
-from trainables.quant.kernel import MIN_STEP, TILE, is_dense
-from trainables.quant.lsq import LsqQuantizer, code_range, composed, fake_quantize
+from trainables.quant.kernel import TILE, is_dense
+from trainables.quant.lsq import LsqQuantizer, composed, fake_quantize
 from trainables.quant.observers import minmax, mse
+from trainables.quant.quantizer import MIN_STEP, code_range
 from trainables.stage import StageResult, run_stage
 from trainables.train import reestimate_batch_norm_
 
@@ -326,6 +327,11 @@ def test_bits_by_role(w_bits: int, a_bits: int, edge_bits: int, residual_bits: i
     assert set(residual) == {max(a_bits, residual_bits)}
     assert {b for name, b in bits.items() if name.endswith("weight_point")} == {w_bits}
     assert {b for name, b in bits.items() if name.endswith("out_point")} == {a_bits}
+
+
+def test_a_layer_that_is_not_there_is_infeasible() -> None:
+    with pytest.raises(InfeasiblePoint, match="w_bits_by_layer names 'stm'; the layers are stem, blocks"):
+        attach_quantizers_(make_model(), QuantScheme(w_bits_by_layer={"stm": 4}))
 
 
 def test_residual_sums_keep_eight_bits_by_default() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 
 from trainables.config.frozen import Frozen
-from trainables.config.plugins import OBSERVERS
+from trainables.config.plugins import OBSERVERS, QUANTIZERS
 
 FLOAT_BITS = 32
 """This many bits mean untouched: the tensor stays float32."""
@@ -60,10 +60,11 @@ class QuantScheme(Frozen):
     residual_bits: ActivationBits = 8
     w_bits_by_group: dict[GroupName, WeightBits] = Field(default={})
     a_bits_by_group: dict[GroupName, ActivationBits] = Field(
-        default={}, description="of the outputs of a group's layers; of the input for the classifier"
+        default={}, description="of the outputs of a group's layers; of the inputs for linear layers"
     )
     w_bits_by_layer: dict[str, WeightBits] = Field(default={}, description="by name of the unit; wins over all else")
     granularity: Literal["channel", "tensor"] = Field(default="channel", description="of the weights' steps")
+    quantizer: str = Field(default="lsq", description="lsq: steps are learned in training; ste: they stay calibrated")
     observer: str = Field(default="mse", description="how a step is read from weights")
     activation_observer: str | None = Field(default=None, description="null: as for weights")
     percentile: float = Field(default=99.9, gt=50, le=100, description="of the magnitudes, for that observer")
@@ -73,6 +74,11 @@ class QuantScheme(Frozen):
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         return None if name is None else OBSERVERS.check(name)
+
+    @field_validator("quantizer")
+    @classmethod
+    def _known_quantizer(cls, name: str) -> str:
+        return QUANTIZERS.check(name)
 
     def weight_bits(self, unit: str, group: LayerGroup) -> int:
         """The bits of one unit's weight."""

@@ -117,12 +117,13 @@ class Sensitivity(Frozen):
     granularity: Literal["channel", "tensor"]
     observer: str
     percentile: float
+    side_bits: Literal[8, 16]
 
 
 class PostTrainingQuant(Frozen):
     """Quantize from calibration data alone."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     kind: Literal["ptq"] = "ptq"
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
@@ -144,14 +145,13 @@ class Freezing(Frozen):
 class QuantAwareTrain(Frozen):
     """Quantize from calibration data, then train weights and step sizes."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     kind: Literal["qat"]
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
     schedule: Schedule
     calibration_images: int = Field(default=512, ge=1, le=1_000_000)
     bn_images: int = Field(default=2048, ge=0, le=10_000_000, description="images for BN re-estimation; 0 = off")
-    learn_steps: bool = Field(default=True, description="false: plain straight-through training, steps stay calibrated")
     progressive_bits: tuple[WeightBits, ...] = Field(
         default=(), description="widths trained one after another before the scheme's own, e.g. [8, 5]"
     )

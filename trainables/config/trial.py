@@ -81,6 +81,7 @@ class TrialConfig(Frozen):
                     granularity=scheme.granularity,
                     observer=scheme.observer,
                     percentile=scheme.percentile,
+                    side_bits=scheme.side_bits,
                 )
             )
         return (*stages, self.quantize)

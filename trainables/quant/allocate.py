@@ -55,7 +55,7 @@ def read_table(metrics: Mapping[str, float]) -> dict[str, list[Choice]]:
 
 
 def by_greed(table: Table, budget_bytes: float) -> dict[str, int]:
-    """From the widest on, narrows where a saved byte costs least KL, until the budget holds.
+    """From the widest on, narrows where a saved byte costs least KL, until the budget holds; then widens what fits.
 
     Raises:
         InfeasiblePoint: even the narrowest widths pass the budget.
@@ -71,7 +71,24 @@ def by_greed(table: Table, budget_bytes: float) -> dict[str, int]:
         ]
         _, name, choice = min(steps, key=lambda step: (step[0], step[1], -step[2].bits))
         chosen[name] = choice
+    _widen_(chosen, table, budget_bytes)
     return {name: choice.bits for name, choice in chosen.items()}
+
+
+def _widen_(chosen: dict[str, Choice], table: Table, budget_bytes: float) -> None:
+    """Gives the bytes that the last narrowing left over to where they help most."""
+    while True:
+        left = budget_bytes - sum(choice.size_bytes for choice in chosen.values())
+        steps = [
+            (now.kl - choice.kl, name, choice)
+            for name, now in chosen.items()
+            for choice in table[name]
+            if choice.kl < now.kl and 0 <= choice.size_bytes - now.size_bytes <= left
+        ]
+        if not steps:
+            return
+        _, name, choice = max(steps, key=lambda step: (step[0], step[1]))
+        chosen[name] = choice
 
 
 def by_dp(table: Table, budget_bytes: float) -> dict[str, int]:

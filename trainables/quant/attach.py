@@ -2,14 +2,22 @@
 
 from torch import nn
 
-from trainables.config import FLOAT_BITS, QuantScheme
+from trainables.config import FLOAT_BITS, QUANTIZERS, QuantScheme
+from trainables.errors import InfeasiblePoint
 from trainables.models.units import Unit, quant_points, units
-from trainables.quant.lsq import LsqQuantizer
+from trainables.quant.quantizer import Quantizer
 
 
 def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
-    """Puts a quantizer at every point that the scheme does not leave float; steps are 1 until they are set."""
+    """Puts a quantizer at every point that the scheme does not leave float; steps are 1 until they are set.
+
+    Raises:
+        InfeasiblePoint: the scheme names a layer that the network does not have.
+    """
     named = units(model)
+    unknown = sorted(set(scheme.w_bits_by_layer) - set(named))
+    if unknown:
+        raise InfeasiblePoint(f"w_bits_by_layer names {unknown[0]!r}; the layers are {', '.join(named)}.")
     weight_points = {unit.weight_point: name for name, unit in named.items()}
     for point in quant_points(model).values():
         if point.weight:
@@ -20,7 +28,7 @@ def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
             bits, shape = scheme.activation_bits(point.role), ()
         point.quantizer = None
         if bits != FLOAT_BITS:
-            point.quantizer = LsqQuantizer(
+            point.quantizer = QUANTIZERS[scheme.quantizer](
                 bits, signed=point.signed, weight=point.weight, step_shape=shape, limit=point.limit
             )
 
@@ -39,17 +47,17 @@ def step_shape(unit: Unit, scheme: QuantScheme) -> tuple[int, ...]:
     return (weight.shape[0], *[1] * (weight.ndim - 1))
 
 
-def weight_quantizer(unit: Unit) -> LsqQuantizer:
+def weight_quantizer(unit: Unit) -> Quantizer:
     """The quantizer of a unit's weight; the unit must have one."""
     quantizer = unit.weight_point.quantizer
-    assert isinstance(quantizer, LsqQuantizer)
+    assert isinstance(quantizer, Quantizer)
     return quantizer
 
 
-def activation_quantizers(model: nn.Module) -> dict[str, LsqQuantizer]:
+def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
     """The activation quantizers by the name of their point, in forward order."""
     return {
         name: point.quantizer
         for name, point in quant_points(model).items()
-        if not point.weight and isinstance(point.quantizer, LsqQuantizer)
+        if not point.weight and isinstance(point.quantizer, Quantizer)
     }

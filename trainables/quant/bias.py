@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from trainables.data import Images
 from trainables.models.model import Model
-from trainables.models.units import ConvUnit, LinearUnit, units
+from trainables.models.units import LinearUnit, units
 
 Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
 BATCH = 512
@@ -29,7 +29,7 @@ def mean_outputs(model: Model, images: Images) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def correct_bias_(model: Model, wanted: Mapping[str, Tensor], images: Images) -> None:
-    """Moves batch-norm biases (the classifier's bias) so that mean outputs are `wanted`, first layer first.
+    """Moves batch-norm biases (a linear layer's own) so that mean outputs are `wanted`, first layer first.
 
     One forward pass: each layer is corrected when it is reached, so the next one already sees what it will get
     (empirical bias correction, Nagel et al., arXiv 1906.04721, section 4.2).
@@ -50,9 +50,12 @@ def _with_hooks(model: Model, images: Images, make: Callable[[str, Any], Hook]) 
     model.eval()
     handles: list[RemovableHandle] = []
     for name, unit in units(model).items():
-        place = unit.bn if isinstance(unit, ConvUnit) else unit
-        owner = unit.layer if isinstance(unit, LinearUnit) else place
-        handles.append(place.register_forward_hook(make(name, owner)))
+        if isinstance(unit, LinearUnit):
+            hook = make(name, unit.layer)
+            before = unit.activation.register_forward_pre_hook(lambda at, args, hook=hook: hook(at, args, args[0]))
+            handles.append(before)
+        else:
+            handles.append(unit.bn.register_forward_hook(make(name, unit.bn)))
     try:
         batch, _ = next(images.batches(max(BATCH, len(images))))
         model(batch)

@@ -9,7 +9,7 @@ from trainables.device import seed_for
 from trainables.models.model import Model
 from trainables.models.units import quant_points, units
 from trainables.quant.attach import attach_quantizers_, detach_quantizers_
-from trainables.quant.lsq import LsqQuantizer
+from trainables.quant.quantizer import Quantizer
 from trainables.stage import StageContext
 
 BATCH = 128
@@ -32,7 +32,7 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
     for_activations = OBSERVERS[scheme.activation_observer or scheme.observer]
     for name, point in quant_points(model).items():
         quantizer = point.quantizer
-        if not isinstance(quantizer, LsqQuantizer):
+        if not isinstance(quantizer, Quantizer):
             continue
         if point.weight:
             values = weights[point].flatten(1) if quantizer.step.ndim else weights[point].reshape(1, -1)

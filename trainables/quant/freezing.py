@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trainables.config import Freezing
 from trainables.models.units import Unit, units
 from trainables.quant.attach import activation_quantizers, weight_quantizer
-from trainables.quant.lsq import LsqQuantizer
+from trainables.quant.quantizer import Quantizer
 from trainables.rules import Moment
 
 
@@ -26,7 +26,7 @@ class FreezeOscillations:
         self._units = {
             name: unit
             for name, unit in units(model).items()
-            if isinstance(unit.weight_point.quantizer, LsqQuantizer)
+            if isinstance(unit.weight_point.quantizer, Quantizer)
             and unit.weight_point.quantizer.bits <= config.max_bits
         }
         self._memory = {name: _Memory(_codes(unit)) for name, unit in self._units.items()}
@@ -96,7 +96,7 @@ class FreezeSteps:
     """Step rule: the steps of the activations learn no more after a share of the training."""
 
     def __init__(self, model: nn.Module, after: float) -> None:
-        self._steps = [q.step for q in activation_quantizers(model).values()]
+        self._steps = [q.step for q in activation_quantizers(model).values() if isinstance(q.step, nn.Parameter)]
         self._after = after
         self._frozen = False
 
@@ -124,7 +124,7 @@ class GuardChannels:
     """Step rule: a channel whose codes are all zero gets its largest weight back, as one step."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._units = [u for u in units(model).values() if isinstance(u.weight_point.quantizer, LsqQuantizer)]
+        self._units = [u for u in units(model).values() if isinstance(u.weight_point.quantizer, Quantizer)]
 
     def after_step(self, moment: Moment | None = None) -> None:
         """Revives them; a channel of nothing but zeros was pruned and stays as it is."""

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MIN_STEP = 1e-8
+from trainables.quant.quantizer import MIN_STEP
+
 TILE = 65_536
 
 Gradients = tuple[Tensor, Tensor | None, None, None, None, None]

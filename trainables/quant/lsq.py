@@ -5,12 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from trainables.quant.kernel import MIN_STEP, OneStep, Steps, is_dense
-
-
-def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
-    """(Qn, Qp): codes lie in [−Qn, Qp]. Signed codes are symmetric; −2^(b−1) stays unused."""
-    return (2 ** (bits - 1) - 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+from trainables.quant.kernel import OneStep, Steps, is_dense
+from trainables.quant.quantizer import MIN_STEP, Quantizer
 
 
 def fake_quantize(
@@ -42,16 +38,12 @@ def composed(values: Tensor, step: Tensor, low: Tensor, high: Tensor, gradient_s
     return (x + (x.round() - x).detach()) * s
 
 
-class LsqQuantizer(nn.Module):
-    """Fake quantization; `step` is (C, 1, …) for one per output channel of a weight, or () for one per tensor.
-
-    With a `limit`, the largest value it can represent stays at or below it: an unsigned quantizer with limit 6
-    then clips just as ReLU6 does.
-    """
+class LsqQuantizer(Quantizer):
+    """Learns its step by gradient descent, like a weight."""
 
     low: Tensor
     high: Tensor
-    max_step: Tensor
+    ceiling: Tensor
 
     def __init__(
         self,
@@ -62,30 +54,18 @@ class LsqQuantizer(nn.Module):
         step_shape: tuple[int, ...] = (),
         limit: float | None = None,
     ) -> None:
-        super().__init__()
-        self.bits = bits
-        self._weight = weight
-        self.qn, self.qp = code_range(bits, signed=signed)
-        self._max_step = math.inf if limit is None else limit / self.qp
+        super().__init__(bits, signed=signed, weight=weight, step_shape=step_shape, limit=limit)
         self.step = nn.Parameter(torch.ones(step_shape))
+        # Tensors, so that a compiled graph takes them as inputs.
         self.register_buffer("low", torch.tensor(float(-self.qn)), persistent=False)
         self.register_buffer("high", torch.tensor(float(self.qp)), persistent=False)
-        self.register_buffer("max_step", torch.tensor(self._max_step), persistent=False)
+        self.register_buffer("ceiling", torch.tensor(self.max_step), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # How many values share the step: a tensor's weights, a channel's weights, or one image's activations.
-        shared_by = x.numel() if self._weight and self.step.ndim == 0 else x[0].numel()
+        shared_by = x.numel() if self.weight and self.step.ndim == 0 else x[0].numel()
         if torch.compiler.is_compiling():
-            return composed(x.float(), self.safe_step(), self.low, self.high, (self.high * shared_by).rsqrt())
+            step = torch.minimum(self.step.abs().clamp_min(MIN_STEP), self.ceiling)
+            return composed(x.float(), step, self.low, self.high, (self.high * shared_by).rsqrt())
         scale = 1 / math.sqrt(shared_by * self.qp)
-        return fake_quantize(x.float(), self.step, self.qn, self.qp, scale, max_step=self._max_step)
-
-    def safe_step(self) -> Tensor:
-        """The step, positive and within the limit: training may push it through zero, and its size counts then."""
-        return torch.minimum(self.step.abs().clamp_min(MIN_STEP), self.max_step)
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Integer codes of a tensor, int64: those that forward() computes with."""
-        with torch.no_grad():
-            codes: Tensor = (self(x) / self.safe_step()).round().to(torch.int64)
-        return codes
+        return fake_quantize(x.float(), self.step, self.qn, self.qp, scale, max_step=self.max_step)

@@ -1,14 +1,11 @@
 """Quantization-aware training: the calibrated network, then weights and step sizes learned together."""
 
-from torch import nn
-
 from trainables.config import QuantAwareTrain, QuantScheme
 from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros
 from trainables.quant.attach import detach_quantizers_
 from trainables.quant.calibrate import calibrated_
 from trainables.quant.freezing import FreezeOscillations, FreezeSteps, GuardChannels
-from trainables.quant.lsq import LsqQuantizer
 from trainables.quant.ptq import finished, remeasure_batch_norm_, resolved_scheme
 from trainables.rules import StepRule
 from trainables.stage import StageContext, StageResult, run_stage
@@ -52,8 +49,6 @@ def at_least(scheme: QuantScheme, bits: int) -> QuantScheme:
 
 
 def _train(model: Model, config: QuantAwareTrain, context: StageContext) -> list[dict[str, float]]:
-    if not config.learn_steps:
-        _fix_steps_(model)
     guard = GuardChannels(model)
     rules: list[StepRule] = [HoldZeros(model)]
     if config.freezing is not None:
@@ -66,9 +61,3 @@ def _train(model: Model, config: QuantAwareTrain, context: StageContext) -> list
     if config.guard_channels:
         guard.after_step()  # averaged weights are none that a step has seen
     return history
-
-
-def _fix_steps_(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, LsqQuantizer):
-            module.step.requires_grad_(False)

@@ -1,0 +1,117 @@
+"""Automatic bits: sensitivities of a real network, and a file that keeps its budget."""
+
+import pytest
+import torch
+
+from tests.trainables.factories import few_digits, make_context
+from trainables.config import (
+    AutoBits,
+    BaselineTrain,
+    ModelConfig,
+    PostTrainingQuant,
+    QuantScheme,
+    Schedule,
+    TrialConfig,
+)
+from trainables.errors import InfeasiblePoint
+from trainables.export.packed import Header, pack
+from trainables.models.units import units
+from trainables.quant.allocate import read_table
+from trainables.quant.attach import weight_quantizer
+from trainables.stage import StageContext, StageResult, run_stage
+
+TRAIN = BaselineTrain(model=ModelConfig(width=0.1), schedule=Schedule(epochs=8, lr=0.05, batch_size=20))
+
+
+def make_trial(budget_bytes: int, **scheme: object) -> TrialConfig:
+    auto = AutoBits(budget_bytes=budget_bytes, candidates=(2, 4, 8), images=64)
+    quantize = PostTrainingQuant(scheme=QuantScheme.model_validate(scheme), auto_bits=auto, bn_images=200)
+    return TrialConfig(baseline=TRAIN, quantize=quantize)
+
+
+@pytest.fixture(scope="module")
+def parent() -> StageResult:
+    return run_stage(TRAIN, make_context(few_digits()))
+
+
+@pytest.fixture(scope="module")
+def measured(parent: StageResult) -> StageResult:
+    sensitivity = make_trial(10_000).stages()[-2]
+    return run_stage(sensitivity, make_context(few_digits(), parent_result=parent))
+
+
+def context_of(result: StageResult) -> StageContext:
+    return make_context(few_digits(), parent_result=result)
+
+
+def packed_bytes(result: StageResult) -> int:
+    assert result.scheme is not None
+    data = few_digits()
+    header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
+    return len(pack(result.model(), header))
+
+
+def test_the_stage_stands_before_quantization_and_knows_no_budget() -> None:
+    first, second = make_trial(10_000), make_trial(20_000)
+    assert [s.kind for s in first.stages()] == ["train", "sensitivity", "ptq"]
+    assert first.stages()[1] == second.stages()[1]
+    assert first.stages()[2] != second.stages()[2]
+
+
+def test_every_layer_is_measured_at_every_width(parent: StageResult, measured: StageResult) -> None:
+    table = read_table(measured.metrics)
+    assert list(table) == list(units(parent.model()))
+    for choices in table.values():
+        assert [c.bits for c in choices] == [2, 4, 8]
+        assert [c.size_bytes for c in choices] == sorted(c.size_bytes for c in choices)
+        assert all(c.kl >= 0 for c in choices)
+    assert sum(c[0].kl for c in table.values()) > 10 * sum(c[-1].kl for c in table.values())
+
+
+def test_the_network_passes_through_unchanged(parent: StageResult, measured: StageResult) -> None:
+    assert measured.scheme is None
+    assert all(torch.equal(tensor, measured.state[name]) for name, tensor in parent.state.items())
+    assert measured.metrics["val_accuracy"] == parent.metrics["val_accuracy"]
+
+
+@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+@pytest.mark.parametrize("method", ["dp", "greedy"])
+def test_the_packed_file_keeps_the_budget_and_uses_it(
+    parent: StageResult, side_bits: int, granularity: str, method: str
+) -> None:
+    scheme = {"side_bits": side_bits, "granularity": granularity}
+    measured = run_stage(make_trial(1, **scheme).stages()[1], context_of(parent))
+    sizes = [sum(c[i].size_bytes for c in read_table(measured.metrics).values()) for i in (0, -1)]
+    overhead = measured.metrics["overhead_bytes"]
+    budget = round(overhead + sizes[0] + 0.5 * (sizes[1] - sizes[0]))
+    quantize = make_trial(budget, **scheme).stages()[-1]
+    assert isinstance(quantize, PostTrainingQuant)
+    assert quantize.auto_bits is not None
+    quantize = quantize.model_copy(update={"auto_bits": quantize.auto_bits.model_copy(update={"method": method})})
+    result = run_stage(quantize, context_of(measured))
+    assert result.scheme is not None
+    bits = {name: weight_quantizer(unit).bits for name, unit in units(result.model()).items()}
+    assert bits == result.scheme.w_bits_by_layer
+    assert len(set(bits.values())) > 1
+    assert 0.9 * budget < packed_bytes(result) <= budget
+
+
+def test_more_bytes_give_a_network_that_is_nearer_to_the_float_one(measured: StageResult) -> None:
+    table = read_table(measured.metrics)
+    overhead = measured.metrics["overhead_bytes"]
+    least = sum(c[0].size_bytes for c in table.values())
+    most = sum(c[-1].size_bytes for c in table.values())
+    moved = []
+    for share in (0.1, 0.5, 0.9):
+        budget = round(overhead + least + share * (most - least))
+        result = run_stage(make_trial(budget).stages()[-1], context_of(measured))
+        assert result.scheme is not None
+        chosen = result.scheme.w_bits_by_layer
+        moved.append(sum(next(c.kl for c in table[name] if c.bits == b) for name, b in chosen.items()))
+    assert moved[0] > moved[1] > moved[2]
+
+
+def test_a_budget_that_no_widths_meet_is_infeasible(measured: StageResult) -> None:
+    with pytest.raises(InfeasiblePoint, match="raise budget_bytes, or prune more"):
+        run_stage(make_trial(2_000).stages()[-1], context_of(measured))

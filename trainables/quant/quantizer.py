@@ -1,0 +1,55 @@
+"""Quantizer: what sits at a quantization point, whatever it learns."""
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+MIN_STEP = 1e-8
+
+
+def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
+    """(Qn, Qp): codes lie in [−Qn, Qp]. Signed codes are symmetric; −2^(b−1) stays unused."""
+    return (2 ** (bits - 1) - 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+class Quantizer(nn.Module):
+    """A uniform quantizer with zero point 0; abstract. Values become q·s with integer codes q in [−Qn, Qp].
+
+    `step` is a parameter or a buffer, (C, 1, …) for one step per output channel of a weight, or () for one per
+    tensor; calibration and the decoder set it. With a `limit`, the largest value it can represent stays at or
+    below it: an unsigned quantizer with limit 6 then clips just as ReLU6 does.
+    """
+
+    step: Tensor
+
+    def __init__(
+        self,
+        bits: int,
+        *,
+        signed: bool,
+        weight: bool = False,
+        step_shape: tuple[int, ...] = (),
+        limit: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.bits = bits
+        self.weight = weight
+        self.step_shape = step_shape
+        self.qn, self.qp = code_range(bits, signed=signed)
+        self.max_step = math.inf if limit is None else limit / self.qp
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Values on the grid of `safe_step`, in the shape of `x`, float32; differentiable in `x`."""
+
+    def safe_step(self) -> Tensor:
+        """The step, positive and within the limit: training may push it through zero, and its size counts then."""
+        return self.step.abs().clamp(MIN_STEP, self.max_step)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Integer codes of a tensor, int64: those that forward() computes with."""
+        with torch.no_grad():
+            codes: Tensor = (self(x) / self.safe_step()).round().to(torch.int64)
+        return codes

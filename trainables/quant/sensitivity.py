@@ -1,0 +1,92 @@
+"""How much each layer's bits matter: the KL divergence that quantizing it alone causes, and its coded bytes."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.config import OBSERVERS, QuantScheme, Sensitivity
+from trainables.data import Images
+from trainables.device import seed_for
+from trainables.export.coders import LayerSpec, coded_bits
+from trainables.export.packed import Header, pack, size_breakdown
+from trainables.models.model import Model
+from trainables.models.units import Unit, units
+from trainables.quant.allocate import Choice, to_metrics
+from trainables.quant.attach import attach_quantizers_, weight_quantizer
+from trainables.quant.fold import round_side_info_
+from trainables.quant.quantizer import code_range
+from trainables.stage import StageContext, StageResult, run_stage
+
+BATCH = 512
+SLACK_BYTES = 64
+"""Digits in the header, its padding and the last word of the stream differ a little from file to file."""
+
+
+@run_stage.register
+def _(config: Sensitivity, context: StageContext) -> StageResult:
+    """Measures every layer at every candidate width; the network passes through unchanged."""
+    model = context.parent_model().eval()
+    images = context.train.sample(config.images, seed_for(context.seed, 8))
+    before = _log_probabilities(model, images)
+    table = {
+        name: [_choice(name, unit, bits, config, model, images, before) for bits in sorted(config.candidates)]
+        for name, unit in units(model).items()
+    }
+    parent = context.parent
+    overhead = _overhead_bytes(parent, config, context)
+    return StageResult(
+        architecture=parent.architecture,
+        scheme=None,
+        state=parent.state,
+        metrics={"val_accuracy": parent.metrics["val_accuracy"], "overhead_bytes": overhead, **to_metrics(table)},
+        plan=parent.plan,
+    )
+
+
+@torch.no_grad()
+def _choice(
+    name: str, unit: Unit, bits: int, config: Sensitivity, model: Model, images: Images, before: list[Tensor]
+) -> Choice:
+    weight = unit.layer.weight
+    kept = weight.clone()
+    codes, step = _quantized(weight, bits, config)
+    weight.copy_(codes * step)
+    after = _log_probabilities(model, images)
+    weight.copy_(kept)
+    kl = sum(float(F.kl_div(a, b, reduction="sum", log_target=True)) for a, b in zip(after, before, strict=True))
+    layer = LayerSpec(name, tuple(weight.shape), bits)
+    size = coded_bits(layer, codes.to(torch.int16).cpu().contiguous().numpy(), choice="auto") / 8
+    return Choice(bits, max(kl, 0.0) / len(images), size)
+
+
+def _overhead_bytes(parent: StageResult, config: Sensitivity, context: StageContext) -> int:
+    """Of a packed file of this network, everything but the weights: side information and header."""
+    model = parent.model()
+    widths = sorted(config.candidates)
+    # Every layer has bits of its own in the header, as it will have.
+    by_layer = {name: widths[i % len(widths)] for i, name in enumerate(units(model))}
+    scheme = QuantScheme(w_bits_by_layer=by_layer, granularity=config.granularity, side_bits=config.side_bits)
+    attach_quantizers_(model, scheme)
+    for unit in units(model).values():
+        quantizer = weight_quantizer(unit)
+        with torch.no_grad():
+            quantizer.step.fill_(float(unit.layer.weight.abs().max()) / quantizer.qp)
+    round_side_info_(model, side_bits=config.side_bits)
+    header = Header(architecture=parent.architecture, scheme=scheme, mean=context.data.mean, std=context.data.std)
+    parts = size_breakdown(pack(model, header))
+    return sum(parts.values()) - parts["codes"] - parts["models"] + SLACK_BYTES
+
+
+def _quantized(weight: Tensor, bits: int, config: Sensitivity) -> tuple[Tensor, Tensor]:
+    """Codes in the weight's shape, and a step that broadcasts."""
+    qn, qp = code_range(bits, signed=True)
+    rows = weight.flatten(1) if config.granularity == "channel" else weight.reshape(1, -1)
+    step = OBSERVERS[config.observer](rows.float(), qn, qp, percentile=config.percentile)
+    step = step.view(-1, *[1] * (weight.ndim - 1))
+    return (weight / step).round().clamp(-qn, qp), step
+
+
+@torch.inference_mode()
+def _log_probabilities(model: Model, images: Images) -> list[Tensor]:
+    """(B, K) per batch."""
+    return [F.log_softmax(model(batch).float(), dim=1) for batch, _ in images.batches(BATCH)]
