@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 import trainables.baseline
 import trainables.prune.channel_prune
 import trainables.prune.sparsify
@@ -20,9 +22,10 @@ from trainables.errors import ArtifactMismatch, Collapsed, TrialFailure
 from trainables.export.coders import Choice
 from trainables.export.packed import Header, pack, size_breakdown, unpack
 from trainables.models.model import fp32_bytes
-from trainables.models.units import count_parameters
+from trainables.models.units import count_parameters, units
 from trainables.progress import Progress
 from trainables.prune.channels import prune_frac_achieved
+from trainables.prune.masks import check_zeros, weights_of
 from trainables.results import Completed, Measurement, StageCost
 from trainables.size_formulas import formula_bytes
 from trainables.stage import StageContext, StageResult, run_stage
@@ -127,6 +130,8 @@ def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: Path) -> C
     result, costs = run_stages(config, config.stages(), workplace)
     content = _write(result, workplace.data, artifact, coder=config.pack.coder)
     measurement = measure(content, result, workplace)
+    if config.measure.onnx:
+        measurement = _with_onnx(measurement, content, workplace, artifact.with_name("model.onnx"))
     completed = Completed(
         measurement=measurement,
         architecture=result.architecture,
@@ -154,6 +159,9 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
     if accuracy <= CHANCE_FACTOR / workplace.data.classes:
         raise Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
     model = trained.model()
+    codes = unpack(content).codes
+    decoded = dict(zip(units(model), map(torch.from_numpy, codes), strict=True))
+    check_zeros(weights_of(model), decoded, where="in the decoded file")
     counts = count(model, trained.architecture)
     return Measurement(
         accuracy=accuracy,
@@ -164,13 +172,29 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
         compression_ratio=baseline_bytes(trained.architecture) / len(content),
         parameters=count_parameters(model),
         prune_frac_achieved=prune_frac_achieved(trained.architecture),
-        sparsity_achieved=sparsity_achieved(unpack(content).codes),
+        sparsity_achieved=sparsity_achieved(codes),
         macs=counts.macs,
         bops=counts.bops,
         activation_bytes=counts.activation_bytes,
         peak_activation_bytes=counts.peak_activation_bytes,
         formula_bytes=formula_bytes(model),
     )
+
+
+def _with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, target: Path) -> Measurement:
+    """The measurement with those of the ONNX file, which is written when onnxruntime agrees with the packed file.
+
+    A file that it does not agree with is a finding, not the end of the trial: the packed file is as good as before.
+    """
+    from trainables.export.onnx_check import write_and_check
+
+    try:
+        checked = write_and_check(content, workplace.val, measurement.accuracy)
+    except ArtifactMismatch as err:
+        target.unlink(missing_ok=True)
+        return measurement.model_copy(update={"onnx_failure": str(err)})
+    replace(target, checked.content)
+    return measurement.model_copy(update={"onnx_size_bytes": checked.size_bytes, "onnx_accuracy": checked.accuracy})
 
 
 def packed_accuracy(content: bytes, images: Images, device: Device) -> float:

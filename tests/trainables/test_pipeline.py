@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.trainables.factories import CPU, digits, few_digits, make_architecture
-from trainables.config import TrialConfig, stage_keys
+from trainables.config import MeasureConfig, TrialConfig, stage_keys
 from trainables.errors import ArtifactMismatch, Collapsed, Diverged
 from trainables.export.packed import unpack
 from trainables.models.model import build
@@ -183,3 +183,32 @@ def test_trials_do_not_depend_on_what_ran_before(tmp_path: Path) -> None:
         found.append(result)
     assert found[0].metrics == found[1].metrics
     assert all(torch.equal(tensor, found[1].state[name]) for name, tensor in found[0].state.items())
+
+
+def test_the_onnx_file_of_a_trial_is_measured_beside_the_packed_one(workplace: Workplace, tmp_path: Path) -> None:
+    config = make_trial()
+    measured = config.model_copy(update={"measure": MeasureConfig(onnx=True)})
+    plain = run_pipeline(config, workplace, tmp_path / "plain" / "model.mbq").measurement
+    both = run_pipeline(measured, workplace, tmp_path / "both" / "model.mbq").measurement
+    assert (plain.onnx_size_bytes, plain.onnx_accuracy, plain.onnx_failure) == (None, None, None)
+    assert not (tmp_path / "plain" / "model.onnx").exists()
+    assert both.onnx_size_bytes == len((tmp_path / "both" / "model.onnx").read_bytes())
+    assert both.onnx_accuracy == pytest.approx(both.accuracy, abs=2 / both.n)
+    assert both.onnx_failure is None
+    ours = {name: value for name, value in both.model_dump().items() if not name.startswith("onnx_")}
+    assert ours == {name: value for name, value in plain.model_dump().items() if not name.startswith("onnx_")}
+
+
+def test_an_onnx_file_that_computes_something_else_is_a_finding_not_the_end(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainables.export import onnx_check
+
+    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images: 0.0)
+    config = make_trial().model_copy(update={"measure": MeasureConfig(onnx=True)})
+    measurement = run_pipeline(config, workplace, tmp_path / "model.mbq").measurement
+    assert measurement.onnx_failure is not None
+    assert "the ONNX file has accuracy 0.0000" in measurement.onnx_failure
+    assert measurement.onnx_accuracy is None
+    assert not (tmp_path / "model.onnx").exists()
+    assert measurement.accuracy > 0.5

@@ -13,7 +13,7 @@ from tests.trainables.factories import few_digits, make_context, make_images, ma
 from trainables.config import SPARSITY, BaselineTrain, ModelConfig, QuantAwareTrain, QuantScheme, Schedule, Sparsify
 from trainables.errors import ArtifactMismatch, InfeasiblePoint
 from trainables.models.units import Unit, units
-from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
+from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, check_zeros, zero_share
 from trainables.prune.sparsify import RaiseSparsity, cubic
 from trainables.prune.sparsity import SMALL, lamp, magnitude, make_masks, prunable
 from trainables.rules import Moment
@@ -33,7 +33,7 @@ def layers_of(**changes: Any) -> dict[str, Unit]:
     return prunable(make_model(width=0.25, **changes), EXEMPT)
 
 
-def weights_of(state: Any) -> dict[str, Tensor]:
+def weights_in(state: Any) -> dict[str, Tensor]:
     return {n: t for n, t in state.items() if n.endswith("layer.weight")}
 
 
@@ -167,7 +167,7 @@ def test_weights_come_back_in_gradual_mode_only(parent: StageResult) -> None:
         schedule = Schedule(epochs=3, lr=0.1, batch_size=10)
         content = {"sparsity": 0.5, "mode": mode, "steps": steps, "schedule": schedule, "criterion": "magnitude"}
         state = run_stage(Sparsify.model_validate(content), make_context(data, parent_result=parent)).state
-        return torch.cat([t.flatten() == 0 for t in weights_of(state).values()])
+        return torch.cat([t.flatten() == 0 for t in weights_in(state).values()])
 
     model = parent.model()
     first = make_masks(prunable(model, EXEMPT), 0.5 * cubic(0.5), criterion="magnitude", min_density=0.3)
@@ -209,7 +209,7 @@ def test_zeros_stay_zero_through_quantization_aware_training(parent: StageResult
     schedule = Schedule(epochs=2, lr=0.02, batch_size=25, ema_decay=0.9)
     qat = QuantAwareTrain(kind="qat", scheme=QuantScheme(w_bits=4), schedule=schedule)
     result = run_stage(qat, make_context(few_digits(), parent_result=sparse))
-    before, after = weights_of(sparse.state), weights_of(result.state)
+    before, after = weights_in(sparse.state), weights_in(result.state)
     assert zero_share(before) > 0.5
     for name, tensor in before.items():
         assert (after[name][tensor == 0] == 0).all()
@@ -238,3 +238,16 @@ def test_an_imported_network_with_zeros_may_be_sparsified_further(parent: StageR
                      make_context(few_digits(), parent_result=once))  # fmt: skip
     assert twice.metrics["sparsity_achieved"] == pytest.approx(0.6, abs=1e-3)
     assert less.metrics["sparsity_achieved"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_weight_that_came_back_is_noticed(parent: StageResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse = run_stage(Sparsify(sparsity=0.5, schedule=ONE), make_context(few_digits(), parent_result=parent))
+    monkeypatch.setattr(HoldZeros, "after_step", lambda self, moment: None)
+    qat = QuantAwareTrain(kind="qat", scheme=QuantScheme(w_bits=4), schedule=ONE)
+    with pytest.raises(ArtifactMismatch, match=r"weights of blocks.* that were zero are not zero after quantization"):
+        run_stage(qat, make_context(few_digits(), parent_result=sparse))
+    zeros, ones = {"stem": torch.zeros(2, 3)}, {"stem": torch.eye(2, 3)}
+    check_zeros(ones, ones, where="here")
+    check_zeros(ones, zeros, where="here")
+    with pytest.raises(ArtifactMismatch, match="2 weights of stem that were zero are not zero here"):
+        check_zeros(zeros, ones, where="here")

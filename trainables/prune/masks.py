@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from trainables.errors import ArtifactMismatch
 from trainables.models.units import units
 from trainables.rules import Moment
 
@@ -61,3 +62,20 @@ def zero_share(weights: Mapping[str, Tensor]) -> float:
     """Share of zeros among all weights of these tensors; 0 when there is none."""
     total = sum(w.numel() for w in weights.values())
     return sum(int((w == 0).sum()) for w in weights.values()) / total if total else 0.0
+
+
+def check_zeros(before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, where: str) -> None:
+    """Whatever weight was zero must still be zero; tensors by unit, in equal shapes.
+
+    Raises:
+        ArtifactMismatch: a weight came back.
+    """
+    for name, weight in before.items():
+        back = int(((weight == 0) & (after[name].to(weight.device) != 0)).sum())
+        if back:
+            raise ArtifactMismatch(f"{back:,} weights of {name} that were zero are not zero {where}")
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """The weight of every unit, by name."""
+    return {name: unit.layer.weight.detach() for name, unit in units(model).items()}

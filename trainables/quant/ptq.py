@@ -4,6 +4,7 @@ from trainables.config import PostTrainingQuant, QuantAwareTrain, QuantScheme
 from trainables.device import seed_for
 from trainables.errors import ArtifactMismatch
 from trainables.models.model import Model
+from trainables.prune.masks import check_zeros, weights_of
 from trainables.quant.allocate import allocate
 from trainables.quant.bias import correct_bias_, mean_outputs
 from trainables.quant.calibrate import calibrated_
@@ -28,8 +29,9 @@ def finished(model: Model, scheme: QuantScheme, context: StageContext, history: 
     images differently; more than that is an error.
 
     Raises:
-        ArtifactMismatch: folding changed the network.
+        ArtifactMismatch: folding changed the network, or weights of a sparse parent came back.
     """
+    check_zeros(weights_of(context.parent.model()), weights_of(model), where="after quantization")
     round_side_info_(model, side_bits=scheme.side_bits)
     live = evaluate(model, context.val)
     accuracy = evaluate(folded(model, side_bits=scheme.side_bits), context.val)
