@@ -31,6 +31,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
     **{f"w_bits.{group}": ("quantize", "scheme", "w_bits_by_group", group) for group in (*GROUPS, *ALIASES)},
     **{f"a_bits.{group}": ("quantize", "scheme", "a_bits_by_group", group) for group in (*GROUPS, *ALIASES)},
 }
+TOGETHER: dict[str, tuple[str, ...]] = {
+    "w_bits.all": ("w_bits", "w_bits.first_conv", "w_bits.classifier"),
+    "a_bits.all": ("a_bits", "residual_bits", "a_bits.classifier"),
+}
+"""Parameters that set several others to one value: every weight, and every activation."""
 
 
 class SearchSpace(RootModel[dict[str, Parameter]]):
@@ -41,10 +46,12 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
         if not self.root:
             raise ValueError("the search space must not be empty: name at least one parameter")
         for name in self.root:
-            if name not in FIELDS:
-                close = difflib.get_close_matches(name, FIELDS, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"unknown parameter {name!r}; known: {', '.join(FIELDS)}{hint}")
+            if name not in FIELDS and name not in TOGETHER:
+                raise ValueError(f"unknown parameter {name!r}; {_hint(name)}")
+        for whole, parts in TOGETHER.items():
+            twice = [p for p in parts if p in self.root] if whole in self.root else []
+            if twice:
+                raise ValueError(f"{whole} sets {twice[0]} too: leave one of the two out")
         return self
 
     @property
@@ -95,6 +102,23 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
                 except InfeasiblePoint as err:
                     raise ConfigError(f"space.{name}: {err}") from err
 
+    def check_point(self, point: Mapping[str, Value], base: TrialConfig) -> None:
+        """Refuses a point that no trial could have; it need not lie on the grid.
+
+        Raises:
+            ConfigError: names the parameter and the rule.
+        """
+        missing = [name for name in self.root if name not in point]
+        if missing:
+            raise ConfigError(f"a point has a value for every parameter of the space: {missing[0]} is missing, add it.")
+        for name, value in point.items():
+            if name not in self.root:
+                raise ConfigError(f"{name!r} is no parameter of the space: add it there, or leave it out here.")
+            try:
+                to_trial({name: value}, base)
+            except InfeasiblePoint as err:
+                raise ConfigError(f"{name}: {err}") from err
+
 
 def to_trial(params: Mapping[str, Value], base: TrialConfig) -> TrialConfig:
     """The configuration of one point: the base with the point's values put in their fields.
@@ -105,16 +129,31 @@ def to_trial(params: Mapping[str, Value], base: TrialConfig) -> TrialConfig:
     """
     content = base.model_dump()
     for name, value in params.items():
-        *parents, field = FIELDS[name]
-        target: Any = content
-        for depth, parent in enumerate(parents):
-            target = target.get(parent)
-            if target is None:
-                missing = ".".join(parents[: depth + 1])
-                raise ConfigError(f"space.{name} changes base.{missing}, which the spec leaves out: add it there.")
-        target[field] = value
+        for part in TOGETHER.get(name, (name,)):
+            _set(content, name, FIELDS[part], value)
     try:
         return TrialConfig.model_validate(content)
     except ValidationError as err:
         problem = err.errors()[0]
-        raise InfeasiblePoint(f"{problem['input']!r}: {problem['msg'].lower()}") from err
+        rule = str(problem["msg"]).removeprefix("Value error, ")
+        raise InfeasiblePoint(f"{problem['input']!r}: {rule[0].lower()}{rule[1:]}") from err
+
+
+def _set(content: dict[str, Any], name: str, path: tuple[str, ...], value: Value) -> None:
+    *parents, field = path
+    for depth, parent in enumerate(parents):
+        content = content.get(parent)  # type: ignore[assignment]
+        if content is None:
+            missing = ".".join(parents[: depth + 1])
+            raise ConfigError(f"space.{name} changes base.{missing}, which the spec leaves out: add it there.")
+    content[field] = value
+
+
+def _hint(name: str) -> str:
+    """The nearest name, or else all of them; layer groups are named once."""
+    close = difflib.get_close_matches(name, [*FIELDS, *TOGETHER], n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    plain = [known for known in FIELDS if "." not in known]
+    groups = ", ".join(["all", *GROUPS, *ALIASES])
+    return f"known: {', '.join(plain)}, w_bits.GROUP, a_bits.GROUP; groups: {groups}"

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.archive import Archive, unpack
+from trainables.augment import change, check_channels, cover
 from trainables.config import DATASETS, Augment, DataConfig
 from trainables.errors import ConfigError
 
@@ -65,9 +67,11 @@ def load_data(config: DataConfig) -> DataSet:
     """The training and validation split.
 
     Raises:
-        ConfigError: files are missing or damaged, labels are out of range, or a split would be empty.
+        ConfigError: files are missing or damaged, labels are out of range, a split would be empty, or the
+            constants or the augmentation do not fit the images.
     """
     source = _load(config)
+    check_channels(config.augment, source.rest.images.shape[1])
     order = np.random.default_rng(config.split_seed).permutation(len(source.rest))
     n_val = round(len(source.rest) * config.val_fraction)
     if n_val < 1 or n_val >= len(source.rest):
@@ -94,7 +98,20 @@ def _load(config: DataConfig) -> Source:
                 f"data set {config.name!r}: labels must lie in 0..{source.classes - 1}, "
                 f"but lie in {part.labels.min()}..{part.labels.max()}: unpack its files again."
             )
-    return source
+    return replace(source, mean=_constants(config, "mean", source), std=_constants(config, "std", source))
+
+
+def _constants(config: DataConfig, name: str, source: Source) -> tuple[float, ...]:
+    """The configuration's mean or std, or else the data set's own."""
+    given: tuple[float, ...] | None = getattr(config, name)
+    channels = source.rest.images.shape[1]
+    if given is not None and len(given) != channels:
+        raise ConfigError(
+            f"data.{name} must hold a number for each of the {channels} channels of {config.name!r}, "
+            f"but holds {len(given)}: leave it out for the data set's own."
+        )
+    own: tuple[float, ...] = getattr(source, name)
+    return own if given is None else given
 
 
 def load_digits(config: DataConfig) -> Source:
@@ -110,12 +127,12 @@ def load_digits(config: DataConfig) -> Source:
 
 
 def load_cifar10(config: DataConfig) -> Source:
-    """CIFAR-10 from torchvision's files (folder `cifar-10-batches-py` under the root)."""
+    """CIFAR-10 from torchvision's files (folder `cifar-10-batches-py` under the root), or from their archive."""
     return _torchvision(config, "CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
 def load_cifar100(config: DataConfig) -> Source:
-    """CIFAR-100 from torchvision's files (folder `cifar-100-python` under the root)."""
+    """CIFAR-100 from torchvision's files (folder `cifar-100-python` under the root), or from their archive."""
     return _torchvision(config, "CIFAR100", 100, (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
 
 
@@ -129,12 +146,15 @@ def _torchvision(
 ) -> Source:
     from torchvision import datasets
 
+    kind = getattr(datasets, name)
     root = Path(config.root or "data").expanduser()
+    if hasattr(kind, "tgz_md5"):
+        root = unpack(Archive(kind.filename, kind.base_folder, kind.tgz_md5), root)
     way_out = "set data.root to the folder that holds the unpacked files, or data.download to true"
     parts = []
     for train in (True, False):
         try:
-            raw: Any = getattr(datasets, name)(root, train=train, download=config.download)
+            raw: Any = kind(root, train=train, download=config.download)
         except (RuntimeError, OSError, ValueError, EOFError) as err:
             reason = str(err).splitlines()[0]
             raise ConfigError(f"data set {config.name!r} is not usable in {root}: {reason}; {way_out}.") from err
@@ -202,27 +222,7 @@ class Images:
         return part
 
     def _augmented(self, pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-        """Crop, flip and cutout of a batch (B, C, S, S); one draw for each image."""
-        device, (count, _, size, _) = pixels.device, pixels.shape
-
-        def draw(high: int) -> Tensor:
-            return torch.randint(high, (count, 1), generator=generator).to(device)
-
-        steps = torch.arange(size, device=device)
-        if augment.crop_padding:
-            padded = F.pad(pixels, [augment.crop_padding] * 4)
-            rows = draw(2 * augment.crop_padding + 1) + steps
-            columns = draw(2 * augment.crop_padding + 1) + steps
-            each = torch.arange(count, device=device).view(-1, 1, 1)
-            pixels = padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        if augment.flip:
-            pixels = torch.where(draw(2).bool().view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-        batch = self.normalised(pixels)
-        if augment.cutout:
-            rows, columns = (steps - draw(size) + augment.cutout // 2 for _ in range(2))
-            inside_rows, inside_columns = ((d >= 0) & (d < augment.cutout) for d in (rows, columns))
-            batch = batch * ~(inside_rows[:, None, :, None] & inside_columns[:, None, None, :])
-        return batch
+        return cover(self.normalised(change(pixels, augment, generator)), augment, generator)
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:

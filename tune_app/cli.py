@@ -146,14 +146,51 @@ def export(
     experiment: Experiment,
     trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
     output: Annotated[Path | None, typer.Option(help="Folder to write to.  [default: the trial's label]")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
 ) -> None:
-    """Write the packed file and the card of one point."""
-    from tune_app.export import export_trial
+    """Write the packed file and the card of one point, and its ONNX file."""
+    from tune_app.export import export_onnx, export_trial
     from tune_app.folder import ExperimentFolder
 
-    target = output or Path(trial)
-    record = export_trial(ExperimentFolder.existing(experiment), trial, target)
+    target, folder = output or Path(trial), ExperimentFolder.existing(experiment)
+    record = export_trial(folder, trial, target)
     print(f"{target}/model.mbq: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
+    if onnx:
+        result = export_onnx(folder, record, target)
+        print(
+            f"{target}/model.onnx: {result.size_bytes:,} bytes, accuracy {100 * result.accuracy:.2f} % "
+            "on the validation split"
+        )
+
+
+@app.command()
+def latency(
+    experiment: Experiment,
+    trials: Annotated[
+        list[str], typer.Argument(metavar="TRIAL...", help="Labels (p30_w4_a8) or ids of trials.", show_default=False)
+    ],
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each network and batch size.")] = 200,
+    warmup: Annotated[int, typer.Option(min=1, help="Runs before these that are not timed.")] = 20,
+    batch: Annotated[list[int], typer.Option(min=1, help="Batch size; may be given more than once.")] = [1, 64],  # noqa: B006
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Time trials and the fp32 baseline in onnxruntime, by turns, on one thread of the CPU."""
+    from tune_app.folder import ExperimentFolder
+    from tune_app.latency import measure_trials, print_latency
+
+    folder = ExperimentFolder.existing(experiment)
+    print_latency(measure_trials(folder, trials, batches=batch, runs=runs, warmup=warmup), json=json)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Show where the bytes of a packed file go, layer by layer."""
+    from tune_app.inspection import inspect_path, print_report
+
+    print_report(inspect_path(file), title=str(file), json=json)
 
 
 def main() -> None:

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from search_spaces.parameters import Value
 from search_spaces.samplers import SAMPLERS
 from search_spaces.space import SearchSpace
 from trainables.config import Frozen, TrialConfig
+from trainables.errors import ConfigError
 from trainables.results import METRICS
 
 MAX_TRIALS = 1_000_000
@@ -80,6 +82,9 @@ class ExperimentSpec(Frozen):
     storage: str = Field(default="runs", min_length=1, description="folder that holds the experiment's folder")
     base: TrialConfig
     space: SearchSpace
+    points: tuple[dict[str, Value], ...] = Field(
+        default=(), description="tried before all others; their values are legal ones, on the grid or not"
+    )
     objectives: dict[str, Direction] = Field(
         default={"accuracy": "maximize", "size_bytes": "minimize"}, min_length=1, max_length=3
     )
@@ -94,6 +99,15 @@ class ExperimentSpec(Frozen):
     @classmethod
     def _measured(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
         return {_metric(name): direction for name, direction in objectives.items()}
+
+    @model_validator(mode="after")
+    def _points_are_legal(self) -> "ExperimentSpec":
+        for i, point in enumerate(self.points):
+            try:
+                self.space.check_point(point, self.base)
+            except ConfigError as err:
+                raise ConfigError(f"points.{i}: {err}") from err
+        return self
 
     @property
     def folder(self) -> Path:

@@ -35,12 +35,13 @@ class Proposer:
         self._study = open_study(spec, finished=len(self._records))
         for record in self._records.values():
             self._study.replay(record)
-        again = [w for w in in_flight if w.config_key not in self._records and spec.space.contains(w.params)]
+        again = [w for w in in_flight if w.config_key not in self._records and self._is_wanted(w.params)]
         self._queue: deque[Assignment] = deque(again)
         used = [r.assignment.number for r in records] + [w.number for w in in_flight]
         self._number = max(used, default=-1) + 1
         corners = [] if spec.sampler.name in ORDERS else spec.space.corners(spec.sampler.seed)
-        self._corners: deque[Point] = deque(corners)
+        points = [{name: point[name] for name in spec.space.root} for point in spec.points]
+        self._first: deque[Point] = deque([*points, *corners])
         self._unseen: Iterator[Point] = shuffled_grid(spec.space, spec.sampler.seed)
 
     @property
@@ -85,24 +86,35 @@ class Proposer:
         if work is None:
             return
         self._records[work.config_key] = record
-        self._study.tell(token, record)
+        self._close(token, record)
 
     def requeue(self, work: Assignment) -> None:
         """The worker was lost: the same point runs again, before anything new."""
         _, token = self._running.pop(work.trial_id)
-        self._study.tell(token, None)
+        self._close(token, None)
         self._queue.append(work)
 
     def _start(self, work: Assignment) -> Assignment:
-        ask = self._study.ask(work.params)
+        ask = self._ask(work.params)
         self._running[work.trial_id] = (work, None if ask is None else ask.token)
         return work
 
+    def _ask(self, point: Point) -> Ask | None:
+        """A trial of this point; one beside the grid is unknown to the study, which learns nothing from it."""
+        return self._study.ask(point) if self._spec.space.contains(point) else Ask(point, {})
+
+    def _close(self, token: Any, record: TrialRecord | None) -> None:
+        if token is not None:
+            self._study.tell(token, record)
+
+    def _is_wanted(self, params: Params) -> bool:
+        return params in self._spec.points or self._spec.space.contains(params)
+
     def _new_point(self) -> Ask | None:
-        while self._corners:
-            corner = self._corners.popleft()
-            if self._is_new(corner):
-                return self._study.ask(corner)
+        while self._first:
+            point = self._first.popleft()
+            if self._is_new(point):
+                return self._ask(point)
         for _ in range(MAX_ASKS if self._spec.sampler.name not in ORDERS else self._spec.space.size):
             ask = self._study.ask()
             if ask is None or self._is_new(ask.params):

@@ -5,8 +5,19 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from search_spaces.space import FIELDS, MAX_CORNERS, SearchSpace, to_trial
-from trainables.config import BaselineImport, BaselineTrain, ChannelPrune, PostTrainingQuant, Schedule, TrialConfig
+from search_spaces.space import FIELDS, MAX_CORNERS, TOGETHER, SearchSpace, to_trial
+from trainables.config import (
+    GROUPS,
+    AutoBits,
+    BaselineImport,
+    BaselineTrain,
+    ChannelPrune,
+    PostTrainingQuant,
+    QuantAwareTrain,
+    Schedule,
+    Sparsify,
+    TrialConfig,
+)
 from trainables.errors import ConfigError, InfeasiblePoint
 
 ONE = Schedule(epochs=1, lr=0.1)
@@ -86,8 +97,12 @@ def test_a_huge_space_costs_nothing() -> None:
     ("parameters", "expected"),
     [
         ({}, "must not be empty"),
-        ({"w_bit": [2]}, "unknown parameter 'w_bit'; known: prune_frac, w_bits, a_bits; did you mean 'w_bits'?"),
-        ({"seed": [1, 2]}, "unknown parameter 'seed'"),
+        ({"w_bit": [2]}, "unknown parameter 'w_bit'; did you mean 'w_bits'?"),
+        ({"w_bits.steam": [2]}, "unknown parameter 'w_bits.steam'; did you mean 'w_bits."),
+        ({"seed": [1, 2]}, "unknown parameter 'seed'; known: prune_frac, importance, sparsity, w_bits, a_bits, "),
+        ({"seed": [1, 2]}, "qat_epochs, w_bits.GROUP, a_bits.GROUP; groups: all, first_conv, expansion, "),
+        ({"w_bits.all": [2], "w_bits": [4]}, "w_bits.all sets w_bits too: leave one of the two out"),
+        ({"a_bits.all": [2], "a_bits.classifier": [4]}, "a_bits.all sets a_bits.classifier too"),
         ({"w_bits": []}, "must not be empty"),
     ],
 )
@@ -107,12 +122,56 @@ def test_a_point_goes_into_its_fields_and_nowhere_else() -> None:
     assert to_trial({}, BASE) == BASE
 
 
-def test_every_parameter_has_a_field() -> None:
-    for name, path in FIELDS.items():
-        content = BASE.model_dump()
-        for part in path:
-            content = content[part]
-        assert isinstance(content, int | float), name
+VALUES: dict[str, float | int | str] = {
+    "prune_frac": 0.5,
+    "importance": "l2",
+    "sparsity": 0.5,
+    "granularity": "tensor",
+    "observer": "minmax",
+    "budget_bytes": 1000,
+    "qat_epochs": 3,
+}
+"""A legal value of each parameter that is not a number of bits, other than the one in FULL."""
+FULL = TrialConfig(
+    baseline=BaselineTrain(schedule=ONE),
+    prune=ChannelPrune(fine_tune=ONE),
+    sparsify=Sparsify(schedule=ONE),
+    quantize=QuantAwareTrain(kind="qat", schedule=ONE, auto_bits=AutoBits(budget_bytes=1)),
+)
+
+
+def changed_leaves(before: object, after: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    """The leaves of `after` that are not in `before`, by path."""
+    if isinstance(after, dict):
+        old = before if isinstance(before, dict) else {}
+        found = [changed_leaves(old.get(k), v, (*path, k)) for k, v in after.items()]
+        return {place: value for leaves in found for place, value in leaves.items()}
+    return {} if before == after else {path: after}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_parameter_changes_its_field_and_nothing_else(name: str) -> None:
+    value = VALUES.get(name, 4)
+    trial = to_trial({name: value}, FULL)
+    assert changed_leaves(FULL.model_dump(), trial.model_dump()) == {FIELDS[name]: value}
+    with pytest.raises(InfeasiblePoint):
+        to_trial({name: math.inf}, FULL)
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_parameter_for_all_reaches_every_tensor(name: str) -> None:
+    scheme = to_trial({name: 3}, BASE).quantize.scheme
+    weights = [scheme.weight_bits(f"unit.{group}", group) for group in GROUPS]
+    activations = [scheme.activation_bits(group) for group in (*GROUPS, "residual")]
+    changed, other = (weights, activations) if name == "w_bits.all" else (activations, weights)
+    assert set(changed) == {3}
+    assert set(other) == {8}
+
+
+def test_a_parameter_of_a_part_that_the_base_leaves_out_is_refused() -> None:
+    for name, missing in {"sparsity": "sparsify", "budget_bytes": "quantize.auto_bits"}.items():
+        with pytest.raises(ConfigError, match=f"^space.{name} changes base.{missing}, which the spec leaves out"):
+            space(**{name: [VALUES[name]]}).check(BASE)
 
 
 def test_an_imported_baseline_stays_whole() -> None:
@@ -124,9 +183,17 @@ def test_an_imported_baseline_stays_whole() -> None:
 @pytest.mark.parametrize("bits", [0, 1, 1.5, 64, "four"])
 @pytest.mark.parametrize("name", ["w_bits", "a_bits"])
 def test_illegal_bit_widths_are_refused_in_one_line(name: str, bits: object) -> None:
-    with pytest.raises(ConfigError, match=f"^space.{name}: '?{bits}'?: input should be") as caught:
+    rule = "bits must be one of 2, 3, 4, 5, 6, 7, 8, " if isinstance(bits, int) else "input should be a valid integer"
+    with pytest.raises(ConfigError, match=f"^space.{name}: '?{bits}'?: {rule}") as caught:
         space(**{name: [bits]}).check(BASE)
     assert "\n" not in str(caught.value)
+
+
+def test_every_legal_number_of_bits_passes() -> None:
+    space(**{"w_bits.all": [2, 3, 4, 5, 6, 7, 8, 12, 16, 32]}).check(BASE)
+    space(**{"a_bits.all": [2, 3, 4, 5, 6, 7, 8, 16, 32]}).check(BASE)
+    with pytest.raises(ConfigError, match=r"^space.a_bits.all: 12: bits must be one of"):
+        space(**{"a_bits.all": [8, 12]}).check(BASE)
 
 
 @pytest.mark.parametrize("prune_frac", [1.0, 1.5, -0.1])
@@ -142,8 +209,20 @@ def test_a_legal_space_passes() -> None:
     space(prune_frac=[0, 0.999], w_bits={"low": 2, "high": 8}, a_bits=[8]).check(BASE)
 
 
+def test_a_point_needs_a_legal_value_of_every_parameter_and_no_place_on_the_grid() -> None:
+    SMALL.check_point({"w_bits": 5, "a_bits": 6, "prune_frac": 0.123}, BASE)
+    SMALL.check_point(SMALL.point(3), BASE)
+    for point, expected in [
+        ({"w_bits": 5, "a_bits": 6}, "prune_frac is missing"),
+        ({"w_bits": 5, "a_bits": 6, "prune_frac": 0.1, "seed": 1}, "'seed' is no parameter of the space"),
+        ({"w_bits": 5, "a_bits": 6, "prune_frac": 1.0}, "prune_frac: 1.0: input should be less than 1"),
+    ]:
+        with pytest.raises(ConfigError, match=f"{expected}"):
+            SMALL.check_point(point, BASE)
+
+
 def test_an_illegal_point_is_infeasible() -> None:
-    with pytest.raises(InfeasiblePoint, match=r"^64: input should be less than or equal to 8$"):
+    with pytest.raises(InfeasiblePoint, match=r"^64: bits must be one of 2, .*, 32 \(32 = untouched\)$"):
         to_trial({"w_bits": 64}, BASE)
     with pytest.raises(InfeasiblePoint):
         to_trial({"prune_frac": math.nan}, BASE)

@@ -1,11 +1,18 @@
+import hashlib
+import io
 import os
+import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+from torchvision import datasets
 
 from tests.trainables.factories import CPU, digits, make_images
+from trainables.augment import change, check_channels, cover
 from trainables.config import DATASETS, Augment, DataConfig
 from trainables.data import Images, ImageSet, Source, load_data, load_test_images
 from trainables.errors import ConfigError
@@ -20,10 +27,6 @@ def rows(images: np.ndarray | torch.Tensor) -> list[bytes]:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def augmented(images: Images, augment: Augment, seed: int = 0) -> torch.Tensor:
-    return images._augmented(images.pixels, augment, generator(seed))
 
 
 def test_sizes_of_the_digits() -> None:
@@ -108,11 +111,111 @@ def test_a_missing_data_set_names_the_folder_and_the_way_out(name: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("root", ["a regular file", "not a folder/below"])
-def test_an_unusable_root_is_refused(root: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ("a regular file", "a regular file has MD5 d41d8.*, but cifar-10-python.tar.gz has c58f3"),
+        ("not a folder/below", "data set 'cifar10' is not usable in .*below"),
+    ],
+)
+def test_an_unusable_root_is_refused(root: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "a regular file").touch()
-    with pytest.raises(ConfigError, match="data set 'cifar10' is not usable"):
+    with pytest.raises(ConfigError, match=expected):
         load_data(DataConfig(name="cifar10", root=str(tmp_path / root)))
+
+
+def write_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, *, classes: int) -> Path:
+    """A small archive in CIFAR's own format, with its MD5s put in the place of the published ones."""
+    kind = datasets.CIFAR10 if classes == 10 else datasets.CIFAR100
+    rng, label = np.random.default_rng(0), "labels" if classes == 10 else "fine_labels"
+    sums, path = {}, folder / kind.filename
+    with tarfile.open(path, "w:gz") as tar:
+        for name, _ in [*kind.train_list, *kind.test_list, [kind.meta["filename"], ""]]:
+            batch = {"data": rng.integers(0, 256, (20, 3072), dtype=np.uint8), label: list(range(10)) * 2}
+            content = pickle.dumps({kind.meta["key"]: []} if name == kind.meta["filename"] else batch)
+            member = tarfile.TarInfo(f"{kind.base_folder}/{name}")
+            member.size, sums[name] = len(content), hashlib.md5(content).hexdigest()
+            tar.addfile(member, io.BytesIO(content))
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(kind, part, [[name, sums[name]] for name, _ in getattr(kind, part)])
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums[kind.meta["filename"]]})
+    monkeypatch.setattr(kind, "tgz_md5", hashlib.md5(path.read_bytes()).hexdigest())
+    return path
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+@pytest.mark.parametrize(("name", "classes", "count"), [("cifar10", 10, 100), ("cifar100", 100, 20)])
+def test_an_archive_of_cifar_is_read(
+    name: str, classes: int, count: int, by_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_cifar(tmp_path, monkeypatch, classes=classes)
+    config = DataConfig(name=name, root=str(path if by_file else tmp_path), image_size=32)
+    data = load_data(config)
+    assert (len(data.train) + len(data.val), data.classes) == (count, classes)
+    assert data.train.images.shape[1:] == (3, 32, 32)
+    assert len(load_test_images(config, CPU.torch)) == 20
+    path.unlink()
+    again = load_data(config.model_copy(update={"root": str(tmp_path)}))
+    assert again.fingerprint == data.fingerprint
+
+
+def test_a_changed_file_of_cifar_is_not_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = DataConfig(name="cifar10", root=str(write_cifar(tmp_path, monkeypatch, classes=10)))
+    load_data(config)
+    (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"not usable .* corrupted"):
+        load_data(config)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_constants_of_the_configuration_replace_those_of_the_data_set() -> None:
+    plain, other = digits(), load_data(DIGITS.model_copy(update={"mean": (0.5,), "std": (0.25,)}))
+    assert (other.mean, other.std) == ((0.5,), (0.25,))
+    assert other.fingerprint != plain.fingerprint
+    half = load_data(DIGITS.model_copy(update={"std": (0.25,)}))
+    assert (half.mean, half.std) == (plain.mean, (0.25,))
+    assert len({other.fingerprint, half.fingerprint, plain.fingerprint}) == 3
+    config = DIGITS.model_copy(update={"mean": (0.5,), "std": (0.25,)})
+    batch, _ = next(load_test_images(config, CPU.torch).batches(500))
+    assert (float(batch.min()), float(batch.max())) == (-2, 2)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_constants_for_another_number_of_channels_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"data.{name} must hold a number for each of the 1 channels .* holds 3"):
+        load_data(DIGITS.model_copy(update={name: (0.5, 0.5, 0.5)}))
+
+
+def test_a_spread_of_zero_is_refused() -> None:
+    with pytest.raises(ValidationError, match="greater than 0"):
+        DataConfig(std=(0.0,))
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [
+        ({"color_jitter": {"hue": 0.1}}, "color_jitter: saturation and hue need 3 channels, but the images have 1"),
+        ({"color_jitter": {"saturation": 0.1}}, "leave both out"),
+    ],
+)
+def test_colours_of_grey_images_cannot_change(augment: dict[str, object], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        load_data(DIGITS.model_copy(update={"augment": Augment.model_validate(augment)}))
+
+
+def test_a_policy_needs_grey_or_coloured_images() -> None:
+    check_channels(Augment(auto="trivial"), 1)
+    check_channels(Augment(auto="trivial"), 3)
+    with pytest.raises(ConfigError, match="auto: trivial needs 1 or 3 channels, but the images have 2: set it to none"):
+        check_channels(Augment(auto="trivial"), 2)
+
+
+def test_a_reflection_needs_an_image_larger_than_the_padding() -> None:
+    with pytest.raises(ValidationError, match="crop_padding 8 must be below image_size 8 to reflect"):
+        DataConfig(image_size=8, augment=Augment(crop_padding=8, crop_mode="reflect"))
+    DataConfig(image_size=9, augment=Augment(crop_padding=8, crop_mode="reflect"))
+    DataConfig(image_size=8, augment=Augment(crop_padding=8))
 
 
 @pytest.mark.parametrize(
@@ -193,64 +296,6 @@ def test_labels_follow_the_shuffled_images() -> None:
         assert [label[row] for row in rows(x)] == labels.tolist()
 
 
-def test_no_augmentation_is_the_identity() -> None:
-    images = make_images()
-    assert torch.equal(augmented(images, NONE), images.normalised(images.pixels))
-
-
-@pytest.mark.parametrize(
-    "augment", [Augment(crop_padding=2), Augment(crop_padding=0, flip=True), Augment(crop_padding=0, cutout=3)]
-)
-def test_augmentation_follows_the_generator(augment: Augment) -> None:
-    images = make_images()
-    assert torch.equal(augmented(images, augment, 1), augmented(images, augment, 1))
-    assert not torch.equal(augmented(images, augment, 1), augmented(images, augment, 2))
-
-
-def test_a_crop_is_a_shift_with_black_borders() -> None:
-    images = make_images(40, channels=2)
-    padded = np.pad(images.pixels.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)))
-    shifts = []
-    for i, found in enumerate(augmented(images, Augment(crop_padding=2))):
-        places = [
-            (r, c)
-            for r in range(5)
-            for c in range(5)
-            if torch.equal(found, images.normalised(torch.from_numpy(padded[i : i + 1, :, r : r + 8, c : c + 8]))[0])
-        ]
-        assert len(places) == 1
-        shifts += places
-    assert len(set(shifts)) > 10
-    assert {r for r, _ in shifts} == {c for _, c in shifts} == set(range(5))
-
-
-def test_a_flip_mirrors_half_of_the_images() -> None:
-    images = make_images(100)
-    plain, found = images.normalised(images.pixels), augmented(images, Augment(crop_padding=0, flip=True))
-    kept = [torch.equal(a, b) for a, b in zip(plain, found, strict=True)]
-    mirrored = [torch.equal(a.flip(-1), b) for a, b in zip(plain, found, strict=True)]
-    assert all(k != m for k, m in zip(kept, mirrored, strict=True))
-    assert 30 < sum(mirrored) < 70
-
-
-@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 64])
-def test_cutout_sets_one_square_to_the_mean(side: int) -> None:
-    images = make_images(60, channels=2)
-    plain = images.normalised(images.pixels)
-    assert (plain != 0).all()
-    found = augmented(images, Augment(crop_padding=0, cutout=side))
-    areas = []
-    for before, after in zip(plain, found, strict=True):
-        gone = (after == 0).all(dim=0)
-        rows_, columns = gone.any(dim=1).nonzero().flatten(), gone.any(dim=0).nonzero().flatten()
-        assert len(rows_) == rows_[-1] - rows_[0] + 1 <= side
-        assert len(columns) == columns[-1] - columns[0] + 1 <= side
-        assert int(gone.sum()) == len(rows_) * len(columns)
-        assert torch.equal(after[:, ~gone], before[:, ~gone])
-        areas.append(int(gone.sum()))
-    assert max(areas) == min(side, 8) ** 2
-
-
 def test_a_sample_is_seeded_and_without_repetition() -> None:
     images = make_images(50)
     sample = images.sample(20, seed=3)
@@ -267,3 +312,13 @@ def test_images_are_a_copy() -> None:
     images = Images(ImageSet(pixels, np.zeros(2, np.int64)), (0.5,), (0.5,), CPU.torch)
     images.pixels.fill_(1)
     assert not pixels.any()
+
+
+def test_an_epoch_is_augmented() -> None:
+    images = make_images(40)
+    augment = Augment(crop_padding=0, flip=True, cutout=3)
+    [(batch, _)] = images.shuffled(40, augment, generator(1))
+    other = generator(1)
+    order = torch.randperm(40, generator=other)
+    assert torch.equal(batch, cover(images.normalised(change(images.pixels[order], augment, other)), augment, other))
+    assert (batch == 0).any()

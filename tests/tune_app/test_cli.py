@@ -1,5 +1,6 @@
 """Bad input: one line, the right exit code, nothing written."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def one_line(result: Result) -> str:
         ("name: digits", "name: digitz", ["unknown data set 'digitz'", "cifar10", "digits"]),
         ("name: mobilenet_v2", "name: mobilenet", ["unknown model 'mobilenet'", "mobilenet_v2", "vgg16"]),
         ("high: 0.75", "high: 1.5", ["prune_frac", "1.0", "less than 1"]),
-        ("w_bits: [2, 3, 4, 6, 8]", "w_bits: [0]", ["w_bits", "0", "greater than or equal to 2"]),
-        ("w_bits: [2, 3, 4, 6, 8]", "w_bits: [64]", ["w_bits", "64", "less than or equal to 8"]),
+        ("w_bits: [2, 3, 4, 6, 8]", "w_bits: [0]", ["w_bits: 0", "bits must be one of 2, 3,"]),
+        ("w_bits: [2, 3, 4, 6, 8]", "w_bits: [64]", ["w_bits: 64", "bits must be one of 2, 3,"]),
         ("w_bits: [2, 3, 4, 6, 8]", "w_bits: [1.5]", ["w_bits", "1.5", "integer"]),
         ("w_bits: [2, 3, 4, 6, 8]", "w_bits: []", ["w_bits", "must not be empty"]),
         ("trials: 18", "trials: 0", ["budget.trials", "greater than or equal to 1"]),
@@ -165,3 +166,42 @@ def test_a_bad_baseline_checkpoint(case: str, ray_address: str, cli: Cli, tmp_pa
 
 def test_exit_codes_of_experiment_errors() -> None:
     assert (LeaseHeld.exit_code, SearchAborted.exit_code) == (5, 4)
+
+
+GOLDEN = Path(__file__).parents[1] / "trainables/golden/side8.mbq"
+
+
+def test_inspect_shows_where_the_bytes_go(cli: Cli) -> None:
+    result = cli("inspect", GOLDEN)
+    assert (result.code, result.err) == (0, "")
+    assert f"{GOLDEN.stat().st_size:,} bytes" in result.out
+    for words in ("vgg16", "bits per weight", "zero-order entropy", "features.15", "histogram", "references", "header"):
+        assert words in result.out
+    assert max(map(len, result.out.splitlines())) <= max(80, len(str(GOLDEN)) + 60)
+
+
+def test_inspect_writes_its_report_as_json_too(cli: Cli) -> None:
+    report = json.loads(cli("inspect", GOLDEN, "--json").out)
+    assert sum(report["breakdown"].values()) == report["size_bytes"] == GOLDEN.stat().st_size
+    assert [layer["bits"] for layer in report["layers"]][:3] == [32, 4, 2]
+    assert report["layers"][0]["entropy_bytes"] is None
+    assert report["ratio_to_entropy"] > 1
+
+
+@pytest.mark.parametrize(("cut", "code"), [(0, 6), (100, 6), (-1, 6), (None, 2)])
+def test_inspect_refuses_a_file_that_is_damaged_or_not_there(
+    cut: int | None, code: int, cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.mbq"
+    if cut is not None:
+        path.write_bytes(GOLDEN.read_bytes()[:cut])
+    result = cli("inspect", path)
+    assert result.code == code
+    assert one_line(result)
+    assert result.out == ""
+
+
+def test_inspect_refuses_a_folder(cli: Cli, tmp_path: Path) -> None:
+    result = cli("inspect", tmp_path)
+    assert result.code == 2
+    assert "cannot read" in one_line(result)

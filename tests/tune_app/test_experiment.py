@@ -173,7 +173,7 @@ REPLACED = [
     (
         "kind: ptq",
         "kind: ptq, scheme: {w_bits: 64}",
-        "base.quantize.scheme.w_bits: Input should be less than or equal to 8",
+        "base.quantize.scheme.w_bits: bits must be one of 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched) (got 64)",
     ),
     ("epochs: 1", "epochs: one", "base.baseline.schedule.epochs: Input should be a valid integer"),
     ("lr: 0.1", "lr: .nan", "base.baseline.schedule.lr: Input should be"),
@@ -187,9 +187,9 @@ def test_an_illegal_value_is_named(old: str, new: str, expected: str) -> None:
 
 
 SPACES = {
-    "{w_bits: [0]}": "space.w_bits: 0: input should be greater than or equal to 2",
+    "{w_bits: [0]}": "space.w_bits: 0: bits must be one of 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched)",
     "{w_bits: [1.5]}": "space.w_bits: 1.5: input should be a valid integer",
-    "{w_bits: [64]}": "space.w_bits: 64: input should be less than or equal to 8",
+    "{w_bits: [64]}": "space.w_bits: 64: bits must be one of 2, ",
     "{w_bits: []}": "space.w_bits: the list of values must not be empty",
     "{w_bits: {low: 8, high: 2}}": "space.w_bits: low <= high must hold, but got low 8 and high 2",
     "{w_bits: {low: 2, hihg: 8}}": "space.w_bits.high is missing",
@@ -200,7 +200,7 @@ SPACES = {
     "{prune_frac: {low: 0, high: .nan}}": "space.prune_frac.high: Input should be a finite number",
     "{prune_frac: {low: 0, high: 1" + "0" * 400 + "}}": "space.prune_frac.high: Input should be less than",
     "{w_bits: [null]}": "space.w_bits.0: Input should be a valid",
-    "{wbits: [4]}": "space: unknown parameter 'wbits'; known: prune_frac, w_bits, a_bits; did you mean 'w_bits'?",
+    "{wbits: [4]}": "space: unknown parameter 'wbits'; did you mean 'w_bits'?",
     "{}": "space: the search space must not be empty",
     "3": "space: Input should be a valid dictionary",
 }
@@ -209,6 +209,29 @@ SPACES = {
 @pytest.mark.parametrize("text", SPACES)
 def test_an_illegal_space_is_named(text: str) -> None:
     assert SPACES[text] in refusal(BASE + f"space: {text}\n")
+
+
+POINTS = {
+    "[{w_bits: 4}]": "points.0: a point has a value for every parameter of the space: a_bits is missing, add it.",
+    "[{w_bits: 4, a_bits: 8}, {}]": "points.1: a point has a value for every parameter of the space: ",
+    "[{w_bits: 4, a_bits: 8, prune_frac: 0.3}]": "points.0: 'prune_frac' is no parameter of the space: add it there",
+    "[{w_bits: 9, a_bits: 8}]": "points.0: w_bits: 9: bits must be one of 2, 3, 4, 5, 6, 7, 8, 12, 16, 32",
+    "[{w_bits: .nan, a_bits: 8}]": "points.0",
+    "[{w_bits: [4], a_bits: 8}]": "points.0.w_bits",
+    "[4]": "points.0: Input should be a valid dictionary",
+    "4": "points: Input should be a valid tuple",
+}
+
+
+@pytest.mark.parametrize("text", POINTS)
+def test_an_illegal_point_is_named(text: str) -> None:
+    assert POINTS[text] in refusal(SPEC + f"points: {text}\n")
+
+
+def test_points_may_lie_beside_the_grid() -> None:
+    spec = parse(SPEC + "points: [{w_bits: 5, a_bits: 6}, {w_bits: 4, a_bits: 8}]\n")
+    assert spec.points == ({"w_bits": 5, "a_bits": 6}, {"w_bits": 4, "a_bits": 8})
+    assert parse(SPEC).points == ()
 
 
 def test_a_single_point_and_a_very_large_space_are_legal() -> None:
@@ -229,6 +252,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "three objectives": {"objectives": {"parameters": "minimize", "accuracy": "maximize", "size_bytes": "minimize"}},
     "constraints": {"constraints": ["accuracy >= 0.93", "size_bytes <= 1234567", "compression_ratio >= 7.123456789"]},
     "sampler": {"sampler": {"name": "grid", "seed": 3}},
+    "points": {"points": [{"prune_frac": 0.45, "w_bits": 5, "a_bits": 8}]},
     "resources": {"resources": {"cpu": 2, "gpu": 0.25}, "max_concurrent_trials": 4, "worker_retries": 0},
 }
 
@@ -338,6 +362,7 @@ def test_the_same_spec_may_come_again(tmp_path: Path) -> None:
         {"budget": {"trials": 99}},
         {"space": {**SPACE, "w_bits": [3]}},
         {"sampler": {"name": "random"}},
+        {"points": [{"prune_frac": 0.45, "w_bits": 5, "a_bits": 8}]},
         {"constraints": ["accuracy >= 0.123456789"]},
         {"resources": {"cpu": 2}},
         {"max_concurrent_trials": 3},

@@ -78,6 +78,69 @@ def test_the_ordered_grid_is_in_order(tmp_path: Path) -> None:
     assert [r.assignment.params for r in drive(open_proposer(spec))] == list(spec.space.grid())[:5]
 
 
+POINTS = [
+    {"a_bits": 8, "w_bits": 4, "prune_frac": 0.45},  # beside the grid, in another order
+    {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8},
+    {"prune_frac": 0.0, "w_bits": 2, "a_bits": 4},  # a corner too
+    {"prune_frac": 0.25, "w_bits": 5, "a_bits": 8},
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_points_come_first_once_and_count(sampler: str, tmp_path: Path) -> None:
+    spec = make_spec(
+        tmp_path, space=SPACE, points=[*POINTS, POINTS[0]], sampler={"name": sampler}, budget={"trials": 9}
+    )
+    done = drive(open_proposer(spec))
+    assert len(done) == len({r.assignment.config_key for r in done}) == 9
+    assert [r.assignment.params for r in done[:4]] == POINTS
+    assert all(list(r.assignment.params) == list(SPACE) for r in done)
+    assert all(spec.space.contains(r.assignment.params) for r in done[4:])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_points_and_the_grid_are_exhausted_together(sampler: str, tmp_path: Path) -> None:
+    space = {"prune_frac": [0.0, 0.5], "w_bits": [2, 4, 8], "a_bits": [4, 8]}
+    spec = make_spec(tmp_path, space=space, points=POINTS, sampler={"name": sampler}, budget={"trials": 1000})
+    done = drive(open_proposer(spec))
+    beside = [p for p in POINTS if not spec.space.contains(p)]
+    assert len(beside) == 2
+    assert len(done) == 14
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_points_survive_a_resume(sampler: str, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, points=POINTS, sampler={"name": sampler}, budget={"trials": 12})
+    dying = open_proposer(spec)
+    first, second = dying.next(), dying.next()
+    assert first is not None
+    assert second is not None
+    resumed = open_proposer(spec, [closed_form(second)], in_flight=dying.pending)
+    rest = drive(resumed)
+    assert rest[0].assignment == first
+    assert [r.assignment.params for r in rest[:3]] == [POINTS[0], *POINTS[2:]]
+    assert len({r.assignment.config_key for r in [*rest, closed_form(second)]}) == 12
+    again = drive(open_proposer(spec, [*rest[:2], closed_form(second)]), stop_after=1)
+    assert again[0].assignment.params == POINTS[3]
+
+
+def test_a_point_beside_the_grid_runs_again_when_its_worker_is_lost(tmp_path: Path) -> None:
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, points=POINTS, budget={"trials": 10}))
+    first = proposer.next()
+    assert first is not None
+    proposer.requeue(first)
+    assert proposer.next() == first
+    proposer.tell(closed_form(first))
+    assert [r.assignment for r in proposer.records] == [first]
+
+
+def test_a_point_on_the_grid_teaches_the_sampler_and_one_beside_it_does_not(tmp_path: Path) -> None:
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, points=POINTS, budget={"trials": 4}))
+    drive(proposer)
+    assert len(optuna_trials(proposer)) == 2
+    assert all(t.state.name == "COMPLETE" for t in optuna_trials(proposer))
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS.names())
 def test_resume_runs_only_what_is_left(sampler: str, tmp_path: Path) -> None:
     spec = make_spec(tmp_path, space=SPACE, sampler={"name": sampler}, budget={"trials": 30})

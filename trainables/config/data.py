@@ -1,28 +1,52 @@
 """DataConfig: which images a network sees (torch-free)."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import DATASETS
 
+Strength = Annotated[float, Field(ge=0, le=1)]
+
+
+class ColorJitter(Frozen):
+    """Random changes of colour: factors from [1 − s, 1 + s], and a shift of the hue by up to `hue` turns."""
+
+    brightness: Strength = 0.0
+    contrast: Strength = 0.0
+    saturation: Strength = 0.0
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+
 
 class Augment(Frozen):
-    """Random changes of training images, drawn anew for each image."""
+    """Random changes of training images, drawn anew for each image and applied in the order of the fields."""
 
-    crop_padding: int = Field(default=4, ge=0, le=16, description="zero padding before a random crop, pixels")
+    crop_padding: int = Field(default=4, ge=0, le=16, description="padding before a random crop, pixels")
+    crop_mode: Literal["zero", "reflect"] = Field(default="zero", description="what the padding holds")
     flip: bool = Field(default=False, description="horizontal flip with probability 1/2")
+    rotation_degrees: float = Field(default=0.0, ge=0, le=180, description="turn by up to this much either way")
+    auto: Literal["none", "autoaugment_cifar10", "trivial"] = Field(
+        default="none", description="a policy: AutoAugment's for CIFAR-10, or TrivialAugmentWide"
+    )
+    color_jitter: ColorJitter = ColorJitter()
     cutout: int = Field(default=0, ge=0, le=64, description="side of a square set to the mean, pixels")
+    erasing: float = Field(default=0.0, ge=0, le=1, description="probability of a random rectangle set to the mean")
 
 
 class DataConfig(Frozen):
     """A data set, its size on the model's input, its split and its augmentation."""
 
     name: str = "digits"
-    root: str | None = Field(default=None, description="folder with the data set's files")
+    root: str | None = Field(default=None, description="folder with the data set's files, or CIFAR's archive")
     download: bool = Field(default=False, description="let torchvision fetch missing files")
     image_size: int = Field(default=32, ge=8, le=256, description="side of the model's input, pixels")
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="subtracted from each channel of pixels in 0..1; null: the data set's own"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="divides each channel afterwards; null: the data set's own"
+    )
     val_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     split_seed: int = Field(default=0, ge=0)
     augment: Augment = Augment()
@@ -31,6 +55,16 @@ class DataConfig(Frozen):
     @classmethod
     def _known(cls, name: str) -> str:
         return DATASETS.check(name)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DataConfig":
+        padding = self.augment.crop_padding
+        if self.augment.crop_mode == "reflect" and padding >= self.image_size:
+            raise ValueError(
+                f"augment.crop_padding {padding} must be below image_size {self.image_size} to reflect: "
+                "take less padding, or crop_mode: zero"
+            )
+        return self
 
     def identity(self) -> dict[str, Any]:
         """The fields that change what a network sees; where the files lie is not among them."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import MODELS
@@ -13,12 +13,21 @@ class ModelConfig(Frozen):
 
     name: str = "mobilenet_v2"
     width: float = Field(default=1.0, gt=0, le=4, description="width multiplier")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="before each linear layer")
+    head: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        default=(), max_length=8, description="widths of hidden linear layers before the classifier; vgg16 only"
+    )
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         return MODELS.check(name)
+
+    @model_validator(mode="after")
+    def _has_a_head(self) -> "ModelConfig":
+        if self.head and self.name == "mobilenet_v2":
+            raise ValueError("mobilenet_v2 has no hidden linear layers: leave head out, or choose vgg16")
+        return self
 
 
 class Architecture(Frozen):

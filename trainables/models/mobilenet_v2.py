@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Architecture
+from trainables.models.graph import Layer, Mean, Quantize, Residual, Step
 from trainables.models.model import Model
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint
 from trainables.prune.groups import PruneGroup
@@ -38,6 +39,13 @@ class InvertedResidual(nn.Module):
         y = self.project(self.depthwise(self.expand(x)))
         out: Tensor = self.out_point(x + y if self.residual else y)
         return out
+
+    def graph(self, name: str) -> list[Step]:
+        """The steps of the block that has this name."""
+        first = ("expand",) if isinstance(self.expand, ConvUnit) else ()
+        body = [Layer(f"{name}.{part}") for part in (*first, "depthwise", "project")]
+        steps: list[Step] = [Residual(tuple(body))] if self.residual else [*body]
+        return [*steps, Quantize(f"{name}.out_point")]
 
 
 class MobileNetV2(Model):
@@ -82,3 +90,10 @@ class MobileNetV2(Model):
             if isinstance(block.expand, ConvUnit)
         ]
         return [*blocks, PruneGroup(name="head", source="head", sinks=("classifier",), optional=True)]
+
+    def graph(self) -> list[Step]:
+        steps: list[Step] = [Layer("stem")]
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, InvertedResidual)
+            steps += block.graph(f"blocks.{i}")
+        return [*steps, Layer("head"), Mean(), Layer("classifier")]

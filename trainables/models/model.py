@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from trainables.config import MODELS, Architecture, ModelConfig
 from trainables.data import DataSet
+from trainables.models.graph import Step
 from trainables.models.units import count_parameters, initialise_
 from trainables.prune.groups import PruneGroup
 
@@ -20,6 +21,10 @@ class Model(nn.Module):
     @abstractmethod
     def prune_groups(self) -> list[PruneGroup]:
         """Sets of channels that can only be removed together; their names are keys of Architecture.widths."""
+
+    @abstractmethod
+    def graph(self) -> list[Step]:
+        """What forward() computes in evaluation mode, as data."""
 
 
 def build(architecture: Architecture) -> Model:

@@ -81,17 +81,22 @@ class ConvUnit(nn.Module):
 
 
 class LinearUnit(nn.Module):
-    """The classifier: an input quantizer and a linear layer with float logits."""
+    """An input quantizer, a linear layer, and an activation unless it is the classifier with its float logits."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, role: LayerGroup = "classifier", activation: type[nn.Module] | None = None
+    ) -> None:
         super().__init__()
-        self.role: LayerGroup = "classifier"
+        self.role = role
         self.layer = nn.Linear(inputs, outputs)
-        self.in_point = QuantPoint("classifier")
-        self.weight_point = QuantPoint("classifier", weight=True)
+        self.activation = nn.Identity() if activation is None else activation()
+        self.in_point = QuantPoint(role)
+        self.weight_point = QuantPoint(role, weight=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias)
+        y = F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias)
+        out: Tensor = self.activation(y)
+        return out
 
 
 Unit = ConvUnit | LinearUnit
@@ -108,7 +113,7 @@ def quant_points(model: nn.Module) -> dict[str, QuantPoint]:
 
 
 def initialise_(model: nn.Module) -> None:
-    """He initialisation of convolutions (fan out), small normal weights in the classifier.
+    """He initialisation of convolutions (fan out) and hidden layers (fan in), small weights in the classifier.
 
     Nothing happens on the meta device, where random draws would import torch's compiler (4 s).
     """
@@ -117,6 +122,8 @@ def initialise_(model: nn.Module) -> None:
             continue
         if isinstance(unit, ConvUnit):
             nn.init.kaiming_normal_(unit.layer.weight, mode="fan_out")
+        elif unit.role != "classifier":
+            nn.init.kaiming_normal_(unit.layer.weight)
         else:
             nn.init.normal_(unit.layer.weight, std=0.01)
         if unit.layer.bias is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.model import Model
-from trainables.models.units import ConvUnit, units
+from trainables.models.units import ConvUnit, Unit, units
 from trainables.prune.groups import PruneGroup
 
 Batch = tuple[Tensor, Tensor]
@@ -89,17 +89,18 @@ def _bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[
     """Mean over batches of (γ · ∂L/∂γ)², summed over the batch norms of a group; L is the cross-entropy.
 
     The first-order change of the loss when a channel's scale goes to zero, squared: Taylor-FO-BN of Molchanov
-    et al. (arXiv 1906.10771) without the shift. Batch norm uses its running statistics.
+    et al. (arXiv 1906.10771) without the shift. Batch norm uses its running statistics. In a hidden linear layer,
+    which has no γ, Σ w · ∂L/∂w over a row of weights is the same derivative.
     """
     scales = {group.name: _scales(model, group) for group in groups}
     flat = [scale for parts in scales.values() for scale in parts]
-    sums = {scale: torch.zeros_like(scale) for scale in flat}
+    sums = {scale: scale.new_zeros(len(scale)) for scale in flat}
     count = 0
     with _eval_mode(model):
         for images, labels in batches:
             gradients = torch.autograd.grad(F.cross_entropy(model(images), labels), flat)
             for scale, gradient in zip(flat, gradients, strict=True):
-                sums[scale] += (scale.detach() * gradient).square()
+                sums[scale] += (scale.detach() * gradient).reshape(len(scale), -1).sum(dim=1).square()
             count += 1
     assert count, "this criterion needs images"
     return {name: torch.stack([sums[scale] / count for scale in parts]).sum(dim=0) for name, parts in scales.items()}
@@ -125,10 +126,16 @@ def _random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Bat
 random = Criterion(_random, unchanged)
 
 
-def _scales(model: Model, group: PruneGroup) -> list[nn.Parameter]:
+def _scales(model: Model, group: PruneGroup) -> list[Tensor]:
+    """Parameters whose rows scale the channels."""
     layers = units(model)
-    norms = [layers[name].bn for name in (group.source, *group.through) if isinstance(layers[name], ConvUnit)]
-    return [norm.weight for norm in norms if isinstance(norm, nn.BatchNorm2d)]
+    return [_scale(layers[name]) for name in (group.source, *group.through)]
+
+
+def _scale(unit: Unit) -> Tensor:
+    """γ, or the weight of a layer without batch norm."""
+    norm = unit.bn if isinstance(unit, ConvUnit) else None
+    return norm.weight if isinstance(norm, nn.BatchNorm2d) else unit.layer.weight
 
 
 @contextlib.contextmanager

@@ -1,0 +1,286 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from tests.trainables.factories import make_images
+from trainables import color
+from trainables.augment import IMAGES_PER_DRAW, change, cover, rotated
+from trainables.config import Augment, ColorJitter
+from trainables.data import Images
+
+NONE = Augment(crop_padding=0)
+EACH = {
+    "crop": {"crop_padding": 2},
+    "reflected crop": {"crop_padding": 2, "crop_mode": "reflect"},
+    "flip": {"flip": True},
+    "rotation": {"rotation_degrees": 20},
+    "autoaugment": {"auto": "autoaugment_cifar10"},
+    "trivial": {"auto": "trivial"},
+    "brightness": {"color_jitter": {"brightness": 0.4}},
+    "contrast": {"color_jitter": {"contrast": 0.4}},
+    "saturation": {"color_jitter": {"saturation": 0.4}},
+    "hue": {"color_jitter": {"hue": 0.2}},
+    "cutout": {"cutout": 3},
+    "erasing": {"erasing": 0.5},
+}
+"""One change at a time."""
+
+
+def make_augment(name: str) -> Augment:
+    return Augment.model_validate({"crop_padding": 0, **EACH[name]})
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def augmented(images: Images, augment: Augment, seed: int = 0) -> torch.Tensor:
+    draws = generator(seed)
+    return cover(images.normalised(change(images.pixels, augment, draws)), augment, draws)
+
+
+def test_no_augmentation_is_the_identity() -> None:
+    images = make_images()
+    assert torch.equal(augmented(images, NONE), images.normalised(images.pixels))
+
+
+def test_every_field_has_a_case() -> None:
+    values = [make_augment(name) for name in EACH]
+    assert {f for a in values for f in a.model_fields_set} == set(Augment.model_fields)
+    assert {f for a in values for f in a.color_jitter.model_fields_set} == set(ColorJitter.model_fields)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_augmentation_follows_the_generator_and_nothing_else(name: str) -> None:
+    images, augment = make_images(channels=3), make_augment(name)
+    before = images.pixels.clone()
+    torch.manual_seed(1)
+    first = augmented(images, augment, 1)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert torch.equal(augmented(images, augment, 1), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(augmented(images, augment, 2), first)
+    assert not torch.equal(first, images.normalised(images.pixels))
+    assert torch.equal(images.pixels, before)
+
+
+@pytest.mark.parametrize("name", sorted(EACH.keys() - {"saturation", "hue"}))
+def test_grey_images_are_augmented(name: str) -> None:
+    images = make_images(64)
+    found = augmented(images, make_augment(name))
+    assert found.shape == images.pixels.shape
+    assert not torch.equal(found, images.normalised(images.pixels))
+
+
+@given(
+    st.builds(
+        Augment,
+        crop_padding=st.integers(0, 5),
+        crop_mode=st.sampled_from(["zero", "reflect"]),
+        flip=st.booleans(),
+        rotation_degrees=st.floats(0, 180),
+        auto=st.sampled_from(["none", "autoaugment_cifar10", "trivial"]),
+        color_jitter=st.builds(ColorJitter, brightness=st.floats(0, 1), hue=st.floats(0, 0.5)),
+        cutout=st.integers(0, 20),
+        erasing=st.floats(0, 1),
+    )
+)
+def test_any_augmentation_gives_images_of_the_same_kind(augment: Augment) -> None:
+    pixels = make_images(7, channels=3).pixels
+    found = change(pixels, augment, generator())
+    assert (found.shape, found.dtype) == (pixels.shape, torch.uint8)
+    batch = cover(found.float(), augment, generator())
+    assert batch.shape == pixels.shape
+    assert ((batch == found) | (batch == 0)).all()
+
+
+def test_a_crop_is_a_shift_with_black_borders() -> None:
+    images = make_images(40, channels=2)
+    padded = np.pad(images.pixels.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)))
+    shifts = []
+    for i, found in enumerate(augmented(images, Augment(crop_padding=2))):
+        places = [
+            (r, c)
+            for r in range(5)
+            for c in range(5)
+            if torch.equal(found, images.normalised(torch.from_numpy(padded[i : i + 1, :, r : r + 8, c : c + 8]))[0])
+        ]
+        assert len(places) == 1
+        shifts += places
+    assert len(set(shifts)) > 10
+    assert {r for r, _ in shifts} == {c for _, c in shifts} == set(range(5))
+
+
+def test_a_flip_mirrors_half_of_the_images() -> None:
+    images = make_images(100)
+    plain, found = images.normalised(images.pixels), augmented(images, Augment(crop_padding=0, flip=True))
+    kept = [torch.equal(a, b) for a, b in zip(plain, found, strict=True)]
+    mirrored = [torch.equal(a.flip(-1), b) for a, b in zip(plain, found, strict=True)]
+    assert all(k != m for k, m in zip(kept, mirrored, strict=True))
+    assert 30 < sum(mirrored) < 70
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 64])
+def test_cutout_sets_one_square_to_the_mean(side: int) -> None:
+    images = make_images(60, channels=2)
+    plain = images.normalised(images.pixels)
+    assert (plain != 0).all()
+    found = augmented(images, Augment(crop_padding=0, cutout=side))
+    areas = []
+    for before, after in zip(plain, found, strict=True):
+        gone = (after == 0).all(dim=0)
+        rows_, columns = gone.any(dim=1).nonzero().flatten(), gone.any(dim=0).nonzero().flatten()
+        assert len(rows_) == rows_[-1] - rows_[0] + 1 <= side
+        assert len(columns) == columns[-1] - columns[0] + 1 <= side
+        assert int(gone.sum()) == len(rows_) * len(columns)
+        assert torch.equal(after[:, ~gone], before[:, ~gone])
+        areas.append(int(gone.sum()))
+    assert max(areas) == min(side, 8) ** 2
+
+
+def test_a_reflected_crop_is_a_shift_with_mirrored_borders() -> None:
+    images = make_images(40, channels=2)
+    padded = np.pad(images.pixels.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), mode="reflect")
+    places = set()
+    for i, found in enumerate(change(images.pixels, Augment(crop_padding=2, crop_mode="reflect"), generator())):
+        windows = {
+            (r, c): padded[i, :, r : r + 8, c : c + 8]
+            for r in range(5)
+            for c in range(5)
+            if np.array_equal(padded[i, :, r : r + 8, c : c + 8], found)
+        }
+        assert len(windows) == 1
+        places |= set(windows)
+    assert len(places) > 10
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_a_rotation_is_torchvisions(size: int) -> None:
+    pixels = make_images(20, channels=3, size=size).pixels
+    degrees = torch.linspace(-179, 177, 20)
+    expected = torch.stack([F.rotate(x, float(d)) for x, d in zip(pixels, degrees, strict=True)])
+    assert (rotated(pixels, degrees) == expected).float().mean() > 0.99  # ties between two pixels go either way
+    assert torch.equal(rotated(pixels, torch.zeros(20)), pixels)
+    assert torch.equal(rotated(pixels, torch.full((20,), 90.0)), pixels.rot90(1, (2, 3)))
+
+
+def test_rotations_stay_within_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr("trainables.augment.rotated", lambda pixels, degrees: drawn.append(degrees) or pixels)
+    change(make_images(400).pixels, make_augment("rotation"), generator())
+    assert drawn[0].abs().max() <= 20
+    assert drawn[0].min() < -18
+    assert drawn[0].max() > 18
+
+
+COLOURS = {
+    "brightness": (F.adjust_brightness, 0.0, 2.0),
+    "contrast": (F.adjust_contrast, 0.0, 2.0),
+    "saturation": (F.adjust_saturation, 0.0, 2.0),
+    "hue": (F.adjust_hue, -0.5, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_changes_of_colour_are_torchvisions(name: str) -> None:
+    adjust, low, high = COLOURS[name]
+    images = make_images(40, channels=3).pixels.float() / 255
+    images[0], images[1, :, 0] = 0.5, 1.0  # grey, and white
+    by = torch.linspace(low, high, 40)
+    expected = torch.stack([adjust(x, float(b)) for x, b in zip(images, by, strict=True)])
+    assert torch.allclose(getattr(color, name)(images, by), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast"])
+def test_changes_of_grey_images_are_torchvisions(name: str) -> None:
+    images = make_images(10).pixels.float() / 255
+    by = torch.linspace(0, 2, 10)
+    expected = torch.stack([COLOURS[name][0](x, float(b)) for x, b in zip(images, by, strict=True)])
+    assert torch.allclose(getattr(color, name)(images, by), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_strengths_bound_the_factors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(color, name, lambda images, by: drawn.append(by) or images)
+    change(make_images(400, channels=3).pixels, make_augment(name), generator())
+    strength, centre = EACH[name]["color_jitter"][name], 0.0 if name == "hue" else 1.0
+    assert (drawn[0] - centre).abs().max() <= strength
+    assert (drawn[0] - centre).min() < -0.9 * strength
+    assert (drawn[0] - centre).max() > 0.9 * strength
+
+
+def test_the_order_of_colour_changes_is_drawn() -> None:
+    images = make_images(200, channels=3).pixels.float() / 255
+    by = torch.full((200,), 1.4)
+    orders = [color.contrast(color.brightness(images, by), by), color.brightness(color.contrast(images, by), by)]
+    assert not torch.allclose(*orders, atol=1e-3)
+
+    calls: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in COLOURS:
+            patch.setattr(color, name, lambda images, by, name=name: calls.append(name) or images)
+        every = Augment.model_validate({"crop_padding": 0, "color_jitter": dict.fromkeys(COLOURS, 0.1)})
+        for seed in range(20):
+            change(make_images(2, channels=3).pixels, every, generator(seed))
+    rounds = {tuple(calls[i : i + 4]) for i in range(0, 80, 4)}
+    assert all(sorted(names) == sorted(COLOURS) for names in rounds)
+    assert len(rounds) > 5
+
+
+def test_erasing_sets_a_rectangle_to_the_mean_in_some_images() -> None:
+    images = make_images(600, channels=2, size=20)
+    plain = images.normalised(images.pixels)
+    assert (plain != 0).all()
+    found = augmented(images, make_augment("erasing"))
+    shares = []
+    for before, after in zip(plain, found, strict=True):
+        gone = (after == 0).all(dim=0)
+        rows, columns = gone.any(dim=1).nonzero().flatten(), gone.any(dim=0).nonzero().flatten()
+        assert int(gone.sum()) == len(rows) * len(columns)
+        assert torch.equal(after[:, ~gone], before[:, ~gone])
+        if len(rows):
+            assert len(rows) == rows[-1] - rows[0] + 1
+            assert len(columns) == columns[-1] - columns[0] + 1
+            assert (len(rows) - 0.5) / (len(columns) + 0.5) <= 3.3  # sides are rounded
+            assert (len(rows) + 0.5) / (len(columns) - 0.5) >= 0.3
+            shares.append(float(gone.float().mean()))
+    assert 240 < len(shares) < 360
+    assert 0.01 < min(shares) < 0.05
+    assert 0.28 < max(shares) < 0.36
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("autoaugment", v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)), ("trivial", v2.TrivialAugmentWide())],
+)
+def test_a_policy_is_torchvisions_with_a_draw_for_every_few_images(name: str, policy: v2.Transform) -> None:
+    [image] = make_images(1, channels=3, size=32).pixels
+    copies = image.repeat(100 * IMAGES_PER_DRAW, 1, 1, 1)
+    found = change(copies, make_augment(name), generator(5))
+    assert all((part == part[0]).all() for part in found.split(IMAGES_PER_DRAW))
+    torch.manual_seed(int(torch.randint(2**62, (), generator=generator(5))))
+    expected = torch.stack([policy(image) for _ in range(100)])
+    assert torch.equal(found[::IMAGES_PER_DRAW], expected)
+    assert len({x.numpy().tobytes() for x in expected}) > 30
+
+
+def test_torchvision_is_imported_only_for_policies() -> None:
+    code = (
+        "import sys, torch; from trainables.augment import change, cover; from trainables.config import Augment\n"
+        "a = Augment.model_validate({'flip': True, 'rotation_degrees': 5, 'cutout': 2, 'erasing': 0.5,"
+        " 'color_jitter': {'brightness': 0.1, 'hue': 0.1}})\n"
+        "g = torch.Generator()\n"
+        "cover(change(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), a, g).float(), a, g)\n"
+        "print(sorted({'torchvision', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
