@@ -1,0 +1,63 @@
+"""The network in Brevitas' layers, with the quantizers that its layers take when none is named.
+
+Weights: Int8WeightPerChannelFloat (narrow range; the scale is the largest magnitude of each channel, and gradients
+flow through it), at the scheme's bits. Activations: Uint8ActPerTensorFloat behind ReLU and Int8ActPerTensorFloat
+elsewhere (a learned scale). Brevitas reads the first scales from 300 steps; here it is one, in the warm-up, so that
+later steps are timed. BREVITAS_JIT=1 with its native extension took as long (3.7 and 3.2 times the float step in
+place of 3.8 and 3.0, single runs).
+"""
+
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
+from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerChannelFloat, Uint8ActPerTensorFloat
+from torch import nn
+
+from trainables.config import QuantScheme
+from trainables.models.model import Model
+from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, quant_points, units
+
+
+def quantized(net: Model, scheme: QuantScheme) -> nn.Module:
+    """Replaces units and points of a float network in place; the weights stay."""
+    for name, unit in units(net).items():
+        bits = scheme.weight_bits(name, unit.role)
+        net.set_submodule(
+            name, _conv(unit, bits, scheme) if isinstance(unit, ConvUnit) else _linear(unit, bits, scheme)
+        )
+    for name, point in quant_points(net).items():
+        net.set_submodule(name, _activation(point, scheme))
+    return net.train()
+
+
+def _conv(unit: ConvUnit, bits: int, scheme: QuantScheme) -> nn.Module:
+    own = unit.layer
+    conv = QuantConv2d(
+        own.in_channels,
+        own.out_channels,
+        own.kernel_size,
+        stride=own.stride,
+        padding=own.padding,
+        groups=own.groups,
+        bias=own.bias is not None,
+        weight_quant=Int8WeightPerChannelFloat,
+        weight_bit_width=bits,
+    )
+    conv.weight = own.weight
+    point = unit.out_point
+    return nn.Sequential(conv, unit.bn, _activation(point, scheme) if isinstance(point, QuantPoint) else nn.Identity())
+
+
+def _linear(unit: LinearUnit, bits: int, scheme: QuantScheme) -> nn.Module:
+    own = unit.layer
+    linear = QuantLinear(
+        own.in_features, own.out_features, bias=True, weight_quant=Int8WeightPerChannelFloat, weight_bit_width=bits
+    )
+    linear.weight, linear.bias = own.weight, own.bias
+    return nn.Sequential(_activation(unit.in_point, scheme), linear)
+
+
+def _activation(point: QuantPoint, scheme: QuantScheme) -> nn.Module:
+    """QuantReLU where the point follows a ReLU6: its scale learns where to clip."""
+    bits = scheme.activation_bits(point.role)
+    layer = QuantReLU if point.limit is not None else QuantIdentity
+    quant = Int8ActPerTensorFloat if point.signed else Uint8ActPerTensorFloat
+    return layer(act_quant=quant, bit_width=bits, collect_stats_steps=1)

@@ -1,0 +1,131 @@
+"""Benchmarks run, leave out what is not installed and say so, and measure the same network for all."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import measure, qat_nets, qat_step
+from benchmarks.qat_nets import Setting
+from trainables.models.units import quant_points
+from trainables.quant.lsq import LsqQuantizer
+
+ROOT = Path(__file__).parent.parent
+TINY = Setting(channels=1, size=8, width=0.1, batch=4)
+ONE_ROUND = ["--rounds", "1", "--warmup", "0", "--settings", "digits", "--force"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny_nets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(qat_step.SETTINGS, "digits", TINY)
+
+
+def qat_report(folder: Path, *arguments: str) -> dict[str, Any]:
+    assert qat_step.main([*ONE_ROUND, "--output", str(folder / "qat_step"), *arguments]) == 0
+    report: dict[str, Any] = json.loads((folder / "qat_step.json").read_text())["figures"]
+    return report
+
+
+def needs(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: it is in the dependency group bench")
+
+
+def test_the_qat_step_is_reported_for_ours_beside_fp32(tmp_path: Path) -> None:
+    report = qat_report(tmp_path, "--only", "ours", "ours-fixed-steps", "torch-fake-quantize")
+    found = report["settings"]["digits"]
+    assert list(found) == ["fp32", "ours", "ours-fixed-steps", "torch-fake-quantize"]
+    assert all(len(times["each_ms"]) == 1 and times["ms"]["median"] > 0 for times in found.values())
+    assert found["fp32"]["ratio"]["median"] == 1
+    page = (tmp_path / "qat_step.md").read_text()
+    assert "ours at most 1.4 × fp32: " in page
+    assert "brevitas" not in page
+
+
+def test_a_rival_that_is_not_installed_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "brevitas", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.qat_brevitas", raising=False)
+    report = qat_report(tmp_path, "--only", "brevitas")
+    assert list(report["settings"]["digits"]) == ["fp32"]
+    assert "brevitas" in report["skipped"]["brevitas"]
+    assert "Left out: brevitas (" in (tmp_path / "qat_step.md").read_text()
+
+
+@pytest.mark.parametrize("variant", qat_step.RIVALS)
+def test_a_rival_takes_its_step(variant: str, tmp_path: Path) -> None:
+    needs(variant.partition("-")[0])
+    # A process of its own: rivals warn when they are imported.
+    code = (
+        "import sys; from benchmarks import qat_step; from tests.test_benchmarks import TINY; "
+        "qat_step.SETTINGS['digits'] = TINY; sys.exit(qat_step.main(sys.argv[1:]))"
+    )
+    output = ["--output", str(tmp_path / "qat_step")]
+    subprocess.run([sys.executable, "-c", code, *ONE_ROUND, "--only", variant, *output], cwd=ROOT, check=True)
+    report = json.loads((tmp_path / "qat_step.json").read_text())["figures"]
+    assert list(report["settings"]["digits"]) == ["fp32", variant]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rivals_quantize_at_our_points() -> None:
+    needs("brevitas")
+    needs("torchao")
+    ours = quant_points(qat_nets.ours(TINY)).values()
+    weights = sum(point.weight for point in ours)
+    activations = len(ours) - weights
+
+    def count(net: nn.Module, *kinds: str) -> int:
+        return sum(type(module).__name__ in kinds for module in net.modules())
+
+    brevitas = qat_nets.brevitas(TINY)
+    assert count(brevitas, "QuantConv2d", "QuantLinear") == weights
+    assert count(brevitas, "QuantReLU", "QuantIdentity") == activations
+    assert count(qat_nets.torchao(TINY), "FusedMovingAvgObsFakeQuantize") == weights + activations
+
+
+def test_torchs_operators_compute_what_our_quantizers_do() -> None:
+    points = qat_nets.ours(TINY), qat_nets.torch_fake_quantize(TINY)
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 3
+    for ours, torchs in zip(*(quant_points(net).values() for net in points), strict=True):
+        assert isinstance(ours.quantizer, LsqQuantizer)
+        assert isinstance(torchs.quantizer, qat_nets.TorchFakeQuantize)
+        step = ours.quantizer.step.detach()
+        values = x.expand(len(step), -1).reshape(-1, *[1] * (step.ndim - 2), 1000) if step.ndim else x
+        difference = (ours(values) - torchs(values)).abs() / step.reshape(-1, *[1] * (values.ndim - 1))
+        # A value between two codes may take either: the operators multiply where ours divides.
+        assert difference.max() < 1.001
+        assert (difference > 0.001).float().mean() < 0.01
+
+
+def test_every_round_runs_each_step_once_in_an_order_of_its_own() -> None:
+    calls: list[str] = []
+    steps = {name: (lambda name=name: calls.append(name)) for name in "abcd"}
+    times = measure.interleaved(steps, warmup=2, rounds=6, seed=0)
+    rounds = ["".join(calls[i : i + 4]) for i in range(0, len(calls), 4)]
+    assert len(rounds) == 8
+    assert {"".join(sorted(order)) for order in rounds} == {"abcd"}
+    assert len(set(rounds)) > 4
+    assert {name: len(values) for name, values in times.items()} == dict.fromkeys("abcd", 6)
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_rounds() -> None:
+    # The second round met another process: both took three times as long.
+    assert measure.ratio([2.0, 6.0, 2.4], [1.0, 3.0, 1.0]).median == 2.0
+
+
+def test_a_busy_machine_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 0.0, 0.0))
+    arguments = [word for word in ONE_ROUND if word != "--force"]
+    assert qat_step.main([*arguments, "--output", str(tmp_path / "qat_step")]) == 2
+    assert "99.00" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
