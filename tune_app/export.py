@@ -1,12 +1,18 @@
-"""Export of one point: its packed file and card, verified, into a folder of the user's."""
+"""Export of one point: its packed file, its card, and its ONNX file, verified, into a folder of the user's."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
 from trainables.storage import replace
+from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger, TrialRecord, latest
+
+if TYPE_CHECKING:
+    from trainables.data import Images
+    from trainables.export.onnx_check import OnnxResult
 
 
 def find_trial(folder: ExperimentFolder, name: str) -> TrialRecord:
@@ -46,3 +52,36 @@ def export_trial(folder: ExperimentFolder, name: str, target: Path) -> TrialReco
     replace(target / "model.mbq", content)
     replace(target / "card.json", record.model_dump_json(indent=1).encode() + b"\n")
     return record
+
+
+def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: Path) -> "OnnxResult":
+    """Writes `model.onnx` of a trial into `target`, if onnxruntime computes with it what the packed file computes.
+
+    Both are evaluated on the validation split. A `model.onnx` that was there before is gone when this fails.
+
+    Raises:
+        ArtifactMismatch: the accuracies differ.
+        ConfigError: the data set is not at hand, or not the one that the experiment began with.
+        CorruptFile: the artifact is not the file that was measured.
+        StorageUnavailable: the target cannot be written.
+    """
+    from trainables.device import choose_device
+    from trainables.export.onnx_check import write_and_check
+    from trainables.pipeline import packed_accuracy
+
+    path = target / "model.onnx"
+    path.unlink(missing_ok=True)
+    content, images = verified_artifact(record, folder).read_bytes(), _validation_images(folder)
+    result = write_and_check(content, images, packed_accuracy(content, images, choose_device(gpu_share=0)))
+    replace(path, result.content)
+    return result
+
+
+def _validation_images(folder: ExperimentFolder) -> "Images":
+    from trainables.data import Images, load_data
+    from trainables.device import choose_device
+
+    data, baseline = load_data(folder.read_spec().base.data), read_baseline(folder)
+    if baseline is not None and data.fingerprint != baseline.fingerprint:
+        raise ConfigError(f"the data set is not the one that {folder.path} began with: restore its files.")
+    return Images(data.val, data.mean, data.std, choose_device(gpu_share=0).torch)

@@ -1,0 +1,124 @@
+"""Export and latency of a trial that was made without a cluster."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.conftest import Result
+from tests.specs import tiny_spec
+from tests.tune_app.factories import make_experiment
+from trainables.config import TrialConfig
+from trainables.data import load_data
+from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
+from trainables.export import onnx_check
+from trainables.pipeline import open_workplace, run_pipeline
+from trainables.storage import sha256
+from tune_app.baseline import make_baseline
+from tune_app.experiment import ExperimentSpec
+from tune_app.export import export_onnx, export_trial, find_trial
+from tune_app.folder import ExperimentFolder
+from tune_app.latency import measure_trials
+from tune_app.ledger import Assignment, Ledger, TrialRecord
+
+Cli = Callable[..., Result]
+LABEL = "p50_w4_a8"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+    """An experiment with one trial."""
+    spec = quick_spec(tmp_path_factory.mktemp("experiment"))
+    found, data = ExperimentFolder(spec.folder), load_data(spec.base.data)
+    found.claim(spec)
+    make_baseline(spec, data)
+    assignment = Assignment(number=0, config_key="c" * 64, params={"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}, seed=0)
+    workplace = open_workplace(data, found.stages, cpu=1, gpu=0)
+    completed = run_pipeline(spec.base, workplace, found.artifacts / assignment.trial_id / "model.mbq")
+    record = TrialRecord(
+        assignment=assignment, result=completed, environment={}, started_at="2025-01-02T03:04:05+00:00", seconds=1.0
+    )
+    Ledger(found.trials).add(record)
+    return found
+
+
+def quick_spec(storage: Path) -> ExperimentSpec:
+    spec = tiny_spec(storage)
+    base = spec.base.model_dump()
+    base["prune"] = {**base["prune"], "prune_frac": 0.5, "round_to": 1}
+    base["prune"]["fine_tune"]["epochs"] = 1
+    base["quantize"] = {"kind": "ptq", "scheme": {"w_bits": 4}, "bn_images": 256}
+    return spec.model_copy(update={"base": TrialConfig.model_validate(base)})
+
+
+def test_onnx_is_written_beside_the_packed_file(folder: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    result = cli("export", folder.path, LABEL, "--output", tmp_path / "out", "--onnx")
+    assert result.code == 0, result.err
+    content, packed = ((tmp_path / "out" / name).read_bytes() for name in ("model.onnx", "model.mbq"))
+    [entry] = onnx.load_from_string(content).metadata_props
+    assert json.loads(entry.value)["packed_sha256"] == sha256(packed)
+    [said] = re.findall(rf"model.onnx: {len(content):,} bytes, accuracy ([\d.]+) % on the validation", result.out)
+    metrics = find_trial(folder, LABEL).metrics()
+    assert float(said) == pytest.approx(100 * metrics["accuracy"], abs=200 / metrics["n"] + 0.01)
+
+
+def test_without_the_option_there_is_no_onnx_file(folder: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    assert cli("export", folder.path, LABEL, "--output", tmp_path / "out").code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.mbq", "card.json"}
+
+
+def test_a_file_that_computes_something_else_is_not_left_behind(
+    folder: ExperimentFolder, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("export", folder.path, LABEL, "--output", tmp_path / "out", "--onnx").code == 0
+    assert (tmp_path / "out" / "model.onnx").exists()
+    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images: 0.5)
+    result = cli("export", folder.path, LABEL, "--output", tmp_path / "out", "--onnx")
+    assert result.code == ArtifactMismatch.exit_code == 6
+    assert "the ONNX file has accuracy 0.5000, the packed file" in result.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.mbq", "card.json"}
+
+
+def test_another_data_set_is_refused(folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = export_trial(folder, LABEL, tmp_path / "out")
+    info = json.loads(folder.baseline_file.read_text())
+    elsewhere = tmp_path / "baseline.json"
+    elsewhere.write_text(json.dumps({**info, "fingerprint": "0" * 64}))
+    monkeypatch.setattr(folder, "baseline_file", elsewhere)
+    with pytest.raises(ConfigError, match="the data set is not the one"):
+        export_onnx(folder, record, tmp_path / "out")
+    assert not (tmp_path / "out" / "model.onnx").exists()
+
+
+def test_latency_compares_trials_with_the_baseline(folder: ExperimentFolder, cli: Cli) -> None:
+    options = ("--runs", 2, "--warmup", 1, "--batch", 1, "--batch", 3)
+    result = cli("latency", folder.path, LABEL, *options)
+    assert result.code == 0, result.err
+    lines = [line.split() for line in result.out.splitlines()]
+    assert [line[-6] for line in lines if line[:2] == ["baseline", "fp32"]] == ["1", "3"]
+    assert [line[1] for line in lines if line[:1] == [f"{LABEL}@full"]] == ["1", "3"]
+    assert "Do not compare figures of two calls." in result.out
+    found = json.loads(cli("latency", folder.path, LABEL, *options, "--json").out)
+    assert [(row["name"], row["batch"], row["runs"]) for row in found["rows"]] == [
+        (name, batch, 2) for batch in (1, 3) for name in ("baseline fp32", f"{LABEL}@full")
+    ]
+
+
+def test_latency_of_an_unknown_trial_is_refused(folder: ExperimentFolder, cli: Cli) -> None:
+    result = cli("latency", folder.path, LABEL, "p99_w1_a1")
+    assert result.code == 2
+    assert LABEL in result.err
+
+
+def test_latency_needs_a_baseline(folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "baseline_file", tmp_path / "none.json")
+    with pytest.raises(ConfigError, match="no baseline yet"):
+        measure_trials(folder, [LABEL], batches=[1], runs=1, warmup=1)
+
+
+def test_latency_of_a_missing_artifact_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFile):
+        measure_trials(make_experiment(tmp_path), ["p30_w4_a8"], batches=[1], runs=1, warmup=1)

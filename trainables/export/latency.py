@@ -1,0 +1,115 @@
+"""Latency of ONNX files in onnxruntime, by one protocol: files take turns, on one thread, in one process.
+
+A shared or throttled machine changes its speed within minutes. Files that take turns meet the same conditions, so
+that their figures can be compared with each other, but not with those of another call.
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime as ort
+from pydantic import Field
+
+from trainables.config import Frozen
+from trainables.errors import ConfigError
+from trainables.export.onnx_check import onnx_logits, open_session
+from trainables.export.processor import processor_flags, processor_name
+
+RUNS, WARMUP, BATCHES = 200, 20, (1, 64)
+
+
+class Latency(Frozen):
+    """Of one file at one batch size; milliseconds for the whole batch."""
+
+    name: str
+    batch: int
+    runs: int
+    size_bytes: int
+    min_ms: float
+    median_ms: float
+    p90_ms: float
+    speedup: float = Field(description="smallest latency of the first file / of this one: noise only ever adds time")
+
+
+class Machine(Frozen):
+    """Where it was measured."""
+
+    cpu: str
+    flags: tuple[str, ...] = Field(description="features of the processor that decide which integer kernels run")
+    load_before: float = Field(description="load average over one minute")
+    load_after: float
+    onnxruntime: str
+
+
+class LatencyReport(Frozen):
+    """Rows by batch size, then in the order of the files."""
+
+    machine: Machine
+    warmup: int = Field(description="runs of each file and batch size that were not timed")
+    rows: tuple[Latency, ...]
+
+
+def measure_latency(
+    files: Mapping[str, bytes], *, batches: Sequence[int] = BATCHES, runs: int = RUNS, warmup: int = WARMUP
+) -> LatencyReport:
+    """Runs all files by turns on the same random images; the first one is the reference of `speedup`.
+
+    Raises:
+        ConfigError: there is no file, or a number is below 1.
+        ArtifactMismatch: onnxruntime refuses a file.
+    """
+    if not files or not batches or min(runs, warmup, *batches) < 1:
+        raise ConfigError(
+            f"at least one file, run, warm-up run and image are needed, but got {len(files)} files, {runs} runs, "
+            f"{warmup} warm-up runs and batches of {list(batches)}: raise what is below 1."
+        )
+    load_before = _load()
+    sessions = {name: open_session(content) for name, content in files.items()}
+    rows = []
+    for batch in batches:
+        seconds = _timed(sessions, batch, runs=runs, warmup=warmup)
+        reference = min(next(iter(seconds.values())))
+        rows += [_row(name, batch, seconds[name], len(content), reference) for name, content in files.items()]
+    machine = Machine(
+        cpu=processor_name(),
+        flags=processor_flags(),
+        load_before=load_before,
+        load_after=_load(),
+        onnxruntime=ort.__version__,
+    )
+    return LatencyReport(machine=machine, warmup=warmup, rows=tuple(rows))
+
+
+def _timed(
+    sessions: Mapping[str, ort.InferenceSession], batch: int, *, runs: int, warmup: int
+) -> dict[str, list[float]]:
+    """Seconds of each run; one run of every file, then the next of every file."""
+    shapes = {name: (batch, *session.get_inputs()[0].shape[1:]) for name, session in sessions.items()}
+    pixels = {name: np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8) for name, shape in shapes.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(warmup + runs):
+        for name, session in sessions.items():
+            started = time.perf_counter()
+            onnx_logits(session, pixels[name])
+            seconds[name].append(time.perf_counter() - started)
+    return {name: times[warmup:] for name, times in seconds.items()}
+
+
+def _row(name: str, batch: int, seconds: Sequence[float], size_bytes: int, reference: float) -> Latency:
+    median, p90 = np.percentile(seconds, [50, 90])
+    return Latency(
+        name=name,
+        batch=batch,
+        runs=len(seconds),
+        size_bytes=size_bytes,
+        min_ms=1e3 * min(seconds),
+        median_ms=1e3 * float(median),
+        p90_ms=1e3 * float(p90),
+        speedup=reference / min(seconds),
+    )
+
+
+def _load() -> float:
+    return os.getloadavg()[0]

@@ -1,0 +1,83 @@
+"""The deployable file `model.onnx`: integer weights between QuantizeLinear and DequantizeLinear nodes.
+
+It takes uint8 pixels and normalises them itself, and computes the function of the packed file that it was
+written from. Its metadata `tune_app` is JSON: a format version, the packed file's header and SHA-256.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trainables.config import Architecture
+from trainables.export.onnx_activations import Value, dequantized
+from trainables.export.onnx_nodes import FLOAT, Nodes
+from trainables.export.onnx_steps import Writer, emit
+from trainables.export.onnx_weights import LayerWeights, float_weights, packed_weights
+from trainables.export.packed import unpack
+from trainables.models.model import Model
+from trainables.models.units import units
+
+VERSION = 1
+KEY = "tune_app"
+
+
+def write_onnx(content: bytes) -> bytes:
+    """The ONNX file of a packed file; equal packed files give equal bytes.
+
+    Raises:
+        CorruptFile: the bytes are no packed file.
+        ConfigError: the network has an activation function that the writer does not know.
+    """
+    packed = unpack(content)
+    network, header = packed.network(), packed.header
+    source = {"packed_sha256": hashlib.sha256(content).hexdigest(), "packed_header": header.model_dump(mode="json")}
+    weights = packed_weights(packed, network)
+    return network_onnx(network, weights, header.architecture, mean=header.mean, std=header.std, source=source)
+
+
+def write_float_onnx(
+    model: Model, architecture: Architecture, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> bytes:
+    """The ONNX file of a network without quantizers, batch norm folded: what compressed files are compared with.
+
+    Raises:
+        ConfigError: the network has an activation function that the writer does not know.
+    """
+    weights = {name: float_weights(unit) for name, unit in units(model).items()}
+    source = {"architecture": architecture.model_dump(mode="json"), "mean": mean, "std": std}
+    return network_onnx(model, weights, architecture, mean=mean, std=std, source=source)
+
+
+def network_onnx(
+    network: Model,
+    weights: Mapping[str, LayerWeights],
+    architecture: Architecture,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    source: Mapping[str, Any],
+) -> bytes:
+    """The ONNX file of a network's graph and quantizers with these weights; `source` goes into the metadata."""
+    nodes = Nodes()
+    writer = Writer(nodes, network, weights)
+    x = _normalised(nodes, mean, std)
+    for step in network.graph():
+        x = emit(step, x, writer)
+    return nodes.file(
+        image=(architecture.channels, architecture.image_size, architecture.image_size),
+        classes=architecture.classes,
+        output=dequantized(nodes, x),
+        metadata={KEY: json.dumps({"version": VERSION, **source}, sort_keys=True)},
+    )
+
+
+def _normalised(nodes: Nodes, mean: tuple[float, ...], std: tuple[float, ...]) -> Value:
+    """As `trainables.data.Images` does it, to the last bit."""
+    centre = np.array(mean, np.float32) * np.float32(255)
+    scale = 1 / (np.array(std, np.float32) * np.float32(255))
+    pixels = nodes.add("Cast", "pixels", name="pixels.float", to=FLOAT)
+    centred = nodes.add("Sub", pixels, nodes.constant("mean", centre.reshape(1, -1, 1, 1)), name="pixels.centred")
+    return Value(nodes.add("Mul", centred, nodes.constant("inverse_std", scale.reshape(1, -1, 1, 1)), name="image"))

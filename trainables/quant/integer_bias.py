@@ -1,0 +1,86 @@
+"""Biases that the int32 accumulators of integer kernels hold exactly.
+
+Such a kernel adds up products of codes and the bias, in units of input step times weight step, and rounds a bias
+that lies between two units. Half a unit moves outputs across rounding borders, and with them predictions. A
+network whose biases were whole units when it was evaluated computes the same function on integers.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from trainables.models.graph import Layer, MaxPool, Quantize, Residual, Step
+from trainables.models.model import Model
+from trainables.models.units import LinearUnit, QuantPoint, quant_points, units
+from trainables.quant.quantizer import Quantizer
+
+MAX_BITS = 8
+"""Of inputs and weights that integer kernels multiply."""
+MAX_BIAS = 2**30
+"""In units: leaves room in an accumulator for the products."""
+
+
+def code_gain(bits: int) -> int:
+    """Kernels multiply 8-bit weights: narrower codes are stretched to 7 bits, which makes the units finer.
+
+    Not to 8 bits: pairs of products with uint8 inputs then fit in the int16 of processors without VNNI.
+    """
+    return int(2 ** max(0, 7 - bits))
+
+
+def whole_bias(bias: Tensor, multiplier: Tensor, unit_step: Tensor | None) -> Tensor:
+    """(outputs,) float32: the nearest multiples of the units |multiplier| · `unit_step`.
+
+    A bias stays as it is without a step, where the multiplier is 0, and where it has too many units.
+    """
+    if unit_step is None:
+        return bias
+    unit = multiplier.abs().double() * unit_step.double()
+    codes = (bias.double() / unit).round()
+    return torch.where((unit > 0) & (codes.abs() < MAX_BIAS), codes * unit, bias.double()).to(bias.dtype)
+
+
+def unit_steps(model: Model) -> dict[str, Tensor | None]:
+    """By unit: what makes a weight's multiplier the unit of a bias, or None where no integer kernel can run."""
+    steps: dict[str, Tensor | None] = {}
+    _follow(model, model.graph(), None, steps)
+    return steps
+
+
+def _follow(model: Model, graph: Iterable[Step], step: Tensor | None, found: dict[str, Tensor | None]) -> Tensor | None:
+    """The step of the activation after a part of the graph that begins with one of `step`."""
+    named, points = units(model), quant_points(model)
+    for part in graph:
+        match part:
+            case Layer(name):
+                unit = named[name]
+                entry = _step(unit.in_point) if isinstance(unit, LinearUnit) else step
+                found[name] = _unit_step(entry, unit.weight_point)
+                step = None if isinstance(unit, LinearUnit) else _step(unit.out_point)
+            case Residual(body):
+                _follow(model, body, step, found)
+                step = None
+            case Quantize(point):
+                step = _step(points[point])
+            case MaxPool():
+                pass
+            case _:
+                step = None
+    return step
+
+
+def _unit_step(input_step: Tensor | None, weight: QuantPoint) -> Tensor | None:
+    quantizer = _narrow(weight)
+    return None if input_step is None or quantizer is None else input_step / code_gain(quantizer.bits)
+
+
+def _step(point: nn.Module) -> Tensor | None:
+    quantizer = _narrow(point)
+    return None if quantizer is None else quantizer.safe_step().detach()
+
+
+def _narrow(point: nn.Module) -> Quantizer | None:
+    """The quantizer of codes that integer kernels read."""
+    quantizer = point.quantizer if isinstance(point, QuantPoint) else None
+    return quantizer if isinstance(quantizer, Quantizer) and quantizer.bits <= MAX_BITS else None

@@ -1,0 +1,72 @@
+"""Latency of trials beside the baseline of their experiment, measured by turns in one call."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trainables.errors import ConfigError
+from tune_app.baseline import read_baseline
+from tune_app.export import find_trial
+from tune_app.finalize import verified_artifact
+from tune_app.folder import ExperimentFolder
+
+if TYPE_CHECKING:
+    from trainables.export.latency import LatencyReport
+
+REFERENCE = "baseline fp32"
+
+
+def measure_trials(
+    folder: ExperimentFolder, names: Sequence[str], *, batches: Sequence[int], runs: int, warmup: int
+) -> "LatencyReport":
+    """Latencies of the baseline, which is the reference, and of trials by label or id.
+
+    Raises:
+        ConfigError: a name fits no complete trial, or there is no baseline.
+        CorruptFile: an artifact or the baseline is not what was written.
+    """
+    from trainables.export.latency import measure_latency
+    from trainables.export.onnx_graph import write_onnx
+
+    records = [find_trial(folder, name) for name in names]
+    packed = {record.assignment.label: verified_artifact(record, folder).read_bytes() for record in records}
+    files = {REFERENCE: baseline_onnx(folder, next(iter(packed.values())))}
+    files |= {label: write_onnx(content) for label, content in packed.items()}
+    return measure_latency(files, batches=batches, runs=runs, warmup=warmup)
+
+
+def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:
+    """The baseline as a float ONNX file, batch norm folded; a trial's packed file says how images are normalised."""
+    from trainables.cache import read_stage
+    from trainables.export.onnx_graph import write_float_onnx
+    from trainables.export.packed import unpack
+
+    baseline = read_baseline(folder)
+    if baseline is None:
+        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    stage, header = read_stage(folder.stages / baseline.key), unpack(packed).header
+    return write_float_onnx(stage.model(), stage.architecture, mean=header.mean, std=header.std)
+
+
+def print_latency(report: "LatencyReport", *, json: bool) -> None:
+    """A table for people, or JSON alone."""
+    if json:
+        print(report.model_dump_json(indent=1))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    machine = report.machine
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for head in ("network", "batch", "bytes", "min ms", "median ms", "p90 ms", "speedup"):
+        table.add_column(head, justify="left" if head == "network" else "right", overflow="fold")
+    for row in report.rows:
+        times = (f"{t:.3f}" for t in (row.min_ms, row.median_ms, row.p90_ms))
+        table.add_row(row.name, str(row.batch), f"{row.size_bytes:,}", *times, f"{row.speedup:.2f}x")
+    Console(highlight=False).print(table)
+    print(
+        f"{report.rows[0].runs} runs each, by turns, after {report.warmup} of warm-up; one thread of {machine.cpu} "
+        f"({' '.join(machine.flags)}), load {machine.load_before:.2f} to {machine.load_after:.2f}, "
+        f"onnxruntime {machine.onnxruntime}\n"
+        f"speedup: smallest latency of {REFERENCE} / of the row. Do not compare figures of two calls."
+    )
