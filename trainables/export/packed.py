@@ -30,6 +30,7 @@ from trainables.models.model import Model, build
 from trainables.models.units import Unit, units
 from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.fold import SideInfo, fold_, side_info, weight_codes
+from trainables.quant.integer_bias import unit_steps
 
 __all__ = ["PARTS", "Header", "PackedModel", "pack", "size_breakdown", "unpack"]
 
@@ -56,7 +57,10 @@ class PackedModel:
     steps: np.ndarray
 
     def scales(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """m and b of one layer, (outputs,) float32: the layer computes conv(x, codes) · m + b."""
+        """m and b of one layer as stored, (outputs,) float32: the layer computes conv(x, codes) · m + b.
+
+        Where inputs and weights are quantized, the network moves b to the nearest whole unit (`whole_bias`).
+        """
         multiplier, bias = self.side_info(layer).exact()
         return multiplier.numpy(), bias.numpy()
 
@@ -69,11 +73,12 @@ class PackedModel:
         """The network that the file describes: folded units, static activation steps. On CPU, eval mode."""
         model = build(self.header.architecture)
         attach_quantizers_(model, self.header.scheme)
-        for i, unit in enumerate(units(model).values()):
-            fold_(unit, torch.from_numpy(self.codes[i]), self.side_info(i))
         with torch.no_grad():
             for quantizer, step in zip(activation_quantizers(model).values(), self.steps.tolist(), strict=True):
                 quantizer.step.fill_(step)
+        steps_by_unit = unit_steps(model)
+        for i, (name, unit) in enumerate(units(model).items()):
+            fold_(unit, torch.from_numpy(self.codes[i]), self.side_info(i), steps_by_unit[name])
         return model.eval()
 
 

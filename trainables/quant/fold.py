@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainables.errors import Diverged
 from trainables.models.model import Model
 from trainables.models.units import ConvUnit, Unit, units
+from trainables.quant.integer_bias import unit_steps, whole_bias
 from trainables.quant.quantizer import Quantizer
 from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits
 
@@ -24,14 +25,19 @@ __all__ = ["SideInfo", "fold_", "folded", "round_side_info_", "side_info", "weig
 def folded(model: Model, *, side_bits: int = 16) -> Model:
     """A copy that computes with folded units, as the decoded file does, to the last bit."""
     copy = deepcopy(model).eval()
-    for unit in units(copy).values():
-        fold_(unit, weight_codes(unit), side_info(unit, side_bits=side_bits))
+    steps_by_unit = unit_steps(copy)
+    for name, unit in units(copy).items():
+        fold_(unit, weight_codes(unit), side_info(unit, side_bits=side_bits), steps_by_unit[name])
     return copy
 
 
-def fold_(unit: Unit, codes: Tensor, info: SideInfo) -> None:
-    """Makes a unit compute with codes · m and b alone: its batch norm and weight quantizer go."""
+def fold_(unit: Unit, codes: Tensor, info: SideInfo, unit_step: Tensor | None) -> None:
+    """Makes a unit compute with codes · m and b alone: its batch norm and weight quantizer go.
+
+    With a `unit_step` b is moved to what an integer kernel can add (`whole_bias`).
+    """
     multiplier, bias = info.exact()
+    bias = whole_bias(bias, multiplier, unit_step)
     with torch.no_grad():
         unit.layer.weight.copy_(codes.float() * multiplier.view(-1, *[1] * (codes.ndim - 1)))
     unit.layer.bias = nn.Parameter(bias.clone())
@@ -64,11 +70,13 @@ def side_info(unit: Unit, *, side_bits: int = 16) -> SideInfo:
 
 
 @torch.no_grad()
-def round_side_info_(model: nn.Module, *, side_bits: int = 16) -> None:
+def round_side_info_(model: Model, *, side_bits: int = 16) -> None:
     """Moves batch norm (and the classifier's steps and bias) to the nearest values the file can hold."""
-    for unit in units(model).values():
+    steps_by_unit = unit_steps(model)
+    for name, unit in units(model).items():
         affine = _affine(unit)
         multiplier, bias = side_info(unit, side_bits=side_bits).exact()
+        bias = whole_bias(bias, multiplier, steps_by_unit[name])
         if isinstance(unit, ConvUnit):
             gain = multiplier / affine.step
             bn = _norm(unit)
