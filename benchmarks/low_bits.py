@@ -36,7 +36,11 @@ from trainables.pipeline import Workplace, open_workplace, run_stages
 Stage = PostTrainingQuant | QuantAwareTrain
 
 WIDTHS = (8, 4, 3, 2)
-EPOCHS = 20
+BEFORE: dict[int, tuple[int, ...]] = {8: (), 4: (8,), 3: (4,), 2: (4,)}
+"""Progressive widths of ours."""
+PLAIN = Schedule(epochs=20, lr=0.02, batch_size=64, weight_decay=2.5e-5)
+RATES = (0.02, 0.05)
+"""Plain training gets both, ours the larger one."""
 DATA = DataConfig(name="digits", image_size=12, val_fraction=0.45, augment=Augment(crop_padding=1))
 BASELINE = BaselineTrain(
     model=ModelConfig(name="mobilenet_v2", width=0.25),
@@ -51,29 +55,30 @@ def methods(w_bits: int) -> dict[str, Stage]:
         bits = {"w_bits": w_bits, "a_bits": 8}
         return QuantScheme.model_validate({**bits, "granularity": granularity, "quantizer": quantizer})
 
-    plain = Schedule(epochs=EPOCHS, lr=0.02, batch_size=64, weight_decay=2.5e-5)
-    return {
+    found: dict[str, Stage] = {
         "PTQ per tensor": PostTrainingQuant(scheme=scheme("tensor")),
         "PTQ per channel": PostTrainingQuant(scheme=scheme("channel")),
-        "plain STE QAT": QuantAwareTrain(kind="qat", scheme=scheme("channel", "ste"), schedule=plain),
-        "LSQ QAT, all of ours": ours(scheme("channel"), plain),
     }
+    for lr in RATES:
+        found[f"plain STE QAT, lr {lr:g}"] = QuantAwareTrain(
+            kind="qat", scheme=scheme("channel", "ste"), schedule=PLAIN.model_copy(update={"lr": lr})
+        )
+    return {**found, "LSQ QAT, all of ours": ours(scheme("channel"))}
 
 
-def ours(scheme: QuantScheme, plain: Schedule) -> QuantAwareTrain:
-    """Learned steps, teacher, average, progressive widths, freezing, guard: in the epochs that `plain` has."""
-    few = scheme.w_bits <= 3
-    before, each = ((4,) if few else ()), 2
+def ours(scheme: QuantScheme) -> QuantAwareTrain:
+    """Learned steps, teacher, average, progressive widths, freezing, guard: in the epochs that `PLAIN` has."""
+    before, each = BEFORE[scheme.w_bits], 2
     changes = {
-        "epochs": plain.epochs - each * len(before),
-        "lr": 0.05 if few else plain.lr,
+        "epochs": PLAIN.epochs - each * len(before),
+        "lr": max(RATES),
         "distill": Distillation(weight=0.7, temperature=2.0),
         "ema_decay": 0.99,
     }
     return QuantAwareTrain(
         kind="qat",
         scheme=scheme,
-        schedule=plain.model_copy(update=changes),
+        schedule=PLAIN.model_copy(update=changes),
         progressive_bits=before,
         progressive_epochs=each,
         freezing=Freezing() if scheme.w_bits <= 4 else None,
