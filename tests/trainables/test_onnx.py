@@ -20,18 +20,16 @@ from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
 from trainables.export import onnx_check
 from trainables.export.onnx_activations import Grid, Value
 from trainables.export.onnx_check import check_onnx, onnx_accuracy, onnx_logits, open_session, write_and_check
-from trainables.export.onnx_graph import network_onnx, write_float_onnx, write_onnx
+from trainables.export.onnx_graph import write_float_onnx, write_onnx
 from trainables.export.onnx_nodes import Nodes
 from trainables.export.onnx_steps import Writer, emit
-from trainables.export.onnx_weights import LayerWeights, integer_form, packed_weights
-from trainables.export.packed import Header, PackedModel, pack, unpack
+from trainables.export.onnx_weights import LayerWeights, integer_form
+from trainables.export.packed import Header, pack, unpack
 from trainables.models.graph import Layer, Quantize, Residual, Step
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, QuantPoint, quant_points, units
-from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import round_side_info_
-from trainables.quant.integer_bias import unit_steps, whole_bias
 from trainables.train import reestimate_batch_norm_
 
 FAMILIES = sorted(MODELS.names())
@@ -84,27 +82,6 @@ def live_network(architecture: Architecture, seed: int = 0) -> Model:
     randomise_(model, seed)
     reestimate_batch_norm_(model, make_images(128, seed=seed).batches(128))
     return model.eval()
-
-
-def with_whole_biases(packed: PackedModel) -> Model:
-    """Its network, biases rounded to the units of integer kernels."""
-    network, unfolded = packed.network(), build(packed.header.architecture)
-    attach_quantizers_(unfolded, packed.header.scheme)
-    with torch.no_grad():
-        for quantizer, step in zip(activation_quantizers(unfolded).values(), packed.steps, strict=True):
-            quantizer.step.fill_(float(step))
-        steps = unit_steps(unfolded)
-        for i, (name, unit) in enumerate(units(network).items()):
-            unit.layer.bias.copy_(whole_bias(unit.layer.bias, torch.from_numpy(packed.scales(i)[0]), steps[name]))
-    return network
-
-
-def integer_file(packed: PackedModel) -> tuple[bytes, Model]:
-    """The file of a network that runs on integers, and the network."""
-    network, header = with_whole_biases(packed), packed.header
-    weights = packed_weights(packed, network)
-    content = network_onnx(network, weights, header.architecture, mean=header.mean, std=header.std, source={})
-    return content, network
 
 
 def optimised_operators(content: bytes, path: str) -> list[str]:
@@ -171,7 +148,8 @@ def test_with_wide_activations_logits_agree_for_every_image(name: str, scheme: s
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("scheme", ["w8 a8", "w5 a4", "w4 a8", "w2 a8", "w2 a2"])
 def test_a_network_with_whole_biases_runs_on_integers(name: str, scheme: str, tmp_path: Any) -> None:
-    content, network = integer_file(unpack(make_packed(name, **SCHEMES[scheme])))
+    file = make_packed(name, **SCHEMES[scheme])
+    content, network = write_onnx(file), unpack(file).network()
     onnx.checker.check_model(content, full_check=True)
     assert_same_function(content, network, make_images(64, seed=1))
     convolutions = [u for u in units(network).values() if isinstance(u, ConvUnit)]
@@ -187,7 +165,7 @@ def test_hidden_linear_layers_have_their_activation_and_integer_kernels(w_bits: 
     content = write_onnx(packed)
     assert [node.op_type for node in onnx.load_from_string(content).graph.node].count("Relu") == 2
     assert_same_function(content, unpack(packed).network(), images)
-    content, network = integer_file(unpack(packed))
+    content, network = write_onnx(packed), unpack(packed).network()
     assert_same_function(content, network, images)
     assert optimised_operators(content, str(tmp_path / "optimised.onnx")).count("QGemm") == 2
 
@@ -197,7 +175,8 @@ def test_hidden_linear_layers_have_their_activation_and_integer_kernels(w_bits: 
 def test_exact_kernels_for_processors_without_vnni_compute_the_same(
     w_bits: int, saturate: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content, network = integer_file(unpack(make_packed("vgg16", w_bits=w_bits)))
+    file = make_packed("vgg16", w_bits=w_bits)
+    content, network = write_onnx(file), unpack(file).network()
     monkeypatch.setattr(onnx_check, "products_saturate", lambda: saturate)
     assert_same_function(content, network, make_images(64, seed=1))
 
@@ -268,16 +247,16 @@ def test_weights_have_the_narrowest_type_and_the_oldest_opset_that_knows_it(
 
 @pytest.mark.parametrize("w_bits", [2, 3, 5, 8])
 def test_stored_codes_times_scales_are_the_packed_weights(w_bits: int) -> None:
-    packed = unpack(make_packed(w_bits=w_bits))
-    for content in (write_onnx(make_packed(w_bits=w_bits)), integer_file(packed)[0]):
-        constants = {name: numpy_helper.to_array(tensor) for name, tensor in initialisers(content).items()}
-        for i, layer in enumerate(packed.layers):
-            channels = (-1, *[1] * (len(layer.shape) - 1))
-            stored, scale = (constants[f"{layer.name}.{part}"].astype(np.float32) for part in ("weight", "scale"))
-            widened = scale.shape == layer.shape[:1] and layer.bits < 5  # by a node of the graph
-            gain = 2 ** (7 - layer.bits) if widened else 1
-            wanted = packed.codes[i] * packed.scales(i)[0].reshape(channels)
-            np.testing.assert_array_equal(stored * gain * scale.reshape(channels), wanted)
+    file = make_packed(w_bits=w_bits)
+    packed = unpack(file)
+    constants = {name: numpy_helper.to_array(tensor) for name, tensor in initialisers(write_onnx(file)).items()}
+    for i, layer in enumerate(packed.layers):
+        channels = (-1, *[1] * (len(layer.shape) - 1))
+        stored, scale = (constants[f"{layer.name}.{part}"].astype(np.float32) for part in ("weight", "scale"))
+        widened = scale.shape == layer.shape[:1] and layer.bits < 5  # by a node of the graph
+        gain = 2 ** (7 - layer.bits) if widened else 1
+        wanted = packed.codes[i] * packed.scales(i)[0].reshape(channels)
+        np.testing.assert_array_equal(stored * gain * scale.reshape(channels), wanted)
 
 
 def test_fewer_bits_make_smaller_files() -> None:
@@ -410,15 +389,15 @@ def test_the_accuracy_is_that_of_the_packed_file() -> None:
 def test_the_file_of_another_network_is_refused() -> None:
     packed = make_packed()
     images = decided(packed, 100)
-    assert check_onnx(write_onnx(packed), images, 1.0) >= 0.98
-    with pytest.raises(ArtifactMismatch, match=r"accuracy 0\.\d+, the packed file 1\.0000; on 100 images .* 0\.0200"):
+    assert check_onnx(write_onnx(packed), images, 1.0) >= 0.99
+    with pytest.raises(ArtifactMismatch, match=r"accuracy 0\.\d+, the packed file 1\.0000; on 100 images .* 0\.0100"):
         check_onnx(write_onnx(make_packed(seed=1)), images, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("count", "wrong", "passes"), [(100, 2, True), (100, 3, False), (4000, 4, True), (4000, 5, False)]
+    ("count", "wrong", "passes"), [(100, 1, True), (100, 2, False), (4000, 4, True), (4000, 5, False)]
 )
-def test_a_tenth_of_a_point_may_differ_or_two_images(count: int, wrong: int, passes: bool) -> None:
+def test_a_tenth_of_a_point_may_differ_or_one_image(count: int, wrong: int, passes: bool) -> None:
     content = write_onnx(make_packed(a_bits=32))
     images = make_images(count)
     predicted = runtime_logits(content, images).argmax(1)
