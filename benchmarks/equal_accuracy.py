@@ -32,7 +32,8 @@ from trainables.config import (
 )
 from trainables.data import load_data
 from trainables.errors import TrialFailure
-from trainables.pipeline import Workplace, open_workplace, run_pipeline
+from trainables.pipeline import run_pipeline
+from trainables.workplace import Workplace, open_workplace
 from tune_app.spec_file import load_spec
 
 RECIPES = Path("examples/recipes")

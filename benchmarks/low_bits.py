@@ -31,7 +31,8 @@ from trainables.config import (
     TrialConfig,
 )
 from trainables.data import load_data
-from trainables.pipeline import Workplace, open_workplace, run_stages
+from trainables.pipeline import run_stages
+from trainables.workplace import Workplace, open_workplace
 
 Stage = PostTrainingQuant | QuantAwareTrain
 

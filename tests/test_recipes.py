@@ -13,8 +13,9 @@ from trainables.config import Schedule, TrialConfig, training_of
 from trainables.data import DataSet, load_data
 from trainables.errors import Collapsed
 from trainables.export.packed import unpack
-from trainables.pipeline import Workplace, open_workplace, run_pipeline, run_stages
+from trainables.pipeline import run_pipeline, run_stages
 from trainables.results import Completed
+from trainables.workplace import Workplace, open_workplace
 from tune_app.experiment import ExperimentSpec
 from tune_app.spec_file import load_spec
 

@@ -70,8 +70,10 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         TrialFailure: training failed.
     """
     from trainables.counts import count
+    from trainables.measure import baseline_bytes
     from trainables.models.units import count_parameters
-    from trainables.pipeline import baseline_bytes, open_workplace, run_stages
+    from trainables.pipeline import run_stages
+    from trainables.workplace import open_workplace
 
     folder = ExperimentFolder(spec.folder)
     stored = read_baseline(folder)

@@ -67,7 +67,7 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: Path) -> 
     """
     from trainables.device import choose_device
     from trainables.export.onnx_check import write_and_check
-    from trainables.pipeline import packed_accuracy
+    from trainables.measure import packed_accuracy
 
     path = target / "model.onnx"
     path.unlink(missing_ok=True)

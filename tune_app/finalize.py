@@ -49,7 +49,7 @@ def finalize(folder: ExperimentFolder) -> Final:
 
 def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFolder) -> HeldOut:
     from trainables.device import choose_device
-    from trainables.pipeline import packed_accuracy
+    from trainables.measure import packed_accuracy
 
     artifact = verified_artifact(record, folder)
     known = read_held_out(artifact.parent)

@@ -17,7 +17,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 
 if TYPE_CHECKING:
-    from trainables.pipeline import Workplace
+    from trainables.workplace import Workplace
 
 MAX_TRACEBACK = 8_000
 
@@ -133,7 +133,7 @@ def open_shared_workplace(spec_json: str, data: _Hashable) -> "Workplace":
     """The workplace of this worker process: data and device are set up once, not per trial."""
     import ray
 
-    from trainables.pipeline import open_workplace
+    from trainables.workplace import open_workplace
 
     spec = ExperimentSpec.model_validate_json(spec_json)
     share = spec.resources

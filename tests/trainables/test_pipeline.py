@@ -8,12 +8,14 @@ from tests.trainables.factories import CPU, digits, few_digits, make_architectur
 from trainables.config import MeasureConfig, TrialConfig, stage_keys
 from trainables.errors import ArtifactMismatch, Collapsed, Diverged
 from trainables.export.packed import unpack
+from trainables.measure import measure, packed_accuracy
 from trainables.models.model import build
 from trainables.models.units import count_parameters
-from trainables.pipeline import Workplace, measure, open_workplace, packed_accuracy, run_pipeline, run_stages
+from trainables.pipeline import run_pipeline, run_stages
 from trainables.results import Completed
 from trainables.storage import sha256
 from trainables.train import evaluate
+from trainables.workplace import Workplace, open_workplace
 
 SCHEDULE = {"epochs": 2, "lr": 0.02, "batch_size": 32}
 

@@ -13,12 +13,13 @@ from trainables.counts import count
 from trainables.export.packed import Header, pack, unpack
 from trainables.models.model import Model, build
 from trainables.models.units import LinearUnit, count_parameters, units
-from trainables.pipeline import open_workplace, run_pipeline
+from trainables.pipeline import run_pipeline
 from trainables.prune.channels import prune_channels
 from trainables.prune.importance import bn_taylor
 from trainables.quant.bias import correct_bias_, mean_outputs
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_
+from trainables.workplace import open_workplace
 
 HEAD = (24, 16)
 LINEAR = ["head.0", "head.1", "classifier"]

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import trainables.measure
 import trainables.pipeline
 from tests.specs import tiny_spec
 from trainables.cache import read_stage
 from trainables.data import load_data
 from trainables.errors import Diverged, StorageUnavailable
-from trainables.pipeline import Workplace, open_workplace
 from trainables.results import Completed
+from trainables.workplace import Workplace, open_workplace
 from tune_app.baseline import config_key
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -49,7 +50,7 @@ def run(spec: ExperimentSpec, workplace: Workplace, number: int = 0) -> TrialRec
 
 def spoil(monkeypatch: pytest.MonkeyPatch, **numbers: float) -> None:
     """Replaces measured numbers, after the real measurement."""
-    measure = trainables.pipeline.measure
+    measure = trainables.measure.measure
 
     def spoiled(*args: object) -> object:
         return measure(*args).model_copy(update=numbers)  # type: ignore[arg-type]

@@ -1,0 +1,34 @@
+"""Workplace: what a worker holds while it works on trials of one experiment."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.cache import StageCache
+from trainables.data import DataSet, Images
+from trainables.device import Device, choose_device, use_threads
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Data on the device, and the stage cache that all workers share."""
+
+    data: DataSet
+    cache: StageCache
+    device: Device
+
+    @functools.cached_property
+    def train(self) -> Images:
+        """Training images on the device."""
+        return Images(self.data.train, self.data.mean, self.data.std, self.device.torch)
+
+    @functools.cached_property
+    def val(self) -> Images:
+        """Validation images on the device."""
+        return Images(self.data.val, self.data.mean, self.data.std, self.device.torch)
+
+
+def open_workplace(data: DataSet, stages: Path, *, cpu: float, gpu: float, compile: bool = False) -> Workplace:
+    """A workplace with the trial's share of threads and device."""
+    use_threads(cpu)
+    return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile))
