@@ -17,32 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from low_bits import BASELINE, DATA
 from report import markdown_table, write_report
 
 from search_spaces.parameters import Value
 from search_spaces.space import SearchSpace, to_trial
-from trainables.config import (
-    Augment,
-    BaselineTrain,
-    DataConfig,
-    ModelConfig,
-    PackConfig,
-    Schedule,
-    TrialConfig,
-)
+from trainables.config import PackConfig, TrialConfig
 from trainables.data import load_data
 from trainables.errors import TrialFailure
-from trainables.pipeline import run_pipeline
+from trainables.pipeline import run_pipeline, run_stages
 from trainables.workplace import Workplace, open_workplace
 from tune_app.spec_file import load_spec
 
 RECIPES = Path("examples/recipes")
 EARLIER = ("seed_000", "seed_001", "seed_002", "seed_003", "seed_004")
-DATA = DataConfig(name="digits", image_size=12, val_fraction=0.45, augment=Augment(crop_padding=1))
-BASELINE = BaselineTrain(
-    model=ModelConfig(name="mobilenet_v2", width=0.25),
-    schedule=Schedule(epochs=30, lr=0.05, batch_size=64, warmup_epochs=2, weight_decay=1e-4),
-)
 OURS = SearchSpace.model_validate(
     {"prune_frac": [0.0, 0.4, 0.6], "sparsity": [0.0, 0.7], "w_bits": [2, 3], "a_bits": [8]}
 )
@@ -134,8 +122,6 @@ def measure(seeds: list[int], folder: Path) -> tuple[float, float, list[Point]]:
 
 def baseline_accuracy(seed: int, workplace: Workplace) -> float:
     """Validation accuracy of the common baseline."""
-    from trainables.pipeline import run_stages
-
     config = next(configurations())[2]
     trial = on_common_ground(config, seed)
     return run_stages(trial, trial.stages()[:1], workplace)[0].metrics["val_accuracy"]

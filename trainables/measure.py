@@ -10,7 +10,7 @@ from trainables.counts import count, sparsity_achieved
 from trainables.data import Images
 from trainables.device import Device
 from trainables.errors import ArtifactMismatch, Collapsed
-from trainables.export.packed import size_breakdown, unpack
+from trainables.export.packed import PackedModel, size_breakdown, unpack
 from trainables.models.model import fp32_bytes
 from trainables.models.units import count_parameters, units
 from trainables.prune.channels import prune_frac_achieved
@@ -34,7 +34,8 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
         ArtifactMismatch: the decoded network is not the one that was packed.
         Collapsed: its accuracy is at chance.
     """
-    accuracy = packed_accuracy(content, workplace.val, workplace.device)
+    packed = unpack(content)
+    accuracy = _accuracy(packed, workplace.val, workplace.device)
     accuracy_trained = trained.metrics["val_accuracy"]
     if abs(accuracy - accuracy_trained) > TOLERANCE:
         raise ArtifactMismatch(
@@ -44,8 +45,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
     if accuracy <= CHANCE_FACTOR / workplace.data.classes:
         raise Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
     model = trained.model()
-    codes = unpack(content).codes
-    decoded = dict(zip(units(model), map(torch.from_numpy, codes), strict=True))
+    decoded = dict(zip(units(model), map(torch.from_numpy, packed.codes), strict=True))
     check_zeros(weights_of(model), decoded, where="in the decoded file")
     counts = count(model, trained.architecture)
     return Measurement(
@@ -57,7 +57,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
         compression_ratio=baseline_bytes(trained.architecture) / len(content),
         parameters=count_parameters(model),
         prune_frac_achieved=prune_frac_achieved(trained.architecture),
-        sparsity_achieved=sparsity_achieved(codes),
+        sparsity_achieved=sparsity_achieved(packed.codes),
         macs=counts.macs,
         bops=counts.bops,
         activation_bytes=counts.activation_bytes,
@@ -88,7 +88,11 @@ def packed_accuracy(content: bytes, images: Images, device: Device) -> float:
     Raises:
         CorruptFile: the bytes are no packed file.
     """
-    network = unpack(content).network()
+    return _accuracy(unpack(content), images, device)
+
+
+def _accuracy(packed: PackedModel, images: Images, device: Device) -> float:
+    network = packed.network()
     device.place(network)
     return evaluate(network, images)
 

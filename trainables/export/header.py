@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from pydantic import Field, ValidationError
 
-from trainables.config import FLOAT_BITS, Architecture, Frozen, QuantScheme
+from trainables.config import Architecture, Frozen, QuantScheme
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export.coders import LayerSpec
 from trainables.export.container import FORMAT, VERSION
 from trainables.models.model import Model, build
 from trainables.models.units import units
 from trainables.quant.attach import attach_quantizers_
-from trainables.quant.quantizer import Quantizer
+from trainables.trace import point_bits
 
 MAX_WEIGHTS = 1 << 28
 """A network of zeros takes next to no bytes: without a bound, a small file could ask for any memory."""
@@ -58,9 +58,7 @@ def layer_specs(model: Model) -> list[LayerSpec]:
     """
     specs = []
     for name, unit in units(model).items():
-        quantizer = unit.weight_point.quantizer
-        bits = quantizer.bits if isinstance(quantizer, Quantizer) else FLOAT_BITS
-        specs.append(LayerSpec(name, tuple(unit.layer.weight.shape), bits))
+        specs.append(LayerSpec(name, tuple(unit.layer.weight.shape), point_bits(unit.weight_point)))
     count = sum(spec.count for spec in specs)
     if count > MAX_WEIGHTS:
         raise ConfigError(f"a packed file holds at most {MAX_WEIGHTS:,} weights, not {count:,}: choose a narrower one.")

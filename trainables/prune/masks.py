@@ -30,9 +30,10 @@ class HoldZeros:
     """Step rule: weights that are zero when the rule is made stay zero."""
 
     def __init__(self, model: nn.Module) -> None:
-        zeros = {name: unit.layer.weight == 0 for name, unit in units(model).items()}
+        weights = {name: unit.layer.weight for name, unit in units(model).items()}
+        zeros = {name: weight == 0 for name, weight in weights.items()}
         self._zeros = {name: zero for name, zero in zeros.items() if bool(zero.any())}
-        self._weights = {name: units(model)[name].layer.weight for name in self._zeros}
+        self._weights = {name: weights[name] for name in self._zeros}
 
     @torch.no_grad()
     def after_step(self, moment: Moment) -> None:

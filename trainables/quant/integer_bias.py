@@ -5,14 +5,14 @@ that lies between two units. Half a unit moves outputs across rounding borders, 
 network whose biases were whole units when it was evaluated computes the same function on integers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from trainables.models.graph import Layer, MaxPool, Quantize, Residual, Step
 from trainables.models.model import Model
-from trainables.models.units import LinearUnit, QuantPoint, quant_points, units
+from trainables.models.units import LinearUnit, QuantPoint, Unit, quant_points, units
 from trainables.quant.quantizer import Quantizer
 
 MAX_BITS = 8
@@ -44,13 +44,18 @@ def whole_bias(bias: Tensor, multiplier: Tensor, unit_step: Tensor | None) -> Te
 def unit_steps(model: Model) -> dict[str, Tensor | None]:
     """By unit: what makes a weight's multiplier the unit of a bias, or None where no integer kernel can run."""
     steps: dict[str, Tensor | None] = {}
-    _follow(model, model.graph(), None, steps)
+    _follow(units(model), quant_points(model), model.graph(), None, steps)
     return steps
 
 
-def _follow(model: Model, graph: Iterable[Step], step: Tensor | None, found: dict[str, Tensor | None]) -> Tensor | None:
+def _follow(
+    named: Mapping[str, Unit],
+    points: Mapping[str, QuantPoint],
+    graph: Iterable[Step],
+    step: Tensor | None,
+    found: dict[str, Tensor | None],
+) -> Tensor | None:
     """The step of the activation after a part of the graph that begins with one of `step`."""
-    named, points = units(model), quant_points(model)
     for part in graph:
         match part:
             case Layer(name):
@@ -59,7 +64,7 @@ def _follow(model: Model, graph: Iterable[Step], step: Tensor | None, found: dic
                 found[name] = _unit_step(entry, unit.weight_point)
                 step = None if isinstance(unit, LinearUnit) else _step(unit.out_point)
             case Residual(body):
-                _follow(model, body, step, found)
+                _follow(named, points, body, step, found)
                 step = None
             case Quantize(point):
                 step = _step(points[point])

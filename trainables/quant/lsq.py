@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.quant.kernel import OneStep, Steps, is_dense
 from trainables.quant.quantizer import MIN_STEP, Quantizer
@@ -41,25 +41,7 @@ def composed(values: Tensor, step: Tensor, low: Tensor, high: Tensor, gradient_s
 class LsqQuantizer(Quantizer):
     """Learns its step by gradient descent, like a weight."""
 
-    low: Tensor
-    high: Tensor
-    ceiling: Tensor
-
-    def __init__(
-        self,
-        bits: int,
-        *,
-        signed: bool,
-        weight: bool = False,
-        step_shape: tuple[int, ...] = (),
-        limit: float | None = None,
-    ) -> None:
-        super().__init__(bits, signed=signed, weight=weight, step_shape=step_shape, limit=limit)
-        self.step = nn.Parameter(torch.ones(step_shape))
-        # Tensors, so that a compiled graph takes them as inputs.
-        self.register_buffer("low", torch.tensor(float(-self.qn)), persistent=False)
-        self.register_buffer("high", torch.tensor(float(self.qp)), persistent=False)
-        self.register_buffer("ceiling", torch.tensor(self.max_step), persistent=False)
+    LEARNS = True
 
     def forward(self, x: Tensor) -> Tensor:
         # How many values share the step: a tensor's weights, a channel's weights, or one image's activations.

@@ -31,7 +31,9 @@ def finished(model: Model, scheme: QuantScheme, context: StageContext, history: 
     Raises:
         ArtifactMismatch: folding changed the network, or weights of a sparse parent came back.
     """
-    check_zeros(weights_of(context.parent.model()), weights_of(model), where="after quantization")
+    weights = weights_of(model)
+    before = {name: context.parent.state[f"{name}.layer.weight"] for name in weights}
+    check_zeros(before, weights, where="after quantization")
     round_side_info_(model, side_bits=scheme.side_bits)
     live = evaluate(model, context.val)
     accuracy = evaluate(folded(model, side_bits=scheme.side_bits), context.val)

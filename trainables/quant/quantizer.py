@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,16 @@ def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
 class Quantizer(nn.Module):
     """A uniform quantizer with zero point 0; abstract. Values become q·s with integer codes q in [−Qn, Qp].
 
-    `step` is a parameter or a buffer, (C, 1, …) for one step per output channel of a weight, or () for one per
-    tensor; calibration and the decoder set it. With a `limit`, the largest value it can represent stays at or
-    below it: an unsigned quantizer with limit 6 then clips just as ReLU6 does.
+    `step` is a parameter where `LEARNS`, else a buffer: (C, 1, …) for one step per output channel of a weight, or
+    () for one per tensor; calibration and the decoder set it. With a `limit`, the largest value it can represent
+    stays at or below it: an unsigned quantizer with limit 6 then clips just as ReLU6 does.
     """
 
+    LEARNS: ClassVar[bool]
     step: Tensor
+    low: Tensor
+    high: Tensor
+    ceiling: Tensor
 
     def __init__(
         self,
@@ -39,6 +44,14 @@ class Quantizer(nn.Module):
         self.step_shape = step_shape
         self.qn, self.qp = code_range(bits, signed=signed)
         self.max_step = math.inf if limit is None else limit / self.qp
+        if self.LEARNS:
+            self.step = nn.Parameter(torch.ones(step_shape))
+        else:
+            self.register_buffer("step", torch.ones(step_shape))
+        # Tensors, so that a compiled graph takes them as inputs.
+        self.register_buffer("low", torch.tensor(float(-self.qn)), persistent=False)
+        self.register_buffer("high", torch.tensor(float(self.qp)), persistent=False)
+        self.register_buffer("ceiling", torch.tensor(self.max_step), persistent=False)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
