@@ -1,6 +1,10 @@
-"""Parameters: each is a finite list of values, ordered or not, written as a range or as a list."""
+"""Parameters: each is a finite list of values, ordered or not, written as a range or as a list.
+
+A conditional one exists only where others have certain values: `{of: [l1, l2], when: {prune_frac: [0.3, 0.6]}}`.
+"""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, RootModel, Tag, model_validator
@@ -71,7 +75,40 @@ def _form(value: Any) -> str:
     return "range" if isinstance(value, dict | Range) else "choices"
 
 
-Parameter = Annotated[
+Values = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
     Discriminator(_form),
 ]
+
+
+class Conditional(Frozen):
+    """Values that a point has only where each parameter in `when` has one of the values listed for it."""
+
+    of: Values
+    when: dict[str, tuple[Value, ...]] = Field(min_length=1)
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """As of a parameter without a condition."""
+        return self.of.values
+
+    @property
+    def ordered(self) -> bool:
+        """As of a parameter without a condition."""
+        return self.of.ordered
+
+
+def _kind(value: Any) -> str:
+    conditional = isinstance(value, Conditional) or (isinstance(value, dict) and "when" in value)
+    return "conditional" if conditional else _form(value)
+
+
+Parameter = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")] | Annotated[Conditional, Tag("conditional")],
+    Discriminator(_kind),
+]
+
+
+def is_active(parameter: Parameter, point: Mapping[str, Value]) -> bool:
+    """Whether a point with these values has the parameter."""
+    return not isinstance(parameter, Conditional) or all(point.get(n) in v for n, v in parameter.when.items())

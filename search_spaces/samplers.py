@@ -4,13 +4,14 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search_spaces.parameters import Parameter, Value
+from search_spaces.parameters import Parameter, Value, is_active
 from search_spaces.space import SearchSpace
 from trainables.registry import Registry
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
 
 
 class Order(Protocol):
@@ -26,6 +27,8 @@ SAMPLERS: Registry[Any] = Registry(
     {
         "tpe": "search_spaces.samplers:tpe",
         "nsga2": "search_spaces.samplers:nsga2",
+        "gp": "search_spaces.samplers:gp",
+        "quasi_random": "search_spaces.samplers:quasi_random",
         "random": "search_spaces.samplers:uniform",
         "grid": "search_spaces.samplers:grid",
         "shuffled_grid": "search_spaces.samplers:shuffled_grid",
@@ -33,24 +36,45 @@ SAMPLERS: Registry[Any] = Registry(
 )
 MAX_SHUFFLED = 1_000_000
 ORDERS = {"grid", "shuffled_grid"}
-"""Samplers that are an Order; the others build an Optuna sampler from a seed."""
+"""Samplers that are an Order; the others build an Optuna sampler from a space and a seed."""
+SLOW = {"gp"}
+"""Samplers that take seconds of CPU for a proposal."""
 
 
-def tpe(seed: int) -> "BaseSampler":
-    """Multivariate TPE; running trials count as bad ones, so that parallel proposals keep apart."""
+def tpe(space: SearchSpace, seed: int) -> "BaseSampler":
+    """Multivariate TPE; running trials count as bad ones, so that parallel proposals keep apart.
+
+    In groups where parameters are conditional: one model for each set of parameters that points have.
+    """
     from optuna.samplers import TPESampler
 
-    return TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8)
+    return TPESampler(
+        seed=seed, multivariate=True, group=space.conditional, constant_liar=True, n_startup_trials=8
+    )
 
 
-def nsga2(seed: int) -> "BaseSampler":
+def nsga2(space: SearchSpace, seed: int) -> "BaseSampler":
     """NSGA-II with a population that fits budgets of tens of trials (Optuna's 50 is random below 50)."""
     from optuna.samplers import NSGAIISampler
 
     return NSGAIISampler(seed=seed, population_size=16)
 
 
-def uniform(seed: int) -> "BaseSampler":
+def gp(space: SearchSpace, seed: int) -> "BaseSampler":
+    """Gaussian processes with expected hypervolume improvement: seconds of CPU a proposal, for long trials."""
+    from optuna.samplers import GPSampler
+
+    return GPSampler(seed=seed, n_startup_trials=8)
+
+
+def quasi_random(space: SearchSpace, seed: int) -> "BaseSampler":
+    """A scrambled Sobol sequence."""
+    from optuna.samplers import QMCSampler
+
+    return QMCSampler(seed=seed, scramble=True)
+
+
+def uniform(space: SearchSpace, seed: int) -> "BaseSampler":
     """Independent uniform draws."""
     from optuna.samplers import RandomSampler
 
@@ -74,3 +98,18 @@ def distribution(parameter: Parameter) -> "BaseDistribution":
 
     last = len(parameter.values) - 1
     return IntDistribution(0, last) if parameter.ordered else CategoricalDistribution(range(last + 1))
+
+
+def suggest(trial: "Trial", space: SearchSpace) -> dict[str, Value]:
+    """The point that an Optuna trial proposes, parameter by parameter."""
+    point: dict[str, Value] = {}
+    for name, parameter in space.root.items():
+        if not is_active(parameter, point):
+            continue
+        last = len(parameter.values) - 1
+        if parameter.ordered:
+            place = trial.suggest_int(name, 0, last)
+        else:
+            place = trial.suggest_categorical(name, range(last + 1))
+        point[name] = parameter.values[place]
+    return point

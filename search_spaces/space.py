@@ -1,7 +1,6 @@
 """SearchSpace: named parameters, and what each of them changes in a trial's configuration."""
 
 import difflib
-import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -9,7 +8,8 @@ from typing import Any
 
 from pydantic import RootModel, ValidationError, model_validator
 
-from search_spaces.parameters import Parameter, Value
+from search_spaces.parameters import Conditional, Parameter, Value, is_active
+from search_spaces.presets import PRESETS
 from trainables.config import ALIASES, GROUPS, TrialConfig
 from trainables.errors import ConfigError, InfeasiblePoint
 
@@ -39,7 +39,16 @@ TOGETHER: dict[str, tuple[str, ...]] = {
 
 
 class SearchSpace(RootModel[dict[str, Parameter]]):
-    """The points a search may try: the product of its parameters' values."""
+    """The points a search may try: the product of its parameters' values. A text is the name of a preset."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, content: Any) -> Any:
+        if not isinstance(content, str):
+            return content
+        if content not in PRESETS:
+            raise ValueError(f"unknown space {content!r}; known: {', '.join(PRESETS)}")
+        return dict(PRESETS[content].space)
 
     @model_validator(mode="after")
     def _known(self) -> "SearchSpace":
@@ -52,26 +61,57 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
             twice = [p for p in parts if p in self.root] if whole in self.root else []
             if twice:
                 raise ValueError(f"{whole} sets {twice[0]} too: leave one of the two out")
+        for name in self.root:
+            self._check_condition(name)
         return self
+
+    def _check_condition(self, name: str) -> None:
+        parameter = self.root[name]
+        before = list(self.root)[: list(self.root).index(name)]
+        for other, values in parameter.when.items() if isinstance(parameter, Conditional) else ():
+            if other not in before:
+                raise ValueError(f"{name} depends on {other}: a parameter of that name must stand before it")
+            foreign = [v for v in values if v not in self.root[other].values]
+            if foreign:
+                raise ValueError(f"{name} depends on {other} = {foreign[0]!r}, which is none of its values")
 
     @property
     def size(self) -> int:
         """Number of points."""
-        return math.prod(len(p.values) for p in self.root.values())
+        return self._count({})
+
+    def active(self, point: Mapping[str, Value]) -> list[str]:
+        """The parameters that a point with these values has."""
+        return [name for name, parameter in self.root.items() if is_active(parameter, point)]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some points have fewer parameters than others."""
+        return any(isinstance(p, Conditional) for p in self.root.values())
 
     def grid(self) -> Iterator[dict[str, Value]]:
         """Every point, the last parameter changing fastest."""
-        names = list(self.root)
-        for values in itertools.product(*(self.root[n].values for n in names)):
-            yield dict(zip(names, values, strict=True))
+        return self._walk({}, list(self.root))
 
     def point(self, index: int) -> dict[str, Value]:
         """The point at this place of the grid, without walking to it."""
         point: dict[str, Value] = {}
-        for name, parameter in reversed(self.root.items()):
-            index, place = divmod(index, len(parameter.values))
-            point[name] = parameter.values[place]
-        return {name: point[name] for name in self.root}
+        for name, parameter in self.root.items():
+            if not is_active(parameter, point):
+                continue
+            point[name] = parameter.values[0]
+            below = self._count(point, after=name)
+            if not self._decides(name):
+                place, index = divmod(index, below)
+                point[name] = parameter.values[place]
+                continue
+            for value in parameter.values:
+                point[name] = value
+                below = self._count(point, after=name)
+                if index < below:
+                    break
+                index -= below
+        return point
 
     def corners(self, seed: int) -> list[dict[str, Value]]:
         """Points where every parameter is at an end, at most MAX_CORNERS of them, in a seeded order.
@@ -79,15 +119,50 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
         A frontier runs between corners, and few samplers try them early: on three parameters a grid in
         random order, which meets them by chance, beats random sampling (benchmark in the design notes).
         """
-        ends = [list(dict.fromkeys((p.values[0], p.values[-1]))) for p in self.root.values()]
-        count = math.prod(len(e) for e in ends)
-        chosen = random.Random(seed).sample(range(count), k=min(count, MAX_CORNERS))
-        corners = SearchSpace.model_validate(dict(zip(self.root, ends, strict=True)))
+        ends: dict[str, Any] = {}
+        for name, parameter in self.root.items():
+            both = list(dict.fromkeys((parameter.values[0], parameter.values[-1])))
+            if not isinstance(parameter, Conditional):
+                ends[name] = both
+                continue
+            when = {n: [v for v in values if v in _values(ends.get(n))] for n, values in parameter.when.items()}
+            if all(when.values()):
+                ends[name] = {"of": both, "when": when}
+        corners = SearchSpace.model_validate(ends)
+        chosen = random.Random(seed).sample(range(corners.size), k=min(corners.size, MAX_CORNERS))
         return [corners.point(i) for i in chosen]
 
     def contains(self, params: Mapping[str, Value]) -> bool:
         """Whether a point of another run lies in this space."""
-        return set(params) == set(self.root) and all(v in self.root[n].values for n, v in params.items())
+        return set(params) == set(self.active(params)) and all(v in self.root[n].values for n, v in params.items())
+
+    def _decides(self, name: str) -> bool:
+        """Whether another parameter depends on this one."""
+        return any(isinstance(p, Conditional) and name in p.when for p in self.root.values())
+
+    def _walk(self, point: dict[str, Value], names: list[str]) -> Iterator[dict[str, Value]]:
+        if not names:
+            yield dict(point)
+            return
+        first, *rest = names
+        if not is_active(self.root[first], point):
+            yield from self._walk(point, rest)
+            return
+        for value in self.root[first].values:
+            yield from self._walk({**point, first: value}, rest)
+
+    def _count(self, point: Mapping[str, Value], after: str | None = None) -> int:
+        """Number of points that begin as `point` does, whose last parameter is `after`."""
+        names = list(self.root)
+        total = 1
+        for place in range(0 if after is None else names.index(after) + 1, len(names)):
+            name, parameter = names[place], self.root[names[place]]
+            if not is_active(parameter, point):
+                continue
+            if self._decides(name):
+                return total * sum(self._count({**point, name: value}, after=name) for value in parameter.values)
+            total *= len(parameter.values)
+        return total
 
     def check(self, base: TrialConfig) -> None:
         """Refuses a space with a value that no trial could have.
@@ -108,12 +183,14 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
         Raises:
             ConfigError: names the parameter and the rule.
         """
-        missing = [name for name in self.root if name not in point]
+        missing = [name for name in self.active(point) if name not in point]
         if missing:
             raise ConfigError(f"a point has a value for every parameter of the space: {missing[0]} is missing, add it.")
         for name, value in point.items():
             if name not in self.root:
                 raise ConfigError(f"{name!r} is no parameter of the space: add it there, or leave it out here.")
+            if name not in self.active(point):
+                raise ConfigError(f"{name!r} depends on parameters with other values than these: leave it out.")
             try:
                 to_trial({name: value}, base)
             except InfeasiblePoint as err:
@@ -147,6 +224,11 @@ def _set(content: dict[str, Any], name: str, path: tuple[str, ...], value: Value
             missing = ".".join(parents[: depth + 1])
             raise ConfigError(f"space.{name} changes base.{missing}, which the spec leaves out: add it there.")
     content[field] = value
+
+
+def _values(ends: Any) -> list[Value]:
+    """Of a parameter of `corners`, as it is written; none of one that no corner has."""
+    return list(ends["of"] if isinstance(ends, dict) else ends or [])
 
 
 def _hint(name: str) -> str:

@@ -193,6 +193,17 @@ def inspect(
     print_report(inspect_path(file), title=str(file), json=json)
 
 
+@app.command()
+def spaces(
+    name: Annotated[str, typer.Argument(help="A space, to print as YAML; none: list all.", show_default=False)] = "",
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """List the search spaces that a spec can name, or show one."""
+    from tune_app.spaces import print_spaces
+
+    print_spaces(name, json=json)
+
+
 def main() -> None:
     """Entry point: turns every error of ours into one line and its exit code."""
     try:

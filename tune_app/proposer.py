@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from search_spaces.samplers import ORDERS, shuffled_grid
+from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import FULL, Assignment, Params, TrialRecord, latest
 from tune_app.study import Ask, Point, open_study
 
 MAX_ASKS = 30
-"""Repeats in a row that a sampler may propose before a random new point is taken instead."""
+"""Proposals in a row that may be repeats before a random new point is taken instead; a slow sampler gets two."""
 
 
 class Proposer:
@@ -40,7 +40,7 @@ class Proposer:
         used = [r.assignment.number for r in records] + [w.number for w in in_flight]
         self._number = max(used, default=-1) + 1
         corners = [] if spec.sampler.name in ORDERS else spec.space.corners(spec.sampler.seed)
-        points = [{name: point[name] for name in spec.space.root} for point in spec.points]
+        points = [{name: point[name] for name in spec.space.active(point)} for point in spec.points]
         self._first: deque[Point] = deque([*points, *corners])
         self._unseen: Iterator[Point] = shuffled_grid(spec.space, spec.sampler.seed)
 
@@ -115,13 +115,17 @@ class Proposer:
             point = self._first.popleft()
             if self._is_new(point):
                 return self._ask(point)
-        for _ in range(MAX_ASKS if self._spec.sampler.name not in ORDERS else self._spec.space.size):
+        for _ in range(self._asks()):
             ask = self._study.ask()
             if ask is None or self._is_new(ask.params):
                 return ask
             self._study.tell(ask.token, None)
         fresh = next((p for p in self._unseen if self._is_new(p)), None)
         return None if fresh is None else self._study.ask(fresh)
+
+    def _asks(self) -> int:
+        name = self._spec.sampler.name
+        return self._spec.space.size if name in ORDERS else 2 if name in SLOW else MAX_ASKS
 
     def _is_new(self, params: Params) -> bool:
         key = self._key_of(params)

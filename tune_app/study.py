@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search_spaces.parameters import Value
-from search_spaces.samplers import ORDERS, SAMPLERS, distribution
+from search_spaces.samplers import ORDERS, SAMPLERS, distribution, suggest
 from search_spaces.space import SearchSpace
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord
@@ -75,18 +75,17 @@ class OptunaStudy:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._spec = spec
-        self._distributions = {name: distribution(p) for name, p in spec.space.root.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = SAMPLERS[spec.sampler.name](seed)
+            sampler = SAMPLERS[spec.sampler.name](spec.space, seed)
         self._study = optuna.create_study(directions=list(spec.objectives.values()), sampler=sampler)
 
     def ask(self, point: Point | None = None) -> Ask | None:
         """A point from the sampler, or a trial of the given point."""
         if point is not None:
             self._study.enqueue_trial(_indices(point, self._spec.space))
-        trial = self._study.ask(self._distributions)
-        values = {name: p.values[int(trial.params[name])] for name, p in self._spec.space.root.items()}
+        trial = self._study.ask()
+        values = suggest(trial, self._spec.space)
         attrs = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
         return Ask(values, {k: v for k, v in attrs.items() if k != "fixed_params"}, trial)
 
@@ -114,7 +113,7 @@ class OptunaStudy:
                 state=TrialState.COMPLETE if complete else TrialState.FAIL,
                 values=self._values(record) if complete else None,
                 params=_indices(work.params, self._spec.space),
-                distributions=self._distributions,
+                distributions={name: distribution(self._spec.space.root[name]) for name in work.params},
                 system_attrs=dict(work.sampler_attrs),
                 constraints=self._violations(record) if complete else None,
             )
@@ -130,4 +129,4 @@ class OptunaStudy:
 
 
 def _indices(point: Mapping[str, Value], space: SearchSpace) -> dict[str, int]:
-    return {name: p.values.index(point[name]) for name, p in space.root.items()}
+    return {name: space.root[name].values.index(value) for name, value in point.items()}

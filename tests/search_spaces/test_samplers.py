@@ -1,53 +1,61 @@
-import inspect
 import time
 import warnings
 from typing import Any
 
 import pytest
 
-from search_spaces.samplers import MAX_SHUFFLED, ORDERS, SAMPLERS, distribution, grid, shuffled_grid
+from search_spaces.samplers import MAX_SHUFFLED, ORDERS, SAMPLERS, distribution, grid, shuffled_grid, suggest
 from search_spaces.space import SearchSpace
 
 SPACE = SearchSpace.model_validate({"prune_frac": [0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [4, 8]})
 
 
-def build(name: str, seed: int) -> Any:
+CONDITIONAL = SearchSpace.model_validate(
+    {
+        "prune_frac": [0, 0.3, 0.5],
+        "importance": {"of": ["l1", "bn_taylor"], "when": {"prune_frac": [0.3, 0.5]}},
+        "w_bits": [2, 4, 8],
+    }
+)
+
+
+def build(name: str, seed: int, space: SearchSpace = SPACE) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks some options as experimental
-        return SAMPLERS[name](seed)
+        return SAMPLERS[name](space, seed)
 
 
 def test_every_sampler_is_an_order_or_optunas() -> None:
     from optuna.samplers import BaseSampler
 
-    assert set(SAMPLERS.names()) == {"tpe", "nsga2", "random", "grid", "shuffled_grid"}
+    named = {"tpe", "nsga2", "gp", "quasi_random", "random", "grid", "shuffled_grid"}
+    assert set(SAMPLERS.names()) == named
     for name in SAMPLERS.names():
         if name in ORDERS:
-            assert list(inspect.signature(SAMPLERS[name]).parameters) == ["space", "seed"]
             assert len(list(SAMPLERS[name](SPACE, 0))) == SPACE.size
         else:
             assert isinstance(build(name, 0), BaseSampler)
 
 
+@pytest.mark.parametrize("space", [SPACE, CONDITIONAL], ids=["plain", "conditional"])
 @pytest.mark.parametrize("name", sorted(set(SAMPLERS.names()) - ORDERS))
-def test_optunas_samplers_follow_their_seed(name: str) -> None:
+def test_optunas_samplers_follow_their_seed(name: str, space: SearchSpace) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def points(seed: int) -> list[dict[str, int]]:
-        study = optuna.create_study(sampler=build(name, seed), directions=["maximize", "minimize"])
+    def points(seed: int) -> list[dict[str, Any]]:
+        study = optuna.create_study(sampler=build(name, seed, space), directions=["maximize", "minimize"])
         found = []
         for _ in range(12):
-            trial = study.ask({n: distribution(p) for n, p in SPACE.root.items()})
+            trial = study.ask()
+            found.append(suggest(trial, space))
             study.tell(trial, [sum(trial.params.values()), trial.params["w_bits"]])
-            found.append(dict(trial.params))
         return found
 
     assert points(1) == points(1)
     assert points(1) != points(2)
-    for point in points(1):
-        assert all(0 <= place < len(SPACE.root[n].values) for n, place in point.items())
+    assert all(space.contains(point) for point in points(1))
 
 
 def test_the_grid_is_walked_in_order() -> None:

@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 import time
 
 import pytest
@@ -226,3 +227,56 @@ def test_an_illegal_point_is_infeasible() -> None:
         to_trial({"w_bits": 64}, BASE)
     with pytest.raises(InfeasiblePoint):
         to_trial({"prune_frac": math.nan}, BASE)
+
+
+CONDITIONAL = space(
+    prune_frac=[0, 0.3, 0.6],
+    importance={"of": ["l1", "bn_taylor"], "when": {"prune_frac": [0.3, 0.6]}},
+    w_bits=[2, 8],
+    sparsity={"of": {"low": 0, "high": 0.5, "step": 0.25}, "when": {"importance": ["l1"], "w_bits": [8]}},
+)
+
+
+def test_conditional_parameters_exist_where_their_condition_holds() -> None:
+    grid = list(CONDITIONAL.grid())
+    assert len(grid) == CONDITIONAL.size == 2 + 2 * (2 + 1 + 3)
+    assert [CONDITIONAL.point(i) for i in range(len(grid))] == grid
+    assert all(("importance" in p) == (p["prune_frac"] > 0) for p in grid)
+    assert all(("sparsity" in p) == (p.get("importance") == "l1" and p["w_bits"] == 8) for p in grid)
+    assert all(CONDITIONAL.contains(p) for p in grid)
+    assert CONDITIONAL.contains({"prune_frac": 0, "w_bits": 2})
+    assert not CONDITIONAL.contains({"prune_frac": 0, "importance": "l1", "w_bits": 2})
+    assert not CONDITIONAL.contains({"prune_frac": 0.3, "w_bits": 2})
+
+
+def test_corners_of_a_conditional_space_are_points_of_it() -> None:
+    corners = CONDITIONAL.corners(0)
+    assert len(corners) == 2 + 2 + 1 + 2
+    assert all(CONDITIONAL.contains(c) for c in corners)
+    never = space(prune_frac=[0, 0.3, 0.6], importance={"of": ["l1"], "when": {"prune_frac": [0.3]}})
+    assert never.corners(0) and all(set(c) == {"prune_frac"} for c in never.corners(0))
+
+
+def test_a_conditional_space_reads_back_as_written() -> None:
+    again = SearchSpace.model_validate_json(CONDITIONAL.model_dump_json())
+    assert again == CONDITIONAL and list(again.root) == list(CONDITIONAL.root)
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ({"w_bits": [8]}, "importance depends on w_bits: a parameter of that name must stand before it"),
+        ({"prune_frac": [0.4]}, "importance depends on prune_frac = 0.4, which is none of its values"),
+        ({}, "at least 1 item"),
+    ],
+)
+def test_a_condition_names_earlier_parameters_and_their_values(when: object, words: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        space(prune_frac=[0, 0.3], importance={"of": ["l1"], "when": when}, w_bits=[8])
+
+
+def test_a_point_leaves_out_what_depends_on_other_values() -> None:
+    with pytest.raises(ConfigError, match="'importance' depends on parameters with other values"):
+        CONDITIONAL.check_point({"prune_frac": 0, "importance": "l1", "w_bits": 2}, BASE)
+    with pytest.raises(ConfigError, match="importance is missing"):
+        CONDITIONAL.check_point({"prune_frac": 0.3, "w_bits": 2}, BASE)
