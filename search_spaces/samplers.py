@@ -48,9 +48,7 @@ def tpe(space: SearchSpace, seed: int) -> "BaseSampler":
     """
     from optuna.samplers import TPESampler
 
-    return TPESampler(
-        seed=seed, multivariate=True, group=space.conditional, constant_liar=True, n_startup_trials=8
-    )
+    return TPESampler(seed=seed, multivariate=True, group=space.conditional, constant_liar=True, n_startup_trials=8)
 
 
 def nsga2(space: SearchSpace, seed: int) -> "BaseSampler":

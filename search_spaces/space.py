@@ -1,7 +1,6 @@
 """SearchSpace: named parameters, and what each of them changes in a trial's configuration."""
 
 import difflib
-import math
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -110,7 +110,5 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
 
 
 def config_key(spec: ExperimentSpec, fingerprint: str, params: dict[str, float | int | str]) -> str:
-    """The key of a point: everything that decides its result."""
-    from search_spaces.space import to_trial
-
-    return trial_key(to_trial(params, spec.base), fingerprint=fingerprint)
+    """The key of a point: everything that decides its result with the full schedule."""
+    return trial_key(spec.trial(params), fingerprint=fingerprint)

@@ -2,15 +2,17 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from search_spaces.parameters import Value
+from search_spaces.rungs import FULL, Rung, at_rung
 from search_spaces.samplers import SAMPLERS
-from search_spaces.space import SearchSpace
-from trainables.config import Frozen, TrialConfig
+from search_spaces.space import SearchSpace, to_trial
+from trainables.config import Frozen, QuantAwareTrain, TrialConfig
 from trainables.errors import ConfigError
 from trainables.results import METRICS
 
@@ -61,10 +63,38 @@ class SamplerConfig(Frozen):
         return SAMPLERS.check(name)
 
 
+class Fidelity(Frozen):
+    """Cheaper trials first: what does well at a rung is tried again at the next, and at last in full."""
+
+    rungs: tuple[Rung, ...] = Field(
+        default=(Rung(name="ptq", qat_epochs=0),), min_length=1, description="rising in cost, below the full schedule"
+    )
+    eta: float = Field(default=3, ge=1, le=100, description="one of this many points of a rung earns the next")
+    min_correlation: float = Field(
+        default=0.3,
+        ge=-1,
+        le=1,
+        description="a rung whose ranks agree less with the next one's is skipped",
+    )
+    min_pairs: int = Field(default=12, ge=3, description="points at both rungs before their ranks are compared")
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Fidelity":
+        names = [rung.name for rung in self.rungs]
+        if FULL in names or len(set(names)) < len(names):
+            raise ValueError(f"rungs have different names, none of them {FULL!r}, but got {names}")
+        epochs = [rung.qat_epochs for rung in self.rungs]
+        if epochs != sorted(set(epochs)):
+            raise ValueError(f"qat_epochs must rise from rung to rung, but got {epochs}")
+        return self
+
+
 class Budget(Frozen):
     """When a search is done."""
 
-    trials: int = Field(ge=1, le=MAX_TRIALS, description="distinct configurations with a record, of any state")
+    trials: int = Field(
+        ge=1, le=MAX_TRIALS, description="distinct configurations with a record of the full schedule, of any state"
+    )
 
 
 class Resources(Frozen):
@@ -90,6 +120,7 @@ class ExperimentSpec(Frozen):
     )
     constraints: tuple[Constraint, ...] = ()
     sampler: SamplerConfig = SamplerConfig()
+    fidelity: Fidelity | None = Field(default=None, description="null: every trial runs the full schedule")
     budget: Budget
     resources: Resources = Resources()
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=10_000, description="null: what the cluster fits")
@@ -108,6 +139,31 @@ class ExperimentSpec(Frozen):
             except ConfigError as err:
                 raise ConfigError(f"points.{i}: {err}") from err
         return self
+
+    @model_validator(mode="after")
+    def _rungs_are_shorter(self) -> "ExperimentSpec":
+        if self.fidelity is None:
+            return self
+        if not isinstance(self.base.quantize, QuantAwareTrain):
+            raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
+        longest, full = self.fidelity.rungs[-1].qat_epochs, self.base.quantize.schedule.epochs
+        if longest >= full:
+            raise ValueError(f"a rung trains for fewer epochs than the full schedule's {full}, but got {longest}")
+        return self
+
+    @property
+    def rungs(self) -> dict[str, Rung | None]:
+        """Every rung by name, from the cheapest to the full schedule, which changes nothing (None)."""
+        shorter = () if self.fidelity is None else self.fidelity.rungs
+        return {**{rung.name: rung for rung in shorter}, FULL: None}
+
+    def trial(self, params: Mapping[str, Value], rung: str = FULL) -> TrialConfig:
+        """The configuration of a point at a rung.
+
+        Raises:
+            InfeasiblePoint: a value is out of its field's range.
+        """
+        return at_rung(to_trial(params, self.base), self.rungs[rung])
 
     @property
     def folder(self) -> Path:

@@ -1,5 +1,6 @@
 """ExperimentFolder: where the files of an experiment lie, and whose experiment it is."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,11 @@ class ExperimentFolder:
         if create_once(self.spec_file, text):
             return
         stored = self.read_spec()
-        difference = _first_difference(stored.base.identity(), spec.base.identity(), "base")
+        shared = stored.rungs.keys() & spec.rungs.keys()
+        difference = _first_difference(_identity(stored, shared), _identity(spec, shared))
         if difference:
             raise ConfigError(
-                f"{self.path} holds an experiment with another base: {difference}. "
+                f"{self.path} holds an experiment with another {difference.partition('.')[0]}: {difference}. "
                 "Its records would mean something else: give this spec another name."
             )
         if stored != spec:
@@ -86,10 +88,16 @@ class ExperimentFolder:
             raise StorageUnavailable(f"cannot delete in {self.path}: {err.strerror}.") from err
 
 
-def _first_difference(old: Any, new: Any, where: str) -> str:
+def _identity(spec: ExperimentSpec, rungs: Iterable[str]) -> dict[str, Any]:
+    """What decides the meaning of a record: the base, and what these rungs are."""
+    epochs = {name: None if rung is None else rung.qat_epochs for name, rung in spec.rungs.items() if name in rungs}
+    return {"base": spec.base.identity(), "rungs": epochs}
+
+
+def _first_difference(old: Any, new: Any, where: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
-            found = _first_difference(old.get(key), new.get(key), f"{where}.{key}")
+            found = _first_difference(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
             if found:
                 return found
         return ""

@@ -62,6 +62,78 @@ def non_dominated(costs: np.ndarray) -> np.ndarray:
     return mask
 
 
+def pareto_ranks(costs: np.ndarray) -> np.ndarray:
+    """Of each row how many fronts lie before its own: 0 on the frontier, 1 on that of the rest, and so on.
+
+    Args:
+        costs: (n, k), finite, lower is better; n may be 0.
+
+    Returns:
+        (n,) int64 (non-dominated sorting, Deb et al. 2002, NSGA-II).
+
+    Raises:
+        ValueError: as in `non_dominated`.
+    """
+    costs = _checked(costs)
+    ranks = np.zeros(len(costs), dtype=np.int64)
+    left = np.arange(len(costs))
+    rank = 0
+    while len(left):
+        front = non_dominated(costs[left])
+        ranks[left[front]] = rank
+        left, rank = left[~front], rank + 1
+    return ranks
+
+
+def contributions(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> np.ndarray:
+    """What each row alone adds to the hypervolume of all rows; 0 for dominated and for doubled ones.
+
+    Args:
+        costs: (n, k), finite, lower is better, k at most 3.
+        reference: (k,), in the same units.
+
+    Returns:
+        (n,) float64, in the product of the units.
+
+    Raises:
+        ValueError: as in `hypervolume`.
+    """
+    costs = _checked(costs)
+    ranks = pareto_ranks(costs)
+    # Whatever takes the place of a frontier row lies on the front behind it.
+    near = np.flatnonzero(ranks <= 1)
+    whole = hypervolume(costs[near], reference)
+    gained = np.zeros(len(costs))
+    for i in np.flatnonzero(ranks == 0):
+        gained[i] = max(0.0, whole - hypervolume(costs[near[near != i]], reference))
+    return gained
+
+
+def hypervolume_trace(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> np.ndarray:
+    """The hypervolume after each row, in the order of the rows.
+
+    Args:
+        costs: (n, k), finite, lower is better, k at most 3.
+        reference: (k,), in the same units.
+
+    Returns:
+        (n,) float64, never falling.
+
+    Raises:
+        ValueError: as in `hypervolume`.
+    """
+    costs = _checked(costs)
+    volumes = np.zeros(len(costs))
+    front = costs[:0]
+    for i, row in enumerate(costs):
+        if len(front) and (front <= row).all(axis=1).any():
+            volumes[i] = volumes[i - 1]
+            continue
+        front = np.r_[front[~(row <= front).all(axis=1)], row[None]]
+        volumes[i] = hypervolume(front, reference)
+    return volumes
+
+
 def hypervolume(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> float:
     """Volume that the rows dominate, up to the reference point; exact for one to three objectives.
 

@@ -11,15 +11,13 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from search_spaces.rungs import FULL
 from trainables.config import Frozen, digest
 from trainables.errors import CorruptFile, State, StorageUnavailable
 from trainables.results import Completed, Failed
 from trainables.storage import create_once
 
 SCHEMA = 1
-FULL = "full"
-"""The rung whose records enter the frontier."""
-
 Params = dict[str, float | int | str]
 
 
@@ -151,6 +149,11 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
         if known is None or known.assignment.attempt < work.attempt:
             newest[work.config_key, work.rung] = record
     return list(newest.values())
+
+
+def in_full(records: Iterable[TrialRecord]) -> int:
+    """How many records are of the full schedule: what a budget of trials counts."""
+    return sum(r.assignment.rung == FULL for r in records)
 
 
 def _encode(record: TrialRecord) -> bytes:

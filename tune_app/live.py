@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from search_spaces.rungs import FULL
 from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs, hypervolume
-from tune_app.ledger import TrialRecord
+from tune_app.ledger import TrialRecord, in_full
 from tune_app.tables import frontier_ids
 
 
@@ -30,6 +32,15 @@ class Status:
     reference: dict[str, float] = field(default_factory=dict)
     resumed: int = 0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        """Trials that count toward the budget."""
+        return in_full(self.records)
+
+    def below(self) -> Counter[str]:
+        """Trials of each rung below the full schedule."""
+        return Counter(r.assignment.rung for r in self.records if r.assignment.rung != FULL)
 
     @property
     def failed(self) -> int:
@@ -59,10 +70,10 @@ class Status:
 
     def seconds_left(self) -> float | None:
         """From the rate of this run; None before the first trial has finished."""
-        done = len(self.records) - self.resumed
-        if done < 1:
+        new = self.done - self.resumed
+        if new < 1:
             return None
-        return (self.spec.budget.trials - len(self.records)) * (time.monotonic() - self.started) / done
+        return (self.spec.budget.trials - self.done) * (time.monotonic() - self.started) / new
 
 
 class LiveView:
@@ -100,7 +111,7 @@ class LiveView:
             self._console.print(self._line(record), highlight=False, soft_wrap=True)
 
     def _line(self, record: TrialRecord) -> str:
-        place = f"[{len(self._status.records)}/{self._status.spec.budget.trials}]"
+        place = f"[{self._status.done}/{self._status.spec.budget.trials}]"
         head = f"{place.replace('[', chr(92) + '[')} {record.assignment.label}"
         if record.state != "complete":
             return f"{head} {record.state}: {record.reason}"
@@ -114,10 +125,13 @@ class LiveView:
         status, spec = self._status, self._status.spec
         grid = Table.grid(padding=(0, 2))
         grid.add_row(f"[bold]{spec.name}[/bold]", status.phase + self._epoch())
-        done = len(status.records)
+        done = status.done
         if not status.reference:
             return grid
         grid.add_row("trials", f"{done} done of {spec.budget.trials}, {status.running} running, {status.failed} failed")
+        below = [f"{n} {rung}" for rung, n in status.below().items()]
+        if below:
+            grid.add_row("rungs", ", ".join(below))
         grid.add_row("", ProgressBar(total=spec.budget.trials, completed=done, width=40))
         for name, value in status.best().items():
             grid.add_row(f"best {name}", f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search_spaces.rungs import FULL
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import replace
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import FULL
 from tune_app.tables import load_trials
 
 LOG_SPAN = 10.0

@@ -1,23 +1,30 @@
 """Proposer: the search without Ray. Replays the ledger, proposes, deduplicates, keeps the budget."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from search_spaces.rungs import FULL
 from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
 from tune_app.experiment import ExperimentSpec
-from tune_app.ledger import FULL, Assignment, Params, TrialRecord, latest
+from tune_app.ladder import Ladder, Place
+from tune_app.ledger import Assignment, Params, TrialRecord, in_full, latest
 from tune_app.study import Ask, Point, open_study
 
 MAX_ASKS = 30
 """Proposals in a row that may be repeats before a random new point is taken instead; a slow sampler gets two."""
 
 
-class Proposer:
-    """Decides which configuration runs next. Every configuration runs once; its record answers repeats.
+ENOUGH = 8
+"""Complete records of a rung from which a sampler proposes; with fewer it learns from the rung below."""
 
-    `key_of` gives the configuration key of a point. `in_flight` is what the last driver was running: those
-    without a record go first.
+
+class Proposer:
+    """Decides what runs next. Every configuration runs once at each rung; its record answers repeats.
+
+    `key_of` gives the configuration key of a point, `reference` the corner of the hypervolume by objective.
+    `in_flight` is what the last driver was running: those without a record go first.
     """
 
     def __init__(
@@ -25,28 +32,32 @@ class Proposer:
         spec: ExperimentSpec,
         *,
         key_of: Callable[[Params], str],
+        reference: Mapping[str, float],
         records: Sequence[TrialRecord] = (),
         in_flight: Sequence[Assignment] = (),
     ) -> None:
         self._spec = spec
         self._key_of = key_of
-        self._records = {r.assignment.config_key: r for r in latest(records)}
-        self._running: dict[str, tuple[Assignment, Any]] = {}
-        self._study = open_study(spec, finished=len(self._records))
+        self._records = {_place(r.assignment): r for r in latest(records)}
+        self._running: dict[str, tuple[Assignment, _Open | None]] = {}
+        self._ladder = Ladder(spec, reference)
+        self._studies = {rung: open_study(spec, finished=len(self._records)) for rung in self._taught()}
         for record in self._records.values():
-            self._study.replay(record)
-        again = [w for w in in_flight if w.config_key not in self._records and self._is_wanted(w.params)]
+            self._ladder.add(record)
+            self._teach(record)
+        again = [w for w in in_flight if _place(w) not in self._records and self._is_wanted(w)]
         self._queue: deque[Assignment] = deque(again)
         used = [r.assignment.number for r in records] + [w.number for w in in_flight]
         self._number = max(used, default=-1) + 1
         corners = [] if spec.sampler.name in ORDERS else spec.space.corners(spec.sampler.seed)
         points = [{name: point[name] for name in spec.space.active(point)} for point in spec.points]
         self._first: deque[Point] = deque([*points, *corners])
-        self._unseen: Iterator[Point] = shuffled_grid(spec.space, spec.sampler.seed)
+        self._entry, self._exhausted = "", False
+        self._unseen: Iterator[Point] = iter(())
 
     @property
     def records(self) -> list[TrialRecord]:
-        """The newest record of every configuration."""
+        """The newest record of every configuration and rung."""
         return list(self._records.values())
 
     @property
@@ -59,69 +70,126 @@ class Proposer:
         """What must not be forgotten when the driver dies: running, and queued to run again."""
         return [*self.running, *self._queue]
 
+    @property
+    def ladder(self) -> Ladder:
+        """How the rungs stand."""
+        return self._ladder
+
     def next(self) -> Assignment | None:
-        """What to run now, or None when the budget is spent or no new point is left."""
+        """What to run now, or None when the budget is spent, nothing is left, or results must come first."""
         if self._queue:
-            return self._start(self._queue.popleft())
-        if len(self._records) + len(self._running) >= self._spec.budget.trials:
+            work = self._queue.popleft()
+            return self._start(work, self._reopen(work))
+        if in_full(self._records.values()) + sum(w.rung == FULL for w in self.running) >= self._spec.budget.trials:
             return None
-        ask = self._new_point()
-        if ask is None:
-            return None
-        work = Assignment(
-            number=self._number,
-            config_key=self._key_of(ask.params),
-            params=ask.params,
-            rung=FULL,
-            seed=self._spec.base.seed,
-            sampler_attrs=dict(ask.attrs),
-        )
-        self._number += 1
-        self._running[work.trial_id] = (work, ask.token)
-        return work
+        started = {_place(work) for work in self.pending}
+        climbing = self._ladder.next(started)
+        if climbing is not None:
+            return self._climb(*climbing)
+        opened = self._new_point()
+        if opened is not None:
+            return self._start(self._assignment(opened.ask.params, self._ladder.entry, opened.ask.attrs), opened)
+        climbing = self._ladder.next(started, generous=True)
+        return None if climbing is None else self._climb(*climbing)
 
     def tell(self, record: TrialRecord) -> None:
         """A trial has its record. A second delivery of the same one changes nothing."""
-        work, token = self._running.pop(record.assignment.trial_id, (None, None))
+        work, opened = self._running.pop(record.assignment.trial_id, (None, None))
         if work is None:
             return
-        self._records[work.config_key] = record
-        self._close(token, record)
+        self._records[_place(work)] = record
+        self._ladder.add(record)
+        if opened is not None and opened.ask.token is not None and opened.rung == work.rung:
+            self._studies[opened.rung].tell(opened.ask.token, record)
+            return
+        self._close(opened)
+        self._teach(record)
 
     def requeue(self, work: Assignment) -> None:
         """The worker was lost: the same point runs again, before anything new."""
-        _, token = self._running.pop(work.trial_id)
-        self._close(token, None)
+        _, opened = self._running.pop(work.trial_id)
+        self._close(opened)
         self._queue.append(work)
 
-    def _start(self, work: Assignment) -> Assignment:
-        ask = self._ask(work.params)
-        self._running[work.trial_id] = (work, None if ask is None else ask.token)
+    def _taught(self) -> list[str]:
+        """The rungs with a study of their own: values of different rungs never meet in one."""
+        return [FULL] if self._spec.sampler.name in ORDERS else list(self._spec.rungs)
+
+    def _assignment(self, params: Params, rung: str, attrs: Mapping[str, Any]) -> Assignment:
+        work = Assignment(
+            number=self._number,
+            config_key=self._key_of(params),
+            params=params,
+            rung=rung,
+            seed=self._spec.base.seed,
+            sampler_attrs=dict(attrs),
+        )
+        self._number += 1
         return work
 
-    def _ask(self, point: Point) -> Ask | None:
+    def _start(self, work: Assignment, opened: "_Open | None") -> Assignment:
+        self._running[work.trial_id] = (work, opened)
+        return work
+
+    def _climb(self, record: TrialRecord, rung: str) -> Assignment:
+        below = record.assignment
+        return self._start(self._assignment(below.params, rung, below.sampler_attrs), None)
+
+    def _reopen(self, work: Assignment) -> "_Open | None":
+        return self._open(work.params, work.rung) if work.rung in self._studies else None
+
+    def _open(self, point: Point, rung: str) -> "_Open":
         """A trial of this point; one beside the grid is unknown to the study, which learns nothing from it."""
-        return self._study.ask(point) if self._spec.space.contains(point) else Ask(point, {})
+        known = self._spec.space.contains(point)
+        ask = self._studies[rung].ask(point) if known else None
+        return _Open(rung, Ask(point, {}) if ask is None else ask)
 
-    def _close(self, token: Any, record: TrialRecord | None) -> None:
-        if token is not None:
-            self._study.tell(token, record)
+    def _close(self, opened: "_Open | None") -> None:
+        if opened is not None and opened.ask.token is not None:
+            self._studies[opened.rung].tell(opened.ask.token, None)
 
-    def _is_wanted(self, params: Params) -> bool:
-        return params in self._spec.points or self._spec.space.contains(params)
+    def _teach(self, record: TrialRecord) -> None:
+        if record.assignment.rung in self._studies:
+            self._studies[record.assignment.rung].replay(record)
 
-    def _new_point(self) -> Ask | None:
+    def _is_wanted(self, work: Assignment) -> bool:
+        in_space = work.params in self._spec.points or self._spec.space.contains(work.params)
+        return in_space and work.rung in self._spec.rungs
+
+    def _new_point(self) -> "_Open | None":
+        if self._ladder.entry != self._entry:
+            self._walk_again()
+        if self._exhausted:
+            return None
+        rung = self._adviser()
         while self._first:
             point = self._first.popleft()
             if self._is_new(point):
-                return self._ask(point)
+                return self._open(point, rung)
+        study = self._studies[rung]
         for _ in range(self._asks()):
-            ask = self._study.ask()
-            if ask is None or self._is_new(ask.params):
-                return ask
-            self._study.tell(ask.token, None)
+            ask = study.ask()
+            if ask is None:
+                return None
+            if self._is_new(ask.params):
+                return _Open(rung, ask)
+            study.tell(ask.token, None)
         fresh = next((p for p in self._unseen if self._is_new(p)), None)
-        return None if fresh is None else self._study.ask(fresh)
+        self._exhausted = fresh is None
+        return None if fresh is None else self._open(fresh, rung)
+
+    def _walk_again(self) -> None:
+        """At the start, and when the lowest rung is skipped from now on: its points are new to the next one."""
+        self._entry, self._exhausted = self._ladder.entry, False
+        self._unseen = shuffled_grid(self._spec.space, self._spec.sampler.seed)
+        if self._spec.sampler.name in ORDERS:
+            self._studies[FULL] = open_study(self._spec, finished=0)
+
+    def _adviser(self) -> str:
+        """The rung whose study proposes: the highest with enough records, else the lowest."""
+        names = list(self._studies)
+        complete = Counter(r.assignment.rung for r in self._records.values() if r.state == "complete")
+        return next((name for name in reversed(names) if complete[name] >= ENOUGH), names[0])
 
     def _asks(self) -> int:
         name = self._spec.sampler.name
@@ -129,4 +197,18 @@ class Proposer:
 
     def _is_new(self, params: Params) -> bool:
         key = self._key_of(params)
-        return key not in self._records and all(w.config_key != key for w in self.pending)
+        return all((key, rung) not in self._records for rung in self._ladder.rungs) and all(
+            w.config_key != key for w in self.pending
+        )
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A trial that a study waits for."""
+
+    rung: str
+    ask: Ask
+
+
+def _place(work: Assignment) -> Place:
+    return work.config_key, work.rung

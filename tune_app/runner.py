@@ -23,7 +23,7 @@ from tune_app.errors import ClusterUnavailable, SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full, latest
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
 from tune_app.searcher import LedgerSearch
@@ -86,7 +86,7 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
         records, damaged = ledger.read()
         ledger.quarantine(damaged)
         known = read_baseline(folder)
-        if known is not None and len(latest(records)) >= spec.budget.trials:  # nothing to do needs no cluster
+        if known is not None and in_full(latest(records)) >= spec.budget.trials:  # nothing to do needs no cluster
             write_tables(folder, latest(records), spec, reference=known.reference())
             _refuse_empty(latest(records), spec)
             return Outcome(folder, known, latest(records), 0, [d.path.name for d in damaged])
@@ -95,10 +95,11 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
             proposer = Proposer(
                 spec,
                 key_of=lambda params: config_key(spec, baseline.fingerprint, params),
+                reference=baseline.reference(),
                 records=records,
                 in_flight=lease.in_flight(),
             )
-            status.records, status.resumed = proposer.records, len(proposer.records)
+            status.records, status.resumed = proposer.records, in_full(proposer.records)
             status.reference, status.started = baseline.reference(), time.monotonic()
             tables = _Tables(folder, spec, baseline, lease, proposer)
             try:

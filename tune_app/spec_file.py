@@ -28,7 +28,7 @@ MAX_SPEC_BYTES = 1_000_000
 MAX_DEPTH = 50
 OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
 CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
-UNION_TAGS = {"range", "choices", "train", "import", "ptq", "qat", "int", "float", "str"}
+UNION_TAGS = {"range", "choices", "conditional", "train", "import", "ptq", "qat", "int", "float", "str"}
 """What pydantic puts into the place of a problem to tell alternatives apart."""
 
 

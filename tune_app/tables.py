@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from search_spaces.rungs import FULL
 from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import Completed
@@ -23,7 +24,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.frontier import costs, hypervolume, non_dominated
 from tune_app.held_out import held_out_accuracies
-from tune_app.ledger import FULL, Ledger, TrialRecord, latest
+from tune_app.ledger import Ledger, TrialRecord, latest
 
 SCHEMA = "1"
 CHECKSUM = b"tune_app.sha256"

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.space import to_trial
 from trainables.errors import NotFinite, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
 from trainables.results import Completed, Failed, Failure
 from tune_app.experiment import ExperimentSpec
@@ -54,8 +53,9 @@ def _outcome(
     from trainables.pipeline import run_pipeline
 
     try:
-        config = to_trial(work.params, spec.base)
-        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq")
+        done = run_pipeline(
+            spec.trial(work.params, work.rung), workplace, folder.artifacts / work.trial_id / "model.mbq"
+        )
         _check_finite(done, spec)
         return done
     except StorageUnavailable:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from search_spaces.rungs import FULL
 from trainables.config import (
     Architecture,
     BaselineTrain,
@@ -18,7 +19,7 @@ from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageCost
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import FULL, Assignment, Ledger, TrialRecord, latest
+from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
 from tune_app.spec_file import dump_spec
 from tune_app.tables import write_tables
 

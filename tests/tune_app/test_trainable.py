@@ -68,8 +68,13 @@ def test_a_number_that_is_none_reaches_neither_sampler_nor_frontier(
     assert record.reason.startswith("NotFinite: accuracy is")
     assert record.metrics() == {}
     assert frontier_ids([record], spec) == []
-    proposer = Proposer(spec, key_of=lambda p: config_key(spec, workplace.data.fingerprint, p), records=[record])
-    [trial] = proposer._study._study.get_trials()  # type: ignore[attr-defined]
+    proposer = Proposer(
+        spec,
+        key_of=lambda p: config_key(spec, workplace.data.fingerprint, p),
+        reference={"accuracy": 0.1, "size_bytes": 1e6},
+        records=[record],
+    )
+    [trial] = proposer._studies["full"]._study.get_trials()  # type: ignore[attr-defined]
     assert (trial.state.name, trial.values) == ("FAIL", None)
 
 

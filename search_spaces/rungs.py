@@ -1,0 +1,49 @@
+"""Rungs: what a configuration becomes when it is tried at less cost (torch-free)."""
+
+from pydantic import Field
+
+from trainables.config import Frozen, PostTrainingQuant, QuantAwareTrain, TrialConfig
+
+FULL = "full"
+"""The rung of the configuration as it is; only its records enter the frontier."""
+TOP_CLASS = 5
+"""Widths from here on learn alike."""
+
+
+class Rung(Frozen):
+    """A shorter complete schedule of the last stage; everything before it is shared by all rungs."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,15}$")
+    qat_epochs: int = Field(ge=0, le=100_000, description="of the quantization-aware training; 0: after training only")
+
+
+def at_rung(config: TrialConfig, rung: Rung | None) -> TrialConfig:
+    """The configuration at a rung; None: as it is. Progressive widths belong to the full schedule alone.
+
+    Raises:
+        ValueError: the configuration has no quantization-aware training, so there is nothing to shorten.
+    """
+    if rung is None:
+        return config
+    full = config.quantize
+    if not isinstance(full, QuantAwareTrain):
+        raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
+    shorter: PostTrainingQuant | QuantAwareTrain
+    if rung.qat_epochs == 0:
+        shorter = PostTrainingQuant(
+            scheme=full.scheme,
+            auto_bits=full.auto_bits,
+            calibration_images=full.calibration_images,
+            bn_images=full.bn_images,
+        )
+    else:
+        epochs = min(rung.qat_epochs, full.schedule.epochs)
+        schedule = full.schedule.model_copy(update={"epochs": epochs})
+        shorter = full.model_copy(update={"schedule": schedule, "progressive_bits": ()})
+    return config.model_copy(update={"quantize": shorter})
+
+
+def bit_class(config: TrialConfig) -> int:
+    """The narrowest weights of a configuration, 2 to TOP_CLASS: fewer bits learn more slowly."""
+    scheme = config.quantize.scheme
+    return min(TOP_CLASS, scheme.w_bits, *scheme.w_bits_by_group.values(), *scheme.w_bits_by_layer.values())

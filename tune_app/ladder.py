@@ -1,0 +1,134 @@
+"""Ladder: how the points stand at each rung, and which one climbs next. Made of records alone."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from search_spaces.rungs import FULL, bit_class
+from tune_app.experiment import ExperimentSpec
+from tune_app.frontier import costs
+from tune_app.ledger import Assignment, TrialRecord
+from tune_app.promotion import Standing, order, rank_correlation
+
+Place = tuple[str, str]
+"""(configuration key, rung)."""
+LEARNED = {"accuracy"}
+"""Metrics that more training changes: a bound on them says nothing before the full schedule."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the ranks of a rung agree with those of the next one, over the points that have both."""
+
+    rung: str
+    above: str
+    pairs: int
+    correlation: dict[str, float]
+    """Spearman's, by objective; NaN where a side does not vary."""
+    dropped: bool
+
+
+class Ladder:
+    """The rungs of a spec, cheapest first; without fidelity there is the full schedule alone."""
+
+    def __init__(self, spec: ExperimentSpec, reference: Mapping[str, float]) -> None:
+        self._spec = spec
+        self._reference = [float(reference[name]) for name in spec.objectives]
+        self._records: dict[str, dict[str, TrialRecord]] = {name: {} for name in spec.rungs}
+        self._metrics: dict[str, dict[str, dict[str, float]]] = {name: {} for name in spec.rungs}
+        self._standings: dict[str, dict[str, Standing]] = {name: {} for name in spec.rungs}
+        """Of complete trials, as are the metrics."""
+        self._agreements: list[Agreement] | None = None
+
+    def add(self, record: TrialRecord) -> None:
+        """A finished trial; one of a rung that the spec has no more is left out."""
+        work = record.assignment
+        if work.rung in self._records:
+            self._records[work.rung][work.config_key] = record
+            self._agreements = None
+            if record.state == "complete":
+                metrics = record.metrics()
+                self._metrics[work.rung][work.config_key] = metrics
+                self._standings[work.rung][work.config_key] = self._standing(work, metrics)
+
+    @property
+    def entry(self) -> str:
+        """Where a new point starts."""
+        return self.rungs[0]
+
+    @property
+    def rungs(self) -> list[str]:
+        """Those in use, cheapest first: a rung that misleads is skipped."""
+        dropped = {a.rung for a in self.agreements() if a.dropped}
+        return [name for name in self._records if name not in dropped]
+
+    def next(self, started: Collection[Place], *, generous: bool = False) -> tuple[TrialRecord, str] | None:
+        """The best point that earned the next rung: its record, and that rung. The highest rung goes first.
+
+        Of n finished points of a rung n / eta climb; with `generous` all may, the best first.
+
+        Args:
+            started: points that run or wait at a rung.
+            generous: there are no new points left to start.
+        """
+        rungs = self.rungs
+        for low, high in reversed(list(pairwise(rungs))):
+            here = self._records[low]
+            climbed = {key for key in here if key in self._records[high] or (key, high) in started}
+            eta = 1.0 if generous or self._spec.fidelity is None else self._spec.fidelity.eta
+            if len(climbed) >= int(len(here) / eta + 1e-9):
+                continue
+            # Ranked among all that finished here, those that climbed already too.
+            ranked = order(list(self._standings[low].values()), self._costs_of_reference())
+            best = next((key for key in ranked if key not in climbed), None)
+            if best is not None:
+                return here[best], high
+        return None
+
+    def agreements(self) -> list[Agreement]:
+        """Of each rung below the full schedule, with the next one that is in use."""
+        if self._agreements is None:
+            self._agreements = self._compare()
+        return self._agreements
+
+    def _compare(self) -> list[Agreement]:
+        names = list(self._records)
+        found: list[Agreement] = []
+        above = FULL
+        for low in reversed(names[:-1]):
+            agreement = self._agreement(low, above)
+            found.append(agreement)
+            if not agreement.dropped:
+                above = low
+        return found[::-1]
+
+    def _agreement(self, low: str, high: str) -> Agreement:
+        fidelity = self._spec.fidelity
+        assert fidelity is not None, "only a spec with rungs has one below the full schedule"
+        here, there = self._metrics[low], self._metrics[high]
+        both = [(metrics, there[key]) for key, metrics in here.items() if key in there]
+        found = {
+            name: rank_correlation([a[name] for a, _ in both], [b[name] for _, b in both])
+            for name in self._spec.objectives
+        }
+        worst = min((rho for rho in found.values() if rho == rho), default=1.0)
+        enough = len(both) >= fidelity.min_pairs
+        return Agreement(low, high, len(both), found, dropped=enough and worst < fidelity.min_correlation)
+
+    def _standing(self, work: Assignment, metrics: Mapping[str, float]) -> Standing:
+        spec = self._spec
+        values = [[metrics[name] for name in spec.objectives]]
+        return Standing(
+            key=work.config_key,
+            costs=tuple(costs(values, list(spec.objectives.values()))[0]),  # type: ignore[arg-type]
+            violation=sum(
+                max(0.0, c.violation(metrics[c.metric])) / max(abs(c.bound), 1e-12)
+                for c in spec.constraints
+                if c.metric not in LEARNED
+            ),
+            pace=bit_class(spec.trial(work.params)),
+        )
+
+    def _costs_of_reference(self) -> list[float]:
+        directions = list(self._spec.objectives.values())
+        return [float(v) for v in costs([self._reference], directions)[0]]  # type: ignore[arg-type]
