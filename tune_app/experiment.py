@@ -76,6 +76,9 @@ class Fidelity(Frozen):
         le=1,
         description="a rung whose ranks agree less with the next one's is skipped",
     )
+    batch: int = Field(
+        default=8, ge=1, le=1000, description="points without training that one Ray trial tries, if they share a parent"
+    )
     min_pairs: int = Field(default=12, ge=3, description="points at both rungs before their ranks are compared")
 
     @model_validator(mode="after")

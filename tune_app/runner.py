@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from trainables.errors import ConfigError, TuneAppError
-from tune_app.baseline import BaselineInfo, config_key, make_baseline, read_baseline
+from tune_app.baseline import BaselineInfo, config_key, make_baseline, read_baseline, shared_start
 from tune_app.errors import ClusterUnavailable, SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -29,7 +29,7 @@ from tune_app.proposer import Proposer
 from tune_app.searcher import LedgerSearch
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
-from tune_app.trainable import lost_record, tune_trial
+from tune_app.trainable import assignments, lost_record, trial_name, tune_trial
 
 TABLES_EVERY_S = 5.0
 POLL_S = 0.3
@@ -103,7 +103,7 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
             status.reference, status.started = baseline.reference(), time.monotonic()
             tables = _Tables(folder, spec, baseline, lease, proposer)
             try:
-                _fit(spec, folder, ledger, lease, proposer, data, status, view, tables, stop)
+                _fit(spec, folder, ledger, lease, proposer, data, baseline.fingerprint, status, view, tables, stop)
             finally:
                 tables.write()
         lease.save_in_flight([])
@@ -144,6 +144,7 @@ def _fit(
     lease: Lease,
     proposer: Proposer,
     data: Any,
+    fingerprint: str,
     status: Status,
     view: LiveView,
     tables: _Tables,
@@ -161,7 +162,16 @@ def _fit(
         folder.probe()  # a storage that went away is not the worker's fault
         return lost_record(work, spec.worker_retries)
 
-    search = LedgerSearch(proposer, ledger, lease, worker_retries=spec.worker_retries, on_change=changed, lost=lost)
+    search = LedgerSearch(
+        proposer,
+        ledger,
+        lease,
+        worker_retries=spec.worker_retries,
+        batch=1 if spec.fidelity is None else spec.fidelity.batch,
+        batch_of=lambda work: shared_start(spec, fingerprint, work),
+        on_change=changed,
+        lost=lost,
+    )
     parallel = spec.max_concurrent_trials or _fits_in_cluster(spec)
     view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
     scratch = folder.path / "ray"
@@ -191,8 +201,8 @@ def _tuner(
             num_samples=-1,
             max_concurrent_trials=parallel,
             reuse_actors=True,
-            trial_name_creator=lambda t: Assignment.model_validate(t.config["work"]).label,
-            trial_dirname_creator=lambda t: Assignment.model_validate(t.config["work"]).trial_id,
+            trial_name_creator=lambda t: trial_name(t.config),
+            trial_dirname_creator=lambda t: assignments(t.config)[0].trial_id,
         ),
         run_config=tune.RunConfig(
             name=spec.name, storage_path=str(scratch), verbose=0, callbacks=[_StopBetweenSteps(stop)]

@@ -1,6 +1,6 @@
 """LedgerSearch: what Ray Tune sees of a Proposer."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +14,9 @@ from tune_app.proposer import Proposer
 class LedgerSearch(Searcher):  # type: ignore[misc]
     """Asks the proposer, and reads how a trial ended from the ledger, never from Ray's row.
 
-    An error in here ends the search; it is kept in `error`, since Tune would wrap it.
+    A Ray trial is one assignment, or several short ones that start from the same stage, each with a record of its
+    own: `batch_of` names that stage, or gives None for an assignment that goes alone. An error in here ends the
+    search; it is kept in `error`, since Tune would wrap it.
     """
 
     def __init__(
@@ -24,6 +26,8 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         lease: Lease,
         *,
         worker_retries: int,
+        batch: int,
+        batch_of: Callable[[Assignment], str | None],
         on_change: Callable[[TrialRecord | None], None],
         lost: Callable[[Assignment], TrialRecord],
     ) -> None:
@@ -35,18 +39,21 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         self._worker_retries = worker_retries
         self._on_change = on_change
         self._lost = lost
-        self._work: dict[str, Assignment] = {}
+        self._batch = batch
+        self._batch_of = batch_of
+        self._waiting: dict[str, list[Assignment]] = defaultdict(list)
+        self._work: dict[str, list[Assignment]] = {}
         self._losses: Counter[str] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next assignment, None to be asked again, or FINISHED."""
+        """The next assignments, None to be asked again, or FINISHED."""
         finished: str = Searcher.FINISHED
         if self.error is not None:
             return finished
         try:
             self._lease.check()
-            work = self._proposer.next()
-            if work is None:
+            work = self._next()
+            if not work:
                 return None if self._work else finished
             self._lease.save_in_flight(self._proposer.pending)
         except Exception as err:
@@ -54,15 +61,13 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             return finished
         self._work[trial_id] = work
         self._on_change(None)
-        return {"work": work.model_dump(mode="json")}
+        return {"work": [one.model_dump(mode="json") for one in work]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the proposer what the worker wrote; no record means that the worker was lost."""
-        work = self._work.pop(trial_id, None)
-        if work is None:
-            return
         try:
-            self._settle(work)
+            for work in self._work.pop(trial_id, ()):
+                self._settle(work)
         except Exception as err:
             self.error = self.error or err
 
@@ -82,6 +87,20 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
     def __deepcopy__(self, memo: dict[int, Any]) -> "LedgerSearch":
         """The search is one object, also where Tune copies its settings."""
         return self
+
+    def _next(self) -> list[Assignment]:
+        """What one Ray trial does: something that goes alone, or the largest batch of what waits."""
+        while sum(map(len, self._waiting.values())) < self._batch:
+            work = self._proposer.next()
+            if work is None:
+                break
+            start = None if self._losses[work.trial_id] else self._batch_of(work)
+            if start is None:
+                return [work]
+            self._waiting[start].append(work)
+        if not self._waiting:
+            return []
+        return self._waiting.pop(max(self._waiting, key=lambda start: len(self._waiting[start])))
 
     def _settle(self, work: Assignment) -> None:
         record = self._ledger.find(work.trial_id)

@@ -102,17 +102,29 @@ def environment(device: str) -> dict[str, str]:
 
 
 def tune_trial(config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
-    """What Ray runs. `data` holds the reference of the shared data set (wrapped, so that it is not fetched early)."""
+    """What Ray runs. `data` holds the reference of the shared data set (wrapped, so that it is not fetched early).
+
+    Ray's row is of the last assignment, for its dashboard; the ledger has them all.
+    """
     from ray import tune
 
     spec = ExperimentSpec.model_validate_json(spec_json)
-    record = run_trial(
-        Assignment.model_validate(config["work"]),
-        spec,
-        ExperimentFolder(spec.folder),
-        open_shared_workplace(spec_json, _Hashable(data)),
-    )
-    tune.report({"finished": 1, **{k: v for k, v in record.metrics().items() if math.isfinite(v)}})
+    folder, workplace = ExperimentFolder(spec.folder), open_shared_workplace(spec_json, _Hashable(data))
+    metrics: dict[str, float] = {}
+    for work in assignments(config):
+        metrics = run_trial(work, spec, folder, workplace).metrics()
+    tune.report({"finished": 1, **{k: v for k, v in metrics.items() if math.isfinite(v)}})
+
+
+def assignments(config: dict[str, Any]) -> list[Assignment]:
+    """What a Ray trial has to do, from its configuration."""
+    return [Assignment.model_validate(work) for work in config["work"]]
+
+
+def trial_name(config: dict[str, Any]) -> str:
+    """What people read in Ray's dashboard: `p30_w4_a8@full`, or `p30_w4_a8@ptq+7` for a batch of eight."""
+    first, *more = assignments(config)
+    return first.label + (f"+{len(more)}" if more else "")
 
 
 class _Hashable:

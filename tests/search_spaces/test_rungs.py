@@ -57,7 +57,7 @@ def test_rungs_share_everything_but_the_last_stage() -> None:
 
 def test_nothing_can_be_shortened_without_training() -> None:
     fixed = CONFIG.model_copy(update={"quantize": PostTrainingQuant()})
-    with pytest.raises(ValueError, match="choose base\\.quantize\\.kind: qat"):
+    with pytest.raises(ValueError, match=r"choose base\.quantize\.kind: qat"):
         at_rung(fixed, Rung(name="ptq", qat_epochs=0))
 
 

@@ -182,5 +182,5 @@ def test_rungs_rise_and_stay_below_the_full_schedule(rungs: list[Any], words: st
 
 
 def test_rungs_need_something_to_shorten(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="choose base\\.quantize\\.kind: qat"):
+    with pytest.raises(ValidationError, match=r"choose base\.quantize\.kind: qat"):
         make_spec(tmp_path, fidelity={"rungs": RUNGS})

@@ -1,0 +1,165 @@
+"""What Ray sees of the search, without Ray: its contract for a Searcher, batches, lost workers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from search_spaces.rungs import FULL
+from tests.tune_app.test_ladder import closed_form, make_laddered, open_proposer
+from trainables.errors import StorageUnavailable
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.lease import Lease
+from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.proposer import Proposer
+from tune_app.searcher import LedgerSearch
+from tune_app.trainable import assignments, lost_record, trial_name
+
+
+class Bench:
+    """A searcher, and what a cluster would do with its suggestions."""
+
+    def __init__(self, spec: ExperimentSpec, lease: Lease, *, batch: int = 4) -> None:
+        self.ledger = Ledger(ExperimentFolder(spec.folder).trials)
+        self.proposer: Proposer = open_proposer(spec)
+        self.seen: list[TrialRecord | None] = []
+        self.search = LedgerSearch(
+            self.proposer,
+            self.ledger,
+            lease,
+            worker_retries=1,
+            batch=batch,
+            batch_of=lambda work: str(work.params["prune_frac"]) if work.rung == "ptq" else None,
+            on_change=self.seen.append,
+            lost=lambda work: lost_record(work, 1),
+        )
+        self.running: dict[str, list[Assignment]] = {}
+
+    def suggest(self, trial_id: str) -> list[Assignment]:
+        config = self.search.suggest(trial_id)
+        assert isinstance(config, dict)
+        self.running[trial_id] = assignments(config)
+        return self.running[trial_id]
+
+    def finish(self, trial_id: str, *, first: int = 1_000) -> None:
+        """The worker writes the records of the first so many assignments, and is gone."""
+        for work in self.running.pop(trial_id)[:first]:
+            self.ledger.add(closed_form(work))
+        self.search.on_trial_complete(trial_id)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Any:
+    opened = []
+
+    def make(batch: int = 4, **changes: Any) -> Bench:
+        spec = make_laddered(tmp_path, **{"sampler": {"name": "grid"}, "budget": {"trials": 2}, **changes})
+        lease = Lease(ExperimentFolder(spec.folder))
+        lease.__enter__()
+        opened.append(lease)
+        return Bench(spec, lease, batch=batch)
+
+    yield make
+    for lease in opened:
+        lease.__exit__(None, None, None)
+
+
+Make = Callable[..., Bench]
+
+
+def test_points_without_training_go_together_when_they_share_a_parent(bench: Make) -> None:
+    b = bench()
+    work = b.suggest("t0")
+    assert [w.params["prune_frac"] for w in work] == [0.0] * 4
+    assert trial_name({"work": [w.model_dump(mode="json") for w in work]}) == "p0_w2_a4@ptq+3"
+    # The grid's next four: two of the same parent, two of another; the larger batch goes first, nothing is lost.
+    later = [*b.suggest("t1"), *b.suggest("t2")]
+    assert [w.params["prune_frac"] for w in later[:2]] == [0.0, 0.0]
+    assert len({w.trial_id for w in [*work, *later]}) == len(work) + len(later)
+
+
+def test_points_that_train_go_alone(bench: Make) -> None:
+    b = bench()
+    b.suggest("t0")
+    b.finish("t0")
+    [climbing] = b.suggest("t1")
+    assert climbing.rung == "short"
+
+
+def test_every_assignment_of_a_batch_is_told(bench: Make) -> None:
+    b = bench()
+    work = b.suggest("t0")
+    b.finish("t0")
+    assert [r.assignment for r in b.proposer.records] == work
+    assert [r for r in b.seen if r is not None] == b.proposer.records
+
+
+def test_of_a_lost_batch_only_what_has_no_record_runs_again_and_alone(bench: Make) -> None:
+    b = bench()
+    first = b.suggest("t0")
+    b.finish("t0", first=2)
+    assert len(b.proposer.records) == 2
+    assert [b.suggest("t1"), b.suggest("t2")] == [[first[2]], [first[3]]]
+    b.finish("t1")
+    b.finish("t2", first=0)  # lost for the second time
+    last = b.ledger.find(first[3].trial_id)
+    assert last is not None
+    assert last.reason.startswith("WorkerLost")
+
+
+def test_none_while_results_must_come_first_and_finished_at_the_end(bench: Make) -> None:
+    b = bench(budget={"trials": 1}, space={"prune_frac": [0.0], "w_bits": [4], "a_bits": [8]})
+    assert [w.rung for w in b.suggest("t0")] == ["ptq"]
+    assert b.search.suggest("t1") is None
+    b.finish("t0")
+    assert [w.rung for w in b.suggest("t1")] == ["short"]
+    b.finish("t1")
+    assert [w.rung for w in b.suggest("t2")] == [FULL]
+    assert b.search.suggest("t3") is None
+    b.finish("t2")
+    assert b.search.suggest("t3") == Searcher.FINISHED
+    assert b.search.error is None
+
+
+def test_a_whole_search_runs_every_place_once(bench: Make) -> None:
+    b = bench(budget={"trials": 5}, sampler={"name": "tpe"})
+    running: list[str] = []
+    for i in range(1_000):
+        if len(running) < 3:
+            config = b.search.suggest(f"t{i}")
+            if config == Searcher.FINISHED and not running:
+                break
+            if isinstance(config, dict):
+                b.running[f"t{i}"] = assignments(config)
+                running.append(f"t{i}")
+                continue
+        b.finish(running.pop(0))
+    places = [(r.assignment.config_key, r.assignment.rung) for r in b.ledger.read()[0]]
+    assert len(set(places)) == len(places)
+    assert sum(rung == FULL for _, rung in places) == 5
+
+
+def test_a_completion_that_nobody_waits_for_changes_nothing(bench: Make) -> None:
+    b = bench()
+    b.search.on_trial_complete("unknown")
+    b.suggest("t0")
+    b.finish("t0")
+    b.search.on_trial_complete("t0")
+    assert len(b.proposer.records) == 4
+    assert b.search.error is None
+
+
+def test_a_storage_that_went_away_ends_the_search(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = bench()
+    b.suggest("t0")
+
+    def broken(trial_id: str) -> None:
+        raise StorageUnavailable("gone")
+
+    monkeypatch.setattr(b.ledger, "find", broken)
+    b.search.on_trial_complete("t0")
+    assert isinstance(b.search.error, StorageUnavailable)
+    assert b.search.suggest("t1") == Searcher.FINISHED
