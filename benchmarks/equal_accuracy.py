@@ -17,18 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from low_bits import BASELINE, DATA
+from low_bits import DATA
 from report import markdown_table, write_report
 
 from search_spaces.parameters import Value
 from search_spaces.space import SearchSpace, to_trial
-from trainables.config import PackConfig, TrialConfig
+from trainables.config import BaselineTrain, ModelConfig, PackConfig, Schedule, TrialConfig
 from trainables.data import load_data
 from trainables.errors import TrialFailure
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.workplace import Workplace, open_workplace
 from tune_app.spec_file import load_spec
 
+BASELINE = BaselineTrain(
+    model=ModelConfig(name="mobilenet_v2", width=0.25),
+    schedule=Schedule(epochs=30, lr=0.05, batch_size=64, warmup_epochs=2, weight_decay=1e-4),
+)
 RECIPES = Path("examples/recipes")
 EARLIER = ("seed_000", "seed_001", "seed_002", "seed_003", "seed_004")
 OURS = SearchSpace.model_validate(
