@@ -92,7 +92,7 @@ def search(spec: "ExperimentSpec") -> None:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
     print(
         f"{outcome.folder.path}: {len(states)} trials ({outcome.new} new), {states.count('complete')} complete, "
-        f"{len(frontier_ids(outcome.records, spec))} on the frontier"
+        f"{len(frontier_ids(outcome.records, spec))} on the frontier; ended with {outcome.why}"
     )
 
 

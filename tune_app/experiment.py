@@ -92,11 +92,26 @@ class Fidelity(Frozen):
         return self
 
 
+class Stagnation(Frozen):
+    """A search that no longer finds anything: the hypervolume stands still."""
+
+    trials: int = Field(default=30, ge=1, le=MAX_TRIALS, description="trials of the full schedule to look back on")
+    gain: float = Field(default=0.001, ge=0, lt=1, description="a smaller share of growth over them ends the search")
+
+
 class Budget(Frozen):
-    """When a search is done."""
+    """When a search is done: no new trial starts when the first of these is spent; what runs is finished."""
 
     trials: int = Field(
         ge=1, le=MAX_TRIALS, description="distinct configurations with a record of the full schedule, of any state"
+    )
+    wall_s: float | None = Field(default=None, gt=0, description="seconds of one run of the command; null: no limit")
+    training_s: float | None = Field(
+        default=None, gt=0, description="seconds that stages of all trials took, without what the cache answered"
+    )
+    stagnation: Stagnation | None = Field(default=None, description="null: goes on however little it finds")
+    failed_share: float = Field(
+        default=0.5, ge=0, le=1, description="a larger share of trials without a result ends the search (exit code 4)"
     )
 
 

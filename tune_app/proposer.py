@@ -1,15 +1,18 @@
 """Proposer: the search without Ray. Replays the ledger, proposes, deduplicates, keeps the budget."""
 
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
+from tune_app.errors import SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder, Place
-from tune_app.ledger import Assignment, Params, TrialRecord, in_full, latest
+from tune_app.ledger import Assignment, Params, TrialRecord, latest
+from tune_app.stopping import Progress, too_many_failures, why_stop
 from tune_app.study import Ask, Point, open_study
 
 MAX_ASKS = 30
@@ -35,13 +38,16 @@ class Proposer:
         reference: Mapping[str, float],
         records: Sequence[TrialRecord] = (),
         in_flight: Sequence[Assignment] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
+        self._clock, self._began = clock, clock()
         self._key_of = key_of
         self._records = {_place(r.assignment): r for r in latest(records)}
         self._running: dict[str, tuple[Assignment, _Open | None]] = {}
         self._ladder = Ladder(spec, reference)
         self._studies = {rung: open_study(spec, finished=len(self._records)) for rung in self._taught()}
+        self._progress = Progress(spec, reference, self._records.values())
         for record in self._records.values():
             self._ladder.add(record)
             self._teach(record)
@@ -71,16 +77,36 @@ class Proposer:
         return [*self.running, *self._queue]
 
     @property
+    def done(self) -> str:
+        """Why nothing new is started, in a few words; empty while the budget lasts."""
+        return why_stop(self._progress, self._spec.budget, wall_s=self._clock() - self._began)
+
+    @property
+    def progress(self) -> Progress:
+        """What the budget is compared with."""
+        return self._progress
+
+    @property
     def ladder(self) -> Ladder:
         """How the rungs stand."""
         return self._ladder
 
     def next(self) -> Assignment | None:
-        """What to run now, or None when the budget is spent, nothing is left, or results must come first."""
+        """What to run now, or None when the budget is spent, nothing is left, or results must come first.
+
+        Raises:
+            SearchAborted: too many trials ended without a result.
+        """
+        if too_many_failures(self._progress, self._spec.budget):
+            raise SearchAborted(
+                f"{self._progress.failed} of {self._progress.finished} trials of {self._spec.name!r} have no result, "
+                f"more than budget.failed_share allows ({self._spec.budget.failed_share:g}); most often: "
+                f"{_most_often(self._records.values())}"
+            )
         if self._queue:
             work = self._queue.popleft()
             return self._start(work, self._reopen(work))
-        if in_full(self._records.values()) + sum(w.rung == FULL for w in self.running) >= self._spec.budget.trials:
+        if self.done or self._progress.trials + sum(w.rung == FULL for w in self.running) >= self._spec.budget.trials:
             return None
         started = {_place(work) for work in self.pending}
         climbing = self._ladder.next(started)
@@ -99,6 +125,7 @@ class Proposer:
             return
         self._records[_place(work)] = record
         self._ladder.add(record)
+        self._progress.add(record)
         if opened is not None and opened.ask.token is not None and opened.rung == work.rung:
             self._studies[opened.rung].tell(opened.ask.token, record)
             return
@@ -208,6 +235,11 @@ class _Open:
 
     rung: str
     ask: Ask
+
+
+def _most_often(records: Iterable[TrialRecord]) -> str:
+    reasons = Counter(r.reason for r in records if r.reason)
+    return reasons.most_common(1)[0][0]
 
 
 def _place(work: Assignment) -> Place:

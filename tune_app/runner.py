@@ -53,6 +53,8 @@ class Outcome:
     records: list[TrialRecord]
     new: int
     quarantined: list[str]
+    why: str
+    """What ended it: the part of the budget that is spent, or that no point is left."""
 
 
 def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> BaselineInfo:
@@ -89,7 +91,9 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
         if known is not None and in_full(latest(records)) >= spec.budget.trials:  # nothing to do needs no cluster
             write_tables(folder, latest(records), spec, reference=known.reference())
             _refuse_empty(latest(records), spec)
-            return Outcome(folder, known, latest(records), 0, [d.path.name for d in damaged])
+            return Outcome(
+                folder, known, latest(records), 0, [d.path.name for d in damaged], f"{spec.budget.trials} trials"
+            )
         with _ray_session(spec) as stop:
             baseline, data = _prepare(spec, view, stop)
             proposer = Proposer(
@@ -109,7 +113,12 @@ def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outco
         lease.save_in_flight([])
     _refuse_empty(proposer.records, spec)
     return Outcome(
-        folder, baseline, proposer.records, len(proposer.records) - len(records), [d.path.name for d in damaged]
+        folder=folder,
+        baseline=baseline,
+        records=proposer.records,
+        new=len(proposer.records) - len(latest(records)),
+        quarantined=[d.path.name for d in damaged],
+        why=proposer.done or "every point of the space",
     )
 
 

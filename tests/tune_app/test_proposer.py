@@ -209,7 +209,7 @@ def test_a_second_delivery_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_failed_and_invalid_trials_count_against_the_budget_and_are_not_proposed_again(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 25})
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 25, "failed_share": 1})
     proposer = open_proposer(spec)
     keys = set()
     while (work := proposer.next()) is not None:

@@ -1,0 +1,103 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from tests.tune_app.test_proposer import SPACE, closed_form, drive, open_proposer
+from tune_app.errors import SearchAborted
+from tune_app.experiment import Budget, ExperimentSpec
+from tune_app.stopping import Progress, is_stagnant, too_many_failures, training_seconds, why_stop
+
+
+def make_progress(spec: ExperimentSpec, *records: Any) -> Progress:
+    return Progress(spec, REFERENCE, records)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ExperimentSpec:
+    return make_spec(tmp_path, space=SPACE, budget={"trials": 100})
+
+
+def test_nothing_is_spent_at_the_start(spec: ExperimentSpec) -> None:
+    assert why_stop(make_progress(spec), Budget(trials=1), wall_s=1e9) == ""
+
+
+@pytest.mark.parametrize(
+    ("budget", "why"),
+    [
+        ({"trials": 3}, "3 trials"),
+        ({"trials": 9, "wall_s": 50}, "60 s of wall time"),
+        ({"trials": 9, "training_s": 4.5}, "4 s of training"),
+        ({"trials": 9, "stagnation": {"trials": 1, "gain": 0.5}}, "the hypervolume grew by less than 50 % in 1 trials"),
+        ({"trials": 4, "wall_s": 61, "training_s": 4.6, "stagnation": {"trials": 3}}, ""),
+    ],
+)
+def test_the_first_part_of_the_budget_that_is_spent_is_named(
+    budget: dict[str, Any], why: str, spec: ExperimentSpec
+) -> None:
+    progress = make_progress(spec, *(make_record(i, {"w_bits": i}, 0.9, 1000 + i) for i in range(3)))
+    assert why_stop(progress, Budget.model_validate(budget), wall_s=60) == why
+
+
+def test_training_counts_what_the_cache_did_not_answer() -> None:
+    assert training_seconds(make_record(0, {"w_bits": 4})) == 1.5
+    failed = make_record(0, {"w_bits": 4}, state="failed").model_copy(update={"seconds": 7.0})
+    assert training_seconds(failed) == 7.0
+
+
+def test_rungs_cost_training_and_are_no_trials(spec: ExperimentSpec) -> None:
+    progress = make_progress(spec, make_record(0, {"w_bits": 4}, rung="ptq"))
+    assert (progress.trials, progress.finished, progress.training_s, progress.volumes) == (0, 1, 1.5, [])
+
+
+def test_the_volume_counts_feasible_trials_alone(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, constraints=["accuracy >= 0.5"])
+    good, bad = make_record(0, {"w_bits": 4}, 0.6, 500_000), make_record(1, {"w_bits": 2}, 0.4, 100_000)
+    failed = make_record(2, {"w_bits": 3}, state="invalid")
+    assert make_progress(spec, good, bad, failed).volumes == pytest.approx([300_000.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [([1.0, 1.0], False), ([1.0, 1.0, 1.0], True), ([1.0, 1.0, 1.2], False), ([0.0, 0.0, 0.0], True), ([], False)],
+)
+def test_stagnation_looks_back_so_many_trials(volumes: list[float], expected: bool) -> None:
+    assert is_stagnant(volumes, 2, 0.1) is expected
+
+
+def test_a_few_failures_are_no_reason_to_stop(spec: ExperimentSpec) -> None:
+    failed = [make_record(i, {"w_bits": i}, state="failed") for i in range(10)]
+    assert not too_many_failures(make_progress(spec, *failed[:9]), Budget(trials=100))
+    assert too_many_failures(make_progress(spec, *failed), Budget(trials=100))
+    assert not too_many_failures(make_progress(spec, *failed), Budget(trials=100, failed_share=1))
+
+
+def test_a_search_stops_when_its_time_is_over(tmp_path: Path) -> None:
+    now = [0.0]
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 50, "wall_s": 10})
+    proposer = open_proposer(spec, clock=lambda: now[0])
+    first = proposer.next()
+    assert first is not None
+    now[0] = 11.0
+    assert proposer.next() is None
+    proposer.tell(closed_form(first))
+    assert proposer.done == "11 s of wall time"
+
+
+def test_a_search_stops_when_it_finds_nothing_more(tmp_path: Path) -> None:
+    budget = {"trials": 100, "stagnation": {"trials": 10, "gain": 0.01}}
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, budget=budget))
+    done = drive(proposer)
+    assert 10 < len(done) < 100
+    assert proposer.done.startswith("the hypervolume grew by less than 1 %")
+
+
+def test_a_search_ends_badly_when_most_trials_fail(tmp_path: Path) -> None:
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, budget={"trials": 50}))
+    for _ in range(10):
+        work = proposer.next()
+        assert work is not None
+        proposer.tell(closed_form(work, state="invalid"))
+    with pytest.raises(SearchAborted, match=r"10 of 10 trials of 'toy' have no result.*Diverged: the loss became NaN"):
+        proposer.next()

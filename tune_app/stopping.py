@@ -1,0 +1,94 @@
+"""When a search is done: its budget, and what it learns on the way. No clock and no Ray in here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from search_spaces.rungs import FULL
+from trainables.results import Completed
+from tune_app.experiment import Budget, ExperimentSpec
+from tune_app.frontier import costs, hypervolume
+from tune_app.ledger import TrialRecord
+
+MIN_FAILURES = 10
+"""Records before the share of failed ones means anything."""
+
+
+class Progress:
+    """What the budget is compared with; fed one record at a time."""
+
+    def __init__(
+        self, spec: ExperimentSpec, reference: Mapping[str, float], records: Iterable[TrialRecord] = ()
+    ) -> None:
+        self._spec = spec
+        self._directions = list(spec.objectives.values())
+        corner = [[float(reference[name]) for name in spec.objectives]]
+        self._corner = costs(np.array(corner), self._directions)[0]
+        self._front = np.empty((0, len(self._directions)))
+        self.finished, self.failed, self.trials = 0, 0, 0
+        self.training_s = 0.0
+        self.volumes: list[float] = []
+        """Hypervolume after each trial of the full schedule."""
+        for record in records:
+            self.add(record)
+
+    def add(self, record: TrialRecord) -> None:
+        """A finished trial."""
+        self.finished += 1
+        self.training_s += training_seconds(record)
+        complete = isinstance(record.result, Completed)
+        self.failed += not complete
+        if record.assignment.rung != FULL:
+            return
+        self.trials += 1
+        metrics = record.metrics()
+        if complete and all(c.violation(metrics[c.metric]) <= 0 for c in self._spec.constraints):
+            row = costs(np.array([[metrics[name] for name in self._spec.objectives]]), self._directions)
+            self._take(row)
+        self.volumes.append(hypervolume(self._front, self._corner) if len(self._front) else 0.0)
+
+    def _take(self, row: np.ndarray) -> None:
+        if not (self._front <= row).all(axis=1).any():
+            self._front = np.r_[self._front[~(row <= self._front).all(axis=1)], row]
+
+
+def why_stop(progress: Progress, budget: Budget, *, wall_s: float) -> str:
+    """The first part of the budget that is spent, in a few words; empty while there is some of everything left.
+
+    Running trials end by themselves: this only says that no new one is to be started.
+
+    Args:
+        progress: of all records of the experiment.
+        budget: of the spec.
+        wall_s: seconds since this run began.
+    """
+    if progress.trials >= budget.trials:
+        return f"{progress.trials} trials"
+    if budget.wall_s is not None and wall_s >= budget.wall_s:
+        return f"{wall_s:,.0f} s of wall time"
+    if budget.training_s is not None and progress.training_s >= budget.training_s:
+        return f"{progress.training_s:,.0f} s of training"
+    still = budget.stagnation
+    if still is not None and is_stagnant(progress.volumes, still.trials, still.gain):
+        return f"the hypervolume grew by less than {100 * still.gain:g} % in {still.trials} trials"
+    return ""
+
+
+def too_many_failures(progress: Progress, budget: Budget) -> bool:
+    """Whether going on would burn the budget on trials that end badly."""
+    enough = progress.finished >= MIN_FAILURES
+    return enough and progress.failed > budget.failed_share * progress.finished
+
+
+def is_stagnant(volumes: Sequence[float], trials: int, gain: float) -> bool:
+    """Whether the last so many trials made the hypervolume grow by less than a share of what it is."""
+    if len(volumes) <= trials:
+        return False
+    return volumes[-1] - volumes[-1 - trials] < gain * volumes[-1] or volumes[-1] == 0.0
+
+
+def training_seconds(record: TrialRecord) -> float:
+    """What a trial computed itself: the stages that it did not find in the cache; of a failed one all its time."""
+    if not isinstance(record.result, Completed):
+        return record.seconds
+    return sum(stage.seconds for stage in record.result.stages if not stage.cached)
