@@ -27,7 +27,8 @@ class Proposer:
     """Decides what runs next. Every configuration runs once at each rung; its record answers repeats.
 
     `key_of` gives the configuration key of a point, `reference` the corner of the hypervolume by objective.
-    `in_flight` is what the last driver was running: those without a record go first.
+    `in_flight` is what the last driver was running: those without a record go first. Samplers learn from `advice`
+    too, records that are no results here.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Proposer:
         reference: Mapping[str, float],
         records: Sequence[TrialRecord] = (),
         in_flight: Sequence[Assignment] = (),
+        advice: Sequence[TrialRecord] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -50,6 +52,8 @@ class Proposer:
         self._progress = Progress(spec, reference, self._records.values())
         for record in self._records.values():
             self._ladder.add(record)
+            self._teach(record)
+        for record in advice:
             self._teach(record)
         again = [w for w in in_flight if _place(w) not in self._records and self._is_wanted(w)]
         self._queue: deque[Assignment] = deque(again)

@@ -1,10 +1,7 @@
 """run_search: start and resume are this one path — lease, baseline, replay, search, tables."""
 
 import contextlib
-import logging
-import os
 import shutil
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,25 +20,18 @@ from tune_app.errors import ClusterUnavailable, SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full, latest
+from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, in_full, latest
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
 from tune_app.searcher import LedgerSearch
+from tune_app.session import first_line, fits_in_cluster, ray_session
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
 from tune_app.trainable import assignments, lost_record, trial_name, tune_trial
+from tune_app.warm_start import compare, take_over
 
 TABLES_EVERY_S = 5.0
 POLL_S = 0.3
-CONNECT_S = 10.0
-# Tune's own files are scratch here: no loggers, no snapshots worth their time, no second handler of Ctrl-C.
-TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -70,55 +60,70 @@ def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> Bas
         known = read_baseline(folder)
         if known is not None:
             return known
-        with _ray_session(spec) as stop:
+        with ray_session(spec) as stop:
             return _prepare(spec, view, stop)[0]
 
 
-def run_search(spec: ExperimentSpec, *, console: Console | None = None) -> Outcome:
-    """Runs what is left of the budget.
+def run_search(
+    spec: ExperimentSpec, *, warm_start: ExperimentFolder | None = None, console: Console | None = None
+) -> Outcome:
+    """Runs what is left of the budget, first taking over what another experiment found out.
 
     Raises:
         TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
         Interrupted: SIGINT or SIGTERM; the same call goes on where this one stopped.
     """
     folder = ExperimentFolder(spec.folder)
-    ledger = Ledger(folder.trials)
     status = Status(spec)
     with _experiment(spec, folder) as lease, _view(status, folder, console) as view:
-        records, damaged = ledger.read()
-        ledger.quarantine(damaged)
+        records, damaged = Ledger(folder.trials).read()
+        Ledger(folder.trials).quarantine(damaged)
+        names = [d.path.name for d in damaged]
         known = read_baseline(folder)
         if known is not None and in_full(latest(records)) >= spec.budget.trials:  # nothing to do needs no cluster
             write_tables(folder, latest(records), spec, reference=known.reference())
             _refuse_empty(latest(records), spec)
-            return Outcome(
-                folder, known, latest(records), 0, [d.path.name for d in damaged], f"{spec.budget.trials} trials"
-            )
-        with _ray_session(spec) as stop:
+            return Outcome(folder, known, latest(records), 0, names, f"{spec.budget.trials} trials")
+        with ray_session(spec) as stop:
             baseline, data = _prepare(spec, view, stop)
-            proposer = Proposer(
-                spec,
-                key_of=lambda params: config_key(spec, baseline.fingerprint, params),
-                reference=baseline.reference(),
-                records=records,
-                in_flight=lease.in_flight(),
-            )
-            status.records, status.resumed = proposer.records, in_full(proposer.records)
-            status.reference, status.started = baseline.reference(), time.monotonic()
-            tables = _Tables(folder, spec, baseline, lease, proposer)
+            proposer = _replay(spec, folder, baseline, lease.in_flight(), warm_start, view)
+            before = len(proposer.records)
+            driver = _Driver(spec, folder, lease, proposer, baseline, status, view, stop)
             try:
-                _fit(spec, folder, ledger, lease, proposer, data, baseline.fingerprint, status, view, tables, stop)
+                driver.fit(data)
             finally:
-                tables.write()
+                driver.tables.write()
         lease.save_in_flight([])
     _refuse_empty(proposer.records, spec)
-    return Outcome(
-        folder=folder,
-        baseline=baseline,
-        records=proposer.records,
-        new=len(proposer.records) - len(latest(records)),
-        quarantined=[d.path.name for d in damaged],
-        why=proposer.done or "every point of the space",
+    why = proposer.done or "every point of the space"
+    return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, names, why)
+
+
+def _replay(
+    spec: ExperimentSpec,
+    folder: ExperimentFolder,
+    baseline: BaselineInfo,
+    in_flight: list[Assignment],
+    warm_start: ExperimentFolder | None,
+    view: LiveView,
+) -> Proposer:
+    """A proposer that knows every record, of this experiment and of the one that it starts from."""
+
+    def key_of(params: Params) -> str:
+        return config_key(spec, baseline.fingerprint, params)
+
+    advice: list[TrialRecord] = []
+    if warm_start is not None:
+        found = compare(Ledger(warm_start.trials).read()[0], warm_start.read_spec(), spec, key_of)
+        taken, advice = take_over(found.results, warm_start, folder), found.advice
+        view.phase(f"{warm_start.path}: {taken} results taken over, {len(advice)} records as advice")
+    return Proposer(
+        spec,
+        key_of=key_of,
+        reference=baseline.reference(),
+        records=Ledger(folder.trials).read()[0],
+        in_flight=in_flight,
+        advice=advice,
     )
 
 
@@ -146,56 +151,63 @@ class _Tables:
         self._written = time.monotonic()
 
 
-def _fit(
-    spec: ExperimentSpec,
-    folder: ExperimentFolder,
-    ledger: Ledger,
-    lease: Lease,
-    proposer: Proposer,
-    data: Any,
-    fingerprint: str,
-    status: Status,
-    view: LiveView,
-    tables: _Tables,
-    stop: StopSignal,
-) -> None:
-    """Lets Tune drive the proposer until the budget is spent."""
+class _Driver:
+    """Lets Tune drive a proposer until the budget is spent."""
 
-    def changed(record: TrialRecord | None) -> None:
-        status.records, status.running = proposer.records, len(proposer.running)
-        if record is not None:
-            view.finished(record)
-            tables.maybe_write()
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        folder: ExperimentFolder,
+        lease: Lease,
+        proposer: Proposer,
+        baseline: BaselineInfo,
+        status: Status,
+        view: LiveView,
+        stop: StopSignal,
+    ) -> None:
+        self.tables = _Tables(folder, spec, baseline, lease, proposer)
+        self._spec, self._folder, self._proposer, self._stop = spec, folder, proposer, stop
+        self._status, self._view = status, view
+        status.records, status.resumed = proposer.records, in_full(proposer.records)
+        status.reference, status.started = baseline.reference(), time.monotonic()
+        self._search = LedgerSearch(
+            proposer,
+            Ledger(folder.trials),
+            lease,
+            worker_retries=spec.worker_retries,
+            batch=1 if spec.fidelity is None else spec.fidelity.batch,
+            batch_of=lambda work: shared_start(spec, baseline.fingerprint, work),
+            on_change=self._changed,
+            lost=self._lost,
+        )
 
-    def lost(work: Assignment) -> TrialRecord:
-        folder.probe()  # a storage that went away is not the worker's fault
-        return lost_record(work, spec.worker_retries)
-
-    search = LedgerSearch(
-        proposer,
-        ledger,
-        lease,
-        worker_retries=spec.worker_retries,
-        batch=1 if spec.fidelity is None else spec.fidelity.batch,
-        batch_of=lambda work: shared_start(spec, fingerprint, work),
-        on_change=changed,
-        lost=lost,
-    )
-    parallel = spec.max_concurrent_trials or _fits_in_cluster(spec)
-    view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
-    scratch = folder.path / "ray"
-    shutil.rmtree(scratch, ignore_errors=True)
-    tuner = _tuner(spec, search, data, stop, parallel=parallel, scratch=scratch)
-    try:
-        tuner.fit()
-    except RayError as err:
-        raise search.error or ClusterUnavailable(
-            f"Ray stopped answering: {_first_line(err)}. Run again to go on."
-        ) from err
-    finally:
+    def fit(self, data: Any) -> None:
+        """Runs; `data` is the reference of the data set in Ray's object store."""
+        spec, scratch = self._spec, self._folder.path / "ray"
+        parallel = spec.max_concurrent_trials or fits_in_cluster(spec)
+        self._view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
         shutil.rmtree(scratch, ignore_errors=True)
-    if search.error is not None:
-        raise search.error
+        tuner = _tuner(spec, self._search, data, self._stop, parallel=parallel, scratch=scratch)
+        try:
+            tuner.fit()
+        except RayError as err:
+            raise self._search.error or ClusterUnavailable(
+                f"Ray stopped answering: {first_line(err)}. Run again to go on."
+            ) from err
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if self._search.error is not None:
+            raise self._search.error
+
+    def _changed(self, record: TrialRecord | None) -> None:
+        self._status.records, self._status.running = self._proposer.records, len(self._proposer.running)
+        if record is not None:
+            self._view.finished(record)
+            self.tables.maybe_write()
+
+    def _lost(self, work: Assignment) -> TrialRecord:
+        self._folder.probe()  # a storage that went away is not the worker's fault
+        return lost_record(work, self._spec.worker_retries)
 
 
 def _tuner(
@@ -235,7 +247,7 @@ def _prepare(spec: ExperimentSpec, view: LiveView, stop: StopSignal) -> tuple[Ba
             raise err.cause from None
         raise
     except RayError as err:
-        raise ClusterUnavailable(f"the baseline's worker was lost: {_first_line(err)}. Run again to go on.") from err
+        raise ClusterUnavailable(f"the baseline's worker was lost: {first_line(err)}. Run again to go on.") from err
 
 
 def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
@@ -244,29 +256,6 @@ def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
     spec = ExperimentSpec.model_validate_json(spec_json)
     data = load_data(spec.base.data)
     return data, make_baseline(spec, data)
-
-
-def _fits_in_cluster(spec: ExperimentSpec) -> int:
-    """How many trials all nodes hold at the same time."""
-    share = {"CPU": spec.resources.cpu, "GPU": spec.resources.gpu}
-    fits = [
-        min(int(node["Resources"].get(kind, 0) / need + 1e-9) for kind, need in share.items() if need > 0)
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-    return max(1, sum(fits))
-
-
-def _check_resources(spec: ExperimentSpec) -> None:
-    """Refuses a trial that no node can hold, instead of waiting for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind, need in (("CPU", spec.resources.cpu), ("GPU", spec.resources.gpu)):
-        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-        if need > largest:
-            raise ConfigError(
-                f"a trial needs {need:g} {kind}, but the largest node of the cluster has {largest:g}: "
-                f"lower resources.{kind.lower()} or join a larger cluster."
-            )
 
 
 def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:
@@ -296,42 +285,6 @@ def _view(status: Status, folder: ExperimentFolder, console: Console | None) -> 
         yield view
 
 
-@contextlib.contextmanager
-def _ray_session(spec: ExperimentSpec) -> Iterator[StopSignal]:
-    """A connection to the cluster of RAY_ADDRESS, or a Ray of our own that ends with us."""
-    os.environ.update({k: v for k, v in TUNE_SETTINGS.items() if k not in os.environ})
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    with StopSignal() as stop:
-        if ray.is_initialized():
-            _check_resources(spec)
-            yield stop
-            return
-        try:
-            _connect(os.environ.get("RAY_ADDRESS", ""))
-            stop.arm()
-            stop.check()
-            _check_resources(spec)
-            yield stop
-        finally:
-            ray.shutdown()
-
-
-def _connect(address: str) -> None:
-    """Starts a Ray without dashboard, or joins the one at the address, which must answer within CONNECT_S."""
-    host, _, port = address.rpartition(":")
-    try:
-        if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-        own = {} if address else {"include_dashboard": False}
-        ray.init(configure_logging=False, log_to_driver=False, **own)
-    except (RayError, OSError, OverflowError, RuntimeError) as err:
-        raise ClusterUnavailable(
-            f"Ray cannot be reached or started ({address or 'on this machine'}): {_first_line(err)}. "
-            "Check RAY_ADDRESS, or unset it to start Ray here."
-        ) from err
-
-
 class _StopBetweenSteps(tune.Callback):  # type: ignore[misc]
     """Lets a stop signal end Tune's loop between two steps."""
 
@@ -341,7 +294,3 @@ class _StopBetweenSteps(tune.Callback):  # type: ignore[misc]
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Raises Interrupted when a signal has come."""
         self._stop.check()
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0]

@@ -1,0 +1,76 @@
+"""Warm start: what another experiment found out. Its results where they mean the same here, else advice."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from trainables.errors import ConfigError
+from trainables.results import Completed
+from trainables.storage import publish_folder
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger, Params, TrialRecord, latest
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Records of another experiment, sorted by what they are worth here."""
+
+    results: list[TrialRecord]
+    """Of configurations that are the same here, to the last byte of the data: they need not run again."""
+    advice: list[TrialRecord]
+    """Of points of this space on another base: samplers learn from them, budgets and frontier do not."""
+
+
+def compare(
+    records: Sequence[TrialRecord], other: ExperimentSpec, spec: ExperimentSpec, key_of: Callable[[Params], str]
+) -> WarmStart:
+    """Sorts the newest records of another experiment; those of no use (other parameters, other rungs) fall out."""
+    same_rungs = {name for name, rung in spec.rungs.items() if name in other.rungs and other.rungs[name] == rung}
+    results, advice = [], []
+    for record in latest(records):
+        work = record.assignment
+        legal = spec.space.contains(work.params) or work.params in spec.points
+        if not legal or work.rung not in same_rungs:
+            continue
+        if key_of(work.params) == work.config_key:
+            results.append(record)
+        elif record.state == "complete" and all(name in record.metrics() for name in spec.objectives):
+            advice.append(record)
+    return WarmStart(results, advice)
+
+
+def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: ExperimentFolder) -> int:
+    """Copies results into an experiment, each with its packed file first; returns how many were new.
+
+    Raises:
+        ConfigError: a packed file of the other experiment is missing.
+        StorageUnavailable: the folder cannot be written.
+    """
+    ledger, taken = Ledger(folder.trials), 0
+    known = {(r.assignment.config_key, r.assignment.rung) for r in ledger.read()[0]}
+    number = max((r.assignment.number for r in ledger.read()[0]), default=-1) + 1
+    for record in results:
+        work = record.assignment
+        if (work.config_key, work.rung) in known:
+            continue
+        if isinstance(record.result, Completed):
+            _copy_artifact(work.trial_id, other, folder)
+        renumbered = record.model_copy(update={"assignment": work.model_copy(update={"number": number})})
+        taken += ledger.add(renumbered)
+        number += 1
+    return taken
+
+
+def _copy_artifact(trial_id: str, other: ExperimentFolder, folder: ExperimentFolder) -> None:
+    source = other.artifacts / trial_id
+    try:
+        files = {path.name: path.read_bytes() for path in source.iterdir() if path.is_file()}
+    except OSError as err:
+        raise ConfigError(
+            f"{source} cannot be read ({err.strerror}): its record names it. Start without {other.path.name}."
+        ) from err
+    target = folder.artifacts / trial_id
+    if not publish_folder(files, target):  # left by an attempt that was cut off
+        shutil.rmtree(target)
+        publish_folder(files, target)
