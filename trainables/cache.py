@@ -7,7 +7,10 @@ reason that will not change leaves a folder too, so that the failure is remember
 import contextlib
 import functools
 import json
+import re
+import shutil
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +21,29 @@ from safetensors.torch import load, save
 
 import trainables.errors as errors
 from trainables.config import Architecture, QuantScheme, digest
-from trainables.errors import CorruptFile, TrialFailure
+from trainables.errors import CorruptFile, StorageUnavailable, TrialFailure
 from trainables.progress import Progress
 from trainables.results import StageCost
 from trainables.stage import StageResult, on_cpu
-from trainables.storage import Lock, append_line, publish_folder, sha256
+from trainables.storage import DRAFT, Lock, append_line, publish_folder, sha256
 
 SCHEMA = 1
 LOADED = 16
 """Stage results that a worker keeps in memory: parents are shared by many trials."""
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """What a cache holds of one stage, without its weights."""
+
+    key: str
+    kind: str
+    seconds: float
+    """What it took when it was made; 0.0 for a remembered failure."""
+    size_bytes: int
+    failed: bool
+    modified: float
+    """When it was made, seconds since the epoch by the clock of the file system."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,35 @@ class StageCache:
             lock.release()
         return result, StageCost(kind=kind, key=key, seconds=time.perf_counter() - started, cached=cached)
 
+    def entries(self) -> list[StageEntry]:
+        """Every finished stage and remembered failure, by key. One whose description is damaged is left out.
+
+        Raises:
+            StorageUnavailable: the folder cannot be listed.
+        """
+        try:
+            names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        except OSError as err:
+            raise StorageUnavailable(f"cannot list {self.folder}: {err.strerror}.") from err
+        found = (_entry(self.folder / name) for name in names if re.fullmatch("[0-9a-f]{64}", name))
+        return [entry for entry in found if entry is not None]
+
+    def remove(self, key: str) -> None:
+        """Forgets a stage: it disappears whole, and is made again when a trial needs it. An absent one is fine.
+
+        Raises:
+            StorageUnavailable: the folder cannot be written.
+        """
+        read_stage.cache_clear()
+        draft = self.folder / f"{DRAFT}{uuid.uuid4().hex}"
+        try:
+            (self.folder / key).rename(draft)
+        except FileNotFoundError:
+            return
+        except OSError as err:
+            raise StorageUnavailable(f"cannot remove {self.folder / key}: {err.strerror}.") from err
+        shutil.rmtree(draft, ignore_errors=True)
+
     def _run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> StageResult:
         started = time.perf_counter()
         progress = Progress(self.folder / "progress" / key)
@@ -68,7 +114,7 @@ class StageCache:
             result = run(progress)
         except TrialFailure as err:
             if err.state == "invalid":  # it would end the same way again
-                failure = {"schema": SCHEMA, "kind": type(err).__name__, "message": str(err)}
+                failure = {"schema": SCHEMA, "stage": kind, "kind": type(err).__name__, "message": str(err)}
                 publish_folder({"failure.json": _sealed(failure)}, self.folder / key)
                 progress.clear()
             self._log("fail", key, kind)
@@ -137,6 +183,25 @@ def read_stage(folder: Path) -> StageResult:
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, AttributeError) as err:
         raise CorruptFile(f"{folder} is no finished stage: {err}") from err
+
+
+def _entry(folder: Path) -> StageEntry | None:
+    """A published stage by its description alone; None when that is missing, damaged or being removed."""
+    try:
+        failed = (folder / "failure.json").exists()
+        path = folder / ("failure.json" if failed else "stage.json")
+        about = _unsealed(path.read_bytes())
+        return StageEntry(
+            key=folder.name,
+            # Memories of failures that are older than this field do not name their stage.
+            kind=str(about.get("stage", "unknown") if failed else about["kind"]),
+            seconds=0.0 if failed else float(about["seconds"]),
+            size_bytes=sum(file.stat().st_size for file in folder.iterdir()),
+            failed=failed,
+            modified=path.stat().st_mtime,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _sealed(body: dict[str, Any]) -> bytes:

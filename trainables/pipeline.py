@@ -10,7 +10,7 @@ import trainables.prune.sparsify
 import trainables.quant.ptq
 import trainables.quant.qat
 import trainables.quant.sensitivity  # noqa: F401  (imported for their run_stage handlers)
-from trainables.config import StageConfig, TrialConfig, stage_keys, teacher_key
+from trainables.config import StageConfig, TrialConfig, repeat_seed, stage_keys, teacher_key
 from trainables.data import DataSet
 from trainables.errors import TrialFailure
 from trainables.export.coders import Choice
@@ -59,7 +59,8 @@ class _Trainer:
                 val=work.val,
                 augment=config.data.augment,
                 device=work.device,
-                seed=config.seed,
+                # Without a parent it is the baseline or the teacher, which all repeats share.
+                seed=config.seed if parent is None else repeat_seed(config.seed, config.repeat),
                 progress=progress,
                 parent_result=parent,
                 find_teacher=self._teacher,

@@ -110,14 +110,14 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     return info
 
 
-def config_key(spec: ExperimentSpec, fingerprint: str, params: dict[str, float | int | str]) -> str:
-    """The key of a point: everything that decides its result with the full schedule."""
-    return trial_key(spec.trial(params), fingerprint=fingerprint)
+def config_key(spec: ExperimentSpec, fingerprint: str, params: dict[str, float | int | str], *, repeat: int = 0) -> str:
+    """The key of a run of a point: everything that decides its result with the full schedule."""
+    return trial_key(spec.trial(params, repeat=repeat), fingerprint=fingerprint)
 
 
 def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> str | None:
     """The stage that an assignment without training starts from; None: it trains, and is worth a trial of its own."""
-    config = spec.trial(work.params, work.rung)
+    config = spec.trial(work.params, work.rung, repeat=work.repeat)
     if training_of(config.quantize) is not None:
         return None
     return stage_keys(config, fingerprint=fingerprint)[-2]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainables.errors import TuneAppError
+from trainables.errors import ConfigError, TuneAppError
+from tune_app.cache_cli import app as cache_app
 from tune_app.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done · 1 a bug · 2 bad input · 3 storage or cluster does not answer · "
     "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal.",
 )
+app.add_typer(cache_app, name="cache")
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the experiment.", show_default=False)]
 Experiment = Annotated[
@@ -67,9 +69,27 @@ def baseline(spec: SpecFile) -> None:
 
 
 @app.command()
+def plan(
+    spec: SpecFile,
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Say what a search would run, and the time and disk that it takes; nothing is written."""
+    from tune_app.spec_file import load_spec
+
+    loaded = load_spec(spec)
+    from tune_app.plan import read_plan
+    from tune_app.plan_output import print_plan
+
+    print_plan(read_plan(loaded), json=json)
+
+
+@app.command()
 def run(
     spec: SpecFile,
     trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(metavar="EXPERIMENT", help="Learn from this experiment, and take over its results.")
+    ] = None,
 ) -> None:
     """Start a search, or go on where it stopped."""
     from tune_app.spec_file import load_spec
@@ -78,15 +98,20 @@ def run(
     if trials is not None:
         budget = loaded.budget.model_copy(update={"trials": trials})
         loaded = loaded.model_copy(update={"budget": budget})
-    search(loaded)
+    search(loaded, warm_start=warm_start)
 
 
-def search(spec: "ExperimentSpec") -> None:
+def search(spec: "ExperimentSpec", *, warm_start: Path | None = None) -> None:
     """Runs a search and says how it ended."""
+    from tune_app.folder import ExperimentFolder
+
+    other = None if warm_start is None else ExperimentFolder.existing(warm_start)
+    if other is not None and other.path.resolve() == spec.folder.resolve():
+        raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
     from tune_app.runner import run_search
     from tune_app.tables import frontier_ids
 
-    outcome = run_search(spec)
+    outcome = run_search(spec, warm_start=other)
     states = [r.state for r in outcome.records]
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
@@ -137,7 +162,9 @@ def finalize(experiment: Experiment) -> None:
     final = evaluate(ExperimentFolder.existing(experiment))
     print(
         f"test split, {final.baseline.n} images: baseline {100 * final.baseline.accuracy:.2f} %, "
-        f"{len(final.frontier)} frontier points evaluated (column test_accuracy)"
+        f"{len(final.frontier)} frontier points evaluated (column test_accuracy)\n"
+        f"validation minus test accuracy: frontier {100 * final.gap:+.2f} points on average, "
+        f"baseline {100 * final.baseline_gap:+.2f}"
     )
 
 

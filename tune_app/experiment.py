@@ -115,6 +115,15 @@ class Budget(Frozen):
     )
 
 
+class Repeats(Frozen):
+    """More runs, with other random numbers, of points that may be on the frontier; they start after the trials."""
+
+    seeds: int = Field(default=3, ge=2, le=100, description="runs of a point in all, its first one included")
+    min_probability: float = Field(
+        default=0.05, ge=0, le=1, description="a point that is less likely on the frontier gets no further run"
+    )
+
+
 class Resources(Frozen):
     """What one trial holds while it runs."""
 
@@ -140,6 +149,7 @@ class ExperimentSpec(Frozen):
     sampler: SamplerConfig = SamplerConfig()
     fidelity: Fidelity | None = Field(default=None, description="null: every trial runs the full schedule")
     budget: Budget
+    repeats: Repeats | None = Field(default=None, description="null: every point runs once")
     resources: Resources = Resources()
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=10_000, description="null: what the cluster fits")
     worker_retries: int = Field(default=3, ge=0, le=100, description="new starts of a trial whose worker was lost")
@@ -148,6 +158,15 @@ class ExperimentSpec(Frozen):
     @classmethod
     def _measured(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
         return {_metric(name): direction for name, direction in objectives.items()}
+
+    @field_validator("base")
+    @classmethod
+    def _is_the_first_run(cls, base: TrialConfig) -> TrialConfig:
+        if base.repeat:
+            raise ValueError(
+                f"repeat must be 0, but got {base.repeat}: leave it out, and write repeats: {{seeds: 3}} for more runs"
+            )
+        return base
 
     @model_validator(mode="after")
     def _points_are_legal(self) -> "ExperimentSpec":
@@ -175,13 +194,14 @@ class ExperimentSpec(Frozen):
         shorter = () if self.fidelity is None else self.fidelity.rungs
         return {**{rung.name: rung for rung in shorter}, FULL: None}
 
-    def trial(self, params: Mapping[str, Value], rung: str = FULL) -> TrialConfig:
-        """The configuration of a point at a rung.
+    def trial(self, params: Mapping[str, Value], rung: str = FULL, *, repeat: int = 0) -> TrialConfig:
+        """The configuration of a point at a rung; `repeat` counts its further runs, 0 is the first one.
 
         Raises:
             InfeasiblePoint: a value is out of its field's range.
         """
-        return at_rung(to_trial(params, self.base), self.rungs[rung])
+        config = at_rung(to_trial(params, self.base), self.rungs[rung])
+        return config.model_copy(update={"repeat": repeat})
 
     @property
     def folder(self) -> Path:

@@ -8,7 +8,7 @@ from trainables.storage import replace
 from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
 
 if TYPE_CHECKING:
     from trainables.data import Images
@@ -22,7 +22,7 @@ def find_trial(folder: ExperimentFolder, name: str) -> TrialRecord:
         ConfigError: no trial or several fit, or the trial has no artifact.
     """
     records = latest(Ledger(folder.trials).read()[0])
-    found = [r for r in records if name in {r.assignment.label, r.assignment.label.partition("@")[0]}]
+    found = [r for r in records if name in _names(r.assignment)]
     found = found or [r for r in records if name and r.assignment.trial_id.startswith(name)]
     if not found:
         known = ", ".join(r.assignment.label for r in records if r.state == "complete")
@@ -75,6 +75,11 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: Path) -> 
     result = write_and_check(content, images, packed_accuracy(content, images, choose_device(gpu_share=0)))
     replace(path, result.content)
     return result
+
+
+def _names(work: Assignment) -> set[str]:
+    """What people may call a trial; without a rung they mean its first run."""
+    return {work.label, work.label.partition("@")[0]} if work.repeat == 0 else {work.label}
 
 
 def _validation_images(folder: ExperimentFolder) -> "Images":

@@ -1,5 +1,6 @@
 """The test split, once, for the baseline and the frontier only. Selection never sees it."""
 
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ class Final:
 
     baseline: HeldOut
     frontier: dict[str, HeldOut]
+    gap: float
+    """Validation minus test accuracy, mean over the frontier: what choosing on validation images flatters, and more."""
+    baseline_gap: float
+    """The same of the baseline, which the search did not choose."""
 
 
 def finalize(folder: ExperimentFolder) -> Final:
@@ -44,7 +49,8 @@ def finalize(folder: ExperimentFolder) -> Final:
         results = {r.assignment.trial_id: _test_record(r, spec, folder) for r in front}
         reference = _test_baseline(spec, folder, baseline)
         write_tables(folder, records, spec, reference=baseline.reference())
-    return Final(reference, results)
+    gaps = [r.metrics()["accuracy"] - results[r.assignment.trial_id].accuracy for r in front]
+    return Final(reference, results, gap=statistics.fmean(gaps), baseline_gap=baseline.accuracy - reference.accuracy)
 
 
 def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFolder) -> HeldOut:

@@ -28,7 +28,8 @@ class Assignment(Frozen):
     config_key: str = Field(description="SHA-256 of the last stage's key: the configuration as a whole")
     params: Params
     rung: str = FULL
-    seed: int
+    repeat: int = Field(default=0, ge=0, description="further run of a point with other random numbers; 0: the first")
+    seed: int = Field(description="of the stages after the baseline")
     attempt: int = Field(default=1, ge=1)
     sampler_attrs: dict[str, Any] = Field(default_factory=dict)
 
@@ -38,9 +39,15 @@ class Assignment(Frozen):
         return f"{self.config_key[:16]}-{self.rung}-a{self.attempt}"
 
     @property
+    def is_trial(self) -> bool:
+        """Whether a budget of trials counts it: the first run of the full schedule."""
+        return self.rung == FULL and self.repeat == 0
+
+    @property
     def label(self) -> str:
-        """What people read: `p30_w4_a8@full`."""
-        return f"{params_label(self.params)}@{self.rung}"
+        """What people read: `p30_w4_a8@full`; repeat 1, the second run, is `p30_w4_a8@full#2`."""
+        again = f"#{self.repeat + 1}" if self.repeat else ""
+        return f"{params_label(self.params)}@{self.rung}{again}"
 
 
 class TrialRecord(Frozen):
@@ -152,8 +159,8 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def in_full(records: Iterable[TrialRecord]) -> int:
-    """How many records are of the full schedule: what a budget of trials counts."""
-    return sum(r.assignment.rung == FULL for r in records)
+    """How many records are of a point's first run of the full schedule: what a budget of trials counts."""
+    return sum(r.assignment.is_trial for r in records)
 
 
 def _encode(record: TrialRecord) -> bytes:

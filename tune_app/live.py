@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -16,9 +15,8 @@ from rich.table import Table
 
 from search_spaces.rungs import FULL
 from tune_app.experiment import ExperimentSpec
-from tune_app.frontier import costs, hypervolume
 from tune_app.ledger import TrialRecord, in_full
-from tune_app.tables import frontier_ids
+from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 
 
 @dataclass
@@ -43,14 +41,18 @@ class Status:
         return Counter(r.assignment.rung for r in self.records if r.assignment.rung != FULL)
 
     @property
+    def repeats(self) -> int:
+        """Further runs of points."""
+        return sum(r.assignment.repeat > 0 for r in self.records)
+
+    @property
     def failed(self) -> int:
         """Trials without a usable result."""
         return sum(r.state != "complete" for r in self.records)
 
-    def frontier(self) -> list[TrialRecord]:
-        """The non-dominated records."""
-        ids = set(frontier_ids(self.records, self.spec))
-        return [r for r in self.records if r.assignment.trial_id in ids]
+    def frontier(self) -> list[Group]:
+        """The non-dominated points."""
+        return frontier(group_runs(self.records, self.spec), self.spec)
 
     def best(self) -> dict[str, float]:
         """The best value of each objective so far."""
@@ -63,15 +65,12 @@ class Status:
         front = self.frontier()
         if not front or not self.reference:
             return 0.0
-        names, directions = list(self.spec.objectives), list(self.spec.objectives.values())
-        values = costs(np.array([[r.metrics()[n] for n in names] for r in front]), directions)
-        corner = costs(np.array([[self.reference[n] for n in names]]), directions)[0]
-        return hypervolume(values, corner)
+        return frontier_volume(front, self.spec, self.reference)
 
     def seconds_left(self) -> float | None:
-        """From the rate of this run; None before the first trial has finished."""
+        """Of the trials, from the rate of this run; None before the first one has finished, and after the last."""
         new = self.done - self.resumed
-        if new < 1:
+        if new < 1 or self.done >= self.spec.budget.trials:
             return None
         return (self.spec.budget.trials - self.done) * (time.monotonic() - self.started) / new
 
@@ -132,6 +131,8 @@ class LiveView:
         below = [f"{n} {rung}" for rung, n in status.below().items()]
         if below:
             grid.add_row("rungs", ", ".join(below))
+        if status.repeats:
+            grid.add_row("repeats", f"{status.repeats} further runs done")
         grid.add_row("", ProgressBar(total=spec.budget.trials, completed=done, width=40))
         for name, value in status.best().items():
             grid.add_row(f"best {name}", f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")

@@ -106,6 +106,10 @@ class _Column:
             return any(r.get("state", "complete") != "complete" for r in records)
         if self.name == "test_accuracy":
             return any(r.get("test_accuracy") is not None for r in records)
+        if self.name == "accuracy_sd":
+            return any(r.get("accuracy_sd") is not None for r in records)
+        if self.name == "p_non_dominated":
+            return any((r.get("repeats") or 0) > 1 for r in records)
         return self.name in records[0]
 
     def text(self, record: dict[str, Any]) -> str:
@@ -113,6 +117,8 @@ class _Column:
         value = record.get(self.name)
         if self.name == "state" and record.get("reason"):
             value = textwrap.shorten(record["reason"], REASON_CHARS, placeholder="…")
+        if self.name == "accuracy_sd" and value is not None:
+            value = f"{100 * record['accuracy_mean']:.2f}±{100 * value:.2f}%"
         return ABSENT if value is None else self._form(value)
 
 
@@ -127,6 +133,8 @@ def _percent(value: float) -> str:
 _COLUMNS = (
     _Column("label", "label", text=_short),
     _Column("accuracy", "accuracy", number=_percent),
+    _Column("accuracy_sd", "mean±sd", number=str),
+    _Column("p_non_dominated", "p", number=lambda value: f"{value:.2f}"),
     _Column("test_accuracy", "test", number=_percent),
     _Column("size_bytes", "bytes", number=lambda value: f"{value:,.0f}"),
     _Column("compression_ratio", "ratio", number=lambda value: f"{value:.1f}x"),

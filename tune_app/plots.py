@@ -57,9 +57,9 @@ class Point:
 class FrontierInfo:
     """What the figure shows.
 
-    `complete` holds every feasible complete trial of the full rung, those of `frontier` included;
-    `frontier` rises along x. `stepped` says whether the frontier is a line in this plane: with a third
-    objective it is not.
+    `complete` holds every feasible complete trial of the full rung, those of `frontier` included; `frontier` rises
+    along x. What ran several times is one point, at the means of its objectives. `stepped` says whether the
+    frontier is a line in this plane: with a third objective it is not.
     """
 
     experiment: str
@@ -82,9 +82,10 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     x_metric, y_metric = _metrics(spec)
     found: dict[str, list[Point]] = {"complete": [], "frontier": [], "infeasible": []}
     for row in load_trials(folder).to_pylist():
-        if row["state"] != "complete" or row["rung"] != FULL:
+        if row["state"] != "complete" or row["rung"] != FULL or (row["repeat"] and not row["on_frontier"]):
             continue
-        point = Point(row["label"].removesuffix(f"@{FULL}"), row[x_metric], row[y_metric], row.get("w_bits"))
+        label = row["label"].removesuffix(f"@{FULL}")
+        point = Point(label, _value(row, x_metric), _value(row, y_metric), row.get("w_bits"))
         found["complete" if row["feasible"] else "infeasible"].append(point)
         if row["on_frontier"]:
             found["frontier"].append(point)
@@ -129,6 +130,12 @@ def _metrics(spec: ExperimentSpec) -> tuple[str, str]:
     """The first two objectives, filled up with size and accuracy; a maximised one stands upright."""
     first, second, *_ = dict.fromkeys([*spec.objectives, "accuracy", "size_bytes"])
     return (second, first) if _direction(first, spec) == "maximize" else (first, second)
+
+
+def _value(row: dict[str, Any], metric: str) -> float:
+    """Of all runs of the point together, where that is known."""
+    together: float | None = row.get(f"{metric}_mean")
+    return float(row[metric]) if together is None else together
 
 
 def _direction(metric: str, spec: ExperimentSpec) -> Direction:

@@ -4,15 +4,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
+from trainables.config import repeat_seed
 from tune_app.errors import SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder, Place
 from tune_app.ledger import Assignment, Params, TrialRecord, latest
-from tune_app.stopping import Progress, too_many_failures, why_stop
+from tune_app.repeats import Group, group_runs, next_repeat, point_of, probabilities
+from tune_app.stopping import Progress, out_of_time, too_many_failures, why_stop
 from tune_app.study import Ask, Point, open_study
 
 MAX_ASKS = 30
@@ -23,8 +25,19 @@ ENOUGH = 8
 """Complete records of a rung from which a sampler proposes; with fewer it learns from the rung below."""
 
 
+class KeyOf(Protocol):
+    """Gives the configuration key of a run of a point; repeat 0 is its first run."""
+
+    def __call__(self, params: Params, repeat: int = 0, /) -> str:
+        """The key."""
+        ...
+
+
 class Proposer:
-    """Decides what runs next. Every configuration runs once at each rung; its record answers repeats.
+    """Decides what runs next. Every configuration runs once at each rung; its record answers later proposals.
+
+    When no new trial starts, points that may be on the frontier run again in full, if the spec has `repeats`.
+    These runs are no trials: they neither count against the budget, nor climb, nor teach a sampler.
 
     `key_of` gives the configuration key of a point, `reference` the corner of the hypervolume by objective.
     `in_flight` is what the last driver was running: those without a record go first. Samplers learn from `advice`
@@ -35,7 +48,7 @@ class Proposer:
         self,
         spec: ExperimentSpec,
         *,
-        key_of: Callable[[Params], str],
+        key_of: KeyOf,
         reference: Mapping[str, float],
         records: Sequence[TrialRecord] = (),
         in_flight: Sequence[Assignment] = (),
@@ -50,9 +63,9 @@ class Proposer:
         self._ladder = Ladder(spec, reference)
         self._studies = {rung: open_study(spec, finished=len(self._records)) for rung in self._taught()}
         self._progress = Progress(spec, reference, self._records.values())
+        self._race: tuple[list[Group], list[float | None]] | None = None
         for record in self._records.values():
-            self._ladder.add(record)
-            self._teach(record)
+            self._learn(record)
         for record in advice:
             self._teach(record)
         again = [w for w in in_flight if _place(w) not in self._records and self._is_wanted(w)]
@@ -110,8 +123,8 @@ class Proposer:
         if self._queue:
             work = self._queue.popleft()
             return self._start(work, self._reopen(work))
-        if self.done or self._progress.trials + sum(w.rung == FULL for w in self.running) >= self._spec.budget.trials:
-            return None
+        if self.done or self._progress.trials + sum(w.is_trial for w in self.running) >= self._spec.budget.trials:
+            return self._repeat()
         started = {_place(work) for work in self.pending}
         climbing = self._ladder.next(started)
         if climbing is not None:
@@ -120,7 +133,10 @@ class Proposer:
         if opened is not None:
             return self._start(self._assignment(opened.ask.params, self._ladder.entry, opened.ask.attrs), opened)
         climbing = self._ladder.next(started, generous=True)
-        return None if climbing is None else self._climb(*climbing)
+        if climbing is not None:
+            return self._climb(*climbing)
+        may_climb = any(w.rung != FULL for w in self.running)
+        return None if may_climb else self._repeat()
 
     def tell(self, record: TrialRecord) -> None:
         """A trial has its record. A second delivery of the same one changes nothing."""
@@ -128,8 +144,10 @@ class Proposer:
         if work is None:
             return
         self._records[_place(work)] = record
-        self._ladder.add(record)
+        self._race = None
         self._progress.add(record)
+        if work.repeat == 0:
+            self._ladder.add(record)
         if opened is not None and opened.ask.token is not None and opened.rung == work.rung:
             self._studies[opened.rung].tell(opened.ask.token, record)
             return
@@ -146,13 +164,14 @@ class Proposer:
         """The rungs with a study of their own: values of different rungs never meet in one."""
         return [FULL] if self._spec.sampler.name in ORDERS else list(self._spec.rungs)
 
-    def _assignment(self, params: Params, rung: str, attrs: Mapping[str, Any]) -> Assignment:
+    def _assignment(self, params: Params, rung: str, attrs: Mapping[str, Any], *, repeat: int = 0) -> Assignment:
         work = Assignment(
             number=self._number,
-            config_key=self._key_of(params),
+            config_key=self._key_of(params, repeat),
             params=params,
             rung=rung,
-            seed=self._spec.base.seed,
+            repeat=repeat,
+            seed=repeat_seed(self._spec.base.seed, repeat),
             sampler_attrs=dict(attrs),
         )
         self._number += 1
@@ -166,8 +185,24 @@ class Proposer:
         below = record.assignment
         return self._start(self._assignment(below.params, rung, below.sampler_attrs), None)
 
+    def _repeat(self) -> Assignment | None:
+        """A further run of a point that may be on the frontier, when there is time for one."""
+        repeats, budget = self._spec.repeats, self._spec.budget
+        if repeats is None or out_of_time(self._progress, budget, wall_s=self._clock() - self._began):
+            return None
+        if self._race is None:
+            found = group_runs(self._records.values(), self._spec)
+            self._race = found, probabilities(found, self._spec)
+        started = {(point_of(w.params), w.repeat) for w in self.pending if w.rung == FULL}
+        chosen = next_repeat(*self._race, repeats, started=started)
+        if chosen is None:
+            return None
+        group, repeat = chosen
+        return self._start(self._assignment(group.first.assignment.params, FULL, {}, repeat=repeat), None)
+
     def _reopen(self, work: Assignment) -> "_Open | None":
-        return self._open(work.params, work.rung) if work.rung in self._studies else None
+        taught = work.repeat == 0 and work.rung in self._studies
+        return self._open(work.params, work.rung) if taught else None
 
     def _open(self, point: Point, rung: str) -> "_Open":
         """A trial of this point; one beside the grid is unknown to the study, which learns nothing from it."""
@@ -179,11 +214,19 @@ class Proposer:
         if opened is not None and opened.ask.token is not None:
             self._studies[opened.rung].tell(opened.ask.token, None)
 
+    def _learn(self, record: TrialRecord) -> None:
+        """From a record of an earlier run."""
+        if record.assignment.repeat == 0:
+            self._ladder.add(record)
+            self._teach(record)
+
     def _teach(self, record: TrialRecord) -> None:
-        if record.assignment.rung in self._studies:
+        if record.assignment.rung in self._studies and record.assignment.repeat == 0:
             self._studies[record.assignment.rung].replay(record)
 
     def _is_wanted(self, work: Assignment) -> bool:
+        if work.repeat:
+            return self._spec.repeats is not None and work.repeat < self._spec.repeats.seeds
         in_space = work.params in self._spec.points or self._spec.space.contains(work.params)
         return in_space and work.rung in self._spec.rungs
 
@@ -219,7 +262,8 @@ class Proposer:
     def _adviser(self) -> str:
         """The rung whose study proposes: the highest with enough records, else the lowest."""
         names = list(self._studies)
-        complete = Counter(r.assignment.rung for r in self._records.values() if r.state == "complete")
+        taught = (r for r in self._records.values() if r.state == "complete" and r.assignment.repeat == 0)
+        complete = Counter(r.assignment.rung for r in taught)
         return next((name for name in reversed(names) if complete[name] >= ENOUGH), names[0])
 
     def _asks(self) -> int:

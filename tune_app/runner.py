@@ -23,6 +23,7 @@ from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, in_full, latest
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
+from tune_app.repeats import wants_repeats
 from tune_app.searcher import LedgerSearch
 from tune_app.session import first_line, fits_in_cluster, ray_session
 from tune_app.signals import StopSignal
@@ -80,7 +81,8 @@ def run_search(
         Ledger(folder.trials).quarantine(damaged)
         names = [d.path.name for d in damaged]
         known = read_baseline(folder)
-        if known is not None and in_full(latest(records)) >= spec.budget.trials:  # nothing to do needs no cluster
+        spent = in_full(latest(records)) >= spec.budget.trials and not wants_repeats(latest(records), spec)
+        if known is not None and spent:  # nothing to do needs no cluster
             write_tables(folder, latest(records), spec, reference=known.reference())
             _refuse_empty(latest(records), spec)
             return Outcome(folder, known, latest(records), 0, names, f"{spec.budget.trials} trials")
@@ -109,8 +111,8 @@ def _replay(
 ) -> Proposer:
     """A proposer that knows every record, of this experiment and of the one that it starts from."""
 
-    def key_of(params: Params) -> str:
-        return config_key(spec, baseline.fingerprint, params)
+    def key_of(params: Params, repeat: int = 0) -> str:
+        return config_key(spec, baseline.fingerprint, params, repeat=repeat)
 
     advice: list[TrialRecord] = []
     if warm_start is not None:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from search_spaces.rungs import FULL
 from trainables.results import Completed
+from tune_app.cost import training_seconds
 from tune_app.experiment import Budget, ExperimentSpec
 from tune_app.frontier import costs, hypervolume
 from tune_app.ledger import TrialRecord
@@ -38,7 +38,7 @@ class Progress:
         self.training_s += training_seconds(record)
         complete = isinstance(record.result, Completed)
         self.failed += not complete
-        if record.assignment.rung != FULL:
+        if not record.assignment.is_trial:
             return
         self.trials += 1
         metrics = record.metrics()
@@ -64,13 +64,21 @@ def why_stop(progress: Progress, budget: Budget, *, wall_s: float) -> str:
     """
     if progress.trials >= budget.trials:
         return f"{progress.trials} trials"
+    late = out_of_time(progress, budget, wall_s=wall_s)
+    if late:
+        return late
+    still = budget.stagnation
+    if still is not None and is_stagnant(progress.volumes, still.trials, still.gain):
+        return f"the hypervolume grew by less than {100 * still.gain:g} % in {still.trials} trials"
+    return ""
+
+
+def out_of_time(progress: Progress, budget: Budget, *, wall_s: float) -> str:
+    """Which budget of seconds is spent: then repeats do not start either; arguments as in `why_stop`."""
     if budget.wall_s is not None and wall_s >= budget.wall_s:
         return f"{wall_s:,.0f} s of wall time"
     if budget.training_s is not None and progress.training_s >= budget.training_s:
         return f"{progress.training_s:,.0f} s of training"
-    still = budget.stagnation
-    if still is not None and is_stagnant(progress.volumes, still.trials, still.gain):
-        return f"the hypervolume grew by less than {100 * still.gain:g} % in {still.trials} trials"
     return ""
 
 
@@ -85,10 +93,3 @@ def is_stagnant(volumes: Sequence[float], trials: int, gain: float) -> bool:
     if len(volumes) <= trials:
         return False
     return volumes[-1] - volumes[-1 - trials] < gain * volumes[-1] or volumes[-1] == 0.0
-
-
-def training_seconds(record: TrialRecord) -> float:
-    """What a trial computed itself: the stages that it did not find in the cache; of a failed one all its time."""
-    if not isinstance(record.result, Completed):
-        return record.seconds
-    return sum(stage.seconds for stage in record.result.stages if not stage.cached)

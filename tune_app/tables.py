@@ -11,22 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search_spaces.rungs import FULL
 from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import Completed
 from trainables.storage import replace
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.frontier import costs, hypervolume, non_dominated
 from tune_app.held_out import held_out_accuracies
 from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.repeats import Group, frontier, frontier_volume, group_runs, probabilities
 
-SCHEMA = "1"
+SCHEMA = "2"
 CHECKSUM = b"tune_app.sha256"
 
 HEAD = {
@@ -37,6 +35,7 @@ HEAD = {
     "state": pa.string(),
     "reason": pa.string(),
     "attempt": pa.int64(),
+    "repeat": pa.int64(),
     "seed": pa.int64(),
     "on_frontier": pa.bool_(),
     "feasible": pa.bool_(),
@@ -59,6 +58,10 @@ MEASURED = {
     "onnx_accuracy": pa.float64(),
     "onnx_failure": pa.string(),
 }
+GROUPED = {
+    "repeats": pa.int64(),
+    "p_non_dominated": pa.float64(),
+}
 TAIL = {
     "stages_cached": pa.int64(),
     "config_key": pa.string(),
@@ -75,36 +78,36 @@ def rows(
 ) -> list[dict[str, Any]]:
     """One row per record, all with the same columns in the same order; None where nothing is known.
 
-    A parameter is a column of its own name. `size_<part>` are the bytes of a part of the packed file,
-    `formula_<name>_bytes` what an earlier system's size formula makes of the network, `seconds_<kind>` what the
-    stages of a kind cost this trial (a cache hit costs the time of reading).
+    A parameter is a column of its own name. Rows of the full rung say what all runs of their point say together:
+    `<objective>_mean` and `<objective>_sd` (sample standard deviation) over its `repeats` complete runs, whether
+    the means are `feasible`, and `p_non_dominated`, how likely no other feasible point dominates its true means.
+    `size_<part>` are the bytes of a part of the packed file, `formula_<name>_bytes` what an earlier system's size
+    formula makes of the network, `seconds_<kind>` what the stages of a kind cost this trial (a cache hit costs the
+    time of reading).
 
     Args:
         records: the latest attempt of each configuration and rung, as `ledger.latest` gives them.
         spec: for the parameters, objectives and constraints.
         test_accuracy: by trial_id, for the trials whose accuracy on the test split is known.
     """
-    frontier = set(frontier_ids(records, spec))
+    groups = group_runs(records, spec)
+    members = {group.first.assignment.trial_id for group in frontier(groups, spec)}
+    together = _together(groups, spec)
     schema = _schema(records, spec)
     names = {field.name for field in schema if field.type == pa.string()}
-    found = [_row(r, spec, on_frontier=r.assignment.trial_id in frontier) for r in records]
+    found = [_row(r, spec, on_frontier=r.assignment.trial_id in members) for r in records]
     for row in found:
+        row |= together.get(row["trial_id"], {})
         row["test_accuracy"] = (test_accuracy or {}).get(row["trial_id"])
     return [{n: _text(row.get(n)) if n in names else row.get(n) for n in schema.names} for row in found]
 
 
 def frontier_ids(records: Sequence[TrialRecord], spec: ExperimentSpec) -> list[str]:
-    """The complete, feasible trials of the full rung that no other one dominates in the spec's objectives.
+    """The trials of the full rung that are on the frontier, each standing for all runs of its point.
 
-    They come in rising order of the first minimised objective, or best first of the first one.
+    In the order of `repeats.frontier`.
     """
-    candidates = [r for r in records if r.assignment.rung == FULL and _feasible(r, spec)]
-    matrix = _costs(candidates, spec)
-    members = np.flatnonzero(non_dominated(matrix))
-    directions = list(spec.objectives.values())
-    first = directions.index("minimize") if "minimize" in directions else 0
-    order = members[np.argsort(matrix[members, first], kind="stable")]
-    return [candidates[i].assignment.trial_id for i in order]
+    return [group.first.assignment.trial_id for group in frontier(group_runs(records, spec), spec)]
 
 
 def write_tables(
@@ -127,14 +130,13 @@ def write_tables(
         StorageUnavailable: the folder cannot be written.
     """
     trials = _table(records, spec, held_out_accuracies(folder))
-    ids = frontier_ids(records, spec)
     place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
-    frontier = trials.take(pa.array([place[i] for i in ids], pa.int64()))
-    known = {r.assignment.trial_id: r for r in records}
-    volume = _hypervolume([known[i] for i in ids], spec, reference)
+    front = frontier(group_runs(records, spec), spec)
+    members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
+    volume = frontier_volume(front, spec, reference)
     extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
     replace(folder.trials_table, _encode(trials))
-    replace(folder.frontier_table, _encode(frontier.replace_schema_metadata({**trials.schema.metadata, **extra})))
+    replace(folder.frontier_table, _encode(members.replace_schema_metadata({**trials.schema.metadata, **extra})))
 
 
 def read_table(path: Path) -> pa.Table:
@@ -204,6 +206,7 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
         "state": record.state,
         "reason": record.reason,
         "attempt": work.attempt,
+        "repeat": work.repeat,
         "seed": work.seed,
         "on_frontier": on_frontier,
         "feasible": _feasible(record, spec),
@@ -224,6 +227,20 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
         row |= {f"formula_{name}_bytes": size for name, size in found.formula_bytes.items()}
         row["artifact_sha256"] = result.artifact_sha256
     return row
+
+
+def _together(groups: Sequence[Group], spec: ExperimentSpec) -> dict[str, dict[str, Any]]:
+    """By trial id what the runs of its point say together; nothing for a point without a usable result."""
+    found: dict[str, dict[str, Any]] = {}
+    for group, probability in zip(groups, probabilities(groups, spec), strict=True):
+        if not group.mean:
+            continue
+        shared: dict[str, Any] = {"repeats": len(group.complete), "p_non_dominated": probability}
+        for name in spec.objectives:
+            shared |= {f"{name}_mean": group.mean[name], f"{name}_sd": group.sd.get(name)}
+        for run in group.runs.values():
+            found[run.assignment.trial_id] = {**shared, "feasible": run.state == "complete" and group.feasible}
+    return found
 
 
 def _text(value: object) -> str | None:
@@ -257,6 +274,8 @@ def _schema(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema:
         **HEAD,
         **_param_types(records, spec),
         **MEASURED,
+        **{f"{name}_{kind}": pa.float64() for name in spec.objectives for kind in ("mean", "sd")},
+        **GROUPED,
         **{f"size_{part}": pa.int64() for part in parts},
         **{f"formula_{name}_bytes": pa.int64() for name in formulas},
         "seconds": pa.float64(),
@@ -284,17 +303,6 @@ def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
 def _feasible(record: TrialRecord, spec: ExperimentSpec) -> bool:
     metrics = record.metrics()
     return bool(metrics) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
-
-
-def _costs(records: Sequence[TrialRecord], spec: ExperimentSpec) -> np.ndarray:
-    metrics = [record.metrics() for record in records]
-    values = np.array([[m[name] for name in spec.objectives] for m in metrics], dtype=np.float64)
-    return costs(values.reshape(-1, len(spec.objectives)), list(spec.objectives.values()))
-
-
-def _hypervolume(frontier: Sequence[TrialRecord], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
-    corner = np.array([[reference[name] for name in spec.objectives]])
-    return hypervolume(_costs(frontier, spec), costs(corner, list(spec.objectives.values()))[0])
 
 
 def _newest_ids(trial_ids: Iterable[str]) -> set[str]:

@@ -53,9 +53,8 @@ def _outcome(
     from trainables.pipeline import run_pipeline
 
     try:
-        done = run_pipeline(
-            spec.trial(work.params, work.rung), workplace, folder.artifacts / work.trial_id / "model.mbq"
-        )
+        config = spec.trial(work.params, work.rung, repeat=work.repeat)
+        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq")
         _check_finite(done, spec)
         return done
     except StorageUnavailable:

@@ -1,7 +1,7 @@
 """Warm start: what another experiment found out. Its results where they mean the same here, else advice."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.errors import ConfigError
@@ -9,7 +9,8 @@ from trainables.results import Completed
 from trainables.storage import publish_folder
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, Params, TrialRecord, latest
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.proposer import KeyOf
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,7 @@ class WarmStart:
     """Of points of this space on another base: samplers learn from them, budgets and frontier do not."""
 
 
-def compare(
-    records: Sequence[TrialRecord], other: ExperimentSpec, spec: ExperimentSpec, key_of: Callable[[Params], str]
-) -> WarmStart:
+def compare(records: Sequence[TrialRecord], other: ExperimentSpec, spec: ExperimentSpec, key_of: KeyOf) -> WarmStart:
     """Sorts the newest records of another experiment; those of no use (other parameters, other rungs) fall out."""
     same_rungs = {name for name, rung in spec.rungs.items() if name in other.rungs and other.rungs[name] == rung}
     results, advice = [], []
@@ -33,9 +32,13 @@ def compare(
         legal = spec.space.contains(work.params) or work.params in spec.points
         if not legal or work.rung not in same_rungs:
             continue
-        if key_of(work.params) == work.config_key:
+        if key_of(work.params, work.repeat) == work.config_key:
             results.append(record)
-        elif record.state == "complete" and all(name in record.metrics() for name in spec.objectives):
+        elif (
+            work.repeat == 0
+            and record.state == "complete"
+            and all(name in record.metrics() for name in spec.objectives)
+        ):
             advice.append(record)
     return WarmStart(results, advice)
 

@@ -203,6 +203,79 @@ def test_an_unwritable_folder_is_storage_unavailable() -> None:
         fresh(Path("/proc/here")).get_or_run(KEY, "train", Work())
 
 
+def test_entries_tell_what_is_there_without_reading_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = fresh(tmp_path)
+    with pytest.raises(Diverged):
+        cache.get_or_run("1" * 64, "qat", Work(Diverged("loss is nan")))
+    before = time.time()
+    cache.get_or_run(KEY, "train", Work())
+    monkeypatch.setattr(cache_module, "load", pytest.fail)
+    failure, stage = cache.entries()
+    assert (failure.key, failure.kind, failure.failed, failure.seconds) == ("1" * 64, "qat", True, 0.0)
+    assert (stage.key, stage.kind, stage.failed) == (KEY, "train", False)
+    assert stage.seconds == json.loads((tmp_path / KEY / "stage.json").read_text())["seconds"] > 0
+    assert stage.size_bytes == sum(len(path.read_bytes()) for path in (tmp_path / KEY).iterdir())
+    assert before - 2 < stage.modified < time.time() + 2
+
+
+def test_only_finished_stages_are_entries(tmp_path: Path) -> None:
+    cache = fresh(tmp_path)
+    assert StageCache(tmp_path / "none").entries() == []
+    for key in (KEY, "1" * 64, "2" * 64):
+        cache.get_or_run(key, "train", Work())
+    with pytest.raises(RuntimeError):
+        cache.get_or_run("3" * 64, "train", Work(RuntimeError("a bug")))
+    (tmp_path / ("1" * 64)).rename(tmp_path / ".draft-0123")
+    (tmp_path / ("2" * 64) / "stage.json").write_bytes(b"{}")
+    assert {p.name for p in tmp_path.iterdir()} > {"locks", "progress", "log.jsonl"}
+    assert [entry.key for entry in cache.entries()] == [KEY]
+
+
+def test_an_older_memory_of_a_failure_is_an_entry_of_no_known_kind(tmp_path: Path) -> None:
+    with pytest.raises(Diverged):
+        fresh(tmp_path).get_or_run(KEY, "qat", Work(Diverged("loss is nan")))
+    path = tmp_path / KEY / "failure.json"
+    content = json.loads(path.read_bytes())
+    del content["stage"], content["sha256"]
+    path.write_bytes(cache_module._sealed(content))
+    [entry] = fresh(tmp_path).entries()
+    assert (entry.kind, entry.failed) == ("unknown", True)
+
+
+def test_a_removed_stage_is_forgotten_and_made_again(tmp_path: Path) -> None:
+    cache = fresh(tmp_path)
+    cache.get_or_run(KEY, "train", Work())
+    cache.remove(KEY)
+    assert cache.entries() == []
+    assert {p.name for p in tmp_path.iterdir()} == {"locks", "log.jsonl", "progress"}
+    made, cost = cache.get_or_run(KEY, "train", Work(result(2.0)))
+    assert not cost.cached
+    assert same(made, result(2.0))  # not what this process remembers
+    cache.remove("1" * 64)
+
+
+def test_a_stage_disappears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = fresh(tmp_path)
+    cache.get_or_run(KEY, "train", Work())
+
+    def killed(draft: Path, **_: object) -> None:
+        assert {p.name for p in draft.iterdir()} == {"stage.json", "weights.safetensors"}
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cache.remove(KEY)
+    assert not (tmp_path / KEY).exists()
+    assert cache.entries() == []
+
+
+def test_a_stage_that_cannot_be_removed_is_storage_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageUnavailable, match="cannot remove"):
+        StageCache(tmp_path / "file").remove(KEY)
+
+
 def work_for_a_while(path: Path) -> Callable[[Progress], StageResult]:
     def run(progress: Progress) -> StageResult:
         append_line(path / "runs", {})

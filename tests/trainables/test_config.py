@@ -28,6 +28,7 @@ from trainables.config import (
     data_key,
     digest,
     file_sha256,
+    repeat_seed,
     stage_key,
     stage_keys,
     teacher_key,
@@ -65,7 +66,7 @@ def keys(**changes: Any) -> list[str]:
 
 FIRST_CHANGED = {
     **dict.fromkeys(["seed", "data", "baseline"], 0),
-    "prune": 1,
+    **dict.fromkeys(["repeat", "prune"], 1),
     "sparsify": 2,
     "quantize": 3,
     **dict.fromkeys(["pack", "measure", "teacher", "data__root", "data__download"], STAGES),
@@ -137,6 +138,33 @@ def test_a_field_changes_the_keys_of_the_stages_that_it_reaches(field: str) -> N
 def test_what_is_done_with_the_last_stage_names_the_trial(field: str) -> None:
     assert trial_key(changed(**another(field)), fingerprint="f") != trial_key(TRIAL, fingerprint="f")
     assert trial_key(changed(), fingerprint="f") == trial_key(TRIAL, fingerprint="f")
+
+
+def test_the_keys_of_the_first_run_are_those_of_its_seed_alone() -> None:
+    """Caches from before there were repeats stay valid."""
+    expected = [data_key(TRIAL.data, "f")]
+    for stage in TRIAL.stages():
+        expected.append(stage_key(expected[-1], stage, seed=TRIAL.seed))
+    assert keys() == keys(repeat=0) == expected[1:]
+
+
+def test_repeats_share_the_baseline_and_the_teacher_and_nothing_else() -> None:
+    teacher = {"kind": "train", "schedule": {**ONE.model_dump(), "epochs": 5}}
+    changes = {"teacher": teacher, "quantize__schedule__distill": {"weight": 0.5}}
+    found = [keys(repeat=repeat, **changes) for repeat in range(4)]
+    assert len({run[0] for run in found}) == 1
+    assert len({key for run in found for key in run[1:]}) == 4 * (STAGES - 1)
+    assert len({teacher_key(changed(repeat=repeat, **changes), fingerprint="f") for repeat in range(4)}) == 1
+    assert len({trial_key(changed(repeat=repeat), fingerprint="f") for repeat in range(4)}) == 4
+
+
+def test_seeds_of_repeats_are_legal_and_their_own() -> None:
+    assert [repeat_seed(seed, 0) for seed in (0, 7, 2**31 - 1)] == [0, 7, 2**31 - 1]
+    found = [repeat_seed(seed, repeat) for seed in range(100) for repeat in range(1, 100)]
+    assert len(set(found)) == len(found)
+    assert all(0 <= seed < 2**31 for seed in found)
+    assert max(found) > 0.99 * 2**31
+    assert repeat_seed(0, 1) == 1_845_476_393
 
 
 def test_a_teacher_is_in_the_keys_of_those_who_learn_from_it() -> None:

@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.trainables.factories import CPU, digits, few_digits, make_architecture
-from trainables.config import MeasureConfig, TrialConfig, stage_keys
+from trainables.config import MeasureConfig, TrialConfig, repeat_seed, stage_keys
 from trainables.errors import ArtifactMismatch, Collapsed, Diverged
 from trainables.export.packed import unpack
 from trainables.measure import measure, packed_accuracy
@@ -13,6 +14,7 @@ from trainables.models.model import build
 from trainables.models.units import count_parameters
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.results import Completed
+from trainables.stage import StageContext, StageResult, run_stage
 from trainables.storage import sha256
 from trainables.train import evaluate
 from trainables.workplace import Workplace, open_workplace
@@ -110,6 +112,31 @@ def test_another_bit_width_shares_the_pruned_parent(completed: Completed, workpl
     assert [c.key for c in other.stages[:2]] == [c.key for c in completed.stages[:2]]
     assert other.measurement.size_breakdown["codes"] < 0.9 * completed.measurement.size_breakdown["codes"]
     assert other.measurement.parameters == completed.measurement.parameters
+
+
+def test_a_repeat_starts_from_the_same_baseline_with_random_numbers_of_its_own(
+    completed: Completed, workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[tuple[str, int]] = []
+
+    def spy(stage: Any, context: StageContext) -> StageResult:
+        seeds.append((stage.kind, context.seed))
+        return run_stage(stage, context)
+
+    monkeypatch.setattr("trainables.pipeline.run_stage", spy)
+    teacher = {"kind": "train", "schedule": {**SCHEDULE, "epochs": 1}, "model": {"width": 0.1}}
+    trial = make_trial(repeat=1, teacher=teacher)
+    learns = {**trial.quantize.schedule.model_dump(), "distill": {"weight": 0.5}}  # type: ignore[union-attr]
+    trial = make_trial(repeat=1, teacher=teacher, quantize={**trial.quantize.model_dump(), "schedule": learns})
+    again = run_pipeline(trial, workplace, tmp_path / "model.mbq")
+    own = repeat_seed(0, 1)
+    assert seeds == [("channel_prune", own), ("qat", own), ("train", 0)]
+    assert again.stages[0].key == completed.stages[0].key
+    assert again.stages[0].cached
+    pruned, _ = run_stages(trial, trial.stages()[:2], workplace)
+    other, _ = run_stages(make_trial(), make_trial().stages()[:2], workplace)
+    assert pruned.architecture == other.architecture
+    assert any(not torch.equal(tensor, other.state[name]) for name, tensor in pruned.state.items())
 
 
 def test_an_unpruned_trial_leaves_the_stage_out(completed: Completed, workplace: Workplace, tmp_path: Path) -> None:

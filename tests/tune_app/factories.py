@@ -59,10 +59,11 @@ def make_record(
     message: str = "the loss became NaN",
     rung: str = FULL,
     attempt: int = 1,
+    repeat: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> TrialRecord:
     """A finished trial; its configuration is named by its parameters alone."""
-    key = digest(dict(params))
+    key = digest([dict(params), repeat] if repeat else dict(params))
     stages = [
         StageCost(kind="train", key="0" * 64, seconds=0.25, cached=True),
         StageCost(kind="ptq", key=key, seconds=1.5, cached=False),
@@ -91,7 +92,7 @@ def make_record(
         result = Failed(failure=Failure(kind=kind, state=state, stage="ptq", message=message), stages=stages)
     return TrialRecord(
         assignment=Assignment(
-            number=number, config_key=key, params=dict(params), rung=rung, seed=number, attempt=attempt
+            number=number, config_key=key, params=dict(params), rung=rung, repeat=repeat, seed=number, attempt=attempt
         ),
         result=result,
         environment={"tune_app": "0.1.0", "host": "h", "device": "cpu", **(environment or {})},

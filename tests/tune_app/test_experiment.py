@@ -228,6 +228,19 @@ def test_an_illegal_point_is_named(text: str) -> None:
     assert POINTS[text] in refusal(SPEC + f"points: {text}\n")
 
 
+def test_a_base_is_a_first_run() -> None:
+    expected = "base: repeat must be 0, but got 2: leave it out, and write repeats: {seeds: 3} for more runs"
+    assert expected in refusal(SPEC.replace("base:\n", "base:\n  repeat: 2\n"))
+    assert parse(SPEC.replace("base:\n", "base:\n  repeat: 0\n")) == parse(SPEC)
+
+
+def test_a_repeat_is_the_same_configuration_under_another_number() -> None:
+    spec = parse(SPEC)
+    first, again = (spec.trial({"w_bits": 4, "a_bits": 8}, repeat=k) for k in (0, 2))
+    assert first == spec.trial({"w_bits": 4, "a_bits": 8})
+    assert again == first.model_copy(update={"repeat": 2}) != first
+
+
 def test_points_may_lie_beside_the_grid() -> None:
     spec = parse(SPEC + "points: [{w_bits: 5, a_bits: 6}, {w_bits: 4, a_bits: 8}]\n")
     assert spec.points == ({"w_bits": 5, "a_bits": 6}, {"w_bits": 4, "a_bits": 8})
@@ -253,6 +266,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "constraints": {"constraints": ["accuracy >= 0.93", "size_bytes <= 1234567", "compression_ratio >= 7.123456789"]},
     "sampler": {"sampler": {"name": "grid", "seed": 3}},
     "points": {"points": [{"prune_frac": 0.45, "w_bits": 5, "a_bits": 8}]},
+    "repeats": {"repeats": {"seeds": 5, "min_probability": 0.1}},
     "resources": {"resources": {"cpu": 2, "gpu": 0.25}, "max_concurrent_trials": 4, "worker_retries": 0},
 }
 
@@ -366,6 +380,7 @@ def test_the_same_spec_may_come_again(tmp_path: Path) -> None:
         {"constraints": ["accuracy >= 0.123456789"]},
         {"resources": {"cpu": 2}},
         {"max_concurrent_trials": 3},
+        {"repeats": {"seeds": 3}},
     ],
 )
 def test_what_does_not_change_the_meaning_of_records_may_change(change: dict[str, Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Result
 from tests.specs import tiny_spec
-from tests.tune_app.factories import make_experiment
+from tests.tune_app.factories import make_experiment, make_record
 from trainables.config import TrialConfig
 from trainables.data import load_data
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
@@ -53,6 +53,14 @@ def quick_spec(storage: Path) -> ExperimentSpec:
     base["prune"]["fine_tune"]["epochs"] = 1
     base["quantize"] = {"kind": "ptq", "scheme": {"w_bits": 4}, "bn_images": 256}
     return spec.model_copy(update={"base": TrialConfig.model_validate(base)})
+
+
+def test_a_point_without_a_rung_means_its_first_run(tmp_path: Path) -> None:
+    params = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
+    records = [make_record(i, params, repeat=i) for i in range(3)]
+    found = make_experiment(tmp_path, records)
+    for name, expected in (("p30_w4_a8", 0), ("p30_w4_a8@full", 0), ("p30_w4_a8@full#2", 1), ("p30_w4_a8@full#3", 2)):
+        assert find_trial(found, name) == records[expected]
 
 
 def test_onnx_is_written_beside_the_packed_file(folder: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def closed_form(work: Assignment, *, deceive: bool = False) -> TrialRecord:
 
 
 def open_proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = (), **more: Any) -> Proposer:
-    return Proposer(spec, key_of=lambda p: digest(dict(p)), reference=REFERENCE, records=records, **more)
+    return Proposer(spec, key_of=lambda p, _=0: digest(dict(p)), reference=REFERENCE, records=records, **more)
 
 
 def drive(proposer: Proposer, *, parallel: int = 3, stop_after: int = 10_000, **form: Any) -> list[TrialRecord]:

@@ -9,7 +9,7 @@ from trainables.config import digest
 from trainables.errors import StorageUnavailable
 from trainables.results import METRICS
 from trainables.storage import DRAFT
-from tune_app.ledger import Assignment, Damaged, Ledger, TrialRecord, latest, params_label
+from tune_app.ledger import Assignment, Damaged, Ledger, TrialRecord, in_full, latest, params_label
 
 POINT = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
 
@@ -239,6 +239,31 @@ def test_a_record_tells_its_state_reason_and_numbers() -> None:
     assert all(isinstance(value, float) for value in complete.metrics().values()), "what was not measured is left out"
     assert (failed.state, failed.reason) == ("failed", "WorkerLost: the loss became NaN")
     assert failed.metrics() == {}
+
+
+def test_a_record_from_before_there_were_repeats_is_of_a_first_run(ledger: Ledger, tmp_path: Path) -> None:
+    body = make_record(0, POINT).model_dump(mode="json")
+    del body["assignment"]["repeat"]
+    path = tmp_path / "trials" / f"{make_record(0, POINT).assignment.trial_id}.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(forge(body)))
+    assert ledger.read() == ([make_record(0, POINT)], [])
+
+
+def test_a_budget_counts_first_runs_of_the_full_schedule() -> None:
+    records = [
+        make_record(0, POINT, repeat=2),
+        make_record(1, POINT, rung="ptq"),
+        make_record(2, POINT, state="failed"),
+    ]
+    assert in_full(records) == 1
+    assert len(latest(records)) == 3
+
+
+def test_names_of_repeats_count_runs() -> None:
+    found = [make_record(i, POINT, repeat=i).assignment for i in range(3)]
+    assert [w.label for w in found] == ["p30_w4_a8@full", "p30_w4_a8@full#2", "p30_w4_a8@full#3"]
+    assert len({w.trial_id for w in found}) == 3
 
 
 def test_names_of_trials() -> None:

@@ -100,6 +100,20 @@ def test_test_accuracy_is_shown_when_it_is_known(frame: pd.DataFrame, printed) -
     assert lines[4].split()[2] == "–"
 
 
+def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: Path, printed) -> None:
+    params, other = {"prune_frac": 0.35, "w_bits": 4, "a_bits": 8}, {"prune_frac": 0.0, "w_bits": 8, "a_bits": 8}
+    records = [make_record(i, params, accuracy, 60_000, repeat=i) for i, accuracy in enumerate((0.88, 0.90, 0.92))]
+    records.append(make_record(3, other, 0.99, 90_000))
+    lines = printed(frontier_frame(make_experiment(tmp_path, records).path)).splitlines()
+    ids = [r.assignment.trial_id for r in records]
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["label", "accuracy", "mean±sd", "p", "bytes", "ratio", "trial", "id"]
+    assert [line.split() for line in lines[3:]] == [
+        ["p35_w4_a8@full", "88.00%", "90.00±2.00%", "1.00", "60,000", "16.7x", ids[0]],
+        ["p0_w8_a8@full", "99.00%", "–", "1.00", "90,000", "11.1x", ids[3]],
+    ]
+
+
 def test_at_80_columns_no_number_and_no_name_is_cut(tmp_path: Path, printed) -> None:
     params = {"prune_frac": 0.35, "w_bits": 4, "a_bits": 8}
     records = [

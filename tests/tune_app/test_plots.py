@@ -127,6 +127,13 @@ def test_an_experiment_without_a_complete_trial_says_so(tmp_path: Path) -> None:
         assert "no complete trial yet" in texts(tmp_path / "f.svg", info)
 
 
+def test_a_point_that_ran_several_times_lies_at_its_means(tmp_path: Path) -> None:
+    params = {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}
+    records = [make_record(i, params, 0.9 - i / 50, 60_000 + i * 100, repeat=i) for i in range(3)]
+    info = frontier_info(make_experiment(tmp_path, records))
+    assert info.complete == info.frontier == (Point("p50_w4_a8", 60_100, pytest.approx(0.88), 4),)
+
+
 def test_only_the_full_rung_is_shown(tmp_path: Path) -> None:
     records = [make_record(0, {"w_bits": 4}), make_record(1, {"w_bits": 8}, rung="short")]
     assert [p.label for p in frontier_info(make_experiment(tmp_path, records)).complete] == ["w4"]

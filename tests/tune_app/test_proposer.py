@@ -19,8 +19,8 @@ from tune_app.proposer import Proposer
 SPACE = {"prune_frac": {"low": 0.0, "high": 0.9, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
 
 
-def key_of(params: Mapping[str, float | int | str]) -> str:
-    return digest(dict(params))
+def key_of(params: Mapping[str, float | int | str], repeat: int = 0) -> str:
+    return digest([dict(params), repeat] if repeat else dict(params))
 
 
 def closed_form(work: Assignment, *, state: str = "complete") -> TrialRecord:

@@ -7,7 +7,7 @@ from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tests.tune_app.test_proposer import SPACE, closed_form, drive, open_proposer
 from tune_app.errors import SearchAborted
 from tune_app.experiment import Budget, ExperimentSpec
-from tune_app.stopping import Progress, is_stagnant, too_many_failures, training_seconds, why_stop
+from tune_app.stopping import Progress, is_stagnant, too_many_failures, why_stop
 
 
 def make_progress(spec: ExperimentSpec, *records: Any) -> Progress:
@@ -38,12 +38,6 @@ def test_the_first_part_of_the_budget_that_is_spent_is_named(
 ) -> None:
     progress = make_progress(spec, *(make_record(i, {"w_bits": i}, 0.9, 1000 + i) for i in range(3)))
     assert why_stop(progress, Budget.model_validate(budget), wall_s=60) == why
-
-
-def test_training_counts_what_the_cache_did_not_answer() -> None:
-    assert training_seconds(make_record(0, {"w_bits": 4})) == 1.5
-    failed = make_record(0, {"w_bits": 4}, state="failed").model_copy(update={"seconds": 7.0})
-    assert training_seconds(failed) == 7.0
 
 
 def test_rungs_cost_training_and_are_no_trials(spec: ExperimentSpec) -> None:

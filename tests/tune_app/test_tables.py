@@ -15,7 +15,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, store_held_out
 from tune_app.ledger import Ledger, latest
 from tune_app.spec_file import dump_spec
-from tune_app.tables import HEAD, MEASURED, TAIL, frontier_ids, load_trials, read_table, rows, write_tables
+from tune_app.tables import GROUPED, HEAD, MEASURED, TAIL, frontier_ids, load_trials, read_table, rows, write_tables
 
 
 def labels(table: pa.Table) -> list[str]:
@@ -33,6 +33,7 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("state", "complete"),
         ("reason", ""),
         ("attempt", 1),
+        ("repeat", 0),
         ("seed", 7),
         ("on_frontier", True),
         ("feasible", True),
@@ -55,6 +56,12 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("onnx_size_bytes", None),
         ("onnx_accuracy", None),
         ("onnx_failure", None),
+        ("accuracy_mean", 0.93),
+        ("accuracy_sd", None),
+        ("size_bytes_mean", 90_000.0),
+        ("size_bytes_sd", None),
+        ("repeats", 1),
+        ("p_non_dominated", 1.0),
         ("size_header", 100),
         ("size_weights", 89_900),
         ("formula_a_bytes", 45_000),
@@ -91,8 +98,55 @@ def test_the_frontier_is_full_complete_feasible_and_rises_in_size(tmp_path: Path
     assert feasible == {0, 1, 2, 5, 6}
 
 
+def test_every_row_of_a_point_says_what_its_runs_say_together(tmp_path: Path) -> None:
+    params, below = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 4}
+    records = [
+        make_record(0, params, 0.92, 90_000),
+        make_record(1, params, 0.94, 90_200, repeat=1),
+        make_record(2, params, state="failed", repeat=2),
+        make_record(3, params, 0.5, 90_000, rung="ptq"),
+        make_record(4, below, state="invalid"),
+    ]
+    found = rows(records, make_spec(tmp_path))
+    assert [row["repeat"] for row in found] == [0, 1, 2, 0, 0]
+    names = ["accuracy_mean", "accuracy_sd", "size_bytes_mean", "size_bytes_sd", "repeats", "p_non_dominated"]
+    together = [0.93, 0.02 / 2**0.5, 90_100, 200 / 2**0.5, 2, 1.0]
+    for row in found[:3]:
+        assert [row[name] for name in names] == pytest.approx(together)
+    for row in found[3:]:
+        assert [row[name] for name in names] == [None] * 6
+    assert [row["feasible"] for row in found] == [True, True, False, True, False]
+
+
+def test_the_frontier_is_of_means_and_its_row_is_the_first_run(tmp_path: Path) -> None:
+    lucky, steady = ({"prune_frac": 0.3, "w_bits": 4, "a_bits": bits} for bits in (4, 8))
+    records = [
+        make_record(0, lucky, 0.95, 90_000),
+        make_record(1, steady, 0.93, 90_000),
+        make_record(2, lucky, 0.85, 90_000, repeat=1),
+        make_record(3, steady, 0.93, 90_000, repeat=1),
+    ]
+    assert frontier_ids(records[:2], make_spec(tmp_path)) == [records[0].assignment.trial_id]
+    folder = make_experiment(tmp_path, records)
+    assert read_table(folder.frontier_table)["number"].to_pylist() == [1]
+    table = read_table(folder.trials_table)
+    assert table["on_frontier"].to_pylist() == [False, True, False, False]
+    assert table["p_non_dominated"].to_pylist() == pytest.approx([0.274, 0.726] * 2, abs=0.05)
+    volume = float(read_table(folder.frontier_table).schema.metadata[b"tune_app.hypervolume"])
+    assert volume == pytest.approx(0.93 * 910_000)
+
+
+def test_bounds_are_kept_by_the_means(tmp_path: Path) -> None:
+    params = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
+    records = [make_record(0, params, 0.89), make_record(1, params, 0.95, repeat=1)]
+    found = rows(records, make_spec(tmp_path, constraints=["accuracy >= 0.9"]))
+    assert [(row["feasible"], row["on_frontier"]) for row in found] == [(True, True), (True, False)]
+    found = rows(records, make_spec(tmp_path, constraints=["accuracy >= 0.93"]))
+    assert [(row["feasible"], row["p_non_dominated"]) for row in found] == [(False, 0.0), (False, 0.0)]
+
+
 def test_no_parameter_is_named_like_another_column() -> None:
-    assert not set(FIELDS) & {*HEAD, *MEASURED, *TAIL, "seconds"}
+    assert not set(FIELDS) & {*HEAD, *MEASURED, *GROUPED, *TAIL, "seconds"}
 
 
 def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
@@ -107,7 +161,7 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
 def test_the_metadata_say_what_the_table_is(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     metadata = read_table(folder.frontier_table).schema.metadata
-    assert metadata[b"tune_app.schema"] == b"1"
+    assert metadata[b"tune_app.schema"] == b"2"
     assert metadata[b"tune_app.experiment"] == b"toy"
     assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
     assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
@@ -170,14 +224,14 @@ def test_a_truncated_file_is_corrupt(tmp_path: Path, length: int) -> None:
         read_table(path)
 
 
-def test_foreign_and_newer_tables_are_named(tmp_path: Path) -> None:
+def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     table = pa.table({"accuracy": [1.0]})
     pq.write_table(table, path)
-    with pytest.raises(CorruptFile, match="table schema none, this version reads 1"):
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 2"):
         read_table(path)
-    pq.write_table(table.replace_schema_metadata({"tune_app.schema": "2"}), path)
-    with pytest.raises(CorruptFile, match="table schema 2, this version reads 1"):
+    pq.write_table(table.replace_schema_metadata({"tune_app.schema": "1"}), path)
+    with pytest.raises(CorruptFile, match="table schema 1, this version reads 2"):
         read_table(path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "absent.parquet")

@@ -13,7 +13,7 @@ from trainables.data import load_data
 from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import Completed
 from trainables.workplace import Workplace, open_workplace
-from tune_app.baseline import config_key
+from tune_app.baseline import config_key, shared_start
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
@@ -70,7 +70,7 @@ def test_a_number_that_is_none_reaches_neither_sampler_nor_frontier(
     assert frontier_ids([record], spec) == []
     proposer = Proposer(
         spec,
-        key_of=lambda p: config_key(spec, workplace.data.fingerprint, p),
+        key_of=lambda p, _=0: config_key(spec, workplace.data.fingerprint, p),
         reference={"accuracy": 0.1, "size_bytes": 1e6},
         records=[record],
     )
@@ -124,6 +124,21 @@ def test_a_storage_that_went_away_is_no_failed_trial(
     with pytest.raises(StorageUnavailable):
         run(spec, workplace)
     assert not list(ExperimentFolder(spec.folder).trials.glob("*.json"))
+
+
+def test_a_repeat_is_another_result_with_a_file_of_its_own(spec: ExperimentSpec, workplace: Workplace) -> None:
+    first = run(spec, workplace, 3)  # pruned, so that it trains
+    params = first.assignment.params
+    key = config_key(spec, workplace.data.fingerprint, params, repeat=1)
+    work = Assignment(number=1, config_key=key, params=params, repeat=1, seed=0)
+    again = run_trial(work, spec, ExperimentFolder(spec.folder), workplace)
+    assert isinstance(first.result, Completed)
+    assert isinstance(again.result, Completed)
+    assert [c.cached for c in again.result.stages] == [True, False, False]
+    assert again.result.artifact_sha256 != first.result.artifact_sha256
+    assert len(list(spec.folder.glob("artifacts/*/model.mbq"))) == 2
+    assert shared_start(spec, workplace.data.fingerprint, work) == again.result.stages[-2].key
+    assert shared_start(spec, workplace.data.fingerprint, first.assignment) == first.result.stages[-2].key
 
 
 def test_a_worker_reads_shared_stages_once_and_answers_repeats_from_the_ledger(

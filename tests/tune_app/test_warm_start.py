@@ -17,12 +17,12 @@ from tune_app.warm_start import compare, take_over
 INSIDE: list[Params] = [{"prune_frac": p, "w_bits": 4, "a_bits": 8} for p in (0.0, 0.3, 0.5)]
 
 
-def key_of(params: Params) -> str:
-    return digest(dict(params))
+def key_of(params: Params, repeat: int = 0) -> str:
+    return digest([dict(params), repeat] if repeat else dict(params))
 
 
-def other_key(params: Params) -> str:
-    return digest(["another base", dict(params)])
+def other_key(params: Params, repeat: int = 0) -> str:
+    return digest(["another base", dict(params), repeat])
 
 
 def records(**more: object) -> list[TrialRecord]:
@@ -53,6 +53,14 @@ def test_points_beside_the_space_and_other_rungs_are_of_no_use(tmp_path: Path) -
     full = make_record(3, {"prune_frac": 0.2, "w_bits": 4, "a_bits": 8})
     assert compare([outside, fewer, longer, full], other, spec, key_of).results == [full]
     assert compare([longer], spec, spec, key_of).results == [longer]
+
+
+def test_repeats_are_results_or_nothing(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    again = [make_record(i, INSIDE[0], repeat=i) for i in range(3)]
+    assert compare(again, spec, spec, key_of).results == again
+    found = compare(again, spec, spec, other_key)
+    assert (found.results, found.advice) == ([], again[:1])
 
 
 Folders = tuple[ExperimentFolder, ExperimentFolder]

@@ -2,7 +2,16 @@
 
 from trainables.config.data import Augment, ColorJitter, DataConfig
 from trainables.config.frozen import Frozen
-from trainables.config.keys import data_key, digest, file_sha256, stage_key, stage_keys, teacher_key, trial_key
+from trainables.config.keys import (
+    data_key,
+    digest,
+    file_sha256,
+    repeat_seed,
+    stage_key,
+    stage_keys,
+    teacher_key,
+    trial_key,
+)
 from trainables.config.model import Architecture, ModelConfig
 from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY
 from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
@@ -63,6 +72,7 @@ __all__ = [
     "data_key",
     "digest",
     "file_sha256",
+    "repeat_seed",
     "stage_key",
     "stage_keys",
     "teacher_key",

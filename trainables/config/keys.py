@@ -29,6 +29,14 @@ def file_sha256(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {reason}. Give the path of a checkpoint file.") from err
 
 
+def repeat_seed(seed: int, repeat: int) -> int:
+    """The seed of the stages after the baseline: the configuration's own, or that of a repeat, below 2**31.
+
+    The first 31 bits of the SHA-256 of both numbers, so that repeats of neighbouring seeds share no random numbers.
+    """
+    return seed if repeat == 0 else int(digest(["repeat", seed, repeat])[:8], 16) >> 1
+
+
 def stage_key(parent: str, config: StageConfig, *, seed: int, teacher: str = "") -> str:
     """Names the result of a stage by everything that made it; `parent` is the previous key or the data key.
 
@@ -54,10 +62,12 @@ def stage_keys(config: TrialConfig, *, fingerprint: str) -> list[str]:
     """The key of each stage of a configuration, in order."""
     keys = [data_key(config.data, fingerprint)]
     teacher = teacher_key(config, fingerprint=fingerprint)
-    for stage in config.stages():
+    later = repeat_seed(config.seed, config.repeat)
+    for place, stage in enumerate(config.stages()):
         training = training_of(stage)
         learns = training is not None and training.distill is not None
-        keys.append(stage_key(keys[-1], stage, seed=config.seed, teacher=teacher if learns else ""))
+        seed = config.seed if place == 0 else later
+        keys.append(stage_key(keys[-1], stage, seed=seed, teacher=teacher if learns else ""))
     return keys[1:]
 
 

@@ -36,6 +36,9 @@ class TrialConfig(Frozen):
     """One configuration of the pipeline; the search changes a copy of the experiment's base."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
+    repeat: int = Field(
+        default=0, ge=0, description="the same again with other random numbers; baseline and teacher stay the same"
+    )
     data: DataConfig = DataConfig()
     baseline: Baseline
     teacher: Baseline | None = Field(default=None, description="network to distil from; null: the baseline")

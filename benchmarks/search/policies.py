@@ -1,0 +1,196 @@
+"""The ways to search that the benchmark compares, each driven as its own users drive it."""
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.search.simulator import Job, Policy
+from benchmarks.search.table import Cell, Table
+from search_spaces.rungs import FULL
+from trainables.config import Architecture, ModelConfig, digest
+from trainables.errors import State
+from trainables.results import Completed, Failed, Failure, Measurement
+from tune_app.experiment import ExperimentSpec
+from tune_app.ledger import Params, TrialRecord
+from tune_app.proposer import Proposer
+
+RUNGS = ("ptq", "short", FULL)
+LEVELS = {"ptq": 1, "short": 3, FULL: 9}
+"""The rungs as Syne Tune's MO-ASHA knows them: each a reduction factor of 3 above the one before."""
+
+
+class Walk:
+    """Every point with the full schedule, in a fixed order."""
+
+    def __init__(self, points: Iterator[Params]) -> None:
+        self._points = points
+
+    def ask(self) -> Job | None:
+        """The next point."""
+        point = next(self._points, None)
+        return None if point is None else Job(point, FULL)
+
+    def tell(self, job: Job, cell: Cell) -> None:
+        """Learns nothing."""
+
+
+def ordered(table: Table, seed: int) -> Policy:
+    """The grid from one end to the other; the seed changes nothing."""
+    return Walk(iter(table.points))
+
+
+def shuffled(table: Table, seed: int) -> Policy:
+    """The grid in a random order."""
+    return Walk(iter(random.Random(seed).sample(table.points, len(table.points))))
+
+
+def uniform(table: Table, seed: int) -> Policy:
+    """Independent draws: points come again."""
+    draw = random.Random(seed)
+    return Walk(iter(lambda: draw.choice(table.points), None))
+
+
+class RayOptuna:
+    """Ray's OptunaSearch: what it suggests runs in full, repeats and all."""
+
+    def __init__(self, table: Table, sampler: Any) -> None:
+        from optuna.distributions import CategoricalDistribution
+        from ray.tune.search.optuna import OptunaSearch
+
+        self._table = table
+        modes = {"maximize": "max", "minimize": "min"}
+        self._search = OptunaSearch(
+            {name: CategoricalDistribution(p.values) for name, p in table.spec.space.root.items()},
+            metric=list(table.spec.objectives),
+            mode=[modes[d] for d in table.directions],
+            sampler=sampler,
+        )
+        self._count = 0
+
+    def ask(self) -> Job | None:
+        """What it suggests."""
+        token = str(self._count)
+        self._count += 1
+        return Job(self._search.suggest(token), FULL, token)
+
+    def tell(self, job: Job, cell: Cell) -> None:
+        """The objectives, or an error."""
+        complete = cell.row["state"] == "complete"
+        result = {name: cell.row[name] for name in self._table.spec.objectives} if complete else None
+        self._search.on_trial_complete(str(job.token), result, error=not complete)
+
+
+def ray_tpe(table: Table, seed: int) -> Policy:
+    """Optuna's TPE with its defaults."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return RayOptuna(table, optuna.samplers.TPESampler(seed=seed))
+
+
+def ray_nsga2(table: Table, seed: int) -> Policy:
+    """Optuna's NSGA-II with its defaults."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return RayOptuna(table, optuna.samplers.NSGAIISampler(seed=seed))
+
+
+class MoAsha:
+    """Syne Tune's MO-ASHA on our rungs: a trial that may go on keeps its worker."""
+
+    def __init__(self, table: Table, seed: int) -> None:
+        import numpy as np
+        from syne_tune.config_space import choice
+        from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
+
+        np.random.seed(seed)
+        self._table = table
+        self._scheduler = MOASHA(
+            {name: choice(list(range(len(p.values)))) for name, p in table.spec.space.root.items()},
+            metrics=list(table.spec.objectives),
+            time_attr="level",
+            max_t=LEVELS[FULL],
+            grace_period=LEVELS["ptq"],
+            reduction_factor=3,
+            random_seed=seed,
+        )
+        self._going_on: deque[Job] = deque()
+        self._count = 0
+
+    def ask(self) -> Job | None:
+        """A trial that goes on, else a new one."""
+        import datetime
+
+        from syne_tune.backend.trial_status import Trial
+
+        if self._going_on:
+            return self._going_on.popleft()
+        trial = Trial(self._count, self._scheduler.suggest().config, datetime.datetime.now())
+        self._count += 1
+        self._scheduler.on_trial_add(trial)
+        point = {name: p.values[trial.config[name]] for name, p in self._table.spec.space.root.items()}
+        return Job(point, "ptq", trial)
+
+    def tell(self, job: Job, cell: Cell) -> None:
+        """Its values, which it minimises; it says whether the trial goes on."""
+        if cell.row["state"] != "complete":
+            return
+        values = dict(zip(self._table.spec.objectives, self._table.costs(cell.row).tolist(), strict=True))
+        decision = self._scheduler.on_trial_result(job.token, {**values, "level": LEVELS[job.rung]})
+        if decision == "CONTINUE" and job.rung != FULL:
+            self._going_on.append(Job(job.params, RUNGS[RUNGS.index(job.rung) + 1], job.token))
+
+
+class Ours:
+    """The product's own proposer, fed with records made of the table's rows."""
+
+    def __init__(self, table: Table, spec: ExperimentSpec) -> None:
+        self._proposer = Proposer(spec, key_of=lambda p, _=0: digest(dict(p)), reference=table.reference)
+
+    def ask(self) -> Job | None:
+        """What the product would run."""
+        work = self._proposer.next()
+        return None if work is None else Job(work.params, work.rung, work.trial_id)
+
+    def tell(self, job: Job, cell: Cell) -> None:
+        """The record of the trial."""
+        [work] = [w for w in self._proposer.running if w.trial_id == job.token]
+        row = cell.row
+        complete = row["state"] == "complete"
+        record = TrialRecord(
+            assignment=work,
+            result=_completed(row) if complete else _failed(row["state"], row["reason"]),
+            environment={},
+            started_at="",
+            seconds=sum(stage.seconds for stage in cell.stages),
+        )
+        self._proposer.tell(record)
+
+
+def ours(table: Table, seed: int, **changes: Any) -> Policy:
+    """TPE with corners first, rungs, promotion by Pareto rank; `changes` replace fields of the spec."""
+    fields = {
+        "budget": {"trials": 1_000_000},
+        "sampler": {"name": "tpe", "seed": seed},
+        "fidelity": {"rungs": table.spec.fidelity.rungs, "eta": 3} if table.spec.fidelity else None,
+        **changes,
+    }
+    return Ours(table, ExperimentSpec.model_validate({**table.spec.model_dump(), **fields}))
+
+
+Make = Callable[[Table, int], Policy]
+
+
+def _completed(row: Any) -> Completed:
+    content = {name: row[name] for name in Measurement.model_fields if name in row and row[name] == row[name]}
+    measurement = Measurement.model_validate({**content, "size_breakdown": {}, "formula_bytes": {}})
+    model = ModelConfig()
+    architecture = Architecture(model=model, classes=10, channels=1, image_size=8)
+    return Completed(measurement=measurement, architecture=architecture, artifact_sha256="", stages=[])
+
+
+def _failed(state: State, reason: str) -> Failed:
+    kind, _, message = reason.partition(": ")
+    return Failed(failure=Failure(kind=kind, state=state, stage="", message=message), stages=[])

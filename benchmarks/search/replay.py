@@ -1,0 +1,199 @@
+"""How much training each way to search needs: all replayed on one table of real trials, in simulated time.
+
+    python -m benchmarks.search.replay
+
+The table is what `tune-app run benchmarks/search/table.yaml` writes as trials.parquet: every point of a grid at
+every rung. A method's figure is the training seconds until its frontier has 95 % and 99 % of the hypervolume that
+the whole grid has; medians and quartiles over seeds.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import quartiles
+from benchmarks.report import markdown_table, write_report
+from benchmarks.search import policies
+from benchmarks.search.policies import Make
+from benchmarks.search.simulator import Trace, simulate
+from benchmarks.search.table import Table, load_table
+from tune_app.spec_file import load_spec
+
+HERE = Path(__file__).parent
+REFERENCE = {"accuracy": 0.9, "size_bytes": 250_000.0}
+"""Nobody wants less accuracy, or a file as large as 8 bits make it without pruning."""
+SHARES = (0.95, 0.99)
+BARS = {0.95: (1 / 5, 1 / 2), 0.99: (1 / 3, 1 / 1.5)}
+"""Most of the training of the ordered grid, and of the best other method, that ours may need."""
+FIRST, OURS = "grid in order, no cache", "ours"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A policy, and whether its trials share stages."""
+
+    make: Make
+    cache: bool
+    seeded: bool = True
+
+
+METHODS = {
+    FIRST: Method(policies.ordered, cache=False, seeded=False),
+    "grid shuffled, no cache": Method(policies.shuffled, cache=False),
+    "grid shuffled, our cache": Method(policies.shuffled, cache=True),
+    "random, no cache": Method(policies.uniform, cache=False),
+    "random, our cache": Method(policies.uniform, cache=True),
+    "Ray OptunaSearch TPE, no cache": Method(policies.ray_tpe, cache=False),
+    "Ray OptunaSearch TPE, our cache": Method(policies.ray_tpe, cache=True),
+    "Ray OptunaSearch NSGA-II, no cache": Method(policies.ray_nsga2, cache=False),
+    "Ray OptunaSearch NSGA-II, our cache": Method(policies.ray_nsga2, cache=True),
+    "Syne Tune MO-ASHA, our cache": Method(policies.MoAsha, cache=True),
+    OURS: Method(policies.ours, cache=True),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Replays, prints, writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--table", type=Path, default=HERE.parent / "results" / "search_table.parquet")
+    parser.add_argument("--spec", type=Path, default=HERE / "table.yaml")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--max-jobs", type=int, default=1_000, help="trials after which a search is given up")
+    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--output", type=Path, default=HERE.parent / "results" / "search")
+    options = parser.parse_args(arguments)
+    table = load_table(options.table, load_spec(options.spec), REFERENCE)
+    traces = {name: replay(METHODS[name], table, options) for name in options.only}
+    text = report(traces, table, options)
+    print(text)
+    figures = {
+        name: {str(s): [t.seconds_to(s * table.volume) for t in found] for s in SHARES}
+        for name, found in traces.items()
+    }
+    write_report(options.output, title="Training to the frontier", text=text, data=figures)
+    plot(traces, table, options.output.with_suffix(".png"))
+
+
+def replay(method: Method, table: Table, options: argparse.Namespace) -> list[Trace]:
+    """One trace per seed."""
+    seeds = range(options.seeds if method.seeded else 1)
+    found = []
+    for seed in seeds:
+        target = max(SHARES) * table.volume
+        policy = method.make(table, seed)
+        trace = simulate(
+            policy, table, workers=options.workers, cache=method.cache, target=target, max_jobs=options.max_jobs
+        )
+        found.append(trace)
+    return found
+
+
+def report(traces: Mapping[str, Sequence[Trace]], table: Table, options: argparse.Namespace) -> str:
+    """The table of all methods, what an oracle would need, and whether the bars are met."""
+    seconds = {
+        name: {share: [t.seconds_to(share * table.volume) for t in found] for share in SHARES}
+        for name, found in traces.items()
+    }
+    rows = []
+    for name, found in seconds.items():
+        cells = [name]
+        for share in SHARES:
+            middle = quartiles(found[share])
+            ratio = "" if FIRST not in seconds else f"{middle.median / seconds[FIRST][share][0]:.3f}"
+            cells += [f"{middle.median:,.0f}", f"{middle.low:,.0f}–{middle.high:,.0f}", ratio]
+        rows.append(cells)
+    heads = [h for s in SHARES for h in (f"s to {100 * s:.0f} %", "quartiles", "× ordered grid")]
+    parts = [
+        f"{len(table.points)} points, {options.workers} workers, {options.seeds} seeds. Reference point: accuracy "
+        f"{100 * table.reference['accuracy']:.0f} %, {table.reference['size_bytes']:,.0f} bytes.",
+        markdown_table(["method", *heads], rows),
+        *(verdict(seconds, share) for share in SHARES),
+        oracle_line(table),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def verdict(seconds: Mapping[str, Mapping[float, Sequence[float]]], share: float) -> str:
+    """Ours beside the ordered grid and the best of the others, by medians."""
+    if OURS not in seconds or FIRST not in seconds:
+        return ""
+    medians = {name: float(np.median(found[share])) for name, found in seconds.items()}
+    best = min((name for name in medians if name != OURS), key=lambda name: medians[name])
+    of_grid, of_best = medians[OURS] / medians[FIRST], medians[OURS] / medians[best]
+    bar_grid, bar_best = BARS[share]
+    return (
+        f"To {100 * share:.0f} %: ours needs {of_grid:.3f} of the ordered grid (bar {bar_grid:.3f}: "
+        f"{'met' if of_grid <= bar_grid else 'missed'}) and {of_best:.3f} of the best other, {best} (bar "
+        f"{bar_best:.3f}: {'met' if of_best <= bar_best else 'missed'})."
+    )
+
+
+def oracle_line(table: Table) -> str:
+    """What a search would need that knows the table: greedily the most volume per second of training."""
+    found = {share: oracle(table, share) for share in SHARES}
+    return "An oracle that knows the table, greedy: " + ", ".join(
+        f"{seconds:,.0f} s to {100 * share:.0f} %" for share, seconds in found.items()
+    )
+
+
+def oracle(table: Table, share: float) -> float:
+    """Training seconds of a greedy schedule; an upper bound of the least possible."""
+    from tune_app.frontier import hypervolume
+
+    cells = [cell for (_, rung), cell in table.cells.items() if rung == "full" and cell.row["state"] == "complete"]
+    costs = np.array([table.costs(cell.row) for cell in cells])
+    paid: set[Any] = set()
+    chosen: list[int] = []
+    spent, volume = 0.0, 0.0
+    while volume < share * table.volume - 1e-12:
+        best, rate, gain, price = -1, -1.0, 0.0, 0.0
+        for i, cell in enumerate(cells):
+            if i in chosen:
+                continue
+            seconds = sum(s.seconds for s in cell.stages if s.key not in paid)
+            gained = min(hypervolume(costs[[*chosen, i]], table.corner), share * table.volume) - volume
+            if gained / seconds > rate:
+                best, rate, gain, price = i, gained / seconds, gained, seconds
+        chosen.append(best)
+        paid |= {s.key for s in cells[best].stages}
+        spent, volume = spent + price, volume + gain
+    return spent
+
+
+def plot(traces: Mapping[str, Sequence[Trace]], table: Table, path: Path) -> None:
+    """Share of the hypervolume against training seconds: medians with quartile bands."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5))
+    longest = max(float(t.training_s[-1]) for found in traces.values() for t in found if len(t.training_s))
+    grid = np.geomspace(max(1.0, longest / 1e4), longest, 300)
+    for name, found in traces.items():
+        shares = np.array([_share_at(trace, grid, table.volume) for trace in found])
+        low, middle, high = np.quantile(shares, (0.25, 0.5, 0.75), axis=0)
+        [line] = axes.plot(grid, middle, label=name, linewidth=2.5 if name == OURS else 1.2)
+        axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15)
+    for share in SHARES:
+        axes.axhline(share, color="grey", linewidth=0.6, linestyle=":")
+    axes.set(xscale="log", xlabel="training seconds", ylabel="share of the grid's hypervolume", ylim=(0.5, 1.0))
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _share_at(trace: Trace, seconds: np.ndarray, volume: float) -> np.ndarray:
+    place = np.searchsorted(trace.training_s, seconds, side="right")
+    return np.r_[0.0, trace.volume][place] / volume
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,156 @@
+"""The replay of searches on a table: what the simulated clock counts, and what every policy does."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.search import policies
+from benchmarks.search.simulator import Job, simulate
+from benchmarks.search.table import Cell, Table, load_table
+from tune_app.experiment import ExperimentSpec
+from tune_app.spec_file import load_spec
+
+SPEC = Path(__file__).parent.parent / "benchmarks" / "search" / "table.yaml"
+REFERENCE = {"accuracy": 0.5, "size_bytes": 300_000.0}
+SECONDS = {"ptq": 1.0, "short": 4.0, "full": 16.0}
+
+
+def row(params: dict[str, Any], rung: str) -> dict[str, Any]:
+    """Closed form: few bits lose much without training."""
+    p, s, w, a = (float(params[n]) for n in ("prune_frac", "sparsity", "w_bits", "a_bits"))
+    loss = {"ptq": 3.0, "short": 1.5, "full": 1.0}[rung] * (0.4 / 2**w + 0.2 / 2**a)
+    accuracy = 0.99 - 0.15 * p**2 - 0.1 * s**3 - loss
+    size = 10_000 + 230_000 * (1 - p) * (1 - 0.8 * s) * w / 8
+    return {
+        **params,
+        "rung": rung,
+        "state": "complete",
+        "reason": "",
+        "accuracy": max(0.1, accuracy),
+        "accuracy_trained": max(0.1, accuracy),
+        "n": 400,
+        "size_bytes": round(size),
+        "compression_ratio": 950_000 / size,
+        "parameters": 1,
+        "prune_frac_achieved": p,
+        "sparsity_achieved": s,
+        "macs": 1,
+        "bops": 1,
+        "activation_bytes": 1,
+        "peak_activation_bytes": 1,
+        "seconds_channel_prune": 10.0 if p > 0 else math.nan,
+        "seconds_sparsify": 8.0 if s > 0 else math.nan,
+        "seconds_ptq": 1.0 if rung == "ptq" else math.nan,
+        "seconds_qat": math.nan if rung == "ptq" else SECONDS[rung],
+    }
+
+
+@pytest.fixture(scope="session")
+def spec() -> ExperimentSpec:
+    return load_spec(SPEC)
+
+
+@pytest.fixture(scope="session")
+def table(spec: ExperimentSpec, tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """Every point at every rung; of a shared stage one trial paid, the others read."""
+    rows = [row(params, rung) for rung in SECONDS for params in spec.space.grid()]
+    seen = set()
+    for found in rows:
+        for kind, key in (
+            ("channel_prune", (found["prune_frac"],)),
+            ("sparsify", (found["prune_frac"], found["sparsity"])),
+        ):
+            if (kind, key) in seen and found[f"seconds_{kind}"] > 0:
+                found[f"seconds_{kind}"] = 0.01
+            seen.add((kind, key))
+    path = tmp_path_factory.mktemp("table") / "trials.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+    return load_table(path, spec, REFERENCE)
+
+
+class Fixed:
+    """Runs these jobs."""
+
+    def __init__(self, *jobs: Job) -> None:
+        self._jobs = iter(jobs)
+        self.told: list[Job] = []
+
+    def ask(self) -> Job | None:
+        return next(self._jobs, None)
+
+    def tell(self, job: Job, cell: Cell) -> None:
+        self.told.append(job)
+
+
+def job(rung: str = "full", **params: Any) -> Job:
+    return Job({"prune_frac": 0.3, "sparsity": 0.5, "w_bits": 4, "a_bits": 8, **params}, rung)
+
+
+def test_a_shared_stage_costs_what_it_cost_its_maker(table: Table) -> None:
+    stages = table.cell(job().params, "full").stages
+    assert [(s.key[0], s.seconds) for s in stages] == [("channel_prune", 10.0), ("sparsify", 8.0), ("own", 16.0)]
+    assert [s.key[0] for s in table.cell(job(prune_frac=0.0, sparsity=0.0).params, "ptq").stages] == ["own"]
+
+
+def test_without_a_cache_everything_is_computed_again(table: Table) -> None:
+    trace = simulate(Fixed(job(w_bits=4), job(w_bits=8)), table, workers=1, cache=False, target=math.inf)
+    assert trace.training_s.tolist() == [34.0, 68.0]
+    assert trace.wall_s.tolist() == [34.0, 68.0]
+
+
+def test_with_a_cache_a_shared_stage_is_computed_once(table: Table) -> None:
+    trace = simulate(Fixed(job(w_bits=4), job(w_bits=8), job(w_bits=8)), table, workers=1, cache=True, target=math.inf)
+    assert trace.training_s.tolist() == [34.0, 50.0, 50.0]
+
+
+def test_a_second_worker_waits_for_the_stage_and_waiting_is_no_training(table: Table) -> None:
+    trace = simulate(Fixed(job(w_bits=4), job(w_bits=8)), table, workers=2, cache=True, target=math.inf)
+    assert trace.wall_s.tolist() == [34.0, 34.0]
+    assert trace.training_s.tolist() == [50.0, 50.0]
+
+
+def test_only_the_full_schedule_finds_anything(table: Table) -> None:
+    trace = simulate(Fixed(job("ptq"), job("short"), job()), table, workers=1, cache=True, target=math.inf)
+    assert len(trace.volume) == 1
+    assert trace.training_s.tolist() == [18.0 + 1 + 4 + 16]
+    assert trace.seconds_to(trace.volume[0]) == trace.training_s[0]
+    assert trace.seconds_to(2 * trace.volume[0]) == math.inf
+
+
+def test_a_search_ends_at_its_target(table: Table) -> None:
+    policy = Fixed(*(job(w_bits=w) for w in (8, 6, 4, 3)))
+    trace = simulate(policy, table, workers=1, cache=True, target=1e-9)
+    assert len(policy.told) == len(trace.volume) == 1
+
+
+def test_the_whole_grid_finds_the_whole_volume(table: Table) -> None:
+    trace = simulate(policies.ordered(table, 0), table, workers=4, cache=True, target=math.inf)
+    assert len(trace.volume) == 480
+    assert trace.volume[-1] == pytest.approx(table.volume)
+
+
+@pytest.mark.parametrize("name", ["ordered", "shuffled", "uniform", "ray_tpe", "ray_nsga2", "ours"])
+def test_every_policy_reaches_most_of_the_volume(name: str, table: Table) -> None:
+    make = getattr(policies, name)
+    trace = simulate(make(table, 1), table, workers=4, cache=True, target=0.9 * table.volume, max_jobs=2_000)
+    assert trace.volume[-1] >= 0.9 * table.volume
+    assert (pd.Series(trace.volume).diff().dropna() >= 0).all()
+    assert (pd.Series(trace.training_s).diff().dropna() >= 0).all()
+
+
+def test_mo_asha_promotes_and_finishes_trials(table: Table) -> None:
+    pytest.importorskip("syne_tune", reason="syne_tune is not installed: it is in the dependency group bench")
+    trace = simulate(policies.MoAsha(table, 1), table, workers=4, cache=True, target=math.inf, max_jobs=200)
+    assert 5 < len(trace.volume) < 100
+
+
+def test_ours_follows_its_seed(table: Table) -> None:
+    def run(seed: int) -> list[float]:
+        policy = policies.ours(table, seed)
+        return list(simulate(policy, table, workers=4, cache=True, target=math.inf, max_jobs=60).training_s)
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)

@@ -1,0 +1,73 @@
+"""`tune-app cache`: what the stage cache of an experiment holds, and how to make room."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tune_app.retention import CacheUse, Collection
+
+app = typer.Typer(no_args_is_help=True, help="Show what finished stages take on disk, or remove what is not needed.")
+
+Experiment = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the experiment, e.g. runs/demo.", show_default=False)
+]
+
+
+@app.command()
+def ls(
+    experiment: Experiment,
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Show stages, bytes and seconds by kind of stage, and what of it is needed."""
+    from tune_app.folder import ExperimentFolder
+    from tune_app.retention import survey
+
+    use = survey(ExperimentFolder.existing(experiment))
+    if json:
+        print(use.model_dump_json(indent=1))
+    else:
+        _print_use(use)
+
+
+@app.command()
+def gc(
+    experiment: Experiment,
+    max_bytes: Annotated[
+        str, typer.Option(metavar="SIZE", help="What finished stages may take: 500MB, 2GB, 1_000_000.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
+) -> None:
+    """Remove stages until they take at most SIZE; results and packed files stay, the frontier's stages too."""
+    from tune_app.folder import ExperimentFolder
+    from tune_app.retention import collect, parse_size
+
+    bound = parse_size(max_bytes)
+    _print_collection(collect(ExperimentFolder.existing(experiment), max_bytes=bound, dry_run=dry_run), dry_run=dry_run)
+
+
+def _print_use(use: "CacheUse") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for head in ("stages of kind", "count", "failures", "bytes", "seconds"):
+        table.add_column(head, justify="left" if head == "stages of kind" else "right", no_wrap=True)
+    for name, row in {**use.kinds, "all": use.total, "needed (frontier, baseline)": use.needed}.items():
+        table.add_row(name, f"{row.stages:,}", f"{row.failures:,}", f"{row.size_bytes:,}", f"{row.seconds:,.1f}")
+    Console(highlight=False).print(table)
+
+
+def _print_collection(collection: "Collection", *, dry_run: bool) -> None:
+    counts = Counter(entry.kind for entry in collection.removed)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
+    done, freed = ("would remove", "would free") if dry_run else ("removed", "freed")
+    print(f"{done} {kinds}; {freed} {collection.freed_bytes:,} bytes, {collection.kept_bytes:,} bytes of stages stay")
+    if collection.kept_bytes > collection.max_bytes:
+        print(
+            f"the bound of {collection.max_bytes:,} bytes is not reached: what stays belongs to the frontier, the "
+            "baseline or trials that were cut off, or is a remembered failure"
+        )

@@ -1,0 +1,203 @@
+"""Ehvi: the next trial is the one that promises most new hypervolume for a second of training.
+
+Expected hypervolume improvement (Emmerich, Giannakoglou and Naujoks, IEEE TEVC 10(4), 2006) of the full schedule,
+under a surrogate that has seen the trials of all rungs, divided by what the trial would still have to compute: stages
+in the cache are free. A point climbs from rung to rung as long as it stays the most promising one. Running trials
+count as if they had ended as predicted, so that parallel proposals keep apart.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces.parameters import Value
+from search_spaces.rungs import FULL
+from trainables.results import Completed
+from tune_app.experiment import ExperimentSpec
+from tune_app.frontier import costs
+from tune_app.improvement import improvement
+from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.surrogate import Features, Surrogate
+
+MAX_CANDIDATES = 2_000
+MAX_OBSERVATIONS = 400
+"""A Gaussian process costs the cube of this."""
+DRAWS = 48
+FIRST = 4
+"""Corners of the space that come before any model."""
+OVERHEAD_S = 0.3
+"""Of every trial beside its stages: write, decode, evaluate."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage that a trial needs."""
+
+    kind: str
+    key: str
+    epochs: int
+    """At least 1, also without training."""
+
+
+Point = tuple[tuple[str, Value], ...]
+
+
+class Ehvi:
+    """Proposes (point, rung) from records; nothing of it depends on when they came.
+
+    `steps` gives the stages of a point at a rung, without those that all trials share. `reference` bounds the
+    hypervolume, by objective.
+    """
+
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        *,
+        reference: Mapping[str, float],
+        steps: Callable[[Params, str], Sequence[Step]],
+    ) -> None:
+        self._spec, self._steps = spec, steps
+        self._rungs = list(spec.rungs)
+        self._features = Features(spec.space)
+        self._directions = list(spec.objectives.values())
+        self._corner = costs(np.array([[reference[name] for name in spec.objectives]]), self._directions)[0]
+        self._metrics = list(dict.fromkeys([*spec.objectives, *(c.metric for c in spec.constraints)]))
+        self._surrogates = {name: Surrogate(name) for name in self._metrics}
+        self._seen: dict[tuple[Point, str], dict[str, float] | None] = {}
+        self._ready: set[str] = set()
+        self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._first = spec.space.corners(spec.sampler.seed)[:FIRST]
+        self._rng = np.random.default_rng(spec.sampler.seed)
+
+    def add(self, record: TrialRecord) -> None:
+        """Learns from a finished trial, of any state."""
+        work = record.assignment
+        self._seen[_point(work.params), work.rung] = record.metrics() or None
+        if not isinstance(record.result, Completed):
+            return
+        epochs = {step.key: step.epochs for step in self._steps(work.params, work.rung)}
+        for stage in record.result.stages:
+            self._ready.add(stage.key)
+            if not stage.cached and stage.key in epochs:
+                seconds, done = self._spent[stage.kind]
+                self._spent[stage.kind] = [seconds + stage.seconds, done + epochs[stage.key]]
+
+    def next(self, pending: Iterable[Assignment]) -> tuple[Params, str] | None:
+        """The most promising trial, or None when every point has run in full, or waits for a running trial."""
+        running = {(_point(work.params), work.rung) for work in pending}
+        busy = {point for point, _ in running}
+        while self._first:
+            params = self._first.pop(0)
+            if _point(params) not in busy and self._rung_of(params) is not None:
+                return params, str(self._rung_of(params))
+        candidates = [p for p in self._candidates() if _point(p) not in busy and self._rung_of(p) is not None]
+        if not candidates:
+            return None
+        complete = [place for place, metrics in self._seen.items() if metrics is not None]
+        if not complete:
+            choice = candidates[int(self._rng.integers(len(candidates)))]
+            return choice, str(self._rung_of(choice))
+        self._learn(complete)
+        ready = self._ready | {step.key for point, rung in running for step in self._steps(dict(point), rung)}
+        prices = np.array([self._seconds(params, FULL, ready) for params in candidates])
+        best = candidates[int(np.argmax(self._gains(candidates, busy) / prices))]
+        return best, str(self._rung_of(best))
+
+    def _candidates(self) -> list[Params]:
+        """All points of a small space; of a large one a sample, and what lies next to the best."""
+        space = self._spec.space
+        if space.size <= MAX_CANDIDATES:
+            return list(space.grid())
+        count = MAX_CANDIDATES // 2
+        found = [space.point(int(i)) for i in self._rng.integers(space.size, size=count)]
+        for (point, rung), metrics in self._seen.items():
+            if rung == FULL and metrics is not None:
+                found += _neighbours(dict(point), self._spec)
+        return list({_point(p): p for p in found if space.contains(p)}.values())[: 2 * MAX_CANDIDATES]
+
+    def _rung_of(self, params: Params) -> str | None:
+        """The lowest rung above those that a point has seen; None after the full schedule or a failure."""
+        seen = [i for i, rung in enumerate(self._rungs) if (_point(params), rung) in self._seen]
+        if any(self._seen[_point(params), self._rungs[i]] is None for i in seen):
+            return None
+        place = max(seen, default=-1) + 1
+        return self._rungs[place] if place < len(self._rungs) else None
+
+    def _learn(self, places: Sequence[tuple[Point, str]]) -> None:
+        """Fits a surrogate for each metric; the full schedule's trials first where there are too many."""
+        kept = sorted(places, key=lambda place: -self._rungs.index(place[1]))[:MAX_OBSERVATIONS]
+        rows = self._rows([dict(point) for point, _ in kept], [rung for _, rung in kept])
+        for name, surrogate in self._surrogates.items():
+            values = [(self._seen[place] or {})[name] for place in kept]
+            surrogate.fit(rows, np.array(values))
+
+    def _gains(self, candidates: Sequence[Params], busy: Iterable[Point]) -> np.ndarray:
+        """(n,) mean improvement of the hypervolume by each candidate's full schedule."""
+        rows = self._rows(candidates, [FULL] * len(candidates))
+        drawn = {
+            name: surrogate.draw(rows, self._rng.standard_normal(DRAWS)) for name, surrogate in self._surrogates.items()
+        }
+        samples = costs(
+            np.stack([drawn[name] for name in self._spec.objectives], axis=-1).reshape(-1, len(self._directions)),
+            self._directions,
+        ).reshape(len(candidates), DRAWS, -1)
+        gains = improvement(self._front(busy), self._corner, samples)
+        for bound in self._spec.constraints:
+            sign = 1.0 if bound.sense == "<=" else -1.0
+            gains = np.where(sign * (drawn[bound.metric] - bound.bound) <= 0, gains, 0.0)
+        mean: np.ndarray = gains.mean(axis=1) + 1e-12
+        return mean
+
+    def _front(self, busy: Iterable[Point]) -> np.ndarray:
+        """(m, k) costs of the feasible full trials, and those that running points are believed to reach."""
+        found = [
+            [metrics[name] for name in self._spec.objectives]
+            for (_, rung), metrics in self._seen.items()
+            if rung == FULL
+            and metrics is not None
+            and all(c.violation(metrics[c.metric]) <= 0 for c in self._spec.constraints)
+        ]
+        running = [dict(point) for point in busy]
+        if running:
+            rows = self._rows(running, [FULL] * len(running))
+            believed = [self._surrogates[name].median(rows) for name in self._spec.objectives]
+            found += np.stack(believed, axis=-1).tolist()
+        return costs(np.array(found).reshape(-1, len(self._directions)), self._directions)
+
+    def _rows(self, points: Sequence[Params], rungs: Sequence[str]) -> np.ndarray:
+        """Features of points with the rung's share of the full schedule's epochs, as its square root."""
+        epochs = {
+            name: 1.0 if rung is None else rung.qat_epochs / self._full for name, rung in self._spec.rungs.items()
+        }
+        rows: np.ndarray = np.c_[self._features.of(points), np.sqrt([epochs[rung] for rung in rungs])]
+        return rows
+
+    @property
+    def _full(self) -> int:
+        schedule = getattr(self._spec.base.quantize, "schedule", None)
+        return max(1, schedule.epochs) if schedule is not None else 1
+
+    def _seconds(self, params: Params, rung: str, ready: set[str]) -> float:
+        """What a trial would compute: epochs that are missing, at the pace of each kind so far."""
+        paces = {kind: seconds / max(1.0, epochs) for kind, (seconds, epochs) in self._spent.items()}
+        usual = float(np.mean(list(paces.values()))) if paces else 1.0
+        missing = [step for step in self._steps(params, rung) if step.key not in ready]
+        return OVERHEAD_S + sum(paces.get(step.kind, usual) * step.epochs for step in missing)
+
+
+def _point(params: Mapping[str, Value]) -> Point:
+    return tuple(sorted(params.items()))
+
+
+def _neighbours(params: Params, spec: ExperimentSpec) -> list[Params]:
+    """The points that differ by one place of one parameter."""
+    found = []
+    for name, value in params.items():
+        values = spec.space.root[name].values
+        if value not in values:
+            continue
+        place = values.index(value)
+        found += [{**params, name: values[i]} for i in (place - 1, place + 1) if 0 <= i < len(values)]
+    return found

@@ -1,0 +1,202 @@
+"""Plan: what a search would run and what that takes, told before anything runs. Nothing is written.
+
+Seconds and bytes are medians of what the experiment's stage cache holds. Which points a sampler will choose is
+unknown: the rest of the budget is taken to draw new points at random.
+"""
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from pydantic import Field
+
+from search_spaces.rungs import at_rung
+from trainables.cache import StageCache, StageEntry
+from trainables.config import Frozen, QuantAwareTrain, TrialConfig
+from trainables.errors import ConfigError
+from tune_app.baseline import read_baseline
+from tune_app.cost import Typical
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.stage_needs import Remainder, StageNeed, configurations, stage_needs
+
+
+class RungPlan(Frozen):
+    """One rung, until the budget of trials is spent."""
+
+    name: str
+    epochs: int = Field(description="of quantization-aware training; 0: after training only")
+    trials: int = Field(description="in all; below the full schedule as many as the ladder asks for")
+    done: int
+
+
+class StagePlan(Frozen):
+    """Stages of one kind; those that end a trial are told apart by rung."""
+
+    kind: str
+    rung: str = Field(description="empty for stages that all rungs share")
+    distinct: int = Field(description="stages that the counted configurations need")
+    cached: int = Field(description="of these")
+    to_make: float = Field(description="expected for the rest of the budget")
+    seconds_each: float | None = Field(description="null: nobody has measured one")
+    bytes_each: float | None
+
+    @property
+    def label(self) -> str:
+        """`qat@short`, or the kind alone."""
+        return f"{self.kind}@{self.rung}" if self.rung else self.kind
+
+
+class Plan(Frozen):
+    """What a search has and what it still takes; the sums leave out the stages in `unknown`."""
+
+    name: str
+    points: int = Field(description="of the space")
+    counted: int = Field(description="distinct configurations that the stages are counted over")
+    sampled: bool = Field(description="these are a sample of the space")
+    trials: int = Field(description="of the budget, at the full schedule")
+    done: int
+    rungs: tuple[RungPlan, ...] = Field(description="cheapest first")
+    stages: tuple[StagePlan, ...]
+    unknown: tuple[str, ...] = Field(description="stages to be made that nobody has measured")
+    seconds: float = Field(description="that stages to be made take, all workers together")
+    stages_bytes: int = Field(description="on disk now")
+    artifacts_bytes: int = Field(description="on disk now")
+    more_stages_bytes: float
+    more_artifacts_bytes: float | None = Field(description="null: there is no artifact yet to judge by")
+    repeats: bool = Field(description="further runs of frontier points follow, which nothing here counts")
+
+
+def read_plan(spec: ExperimentSpec) -> Plan:
+    """The plan of a spec, by what its experiment holds if there is one; else the data set is loaded.
+
+    Raises:
+        ConfigError: the data set cannot be loaded, or the experiment of this name has another base.
+        CorruptFile: the stored spec or baseline is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    folder = ExperimentFolder(spec.folder)
+    if folder.spec_file.exists() and folder.read_spec().base.identity() != spec.base.identity():
+        raise ConfigError(f"{folder.path} holds an experiment with another base: give this spec another name.")
+    baseline = read_baseline(folder)
+    return make_plan(
+        spec,
+        fingerprint=_load_fingerprint(spec) if baseline is None else baseline.fingerprint,
+        entries=StageCache(folder.stages).entries(),
+        records=latest(Ledger(folder.trials).read()[0]),
+        artifacts=_artifact_sizes(folder),
+    )
+
+
+def make_plan(
+    spec: ExperimentSpec,
+    *,
+    fingerprint: str,
+    entries: Sequence[StageEntry] = (),
+    records: Sequence[TrialRecord] = (),
+    artifacts: Sequence[int] = (),
+) -> Plan:
+    """The plan of a spec.
+
+    Args:
+        spec: of the experiment.
+        fingerprint: of its data.
+        entries: of its stage cache.
+        records: the newest of each configuration and rung.
+        artifacts: bytes of what each trial left.
+
+    Raises:
+        InfeasiblePoint: a point gives no legal configuration.
+    """
+    tried = {(r.assignment.config_key, r.assignment.rung) for r in records}
+    configs = configurations(spec, fingerprint)
+    needs = stage_needs(spec, configs, fingerprint, tried)
+    rungs = _rung_plans(spec, configs.total, records)
+    rest = Remainder(
+        left=_left(rungs),
+        untried={rung.name: sum((key, rung.name) not in tried for key in configs.by_key) for rung in rungs},
+        sampled=configs.sampled,
+    )
+    typical = Typical(entries, _rungs_of(needs, records), {rung.name: rung.epochs for rung in rungs})
+    stages = _stage_plans(needs, rest, typical)
+    return Plan(
+        name=spec.name,
+        points=spec.space.size,
+        counted=len(configs.by_key),
+        sampled=configs.sampled,
+        trials=spec.budget.trials,
+        done=rungs[-1].done,
+        rungs=rungs,
+        stages=stages,
+        unknown=tuple(s.label for s in stages if s.to_make and s.seconds_each is None),
+        seconds=math.fsum(s.to_make * (s.seconds_each or 0.0) for s in stages),
+        stages_bytes=sum(entry.size_bytes for entry in entries),
+        artifacts_bytes=sum(artifacts),
+        more_stages_bytes=math.fsum(s.to_make * (s.bytes_each or 0.0) for s in stages),
+        more_artifacts_bytes=sum(rest.left.values()) * statistics.median(artifacts) if artifacts else None,
+        repeats=spec.repeats is not None,
+    )
+
+
+def _rung_plans(spec: ExperimentSpec, total: int, records: Sequence[TrialRecord]) -> tuple[RungPlan, ...]:
+    """From the full schedule down: a rung has eta times the trials of the one above, as far as points reach."""
+    done = Counter(r.assignment.rung for r in records if r.assignment.repeat == 0)
+    eta = 1.0 if spec.fidelity is None else spec.fidelity.eta
+    plans: list[RungPlan] = []
+    trials = min(spec.budget.trials, total)
+    for name, rung in reversed(spec.rungs.items()):
+        plans.append(RungPlan(name=name, epochs=_epochs(at_rung(spec.base, rung)), trials=trials, done=done[name]))
+        trials = min(math.ceil(eta * trials - 1e-9), total)
+    return tuple(reversed(plans))
+
+
+def _epochs(config: TrialConfig) -> int:
+    quantize = config.quantize
+    if not isinstance(quantize, QuantAwareTrain):
+        return 0
+    return quantize.schedule.epochs + len(quantize.progressive_bits) * quantize.progressive_epochs
+
+
+def _left(rungs: Sequence[RungPlan]) -> dict[str, int]:
+    """Trials still to run by rung; none when the budget is spent."""
+    spent = rungs[-1].done >= rungs[-1].trials
+    return {rung.name: 0 if spent else max(0, rung.trials - rung.done) for rung in rungs}
+
+
+def _rungs_of(needs: Iterable[StageNeed], records: Iterable[TrialRecord]) -> dict[str, str]:
+    """The rung of each last stage by key; the records know those of points that are not counted."""
+    recorded = {r.result.stages[-1].key: r.assignment.rung for r in records if r.result.stages}
+    return recorded | {need.key: need.rung for need in needs}
+
+
+def _stage_plans(needs: Iterable[StageNeed], rest: Remainder, typical: Typical) -> tuple[StagePlan, ...]:
+    known = {entry.key for entry in typical.entries}
+    groups: dict[tuple[str, str], list[StageNeed]] = defaultdict(list)
+    for need in needs:
+        groups[need.kind, need.rung].append(need)
+    return tuple(
+        StagePlan(
+            kind=kind,
+            rung=rung,
+            distinct=len(group),
+            cached=sum(need.key in known for need in group),
+            to_make=rest.expected(need for need in group if need.key not in known),
+            seconds_each=typical.seconds(kind, rung),
+            bytes_each=typical.bytes(kind),
+        )
+        for (kind, rung), group in sorted(groups.items(), key=lambda item: item[0][1] != "")
+    )
+
+
+def _load_fingerprint(spec: ExperimentSpec) -> str:
+    from trainables.data import load_data
+
+    return load_data(spec.base.data).fingerprint
+
+
+def _artifact_sizes(folder: ExperimentFolder) -> list[int]:
+    """Bytes of what each trial left."""
+    found = folder.artifacts.iterdir() if folder.artifacts.is_dir() else ()
+    return [sum(f.stat().st_size for f in path.iterdir() if f.is_file()) for path in found if path.is_dir()]

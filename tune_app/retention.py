@@ -1,0 +1,157 @@
+"""Which stages of an experiment's cache are needed, and which may go when disk runs short.
+
+Results lie in the ledger and packed files in artifacts/, so a stage that went is only made again when a new
+trial needs it.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import ByteSize, TypeAdapter
+
+from trainables.cache import StageCache, StageEntry
+from trainables.config import Frozen, stage_keys
+from trainables.errors import ConfigError, TuneAppError
+from tune_app.baseline import read_baseline
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.lease import Lease
+from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.tables import frontier_ids
+
+LAST = {"ptq", "qat"}
+"""Kinds of stages that end a trial: no other stage starts from them."""
+
+
+class Use(Frozen):
+    """What some stages hold and cost."""
+
+    stages: int
+    failures: int
+    size_bytes: int
+    seconds: float
+
+
+class CacheUse(Frozen):
+    """What an experiment's cache holds: by kind of stage, in all, and for the frontier and what all trials share."""
+
+    kinds: dict[str, Use]
+    total: Use
+    needed: Use
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What went, or would go, and what stays."""
+
+    removed: list[StageEntry]
+    kept_bytes: int
+    max_bytes: int
+
+    @property
+    def freed_bytes(self) -> int:
+        """Bytes of the removed stages."""
+        return sum(entry.size_bytes for entry in self.removed)
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `500MB`, `2GB` (powers of ten), `1GiB` (of two) or `1_000_000`.
+
+    Raises:
+        ConfigError: the text is no size.
+    """
+    plain = re.sub(r"(?<=[0-9])_(?=[0-9])", "", text.strip())
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)? *[A-Za-z]*", plain):  # ByteSize ignores what follows a size
+        with contextlib.suppress(ValueError, OverflowError):
+            return int(TypeAdapter(ByteSize).validate_python(plain))
+    raise ConfigError(f"{text!r} is no size: write it like 500MB, 2GB or 1_000_000.")
+
+
+def survey(folder: ExperimentFolder) -> CacheUse:
+    """What the cache of an experiment holds now; nothing is written.
+
+    Raises:
+        CorruptFile: the stored spec is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    entries, is_needed = StageCache(folder.stages).entries(), _needs(folder, in_flight=())
+    kinds = {kind: _use(e for e in entries if e.kind == kind) for kind in sorted({e.kind for e in entries})}
+    return CacheUse(kinds=kinds, total=_use(entries), needed=_use(e for e in entries if is_needed(e)))
+
+
+def collect(folder: ExperimentFolder, *, max_bytes: int, dry_run: bool = False) -> Collection:
+    """Removes stages until at most `max_bytes` of them are left, or only such that must stay.
+
+    The baseline, its teacher, the stages of frontier trials, those of trials that were cut off, and remembered
+    failures stay. Last stages go first, then what others start from, the oldest first.
+
+    Raises:
+        CorruptFile: the stored spec or baseline is damaged.
+        LeaseHeld: a search is running on this experiment; a dry run does not mind.
+        StorageUnavailable: a folder cannot be read or written.
+    """
+    if dry_run:
+        return _collection(folder, Lease(folder).in_flight(), max_bytes)
+    with Lease(folder) as lease:
+        collection = _collection(folder, lease.in_flight(), max_bytes)
+        for entry in collection.removed:
+            lease.check()
+            StageCache(folder.stages).remove(entry.key)
+    return collection
+
+
+def _collection(folder: ExperimentFolder, in_flight: Iterable[Assignment], max_bytes: int) -> Collection:
+    entries = StageCache(folder.stages).entries()
+    removed = _surplus(entries, _needs(folder, in_flight=in_flight), max_bytes)
+    kept = sum(e.size_bytes for e in entries) - sum(e.size_bytes for e in removed)
+    return Collection(removed, kept, max_bytes)
+
+
+def _surplus(
+    entries: Sequence[StageEntry], is_needed: Callable[[StageEntry], bool], max_bytes: int
+) -> list[StageEntry]:
+    """What has to go, in the order in which it goes."""
+    over = sum(e.size_bytes for e in entries) - max_bytes
+    free = [e for e in entries if not e.failed and not is_needed(e)]
+    surplus: list[StageEntry] = []
+    for entry in sorted(free, key=lambda e: (e.kind not in LAST, e.modified, e.key)):
+        if over <= 0:
+            break
+        surplus.append(entry)
+        over -= entry.size_bytes
+    return surplus
+
+
+def _needs(folder: ExperimentFolder, *, in_flight: Iterable[Assignment]) -> Callable[[StageEntry], bool]:
+    """Whether a stage is shared by all trials, or is one of the frontier or of what was in flight."""
+    spec, baseline = folder.read_spec(), read_baseline(folder)
+    # A cache belongs to one experiment: of these kinds it holds the baseline and the teacher, and nothing else.
+    shared = {network.kind for network in (spec.base.baseline, spec.base.teacher) if network is not None}
+    keys = _frontier_keys(latest(Ledger(folder.trials).read()[0]), spec)
+    if baseline is not None:
+        keys.update(key for work in in_flight for key in _chain(work, spec, baseline.fingerprint))
+    return lambda entry: entry.kind in shared or entry.key in keys
+
+
+def _frontier_keys(records: Sequence[TrialRecord], spec: ExperimentSpec) -> set[str]:
+    frontier = set(frontier_ids(records, spec))
+    return {s.key for r in records if r.assignment.trial_id in frontier for s in r.result.stages}
+
+
+def _chain(work: Assignment, spec: ExperimentSpec, fingerprint: str) -> list[str]:
+    """The stages of an assignment; none of one that the spec no longer knows."""
+    with contextlib.suppress(TuneAppError, KeyError):
+        return stage_keys(spec.trial(work.params, work.rung, repeat=work.repeat), fingerprint=fingerprint)
+    return []
+
+
+def _use(entries: Iterable[StageEntry]) -> Use:
+    found = list(entries)
+    return Use(
+        stages=len(found),
+        failures=sum(e.failed for e in found),
+        size_bytes=sum(e.size_bytes for e in found),
+        seconds=sum(e.seconds for e in found),
+    )

@@ -1,0 +1,113 @@
+"""Stage needs: which stages the configurations of a space need, and how many of them the rest of a budget will."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from search_spaces.rungs import at_rung
+from trainables.config import TrialConfig, stage_keys, teacher_key, training_of, trial_key
+from tune_app.experiment import ExperimentSpec
+from tune_app.ladder import Place
+from tune_app.ledger import Params
+
+SAMPLE = 2_000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Configurations:
+    """The distinct configurations of a space and its given points by key, or of a sample of it."""
+
+    by_key: Mapping[str, TrialConfig]
+    total: int
+    sampled: bool
+
+
+@dataclass(frozen=True)
+class StageNeed:
+    """A stage that some configuration needs."""
+
+    key: str
+    kind: str
+    rung: str
+    """Of a last stage; empty for one that other stages start from, which all rungs share."""
+    uses: Counter[str] = field(default_factory=Counter)
+    """Configurations that need it and were not tried yet, by rung."""
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What a search has still to do: trials that are left, and configurations to draw them from, by rung."""
+
+    left: Mapping[str, int]
+    untried: Mapping[str, int]
+    sampled: bool
+
+    def expected(self, needs: Iterable[StageNeed]) -> float:
+        """How many of these stages the trials need that are left, if they draw at random."""
+        return math.fsum(max((self._chance(need, rung) for rung in need.uses), default=0.0) for need in needs)
+
+    def _chance(self, need: StageNeed, rung: str) -> float:
+        """That one of the draws hits one of the uses; higher rungs draw from what lower ones drew."""
+        left, untried, uses = self.left[rung], self.untried[rung], need.uses[rung]
+        if uses == 0:
+            return 0.0
+        if not self.sampled:
+            draws = min(left, untried)
+            return 1 - math.comb(untried - uses, draws) / math.comb(untried, draws)
+        if need.rung:  # it stands for those of configurations outside the sample
+            return left / untried
+        return 1 - (1 - uses / untried) ** left
+
+
+def configurations(spec: ExperimentSpec, fingerprint: str) -> Configurations:
+    """Every configuration of a spec with its full schedule; of a space above SAMPLE points a seeded sample.
+
+    Raises:
+        InfeasiblePoint: a point gives no legal configuration.
+    """
+    size = spec.space.size
+    points = [*spec.points, *(_sample(spec) if size > SAMPLE else spec.space.grid())]
+    found: dict[str, TrialConfig] = {}
+    for point in points:
+        config = spec.trial(point)
+        found[trial_key(config, fingerprint=fingerprint)] = config
+    return Configurations(found, total=size if size > SAMPLE else len(found), sampled=size > SAMPLE)
+
+
+def stage_needs(
+    spec: ExperimentSpec, configs: Configurations, fingerprint: str, tried: Collection[Place]
+) -> list[StageNeed]:
+    """The distinct stages of configurations at every rung, in the order of the pipeline.
+
+    Args:
+        spec: for its rungs.
+        configs: with their full schedule.
+        fingerprint: of the data.
+        tried: configurations and rungs that have a record.
+    """
+    needs: dict[str, StageNeed] = {}
+    for config_key, full in configs.by_key.items():
+        for name, rung in spec.rungs.items():
+            for need in _chain(at_rung(full, rung), name, fingerprint):
+                needs.setdefault(need.key, need).uses[name] += (config_key, name) not in tried
+    return list(needs.values())
+
+
+def _chain(config: TrialConfig, rung: str, fingerprint: str) -> list[StageNeed]:
+    keys = stage_keys(config, fingerprint=fingerprint)
+    stages = config.stages()
+    chain = [StageNeed(key, stage.kind, "") for stage, key in zip(stages[:-1], keys[:-1], strict=True)]
+    learns = any(schedule is not None and schedule.distill is not None for schedule in map(training_of, stages))
+    if config.teacher is not None and learns:
+        chain.insert(0, StageNeed(teacher_key(config, fingerprint=fingerprint), config.teacher.kind, ""))
+    return [*chain, StageNeed(keys[-1], stages[-1].kind, rung)]
+
+
+def _sample(spec: ExperimentSpec) -> list[Params]:
+    draw, places = random.Random(SEED), set[int]()
+    while len(places) < SAMPLE:
+        places.add(draw.randrange(spec.space.size))
+    return [spec.space.point(place) for place in sorted(places)]
