@@ -32,8 +32,11 @@ SAMPLERS: Registry[Any] = Registry(
         "random": "search_spaces.samplers:uniform",
         "grid": "search_spaces.samplers:grid",
         "shuffled_grid": "search_spaces.samplers:shuffled_grid",
+        "ehvi": "tune_app.ehvi:Ehvi",
     },
 )
+SURROGATES = {"ehvi"}
+"""Samplers that are a strategy (tune_app.strategy): they choose point and rung together."""
 MAX_SHUFFLED = 1_000_000
 ORDERS = {"grid", "shuffled_grid"}
 """Samplers that are an Order; the others build an Optuna sampler from a space and a seed."""

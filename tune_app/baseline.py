@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from trainables.config import Frozen, stage_keys, training_of, trial_key
+from trainables.config import Frozen, stage_keys
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import create_once
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment
 
 if TYPE_CHECKING:
     from trainables.data import DataSet
@@ -108,16 +107,3 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info
-
-
-def config_key(spec: ExperimentSpec, fingerprint: str, params: dict[str, float | int | str], *, repeat: int = 0) -> str:
-    """The key of a run of a point: everything that decides its result with the full schedule."""
-    return trial_key(spec.trial(params, repeat=repeat), fingerprint=fingerprint)
-
-
-def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> str | None:
-    """The stage that an assignment without training starts from; None: it trains, and is worth a trial of its own."""
-    config = spec.trial(work.params, work.rung, repeat=work.repeat)
-    if training_of(config.quantize) is not None:
-        return None
-    return stage_keys(config, fingerprint=fingerprint)[-2]

@@ -7,8 +7,7 @@ count as if they had ended as predicted, so that parallel proposals keep apart.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +17,9 @@ from trainables.results import Completed
 from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs
 from tune_app.improvement import improvement
+from tune_app.ladder import Ladder
 from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.strategy import Choice, StepsOf
 from tune_app.surrogate import Features, Surrogate
 
 MAX_CANDIDATES = 2_000
@@ -31,35 +32,25 @@ OVERHEAD_S = 0.3
 """Of every trial beside its stages: write, decode, evaluate."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """A stage that a trial needs."""
-
-    kind: str
-    key: str
-    epochs: int
-    """At least 1, also without training."""
-
-
 Point = tuple[tuple[str, Value], ...]
 
 
 class Ehvi:
     """Proposes (point, rung) from records; nothing of it depends on when they came.
 
-    `steps` gives the stages of a point at a rung, without those that all trials share. `reference` bounds the
-    hypervolume, by objective.
+    `steps_of` gives the stages that a point needs at a rung, `reference` bounds the hypervolume, by objective. The
+    ladder says which rungs are in use.
     """
 
     def __init__(
         self,
         spec: ExperimentSpec,
+        ladder: Ladder,
         *,
+        steps_of: StepsOf,
         reference: Mapping[str, float],
-        steps: Callable[[Params, str], Sequence[Step]],
     ) -> None:
-        self._spec, self._steps = spec, steps
-        self._rungs = list(spec.rungs)
+        self._spec, self._ladder, self._steps = spec, ladder, steps_of
         self._features = Features(spec.space)
         self._directions = list(spec.objectives.values())
         self._corner = costs(np.array([[reference[name] for name in spec.objectives]]), self._directions)[0]
@@ -68,11 +59,25 @@ class Ehvi:
         self._seen: dict[tuple[Point, str], dict[str, float] | None] = {}
         self._ready: set[str] = set()
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        self._first = spec.space.corners(spec.sampler.seed)[:FIRST]
+        points = [{name: point[name] for name in spec.space.active(point)} for point in spec.points]
+        self._first: list[Params] = [*points, *spec.space.corners(spec.sampler.seed)[:FIRST]]
         self._rng = np.random.default_rng(spec.sampler.seed)
 
-    def add(self, record: TrialRecord) -> None:
-        """Learns from a finished trial, of any state."""
+    def again(self, work: Assignment) -> None:
+        """Needs no token."""
+
+    def abandon(self, token: None) -> None:
+        """Needs no token."""
+
+    def finish(self, record: TrialRecord, token: None) -> None:
+        """As `learn`."""
+        self.learn(record)
+
+    def advise(self, record: TrialRecord) -> None:
+        """Learns nothing: on another base a surrogate would be wrong by an unknown amount."""
+
+    def learn(self, record: TrialRecord) -> None:
+        """From a finished trial, of any state."""
         work = record.assignment
         self._seen[_point(work.params), work.rung] = record.metrics() or None
         if not isinstance(record.result, Completed):
@@ -84,26 +89,28 @@ class Ehvi:
                 seconds, done = self._spent[stage.kind]
                 self._spent[stage.kind] = [seconds + stage.seconds, done + epochs[stage.key]]
 
-    def next(self, pending: Iterable[Assignment]) -> tuple[Params, str] | None:
+    def next(self, pending: Sequence[Assignment]) -> Choice | None:
         """The most promising trial, or None when every point has run in full, or waits for a running trial."""
+        params = self._best(pending)
+        return None if params is None else Choice(params, str(self._rung_of(params)))
+
+    def _best(self, pending: Sequence[Assignment]) -> Params | None:
         running = {(_point(work.params), work.rung) for work in pending}
         busy = {point for point, _ in running}
         while self._first:
             params = self._first.pop(0)
             if _point(params) not in busy and self._rung_of(params) is not None:
-                return params, str(self._rung_of(params))
+                return params
         candidates = [p for p in self._candidates() if _point(p) not in busy and self._rung_of(p) is not None]
         if not candidates:
             return None
         complete = [place for place, metrics in self._seen.items() if metrics is not None]
         if not complete:
-            choice = candidates[int(self._rng.integers(len(candidates)))]
-            return choice, str(self._rung_of(choice))
+            return candidates[int(self._rng.integers(len(candidates)))]
         self._learn(complete)
         ready = self._ready | {step.key for point, rung in running for step in self._steps(dict(point), rung)}
         prices = np.array([self._seconds(params, FULL, ready) for params in candidates])
-        best = candidates[int(np.argmax(self._gains(candidates, busy) / prices))]
-        return best, str(self._rung_of(best))
+        return candidates[int(np.argmax(self._gains(candidates, busy) / prices))]
 
     def _candidates(self) -> list[Params]:
         """All points of a small space; of a large one a sample, and what lies next to the best."""
@@ -119,15 +126,17 @@ class Ehvi:
 
     def _rung_of(self, params: Params) -> str | None:
         """The lowest rung above those that a point has seen; None after the full schedule or a failure."""
-        seen = [i for i, rung in enumerate(self._rungs) if (_point(params), rung) in self._seen]
-        if any(self._seen[_point(params), self._rungs[i]] is None for i in seen):
+        rungs, point = self._ladder.rungs, _point(params)
+        seen = [i for i, rung in enumerate(rungs) if (point, rung) in self._seen]
+        if any(self._seen[point, rungs[i]] is None for i in seen):
             return None
         place = max(seen, default=-1) + 1
-        return self._rungs[place] if place < len(self._rungs) else None
+        return rungs[place] if place < len(rungs) else None
 
     def _learn(self, places: Sequence[tuple[Point, str]]) -> None:
         """Fits a surrogate for each metric; the full schedule's trials first where there are too many."""
-        kept = sorted(places, key=lambda place: -self._rungs.index(place[1]))[:MAX_OBSERVATIONS]
+        rungs = list(self._spec.rungs)
+        kept = sorted(places, key=lambda place: -rungs.index(place[1]))[:MAX_OBSERVATIONS]
         rows = self._rows([dict(point) for point, _ in kept], [rung for _, rung in kept])
         for name, surrogate in self._surrogates.items():
             values = [(self._seen[place] or {})[name] for place in kept]

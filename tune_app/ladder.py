@@ -62,6 +62,10 @@ class Ladder:
         dropped = {a.rung for a in self.agreements() if a.dropped}
         return [name for name in self._records if name not in dropped]
 
+    def has(self, key: str) -> bool:
+        """Whether a configuration has a record at a rung in use."""
+        return any(key in self._records[rung] for rung in self.rungs)
+
     def next(self, started: Collection[Place], *, generous: bool = False) -> tuple[TrialRecord, str] | None:
         """The best point that earned the next rung: its record, and that rung. The highest rung goes first.
 

@@ -15,13 +15,14 @@ from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from trainables.errors import ConfigError, TuneAppError
-from tune_app.baseline import BaselineInfo, config_key, make_baseline, read_baseline, shared_start
+from tune_app.baseline import BaselineInfo, make_baseline, read_baseline
 from tune_app.errors import ClusterUnavailable, SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, in_full, latest
 from tune_app.live import LiveView, Status
+from tune_app.point_keys import config_key, shared_start, steps_of
 from tune_app.proposer import Proposer
 from tune_app.repeats import wants_repeats
 from tune_app.searcher import LedgerSearch
@@ -122,6 +123,7 @@ def _replay(
     return Proposer(
         spec,
         key_of=key_of,
+        steps_of=lambda params, rung: steps_of(spec, baseline.fingerprint, params, rung),
         reference=baseline.reference(),
         records=Ledger(folder.trials).read()[0],
         in_flight=in_flight,

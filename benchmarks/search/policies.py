@@ -10,10 +10,11 @@ from benchmarks.search.table import Cell, Table
 from search_spaces.rungs import FULL
 from trainables.config import Architecture, ModelConfig, digest
 from trainables.errors import State
-from trainables.results import Completed, Failed, Failure, Measurement
+from trainables.results import Completed, Failed, Failure, Measurement, StageCost
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import Params, TrialRecord
 from tune_app.proposer import Proposer
+from tune_app.strategy import Step
 
 RUNGS = ("ptq", "short", FULL)
 LEVELS = {"ptq": 1, "short": 3, FULL: 9}
@@ -147,7 +148,12 @@ class Ours:
     """The product's own proposer, fed with records made of the table's rows."""
 
     def __init__(self, table: Table, spec: ExperimentSpec) -> None:
-        self._proposer = Proposer(spec, key_of=lambda p, _=0: digest(dict(p)), reference=table.reference)
+        self._table = table
+        self._epochs = {name: 1 if rung is None else max(1, rung.qat_epochs) for name, rung in spec.rungs.items()}
+        self._epochs[FULL] = table.epochs
+        self._proposer = Proposer(
+            spec, key_of=lambda p, _=0: digest(dict(p)), steps_of=self._steps, reference=table.reference
+        )
 
     def ask(self) -> Job | None:
         """What the product would run."""
@@ -159,36 +165,51 @@ class Ours:
         [work] = [w for w in self._proposer.running if w.trial_id == job.token]
         row = cell.row
         complete = row["state"] == "complete"
+        stages = [
+            StageCost(kind=step.kind, key=step.key, seconds=stage.seconds, cached=False)
+            for step, stage in zip(self._steps(work.params, work.rung), cell.stages, strict=True)
+        ]
         record = TrialRecord(
             assignment=work,
-            result=_completed(row) if complete else _failed(row["state"], row["reason"]),
+            result=_completed(row, stages) if complete else _failed(row["state"], row["reason"]),
             environment={},
             started_at="",
             seconds=sum(stage.seconds for stage in cell.stages),
         )
         self._proposer.tell(record)
 
+    def _steps(self, params: Params, rung: str) -> list[Step]:
+        """The stages of a cell, as the product names them."""
+        own = Step("ptq" if rung == "ptq" else "qat", digest([dict(params), rung]), self._epochs[rung])
+        shared = [Step(str(stage.key[0]), repr(stage.key), 4) for stage in self._table.cell(params, rung).stages[:-1]]
+        return [*shared, own]
+
 
 def ours(table: Table, seed: int, **changes: Any) -> Policy:
-    """TPE with corners first, rungs, promotion by Pareto rank; `changes` replace fields of the spec."""
+    """Expected improvement per second of training over all rungs; `changes` replace fields of the spec."""
     fields = {
         "budget": {"trials": 1_000_000},
-        "sampler": {"name": "tpe", "seed": seed},
+        "sampler": {"name": "ehvi", "seed": seed},
         "fidelity": {"rungs": table.spec.fidelity.rungs, "eta": 3} if table.spec.fidelity else None,
         **changes,
     }
     return Ours(table, ExperimentSpec.model_validate({**table.spec.model_dump(), **fields}))
 
 
+def ranked(table: Table, seed: int) -> Policy:
+    """TPE with corners first; points climb the rungs by their Pareto rank."""
+    return ours(table, seed, sampler={"name": "tpe", "seed": seed})
+
+
 Make = Callable[[Table, int], Policy]
 
 
-def _completed(row: Any) -> Completed:
+def _completed(row: Any, stages: list[StageCost]) -> Completed:
     content = {name: row[name] for name in Measurement.model_fields if name in row and row[name] == row[name]}
     measurement = Measurement.model_validate({**content, "size_breakdown": {}, "formula_bytes": {}})
     model = ModelConfig()
     architecture = Architecture(model=model, classes=10, channels=1, image_size=8)
-    return Completed(measurement=measurement, architecture=architecture, artifact_sha256="", stages=[])
+    return Completed(measurement=measurement, architecture=architecture, artifact_sha256="", stages=stages)
 
 
 def _failed(state: State, reason: str) -> Failed:

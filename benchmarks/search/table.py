@@ -53,6 +53,12 @@ class Table:
         return list(self.spec.space.grid())
 
     @property
+    def epochs(self) -> int:
+        """Of the full schedule."""
+        schedule = getattr(self.spec.base.quantize, "schedule", None)
+        return 1 if schedule is None else int(schedule.epochs)
+
+    @property
     def directions(self) -> list[Any]:
         """Of the objectives."""
         return list(self.spec.objectives.values())

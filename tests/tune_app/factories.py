@@ -19,8 +19,9 @@ from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageCost
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, latest
 from tune_app.spec_file import dump_spec
+from tune_app.strategy import Step
 from tune_app.tables import write_tables
 
 BASELINE_BYTES = 1_000_000
@@ -131,3 +132,10 @@ def make_experiment(
     if tables:
         write_tables(folder, latest(found), spec, reference=REFERENCE)
     return folder
+
+
+def make_steps(params: Params, rung: str) -> list[Step]:
+    """The stages of a point without a pipeline: one parent for each fraction, and one stage of its own."""
+    own = Step("ptq" if rung == "ptq" else "qat", digest([dict(params), rung]), 1 if rung == "ptq" else 2)
+    parent = Step("channel_prune", digest(["parent", params.get("prune_frac")]), 3)
+    return [parent, own] if params.get("prune_frac") else [own]

@@ -131,7 +131,7 @@ FIELDS = {
     "resources: {cpu: .nan}": "resources.cpu: Input should be",
     "max_concurrent_trials: 0": "max_concurrent_trials: Input should be greater than or equal to 1",
     "worker_retries: -1": "worker_retries",
-    "sampler: {name: tpee}": "known: gp, grid, nsga2, quasi_random, random, shuffled_grid, tpe. Did you mean 'tpe'?",
+    "sampler: {name: tpee}": "gp, grid, nsga2, quasi_random, random, shuffled_grid, tpe. Did you mean 'tpe'?",
     "sampler: {seed: -1}": "sampler.seed: Input should be greater than or equal to 0",
     "objectives: {acuracy: maximize}": "objectives: unknown metric 'acuracy'; known: accuracy",
     "objectives: {accuracy: up}": "objectives.accuracy: Input should be 'maximize' or 'minimize'",

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import SAMPLERS, SLOW
-from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
 from trainables.config import QuantAwareTrain, Schedule, digest
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder
-from tune_app.ledger import Assignment, TrialRecord
+from tune_app.ledger import Assignment, Params, TrialRecord
 from tune_app.proposer import Proposer
 
 QAT = QuantAwareTrain(kind="qat", schedule=Schedule(epochs=9, lr=0.1))
@@ -42,7 +42,9 @@ def closed_form(work: Assignment, *, deceive: bool = False) -> TrialRecord:
 
 
 def open_proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = (), **more: Any) -> Proposer:
-    return Proposer(spec, key_of=lambda p, _=0: digest(dict(p)), reference=REFERENCE, records=records, **more)
+    return Proposer(
+        spec, key_of=lambda p, _=0: digest(dict(p)), steps_of=make_steps, reference=REFERENCE, records=records, **more
+    )
 
 
 def drive(proposer: Proposer, *, parallel: int = 3, stop_after: int = 10_000, **form: Any) -> list[TrialRecord]:

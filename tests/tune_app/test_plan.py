@@ -21,11 +21,12 @@ from trainables.cache import StageEntry
 from trainables.config import BaselineTrain, DataConfig, Distillation, ModelConfig, Schedule, stage_keys, teacher_key
 from trainables.errors import ConfigError
 from trainables.results import StageCost
-from tune_app.baseline import BaselineInfo, config_key
+from tune_app.baseline import BaselineInfo
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
 from tune_app.plan import Plan, StagePlan, make_plan, read_plan
+from tune_app.point_keys import config_key
 from tune_app.spec_file import dump_spec
 
 PRINT = "f" * 64

@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import SAMPLERS, SLOW
-from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
 from trainables.config import digest
 from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs, hypervolume
@@ -32,7 +32,7 @@ def closed_form(work: Assignment, *, state: str = "complete") -> TrialRecord:
 
 
 def open_proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = (), **more: Any) -> Proposer:
-    return Proposer(spec, key_of=key_of, reference=REFERENCE, records=records, **more)
+    return Proposer(spec, key_of=key_of, steps_of=make_steps, reference=REFERENCE, records=records, **more)
 
 
 def drive(proposer: Proposer, *, parallel: int = 2, stop_after: int | None = None) -> list[TrialRecord]:
@@ -219,7 +219,7 @@ def test_failed_and_invalid_trials_count_against_the_budget_and_are_not_proposed
 
 
 def optuna_trials(proposer: Proposer) -> list[optuna.trial.FrozenTrial]:
-    return proposer._studies[FULL]._study.get_trials()  # type: ignore[attr-defined]
+    return proposer._strategy._studies[FULL]._study.get_trials()  # type: ignore[attr-defined]
 
 
 def test_optuna_sees_fail_for_unusable_trials_and_bounds_for_the_others(tmp_path: Path) -> None:

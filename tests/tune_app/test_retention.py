@@ -20,12 +20,13 @@ from trainables.errors import ConfigError, Diverged
 from trainables.results import StageCost
 from trainables.stage import StageResult
 from trainables.workplace import open_workplace
-from tune_app.baseline import config_key, make_baseline, read_baseline
+from tune_app.baseline import make_baseline, read_baseline
 from tune_app.errors import LeaseHeld
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord
+from tune_app.point_keys import config_key
 from tune_app.proposer import Proposer
 from tune_app.retention import collect, parse_size, survey
 from tune_app.tables import frontier_ids

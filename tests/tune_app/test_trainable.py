@@ -13,10 +13,10 @@ from trainables.data import load_data
 from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import Completed
 from trainables.workplace import Workplace, open_workplace
-from tune_app.baseline import config_key, shared_start
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.point_keys import config_key, shared_start
 from tune_app.proposer import Proposer
 from tune_app.tables import frontier_ids
 from tune_app.trainable import run_trial
@@ -71,10 +71,11 @@ def test_a_number_that_is_none_reaches_neither_sampler_nor_frontier(
     proposer = Proposer(
         spec,
         key_of=lambda p, _=0: config_key(spec, workplace.data.fingerprint, p),
+        steps_of=lambda params, rung: [],
         reference={"accuracy": 0.1, "size_bytes": 1e6},
         records=[record],
     )
-    [trial] = proposer._studies["full"]._study.get_trials()  # type: ignore[attr-defined]
+    [trial] = proposer._strategy._studies["full"]._study.get_trials()  # type: ignore[attr-defined]
     assert (trial.state.name, trial.values) == ("FAIL", None)
 
 

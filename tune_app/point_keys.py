@@ -1,0 +1,29 @@
+"""Keys of points: which configuration a point is, and which stages its trials need (torch-free)."""
+
+from trainables.config import stage_keys, training_of, trial_key
+from tune_app.experiment import ExperimentSpec
+from tune_app.ledger import Assignment, Params
+from tune_app.strategy import Step
+
+
+def config_key(spec: ExperimentSpec, fingerprint: str, params: Params, *, repeat: int = 0) -> str:
+    """The key of a run of a point: everything that decides its result with the full schedule."""
+    return trial_key(spec.trial(params, repeat=repeat), fingerprint=fingerprint)
+
+
+def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> str | None:
+    """The stage that an assignment without training starts from; None: it trains, and is worth a trial of its own."""
+    config = spec.trial(work.params, work.rung, repeat=work.repeat)
+    if training_of(config.quantize) is not None:
+        return None
+    return stage_keys(config, fingerprint=fingerprint)[-2]
+
+
+def steps_of(spec: ExperimentSpec, fingerprint: str, params: Params, rung: str) -> list[Step]:
+    """The stages of a trial after the shared baseline."""
+    config = spec.trial(params, rung)
+    found = []
+    for stage, key in list(zip(config.stages(), stage_keys(config, fingerprint=fingerprint), strict=True))[1:]:
+        training = training_of(stage)
+        found.append(Step(stage.kind, key, max(1, 0 if training is None else training.epochs)))
+    return found
