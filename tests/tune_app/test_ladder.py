@@ -15,7 +15,7 @@ from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_ste
 from trainables.config import QuantAwareTrain, Schedule, digest
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder
-from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.ledger import Assignment, TrialRecord
 from tune_app.proposer import Proposer
 
 QAT = QuantAwareTrain(kind="qat", schedule=Schedule(epochs=9, lr=0.1))
