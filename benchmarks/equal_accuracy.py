@@ -5,7 +5,8 @@
 All recipes start from one baseline per seed, so that only compression differs; ours has a wider teacher as well.
 The compression of examples/recipes/digits_seed_*.yaml is run at every point of its sweep and written twice,
 bit-packed and with zstd on top; the smaller file counts, although the earlier systems wrote neither. Ours is written
-with entropy coding. Every file is decoded and evaluated. Stages come from the product's cache (`--folder`): an interrupted run goes on.
+with entropy coding. Every file is decoded and evaluated. Stages come from the product's cache (`--folder`): an
+interrupted run goes on.
 """
 
 import argparse
