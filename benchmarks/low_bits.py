@@ -131,7 +131,9 @@ def main() -> None:
     rows = [[width, *(cell(ways[name]) for name in names)] for width, ways in found.items() if width != "fp32"]
     text = (
         f"Validation accuracy in %, mean ± standard deviation over {options.seeds} seeds (each with its own split), "
-        f"{len(load_data(DATA).val)} images each. The float network: {cell(found['fp32']['baseline'])}.\n\n"
+        f"{len(load_data(DATA).val)} images each. The float network (MobileNetV2, width {BASELINE.model.width:g}): "
+        f"{cell(found['fp32']['baseline'])}. All of ours: learned steps, average of weights, channel guard, and "
+        f"distillation from a network of width {TEACHER.model.width:g}, which the others do not have.\n\n"
         + markdown_table(["bits", *names], rows)
     )
     print(text)
