@@ -171,3 +171,51 @@ def test_a_missing_data_set_leaves_nothing_behind(ray_address: str, cli: Cli, tm
     assert "nowhere" in result.err
     assert "data.root" in result.err
     assert not spec.folder.exists()
+
+
+def test_rungs_the_own_sampler_and_repeats_work_together_on_ray(ray_address: str, cli: Cli, tmp_path: Path) -> None:
+    spec = tiny_spec(
+        tmp_path / "runs",
+        sampler={"name": "ehvi"},
+        fidelity={"rungs": [{"name": "ptq", "qat_epochs": 0}], "batch": 3},
+        budget={"trials": 2},
+        repeats={"seeds": 2, "min_probability": 0},
+    )
+    result = cli("run", write_spec(tmp_path / "spec.yaml", spec))
+    assert result.code == 0, result.err
+    folder = ExperimentFolder(spec.folder)
+    frame = pd.read_parquet(folder.trials_table)
+    first = frame[frame.repeat == 0]
+    assert (first.rung == "full").sum() == 2
+    full = set(first[first.rung == "full"].label.str.partition("@")[0])
+    assert full <= set(first[first.rung == "ptq"].label.str.partition("@")[0])
+    assert (frame.repeat == 1).sum() == 2
+    assert set(frame[frame.on_frontier].repeat) == {0}
+    assert (frame[frame.rung == "full"].repeats == 2).all()
+    assert frame[frame.rung == "ptq"].accuracy_mean.isna().all()
+    events = stage_events(folder)
+    finished = events[events.event == "finish"]
+    assert finished.key.is_unique
+    assert (finished.kind == "train").sum() == 1
+
+
+def test_a_warm_start_takes_over_what_means_the_same(
+    finished: ExperimentFolder, ray_address: str, cli: Cli, tmp_path: Path
+) -> None:
+    spec = tiny_spec(tmp_path / "runs", name="again", space={"prune_frac": [0.0], "w_bits": [3, 4], "a_bits": [8]})
+    spec = spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": 2})})
+    result = cli("run", write_spec(tmp_path / "spec.yaml", spec), "--warm-start", finished.path)
+    assert result.code == 0, result.err
+    assert "2 results taken over" in result.err
+    assert "2 trials (0 new), 2 complete" in result.out
+    assert set(stage_events(ExperimentFolder(spec.folder)).kind) == {"train"}
+    records, _ = Ledger(ExperimentFolder(spec.folder).trials).read()
+    for record in records:
+        path = spec.folder / "artifacts" / record.assignment.trial_id / "model.mbq"
+        assert sha256(path.read_bytes()) == record.result.artifact_sha256  # type: ignore[union-attr]
+
+
+def test_an_experiment_does_not_warm_start_itself(finished: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    result = cli("run", write_spec(tmp_path / "spec.yaml", finished.read_spec()), "--warm-start", finished.path)
+    assert result.code == 2
+    assert "names this experiment itself" in result.err
