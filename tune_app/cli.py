@@ -109,16 +109,12 @@ def search(spec: "ExperimentSpec", *, warm_start: Path | None = None) -> None:
     if other is not None and other.path.resolve() == spec.folder.resolve():
         raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
     from tune_app.runner import run_search
-    from tune_app.tables import frontier_ids
+    from tune_app.summary import summary
 
     outcome = run_search(spec, warm_start=other)
-    states = [r.state for r in outcome.records]
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
-    print(
-        f"{outcome.folder.path}: {len(states)} trials ({outcome.new} new), {states.count('complete')} complete, "
-        f"{len(frontier_ids(outcome.records, spec))} on the frontier; ended with {outcome.why}"
-    )
+    print("\n".join(summary(outcome, spec)))
 
 
 @app.command()

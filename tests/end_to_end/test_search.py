@@ -1,6 +1,7 @@
 """A real search on Ray, from a spec file to the tables, and what a second run does with it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,8 @@ def test_rungs_the_own_sampler_and_repeats_work_together_on_ray(ray_address: str
     assert (frame.repeat == 1).sum() == 2
     assert set(frame[frame.on_frontier].repeat) == {0}
     assert (frame[frame.rung == "full"].repeats == 2).all()
+    assert f"rungs: {(frame.rung == 'ptq').sum()} ptq, 2 full; 2 repeats of full" in result.out
+    assert "ptq against full: rank correlation of accuracy" in result.out
     assert frame[frame.rung == "ptq"].accuracy_mean.isna().all()
     events = stage_events(folder)
     finished = events[events.event == "finish"]
@@ -208,6 +211,7 @@ def test_a_warm_start_takes_over_what_means_the_same(
     assert result.code == 0, result.err
     assert "2 results taken over" in result.err
     assert "2 trials (0 new), 2 complete" in result.out
+    assert re.search(r"training: \d+ s, 0 s more saved", result.out)
     assert set(stage_events(ExperimentFolder(spec.folder)).kind) == {"train"}
     records, _ = Ledger(ExperimentFolder(spec.folder).trials).read()
     for record in records:
