@@ -116,7 +116,7 @@ def test_gradients_with_a_gradient_of_another_layout() -> None:
 
 def test_gradients_of_a_tensor_that_is_walked_in_tiles() -> None:
     step = torch.tensor(19 / 256)
-    values = spread((3, 2, 150, 151), step, 0, 15).contiguous(memory_format=torch.channels_last)
+    values = spread((3, 2, 250, 251), step, 0, 15).contiguous(memory_format=torch.channels_last)
     assert values.numel() > TILE
     check_gradients(values, step, 0, 15)
 

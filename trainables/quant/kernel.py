@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.quant.quantizer import MIN_STEP
 
-TILE = 65_536
+TILE = 262_144
 
 Gradients = tuple[Tensor, Tensor | None, None, None, None, None]
 
