@@ -62,7 +62,7 @@ def test_a_small_recipe_does_what_its_model_does(name: str) -> None:
     small, full = read(name), read(SMALL[name])
 
     def methods(spec: ExperimentSpec) -> list[object]:
-        """Everything but sizes, rates and counts."""
+        """Everything but sizes, rates, temperatures and counts."""
         base = spec.base
         stages = [s for s in (base.teacher, base.baseline, base.prune, base.sparsify, base.quantize) if s is not None]
         return [
@@ -77,7 +77,7 @@ def test_a_small_recipe_does_what_its_model_does(name: str) -> None:
         ]
 
     def form(training: Schedule) -> tuple[object, ...]:
-        return (training.optimizer, training.decay, training.nesterov, training.keep, training.distill)
+        return (training.optimizer, training.decay, training.nesterov, training.keep, training.distill is not None)
 
     assert methods(small) == methods(full)
     assert small.space.root.keys() <= full.space.root.keys()

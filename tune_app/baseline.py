@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from trainables.config import Frozen, stage_keys
+from trainables.config import Architecture, Frozen, stage_keys
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import create_once
@@ -31,6 +31,7 @@ class BaselineInfo(Frozen):
     activation_bytes: int = Field(description="all activations of one image, fp32")
     peak_activation_bytes: int = Field(description="most activations that are alive at once, fp32")
     seconds: float = Field(description="what it took in the run that made it")
+    architecture: Architecture | None = Field(default=None, description="null in files of an older version")
 
     def reference(self) -> dict[str, float]:
         """The corner from which hypervolume is measured: chance accuracy, and what the baseline costs in fp32."""
@@ -104,6 +105,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         activation_bytes=counts.activation_bytes,
         peak_activation_bytes=counts.peak_activation_bytes,
         seconds=time.perf_counter() - started,
+        architecture=result.architecture,
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info

@@ -19,6 +19,7 @@ from tune_app.frontier import costs
 from tune_app.improvement import improvement
 from tune_app.ladder import Ladder
 from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.screen import Screen
 from tune_app.strategy import Choice, StepsOf
 from tune_app.surrogate import Features, Surrogate
 
@@ -48,9 +49,10 @@ class Ehvi:
         ladder: Ladder,
         *,
         steps_of: StepsOf,
+        screen: Screen,
         reference: Mapping[str, float],
     ) -> None:
-        self._spec, self._ladder, self._steps = spec, ladder, steps_of
+        self._spec, self._ladder, self._steps, self._screen = spec, ladder, steps_of, screen
         self._features = Features(spec.space)
         self._directions = list(spec.objectives.values())
         self._corner = costs(np.array([[reference[name] for name in spec.objectives]]), self._directions)[0]
@@ -99,18 +101,20 @@ class Ehvi:
         busy = {point for point, _ in running}
         while self._first:
             params = self._first.pop(0)
-            if _point(params) not in busy and self._rung_of(params) is not None:
+            if _point(params) not in busy and self._rung_of(params) is not None and not self._screen(params):
                 return params
         candidates = [p for p in self._candidates() if _point(p) not in busy and self._rung_of(p) is not None]
         if not candidates:
             return None
         complete = [place for place, metrics in self._seen.items() if metrics is not None]
         if not complete:
-            return candidates[int(self._rng.integers(len(candidates)))]
+            order = self._rng.permutation(len(candidates))
+            return next((candidates[i] for i in order if not self._screen(candidates[i])), None)
         self._learn(complete)
         ready = self._ready | {step.key for point, rung in running for step in self._steps(dict(point), rung)}
         prices = np.array([self._seconds(params, FULL, ready) for params in candidates])
-        return candidates[int(np.argmax(self._gains(candidates, busy) / prices))]
+        order = np.argsort(-self._gains(candidates, busy) / prices, kind="stable")
+        return next((candidates[i] for i in order if not self._screen(candidates[i])), None)
 
     def _candidates(self) -> list[Params]:
         """All points of a small space; of a large one a sample, and what lies next to the best."""

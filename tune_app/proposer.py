@@ -12,6 +12,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder, Place
 from tune_app.ledger import Assignment, Params, TrialRecord, latest
 from tune_app.repeats import Group, group_runs, next_repeat, point_of, probabilities
+from tune_app.screen import Screen
 from tune_app.stopping import Progress, out_of_time, too_many_failures, why_stop
 from tune_app.strategy import StepsOf, open_strategy
 
@@ -32,7 +33,8 @@ class Proposer:
 
     `key_of` gives the configuration key of a point, `steps_of` the stages that a trial needs, `reference` the corner
     of the hypervolume by objective. `in_flight` is what the last driver was running: those without a record go
-    first. Samplers learn from `advice` too, records that are no results here.
+    first. Samplers learn from `advice` too, records that are no results here. Points that `screen` refuses are not
+    proposed.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Proposer:
         records: Sequence[TrialRecord] = (),
         in_flight: Sequence[Assignment] = (),
         advice: Sequence[TrialRecord] = (),
+        screen: Screen = lambda params: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -54,7 +57,13 @@ class Proposer:
         self._running: dict[str, tuple[Assignment, Any]] = {}
         self._ladder = Ladder(spec, reference)
         self._strategy = open_strategy(
-            spec, self._ladder, key_of=key_of, steps_of=steps_of, reference=reference, finished=len(self._records)
+            spec,
+            self._ladder,
+            key_of=key_of,
+            steps_of=steps_of,
+            screen=screen,
+            reference=reference,
+            finished=len(self._records),
         )
         self._progress = Progress(spec, reference, self._records.values())
         self._race: tuple[list[Group], list[float | None]] | None = None

@@ -9,6 +9,7 @@ from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder, Place
 from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.screen import Screen
 from tune_app.strategy import Choice, KeyOf
 from tune_app.study import Ask, Point, open_study
 
@@ -31,8 +32,8 @@ class RankSearch:
     never meet in one.
     """
 
-    def __init__(self, spec: ExperimentSpec, ladder: Ladder, *, key_of: KeyOf, finished: int) -> None:
-        self._spec, self._ladder, self._key_of = spec, ladder, key_of
+    def __init__(self, spec: ExperimentSpec, ladder: Ladder, *, key_of: KeyOf, screen: Screen, finished: int) -> None:
+        self._spec, self._ladder, self._key_of, self._screen = spec, ladder, key_of, screen
         self._ordered = spec.sampler.name in ORDERS
         taught = [FULL] if self._ordered else list(spec.rungs)
         self._studies = {rung: open_study(spec, finished=finished) for rung in taught}
@@ -131,4 +132,5 @@ class RankSearch:
 
     def _is_new(self, params: Params, started: set[Place]) -> bool:
         key = self._key_of(params)
-        return not self._ladder.has(key) and all(key != other for other, _ in started)
+        known = self._ladder.has(key) or any(key == other for other, _ in started)
+        return not known and not self._screen(params)

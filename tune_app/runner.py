@@ -25,6 +25,7 @@ from tune_app.live import LiveView, Status
 from tune_app.point_keys import config_key, shared_start, steps_of
 from tune_app.proposer import Proposer
 from tune_app.repeats import wants_repeats
+from tune_app.screen import open_screen
 from tune_app.searcher import LedgerSearch
 from tune_app.session import first_line, fits_in_cluster, ray_session
 from tune_app.signals import StopSignal
@@ -47,6 +48,8 @@ class Outcome:
     quarantined: list[str]
     why: str
     """What ended it: the part of the budget that is spent, or that no point is left."""
+    seconds: float = 0.0
+    """Of the search itself, without Ray's start and the baseline."""
 
 
 def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> BaselineInfo:
@@ -67,9 +70,15 @@ def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> Bas
 
 
 def run_search(
-    spec: ExperimentSpec, *, warm_start: ExperimentFolder | None = None, console: Console | None = None
+    spec: ExperimentSpec,
+    *,
+    warm_start: ExperimentFolder | None = None,
+    console: Console | None = None,
+    trainable: Callable[..., None] = tune_trial,
 ) -> Outcome:
     """Runs what is left of the budget, first taking over what another experiment found out.
+
+    `trainable` is what Ray runs for each trial: it writes the trial's records, as `tune_trial` does.
 
     Raises:
         TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
@@ -91,15 +100,17 @@ def run_search(
             baseline, data = _prepare(spec, view, stop)
             proposer = _replay(spec, folder, baseline, lease.in_flight(), warm_start, view)
             before = len(proposer.records)
-            driver = _Driver(spec, folder, lease, proposer, baseline, status, view, stop)
+            driver = _Driver(spec, folder, lease, proposer, baseline, status, view, stop, trainable)
+            started = time.monotonic()
             try:
                 driver.fit(data)
             finally:
                 driver.tables.write()
+            seconds = time.monotonic() - started
         lease.save_in_flight([])
     _refuse_empty(proposer.records, spec)
     why = proposer.done or "every point of the space"
-    return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, names, why)
+    return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, names, why, seconds)
 
 
 def _replay(
@@ -128,6 +139,7 @@ def _replay(
         records=Ledger(folder.trials).read()[0],
         in_flight=in_flight,
         advice=advice,
+        screen=open_screen(spec, baseline.architecture),
     )
 
 
@@ -168,10 +180,11 @@ class _Driver:
         status: Status,
         view: LiveView,
         stop: StopSignal,
+        trainable: Callable[..., None],
     ) -> None:
         self.tables = _Tables(folder, spec, baseline, lease, proposer)
         self._spec, self._folder, self._proposer, self._stop = spec, folder, proposer, stop
-        self._status, self._view = status, view
+        self._status, self._view, self._trainable = status, view, trainable
         status.records, status.resumed = proposer.records, in_full(proposer.records)
         status.reference, status.started = baseline.reference(), time.monotonic()
         self._search = LedgerSearch(
@@ -191,7 +204,8 @@ class _Driver:
         parallel = spec.max_concurrent_trials or fits_in_cluster(spec)
         self._view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
         shutil.rmtree(scratch, ignore_errors=True)
-        tuner = _tuner(spec, self._search, data, self._stop, parallel=parallel, scratch=scratch)
+        trial = tune.with_parameters(self._trainable, spec_json=spec.model_dump_json(), data=[data])
+        tuner = _tuner(spec, trial, self._search, self._stop, parallel=parallel, scratch=scratch)
         try:
             tuner.fit()
         except RayError as err:
@@ -215,10 +229,9 @@ class _Driver:
 
 
 def _tuner(
-    spec: ExperimentSpec, search: LedgerSearch, data: Any, stop: StopSignal, *, parallel: int, scratch: Path
+    spec: ExperimentSpec, trial: Any, search: LedgerSearch, stop: StopSignal, *, parallel: int, scratch: Path
 ) -> tune.Tuner:
     """Tune with our searcher; what it writes into `scratch` is never read."""
-    trial = tune.with_parameters(tune_trial, spec_json=spec.model_dump_json(), data=[data])
     return tune.Tuner(
         tune.with_resources(trial, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
         tune_config=tune.TuneConfig(

@@ -11,6 +11,7 @@ from search_spaces.samplers import SURROGATES
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder
 from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.screen import Screen
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def open_strategy(
     *,
     key_of: KeyOf,
     steps_of: StepsOf,
+    screen: Screen,
     reference: Mapping[str, float],
     finished: int,
 ) -> Strategy:
@@ -79,7 +81,7 @@ def open_strategy(
     if spec.sampler.name in SURROGATES:
         from tune_app.ehvi import Ehvi
 
-        return Ehvi(spec, ladder, steps_of=steps_of, reference=reference)
+        return Ehvi(spec, ladder, steps_of=steps_of, screen=screen, reference=reference)
     from tune_app.rank_search import RankSearch
 
-    return RankSearch(spec, ladder, key_of=key_of, finished=finished)
+    return RankSearch(spec, ladder, key_of=key_of, screen=screen, finished=finished)

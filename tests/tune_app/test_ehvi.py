@@ -22,7 +22,7 @@ WIDE = {"prune_frac": {"low": 0.0, "high": 0.7, "step": 0.1}, "w_bits": [2, 3, 4
 
 def open_ehvi(spec: ExperimentSpec, records: Sequence[TrialRecord] = ()) -> Ehvi:
     ladder = Ladder(spec, REFERENCE)
-    strategy = Ehvi(spec, ladder, steps_of=make_steps, reference=REFERENCE)
+    strategy = Ehvi(spec, ladder, steps_of=make_steps, screen=lambda params: "", reference=REFERENCE)
     for record in records:
         ladder.add(record)
         strategy.learn(record)

@@ -1,0 +1,230 @@
+"""What a trial costs beside its work: the product against plain Ray Tune, and how long it takes to resume.
+
+    python -m benchmarks.orchestration
+
+A trial is a closed form that takes no time. Plain Ray Tune is a function trainable with random search, reused
+actors and without its loggers; ours writes and reads a durable record for each trial, proposes by its own random
+sampler without repeats, and rewrites its tables. Both run with the same number of workers in one Ray instance, by
+turns. Seconds per trial are those of the search alone, without starting Ray.
+"""
+
+import argparse
+import io
+import logging
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from benchmarks.measure import quartiles
+from benchmarks.report import markdown_table, write_report
+from trainables.config import Architecture, ModelConfig
+from trainables.results import Completed, Measurement
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger, TrialRecord
+from tune_app.proposer import Proposer
+from tune_app.runner import run_baseline, run_search
+from tune_app.session import TUNE_SETTINGS
+from tune_app.trainable import assignments
+
+SIZES = (100, 300, 1_000)
+WORKERS = 2
+BARS = {"ours": 1.2, "growth": 1.3, "resume_s": 3.0}
+"""Most of plain Ray Tune's cost; most that a trial of 1,000 may cost beside one of 100; seconds to resume 1,000."""
+FINE = {"low": 0.0, "high": 0.999, "step": 0.001}
+
+
+def make_spec(storage: Path, name: str, trials: int) -> ExperimentSpec:
+    """A space of 10,000 points, searched at random; the baseline is the smallest network there is."""
+    schedule = {"epochs": 1, "lr": 0.05, "batch_size": 64}
+    return ExperimentSpec.model_validate(
+        {
+            "name": name,
+            "storage": str(storage),
+            "base": {
+                "data": {"name": "digits", "image_size": 8},
+                "baseline": {"model": {"name": "mobilenet_v2", "width": 0.1}, "schedule": schedule},
+                "prune": {"fine_tune": schedule},
+                "quantize": {"kind": "ptq"},
+            },
+            "space": {"prune_frac": FINE, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]},
+            "sampler": {"name": "random"},
+            "budget": {"trials": trials},
+            "max_concurrent_trials": WORKERS,
+        }
+    )
+
+
+def closed_form(params: dict[str, Any]) -> tuple[float, int]:
+    """Accuracy and bytes."""
+    p, w, a = float(params["prune_frac"]), int(params["w_bits"]), int(params["a_bits"])
+    return 0.95 - 0.2 * p**2 - 0.5 / 2**w - 0.3 / 2**a, round(1e6 * (1 - p) * w / 32)
+
+
+def own_trial(config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
+    """A trial of the product whose work takes no time: its records are written as always."""
+    spec = ExperimentSpec.model_validate_json(spec_json)
+    ledger = Ledger(ExperimentFolder(spec.folder).trials)
+    for work in assignments(config):
+        accuracy, size_bytes = closed_form(work.params)
+        ledger.add(
+            TrialRecord(
+                assignment=work, result=_completed(accuracy, size_bytes), environment={}, started_at="", seconds=0
+            )
+        )
+    tune.report({"finished": 1})
+
+
+def plain_trial(config: dict[str, Any]) -> None:
+    """The same without a ledger."""
+    accuracy, size_bytes = closed_form(config)
+    tune.report({"accuracy": accuracy, "size_bytes": size_bytes})
+
+
+def run_ours(storage: Path, trials: int) -> float:
+    """Seconds per trial."""
+    spec = make_spec(storage, f"ours-{trials}-{time.monotonic_ns()}", trials)
+    quiet = Console(file=io.StringIO())
+    run_baseline(spec, console=quiet)
+    outcome = run_search(spec, console=quiet, trainable=own_trial)
+    assert sum(r.state == "complete" for r in outcome.records) == trials, "every trial has its record"
+    return outcome.seconds / trials
+
+
+def run_plain(storage: Path, trials: int) -> float:
+    """Seconds per trial."""
+    space = {name: tune.choice(list(p.values)) for name, p in make_spec(storage, "space", 1).space.root.items()}
+    folder = storage / f"plain-{trials}-{time.monotonic_ns()}"
+    tuner = tune.Tuner(
+        tune.with_resources(plain_trial, {"cpu": 1}),
+        param_space=space,
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=WORKERS, reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+    )
+    started = time.perf_counter()
+    results = tuner.fit()
+    seconds = time.perf_counter() - started
+    assert (len(results), results.num_errors) == (trials, 0), "every trial has its result"
+    return seconds / trials
+
+
+def resume_seconds(storage: Path, trials: int) -> float:
+    """From the ledger's files to the first new assignment, without Ray."""
+    spec = make_spec(storage, "resumed", trials + 1)
+    ledger = Ledger(ExperimentFolder(spec.folder).trials)
+    proposer = _proposer(spec)
+    while (work := proposer.next()) is not None and len(proposer.records) < trials:
+        accuracy, size_bytes = closed_form(work.params)
+        record = TrialRecord(
+            assignment=work, result=_completed(accuracy, size_bytes), environment={}, started_at="", seconds=0
+        )
+        ledger.add(record)
+        proposer.tell(record)
+    started = time.perf_counter()
+    records, _ = ledger.read()
+    again = _proposer(spec, records)
+    assert again.next() is not None, "one trial is left"
+    return time.perf_counter() - started
+
+
+def _proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = ()) -> Proposer:
+    from tune_app.point_keys import config_key, steps_of
+
+    return Proposer(
+        spec,
+        key_of=lambda params, repeat=0: config_key(spec, "benchmark", params, repeat=repeat),
+        steps_of=lambda params, rung: steps_of(spec, "benchmark", params, rung),
+        reference={"accuracy": 0.1, "size_bytes": 1e6},
+        records=records,
+    )
+
+
+def _completed(accuracy: float, size_bytes: int) -> Completed:
+    counted = dict.fromkeys(("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"), 1)
+    measurement = Measurement(
+        accuracy=accuracy,
+        accuracy_trained=accuracy,
+        n=100,
+        size_bytes=size_bytes,
+        size_breakdown={},
+        compression_ratio=1e6 / size_bytes,
+        prune_frac_achieved=0.0,
+        sparsity_achieved=0.0,
+        formula_bytes={},
+        **counted,
+    )
+    architecture = Architecture(model=ModelConfig(), classes=10, channels=1, image_size=8)
+    return Completed(measurement=measurement, architecture=architecture, artifact_sha256="", stages=[])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--folder", type=Path, default=Path("runs/orchestration"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "orchestration")
+    options = parser.parse_args(arguments)
+    os.environ.update(TUNE_SETTINGS)
+    storage = options.folder.resolve()
+    shutil.rmtree(storage, ignore_errors=True)
+    resumed = [resume_seconds(storage / f"resume{i}", max(options.sizes)) for i in range(options.rounds)]
+    ray.init(num_cpus=WORKERS, include_dashboard=False, configure_logging=False, log_to_driver=False)
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    ways: dict[str, Callable[[Path, int], float]] = {"plain Ray Tune": run_plain, "ours": run_ours}
+    found: dict[str, dict[int, list[float]]] = {name: {size: [] for size in options.sizes} for name in ways}
+    for way in ways.values():
+        way(storage, 10)  # workers start
+    for _ in range(options.rounds):
+        for size in options.sizes:
+            for name, way in ways.items():
+                found[name][size].append(way(storage, size))
+                print(
+                    f"{name}, {size} trials: {1e3 * found[name][size][-1]:.1f} ms a trial", file=sys.stderr, flush=True
+                )
+    text = report(found, resumed, options)
+    print(text)
+    write_report(
+        options.output, title="Cost of a trial beside its work", text=text, data={**found, "resume_s": resumed}
+    )
+
+
+def report(found: dict[str, dict[int, list[float]]], resumed: list[float], options: argparse.Namespace) -> str:
+    """The table, and whether the bars are met."""
+    rows, lines = [], []
+    plain, ours = found["plain Ray Tune"], found["ours"]
+    for size in options.sizes:
+        ratio = quartiles([a / b for a, b in zip(ours[size], plain[size], strict=True)])
+        cells = [f"{1e3 * statistics.median(times[size]):.1f}" for times in (plain, ours)]
+        rows.append([str(size), *cells, f"{ratio.median:.2f}", f"{ratio.low:.2f}–{ratio.high:.2f}"])
+        lines.append(f"{size}: {_met(ratio.median <= BARS['ours'])}")
+    first, last = min(options.sizes), max(options.sizes)
+    growth = statistics.median(ours[last]) / statistics.median(ours[first])
+    resume = statistics.median(resumed)
+    return "\n\n".join(
+        [
+            f"{options.rounds} rounds, {WORKERS} workers; medians, ratios by rounds with quartiles.",
+            markdown_table(["trials", "plain Ray Tune, ms a trial", "ours, ms a trial", "ratio", "quartiles"], rows),
+            f"Bar: at most {BARS['ours']} of plain Ray Tune: {'; '.join(lines)}. A trial of {last} costs {growth:.2f} "
+            f"of one of {first} (bar {BARS['growth']}: {_met(growth <= BARS['growth'])}). Resuming {last} trials takes "
+            f"{resume:.2f} s without Ray (bar {BARS['resume_s']} s: {_met(resume <= BARS['resume_s'])}).",
+        ]
+    )
+
+
+def _met(holds: bool) -> str:
+    return "met" if holds else "missed"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
