@@ -68,7 +68,7 @@ def table(spec: ExperimentSpec, tmp_path_factory: pytest.TempPathFactory) -> Tab
             seen.add((kind, key))
     path = tmp_path_factory.mktemp("table") / "trials.parquet"
     pd.DataFrame(rows).to_parquet(path)
-    return load_table(path, spec, REFERENCE)
+    return load_table(path, spec.model_copy(update={"reference": REFERENCE}))
 
 
 class Fixed:

@@ -33,8 +33,11 @@ class BaselineInfo(Frozen):
     seconds: float = Field(description="what it took in the run that made it")
     architecture: Architecture | None = Field(default=None, description="null in files of an older version")
 
-    def reference(self) -> dict[str, float]:
-        """The corner from which hypervolume is measured: chance accuracy, and what the baseline costs in fp32."""
+    def reference(self, spec: ExperimentSpec) -> dict[str, float]:
+        """The corner from which hypervolume is measured, by metric.
+
+        Chance accuracy, and what the baseline costs in fp32, unless the spec says otherwise.
+        """
         values = {
             "accuracy": 1 / self.classes,
             "size_bytes": float(self.size_bytes),
@@ -46,7 +49,7 @@ class BaselineInfo(Frozen):
             "peak_activation_bytes": float(self.peak_activation_bytes),
             "sparsity_achieved": 0.0,
         }
-        return {name: values[name] for name in METRICS}
+        return {name: spec.reference.get(name, values[name]) for name in METRICS}
 
 
 def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:

@@ -127,11 +127,19 @@ def frontier(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
     parquet: Annotated[Path | None, typer.Option(help="Write the rows to a parquet file.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="How the frontier's hypervolume grew, by trial.")] = False,
 ) -> None:
     """Show the Pareto frontier."""
     from tune_app.output import write_frame
     from tune_app.query import frontier_frame
 
+    if trace:
+        from tune_app.trace import trace_frame
+
+        if all or where or sort or limit:
+            raise ConfigError("--trace shows every trial in its order: leave --all, --where, --sort and --limit out.")
+        write_frame(trace_frame(experiment), json=json, csv=csv, parquet=parquet, title=f"hypervolume of {experiment}")
+        return
     frame = frontier_frame(experiment, all=all, where=where, sort=sort, limit=limit)
     write_frame(frame, json=json, csv=csv, parquet=parquet, title=f"{'trials' if all else 'frontier'} of {experiment}")
 

@@ -1,6 +1,7 @@
 """ExperimentSpec: what one experiment is, checked."""
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,6 +147,10 @@ class ExperimentSpec(Frozen):
         default={"accuracy": "maximize", "size_bytes": "minimize"}, min_length=1, max_length=3
     )
     constraints: tuple[Constraint, ...] = ()
+    reference: dict[str, float] = Field(
+        default={},
+        description="corner of the hypervolume, by metric; default: chance, and what the baseline costs",
+    )
     sampler: SamplerConfig = SamplerConfig()
     fidelity: Fidelity | None = Field(default=None, description="null: every trial runs the full schedule")
     budget: Budget
@@ -153,6 +158,14 @@ class ExperimentSpec(Frozen):
     resources: Resources = Resources()
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=10_000, description="null: what the cluster fits")
     worker_retries: int = Field(default=3, ge=0, le=100, description="new starts of a trial whose worker was lost")
+
+    @field_validator("reference")
+    @classmethod
+    def _finite(cls, reference: dict[str, float]) -> dict[str, float]:
+        for value in reference.values():
+            if not math.isfinite(value):
+                raise ValueError(f"coordinates must be finite numbers, but got {value}")
+        return {_metric(name): value for name, value in reference.items()}
 
     @field_validator("objectives")
     @classmethod

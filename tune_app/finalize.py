@@ -48,7 +48,7 @@ def finalize(folder: ExperimentFolder) -> Final:
             raise ConfigError(f"{folder.path} has no frontier yet: run `tune-app run` first.")
         results = {r.assignment.trial_id: _test_record(r, spec, folder) for r in front}
         reference = _test_baseline(spec, folder, baseline)
-        write_tables(folder, records, spec, reference=baseline.reference())
+        write_tables(folder, records, spec, reference=baseline.reference(spec))
     gaps = [r.metrics()["accuracy"] - results[r.assignment.trial_id].accuracy for r in front]
     return Final(reference, results, gap=statistics.fmean(gaps), baseline_gap=baseline.accuracy - reference.accuracy)
 

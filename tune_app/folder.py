@@ -9,6 +9,9 @@ from trainables.storage import create_once, replace
 from tune_app.experiment import ExperimentSpec
 from tune_app.spec_file import dump_spec, parse_spec, read_text
 
+MOVED = {"storage", "base.data.root", "base.baseline.checkpoint", "base.teacher.checkpoint"}
+"""Where things lie: no change of the experiment."""
+
 
 class ExperimentFolder:
     """The files of one experiment; knows their names and nothing of their content."""
@@ -53,8 +56,11 @@ class ExperimentFolder:
         except ConfigError as err:
             raise CorruptFile(f"stored spec: {err}") from err
 
-    def claim(self, spec: ExperimentSpec) -> None:
+    def claim(self, spec: ExperimentSpec) -> list[str]:
         """Writes the spec of a new experiment, or compares it with the stored one and updates what may change.
+
+        Returns:
+            What changed, such as "budget.trials: 18 → 30".
 
         Raises:
             ConfigError: a field that decides what the records mean differs.
@@ -62,17 +68,21 @@ class ExperimentFolder:
         """
         text = dump_spec(spec).encode()
         if create_once(self.spec_file, text):
-            return
+            return []
         stored = self.read_spec()
         shared = stored.rungs.keys() & spec.rungs.keys()
-        difference = _first_difference(_identity(stored, shared), _identity(spec, shared))
-        if difference:
+        different = differences(_identity(stored, shared), _identity(spec, shared))
+        if different:
+            where, old, new = different[0]
             raise ConfigError(
-                f"{self.path} holds an experiment with another {difference.partition('.')[0]}: {difference}. "
-                "Its records would mean something else: give this spec another name."
+                f"{self.path} holds an experiment with another {where.partition('.')[0]}: {where} is {old!r} there and "
+                f"{new!r} here. Its records would mean something else: give this spec another name."
             )
-        if stored != spec:
-            replace(self.spec_file, text)
+        if stored == spec:
+            return []
+        replace(self.spec_file, text)
+        changed = differences(stored.model_dump(mode="json"), spec.model_dump(mode="json"))
+        return [f"{where}: {old} → {new}" for where, old, new in changed if where not in MOVED]
 
     def probe(self) -> None:
         """Proves that the folder can be written.
@@ -94,11 +104,12 @@ def _identity(spec: ExperimentSpec, rungs: Iterable[str]) -> dict[str, Any]:
     return {"base": spec.base.identity(), "rungs": epochs}
 
 
-def _first_difference(old: Any, new: Any, where: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in dict.fromkeys([*old, *new]):
-            found = _first_difference(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
-            if found:
-                return found
-        return ""
-    return "" if old == new else f"{where} is {old!r} there and {new!r} here"
+def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """The leaves in which two trees of dicts differ: path, old value, new value; None stands for a missing one."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [(where, old, new)]
+    return [
+        found
+        for key in dict.fromkeys([*old, *new])
+        for found in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+    ]

@@ -138,6 +138,9 @@ _COLUMNS = (
     _Column("test_accuracy", "test", number=_percent),
     _Column("size_bytes", "bytes", number=lambda value: f"{value:,.0f}"),
     _Column("compression_ratio", "ratio", number=lambda value: f"{value:.1f}x"),
+    _Column("trials", "trials", number=lambda value: f"{value:,.0f}"),
+    _Column("training_s", "training s", number=lambda value: f"{value:,.0f}"),
+    _Column("hypervolume", "hypervolume", number=lambda value: f"{value:,.6g}"),
     _Column("state", "state"),
     _Column("trial_id", "trial id"),
 )

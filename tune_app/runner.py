@@ -61,7 +61,8 @@ def run_baseline(spec: ExperimentSpec, *, console: Console | None = None) -> Bas
     """
     folder = ExperimentFolder(spec.folder)
     status = Status(spec)
-    with _experiment(spec, folder), _view(status, folder, console) as view:
+    console = console or Console(stderr=True)
+    with _experiment(spec, folder, console), _view(status, folder, console) as view:
         known = read_baseline(folder)
         if known is not None:
             return known
@@ -86,14 +87,15 @@ def run_search(
     """
     folder = ExperimentFolder(spec.folder)
     status = Status(spec)
-    with _experiment(spec, folder) as lease, _view(status, folder, console) as view:
+    console = console or Console(stderr=True)
+    with _experiment(spec, folder, console) as lease, _view(status, folder, console) as view:
         records, damaged = Ledger(folder.trials).read()
         Ledger(folder.trials).quarantine(damaged)
         names = [d.path.name for d in damaged]
         known = read_baseline(folder)
         spent = in_full(latest(records)) >= spec.budget.trials and not wants_repeats(latest(records), spec)
         if known is not None and spent:  # nothing to do needs no cluster
-            write_tables(folder, latest(records), spec, reference=known.reference())
+            write_tables(folder, latest(records), spec, reference=known.reference(spec))
             _refuse_empty(latest(records), spec)
             return Outcome(folder, known, latest(records), 0, names, f"{spec.budget.trials} trials")
         with ray_session(spec) as stop:
@@ -135,7 +137,7 @@ def _replay(
         spec,
         key_of=key_of,
         steps_of=lambda params, rung: steps_of(spec, baseline.fingerprint, params, rung),
-        reference=baseline.reference(),
+        reference=baseline.reference(spec),
         records=Ledger(folder.trials).read()[0],
         in_flight=in_flight,
         advice=advice,
@@ -152,7 +154,7 @@ class _Tables:
         self._written = time.monotonic()
         self._lease = lease
         self._write: Callable[[], None] = lambda: write_tables(
-            folder, proposer.records, spec, reference=baseline.reference()
+            folder, proposer.records, spec, reference=baseline.reference(spec)
         )
 
     def maybe_write(self) -> None:
@@ -186,7 +188,7 @@ class _Driver:
         self._spec, self._folder, self._proposer, self._stop = spec, folder, proposer, stop
         self._status, self._view, self._trainable = status, view, trainable
         status.records, status.resumed = proposer.records, in_full(proposer.records)
-        status.reference, status.started = baseline.reference(), time.monotonic()
+        status.reference, status.started = baseline.reference(spec), time.monotonic()
         self._search = LedgerSearch(
             proposer,
             Ledger(folder.trials),
@@ -283,12 +285,14 @@ def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:
 
 
 @contextlib.contextmanager
-def _experiment(spec: ExperimentSpec, folder: ExperimentFolder) -> Iterator[Lease]:
+def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console) -> Iterator[Lease]:
     """The lease on a claimed experiment. Input that is refused before anything finished leaves no folder behind."""
     existed = folder.path.exists()
     try:
         with Lease(folder) as lease:
-            folder.claim(spec)
+            changed = folder.claim(spec)
+            if changed:
+                console.print(f"changed since the last run: {'; '.join(changed)}", highlight=False, soft_wrap=True)
             yield lease
     except ConfigError:
         if not existed and read_baseline(folder) is None:

@@ -26,7 +26,7 @@ def summary(outcome: "Outcome", spec: ExperimentSpec) -> list[str]:
     ]
     if spec.fidelity is not None:
         lines.append(_rungs(records, spec))
-        lines += [_agreement(found) for found in agreements(records, spec, outcome.baseline.reference())]
+        lines += [_agreement(found) for found in agreements(records, spec, outcome.baseline.reference(spec))]
     return lines
 
 

@@ -25,8 +25,6 @@ from benchmarks.search.table import Table, load_table
 from tune_app.spec_file import load_spec
 
 HERE = Path(__file__).parent
-REFERENCE = {"accuracy": 0.9, "size_bytes": 250_000.0}
-"""Nobody wants less accuracy, or a file as large as 8 bits make it without pruning."""
 SHARES = (0.95, 0.99)
 BARS = {0.95: (1 / 5, 1 / 2), 0.99: (1 / 3, 1 / 1.5)}
 """Most of the training of the ordered grid, and of the best other method, that ours may need."""
@@ -69,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--output", type=Path, default=HERE.parent / "results" / "search")
     options = parser.parse_args(arguments)
-    table = load_table(options.table, load_spec(options.spec), REFERENCE)
+    table = load_table(options.table, load_spec(options.spec))
     traces = {name: replay(METHODS[name], table, options) for name in options.only}
     text = report(traces, table, options)
     print(text)

@@ -81,7 +81,7 @@ class Table:
         return hypervolume(np.array([self.costs(row) for row in rows]), self.corner)
 
 
-def load_table(path: Path, spec: ExperimentSpec, reference: Mapping[str, float]) -> Table:
+def load_table(path: Path, spec: ExperimentSpec) -> Table:
     """A table from the parquet file that `tune-app run` of its spec wrote.
 
     A shared stage costs what it cost the trial that made it: the largest figure of all trials that have it, since
@@ -108,4 +108,4 @@ def load_table(path: Path, spec: ExperimentSpec, reference: Mapping[str, float])
             if row[parameters[-1]] > 0
         ]
         cells[point, row["rung"]] = Cell(row, (*stages, Stage(("own", *point, row["rung"]), own)))
-    return Table(spec, cells, reference)
+    return Table(spec, cells, spec.reference)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -124,6 +125,14 @@ def test_more_trials_extend_the_search_and_share_its_stages(copied: ExperimentFo
     result = cli("run", spec, "--trials", "7")
     assert result.code == 0, result.err
     assert "7 trials (1 new)" in result.out
+    assert "changed since the last run: " in result.err
+    assert "budget.trials: 6 → 7" in result.err
+    trace = cli("frontier", copied.path, "--trace", "--json")
+    assert trace.code == 0, trace.err
+    rows = json.loads(trace.out)
+    assert [row["trials"] for row in rows] == list(range(1, 8))
+    assert all(a["hypervolume"] <= b["hypervolume"] for a, b in pairwise(rows))
+    assert cli("frontier", copied.path, "--trace", "--all").code == 2
     events = stage_events(copied)
     assert events[events.event == "finish"].kind.value_counts().to_dict() == {"train": 1, "channel_prune": 1, "qat": 7}
 

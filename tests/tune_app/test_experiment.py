@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.tune_app.factories import SPACE, make_experiment, make_spec
 from trainables.config import BaselineImport, file_sha256
@@ -387,6 +388,26 @@ def test_what_does_not_change_the_meaning_of_records_may_change(change: dict[str
     claimed(make_spec(tmp_path))
     changed = make_spec(tmp_path, **change)
     assert claimed(changed).read_spec() == changed
+
+
+def test_what_changed_is_said(tmp_path: Path) -> None:
+    folder = claimed(make_spec(tmp_path))
+    assert folder.claim(make_spec(tmp_path)) == []
+    changed = make_spec(tmp_path, budget={"trials": 99}, sampler={"name": "ehvi"}, repeats={"seeds": 2})
+    assert folder.claim(changed) == [
+        "sampler.name: tpe → ehvi",
+        "budget.trials: 10 → 99",
+        "repeats: None → {'seeds': 2, 'min_probability': 0.05}",
+    ]
+    elsewhere = changed.model_copy(update={"storage": str(tmp_path / "moved")})
+    assert folder.claim(elsewhere) == []
+
+
+def test_a_reference_names_metrics_and_finite_numbers(tmp_path: Path) -> None:
+    assert make_spec(tmp_path, reference={"accuracy": 0.9}).reference == {"accuracy": 0.9}
+    for reference, words in (({"acuracy": 0.9}, "did you mean 'accuracy'"), ({"accuracy": float("nan")}, "finite")):
+        with pytest.raises(ValidationError, match=words):
+            make_spec(tmp_path, reference=reference)
 
 
 def based(tmp_path: Path, **update: Any) -> ExperimentSpec:

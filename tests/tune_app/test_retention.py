@@ -196,7 +196,8 @@ class Search:
         self.proposer = Proposer(
             spec,
             key_of=lambda params, repeat=0: config_key(spec, data.fingerprint, params, repeat=repeat),
-            reference=self.baseline.reference(),
+            steps_of=lambda params, rung: [],
+            reference=self.baseline.reference(self.spec),
             records=self.ledger.read()[0],
             in_flight=Lease(self.folder).in_flight(),
         )

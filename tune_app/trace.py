@@ -1,0 +1,70 @@
+"""How the frontier grew: hypervolume after each trial, against trials and against training seconds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from search_spaces.rungs import FULL
+from trainables.errors import ConfigError
+from tune_app.baseline import read_baseline
+from tune_app.cost import training_seconds
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.frontier import costs, hypervolume_trace
+from tune_app.ledger import Ledger, TrialRecord, latest
+
+
+def trace_frame(experiment: str | Path) -> pd.DataFrame:
+    """One row per trial of the full schedule, as `hypervolume_rows` gives them.
+
+    Raises:
+        ConfigError: the folder holds no experiment, or one without a baseline.
+        CorruptFile: the stored spec or baseline is damaged.
+    """
+    folder = ExperimentFolder.existing(Path(experiment))
+    spec, baseline = folder.read_spec(), read_baseline(folder)
+    if baseline is None:
+        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    records = latest(Ledger(folder.trials).read()[0])
+    columns = ["number", "label", "trials", "training_s", "hypervolume"]
+    return pd.DataFrame(hypervolume_rows(records, spec, baseline.reference(spec)), columns=columns)
+
+
+def hypervolume_rows(
+    records: Sequence[TrialRecord], spec: ExperimentSpec, reference: Mapping[str, float]
+) -> list[dict[str, float | int | str]]:
+    """Number and label of each trial of the full schedule in order of proposal, and what was known after it.
+
+    `trials` counts from 1; `training_s` is the training of all trials proposed up to it, those of lower rungs and
+    repeats included; `hypervolume` is that of the feasible trials so far, in the product of the objectives' units.
+
+    Args:
+        records: the latest attempt of each configuration and rung.
+        spec: of the experiment.
+        reference: by objective.
+    """
+    directions = list(spec.objectives.values())
+    corner = costs(np.array([[reference[name] for name in spec.objectives]]), directions)[0]
+    ordered = sorted(records, key=lambda r: r.assignment.number)
+    spent = np.cumsum([training_seconds(r) for r in ordered])
+    rows: list[dict[str, float | int | str]] = []
+    values: list[np.ndarray] = []
+    for record, seconds in zip(ordered, spent, strict=True):
+        if record.assignment.rung != FULL or record.assignment.repeat:
+            continue
+        metrics = record.metrics()
+        feasible = bool(metrics) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
+        row = [[metrics[name] for name in spec.objectives]] if feasible else None
+        values.append(corner if row is None else costs(np.array(row), directions)[0])
+        rows.append(
+            {
+                "number": record.assignment.number,
+                "label": record.assignment.label,
+                "trials": len(rows) + 1,
+                "training_s": float(seconds),
+            }
+        )
+    volumes = hypervolume_trace(np.array(values).reshape(-1, len(directions)), corner)
+    return [{**row, "hypervolume": float(volume)} for row, volume in zip(rows, volumes, strict=True)]
