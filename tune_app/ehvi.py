@@ -20,7 +20,7 @@ from tune_app.improvement import improvement
 from tune_app.ladder import Ladder
 from tune_app.ledger import Assignment, Params, TrialRecord
 from tune_app.screen import Screen
-from tune_app.strategy import Choice, StepsOf
+from tune_app.strategy import Choice, Step, StepsOf
 from tune_app.surrogate import Features, Surrogate
 
 MAX_CANDIDATES = 2_000
@@ -52,13 +52,14 @@ class Ehvi:
         screen: Screen,
         reference: Mapping[str, float],
     ) -> None:
-        self._spec, self._ladder, self._steps, self._screen = spec, ladder, steps_of, screen
+        self._spec, self._ladder, self._steps_of, self._screen = spec, ladder, steps_of, screen
         self._features = Features(spec.space)
         self._directions = list(spec.objectives.values())
         self._corner = costs(np.array([[reference[name] for name in spec.objectives]]), self._directions)[0]
         self._metrics = list(dict.fromkeys([*spec.objectives, *(c.metric for c in spec.constraints)]))
         self._surrogates = {name: Surrogate(name) for name in self._metrics}
         self._seen: dict[tuple[Point, str], dict[str, float] | None] = {}
+        self._known_steps: dict[tuple[Point, str], Sequence[Step]] = {}
         self._ready: set[str] = set()
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         points = [{name: point[name] for name in spec.space.active(point)} for point in spec.points]
@@ -191,6 +192,13 @@ class Ehvi:
     def _full(self) -> int:
         schedule = getattr(self._spec.base.quantize, "schedule", None)
         return max(1, schedule.epochs) if schedule is not None else 1
+
+    def _steps(self, params: Params, rung: str) -> Sequence[Step]:
+        """Remembered: naming a stage takes a fraction of a millisecond, and all candidates are priced each time."""
+        place = _point(params), rung
+        if place not in self._known_steps:
+            self._known_steps[place] = self._steps_of(params, rung)
+        return self._known_steps[place]
 
     def _seconds(self, params: Params, rung: str, ready: set[str]) -> float:
         """What a trial would compute: epochs that are missing, at the pace of each kind so far."""

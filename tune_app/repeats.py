@@ -19,6 +19,8 @@ from tune_app.frontier import costs, hypervolume, non_dominated
 from tune_app.ledger import Params, TrialRecord
 
 DRAWS = 2_000
+FEW = 5
+"""Runs from which a standard deviation of their own says enough."""
 FAR = 4.0
 """Standard errors on either side beyond which the order of two means is taken as settled."""
 BLOCK = 250_000
@@ -111,8 +113,9 @@ def probabilities(groups: Sequence[Group], spec: ExperimentSpec) -> list[float |
 def standard_errors(groups: Sequence[Group], spec: ExperimentSpec) -> np.ndarray:
     """Standard errors of the mean objectives, (groups, objectives); 0 without a usable result.
 
-    A single run has the standard deviation that the repeated points share (pooled), and where nothing was
-    repeated that of a share of so many images, for accuracy; other objectives then count as exact.
+    Points with fewer than FEW runs have the standard deviation that all repeated points share (pooled): that of two
+    or three runs is often far too small by chance. Where nothing was repeated it is that of a share of so many
+    images, for accuracy; other objectives then count as exact.
     """
     pooled = {name: pooled_sd(groups, name) for name in spec.objectives}
     rows = [[_standard_error(group, name, pooled[name]) for name in spec.objectives] for group in groups]
@@ -225,10 +228,10 @@ def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) 
 def _standard_error(group: Group, name: str, pooled: float | None) -> float:
     if not group.mean:
         return 0.0
-    if group.sd:
+    if len(group.complete) >= FEW:
         return group.sd[name] / math.sqrt(len(group.complete))
     if pooled is not None:
-        return pooled
+        return pooled / math.sqrt(len(group.complete))
     result = group.first.result
     if name != "accuracy" or not isinstance(result, Completed):
         return 0.0

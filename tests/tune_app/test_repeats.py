@@ -101,14 +101,20 @@ def test_the_first_complete_run_stands_for_a_point_that_lost_its_first_record(sp
     assert group.first.assignment.repeat == 1
 
 
-def test_a_single_run_is_as_uncertain_as_the_repeated_points_together(spec: ExperimentSpec) -> None:
+def test_few_runs_are_as_uncertain_as_the_repeated_points_together(spec: ExperimentSpec) -> None:
     records = [*runs(A, 0.90, 0.94), *runs(B, 0.80, 0.81, 0.85, first=2), *runs(C, 0.7, first=5)]
     found = group_runs(records, spec)
     a, b = np.std([0.90, 0.94], ddof=1), np.std([0.80, 0.81, 0.85], ddof=1)
     pooled = math.sqrt((1 * a**2 + 2 * b**2) / 3)
     assert pooled_sd(found, "accuracy") == pytest.approx(pooled)
-    expected = [a / math.sqrt(2), b / math.sqrt(3), pooled]
+    expected = [pooled / math.sqrt(2), pooled / math.sqrt(3), pooled]
     assert standard_errors(found, spec) == pytest.approx(np.array([[e, 0] for e in expected]))
+
+
+def test_many_runs_have_a_spread_of_their_own(spec: ExperimentSpec) -> None:
+    many = [0.90, 0.91, 0.92, 0.93, 0.94]
+    found = group_runs([*runs(A, *many), *runs(B, 0.5, 0.7, first=5)], spec)
+    assert standard_errors(found, spec)[0, 0] == pytest.approx(np.std(many, ddof=1) / math.sqrt(5))
 
 
 def test_without_repeats_accuracy_is_a_share_of_images_and_the_rest_is_exact(spec: ExperimentSpec) -> None:
