@@ -1,5 +1,6 @@
 """The replay of searches on a table: what the simulated clock counts, and what every policy does."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.search import policies
+from benchmarks.search import policies, replay
 from benchmarks.search.simulator import Job, simulate
 from benchmarks.search.table import Cell, Table, load_table
 from tune_app.experiment import ExperimentSpec
@@ -54,7 +55,7 @@ def spec() -> ExperimentSpec:
 
 
 @pytest.fixture(scope="session")
-def table(spec: ExperimentSpec, tmp_path_factory: pytest.TempPathFactory) -> Table:
+def table_file(spec: ExperimentSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every point at every rung; of a shared stage one trial paid, the others read."""
     rows = [row(params, rung) for rung in SECONDS for params in spec.space.grid()]
     seen = set()
@@ -68,7 +69,13 @@ def table(spec: ExperimentSpec, tmp_path_factory: pytest.TempPathFactory) -> Tab
             seen.add((kind, key))
     path = tmp_path_factory.mktemp("table") / "trials.parquet"
     pd.DataFrame(rows).to_parquet(path)
-    return load_table(path, spec.model_copy(update={"reference": REFERENCE}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def table(spec: ExperimentSpec, table_file: Path) -> Table:
+    """The same, read."""
+    return load_table(table_file, spec.model_copy(update={"reference": REFERENCE}))
 
 
 class Fixed:
@@ -154,3 +161,27 @@ def test_ours_follows_its_seed(table: Table) -> None:
 
     assert run(1) == run(1)
     assert run(1) != run(2)
+
+
+def test_the_replay_writes_its_table_its_figures_and_its_picture(table_file: Path, tmp_path: Path) -> None:
+    methods = ["grid in order, no cache", "random, our cache", "ours"]
+    out = tmp_path / "search"
+    replay.main(
+        ["--table", str(table_file), "--seeds", "2", "--max-jobs", "60", "--output", str(out), "--only", *methods]
+    )
+    page = out.with_suffix(".md").read_text()
+    assert all(f"| {name} |" in page for name in methods)
+    assert "never" in page  # 60 jobs are too few for the grid
+    assert "To 95 %: ours needs" in page
+    figures = json.loads(out.with_suffix(".json").read_text())["figures"]
+    assert {name: len(found["0.95"]) for name, found in figures.items()} == dict(zip(methods, (1, 2, 2), strict=True))
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_oracle_needs_no_more_than_any_search(table: Table) -> None:
+    trace = simulate(policies.ours(table, 0), table, workers=1, cache=True, target=0.9 * table.volume)
+    assert 0 < replay.oracle(table, 0.9) <= trace.seconds_to(0.9 * table.volume)
+
+
+def test_a_search_that_never_arrives_counts_as_infinitely_long() -> None:
+    assert replay._quartiles([1.0, 2.0, math.inf, math.inf]) == (2.0, math.inf, math.inf)

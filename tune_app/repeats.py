@@ -15,7 +15,7 @@ import numpy as np
 from search_spaces.rungs import FULL
 from trainables.results import Completed
 from tune_app.experiment import ExperimentSpec, Repeats
-from tune_app.frontier import costs, hypervolume, non_dominated
+from tune_app.frontier import contributions, costs, hypervolume, non_dominated
 from tune_app.ledger import Params, TrialRecord
 
 DRAWS = 2_000
@@ -93,8 +93,13 @@ def frontier(groups: Sequence[Group], spec: ExperimentSpec) -> list[Group]:
 
 def frontier_volume(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
     """The hypervolume of the means of a frontier, up to the reference point, in the product of the units."""
-    corner = np.array([[reference[name] for name in spec.objectives]])
-    return hypervolume(mean_costs(front, spec), costs(corner, list(spec.objectives.values()))[0])
+    return hypervolume(mean_costs(front, spec), _corner(spec, reference))
+
+
+def frontier_contributions(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> list[float]:
+    """What each point alone adds to `frontier_volume`, in the order of the frontier."""
+    gains: list[float] = contributions(mean_costs(front, spec), _corner(spec, reference)).tolist()
+    return gains
 
 
 def probabilities(groups: Sequence[Group], spec: ExperimentSpec) -> list[float | None]:
@@ -223,6 +228,12 @@ def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) 
         sd={name: stdev(row[name] for row in rows) for name in names} if len(rows) > 1 else {},
         feasible=bool(rows) and all(c.violation(means[c.metric]) <= 0 for c in spec.constraints),
     )
+
+
+def _corner(spec: ExperimentSpec, reference: Mapping[str, float]) -> np.ndarray:
+    corner = np.array([[reference[name] for name in spec.objectives]])
+    found: np.ndarray = costs(corner, list(spec.objectives.values()))[0]
+    return found
 
 
 def _standard_error(group: Group, name: str, pooled: float | None) -> float:

@@ -34,6 +34,8 @@ from tune_app.trainable import assignments, lost_record, trial_name, tune_trial
 from tune_app.warm_start import compare, take_over
 
 TABLES_EVERY_S = 5.0
+TABLES_SHARE = 0.05
+"""Of the driver's time, at most, goes into rewriting the tables while a search runs."""
 POLL_S = 0.3
 
 
@@ -151,7 +153,7 @@ class _Tables:
     def __init__(
         self, folder: ExperimentFolder, spec: ExperimentSpec, baseline: BaselineInfo, lease: Lease, proposer: Proposer
     ) -> None:
-        self._written = time.monotonic()
+        self._written, self._took = time.monotonic(), 0.0
         self._lease = lease
         self._write: Callable[[], None] = lambda: write_tables(
             folder, proposer.records, spec, reference=baseline.reference(spec)
@@ -159,14 +161,16 @@ class _Tables:
 
     def maybe_write(self) -> None:
         """After a change."""
-        if time.monotonic() - self._written >= TABLES_EVERY_S:
+        if time.monotonic() - self._written >= max(TABLES_EVERY_S, self._took / TABLES_SHARE):
             self.write()
 
     def write(self) -> None:
         """Now; only the holder of the lease rewrites."""
         self._lease.check()
+        started = time.monotonic()
         self._write()
         self._written = time.monotonic()
+        self._took = self._written - started
 
 
 class _Driver:

@@ -18,13 +18,14 @@ from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import Completed
 from trainables.storage import replace
+from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies
 from tune_app.ledger import Ledger, TrialRecord, latest
-from tune_app.repeats import Group, frontier, frontier_volume, group_runs, probabilities
+from tune_app.repeats import Group, frontier, frontier_contributions, frontier_volume, group_runs, probabilities
 
-SCHEMA = "2"
+SCHEMA = "3"
 CHECKSUM = b"tune_app.sha256"
 
 HEAD = {
@@ -61,6 +62,7 @@ MEASURED = {
 GROUPED = {
     "repeats": pa.int64(),
     "p_non_dominated": pa.float64(),
+    "hypervolume_contribution": pa.float64(),
 }
 TAIL = {
     "stages_cached": pa.int64(),
@@ -74,13 +76,18 @@ TAIL = {
 
 
 def rows(
-    records: Sequence[TrialRecord], spec: ExperimentSpec, *, test_accuracy: Mapping[str, float] | None = None
+    records: Sequence[TrialRecord],
+    spec: ExperimentSpec,
+    *,
+    test_accuracy: Mapping[str, float] | None = None,
+    reference: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """One row per record, all with the same columns in the same order; None where nothing is known.
 
     A parameter is a column of its own name. Rows of the full rung say what all runs of their point say together:
     `<objective>_mean` and `<objective>_sd` (sample standard deviation) over its `repeats` complete runs, whether
     the means are `feasible`, and `p_non_dominated`, how likely no other feasible point dominates its true means.
+    `hypervolume_contribution` is what a row of the frontier alone adds to its hypervolume.
     `size_<part>` are the bytes of a part of the packed file, `formula_<name>_bytes` what an earlier system's size
     formula makes of the network, `seconds_<kind>` what the stages of a kind cost this trial (a cache hit costs the
     time of reading).
@@ -89,9 +96,12 @@ def rows(
         records: the latest attempt of each configuration and rung, as `ledger.latest` gives them.
         spec: for the parameters, objectives and constraints.
         test_accuracy: by trial_id, for the trials whose accuracy on the test split is known.
+        reference: the corner of the hypervolume, by objective; None: contributions stay unknown.
     """
     groups = group_runs(records, spec)
-    members = {group.first.assignment.trial_id for group in frontier(groups, spec)}
+    front = frontier(groups, spec)
+    members = {group.first.assignment.trial_id for group in front}
+    gains = {} if reference is None else _contributions(front, spec, reference)
     together = _together(groups, spec)
     schema = _schema(records, spec)
     names = {field.name for field in schema if field.type == pa.string()}
@@ -99,6 +109,7 @@ def rows(
     for row in found:
         row |= together.get(row["trial_id"], {})
         row["test_accuracy"] = (test_accuracy or {}).get(row["trial_id"])
+        row["hypervolume_contribution"] = gains.get(row["trial_id"])
     return [{n: _text(row.get(n)) if n in names else row.get(n) for n in schema.names} for row in found]
 
 
@@ -129,7 +140,7 @@ def write_tables(
         CorruptFile: a test result is not what was written.
         StorageUnavailable: the folder cannot be written.
     """
-    trials = _table(records, spec, held_out_accuracies(folder))
+    trials = _table(records, spec, held_out_accuracies(folder), reference)
     place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
     front = frontier(group_runs(records, spec), spec)
     members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
@@ -181,7 +192,7 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
     from the ledger and the test results.
 
     Raises:
-        CorruptFile: the stored spec is damaged.
+        CorruptFile: the stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
     spec = folder.read_spec()
@@ -192,7 +203,9 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
         if same_spec and set(ids) == _newest_ids(p.stem for p in folder.trials.glob("*.json")):
             return table
     records, _ = Ledger(folder.trials).read()
-    return _table(latest(records), spec, held_out_accuracies(folder))
+    baseline = read_baseline(folder)
+    reference = None if baseline is None else baseline.reference(spec)
+    return _table(latest(records), spec, held_out_accuracies(folder), reference)
 
 
 def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dict[str, Any]:
@@ -285,9 +298,21 @@ def _schema(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema:
     return pa.schema(list(columns.items()))
 
 
-def _table(records: Sequence[TrialRecord], spec: ExperimentSpec, test_accuracy: Mapping[str, float]) -> pa.Table:
+def _contributions(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> dict[str, float]:
+    """By trial id of the frontier."""
+    gains = frontier_contributions(front, spec, reference)
+    return {group.first.assignment.trial_id: gain for group, gain in zip(front, gains, strict=True)}
+
+
+def _table(
+    records: Sequence[TrialRecord],
+    spec: ExperimentSpec,
+    test_accuracy: Mapping[str, float],
+    reference: Mapping[str, float] | None,
+) -> pa.Table:
     schema = _schema(records, spec).with_metadata(_provenance(spec))
-    return pa.Table.from_pylist(rows(records, spec, test_accuracy=test_accuracy), schema=schema)
+    found = rows(records, spec, test_accuracy=test_accuracy, reference=reference)
+    return pa.Table.from_pylist(found, schema=schema)
 
 
 def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
