@@ -13,7 +13,8 @@ from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, read_held_out, store_held_out
 from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord, latest
-from tune_app.tables import frontier_ids, write_tables
+from tune_app.rows import frontier_ids
+from tune_app.tables import write_tables
 
 if TYPE_CHECKING:
     from trainables.data import Images

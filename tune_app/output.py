@@ -23,7 +23,7 @@ def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: Path |
     """Prints rows, or writes them to a parquet file; JSON and CSV go to standard output alone.
 
     Args:
-        frame: rows with the columns of `tables.rows`, or some of them.
+        frame: rows with the columns of `rows.rows`, or some of them.
         json: a list of records; a missing value is null.
         csv: with a header; a missing value is empty.
         parquet: a file to write in one step.

@@ -88,7 +88,7 @@ PLAIN: dict[str, Any] = {
 def frontier_frame(
     experiment: str | Path, *, all: bool = False, where: str = "", sort: str = "", limit: int | None = None
 ) -> pd.DataFrame:
-    """Rows of an experiment's table of trials; the columns are those of `tables.rows`.
+    """Rows of an experiment's table of trials; the columns are those of `rows.rows`.
 
     Integer columns are pandas' nullable Int64, so that a missing value does not turn a count into a float.
 

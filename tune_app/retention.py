@@ -19,7 +19,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
-from tune_app.tables import frontier_ids
+from tune_app.rows import frontier_ids
 
 LAST = {"ptq", "qat"}
 """Kinds of stages that end a trial: no other stage starts from them."""

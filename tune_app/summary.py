@@ -8,7 +8,7 @@ from tune_app.cost import seconds_saved, training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Agreement, Ladder
 from tune_app.ledger import TrialRecord
-from tune_app.tables import frontier_ids
+from tune_app.rows import frontier_ids
 
 if TYPE_CHECKING:
     from tune_app.runner import Outcome

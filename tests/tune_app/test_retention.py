@@ -29,7 +29,7 @@ from tune_app.ledger import Ledger, TrialRecord
 from tune_app.point_keys import config_key
 from tune_app.proposer import Proposer
 from tune_app.retention import collect, parse_size, survey
-from tune_app.tables import frontier_ids
+from tune_app.rows import frontier_ids
 from tune_app.trainable import run_trial
 
 BASELINE = "0" * 64

@@ -14,8 +14,9 @@ from trainables.errors import CorruptFile, StorageUnavailable
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, store_held_out
 from tune_app.ledger import Ledger, latest
+from tune_app.rows import GROUPED, HEAD, MEASURED, TAIL, frontier_ids, rows
 from tune_app.spec_file import dump_spec
-from tune_app.tables import GROUPED, HEAD, MEASURED, TAIL, frontier_ids, load_trials, read_table, rows, write_tables
+from tune_app.tables import load_trials, read_table, write_tables
 
 
 def labels(table: pa.Table) -> list[str]:

@@ -18,7 +18,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.point_keys import config_key, shared_start
 from tune_app.proposer import Proposer
-from tune_app.tables import frontier_ids
+from tune_app.rows import frontier_ids
 from tune_app.trainable import run_trial
 
 
