@@ -203,3 +203,18 @@ def test_a_float_layer_keeps_its_weight_and_folds_its_batch_norm_alone() -> None
     round_side_info_(model)
     assert torch.equal(unit.layer.weight, weight)
     assert torch.equal(side_info(units(model)["classifier"]).exact()[0], torch.ones(10))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_packed_of_a_rounded_network_is_what_it_computes_with(name: str, seed: int) -> None:
+    """With 8 bits a first rounding may lead to another grid, and its biases to other integers: it is repeated."""
+    model = trained_like_(make_quantized(name, seed=seed, w_bits=2, side_bits=8))
+    round_side_info_(model, side_bits=8)
+    again = deepcopy(model)
+    round_side_info_(again, side_bits=8)
+    for unit, twice in zip(units(model).values(), units(again).values(), strict=True):
+        once, more = side_info(unit, side_bits=8), side_info(twice, side_bits=8)
+        assert torch.equal(once.multiplier, more.multiplier)
+        assert torch.equal(once.bias, more.bias)
+        torch.testing.assert_close(once.reference, more.reference, rtol=1e-5, atol=0)

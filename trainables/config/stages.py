@@ -123,7 +123,7 @@ class Sensitivity(Frozen):
 class PostTrainingQuant(Frozen):
     """Quantize from calibration data alone."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     kind: Literal["ptq"] = "ptq"
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
@@ -145,7 +145,7 @@ class Freezing(Frozen):
 class QuantAwareTrain(Frozen):
     """Quantize from calibration data, then train weights and step sizes."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     kind: Literal["qat"]
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
