@@ -14,8 +14,8 @@ from trainables.train import evaluate, reestimate_batch_norm_
 
 BATCH = 128
 FOLDING_MOVES = 0.01
-"""Accuracy; or three images, whichever is more. A sparse 3-bit network with 8-bit multipliers was seen to move by 0.6
-points (4 images of 647): what counts is the folded network's accuracy, this bound is there to find faults."""
+"""Accuracy; or three images, whichever is more: an activation between two steps may fall either way. What counts is
+the folded network's accuracy; this bound is there to find faults."""
 
 
 def remeasure_batch_norm_(model: Model, images: int, context: StageContext) -> None:
