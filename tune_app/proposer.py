@@ -14,7 +14,8 @@ from tune_app.ledger import Assignment, Params, TrialRecord, latest
 from tune_app.repeats import Group, group_runs, next_repeat, point_of, probabilities
 from tune_app.screen import Screen
 from tune_app.stopping import Progress, out_of_time, too_many_failures, why_stop
-from tune_app.strategy import StepsOf, open_strategy
+from tune_app.strategies import open_strategy
+from tune_app.strategy import StepsOf
 
 
 class KeyOf(Protocol):

@@ -1,17 +1,13 @@
 """Strategy: what a Proposer asks for the next trial.
 
-A new way to search is one more class, and a line in `open_strategy`.
+A new way to search is one more class, and a line in `tune_app.strategies`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from search_spaces.samplers import SURROGATES
-from tune_app.experiment import ExperimentSpec
-from tune_app.ladder import Ladder
 from tune_app.ledger import Assignment, Params, TrialRecord
-from tune_app.screen import Screen
 
 
 @dataclass(frozen=True)
@@ -65,23 +61,3 @@ class Strategy(Protocol):
     def advise(self, record: TrialRecord) -> None:
         """A record of another experiment that is no result here."""
         ...
-
-
-def open_strategy(
-    spec: ExperimentSpec,
-    ladder: Ladder,
-    *,
-    key_of: KeyOf,
-    steps_of: StepsOf,
-    screen: Screen,
-    reference: Mapping[str, float],
-    finished: int,
-) -> Strategy:
-    """The strategy of the spec's sampler. `finished` records were there before: random draws do not start over."""
-    if spec.sampler.name in SURROGATES:
-        from tune_app.ehvi import Ehvi
-
-        return Ehvi(spec, ladder, steps_of=steps_of, screen=screen, reference=reference)
-    from tune_app.rank_search import RankSearch
-
-    return RankSearch(spec, ladder, key_of=key_of, screen=screen, finished=finished)
