@@ -52,7 +52,7 @@ def make_spec(storage: Path, name: str, trials: int) -> ExperimentSpec:
             "storage": str(storage),
             "base": {
                 "data": {"name": "digits", "image_size": 8},
-                "baseline": {"model": {"name": "mobilenet_v2", "width": 0.1}, "schedule": schedule},
+                "baseline": {"kind": "train", "model": {"name": "mobilenet_v2", "width": 0.1}, "schedule": schedule},
                 "prune": {"fine_tune": schedule},
                 "quantize": {"kind": "ptq"},
             },
