@@ -3,6 +3,7 @@
 A conditional one exists only where others have certain values: `{of: [l1, l2], when: {prune_frac: [0.3, 0.6]}}`.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -34,15 +35,21 @@ class Range(Frozen):
     @property
     def values(self) -> tuple[Value, ...]:
         """The values in rising order."""
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        whole = all(isinstance(v, int) for v in (self.low, self.step))
-        grid = [self.low + i * self.step for i in range(count)]
-        return tuple(grid) if whole else tuple(round(v, 10) for v in grid)
+        return _grid(self.low, self.high, self.step)
 
     @property
     def ordered(self) -> bool:
         """A range has an order that samplers use."""
         return True
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _grid(low: float, high: float, step: float) -> tuple[Value, ...]:
+    """Remembered: samplers ask for the values again and again."""
+    count = math.floor((high - low) / step + 1e-9) + 1
+    grid = [low + i * step for i in range(count)]
+    whole = all(isinstance(v, int) for v in (low, step))
+    return tuple(grid) if whole else tuple(round(v, 10) for v in grid)
 
 
 class Choices(RootModel[tuple[Value, ...]]):

@@ -107,7 +107,7 @@ def tune_trial(config: dict[str, Any], *, spec_json: str, data: list[Any]) -> No
     """
     from ray import tune
 
-    spec = ExperimentSpec.model_validate_json(spec_json)
+    spec = _spec(spec_json)
     folder, workplace = ExperimentFolder(spec.folder), open_shared_workplace(spec_json, _Hashable(data))
     metrics: dict[str, float] = {}
     for work in assignments(config):
@@ -140,13 +140,19 @@ class _Hashable:
 
 
 @functools.lru_cache(maxsize=1)
+def _spec(spec_json: str) -> ExperimentSpec:
+    """Of this worker process: read once, not per trial."""
+    return ExperimentSpec.model_validate_json(spec_json)
+
+
+@functools.lru_cache(maxsize=1)
 def open_shared_workplace(spec_json: str, data: _Hashable) -> "Workplace":
     """The workplace of this worker process: data and device are set up once, not per trial."""
     import ray
 
     from trainables.workplace import open_workplace
 
-    spec = ExperimentSpec.model_validate_json(spec_json)
+    spec = _spec(spec_json)
     share = spec.resources
     stages = ExperimentFolder(spec.folder).stages
     return open_workplace(ray.get(data.refs[0]), stages, cpu=share.cpu, gpu=share.gpu, compile=share.compile)
