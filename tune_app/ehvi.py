@@ -19,6 +19,7 @@ from tune_app.frontier import costs
 from tune_app.improvement import improvement
 from tune_app.ladder import Ladder
 from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.objectives import costs_of, is_feasible
 from tune_app.screen import Screen
 from tune_app.strategy import Choice, Step, StepsOf
 from tune_app.surrogate import Features, Surrogate
@@ -55,7 +56,7 @@ class Ehvi:
         self._spec, self._ladder, self._steps_of, self._screen = spec, ladder, steps_of, screen
         self._features = Features(spec.space)
         self._directions = list(spec.objectives.values())
-        self._corner = costs(np.array([[reference[name] for name in spec.objectives]]), self._directions)[0]
+        self._corner = costs_of(reference, spec)
         self._metrics = list(dict.fromkeys([*spec.objectives, *(c.metric for c in spec.constraints)]))
         self._surrogates = {name: Surrogate(name) for name in self._metrics}
         self._seen: dict[tuple[Point, str], dict[str, float] | None] = {}
@@ -169,9 +170,7 @@ class Ehvi:
         found = [
             [metrics[name] for name in self._spec.objectives]
             for (_, rung), metrics in self._seen.items()
-            if rung == FULL
-            and metrics is not None
-            and all(c.violation(metrics[c.metric]) <= 0 for c in self._spec.constraints)
+            if rung == FULL and metrics is not None and is_feasible(metrics, self._spec)
         ]
         running = [dict(point) for point in busy]
         if running:

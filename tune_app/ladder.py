@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from search_spaces.rungs import FULL, bit_class
 from tune_app.experiment import ExperimentSpec
-from tune_app.frontier import costs
 from tune_app.ledger import Assignment, TrialRecord
+from tune_app.objectives import costs_of
 from tune_app.promotion import Standing, order, rank_correlation
 
 Place = tuple[str, str]
@@ -33,7 +33,7 @@ class Ladder:
 
     def __init__(self, spec: ExperimentSpec, reference: Mapping[str, float]) -> None:
         self._spec = spec
-        self._reference = [float(reference[name]) for name in spec.objectives]
+        self._reference = costs_of(reference, spec).tolist()
         self._records: dict[str, dict[str, TrialRecord]] = {name: {} for name in spec.rungs}
         self._metrics: dict[str, dict[str, dict[str, float]]] = {name: {} for name in spec.rungs}
         self._standings: dict[str, dict[str, Standing]] = {name: {} for name in spec.rungs}
@@ -46,7 +46,8 @@ class Ladder:
         if work.rung in self._records:
             self._records[work.rung][work.config_key] = record
             self._agreements = None
-            if record.state == "complete":
+            # Without rungs nothing climbs, so nothing is ranked.
+            if record.state == "complete" and self._spec.fidelity is not None:
                 metrics = record.metrics()
                 self._metrics[work.rung][work.config_key] = metrics
                 self._standings[work.rung][work.config_key] = self._standing(work, metrics)
@@ -83,7 +84,7 @@ class Ladder:
             if len(climbed) >= int(len(here) / eta + 1e-9):
                 continue
             # Ranked among all that finished here, those that climbed already too.
-            ranked = order(list(self._standings[low].values()), self._costs_of_reference())
+            ranked = order(list(self._standings[low].values()), self._reference)
             best = next((key for key in ranked if key not in climbed), None)
             if best is not None:
                 return here[best], high
@@ -121,10 +122,9 @@ class Ladder:
 
     def _standing(self, work: Assignment, metrics: Mapping[str, float]) -> Standing:
         spec = self._spec
-        values = [[metrics[name] for name in spec.objectives]]
         return Standing(
             key=work.config_key,
-            costs=tuple(costs(values, list(spec.objectives.values()))[0]),  # type: ignore[arg-type]
+            costs=tuple(costs_of(metrics, spec).tolist()),
             violation=sum(
                 max(0.0, c.violation(metrics[c.metric])) / max(abs(c.bound), 1e-12)
                 for c in spec.constraints
@@ -132,7 +132,3 @@ class Ladder:
             ),
             pace=bit_class(spec.trial(work.params)),
         )
-
-    def _costs_of_reference(self) -> list[float]:
-        directions = list(self._spec.objectives.values())
-        return [float(v) for v in costs([self._reference], directions)[0]]  # type: ignore[arg-type]

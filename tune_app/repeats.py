@@ -17,6 +17,7 @@ from trainables.results import Completed
 from tune_app.experiment import ExperimentSpec, Repeats
 from tune_app.frontier import contributions, costs, hypervolume, non_dominated
 from tune_app.ledger import Params, TrialRecord
+from tune_app.objectives import costs_of, is_feasible
 
 DRAWS = 2_000
 FEW = 5
@@ -93,12 +94,12 @@ def frontier(groups: Sequence[Group], spec: ExperimentSpec) -> list[Group]:
 
 def frontier_volume(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
     """The hypervolume of the means of a frontier, up to the reference point, in the product of the units."""
-    return hypervolume(mean_costs(front, spec), _corner(spec, reference))
+    return hypervolume(mean_costs(front, spec), costs_of(reference, spec))
 
 
 def frontier_contributions(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> list[float]:
     """What each point alone adds to `frontier_volume`, in the order of the frontier."""
-    gains: list[float] = contributions(mean_costs(front, spec), _corner(spec, reference)).tolist()
+    gains: list[float] = contributions(mean_costs(front, spec), costs_of(reference, spec)).tolist()
     return gains
 
 
@@ -226,14 +227,8 @@ def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) 
         runs=runs,
         mean=means,
         sd={name: stdev(row[name] for row in rows) for name in names} if len(rows) > 1 else {},
-        feasible=bool(rows) and all(c.violation(means[c.metric]) <= 0 for c in spec.constraints),
+        feasible=bool(rows) and is_feasible(means, spec),
     )
-
-
-def _corner(spec: ExperimentSpec, reference: Mapping[str, float]) -> np.ndarray:
-    corner = np.array([[reference[name] for name in spec.objectives]])
-    found: np.ndarray = costs(corner, list(spec.objectives.values()))[0]
-    return found
 
 
 def _standard_error(group: Group, name: str, pooled: float | None) -> float:

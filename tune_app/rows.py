@@ -8,6 +8,7 @@ import pyarrow as pa
 from trainables.results import Completed
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord
+from tune_app.objectives import is_feasible
 from tune_app.repeats import Group, frontier, frontier_contributions, group_runs, probabilities
 
 HEAD = {
@@ -183,8 +184,7 @@ def _contributions(front: Sequence[Group], spec: ExperimentSpec, reference: Mapp
 
 
 def _feasible(record: TrialRecord, spec: ExperimentSpec) -> bool:
-    metrics = record.metrics()
-    return bool(metrics) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
+    return is_feasible(record.metrics(), spec)
 
 
 def _text(value: object) -> str | None:

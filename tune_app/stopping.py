@@ -7,8 +7,9 @@ import numpy as np
 from trainables.results import Completed
 from tune_app.cost import training_seconds
 from tune_app.experiment import Budget, ExperimentSpec
-from tune_app.frontier import costs, hypervolume
+from tune_app.frontier import hypervolume
 from tune_app.ledger import TrialRecord
+from tune_app.objectives import costs_of, is_feasible
 
 MIN_FAILURES = 10
 """Records before the share of failed ones means anything."""
@@ -21,10 +22,8 @@ class Progress:
         self, spec: ExperimentSpec, reference: Mapping[str, float], records: Iterable[TrialRecord] = ()
     ) -> None:
         self._spec = spec
-        self._directions = list(spec.objectives.values())
-        corner = [[float(reference[name]) for name in spec.objectives]]
-        self._corner = costs(np.array(corner), self._directions)[0]
-        self._front = np.empty((0, len(self._directions)))
+        self._corner = costs_of(reference, spec)
+        self._front = np.empty((0, len(self._corner)))
         self.finished, self.failed, self.trials = 0, 0, 0
         self.training_s = 0.0
         self.volumes: list[float] = []
@@ -42,9 +41,8 @@ class Progress:
             return
         self.trials += 1
         metrics = record.metrics()
-        if complete and all(c.violation(metrics[c.metric]) <= 0 for c in self._spec.constraints):
-            row = costs(np.array([[metrics[name] for name in self._spec.objectives]]), self._directions)
-            self._take(row)
+        if is_feasible(metrics, self._spec):
+            self._take(costs_of(metrics, self._spec)[None])
         self.volumes.append(hypervolume(self._front, self._corner) if len(self._front) else 0.0)
 
     def _take(self, row: np.ndarray) -> None:

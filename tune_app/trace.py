@@ -12,8 +12,9 @@ from tune_app.baseline import read_baseline
 from tune_app.cost import training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.frontier import costs, hypervolume_trace
+from tune_app.frontier import hypervolume_trace
 from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.objectives import costs_of, is_feasible
 
 
 def trace_frame(experiment: str | Path) -> pd.DataFrame:
@@ -45,8 +46,7 @@ def hypervolume_rows(
         spec: of the experiment.
         reference: by objective.
     """
-    directions = list(spec.objectives.values())
-    corner = costs(np.array([[reference[name] for name in spec.objectives]]), directions)[0]
+    corner = costs_of(reference, spec)
     ordered = sorted(records, key=lambda r: r.assignment.number)
     spent = np.cumsum([training_seconds(r) for r in ordered])
     rows: list[dict[str, float | int | str]] = []
@@ -55,9 +55,7 @@ def hypervolume_rows(
         if record.assignment.rung != FULL or record.assignment.repeat:
             continue
         metrics = record.metrics()
-        feasible = bool(metrics) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
-        row = [[metrics[name] for name in spec.objectives]] if feasible else None
-        values.append(corner if row is None else costs(np.array(row), directions)[0])
+        values.append(costs_of(metrics, spec) if is_feasible(metrics, spec) else corner)
         rows.append(
             {
                 "number": record.assignment.number,
@@ -66,5 +64,5 @@ def hypervolume_rows(
                 "training_s": float(seconds),
             }
         )
-    volumes = hypervolume_trace(np.array(values).reshape(-1, len(directions)), corner)
+    volumes = hypervolume_trace(np.array(values).reshape(-1, len(corner)), corner)
     return [{**row, "hypervolume": float(volume)} for row, volume in zip(rows, volumes, strict=True)]

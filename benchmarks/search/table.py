@@ -11,8 +11,9 @@ import pandas as pd
 
 from search_spaces.parameters import Value
 from tune_app.experiment import ExperimentSpec
-from tune_app.frontier import costs, hypervolume
+from tune_app.frontier import hypervolume
 from tune_app.ledger import Params
+from tune_app.objectives import costs_of
 
 PARENTS = {"channel_prune": ("prune_frac",), "sparsify": ("prune_frac", "sparsity")}
 """The parameters that decide the result of each shared stage."""
@@ -65,7 +66,7 @@ class Table:
 
     def costs(self, row: Mapping[str, Any]) -> np.ndarray:
         """(k,) objectives of a row, lower is better."""
-        return costs(np.array([[float(row[name]) for name in self.spec.objectives]]), self.directions)[0]
+        return costs_of(row, self.spec)
 
     @cached_property
     def corner(self) -> np.ndarray:

@@ -1,0 +1,24 @@
+"""What a spec makes of measured numbers: costs of its objectives, and whether its bounds hold."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tune_app.frontier import costs
+
+if TYPE_CHECKING:
+    from tune_app.experiment import ExperimentSpec
+
+
+def costs_of(metrics: Mapping[str, float], spec: "ExperimentSpec") -> np.ndarray:
+    """(k,) costs of one trial, or of a reference point: its objectives, lower is better."""
+    found: np.ndarray = costs(np.array([[metrics[name] for name in spec.objectives]]), list(spec.objectives.values()))[
+        0
+    ]
+    return found
+
+
+def is_feasible(metrics: Mapping[str, float], spec: "ExperimentSpec") -> bool:
+    """Whether there is a result, and it keeps every bound."""
+    return bool(metrics) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
