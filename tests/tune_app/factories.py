@@ -1,6 +1,6 @@
 """Small specs and records, shared by the tests of this folder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from trainables.results import Completed, Failed, Failure, Measurement, StageCos
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, latest
+from tune_app.proposer import Proposer
 from tune_app.spec_file import dump_spec
 from tune_app.strategy import Step
 from tune_app.tables import write_tables
@@ -139,3 +140,20 @@ def make_steps(params: Params, rung: str) -> list[Step]:
     own = Step("ptq" if rung == "ptq" else "qat", digest([dict(params), rung]), 1 if rung == "ptq" else 2)
     parent = Step("channel_prune", digest(["parent", params.get("prune_frac")]), 3)
     return [parent, own] if params.get("prune_frac") else [own]
+
+
+def drive_with(
+    proposer: Proposer, run: Callable[[Assignment], TrialRecord], *, parallel: int, stop_after: int | None = None
+) -> list[TrialRecord]:
+    """Runs what is proposed, `parallel` at a time, oldest first, to the end or until so many have finished."""
+    done: list[TrialRecord] = []
+    running: list[Assignment] = []
+    while stop_after is None or len(done) < stop_after:
+        while len(running) < parallel and (work := proposer.next()) is not None:
+            running.append(work)
+        if not running:
+            break
+        record = run(running.pop(0))
+        proposer.tell(record)
+        done.append(record)
+    return done

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import SAMPLERS, SLOW
-from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
+from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from trainables.config import QuantAwareTrain, Schedule, digest
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder
@@ -47,18 +47,8 @@ def open_proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = (), **m
     )
 
 
-def drive(proposer: Proposer, *, parallel: int = 3, stop_after: int = 10_000, **form: Any) -> list[TrialRecord]:
-    done: list[TrialRecord] = []
-    running: list[Assignment] = []
-    while len(done) < stop_after:
-        while len(running) < parallel and (work := proposer.next()) is not None:
-            running.append(work)
-        if not running:
-            break
-        record = closed_form(running.pop(0), **form)
-        proposer.tell(record)
-        done.append(record)
-    return done
+def drive(proposer: Proposer, *, parallel: int = 3, stop_after: int | None = None, **form: Any) -> list[TrialRecord]:
+    return drive_with(proposer, lambda work: closed_form(work, **form), parallel=parallel, stop_after=stop_after)
 
 
 def count(records: Sequence[TrialRecord]) -> Counter[str]:

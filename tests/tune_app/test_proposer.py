@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import SAMPLERS, SLOW
-from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
+from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from trainables.config import digest
 from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs, hypervolume
@@ -37,17 +37,7 @@ def open_proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = (), **m
 
 def drive(proposer: Proposer, *, parallel: int = 2, stop_after: int | None = None) -> list[TrialRecord]:
     """Runs to the end of the budget, `parallel` at a time, oldest first."""
-    done: list[TrialRecord] = []
-    running: list[Assignment] = []
-    while stop_after is None or len(done) < stop_after:
-        while len(running) < parallel and (work := proposer.next()) is not None:
-            running.append(work)
-        if not running:
-            return done
-        record = closed_form(running.pop(0))
-        proposer.tell(record)
-        done.append(record)
-    return done
+    return drive_with(proposer, closed_form, parallel=parallel, stop_after=stop_after)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.names())

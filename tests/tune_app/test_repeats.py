@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from search_spaces.rungs import FULL
-from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec
 from tests.tune_app.test_ladder import make_laddered
 from tests.tune_app.test_proposer import SPACE, closed_form, key_of, open_proposer, optuna_trials
 from trainables.config import repeat_seed
@@ -246,20 +246,12 @@ def noisy(work: Assignment, *, fails: bool = False) -> TrialRecord:
 
 
 def drive(
-    proposer: Proposer, *, parallel: int = 2, stop_after: int = 10_000, failing: bool = False
+    proposer: Proposer, *, parallel: int = 2, stop_after: int | None = None, failing: bool = False
 ) -> list[TrialRecord]:
-    done: list[TrialRecord] = []
-    running: list[Assignment] = []
-    while len(done) < stop_after:
-        while len(running) < parallel and (work := proposer.next()) is not None:
-            running.append(work)
-        if not running:
-            break
-        work = running.pop(0)
-        record = noisy(work, fails=failing and work.repeat > 0)
-        proposer.tell(record)
-        done.append(record)
-    return done
+    def run(work: Assignment) -> TrialRecord:
+        return noisy(work, fails=failing and work.repeat > 0)
+
+    return drive_with(proposer, run, parallel=parallel, stop_after=stop_after)
 
 
 def repeated(records: Sequence[TrialRecord]) -> list[Assignment]:
