@@ -1,1 +1,34 @@
 """Running the command line on other machines; imports none of the other packages."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from cluster.errors import PlanRefused
+
+if TYPE_CHECKING:
+    from cluster.job import Planner
+
+BACKENDS = {
+    "local": "cluster.local:LocalBackend",
+    "ray": "cluster.ray_jobs:RayBackend",
+    "kuberay": "cluster.kuberay:KubeRayPlanner",
+    "aws": "cluster.aws:AwsPlanner",
+    "gcp": "cluster.gcp:GcpPlanner",
+}
+"""Where a job can run: name → "module:Class", imported when it is used."""
+
+
+def load(name: str) -> "Callable[..., Planner]":
+    """The class of a backend; those that also send jobs are a `cluster.job.Backend`.
+
+    Raises:
+        PlanRefused: the name is unknown.
+    """
+    if name not in BACKENDS:
+        close = difflib.get_close_matches(name, BACKENDS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise PlanRefused(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}.{hint}")
+    module, attribute = BACKENDS[name].split(":")
+    return cast("Callable[..., Planner]", getattr(importlib.import_module(module), attribute))

@@ -1,0 +1,182 @@
+"""ClusterConfig: the `cluster:` section of a spec, what machines a search may use.
+
+It names secrets and environment variables and never holds their values; there is no field that opens a port.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from cluster.credentials import credential_in, strings_in
+
+KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
+"""A DNS label, or nothing."""
+CloudName = Annotated[str, Field(pattern=r"^[A-Za-z0-9@._/:-]*$", max_length=256)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
+
+
+class Frozen(BaseModel):
+    """Immutable, with no unknown keys and no NaN; errors do not repeat what was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class Head(Frozen):
+    """The node that drives the search, on Kubernetes; on AWS and GCP its machine type says the same.
+
+    Trials never run on it, and it is never a spot node.
+    """
+
+    cpus: int = Field(default=2, ge=1, le=1024)
+    memory_gib: int = Field(default=8, ge=2, le=16384)
+
+
+class Workers(Frozen):
+    """The nodes that run trials; they come and go with the work."""
+
+    cpus: int = Field(default=4, ge=1, le=1024, description="of one node, as Ray may use them")
+    memory_gib: int = Field(default=14, ge=2, le=16384, description="of one node, on Kubernetes of its pod")
+    gpus: int = Field(default=1, ge=0, le=64, description="of one node")
+    min_nodes: int = Field(default=0, ge=0, le=1000)
+    max_nodes: int = Field(default=4, ge=1, le=1000)
+    spot: bool = Field(default=True, description="cheaper nodes that the provider may take back; a trial moves on")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Workers":
+        if self.min_nodes > self.max_nodes:
+            raise ValueError(f"min_nodes must not exceed max_nodes, but got {self.min_nodes} > {self.max_nodes}")
+        return self
+
+
+class Aws(Frozen):
+    """EC2 instances, started by Ray's cluster launcher."""
+
+    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")
+    image_id: str = Field(
+        default="", pattern=r"^(ami-[0-9a-f]{8,17})?$", description="machine image with Docker and NVIDIA's driver"
+    )
+    ssh_user: str = Field(default="ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$", description="the machine image's")
+    head_type: str = Field(default="m7i.large", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
+    worker_type: str = Field(default="g4dn.xlarge", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
+    disk_gib: int = Field(default=200, ge=50, le=16384)
+    head_profile: CloudName = Field(default="", description="instance profile; empty: the one that Ray creates")
+    worker_profile: CloudName = Field(default="", description="instance profile that reads and writes the storage")
+
+
+class Gcp(Frozen):
+    """Compute Engine instances, started by Ray's cluster launcher."""
+
+    project: str = Field(default="", pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$")
+    zone: str = Field(default="us-central1-a", pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$")
+    source_image: CloudName = Field(
+        default="", description="machine image with Docker and NVIDIA's driver, projects/…/global/images/…"
+    )
+    ssh_user: str = Field(default="ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$")
+    head_type: str = Field(default="e2-standard-2", pattern=r"^[a-z0-9-]+$")
+    worker_type: str = Field(default="n1-standard-4", pattern=r"^[a-z0-9-]+$")
+    accelerator: str = Field(
+        default="nvidia-tesla-t4", pattern=r"^[a-z0-9-]*$", description="empty: GPUs are part of the machine type"
+    )
+    disk_gib: int = Field(default=200, ge=50, le=16384)
+    worker_account: CloudName = Field(default="", description="service account that reads and writes the storage")
+
+
+class Redis(Frozen):
+    """Where the head keeps its state, so that a cluster outlives its head pod."""
+
+    address: str = Field(pattern=r"^[a-z0-9.-]+:[0-9]{1,5}$", description="host:port")
+    secret: KubernetesName = Field(default="", description="secret with the password; empty: none is asked")
+    key: VariableName = Field(default="password", description="the password's key in the secret")
+
+
+class Kubernetes(Frozen):
+    """Pods, managed by the KubeRay operator."""
+
+    namespace: KubernetesName = Field(default="default", min_length=1)
+    service_account: KubernetesName = ""
+    storage_claim: KubernetesName = Field(
+        default="", description="persistent volume claim (ReadWriteMany), mounted at shared_folder"
+    )
+    storage_secret: KubernetesName = Field(
+        default="", description="secret with an object store's credentials as environment variables"
+    )
+    token_secret: KubernetesName = Field(
+        default="tune-app-token", min_length=1, description="secret with Ray's token under auth_token"
+    )
+    env_secret: KubernetesName = Field(default="", description="secret that holds the variables of env, by name")
+    image_pull_secret: KubernetesName = ""
+    head_selector: dict[LabelKey, LabelValue] = Field(default={}, description="labels of nodes for the head")
+    worker_selector: dict[LabelKey, LabelValue] = Field(
+        default={}, description="labels of nodes for workers, such as karpenter.sh/capacity-type: spot"
+    )
+    backoff_limit: int = Field(default=3, ge=0, le=100, description="new clusters after one that failed")
+    ttl_seconds_after_finished: int = Field(default=300, ge=0, le=86400)
+    redis: Redis | None = Field(default=None, description="null: a lost head costs the cluster, never results")
+    network_policy: bool = Field(
+        default=False, description="only the cluster's own pods reach it; KubeRay's gate RayClusterNetworkPolicy"
+    )
+    standing: str = Field(
+        default="",
+        pattern=r"^([a-z]([-a-z0-9]*[a-z0-9])?)?$",
+        max_length=53,
+        description="name of a cluster that outlives its jobs; empty: every job brings its own",
+    )
+
+
+class ClusterConfig(Frozen):
+    """Machines, and how the software gets there."""
+
+    dependencies: Literal["image", "uv"] = Field(
+        default="image", description="image: the container image holds everything; uv: Ray installs it on each node"
+    )
+    image: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._/:@-]*)?$",
+        max_length=256,
+        description="empty: tune-app:<version>",
+    )
+    env: tuple[VariableName, ...] = Field(default=(), max_length=64, description="names of variables to hand on")
+    head: Head = Head()
+    workers: Workers = Workers()
+    idle_timeout_minutes: int = Field(default=10, ge=1, le=1440, description="until a node without work is given back")
+    shared_folder: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
+        description="path of one file system on every node",
+    )
+    nfs: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9.-]*:(/[A-Za-z0-9._/-]*))?$",
+        description="server:/export to mount there on AWS and GCP; empty: the machine image does",
+    )
+    aws: Aws = Aws()
+    gcp: Gcp = Gcp()
+    kubernetes: Kubernetes = Kubernetes()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_credential(cls, content: Any) -> Any:
+        for place, text in strings_in(content):
+            kind = credential_in(text) or ("a value" if place.startswith("env.") and "=" in text else None)
+            if kind:
+                message = "{place} holds what looks like {kind}: write a name, and leave the value where it is"
+                raise PydanticCustomError("credential", message, {"place": place or "a key", "kind": kind})
+        return content
+
+    @field_validator("image")
+    @classmethod
+    def _pinned(cls, image: str) -> str:
+        tag = image.rpartition("/")[2].partition(":")[2]
+        if image and (not tag or tag == "latest"):
+            raise ValueError(f"an image has a tag that is not `latest`, or a digest, but got {image!r}")
+        return image
+
+    @model_validator(mode="after")
+    def _mounted_somewhere(self) -> "ClusterConfig":
+        for place, value in (("nfs", self.nfs), ("kubernetes.storage_claim", self.kubernetes.storage_claim)):
+            if value and not self.shared_folder:
+                raise ValueError(f"{place} is mounted at shared_folder: name that, such as /mnt/tune-app")
+        return self

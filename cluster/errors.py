@@ -1,0 +1,33 @@
+"""What can go wrong between this machine and a cluster; a leaf is a situation with the exit code of a command.
+
+This package imports none of the others, so its errors have a root of their own; the codes are the command
+line's: 2 bad input · 3 the cluster does not answer.
+"""
+
+from typing import ClassVar
+
+
+class ClusterError(Exception):
+    """Anything that this package raises on purpose: one line with the rule, the value and a way out."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class PlanRefused(ClusterError):
+    """The job cannot run there as it is configured."""
+
+    exit_code = 2
+
+
+class ClusterUnreachable(ClusterError):
+    """Nothing answers at the address, or not in time."""
+
+
+class AccessDenied(ClusterError):
+    """The cluster answers 401 or 403: the token is missing, wrong or of another cluster."""
+
+
+class NoSuchJob(ClusterError):
+    """The cluster knows no job of this name."""
+
+    exit_code = 2

@@ -1,0 +1,184 @@
+"""A cluster file of Ray's cluster launcher (`ray up`), typed, and the plan around it.
+
+The head is on demand and runs the driver, never a trial. Nodes are containers on virtual machines; the dashboard
+listens on the head's loopback and is reached through SSH only; every call needs Ray's token.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cluster.config import Frozen
+from cluster.image import HOME, UID, build_commands, image_of
+from cluster.job import SPEC_FILE, Facts, JobSpec, SubmitPlan
+from cluster.names import dns_label
+from cluster.placement import check_storage_is_shared, check_trial_fits, size_facts, trials_at_once
+from cluster.working_dir import runtime_env, sent_packages
+from cluster.yaml_text import yaml_text
+
+CLUSTER_FILE = "cluster.yaml"
+HEAD, WORKER = "head", "worker"
+TOKEN = ".ray/auth_token"
+PORT = 6379
+DASHBOARD_PORT = 8265
+NAME_LIMIT = 40
+"""Google's limit on instance names, less what Ray adds."""
+CONTAINER = "tune-app"
+NFS_OPTIONS = "nfsvers=4.1,hard,timeo=600,retrans=2"
+
+
+class Auth(Frozen):
+    """Who Ray logs in as."""
+
+    ssh_user: str
+
+
+class Docker(Frozen):
+    """The container in which Ray and all its work run."""
+
+    image: str
+    container_name: str = CONTAINER
+    pull_before_run: bool = True
+    run_options: tuple[str, ...]
+
+
+class NodeType(Frozen):
+    """A kind of machine: what Ray counts on it, and what the provider is asked for."""
+
+    resources: dict[str, int]
+    node_config: dict[str, Any]
+    min_workers: int = 0
+    max_workers: int = 0
+
+
+class Launcher(Frozen):
+    """Everything that the launcher would otherwise fill in from its own defaults is stated."""
+
+    cluster_name: str
+    max_workers: int
+    upscaling_speed: float = 1.0
+    idle_timeout_minutes: int
+    provider: dict[str, Any]
+    auth: Auth
+    docker: Docker
+    available_node_types: dict[str, NodeType]
+    head_node_type: str = HEAD
+    file_mounts: dict[str, str] = Field(description="path in the container: path here")
+    cluster_synced_files: tuple[str, ...] = ()
+    file_mounts_sync_continuously: bool = False
+    rsync_exclude: tuple[str, ...] = ()
+    rsync_filter: tuple[str, ...] = ()
+    initialization_commands: tuple[str, ...]
+    setup_commands: tuple[str, ...] = ()
+    head_setup_commands: tuple[str, ...] = ()
+    worker_setup_commands: tuple[str, ...] = ()
+    head_start_ray_commands: tuple[str, ...]
+    worker_start_ray_commands: tuple[str, ...]
+
+    def to_yaml(self) -> str:
+        """The file's text."""
+        return yaml_text(self.model_dump(mode="json"))
+
+
+def launcher(
+    job: JobSpec, *, provider: dict[str, Any], ssh_user: str, head: dict[str, Any], worker: dict[str, Any]
+) -> Launcher:
+    """The cluster of a job; `head` and `worker` are the provider's descriptions of a machine."""
+    config, workers = job.cluster, job.cluster.workers
+    name = dns_label(f"tune-app-{job.experiment}", longest=NAME_LIMIT)
+    gpus = {"GPU": workers.gpus} if workers.gpus else {}
+    return Launcher(
+        cluster_name=name,
+        max_workers=workers.max_nodes,
+        idle_timeout_minutes=config.idle_timeout_minutes,
+        provider=provider,
+        auth=Auth(ssh_user=ssh_user),
+        docker=Docker(image=image_of(config), run_options=_run_options(config.shared_folder)),
+        available_node_types={
+            # No CPUs to give: neither trials nor their data preparation are placed on the head.
+            HEAD: NodeType(resources={"CPU": 0}, node_config=head),
+            WORKER: NodeType(
+                resources={"CPU": workers.cpus, **gpus},
+                node_config=worker,
+                min_workers=workers.min_nodes,
+                max_workers=workers.max_nodes,
+            ),
+        },
+        file_mounts={f"{HOME}/{TOKEN}": f"~/{TOKEN}", f"{HOME}/tune-app": "spec"},
+        initialization_commands=(_same_user(), *_mount_commands(config.shared_folder, config.nfs)),
+        head_start_ray_commands=(
+            "ray stop",
+            f"ray start --head --port={PORT} --num-cpus=0 --dashboard-host=127.0.0.1 "
+            f"--dashboard-port={DASHBOARD_PORT} --autoscaling-config=~/ray_bootstrap_config.yaml",
+        ),
+        worker_start_ray_commands=("ray stop", f"ray start --address=$RAY_HEAD_IP:{PORT}"),
+    )
+
+
+def launcher_plan(job: JobSpec, cluster: Launcher, *, client: str, facts: Facts) -> SubmitPlan:
+    """The plan of a person who starts the cluster, sends the job through its tunnel, and ends the cluster.
+
+    `client` is the provider's Python client, which Ray's launcher needs on both sides.
+
+    Raises:
+        PlanRefused: a trial fits no worker, the storage is not shared, or the image is in no registry.
+    """
+    check_trial_fits(job)
+    check_storage_is_shared(job)
+    return SubmitPlan(
+        backend=cluster.provider["type"],
+        submission_id=job.submission_id,
+        entrypoint=f"python -m tune_app run {SPEC_FILE}",
+        runtime_env=runtime_env(job, Path()),
+        env=job.cluster.env,
+        packages=sent_packages(job.cluster),
+        metadata=job.metadata,
+        files={CLUSTER_FILE: cluster.to_yaml(), f"spec/{SPEC_FILE}": job.spec_text},
+        commands=(*build_commands(job.cluster, launcher=client), *_commands(client)),
+        facts={
+            **facts,
+            **size_facts(job.cluster),
+            "trials_at_once": trials_at_once(job),
+            "head_runs_until": f"ray down {CLUSTER_FILE}",
+        },
+    )
+
+
+def _run_options(shared_folder: str) -> tuple[str, ...]:
+    options = [
+        "--env RAY_AUTH_MODE=token",
+        "--env RAY_USAGE_STATS_ENABLED=0",
+        "--cap-drop ALL",
+        "--security-opt no-new-privileges",
+        "--ulimit nofile=65536:65536",
+    ]
+    return (*options, *([f"--volume {shared_folder}:{shared_folder}"] if shared_folder else []))
+
+
+def _mount_commands(folder: str, nfs: str) -> tuple[str, ...]:
+    """Run on the machine, before its container."""
+    if not nfs:
+        return ()
+    return (
+        "command -v mount.nfs4 >/dev/null || (sudo apt-get update -q && sudo apt-get install -qy nfs-common)",
+        f"sudo mkdir -p {folder} && (mountpoint -q {folder} || sudo mount -t nfs4 -o {NFS_OPTIONS} {nfs} {folder})",
+    )
+
+
+def _same_user() -> str:
+    """The token's file is readable by its owner alone, so outside and inside must be one user."""
+    problem = f"ssh_user must be user {UID} of the machine image, as in the container, but it is"
+    return f'test "$(id -u)" = {UID} || {{ echo "{problem} $(id -u)"; exit 1; }}'
+
+
+def _commands(client: str) -> tuple[str, ...]:
+    return (
+        f"pip install {client}  # for Ray's launcher on this machine",
+        f"(umask 077 && ray get-auth-token --generate >/dev/null) && chmod 600 ~/{TOKEN}",
+        f"ray up --yes {CLUSTER_FILE}",
+        f"ray dashboard {CLUSTER_FILE}  # an SSH tunnel: leave it open, go on in a second terminal",
+        f"RAY_AUTH_MODE=token tune-app submit spec/{SPEC_FILE} --backend ray "
+        f"--address http://127.0.0.1:{DASHBOARD_PORT}",
+        f"ray down --yes {CLUSTER_FILE}  # when the job has ended: the head costs money until then",
+    )

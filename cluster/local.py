@@ -1,0 +1,149 @@
+"""This machine: the job is a process of its own, which goes on when the terminal closes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from cluster.config import Frozen
+from cluster.errors import NoSuchJob, PlanRefused
+from cluster.job import SPEC_FILE, JobHandle, JobSpec, JobState, SubmitPlan
+from cluster.working_dir import write_files
+
+HOME = "TUNE_APP_JOBS"
+"""Environment variable: the folder of the jobs of this machine, by default ~/.local/state/tune-app/jobs."""
+POLL_S = 0.5
+STOP_S = 30.0
+STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+RUN = '( "$@" > log.txt 2>&1 < /dev/null; echo $? > exit_code ) > /dev/null 2>&1 & echo $!'
+"""Runs a command in a shell of its own, whose process id it prints; the exit code outlives it."""
+SAME_S = 2.0
+"""Two start times of one process differ by less: they are computed from a clock that is corrected meanwhile."""
+
+
+class _Started(Frozen):
+    """What is remembered of a job."""
+
+    handle: JobHandle
+    pid: int
+    started: float
+    metadata: dict[str, str]
+
+
+class LocalBackend:
+    """Starts jobs here; each has a folder with its spec, its log and how it ended."""
+
+    def __init__(self, address: str = "") -> None:
+        if address:
+            raise PlanRefused(f"--address {address} is of a cluster: use --backend ray, or leave it out.")
+        default = Path.home() / ".local" / "state" / "tune-app" / "jobs"
+        self.folder = Path(os.environ.get(HOME) or default)
+
+    def plan(self, job: JobSpec) -> SubmitPlan:
+        """The command line of this installation."""
+        return SubmitPlan(
+            backend="local",
+            submission_id=job.submission_id,
+            entrypoint=f"{sys.executable} -m tune_app run {SPEC_FILE}",
+            metadata=job.metadata,
+            files={SPEC_FILE: job.spec_text},
+            facts={"trials": job.trials, "cpus_per_trial": job.cpu, "gpus_per_trial": job.gpu, "storage": job.storage},
+        )
+
+    def submit(self, plan: SubmitPlan) -> JobHandle:
+        """Starts it in a session of its own.
+
+        Raises:
+            PlanRefused: a job of this name was there before.
+        """
+        folder = self.folder / plan.submission_id
+        if (folder / "job.json").exists():
+            raise PlanRefused(f"job {plan.submission_id!r} was submitted before: see {folder}.")
+        write_files(plan, folder)
+        command = ["/bin/sh", "-c", RUN, "sh", sys.executable, "-m", "tune_app", "run", SPEC_FILE]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, start_new_session=True)
+        pid = int(done.stdout)
+        handle = JobHandle(
+            backend="local", submission_id=plan.submission_id, experiment=plan.metadata.get("experiment", "")
+        )
+        job = _Started(handle=handle, pid=pid, started=psutil.Process(pid).create_time(), metadata=plan.metadata)
+        (folder / "job.json").write_text(job.model_dump_json(indent=1) + "\n")
+        return handle
+
+    def status(self, handle: JobHandle) -> JobState:
+        """How far it is.
+
+        Raises:
+            NoSuchJob: this machine does not know it.
+        """
+        job = self._find(handle)
+        try:
+            code = int((self.folder / handle.submission_id / "exit_code").read_text())
+        except (FileNotFoundError, ValueError):
+            return JobState.RUNNING if _process(job) else JobState.FAILED
+        if code == 0:
+            return JobState.SUCCEEDED
+        return JobState.STOPPED if code in STOPPED else JobState.FAILED
+
+    def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
+        """What it printed; with `follow` until it ends."""
+        self._find(handle)
+        path = self.folder / handle.submission_id / "log.txt"
+        while not path.exists() and not self.status(handle).is_final:
+            time.sleep(POLL_S)
+        if not path.exists():
+            return
+        with path.open(encoding="utf-8", errors="replace") as file:
+            while True:
+                final = self.status(handle).is_final  # before reading: what comes after the end is not missed
+                if piece := file.read():
+                    yield piece
+                if final or not follow:
+                    return
+                time.sleep(POLL_S)
+
+    def stop(self, handle: JobHandle) -> None:
+        """Ends the driver as Ctrl-C does: what is finished stays."""
+        shell = _process(self._find(handle))
+        if shell is None:
+            return
+        drivers = shell.children()
+        for driver in drivers:
+            driver.terminate()
+        _, alive = psutil.wait_procs(drivers, timeout=STOP_S)
+        for driver in alive:
+            driver.kill()
+        psutil.wait_procs([shell], timeout=POLL_S)
+
+    def list(self) -> list[JobHandle]:
+        """The jobs of this machine, the newest first."""
+        jobs = [_read(path) for path in self.folder.glob("*/job.json")]
+        return [job.handle for job in sorted(jobs, key=lambda job: job.started, reverse=True)]
+
+    def _find(self, handle: JobHandle) -> _Started:
+        try:
+            return _read(self.folder / handle.submission_id / "job.json")
+        except FileNotFoundError as err:
+            raise NoSuchJob(
+                f"this machine knows no job {handle.submission_id!r}: `tune-app jobs list` shows those it has."
+            ) from err
+
+
+def _read(path: Path) -> _Started:
+    return _Started.model_validate(json.loads(path.read_text()))
+
+
+def _process(job: _Started) -> psutil.Process | None:
+    """The shell of a job while it lives."""
+    try:
+        process = psutil.Process(job.pid)
+        same = abs(process.create_time() - job.started) < SAME_S
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None

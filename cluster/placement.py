@@ -1,0 +1,68 @@
+"""Whether a job fits the machines that it asks for, and what those are at most."""
+
+import math
+
+from cluster.config import ClusterConfig
+from cluster.errors import PlanRefused
+from cluster.job import Facts, JobSpec
+
+RAYS_LEAST = 1e-4
+"""Ray counts resources in steps of this size."""
+OBJECT_STORES = ("s3://", "gs://")
+
+
+def check_trial_fits(job: JobSpec) -> None:
+    """A trial runs on one worker node.
+
+    Raises:
+        PlanRefused: it needs more than one node has; it would wait for ever.
+    """
+    workers = job.cluster.workers
+    for kind, need, has in (("CPU", job.cpu, workers.cpus), ("GPU", job.gpu, workers.gpus)):
+        if need > has:
+            raise PlanRefused(
+                f"a trial needs {need:g} {kind}, but a worker has {has}: "
+                f"raise cluster.workers.{kind.lower()}s or lower resources.{kind.lower()}."
+            )
+
+
+def check_storage_is_shared(job: JobSpec) -> None:
+    """Driver and trials meet in the storage, so every node must reach it.
+
+    Raises:
+        PlanRefused: it is a folder of one machine.
+    """
+    folder = job.cluster.shared_folder
+    if in_object_store(job) or (folder and f"{job.storage}/".startswith(f"{folder}/")):
+        return
+    raise PlanRefused(
+        f"storage {job.storage!r} is a folder of one machine: use s3://… or gs://…, "
+        f"or a path below cluster.shared_folder ({folder or 'not set'})."
+    )
+
+
+def in_object_store(job: JobSpec) -> bool:
+    """The storage is a bucket, not a file system."""
+    return job.storage.startswith(OBJECT_STORES)
+
+
+def trials_at_once(job: JobSpec) -> int:
+    """How many trials run at the same time when all workers are there."""
+    workers = job.cluster.workers
+    shares = ((workers.cpus, job.cpu), (workers.gpus, job.gpu))
+    per_node = min(math.floor(has / max(need, RAYS_LEAST) + 1e-9) for has, need in shares if need > 0)
+    limits = (per_node * workers.max_nodes, job.trials, job.max_concurrent or job.trials)
+    return min(limits)
+
+
+def size_facts(config: ClusterConfig) -> Facts:
+    """What decides the bill, the same for every provider."""
+    workers = config.workers
+    return {
+        "workers_at_least": workers.min_nodes,
+        "workers_at_most": workers.max_nodes,
+        "cpus_at_most": config.head.cpus + workers.max_nodes * workers.cpus,
+        "gpus_at_most": workers.max_nodes * workers.gpus,
+        "spot_workers": workers.spot,
+        "idle_timeout_minutes": config.idle_timeout_minutes,
+    }

@@ -1,0 +1,221 @@
+"""An existing Ray cluster, through its Jobs API."""
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused
+from cluster.job import SPEC_FILE, JobHandle, JobSpec, JobState, SubmitPlan
+from cluster.working_dir import runtime_env, sent_packages, stage
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+CONNECT_S = 10.0
+STOP_S = 30
+"""Seconds that a driver has after SIGTERM: it ends within 25."""
+OWN = "http://127.0.0.1:8265"
+"""Of a cluster on this machine."""
+HEADERS = "RAY_JOB_HEADERS"
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""What Ray's client would prefer over the address it is given."""
+STATES = {
+    "PENDING": JobState.PENDING,
+    "RUNNING": JobState.RUNNING,
+    "SUCCEEDED": JobState.SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "STOPPED": JobState.STOPPED,
+}
+
+
+class RayBackend:
+    """Sends jobs to the cluster at an address, `http://host:8265`, or the one of RAY_ADDRESS.
+
+    Ray's own variables apply: RAY_AUTH_MODE and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH for the token, RAY_JOB_HEADERS
+    (JSON) for what a proxy asks for, REQUESTS_CA_BUNDLE for its certificate.
+    """
+
+    def __init__(self, address: str = "") -> None:
+        found = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
+        self.address = found or OWN
+        self._connected: JobSubmissionClient | None = None
+
+    def plan(self, job: JobSpec) -> SubmitPlan:
+        """The job as Ray would get it; the cluster's nodes are there already."""
+        env = runtime_env(job, Path())
+        return SubmitPlan(
+            backend="ray",
+            submission_id=job.submission_id,
+            entrypoint=f"python -m tune_app run {SPEC_FILE}",
+            runtime_env={**env, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
+            env=job.cluster.env,
+            packages=sent_packages(job.cluster),
+            metadata=job.metadata,
+            files={SPEC_FILE: job.spec_text},
+            facts={
+                "trials": job.trials,
+                "cpus_per_trial": job.cpu,
+                "gpus_per_trial": job.gpu,
+                "trials_at_once": job.max_concurrent or "as many as fit",
+                "storage": job.storage,
+            },
+        )
+
+    def submit(self, plan: SubmitPlan) -> JobHandle:
+        """Uploads the working directory and starts the driver on the cluster.
+
+        Raises:
+            ClusterError: it was not taken.
+        """
+        handed_on = {name: _value(name) for name in plan.env}
+        client = self._client()
+        with tempfile.TemporaryDirectory(prefix="tune-app-") as scratch:
+            folder = stage(plan, Path(scratch) / "job")
+            env = dict(plan.runtime_env)
+            env["working_dir"] = str(folder)
+            env["env_vars"] = {**cast("dict[str, str]", env.get("env_vars", {})), **handed_on}
+            with self._explained():
+                client.submit_job(
+                    entrypoint=plan.entrypoint,
+                    submission_id=plan.submission_id,
+                    runtime_env=env,
+                    metadata=dict(plan.metadata),
+                    entrypoint_num_cpus=plan.entrypoint_num_cpus or None,
+                )
+        return self._handle(plan.submission_id, plan.metadata)
+
+    def status(self, handle: JobHandle) -> JobState:
+        """How far it is.
+
+        Raises:
+            NoSuchJob: the cluster does not know it.
+        """
+        with self._explained(handle):
+            return STATES[str(self._client().get_job_status(handle.submission_id))]
+
+    def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
+        """What the driver printed; with `follow` until the job ends."""
+        client = self._client()
+        with self._explained(handle):
+            if not follow:
+                yield client.get_job_logs(handle.submission_id)
+                return
+            pieces = client.tail_job_logs(handle.submission_id)
+            with asyncio.Runner() as runner:
+                while (piece := runner.run(anext(pieces, None))) is not None:
+                    yield piece
+
+    def stop(self, handle: JobHandle) -> None:
+        """Ends the driver as Ctrl-C does: what is finished stays."""
+        with self._explained(handle):
+            self._client().stop_job(handle.submission_id)
+
+    def list(self) -> list[JobHandle]:
+        """Our jobs on the cluster, the newest first."""
+        with self._explained():
+            found = self._client().list_jobs()
+        ours = [job for job in found if job.submission_id and "experiment" in (job.metadata or {})]
+        ours.sort(key=lambda job: job.start_time or 0, reverse=True)
+        return [self._handle(job.submission_id, job.metadata) for job in ours]
+
+    def dashboard_url(self) -> str:
+        """Where the cluster's dashboard answers.
+
+        Raises:
+            ClusterError: it does not.
+        """
+        return str(self._client().get_address())
+
+    def _handle(self, submission_id: str, metadata: dict[str, str]) -> JobHandle:
+        return JobHandle(
+            backend="ray",
+            submission_id=submission_id,
+            experiment=metadata.get("experiment", ""),
+            address=self.address,
+        )
+
+    def _client(self) -> "JobSubmissionClient":
+        if self._connected is None:
+            self._connected = self._connect()
+        return self._connected
+
+    def _connect(self) -> "JobSubmissionClient":
+        parts = urlsplit(self.address)
+        if parts.username or parts.password:
+            raise PlanRefused(f"an address holds no credentials; Ray reads them from RAY_AUTH_TOKEN or {HEADERS}.")
+        import requests
+        from ray.job_submission import JobSubmissionClient
+
+        try:
+            if parts.scheme in ("http", "https"):  # Ray's client itself would wait for ever
+                requests.get(f"{self.address.rstrip('/')}/api/version", headers=_headers(), timeout=CONNECT_S)
+        except (OSError, ValueError) as err:
+            raise self._unreachable(err) from err
+
+        with self._explained(), _without(ADDRESSES):
+            return JobSubmissionClient(self.address, headers=_headers())
+
+    @contextlib.contextmanager
+    def _explained(self, handle: JobHandle | None = None) -> Iterator[None]:
+        """Ray's errors as ours, in one line."""
+        from ray.exceptions import AuthenticationError
+
+        try:
+            yield
+        except ClusterError:
+            raise
+        except AuthenticationError as err:
+            raise self._denied() from err
+        except (OSError, RuntimeError, ValueError) as err:
+            text = str(err)
+            if "401" in text or "403" in text:
+                raise self._denied() from err
+            if handle is not None and ("does not exist" in text or "404" in text):
+                raise NoSuchJob(
+                    f"{self.address} knows no job {handle.submission_id!r}: `tune-app jobs list` shows those it has."
+                ) from err
+            raise self._unreachable(err) from err
+
+    def _denied(self) -> AccessDenied:
+        return AccessDenied(
+            f"{self.address} refuses this user: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's token "
+            "(`ray get-auth-token` on its head shows it)."
+        )
+
+    def _unreachable(self, err: Exception) -> ClusterUnreachable:
+        why = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        return ClusterUnreachable(f"{self.address} does not take the request: {why}. Check --address or RAY_ADDRESS.")
+
+
+def _headers() -> dict[str, Any] | None:
+    text = os.environ.get(HEADERS)
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as err:
+        raise PlanRefused(f'{HEADERS} is no JSON: write it like {{"Name": "value"}}.') from err
+    return cast("dict[str, Any]", found)
+
+
+def _value(name: str) -> str:
+    try:
+        return os.environ[name]
+    except KeyError as err:
+        raise PlanRefused(f"cluster.env names {name}, which is not set here: export it, or take it out.") from err
+
+
+@contextlib.contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    """These environment variables are not there meanwhile."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

@@ -1,0 +1,108 @@
+"""Jobs on this machine: they outlive who started them, and say how they ended."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import NoSuchJob, PlanRefused
+from cluster.job import JobHandle, JobSpec, JobState, SubmitPlan
+from cluster.local import LocalBackend
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalBackend:
+    monkeypatch.setenv("TUNE_APP_JOBS", str(tmp_path / "jobs"))
+    return LocalBackend()
+
+
+def plan(backend: LocalBackend, spec_text: str = "no: spec\n", attempt: int = 1) -> SubmitPlan:
+    return backend.plan(
+        JobSpec(
+            experiment="demo",
+            spec_text=spec_text,
+            spec_sha256=hashlib.sha256(spec_text.encode()).hexdigest(),
+            storage="runs",
+            trials=3,
+            cpu=1,
+            gpu=0,
+            attempt=attempt,
+        )
+    )
+
+
+@pytest.fixture
+def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets a shell script run in the place of Python."""
+
+    def replace(script: str) -> None:
+        program = tmp_path / "python"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr("cluster.local.sys.executable", str(program))
+
+    return replace
+
+
+def wait(backend: LocalBackend, handle: JobHandle, *, until: Callable[[JobState], bool]) -> JobState:
+    deadline = time.monotonic() + 60
+    while not until(state := backend.status(handle)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return state
+
+
+def test_a_job_that_fails_says_so_and_keeps_its_log(backend: LocalBackend) -> None:
+    handle = backend.submit(plan(backend))  # our own command line, which refuses this spec
+    assert wait(backend, handle, until=lambda s: s.is_final) == JobState.FAILED
+    assert "error: " in "".join(backend.logs(handle))
+
+
+def test_a_job_that_ends_well(backend: LocalBackend, instead: Callable[[str], None]) -> None:
+    instead('echo "$@"; cat spec.yaml')
+    handle = backend.submit(plan(backend, "a: 1\n"))
+    assert wait(backend, handle, until=lambda s: s.is_final) == JobState.SUCCEEDED
+    assert "".join(backend.logs(handle)) == "-m tune_app run spec.yaml\na: 1\n"
+
+
+def test_logs_are_followed_to_the_last_line(backend: LocalBackend, instead: Callable[[str], None]) -> None:
+    instead("for i in 1 2 3; do echo line $i; sleep 0.3; done")
+    handle = backend.submit(plan(backend))
+    assert "".join(backend.logs(handle, follow=True)).split("\n")[:3] == ["line 1", "line 2", "line 3"]
+    assert backend.status(handle) == JobState.SUCCEEDED
+
+
+def test_stop_lets_the_driver_end_by_itself(backend: LocalBackend, instead: Callable[[str], None]) -> None:
+    instead("trap 'echo saved; exit 143' TERM; echo ready; while true; do sleep 0.1; done")
+    handle = backend.submit(plan(backend))
+    wait(backend, handle, until=lambda s: "ready" in "".join(backend.logs(handle)))
+    assert backend.status(handle) == JobState.RUNNING
+    backend.stop(handle)
+    assert wait(backend, handle, until=lambda s: s.is_final) == JobState.STOPPED
+    assert "saved" in "".join(backend.logs(handle))
+
+
+def test_the_newest_job_comes_first_and_a_name_is_used_once(
+    backend: LocalBackend, instead: Callable[[str], None]
+) -> None:
+    instead("true")
+    handles = [backend.submit(plan(backend, attempt=i)) for i in (1, 2)]
+    assert {job.submission_id for job in backend.list()} == {"demo-1", "demo-2"}
+    assert all(job.experiment == "demo" for job in backend.list())
+    with pytest.raises(PlanRefused, match="submitted before"):
+        backend.submit(plan(backend, attempt=2))
+    for handle in handles:
+        wait(backend, handle, until=lambda s: s.is_final)
+
+
+def test_an_unknown_job(backend: LocalBackend) -> None:
+    with pytest.raises(NoSuchJob, match="demo-9"):
+        backend.status(JobHandle(backend="local", submission_id="demo-9"))
+    assert backend.list() == []
+
+
+def test_an_address_is_of_a_cluster() -> None:
+    with pytest.raises(PlanRefused, match="--backend ray"):
+        LocalBackend("http://127.0.0.1:8265")

@@ -1,0 +1,121 @@
+"""The Jobs API behind an address that does not answer, refuses, or answers something else."""
+
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import cluster.ray_jobs
+from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused
+from cluster.job import JobHandle
+from cluster.ray_jobs import RayBackend
+
+HANDLE = JobHandle(backend="ray", submission_id="demo-1", experiment="demo")
+Serve = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A server that answers every request the same way; its address."""
+    servers = []
+
+    def start(status: int, body: object = None, *, seen: list[dict[str, str]] | None = None) -> str:
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if seen is not None:
+                    seen.append(dict(self.headers))
+                content = json.dumps(body).encode()
+                version = json.dumps({"version": "4", "ray_version": "2.60.0", "ray_commit": ""}).encode()
+                plain = status == 200 or self.path != "/api/version" or status in (401, 403)
+                self.send_response(status if plain else 200)
+                self.end_headers()
+                self.wfile.write(version if self.path == "/api/version" and status in (200, 404) else content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_is_refused_is_told_about_the_token(status: int, serve: Serve) -> None:
+    with pytest.raises(AccessDenied, match="RAY_AUTH_TOKEN") as caught:
+        RayBackend(serve(status)).list()
+    assert caught.value.exit_code == 3
+
+
+def test_nobody_answers() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(ClusterUnreachable, match=rf"127\.0\.0\.1:{port}.*Check --address"):
+        RayBackend(f"http://127.0.0.1:{port}").list()
+
+
+def test_a_port_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.ray_jobs, "CONNECT_S", 0.5)
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen()
+        with pytest.raises(ClusterUnreachable):
+            RayBackend(f"http://127.0.0.1:{hole.getsockname()[1]}").list()
+
+
+def test_something_that_is_no_cluster(serve: Serve) -> None:
+    with pytest.raises(ClusterUnreachable):
+        RayBackend(serve(500)).list()
+
+
+def test_an_unknown_job(serve: Serve) -> None:
+    backend = RayBackend(serve(404, {"error": "Job demo-1 does not exist"}))
+    with pytest.raises(NoSuchJob, match="demo-1"):
+        backend.status(HANDLE)
+
+
+def test_a_given_address_wins_over_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    assert RayBackend(serve(200, [])).list() == []
+    assert RayBackend().address == "http://127.0.0.1:1"
+
+
+def test_headers_are_handed_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    monkeypatch.setenv("RAY_JOB_HEADERS", '{"X-Proxy": "yes"}')
+    RayBackend(serve(200, [], seen=seen)).list()
+    assert all(headers.get("X-Proxy") == "yes" for headers in seen)
+    assert seen
+
+
+def test_headers_that_are_no_json(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_HEADERS", "X-Proxy: yes")
+    with pytest.raises(PlanRefused, match="RAY_JOB_HEADERS"):
+        RayBackend(serve(200, [])).list()
+
+
+def test_an_address_holds_no_password(serve: Serve) -> None:
+    with pytest.raises(PlanRefused) as caught:
+        RayBackend("http://user:hunter2@127.0.0.1:8265").list()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:99999", "no such host:1"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(ClusterError):
+        RayBackend(address).list()
