@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from trainables.storage import StoragePath
     from tune_app.folder import ExperimentFolder
 
 # Before anything imports Ray: its token and caches go to a home of the test session's own.
@@ -29,6 +31,31 @@ class Result:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """The address of the one S3 server of this session; the environment names it too."""
+    from tests.s3 import s3_server
+
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_address: str) -> str:
+    """The URI of an empty bucket."""
+    from tests.s3 import new_bucket
+
+    return new_bucket(uuid.uuid4().hex)
+
+
+@pytest.fixture(params=["posix", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> "StoragePath":
+    """An empty folder, once on the disk and once in a bucket: what is promised of files holds in both."""
+    from trainables.storage import storage_path
+
+    return tmp_path if request.param == "posix" else storage_path(request.getfixturevalue("bucket"))
 
 
 @pytest.fixture(scope="session")

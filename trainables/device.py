@@ -38,6 +38,18 @@ class Device:
         mode = "reduce-overhead" if self.torch.type == "cuda" else "default"
         return cast(nn.Module, torch.compile(model, mode=mode, dynamic=False))
 
+    def reset_peak(self) -> None:
+        """From now on `peak_share` looks."""
+        if self.torch.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.torch)
+
+    def peak_share(self) -> float | None:
+        """The most of the GPU's memory that was reserved since `reset_peak`, 0 to 1; None on a CPU."""
+        if self.torch.type != "cuda":
+            return None
+        total = torch.cuda.get_device_properties(self.torch).total_memory
+        return float(torch.cuda.max_memory_reserved(self.torch) / total)
+
     def place(self, model: nn.Module) -> nn.Module:
         """Moves a network here, channels last.
 
@@ -51,6 +63,11 @@ def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
     """CUDA when the trial holds a share of a GPU and there is one, else CPU."""
     use_cuda = gpu_share > 0 and torch.cuda.is_available()
     return Device(torch.device("cuda" if use_cuda else "cpu"), compile)
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Whether an error says that the GPU's memory was not enough."""
+    return isinstance(err, torch.OutOfMemoryError)
 
 
 def use_threads(cpu_share: float) -> None:

@@ -73,6 +73,10 @@ class ArtifactMismatch(TrialFailure):
     state = "invalid"
 
 
+class OutOfMemory(TrialFailure):
+    """The GPU's memory was not enough, with a whole GPU for the trial."""
+
+
 class WorkerLost(TrialFailure):
     """The worker was killed or preempted more often than the retry budget allows."""
 

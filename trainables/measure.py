@@ -1,7 +1,6 @@
 """What is measured of a finished trial: its packed file, read back from the bytes, and what follows from it."""
 
 import functools
-from pathlib import Path
 
 import torch
 
@@ -18,7 +17,7 @@ from trainables.prune.masks import check_zeros, weights_of
 from trainables.results import Measurement
 from trainables.size_formulas import formula_bytes
 from trainables.stage import StageResult
-from trainables.storage import replace
+from trainables.storage import StoragePath, remove, replace
 from trainables.train import evaluate
 from trainables.workplace import Workplace
 
@@ -66,7 +65,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
     )
 
 
-def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, target: Path) -> Measurement:
+def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, target: StoragePath) -> Measurement:
     """The measurement with those of the ONNX file, which is written when onnxruntime agrees with the packed file.
 
     A file that it does not agree with is a finding, not the end of the trial: the packed file is as good as before.
@@ -76,7 +75,7 @@ def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, ta
     try:
         checked = write_and_check(content, workplace.val, measurement.accuracy)
     except ArtifactMismatch as err:
-        target.unlink(missing_ok=True)
+        remove(target)
         return measurement.model_copy(update={"onnx_failure": str(err)})
     replace(target, checked.content)
     return measurement.model_copy(update={"onnx_size_bytes": checked.size_bytes, "onnx_accuracy": checked.accuracy})

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import trainables.baseline
 import trainables.prune.channel_prune
@@ -19,7 +18,7 @@ from trainables.measure import measure, with_onnx
 from trainables.progress import Progress
 from trainables.results import Completed, StageCost
 from trainables.stage import StageContext, StageResult, run_stage
-from trainables.storage import create_once, replace, sha256
+from trainables.storage import StoragePath, create_once, read_bytes, replace, sha256
 from trainables.workplace import Workplace
 
 
@@ -82,7 +81,7 @@ class _Trainer:
         return self.run(self.config.teacher, teacher_key(self.config, fingerprint=fingerprint), parent=None)
 
 
-def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: Path) -> Completed:
+def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: StoragePath) -> Completed:
     """Trains what is not cached, writes `artifact`, decodes it from its bytes and measures it.
 
     Raises:
@@ -104,11 +103,11 @@ def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: Path) -> C
     return completed
 
 
-def _write(result: StageResult, data: DataSet, artifact: Path, *, coder: Choice) -> bytes:
+def _write(result: StageResult, data: DataSet, artifact: StoragePath, *, coder: Choice) -> bytes:
     """Writes the packed file if it is not there yet, and returns the bytes on disk."""
     assert result.scheme is not None, "the last stage quantizes"
     header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
     content = pack(result.model(), header, coder=coder)
-    if not create_once(artifact, content) and artifact.read_bytes() != content:
+    if not create_once(artifact, content) and read_bytes(artifact) != content:
         replace(artifact, content)  # left by another version or a fault of the disk; no record names it
-    return artifact.read_bytes()
+    return read_bytes(artifact)

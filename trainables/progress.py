@@ -3,16 +3,15 @@
 import json
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from trainables.storage import replace, sha256
+from trainables.storage import StoragePath, names, read_bytes, remove, remove_tree, replace, sha256
 
 logger = logging.getLogger(__name__)
 KEEP = 2
@@ -32,7 +31,7 @@ class Progress:
     A folder of None keeps nothing, for training outside the cache.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: StoragePath | None) -> None:
         self._folder = folder
 
     def phase(self, number: int) -> "Progress":
@@ -50,30 +49,40 @@ class Progress:
         content = save(dict(saved.tensors), metadata={"history": json.dumps(saved.history)})
         replace(self._folder / f"epoch-{len(saved.history):06d}-{sha256(content)}.safetensors", content)
         for path in self._newest_first()[KEEP:]:
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def load(self) -> SavedEpoch | None:
-        """The newest checkpoint whose content is what was written, or None."""
+        """The newest checkpoint whose content is what was written, or None.
+
+        Raises:
+            StorageUnavailable: a checkpoint cannot be read.
+        """
         for path in self._newest_first():
-            content = path.read_bytes()
-            if sha256(content) not in path.name:
-                logger.warning("%s is damaged; going on from the checkpoint before it", path)
-                continue
             try:
-                with safe_open(path, "pt") as file:
-                    history = json.loads(file.metadata()["history"])
-                return SavedEpoch(load(content), history)
-            except (SafetensorError, ValueError, KeyError):
+                content = read_bytes(path)
+                if sha256(content) not in path.name:
+                    logger.warning("%s is damaged; going on from the checkpoint before it", path)
+                    continue
+                return SavedEpoch(load(content), json.loads(_metadata(content)["history"]))
+            except (SafetensorError, OSError, ValueError, KeyError):
                 continue
         return None
 
     def clear(self) -> None:
         """Forgets everything; the stage is published."""
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_tree(self._folder)
 
-    def _newest_first(self) -> list[Path]:
-        if self._folder is None or not self._folder.is_dir():
+    def _newest_first(self) -> list[StoragePath]:
+        if self._folder is None:
             return []
-        named = [p for p in self._folder.iterdir() if re.fullmatch(r"epoch-\d+-[0-9a-f]{64}\.safetensors", p.name)]
-        return sorted(named, key=lambda p: p.name, reverse=True)
+        found = names(self._folder, "epoch-*.safetensors")
+        named = [name for name in found if re.fullmatch(r"epoch-\d+-[0-9a-f]{64}\.safetensors", name)]
+        return [self._folder / name for name in reversed(named)]
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    """The texts beside the tensors: the file begins with the length of its JSON header (safetensors' format)."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, Any] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return metadata

@@ -2,11 +2,11 @@
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 from trainables.cache import StageCache
 from trainables.data import DataSet, Images
 from trainables.device import Device, choose_device, use_threads
+from trainables.storage import StoragePath
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Workplace:
         return Images(self.data.val, self.data.mean, self.data.std, self.device.torch)
 
 
-def open_workplace(data: DataSet, stages: Path, *, cpu: float, gpu: float, compile: bool = False) -> Workplace:
+def open_workplace(data: DataSet, stages: StoragePath, *, cpu: float, gpu: float, compile: bool = False) -> Workplace:
     """A workplace with the trial's share of threads and device."""
     use_threads(cpu)
     return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile))

@@ -5,12 +5,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from upath import UPath
 
 import trainables.cache as cache_module
+import trainables.stage_files as stage_files
+import trainables.storage.objects as objects
+from tests.stored import content, lines, tree
 from tests.trainables.factories import make_architecture
 from trainables.cache import StageCache
 from trainables.config import QuantScheme
@@ -24,7 +29,22 @@ from trainables.errors import (
 )
 from trainables.progress import Progress, SavedEpoch
 from trainables.stage import StageResult
-from trainables.storage import append_line
+from trainables.stage_files import read_stage
+from trainables.stage_signs import stage_signs
+from trainables.storage import (
+    DRAFT,
+    Lock,
+    StoragePath,
+    append_line,
+    exists,
+    names,
+    read_bytes,
+    remove,
+    remove_folder,
+    replace,
+    storage_path,
+    subfolders,
+)
 
 KEY = "ab" * 32
 ROOT = Path(__file__).parents[2]
@@ -56,14 +76,14 @@ class Work:
         return self._outcome
 
 
-def fresh(folder: Path) -> StageCache:
+def fresh(folder: StoragePath) -> StageCache:
     """The cache as a new process finds it."""
-    cache_module.read_stage.cache_clear()
+    read_stage.cache_clear()
     return StageCache(folder, poll_s=0.01)
 
 
-def events(folder: Path) -> list[str]:
-    return [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()]
+def events(folder: StoragePath) -> list[str]:
+    return [line["event"] for line in lines(folder / "log.jsonl")]
 
 
 def same(a: StageResult, b: StageResult) -> bool:
@@ -73,50 +93,51 @@ def same(a: StageResult, b: StageResult) -> bool:
     )
 
 
-def test_a_stage_runs_once(tmp_path: Path) -> None:
+def test_a_stage_runs_once(storage: StoragePath) -> None:
     work = Work()
-    made, cost = fresh(tmp_path).get_or_run(KEY, "train", work)
+    made, cost = fresh(storage).get_or_run(KEY, "train", work)
     assert same(made, result())
     assert (cost.kind, cost.key, cost.cached) == ("train", KEY, False)
-    for cache in (StageCache(tmp_path), fresh(tmp_path)):
+    for cache in (StageCache(storage), fresh(storage)):
         found, cost = cache.get_or_run(KEY, "train", work)
         assert same(found, result())
         assert cost.cached
     assert work.runs == 1
-    assert events(tmp_path) == ["start", "finish"]
+    assert events(storage) == ["start", "finish"]
 
 
-def test_other_keys_are_other_stages(tmp_path: Path) -> None:
+def test_other_keys_are_other_stages(storage: StoragePath) -> None:
     work = Work()
     for key in ("1" * 64, "2" * 64):
-        fresh(tmp_path).get_or_run(key, "train", work)
+        fresh(storage).get_or_run(key, "train", work)
     assert work.runs == 2
 
 
-def test_a_finished_stage_leaves_no_progress_and_a_free_lock(tmp_path: Path) -> None:
-    fresh(tmp_path).get_or_run(KEY, "train", Work())
-    assert not (tmp_path / "progress" / KEY).exists()
-    assert {p.name for p in tmp_path.iterdir()} == {KEY, "locks", "log.jsonl", "progress"}
+def test_a_finished_stage_leaves_no_progress_and_a_free_lock(storage: StoragePath) -> None:
+    fresh(storage).get_or_run(KEY, "train", Work())
+    assert not exists(storage / "progress" / KEY)
+    assert names(storage / KEY, "*") == ["stage.json", "weights.safetensors"]
+    assert set(subfolders(storage)) <= {KEY, "locks", "log", "progress"}
 
 
 @pytest.mark.parametrize("error", [Diverged("loss is nan"), InfeasiblePoint("no channel")])
-def test_a_failure_that_would_come_again_is_remembered(error: TrialFailure, tmp_path: Path) -> None:
+def test_a_failure_that_would_come_again_is_remembered(error: TrialFailure, storage: StoragePath) -> None:
     work = Work(error)
     for _ in range(2):
         with pytest.raises(type(error), match=str(error)):
-            fresh(tmp_path).get_or_run(KEY, "train", work)
+            fresh(storage).get_or_run(KEY, "train", work)
     assert work.runs == 1
-    assert not (tmp_path / "progress" / KEY).exists()
-    assert events(tmp_path) == ["start", "fail"]
+    assert not exists(storage / "progress" / KEY)
+    assert events(storage) == ["start", "fail"]
 
 
 @pytest.mark.parametrize("error", [WorkerLost("gone"), RuntimeError("a bug"), StorageUnavailable("full")])
-def test_other_failures_are_forgotten_and_progress_stays(error: Exception, tmp_path: Path) -> None:
+def test_other_failures_are_forgotten_and_progress_stays(error: Exception, storage: StoragePath) -> None:
     with pytest.raises(type(error)):
-        fresh(tmp_path).get_or_run(KEY, "train", Work(error))
-    assert Progress(tmp_path / "progress" / KEY).load() is not None
+        fresh(storage).get_or_run(KEY, "train", Work(error))
+    assert Progress(storage / "progress" / KEY).load() is not None
     work = Work()
-    assert same(fresh(tmp_path).get_or_run(KEY, "train", work)[0], result())
+    assert same(fresh(storage).get_or_run(KEY, "train", work)[0], result())
     assert work.runs == 1
 
 
@@ -126,30 +147,36 @@ def damage(content: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "stage.json"])
-def test_a_damaged_stage_is_made_again_and_kept_aside(name: str, tmp_path: Path) -> None:
+def test_no_damage_passes(name: str, tmp_path: Path) -> None:
     fresh(tmp_path).get_or_run(KEY, "train", Work())
-    content = (tmp_path / KEY / name).read_bytes()
-    for count, damaged in enumerate(damage(content)):
+    for damaged in damage((tmp_path / KEY / name).read_bytes()):
         (tmp_path / KEY / name).write_bytes(damaged)
         with pytest.raises(CorruptFile):
-            cache_module.read_stage.__wrapped__(tmp_path / KEY)
-        if count % 20:
-            continue
+            read_stage.__wrapped__(tmp_path / KEY)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "stage.json"])
+def test_a_damaged_stage_is_made_again_and_kept_aside(name: str, storage: StoragePath) -> None:
+    fresh(storage).get_or_run(KEY, "train", Work())
+    intact = read_bytes(storage / KEY / name)
+    kinds = [b"", intact[:-2], damage(intact)[-1]]
+    for damaged in kinds:
+        replace(storage / KEY / name, damaged)
         work = Work()
-        assert same(fresh(tmp_path).get_or_run(KEY, "train", work)[0], result())
+        assert same(fresh(storage).get_or_run(KEY, "train", work)[0], result())
         assert work.runs == 1
-        newest = max((tmp_path / "quarantine").iterdir())
-        assert (newest / name).read_bytes() == damaged
-    assert len(list((tmp_path / "quarantine").iterdir())) == -(-len(damage(content)) // 20)
+        newest = max(subfolders(storage / "quarantine"))
+        assert read_bytes(storage / "quarantine" / newest / name) == damaged
+    assert len(subfolders(storage / "quarantine")) == len(kinds)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b"3", b'{"sha256": "0"}', b"null"])
 @pytest.mark.parametrize("name", ["failure.json", "stage.json"])
-def test_a_foreign_description_is_damage(name: str, content: bytes, tmp_path: Path) -> None:
-    fresh(tmp_path).get_or_run(KEY, "train", Work())
-    (tmp_path / KEY / name).write_bytes(content)
+def test_a_foreign_description_is_damage(name: str, content: bytes, storage: StoragePath) -> None:
+    fresh(storage).get_or_run(KEY, "train", Work())
+    replace(storage / KEY / name, content)
     work = Work()
-    fresh(tmp_path).get_or_run(KEY, "train", work)
+    fresh(storage).get_or_run(KEY, "train", work)
     assert work.runs == 1
 
 
@@ -161,36 +188,43 @@ def test_a_damaged_memory_of_a_failure_is_damage(tmp_path: Path) -> None:
     for damaged in damage(content):
         path.write_bytes(damaged)
         with pytest.raises(CorruptFile):
-            cache_module.read_stage.__wrapped__(tmp_path / KEY)
+            read_stage.__wrapped__(tmp_path / KEY)
     path.write_bytes(content)
     with pytest.raises(Diverged):
         fresh(tmp_path).get_or_run(KEY, "train", Work())
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "stage.json"])
-def test_a_stage_with_a_missing_file_is_made_again(name: str, tmp_path: Path) -> None:
-    fresh(tmp_path).get_or_run(KEY, "train", Work())
-    (tmp_path / KEY / name).unlink()
+def test_a_stage_with_a_missing_file_is_made_again(name: str, storage: StoragePath) -> None:
+    fresh(storage).get_or_run(KEY, "train", Work())
+    remove(storage / KEY / name)
     work = Work()
-    fresh(tmp_path).get_or_run(KEY, "train", work)
+    fresh(storage).get_or_run(KEY, "train", work)
     assert work.runs == 1
 
 
-def test_another_worker_may_put_the_damage_aside_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh(tmp_path).get_or_run(KEY, "train", Work())
+def test_another_worker_may_put_the_damage_aside_first(storage: StoragePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh(storage).get_or_run(KEY, "train", Work())
 
-    def gone(folder: Path) -> StageResult:
-        folder.rename(tmp_path / "taken")
+    def gone(folder: StoragePath) -> StageResult:
+        remove_folder(folder, markers=["stage.json"])
         raise CorruptFile("damaged")
 
     gone.cache_clear = lambda: None
-    cache = fresh(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(cache_module, "read_stage", gone)
-        assert cache._find(KEY) is None
+        assert fresh(storage)._find(KEY, clear=True) is None
 
 
-def test_an_unfinished_draft_is_not_a_stage(tmp_path: Path) -> None:
+def test_damage_is_put_aside_by_who_holds_the_lock_alone(storage: StoragePath) -> None:
+    fresh(storage).get_or_run(KEY, "train", Work())
+    replace(storage / KEY / "stage.json", b"{}")
+    before = content(storage / KEY)
+    assert fresh(storage)._find(KEY) is None
+    assert content(storage / KEY) == before
+
+
+def test_a_draft_of_a_folder_is_not_a_stage(tmp_path: Path) -> None:
     fresh(tmp_path).get_or_run(KEY, "train", Work())
     (tmp_path / KEY).rename(tmp_path / ".draft-0123")
     work = Work()
@@ -198,76 +232,108 @@ def test_an_unfinished_draft_is_not_a_stage(tmp_path: Path) -> None:
     assert work.runs == 1
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_stage_whose_upload_was_cut_off_is_made_by_the_next_who_needs_it(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, create = storage_path(bucket), objects.create_once
+
+    def killed(path: UPath, content: bytes) -> bool:
+        if path.name == "stage.json":
+            raise Killed
+        return create(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "create_once", killed)
+        with pytest.raises(Killed):
+            fresh(root).get_or_run(KEY, "train", Work(result(2.0)))
+    assert names(root / KEY, "*") == ["weights.safetensors"]
+    assert fresh(root).entries() == []
+    work = Work()
+    assert same(fresh(root).get_or_run(KEY, "train", work)[0], result())
+    assert work.runs == 1
+    assert not exists(root / "quarantine")
+
+
+def test_a_store_that_does_not_answer_is_no_damage(storage: StoragePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> bytes:
+        raise StorageUnavailable("no answer")
+
+    fresh(storage).get_or_run(KEY, "train", Work())
+    before = tree(storage)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_files, "read_bytes", fails)
+        with pytest.raises(StorageUnavailable):
+            fresh(storage).get_or_run(KEY, "train", Work())
+    assert tree(storage) == before
+
+
 def test_an_unwritable_folder_is_storage_unavailable() -> None:
     with pytest.raises(StorageUnavailable):
         fresh(Path("/proc/here")).get_or_run(KEY, "train", Work())
 
 
-def test_entries_tell_what_is_there_without_reading_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = fresh(tmp_path)
+def test_entries_tell_what_is_there_without_reading_weights(
+    storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = fresh(storage)
     with pytest.raises(Diverged):
         cache.get_or_run("1" * 64, "qat", Work(Diverged("loss is nan")))
     before = time.time()
     cache.get_or_run(KEY, "train", Work())
-    monkeypatch.setattr(cache_module, "load", pytest.fail)
+    monkeypatch.setattr(stage_files, "load", pytest.fail)
     failure, stage = cache.entries()
     assert (failure.key, failure.kind, failure.failed, failure.seconds) == ("1" * 64, "qat", True, 0.0)
     assert (stage.key, stage.kind, stage.failed) == (KEY, "train", False)
-    assert stage.seconds == json.loads((tmp_path / KEY / "stage.json").read_text())["seconds"] > 0
-    assert stage.size_bytes == sum(len(path.read_bytes()) for path in (tmp_path / KEY).iterdir())
+    assert stage.seconds == json.loads(read_bytes(storage / KEY / "stage.json"))["seconds"] > 0
+    assert stage.size_bytes == sum(map(len, content(storage / KEY).values()))
     assert before - 2 < stage.modified < time.time() + 2
 
 
-def test_only_finished_stages_are_entries(tmp_path: Path) -> None:
-    cache = fresh(tmp_path)
-    assert StageCache(tmp_path / "none").entries() == []
+def publish_draft(folder: StoragePath) -> None:
+    """A folder as a writer that was killed leaves it."""
+    for name, found in content(folder / KEY).items():
+        replace(folder / f"{DRAFT}0123" / name, found)
+
+
+def test_only_finished_stages_are_entries(storage: StoragePath) -> None:
+    cache = fresh(storage)
+    assert StageCache(storage / "none").entries() == []
     for key in (KEY, "1" * 64, "2" * 64):
         cache.get_or_run(key, "train", Work())
     with pytest.raises(RuntimeError):
         cache.get_or_run("3" * 64, "train", Work(RuntimeError("a bug")))
-    (tmp_path / ("1" * 64)).rename(tmp_path / ".draft-0123")
-    (tmp_path / ("2" * 64) / "stage.json").write_bytes(b"{}")
-    assert {p.name for p in tmp_path.iterdir()} > {"locks", "progress", "log.jsonl"}
+    remove(storage / ("1" * 64) / "stage.json")
+    replace(storage / ("2" * 64) / "stage.json", b"{}")
+    publish_draft(storage)
+    assert set(subfolders(storage)) > {"locks", "progress"}
     assert [entry.key for entry in cache.entries()] == [KEY]
 
 
-def test_an_older_memory_of_a_failure_is_an_entry_of_no_known_kind(tmp_path: Path) -> None:
+def test_an_older_memory_of_a_failure_is_an_entry_of_no_known_kind(storage: StoragePath) -> None:
     with pytest.raises(Diverged):
-        fresh(tmp_path).get_or_run(KEY, "qat", Work(Diverged("loss is nan")))
-    path = tmp_path / KEY / "failure.json"
-    content = json.loads(path.read_bytes())
-    del content["stage"], content["sha256"]
-    path.write_bytes(cache_module._sealed(content))
-    [entry] = fresh(tmp_path).entries()
+        fresh(storage).get_or_run(KEY, "qat", Work(Diverged("loss is nan")))
+    path = storage / KEY / "failure.json"
+    about = json.loads(read_bytes(path))
+    del about["stage"], about["sha256"]
+    replace(path, stage_files._sealed(about))
+    [entry] = fresh(storage).entries()
     assert (entry.kind, entry.failed) == ("unknown", True)
 
 
-def test_a_removed_stage_is_forgotten_and_made_again(tmp_path: Path) -> None:
-    cache = fresh(tmp_path)
+def test_a_removed_stage_is_forgotten_and_made_again(storage: StoragePath) -> None:
+    cache = fresh(storage)
     cache.get_or_run(KEY, "train", Work())
     cache.remove(KEY)
     assert cache.entries() == []
-    assert {p.name for p in tmp_path.iterdir()} == {"locks", "log.jsonl", "progress"}
+    assert set(subfolders(storage)) <= {"locks", "log", "progress"}
     made, cost = cache.get_or_run(KEY, "train", Work(result(2.0)))
     assert not cost.cached
     assert same(made, result(2.0))  # not what this process remembers
     cache.remove("1" * 64)
-
-
-def test_a_stage_disappears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = fresh(tmp_path)
-    cache.get_or_run(KEY, "train", Work())
-
-    def killed(draft: Path, **_: object) -> None:
-        assert {p.name for p in draft.iterdir()} == {"stage.json", "weights.safetensors"}
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", killed)
-        with pytest.raises(KeyboardInterrupt):
-            cache.remove(KEY)
-    assert not (tmp_path / KEY).exists()
-    assert cache.entries() == []
 
 
 def test_a_stage_that_cannot_be_removed_is_storage_unavailable(tmp_path: Path) -> None:
@@ -276,9 +342,37 @@ def test_a_stage_that_cannot_be_removed_is_storage_unavailable(tmp_path: Path) -
         StageCache(tmp_path / "file").remove(KEY)
 
 
-def work_for_a_while(path: Path) -> Callable[[Progress], StageResult]:
+def test_a_sign_changes_with_every_epoch_and_with_the_end(storage: StoragePath) -> None:
+    other, progress = "1" * 64, Progress(storage / "progress" / KEY)
+    seen = [stage_signs(storage, [KEY, other])]
+    for place in (progress, progress, progress.phase(1)):
+        place.save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}] * len(seen)))
+        seen.append(stage_signs(storage, [KEY, other, KEY]))
+    fresh(storage).get_or_run(KEY, "train", Work())
+    seen.append(stage_signs(storage, [KEY, other]))
+    assert len({signs[KEY] for signs in seen}) == len(seen) == 5
+    assert len({signs[other] for signs in seen}) == 1
+
+
+def test_a_waiter_looks_less_often_where_a_look_is_a_request(
+    storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, slept = Lock(storage / "locks" / KEY), []
+    assert other.try_acquire()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        other.release()
+
+    clock = SimpleNamespace(sleep=sleep, perf_counter=time.perf_counter, time=time.time, time_ns=time.time_ns)
+    monkeypatch.setattr(cache_module, "time", clock)
+    fresh(storage).get_or_run(KEY, "train", Work())
+    assert slept == [0.01 if isinstance(storage, Path) else 0.05]
+
+
+def work_for_a_while(path: StoragePath) -> Callable[[Progress], StageResult]:
     def run(progress: Progress) -> StageResult:
-        append_line(path / "runs", {})
+        append_line(path / "runs.jsonl", {})
         time.sleep(0.3)
         return result()
 
@@ -288,47 +382,48 @@ def work_for_a_while(path: Path) -> Callable[[Progress], StageResult]:
 def ask(folder: str, barrier: Any) -> bool:
     """Wants the stage at the same moment as others; returns whether it was cached."""
     barrier.wait()
-    made, cost = StageCache(Path(folder), poll_s=0.02).get_or_run(KEY, "train", work_for_a_while(Path(folder)))
+    root = storage_path(folder)
+    made, cost = StageCache(root, poll_s=0.02).get_or_run(KEY, "train", work_for_a_while(root))
     assert same(made, result())
     return cost.cached
 
 
-def test_a_stage_that_several_processes_need_runs_once(tmp_path: Path) -> None:
+def test_a_stage_that_several_processes_need_runs_once(storage: StoragePath) -> None:
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, spawn.Pool(2) as pool:
         barrier = manager.Barrier(2)
-        cached = pool.starmap(ask, [(str(tmp_path), barrier)] * 2)
+        cached = pool.starmap(ask, [(str(storage), barrier)] * 2)
     assert sorted(cached) == [False, True]
-    assert len((tmp_path / "runs").read_text().splitlines()) == 1
+    assert len(lines(storage / "runs.jsonl")) == 1
+    assert events(storage) == ["start", "finish"]
 
 
 HOLDER = """
 import sys, time
-from pathlib import Path
-from trainables.storage import Lock
-assert Lock(Path(sys.argv[1])).try_acquire()
+from trainables.storage import Lock, storage_path
+assert Lock(storage_path(sys.argv[1])).try_acquire()
 print("held", flush=True)
 time.sleep(60)
 """
 
 
-def test_the_work_of_a_killed_process_is_done_by_one_that_waits(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, str(tmp_path / "locks" / KEY)]
+def test_the_work_of_a_killed_process_is_done_by_one_that_waits(storage: StoragePath) -> None:
+    command = [sys.executable, "-c", HOLDER, str(storage / "locks" / KEY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         waited: list[float] = []
 
         class Impatient(StageCache):
-            def _find(self, key: str) -> StageResult | None:
+            def _find(self, key: str, *, clear: bool = False) -> StageResult | None:
                 waited.append(time.monotonic())
                 if len(waited) == 3:
                     process.kill()
-                return super()._find(key)
+                return super()._find(key, clear=clear)
 
-        cache_module.read_stage.cache_clear()
+        read_stage.cache_clear()
         work = Work()
-        made, cost = Impatient(tmp_path, poll_s=0.01).get_or_run(KEY, "train", work)
+        made, cost = Impatient(storage, poll_s=0.01).get_or_run(KEY, "train", work)
     assert len(waited) > 3
     assert (work.runs, cost.cached) == (1, False)
     assert same(made, result())

@@ -1,372 +1,244 @@
+"""What is promised of files, on a disk and in an object store."""
+
 import json
 import multiprocessing
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 
-import trainables.storage as storage
-from trainables.errors import StorageUnavailable
-from trainables.storage import DRAFT, Lock, append_line, create_once, publish_folder, replace, replace_json
+from tests.stored import content, lines
+from trainables.storage import (
+    FileInfo,
+    StoragePath,
+    append_line,
+    create_once,
+    exists,
+    files_by_folder,
+    is_published,
+    move,
+    names,
+    publish_folder,
+    published,
+    read_bytes,
+    read_many,
+    remove,
+    remove_folder,
+    remove_tree,
+    replace,
+    replace_json,
+    require_create_once,
+    storage_path,
+    subfolders,
+)
 
 SPAWN = multiprocessing.get_context("spawn")
-ROOT = Path(__file__).parents[2]
 
 
-def drafts(folder: Path) -> list[str]:
-    return [p.name for p in folder.rglob("*") if p.name.startswith(DRAFT)]
-
-
-def test_create_once_writes_once(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "file"
+def test_create_once_writes_once(storage: StoragePath) -> None:
+    path = storage / "new" / "folder" / "file"
     assert create_once(path, b"first") is True
     assert create_once(path, b"second") is False
-    assert path.read_bytes() == b"first"
-    assert drafts(tmp_path) == []
+    assert create_once(path, b"first") is False
+    assert content(path.parent) == {"file": b"first"}
+    require_create_once(path, b"third")
 
 
-def test_replace_replaces(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "file"
+def test_replace_replaces(storage: StoragePath) -> None:
+    path = storage / "new" / "file"
     replace(path, b"first")
-    replace(path, b"second")
-    assert path.read_bytes() == b"second"
-    assert drafts(tmp_path) == []
+    replace(path, b"second", durable=False)
+    assert content(path.parent) == {"file": b"second"}
     replace_json(path, {"a": [1, 2.5]})
-    assert json.loads(path.read_bytes()) == {"a": [1, 2.5]}
+    assert json.loads(read_bytes(path)) == {"a": [1, 2.5]}
 
 
-def test_publish_folder_appears_once_with_all_files(tmp_path: Path) -> None:
-    target = tmp_path / "stages" / "key"
-    assert publish_folder({"a": b"1", "b": b"2"}, target) is True
-    assert publish_folder({"a": b"3"}, target) is False
-    assert {p.name: p.read_bytes() for p in target.iterdir()} == {"a": b"1", "b": b"2"}
-    assert drafts(tmp_path) == []
+def test_an_empty_file_is_a_file(storage: StoragePath) -> None:
+    create_once(storage / "a", b"")
+    replace(storage / "b", b"")
+    assert content(storage) == {"a": b"", "b": b""}
 
 
-def test_append_line_appends(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "log.jsonl"
+def test_publish_folder_appears_once_with_all_files(storage: StoragePath) -> None:
+    target = storage / "stages" / "key"
+    assert not is_published(target, ["b"])
+    assert publish_folder({"b": b"2", "a": b"1"}, target, marker="b") is True
+    assert publish_folder({"b": b"3"}, target, marker="b") is False
+    assert content(target) == {"a": b"1", "b": b"2"}
+    assert is_published(target, ["other", "b"])
+
+
+def test_of_several_folders_the_published_are_told(storage: StoragePath) -> None:
+    folders = [storage / f"{i}" for i in range(4)]
+    publish_folder({"a": b"1", "done": b"2"}, folders[1], marker="done")
+    publish_folder({"failed": b"3"}, folders[3], marker="failed")
+    assert published(folders, ["done", "failed"]) == [folders[1], folders[3]]
+    assert published([], ["done"]) == []
+
+
+def test_a_removed_folder_can_be_published_again(storage: StoragePath) -> None:
+    target = storage / "key"
+    publish_folder({"a": b"1", "b": b"2"}, target, marker="b")
+    remove_folder(target, markers=["b"])
+    assert not is_published(target, ["b"])
+    assert not exists(target)
+    assert publish_folder({"b": b"3"}, target, marker="b") is True
+    assert content(target) == {"b": b"3"}
+    remove_folder(storage / "absent", markers=["b"])
+
+
+def test_what_is_not_there_has_its_own_error(storage: StoragePath) -> None:
+    replace(storage / "folder" / "a", b"1")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(storage / "absent")
+    with pytest.raises((FileNotFoundError, IsADirectoryError)):
+        read_bytes(storage / "folder")
+    found = list(read_many(storage / name for name in ("absent", "folder/a", "folder")))
+    assert isinstance(found[0], FileNotFoundError)
+    assert found[1] == b"1"
+    assert isinstance(found[2], OSError)
+
+
+def test_many_files_are_read_in_the_order_of_their_paths(storage: StoragePath) -> None:
+    for i in range(60):
+        replace(storage / f"{i}", f"{i}".encode(), durable=False)
+    order = [f"{i * 7 % 60}" for i in range(60)]
+    assert list(read_many(storage / name for name in order)) == [name.encode() for name in order]
+    assert list(read_many([])) == []
+
+
+def test_a_file_or_folder_exists_when_something_is_in_it(storage: StoragePath) -> None:
+    replace(storage / "folder" / "a", b"")
+    assert exists(storage / "folder" / "a")
+    assert exists(storage / "folder")
+    assert not exists(storage / "fold")
+    assert not exists(storage / "folder" / "a" / "b")
+
+
+def test_names_are_those_that_match(storage: StoragePath) -> None:
+    for name in ("b.json", "a.json", "c.txt", "x/t.json", "y/t.json", "y/u.json", "y/z/t.json", "[0].json"):
+        replace(storage / name, b"")
+    assert names(storage, "*.json") == ["[0].json", "a.json", "b.json"]
+    assert names(storage, "[ab].*") == ["a.json", "b.json"]
+    assert names(storage, "*/t.json") == ["x/t.json", "y/t.json"]
+    assert names(storage, "y/[tu].json") == ["y/t.json", "y/u.json"]
+    assert names(storage, "*/*/*") == ["y/z/t.json"]
+    assert names(storage / "absent", "*") == names(storage / "a.json", "*") == []
+    assert subfolders(storage) == ["x", "y"]
+    assert subfolders(storage / "absent") == subfolders(storage / "a.json") == []
+
+
+def test_a_name_that_begins_like_another_is_another(storage: StoragePath) -> None:
+    for name in ("key/a", "key2/b", "key.json"):
+        replace(storage / name, b"")
+    assert names(storage / "key", "*") == ["a"]
+    remove_tree(storage / "key")
+    assert content(storage / "key2") == {"b": b""}
+    assert names(storage, "*.json") == ["key.json"]
+
+
+def test_a_new_file_is_in_the_next_listing(storage: StoragePath) -> None:
     for i in range(3):
-        append_line(path, {"i": i})
-    assert [json.loads(line)["i"] for line in path.read_text().splitlines()] == [0, 1, 2]
+        assert len(names(storage / "folder", "*")) == len(files_by_folder(storage).get("folder", [])) == i
+        replace(storage / "folder" / f"{i}", b"")
+    remove(storage / "folder" / "1")
+    assert names(storage / "folder", "*") == ["0", "2"]
+
+
+def test_files_are_told_by_folder_with_size_and_time(storage: StoragePath) -> None:
+    replace(storage / "x" / "a", b"12345")
+    replace(storage / "x" / "b", b"")
+    replace(storage / "y" / "z" / "deeper", b"1")
+    replace(storage / "file", b"1")
+    found = files_by_folder(storage)
+    assert sorted((f.name, f.size_bytes) for f in found["x"]) == [("a", 5), ("b", 0)]
+    assert all(isinstance(f, FileInfo) and f.modified > 1.6e9 for f in found["x"])
+    assert found.get("y", []) == []
+    assert "file" not in found
+    assert files_by_folder(storage / "absent") == {}
+
+
+def test_what_is_removed_is_gone(storage: StoragePath) -> None:
+    for name in ("a", "x/a", "x/y/b"):
+        replace(storage / name, b"1")
+    remove(storage / "a")
+    remove(storage / "a")
+    assert subfolders(storage) == ["x"]
+    remove_tree(storage / "x")
+    remove_tree(storage / "x")
+    assert not exists(storage / "x")
+
+
+def test_a_file_is_moved_over_an_older_one(storage: StoragePath) -> None:
+    replace(storage / "a", b"new")
+    replace(storage / "aside" / "a", b"old")
+    move(storage / "a", storage / "aside" / "a")
+    move(storage / "a", storage / "aside" / "a")
+    assert not exists(storage / "a")
+    assert content(storage / "aside") == {"a": b"new"}
+
+
+def test_a_folder_is_moved_whole(storage: StoragePath) -> None:
+    publish_folder({"a": b"1", "marker": b"2"}, storage / "key", marker="marker")
+    move(storage / "key", storage / "aside" / "key", markers=["marker"])
+    move(storage / "key", storage / "aside" / "key", markers=["marker"])
+    assert not exists(storage / "key")
+    assert content(storage / "aside" / "key") == {"a": b"1", "marker": b"2"}
+
+
+def test_append_line_appends(storage: StoragePath) -> None:
+    for i in range(3):
+        append_line(storage / "new" / "log.jsonl", {"i": i})
+    assert [line["i"] for line in lines(storage / "new" / "log.jsonl")] == [0, 1, 2]
 
 
 def create_many(folder: str, me: int, barrier: Any) -> list[int]:
     """Tries to create every file; returns those that were new."""
+    root = storage_path(folder)
     barrier.wait()
-    return [i for i in range(100) if create_once(Path(folder) / f"{i}", f"{me}".encode() * 1000)]
+    return [i for i in range(40) if create_once(root / f"{i}", f"{me}".encode() * 1000)]
+
+
+def publish_many(folder: str, me: int, barrier: Any) -> list[int]:
+    """Tries to publish every folder; returns those that were new."""
+    root = storage_path(folder)
+    barrier.wait()
+    return [i for i in range(20) if publish_folder({"marker": f"{me}".encode()}, root / f"{i}", marker="marker")]
 
 
 def append_many(path: str, me: int, barrier: Any) -> list[int]:
     """Appends lines of its own."""
+    log = storage_path(path)
     barrier.wait()
-    for i in range(200):
-        append_line(Path(path), [me] * 500 + [i])
+    for i in range(40):
+        append_line(log, [me] * 500 + [i])
     return []
 
 
-def together(work: Any, path: Path) -> list[list[int]]:
+def together(work: Callable[..., list[int]], path: StoragePath) -> list[list[int]]:
     """Runs `work` in three processes at the same time."""
     with SPAWN.Manager() as manager, SPAWN.Pool(3) as pool:
         barrier = manager.Barrier(3)
         return pool.starmap(work, [(str(path), me, barrier) for me in range(3)])
 
 
-def test_of_several_processes_one_creates_a_file(tmp_path: Path) -> None:
-    won = together(create_many, tmp_path)
-    assert sorted(i for wins in won for i in wins) == list(range(100))
+def test_of_several_processes_one_creates_a_file(storage: StoragePath) -> None:
+    won = together(create_many, storage)
+    assert sorted(i for wins in won for i in wins) == list(range(40))
     for me, wins in enumerate(won):
-        assert all((tmp_path / f"{i}").read_text() == f"{me}" * 1000 for i in wins)
-    assert drafts(tmp_path) == []
+        assert all(read_bytes(storage / f"{i}") == f"{me}".encode() * 1000 for i in wins)
+    assert len(names(storage, "*")) == 40
 
 
-def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
-    together(append_many, tmp_path / "log")
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert sorted((line[0], line[-1]) for line in lines) == [(me, i) for me in range(3) for i in range(200)]
-    assert all(set(line[:-1]) == {line[0]} for line in lines)
+def test_of_several_processes_one_publishes_a_folder(storage: StoragePath) -> None:
+    won = together(publish_many, storage)
+    assert sorted(i for wins in won for i in wins) == list(range(20))
+    for me, wins in enumerate(won):
+        assert all(content(storage / f"{i}") == {"marker": f"{me}".encode()} for i in wins)
 
 
-WRITERS = {
-    "create_once": lambda path: create_once(path, b"new"),
-    "replace": lambda path: replace(path, b"new"),
-    "publish_folder": lambda path: publish_folder({"a": b"new"}, path),
-    "append_line": lambda path: append_line(path, {}),
-}
-
-
-@pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("below", ["file", "/", "/folder/"])
-def test_a_path_below_a_file_is_storage_unavailable(name: str, below: str, tmp_path: Path) -> None:
-    (tmp_path / "regular").write_bytes(b"old")
-    with pytest.raises(StorageUnavailable, match=r"cannot .* the same command then goes on"):
-        WRITERS[name](tmp_path / "regular" / below.strip("/") / "x")
-    assert (tmp_path / "regular").read_bytes() == b"old"
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_folder_that_takes_no_files_is_storage_unavailable(name: str) -> None:
-    with pytest.raises(StorageUnavailable, match="/proc"):
-        WRITERS[name](Path("/proc/here/x"))
-
-
-@pytest.mark.parametrize("name", ["create_once", "replace"])
-def test_nothing_is_left_behind_when_a_write_fails(name: str, tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    if name == "replace":
-        with pytest.raises(StorageUnavailable):
-            replace(target, b"new")
-    else:
-        assert create_once(target, b"new") is False
-    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
-
-
-@pytest.mark.parametrize("call", ["fsync", "link", "replace"])
-def test_a_failing_call_leaves_the_old_file_and_no_draft(
-    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_args: object, **_more: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    (tmp_path / "file").write_bytes(b"old")
-    monkeypatch.setattr(storage.os, call, fails)
-    write, path = (create_once, tmp_path / "new") if call == "link" else (replace, tmp_path / "file")
-    with pytest.raises(StorageUnavailable, match="No space left on device"):
-        write(path, b"new")
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"file": b"old"}
-
-
-def test_publish_folder_leaves_no_draft_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(storage.os, "fsync", fails)
-    with pytest.raises(StorageUnavailable):
-        publish_folder({"a": b"1"}, tmp_path / "key")
-    assert list(tmp_path.iterdir()) == []
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import trainables.storage as storage
-calls, last = 0, int(sys.argv[2])
-def counted(function):
-    def call(*args, **more):
-        global calls
-        calls += 1
-        if calls == last: os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **more)
-    return call
-for name in ("fsync", "link", "replace"): setattr(storage.os, name, counted(getattr(os, name)))
-storage.replace(Path(sys.argv[1]) / "replaced", b"new" * 1000)
-storage.create_once(Path(sys.argv[1]) / "created", b"new" * 1000)
-"""
-
-
-def test_a_writer_that_is_killed_leaves_whole_files(tmp_path: Path) -> None:
-    codes = []
-    for last in range(1, 8):
-        folder = tmp_path / str(last)
-        folder.mkdir()
-        (folder / "replaced").write_bytes(b"old")
-        done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(last)], cwd=ROOT, check=False)
-        codes.append(done.returncode)
-        assert (folder / "replaced").read_bytes() in {b"old", b"new" * 1000}
-        created = folder / "created"
-        assert not created.exists() or created.read_bytes() == b"new" * 1000
-        # What is left does no harm, and the work can be done again.
-        replace(folder / "replaced", b"again")
-        assert create_once(created, b"again") is (created.read_bytes() == b"again")
-    assert codes == [-signal.SIGKILL] * 6 + [0]
-
-
-@pytest.fixture
-def held(tmp_path: Path) -> Iterator[Lock]:
-    lock = Lock(tmp_path / "lock", heartbeat_s=0.02)
-    assert lock.try_acquire()
-    yield lock
-    lock.release()
-
-
-def test_a_lock_has_one_holder(tmp_path: Path, held: Lock) -> None:
-    other = Lock(tmp_path / "lock")
-    assert not other.try_acquire()
-    assert held.held()
-    assert not other.held()
-    holder = other.holder()
-    assert holder is not None
-    assert (holder["host"], holder["pid"]) == (socket.gethostname(), os.getpid())
-
-
-def test_a_released_lock_is_free_and_counts_on(tmp_path: Path, held: Lock) -> None:
-    held.release()
-    assert not held.held()
-    other = Lock(tmp_path / "lock")
-    assert other.holder() is None
-    assert other.try_acquire()
-    assert other.generation == 2
-    assert not held.try_acquire()
-    other.release()
-    other.release()
-
-
-def test_the_holder_beats(tmp_path: Path, held: Lock) -> None:
-    deadline = time.monotonic() + 5
-    while (held.holder() or {})["beat"] < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert held.held()
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from trainables.storage import Lock
-print(Lock(Path(sys.argv[1]), heartbeat_s=0.05).try_acquire(), flush=True)
-time.sleep(60)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "True\n"
-    with process:
-        yield process
-        process.kill()
-
-
-def test_a_killed_holder_is_replaced(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    lock = Lock(tmp_path / "lock")
-    assert not lock.try_acquire()
-    holder.kill()
-    deadline = time.monotonic() + 10  # also while it is a zombie: nobody has waited for it yet
-    while not lock.try_acquire():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert lock.generation == 2
-    lock.release()
-
-
-def test_a_stopped_holder_on_this_machine_is_alive(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    holder.send_signal(signal.SIGSTOP)
-    assert not Lock(tmp_path / "lock", expiry_s=0).try_acquire()
-    holder.send_signal(signal.SIGCONT)
-
-
-def write_holder(lock: Path, generation: int = 1, **changes: object) -> None:
-    """A holder's file as another process would have left it."""
-    body = {"host": socket.gethostname(), "pid": os.getpid(), "started": 0.0, "beat": 0, **changes}
-    replace_json(lock / f"{generation:08d}.json", body)
-
-
-def test_a_process_that_took_the_number_of_a_dead_holder_is_not_the_holder(tmp_path: Path) -> None:
-    write_holder(tmp_path / "lock")
-    lock = Lock(tmp_path / "lock")
-    assert lock.try_acquire()
-    lock.release()
-
-
-def test_a_step_of_the_clock_does_not_kill_the_holder(
-    tmp_path: Path, held: Lock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The kernel's time of boot moves with the clock, and the start of a process is counted from it.
-    boot = psutil.boot_time()
-    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600)
-    assert not Lock(tmp_path / "lock").try_acquire()
-
-
-class Clock:
-    """A monotonic clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(storage.time, "monotonic", clock)
-    return clock
-
-
-def test_a_holder_on_another_machine_expires_by_the_waiters_clock(tmp_path: Path, clock: Clock) -> None:
-    write_holder(tmp_path / "lock", host="elsewhere")
-    lock = Lock(tmp_path / "lock", expiry_s=20)
-    assert not lock.try_acquire()
-    clock.now += 19
-    assert not lock.try_acquire()
-    write_holder(tmp_path / "lock", host="elsewhere", beat=1)
-    clock.now += 19
-    assert not lock.try_acquire(), "its counter has moved"
-    clock.now += 19.9
-    assert not lock.try_acquire()
-    clock.now += 0.2
-    assert lock.try_acquire()
-    assert lock.generation == 2
-    lock.release()
-
-
-def test_a_new_waiter_starts_its_own_count(tmp_path: Path, clock: Clock) -> None:
-    write_holder(tmp_path / "lock", host="elsewhere", beat=5)
-    first = Lock(tmp_path / "lock", expiry_s=20)
-    assert not first.try_acquire()
-    clock.now += 100
-    assert not Lock(tmp_path / "lock", expiry_s=20).try_acquire()
-
-
-def test_a_new_generation_starts_a_new_count(tmp_path: Path, clock: Clock) -> None:
-    write_holder(tmp_path / "lock", host="elsewhere")
-    lock = Lock(tmp_path / "lock", expiry_s=20)
-    assert not lock.try_acquire()
-    clock.now += 19
-    write_holder(tmp_path / "lock", 2, host="elsewhere")
-    clock.now += 19
-    assert not lock.try_acquire()
-
-
-def test_who_was_taken_over_knows_and_writes_no_more(tmp_path: Path, held: Lock) -> None:
-    write_holder(tmp_path / "lock", 2, host="elsewhere")
-    assert not held.held()
-    time.sleep(0.1)
-    first = (tmp_path / "lock" / "00000001.json").read_bytes()
-    held.release()
-    assert (tmp_path / "lock" / "00000001.json").read_bytes() == first
-    assert json.loads((tmp_path / "lock" / "00000002.json").read_bytes())["host"] == "elsewhere"
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xff", b"{}", b"[1]", b'{"hosu": "a", "pid": 1}'])
-def test_a_damaged_holder_file_is_a_free_lock(tmp_path: Path, content: bytes) -> None:
-    replace(tmp_path / "lock" / "00000003.json", content)
-    lock = Lock(tmp_path / "lock")
-    assert lock.try_acquire()
-    assert lock.generation == 4
-    lock.release()
-
-
-def test_drafts_in_a_locks_folder_are_not_read(tmp_path: Path) -> None:
-    replace(tmp_path / "lock" / f"{DRAFT}00000009.json", b'{"host": 1}')
-    lock = Lock(tmp_path / "lock")
-    assert lock.try_acquire()
-    assert lock.generation == 1
-    lock.release()
-
-
-def test_a_lock_in_an_unwritable_folder_is_storage_unavailable() -> None:
-    with pytest.raises(StorageUnavailable):
-        Lock(Path("/proc/here/lock")).try_acquire()
+def test_lines_of_several_processes_do_not_mix(storage: StoragePath) -> None:
+    together(append_many, storage / "log.jsonl")
+    found = lines(storage / "log.jsonl")
+    assert sorted((line[0], line[-1]) for line in found) == [(me, i) for me in range(3) for i in range(40)]
+    assert all(set(line[:-1]) == {line[0]} for line in found)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.stored import content
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_images, make_model
 from trainables.averaging import WeightAverage
 from trainables.config import (
@@ -30,6 +31,7 @@ from trainables.loss import distillation
 from trainables.models.model import Model, build
 from trainables.progress import Progress, SavedEpoch
 from trainables.stage import StageResult, run_stage
+from trainables.storage import StoragePath, exists, names, replace
 from trainables.train import evaluate, fit, learning_rate, reestimate_batch_norm_
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -241,20 +243,20 @@ def saved(epochs: int) -> SavedEpoch:
     return SavedEpoch({"a": torch.full((100,), float(epochs)), "b": torch.tensor(epochs)}, [{"epoch": 1.0}] * epochs)
 
 
-def test_progress_keeps_the_two_newest(tmp_path: Path) -> None:
-    progress = Progress(tmp_path / "key")
+def test_progress_keeps_the_two_newest(storage: StoragePath) -> None:
+    progress = Progress(storage / "key")
     assert progress.load() is None
     for epochs in (8, 9, 10, 11):
         progress.save(saved(epochs))
-    assert len(list((tmp_path / "key").iterdir())) == 2
-    found = Progress(tmp_path / "key").load()
+    assert [name[:12] for name in names(storage / "key", "*")] == ["epoch-000010", "epoch-000011"]
+    found = Progress(storage / "key").load()
     assert found is not None
     assert len(found.history) == 11
     assert found.tensors["a"][0] == 11
     assert found.tensors["b"] == 11
     progress.clear()
     assert progress.load() is None
-    assert not (tmp_path / "key").exists()
+    assert not exists(storage / "key")
 
 
 def test_progress_falls_back_to_the_checkpoint_before(tmp_path: Path) -> None:
@@ -277,12 +279,12 @@ def test_progress_falls_back_to_the_checkpoint_before(tmp_path: Path) -> None:
     assert len(found.history) == 2
 
 
-def test_without_an_intact_checkpoint_training_begins_anew(tmp_path: Path) -> None:
-    progress = Progress(tmp_path)
+def test_without_an_intact_checkpoint_training_begins_anew(storage: StoragePath) -> None:
+    progress = Progress(storage)
     for epochs in (1, 2):
         progress.save(saved(epochs))
-    for path in tmp_path.iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
+    for name, found in content(storage).items():
+        replace(storage / name, found[:-1])
     assert progress.load() is None
 
 

@@ -1,0 +1,144 @@
+"""A finished stage as files: its weights, and a description that is sealed by a checksum; or why it failed."""
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+import trainables.errors as errors
+from trainables.config import Architecture, QuantScheme, digest
+from trainables.errors import CorruptFile, TrialFailure
+from trainables.stage import StageResult, on_cpu
+from trainables.stage_signs import FAILED, FINISHED
+from trainables.storage import FileInfo, StoragePath, files_by_folder, read_bytes, read_many, sha256
+
+SCHEMA = 1
+WEIGHTS = "weights.safetensors"
+LOADED = 16
+"""Stage results that a worker keeps in memory: parents are shared by many trials."""
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """What a cache holds of one stage, without its weights."""
+
+    key: str
+    kind: str
+    seconds: float
+    """What it took when it was made; 0.0 for a remembered failure."""
+    size_bytes: int
+    failed: bool
+    modified: float
+    """When it was made, seconds since the epoch by the clock of the file system."""
+
+
+def finished_files(result: StageResult, *, kind: str, seconds: float) -> dict[str, bytes]:
+    """What `read_stage` reads, by name; `seconds` is what the stage took."""
+    weights = save(on_cpu(result.state))
+    about = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "architecture": result.architecture.model_dump(mode="json"),
+        "scheme": None if result.scheme is None else result.scheme.model_dump(mode="json"),
+        "metrics": dict(result.metrics),
+        "history": result.history,
+        "plan": {name: list(kept) for name, kept in result.plan.items()},
+        "seconds": seconds,
+        "weights_sha256": sha256(weights),
+    }
+    return {WEIGHTS: weights, FINISHED: _sealed(about)}
+
+
+def failed_files(err: TrialFailure, *, kind: str) -> dict[str, bytes]:
+    """The memory of a failure."""
+    return {FAILED: _sealed({"schema": SCHEMA, "stage": kind, "kind": type(err).__name__, "message": str(err)})}
+
+
+@functools.lru_cache(maxsize=LOADED)
+def read_stage(folder: StoragePath) -> StageResult:
+    """A published stage, verified.
+
+    Raises:
+        CorruptFile: a file is missing or not what was written.
+        StorageUnavailable: a file cannot be read.
+        TrialFailure: the stage is known to fail.
+    """
+    try:
+        failed, finished = read_many(folder / name for name in (FAILED, FINISHED))
+        if isinstance(failed, bytes):
+            failure = _unsealed(failed)
+            raise getattr(errors, failure["kind"])(failure["message"])
+        about = _unsealed(finished)
+        weights = read_bytes(folder / WEIGHTS)
+        if sha256(weights) != about["weights_sha256"]:
+            raise CorruptFile(f"{folder}: the weights are not those that were written")
+        scheme = about["scheme"]
+        return StageResult(
+            architecture=Architecture.model_validate(about["architecture"]),
+            scheme=None if scheme is None else QuantScheme.model_validate(scheme),
+            state=load(weights),
+            metrics=about["metrics"],
+            history=about["history"],
+            plan=about["plan"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, AttributeError) as err:
+        raise CorruptFile(f"{folder} is no finished stage: {err}") from err
+
+
+def read_entries(folder: StoragePath) -> list[StageEntry]:
+    """The stages in a folder by their descriptions alone, by key; one whose description is damaged is left out.
+
+    Raises:
+        StorageUnavailable: the folder cannot be listed.
+    """
+    found = files_by_folder(folder)
+    stages = {key: files for key, files in sorted(found.items()) if re.fullmatch("[0-9a-f]{64}", key)}
+    marked = {key: marker for key, files in stages.items() if (marker := _marker(files)) is not None}
+    contents = read_many(folder / key / marker.name for key, marker in marked.items())
+    entries = (
+        _entry(key, marker, stages[key], content)
+        for (key, marker), content in zip(marked.items(), contents, strict=True)
+    )
+    return [entry for entry in entries if entry is not None]
+
+
+def _marker(files: Sequence[FileInfo]) -> FileInfo | None:
+    """What describes a stage; the memory of a failure comes first, as in `read_stage`."""
+    by_name = {file.name: file for file in files}
+    return by_name.get(FAILED) or by_name.get(FINISHED)
+
+
+def _entry(key: str, marker: FileInfo, files: Sequence[FileInfo], content: bytes | OSError) -> StageEntry | None:
+    """A published stage by its description alone; None when that is damaged or was removed meanwhile."""
+    failed = marker.name == FAILED
+    try:
+        about = _unsealed(content)
+        return StageEntry(
+            key=key,
+            # Memories of failures that are older than this field do not name their stage.
+            kind=str(about.get("stage", "unknown") if failed else about["kind"]),
+            seconds=0.0 if failed else float(about["seconds"]),
+            size_bytes=sum(file.size_bytes for file in files),
+            failed=failed,
+            modified=marker.modified,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _sealed(body: dict[str, Any]) -> bytes:
+    return (json.dumps({**body, "sha256": digest(body)}, indent=1) + "\n").encode()
+
+
+def _unsealed(content: bytes | OSError) -> dict[str, Any]:
+    if isinstance(content, OSError):
+        raise content
+    body: dict[str, Any] = json.loads(content)
+    if body.pop("sha256") != digest(body):
+        raise ValueError("the description is not what was written")
+    return body

@@ -1,0 +1,24 @@
+"""What stages show of themselves in a cache's folder without being read (torch-free)."""
+
+from collections.abc import Hashable, Iterable
+
+from trainables.storage import StoragePath, names, published
+
+FINISHED, FAILED = "stage.json", "failure.json"
+MARKERS = (FINISHED, FAILED)
+"""A stage is there when its folder has one of these."""
+
+
+def stage_signs(stages: StoragePath, keys: Iterable[str]) -> dict[str, Hashable]:
+    """By key of a stage, something that changes with each of its epochs and with its end.
+
+    All are looked at together: in an object store that takes a few requests at a time, however many there are.
+
+    Raises:
+        StorageUnavailable: the folder cannot be listed.
+    """
+    asked = list(dict.fromkeys(keys))
+    finished = set(published([stages / key for key in asked], MARKERS))
+    # A stage may train in several phases, each with a folder of its own.
+    epochs = [name for depth in ("*", "*/*") for name in names(stages / "progress", f"{depth}/epoch-*")]
+    return {key: (stages / key in finished, *(n for n in epochs if n.startswith(f"{key}/"))) for key in asked}

@@ -1,0 +1,135 @@
+"""Lock: one holder at a time, by files alone."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trainables.errors import StorageUnavailable
+from trainables.storage.paths import StoragePath
+from trainables.storage.reading import names, read_bytes
+from trainables.storage.writing import create_once, replace
+
+HEARTBEAT_S, EXPIRY_S = 2.0, 20.0
+OBJECTS_HEARTBEAT_S, OBJECTS_EXPIRY_S = 5.0, 60.0
+"""A write to an object store may take half a minute until it is given up."""
+
+
+class Lock:
+    """One holder at a time, also across machines; a dead holder is replaced, and no two replace it.
+
+    A lock is a folder of numbered generations. Taking it over means creating the next number, which only
+    one process can do. The holder rewrites a counter in its own file; a waiter on another machine takes the
+    holder for dead when the counter stood still for `expiry_s` of the waiter's own monotonic clock, so that
+    no two clocks are ever compared. On the same machine the process table answers at once.
+    """
+
+    def __init__(self, folder: StoragePath, *, heartbeat_s: float | None = None, expiry_s: float | None = None) -> None:
+        defaults = (HEARTBEAT_S, EXPIRY_S) if isinstance(folder, Path) else (OBJECTS_HEARTBEAT_S, OBJECTS_EXPIRY_S)
+        self.generation = 0
+        self._folder = folder
+        self._heartbeat_s = defaults[0] if heartbeat_s is None else heartbeat_s
+        self._expiry_s = defaults[1] if expiry_s is None else expiry_s
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._seen: tuple[int, Any] | None = None
+        self._seen_at = 0.0
+
+    def try_acquire(self) -> bool:
+        """Takes the lock if it is free or its holder is dead.
+
+        Raises:
+            StorageUnavailable: the folder cannot be written.
+        """
+        newest = self._newest()
+        holder = self._read(newest)
+        if holder is not None and self._alive(newest, holder):
+            return False
+        if not create_once(self._path(newest + 1), self._content(0)) and not self._wrote(newest + 1):
+            return False
+        self.generation = newest + 1
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return True
+
+    def holder(self) -> dict[str, Any] | None:
+        """Host, process and heartbeat of who holds the lock, or None."""
+        return self._read(self._newest())
+
+    def held(self) -> bool:
+        """False as soon as another process has taken over."""
+        return self.generation > 0 and self._newest() == self.generation
+
+    def release(self) -> None:
+        """Frees the lock; the generation stays counted."""
+        self._halt()
+        if self.held():
+            replace(self._path(self.generation), b"{}\n")
+        self.generation = 0
+
+    def _halt(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _path(self, generation: int) -> StoragePath:
+        return self._folder / f"{generation:08d}.json"
+
+    def _newest(self) -> int:
+        """The newest generation's number; 0: nobody ever held the lock."""
+        return max((int(name.removesuffix(".json")) for name in names(self._folder, "[0-9]*.json")), default=0)
+
+    def _read(self, generation: int) -> dict[str, Any] | None:
+        """Who holds a generation; None after its release, and when its file is damaged."""
+        if generation == 0:
+            return None
+        try:
+            holder = json.loads(read_bytes(self._path(generation)))
+        except (OSError, ValueError):
+            return None
+        return holder if isinstance(holder, dict) and holder.keys() >= {"host", "pid", "started", "beat"} else None
+
+    def _wrote(self, generation: int) -> bool:
+        """Whether a file that we were told is there is ours: an object store's answer may be lost, and asked again."""
+        holder = self._read(generation)
+        return holder is not None and holder.get("token") == self._token
+
+    def _content(self, beat: int) -> bytes:
+        me = psutil.Process()
+        body = {"host": socket.gethostname(), "pid": me.pid, "started": _started(me), "beat": beat}
+        return (json.dumps({**body, "token": self._token}) + "\n").encode()
+
+    def _alive(self, generation: int, holder: dict[str, Any]) -> bool:
+        if holder["host"] == socket.gethostname():
+            try:
+                process = psutil.Process(holder["pid"])
+                return _started(process) == holder["started"] and process.status() != psutil.STATUS_ZOMBIE
+            except psutil.NoSuchProcess:
+                return False
+        seen = (generation, holder["beat"])
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, time.monotonic()
+        return time.monotonic() - self._seen_at < self._expiry_s
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._stop.wait(self._heartbeat_s):
+            beat += 1
+            with contextlib.suppress(StorageUnavailable):
+                if not self.held():
+                    return
+                replace(self._path(self.generation), self._content(beat))
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds between boot and the start of a process: unlike its time of day, no change of the clock moves it."""
+    return round(process.create_time() - psutil.boot_time(), 2)

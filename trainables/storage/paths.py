@@ -1,0 +1,103 @@
+"""Where files lie: a folder of this machine, or a prefix of a bucket in an object store."""
+
+import importlib.util
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+StoragePath: TypeAlias = Union[Path, "UPath"]  # not a string: annotations such as `str | StoragePath` are evaluated
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How URIs of one kind are opened."""
+
+    driver: str
+    extra: str
+    credentials: str
+    """Where the driver finds them, for people."""
+    endpoint: str
+    """What else the driver reads of the environment, for people."""
+    limit_s: float | None = None
+    """What a call that sends nothing may take; None: the driver's own limits end it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+SCHEMES = {
+    "s3": Scheme(
+        driver="s3fs",
+        extra="s3",
+        credentials="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        endpoint="AWS_ENDPOINT_URL",
+        options={
+            # One request for a read instead of two, and one stream for each file.
+            "max_concurrency": 1,
+            # Three attempts at a store that does not answer end within 30 s.
+            "config_kwargs": {
+                "connect_timeout": 4,
+                "read_timeout": 8,
+                "retries": {"mode": "standard", "total_max_attempts": 3},
+                "max_pool_connections": 64,
+            },
+        },
+    ),
+    "gs": Scheme(
+        driver="gcsfs",
+        extra="gcs",
+        credentials="GOOGLE_APPLICATION_CREDENTIALS",
+        endpoint="STORAGE_EMULATOR_HOST",
+        limit_s=28,
+    ),
+}
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_SPECIAL = re.compile(r"[*?\[\]#\\\x00-\x1f\x7f]")
+
+
+def storage_path(place: "str | StoragePath") -> StoragePath:
+    """The path of a folder or file: a `Path` for a path of this machine, a `UPath` for s3://… or gs://…
+
+    The endpoint and the credentials are those of the environment (AWS_ENDPOINT_URL, AWS_PROFILE, …).
+
+    Raises:
+        ConfigError: a URI of another kind, with credentials in it, that names no usable place, or whose driver is
+            not installed.
+    """
+    if not isinstance(place, str):
+        return place
+    match = _URI.fullmatch(place)
+    return Path(place) if match is None else _uri(place, match[1].lower(), match[2])
+
+
+def redact(text: str) -> str:
+    """A text without the credentials of the addresses in it."""
+    return re.sub(r"://[^\s'\"/@]*@", "://***@", text)
+
+
+def _uri(text: str, scheme: str, rest: str) -> "UPath":
+    # A secret key may hold slashes; a prefix may hold an @.
+    has_credentials = re.match(r"[^/]*@|[^/]*:.*@", rest) is not None
+    shown = f"{scheme}://***@{rest.rpartition('@')[2]}" if has_credentials else text
+    if scheme not in SCHEMES:
+        raise ConfigError(f"storage is a folder, s3://bucket/prefix or gs://bucket/prefix, but got {shown!r}.")
+    known = SCHEMES[scheme]
+    if has_credentials:
+        raise ConfigError(f"no URI holds credentials, but got {shown!r}: leave them out and set {known.credentials}.")
+    bucket, *parts = rest.rstrip("/").split("/")
+    if not bucket or _SPECIAL.search(rest) or {"", ".", ".."} & set(parts):
+        raise ConfigError(f"{shown!r} names no place: write it like {scheme}://bucket/prefix, without * ? [ ] # \\.")
+    if importlib.util.find_spec(known.driver) is None:
+        way_out = f"pip install 'tune-app[{known.extra}]'"
+        raise ConfigError(f"{scheme}:// needs the package {known.driver}, which is not installed: {way_out}.")
+    from upath import UPath
+
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its retries write tracebacks to the terminal
+    path: UPath = UPath(f"{scheme}://{'/'.join([bucket, *parts])}", use_listings_cache=False, **known.options)
+    return path
