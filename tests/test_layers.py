@@ -13,10 +13,15 @@ ALLOWED = {
     "tune_app": {"tune_app", "search_spaces", "trainables", "cluster"},
     "cluster": {"cluster"},
 }
+STORAGE = {f"trainables/storage/{name}.py" for name in ("explain", "objects", "paths")}
 # Where a heavy package may be imported at module level ("top") or at all ("any").
 HOMES = {
     "torch": {"trainables"},
-    "ray": {"tune_app/searcher.py", "tune_app/runner.py", "tune_app/session.py", "tune_app/trainable.py"},
+    "ray": {
+        *(f"tune_app/{name}.py" for name in ("driver", "gauges", "probes", "runner", "searcher", "session", "worker")),
+        "cluster/ray_jobs.py",
+    },
+    **dict.fromkeys(("upath", "fsspec", "s3fs", "gcsfs", "botocore"), STORAGE),
     "optuna": {"search_spaces/samplers.py", "tune_app/study.py"},
     "duckdb": {"tune_app/query.py"},
     "matplotlib": {"tune_app/plots.py"},
@@ -26,7 +31,8 @@ HOMES = {
     "onnxruntime": {"trainables/export/onnx_check.py", "trainables/export/latency.py"},
 }
 TORCH_FREE = [
-    *(f"trainables/{name}.py" for name in ("results", "errors", "registry", "storage", "prune/groups")),
+    *(f"trainables/{name}.py" for name in ("results", "errors", "registry", "stage_signs", "prune/groups")),
+    *(f"trainables/storage/{path.name}" for path in sorted((ROOT / "trainables/storage").glob("*.py"))),
     *(
         f"trainables/export/{name}.py"
         for name in ("bits", "coders", "entropy", "plain", "rans", "smooth", "streams", "zstd")

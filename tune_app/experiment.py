@@ -4,11 +4,11 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cluster.config import ClusterConfig
 from search_spaces.parameters import Value
 from search_spaces.rungs import FULL, Rung, at_rung
 from search_spaces.samplers import SAMPLERS
@@ -16,6 +16,7 @@ from search_spaces.space import SearchSpace, to_trial
 from trainables.config import Frozen, QuantAwareTrain, TrialConfig
 from trainables.errors import ConfigError
 from trainables.results import METRICS
+from trainables.storage import StoragePath, storage_path
 
 MAX_TRIALS = 1_000_000
 Direction = Literal["maximize", "minimize"]
@@ -129,15 +130,34 @@ class Resources(Frozen):
     """What one trial holds while it runs."""
 
     cpu: float = Field(default=1, gt=0, le=4096)
-    gpu: float = Field(default=0, ge=0, le=64, description="may be a fraction: 0.25 puts four trials on a GPU")
+    gpu: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
+        default=0.0,
+        description="may be a fraction: 0.25 puts four trials on a GPU; auto: as many as the memory allows that the "
+        "first trial of each rung took",
+    )
     compile: bool = Field(default=False, description="compile networks before training: minutes, once per shape")
+
+    @property
+    def gpu_at_first(self) -> float:
+        """What the baseline and the first trial of each rung hold."""
+        return 1.0 if self.gpu == "auto" else self.gpu
+
+
+class EpochDeadline(Frozen):
+    """When a trial that shows no progress is taken for hung: its worker is ended, and it starts once more."""
+
+    least_s: float = Field(default=60, gt=0, description="no shorter, however fast epochs are")
+    medians: float = Field(default=5, ge=1, description="so many times the median epoch of this run")
+    first_s: float = Field(default=900, gt=0, description="until an epoch was seen to end: loading, compiling")
 
 
 class ExperimentSpec(Frozen):
     """One experiment: the base configuration, what is searched, and how far."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    storage: str = Field(default="runs", min_length=1, description="folder that holds the experiment's folder")
+    storage: str = Field(
+        default="runs", min_length=1, description="folder or URI (s3://, gs://) that holds the experiment's folder"
+    )
     base: TrialConfig
     space: SearchSpace
     points: tuple[dict[str, Value], ...] = Field(
@@ -158,6 +178,8 @@ class ExperimentSpec(Frozen):
     resources: Resources = Resources()
     max_concurrent_trials: int | None = Field(default=None, ge=1, le=10_000, description="null: what the cluster fits")
     worker_retries: int = Field(default=3, ge=0, le=100, description="new starts of a trial whose worker was lost")
+    epoch_deadline: EpochDeadline = EpochDeadline()
+    cluster: ClusterConfig = Field(default=ClusterConfig(), description="machines for `tune-app submit`")
 
     @field_validator("reference")
     @classmethod
@@ -217,9 +239,9 @@ class ExperimentSpec(Frozen):
         return config.model_copy(update={"repeat": repeat})
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> StoragePath:
         """Where the experiment lives."""
-        return Path(self.storage) / self.name
+        return storage_path(self.storage) / self.name
 
 
 def _metric(name: str) -> str:

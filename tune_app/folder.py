@@ -1,22 +1,33 @@
 """ExperimentFolder: where the files of an experiment lie, and whose experiment it is."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from trainables.errors import ConfigError, CorruptFile, StorageUnavailable
-from trainables.storage import create_once, replace
+from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import (
+    StoragePath,
+    create_once,
+    exists,
+    read_bytes,
+    read_many,
+    remove,
+    replace,
+    require_create_once,
+    storage_path,
+    subfolders,
+)
 from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import dump_spec, parse_spec, read_text
+from tune_app.spec_file import as_text, dump_spec, parse_spec
 
 MOVED = {"storage", "base.data.root", "base.baseline.checkpoint", "base.teacher.checkpoint"}
 """Where things lie: no change of the experiment."""
+MANY = 100
 
 
 class ExperimentFolder:
     """The files of one experiment; knows their names and nothing of their content."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: StoragePath) -> None:
         self.path = path
         self.spec_file = path / "experiment.yaml"
         self.baseline_file = path / "baseline" / "baseline.json"
@@ -27,21 +38,28 @@ class ExperimentFolder:
         self.artifacts = path / "artifacts"
         self.trials_table = path / "trials.parquet"
         self.frontier_table = path / "frontier.parquet"
+        self.pulses = path / "running"
+
+    def pulse(self, trial_id: str) -> StoragePath:
+        """What a running trial says of itself."""
+        return self.pulses / f"{trial_id}.json"
 
     @staticmethod
-    def existing(path: Path) -> "ExperimentFolder":
-        """An experiment that is there.
+    def existing(place: str | StoragePath) -> "ExperimentFolder":
+        """An experiment that is there, by its folder's path or URI.
 
         Raises:
-            ConfigError: the path holds no experiment.
+            ConfigError: the place holds no experiment.
+            StorageUnavailable: the object store does not answer.
         """
+        path = storage_path(place)
         folder = ExperimentFolder(path)
         try:
-            if folder.spec_file.is_file():
+            if exists(folder.spec_file):
                 return folder
+            near = _experiments_in(path)
         except (OSError, ValueError) as err:
             raise ConfigError(f"cannot look into {str(path)!r}: {err}. Give the folder of an experiment.") from err
-        near = [p.parent.name for p in sorted(path.glob("*/experiment.yaml"))] if path.is_dir() else []
         hint = f"it holds experiments: {', '.join(near[:8])}" if near else "give the folder that `tune-app run` printed"
         raise ConfigError(f"{path} is no experiment (it has no experiment.yaml): {hint}.")
 
@@ -51,10 +69,13 @@ class ExperimentFolder:
         Raises:
             CorruptFile: the file is not what was written.
         """
+        source = str(self.spec_file)
         try:
-            return parse_spec(read_text(self.spec_file), source=str(self.spec_file))
+            return parse_spec(as_text(read_bytes(self.spec_file), source=source), source=source)
         except ConfigError as err:
             raise CorruptFile(f"stored spec: {err}") from err
+        except OSError as err:
+            raise CorruptFile(f"stored spec: {source} is no file.") from err
 
     def claim(self, spec: ExperimentSpec) -> list[str]:
         """Writes the spec of a new experiment, or compares it with the stored one and updates what may change.
@@ -68,6 +89,7 @@ class ExperimentFolder:
         """
         text = dump_spec(spec).encode()
         if create_once(self.spec_file, text):
+            require_create_once(self.spec_file, text)
             return []
         stored = self.read_spec()
         shared = stored.rungs.keys() & spec.rungs.keys()
@@ -92,10 +114,14 @@ class ExperimentFolder:
         """
         probe = self.path / ".probe"
         replace(probe, b"ok\n")
-        try:
-            probe.unlink(missing_ok=True)
-        except OSError as err:
-            raise StorageUnavailable(f"cannot delete in {self.path}: {err.strerror}.") from err
+        remove(probe)
+
+
+def _experiments_in(path: StoragePath) -> list[str]:
+    """Names of the experiments in a folder; of many folders the first are looked into."""
+    found = subfolders(path)[:MANY]
+    specs = read_many(path / name / "experiment.yaml" for name in found)
+    return [name for name, content in zip(found, specs, strict=True) if isinstance(content, bytes)]
 
 
 def _identity(spec: ExperimentSpec, rungs: Iterable[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from pydantic import ValidationError
 
-from trainables.storage import Lock, replace_json
+from trainables.storage import Lock, read_bytes, replace_json
 from tune_app.errors import LeaseHeld
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment
@@ -52,12 +52,15 @@ class Lease:
             raise LeaseHeld(f"another driver took over {self._folder.path}: this one stops.")
 
     def save_in_flight(self, work: Iterable[Assignment]) -> None:
-        """Remembers what is running, so that a resumed search runs the same points first."""
-        replace_json(self._folder.in_flight_file, [w.model_dump(mode="json") for w in work])
+        """Remembers what is running, so that a resumed search runs the same points first.
+
+        Not durable: it is rewritten at every launch, and without it a search only chooses anew.
+        """
+        replace_json(self._folder.in_flight_file, [w.model_dump(mode="json") for w in work], durable=False)
 
     def in_flight(self) -> list[Assignment]:
         """What the last driver was running when it stopped; a damaged file counts as nothing."""
         try:
-            return [Assignment.model_validate(w) for w in json.loads(self._folder.in_flight_file.read_bytes())]
+            return [Assignment.model_validate(w) for w in json.loads(read_bytes(self._folder.in_flight_file))]
         except (OSError, ValueError, TypeError, ValidationError):
             return []

@@ -6,16 +6,15 @@ Everything else (parquet files, the sampler's study, budgets) is derived from it
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from search_spaces.rungs import FULL
 from trainables.config import Frozen, digest
-from trainables.errors import CorruptFile, State, StorageUnavailable
+from trainables.errors import CorruptFile, State
 from trainables.results import Completed, Failed
-from trainables.storage import create_once
+from trainables.storage import StoragePath, create_once, move, names, read_bytes, read_many
 
 SCHEMA = 1
 Params = dict[str, float | int | str]
@@ -58,6 +57,9 @@ class TrialRecord(Frozen):
     environment: dict[str, str] = Field(description="versions of this package, torch and ray; host; device")
     started_at: str = Field(description="UTC, ISO 8601; for people, never for order")
     seconds: float = Field(description="wall time of the trial in its worker")
+    gpu_share: float = Field(default=0.0, description="of a GPU, that it held")
+    gpu_peak_share: float | None = Field(default=None, description="most of a GPU's memory that it reserved, 0 to 1")
+    out_of_memory: int = Field(default=0, description="times it had run out of GPU memory before")
 
     @property
     def state(self) -> State:
@@ -95,14 +97,14 @@ def params_label(params: Params) -> str:
 class Damaged:
     """A file in the ledger that is not a record."""
 
-    path: Path
+    path: StoragePath
     problem: str
 
 
 class Ledger:
     """The records under one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: StoragePath) -> None:
         self._folder = folder
 
     def add(self, record: TrialRecord) -> bool:
@@ -115,9 +117,10 @@ class Ledger:
 
     def find(self, trial_id: str) -> TrialRecord | None:
         """The record of one attempt, or None; a damaged one counts as absent."""
+        path = self._path(trial_id)
         try:
-            return _decode(self._path(trial_id))
-        except (FileNotFoundError, CorruptFile):
+            return _decode(path, read_bytes(path))
+        except (OSError, CorruptFile):
             return None
 
     def read(self) -> tuple[list[TrialRecord], list[Damaged]]:
@@ -127,11 +130,12 @@ class Ledger:
             StorageUnavailable: a file cannot be read.
         """
         records, damaged = [], []
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                records.append(_decode(path))
-            except FileNotFoundError:  # put into quarantine since the folder was listed
+        paths = [self._folder / name for name in names(self._folder, "*.json")]
+        for path, content in zip(paths, read_many(paths), strict=True):
+            if isinstance(content, FileNotFoundError):  # put into quarantine since the folder was listed
                 continue
+            try:
+                records.append(_decode(path, content))
             except CorruptFile as err:
                 damaged.append(Damaged(path, str(err)))
         return sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt)), damaged
@@ -139,11 +143,9 @@ class Ledger:
     def quarantine(self, damaged: Iterable[Damaged]) -> None:
         """Moves damaged files out of the way, so that their trials can run again."""
         for item in damaged:
-            target = self._folder / "quarantine"
-            target.mkdir(exist_ok=True)
-            item.path.rename(target / item.path.name)
+            move(item.path, self._folder / "quarantine" / item.path.name)
 
-    def _path(self, trial_id: str) -> Path:
+    def _path(self, trial_id: str) -> StoragePath:
         return self._folder / f"{trial_id}.json"
 
 
@@ -168,15 +170,9 @@ def _encode(record: TrialRecord) -> bytes:
     return (json.dumps({"schema": SCHEMA, "sha256": digest(body), "record": body}, indent=1) + "\n").encode()
 
 
-def _decode(path: Path) -> TrialRecord:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except IsADirectoryError as err:
-        raise CorruptFile(f"{path}: a folder, not a trial record") from err
-    except OSError as err:  # perhaps for a moment only: no reason to run the trial again
-        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
+def _decode(path: StoragePath, content: bytes | OSError) -> TrialRecord:
+    if isinstance(content, OSError):
+        raise CorruptFile(f"{path}: a folder, not a trial record") from content
     try:
         envelope = json.loads(content)
         schema, checksum, body = envelope["schema"], envelope["sha256"], envelope["record"]

@@ -1,6 +1,6 @@
 """Keys of points: which configuration a point is, and which stages its trials need (torch-free)."""
 
-from trainables.config import stage_keys, training_of, trial_key
+from trainables.config import stage_keys, teacher_key, training_of, trial_key
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import Assignment, Params
 from tune_app.strategy import Step
@@ -17,6 +17,13 @@ def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> st
     if training_of(config.quantize) is not None:
         return None
     return stage_keys(config, fingerprint=fingerprint)[-2]
+
+
+def progress_keys(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> list[str]:
+    """The stages, and the teacher, in which an assignment may be at work."""
+    config = spec.trial(work.params, work.rung, repeat=work.repeat)
+    teacher = [] if config.teacher is None else [teacher_key(config, fingerprint=fingerprint)]
+    return [*teacher, *stage_keys(config, fingerprint=fingerprint)]
 
 
 def steps_of(spec: ExperimentSpec, fingerprint: str, params: Params, rung: str) -> list[Step]:

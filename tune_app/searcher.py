@@ -6,17 +6,22 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from trainables.errors import TrialFailure
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.proposer import Proposer
+from tune_app.pulse import Pulse
+from tune_app.shares import Shares
+from tune_app.trainable import memory_exhausted, unfinished_record, worker_lost
 
 
 class LedgerSearch(Searcher):  # type: ignore[misc]
     """Asks the proposer, and reads how a trial ended from the ledger, never from Ray's row.
 
     A Ray trial is one assignment, or several short ones that start from the same stage, each with a record of its
-    own: `batch_of` names that stage, or gives None for an assignment that goes alone. An error in here ends the
-    search; it is kept in `error`, since Tune would wrap it.
+    own: `batch_of` names that stage, or gives None for an assignment that goes alone. `shares` says how much of a
+    GPU it gets, `take_pulse` what a trial said last, and `probe` raises if it is the storage that is
+    gone. An error in here ends the search; it is kept in `error`, since Tune would wrap it.
     """
 
     def __init__(
@@ -29,7 +34,9 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         batch: int,
         batch_of: Callable[[Assignment], str | None],
         on_change: Callable[[TrialRecord | None], None],
-        lost: Callable[[Assignment], TrialRecord],
+        shares: Shares,
+        take_pulse: Callable[[str], Pulse | None],
+        probe: Callable[[], None],
     ) -> None:
         super().__init__()
         self.error: BaseException | None = None
@@ -38,12 +45,14 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         self._lease = lease
         self._worker_retries = worker_retries
         self._on_change = on_change
-        self._lost = lost
+        self._shares, self._take_pulse, self._probe = shares, take_pulse, probe
         self._batch = batch
         self._batch_of = batch_of
         self._waiting: dict[str, list[Assignment]] = defaultdict(list)
         self._work: dict[str, list[Assignment]] = {}
+        self._granted: dict[str, float] = {}
         self._losses: Counter[str] = Counter()
+        self._out_of_memory: Counter[str] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next assignments, None to be asked again, or FINISHED."""
@@ -61,13 +70,19 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             return finished
         self._work[trial_id] = work
         self._on_change(None)
-        return {"work": [one.model_dump(mode="json") for one in work]}
+        share = self._granted[trial_id] = self._shares.of(work[0].rung)
+        return {
+            "work": [one.model_dump(mode="json") for one in work],
+            "gpu_share": share,
+            "out_of_memory": self._out_of_memory[work[0].trial_id],
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the proposer what the worker wrote; no record means that the worker was lost."""
         try:
+            share = self._granted.pop(trial_id, 0.0)
             for work in self._work.pop(trial_id, ()):
-                self._settle(work)
+                self._settle(work, share)
         except Exception as err:
             self.error = self.error or err
 
@@ -94,7 +109,8 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             work = self._proposer.next()
             if work is None:
                 break
-            start = None if self._losses[work.trial_id] else self._batch_of(work)
+            alone = self._losses[work.trial_id] or self._out_of_memory[work.trial_id]
+            start = None if alone else self._batch_of(work)
             if start is None:
                 return [work]
             self._waiting[start].append(work)
@@ -102,14 +118,27 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             return []
         return self._waiting.pop(max(self._waiting, key=lambda start: len(self._waiting[start])))
 
-    def _settle(self, work: Assignment) -> None:
+    def _settle(self, work: Assignment, share: float) -> None:
+        pulse = self._take_pulse(work.trial_id)
         record = self._ledger.find(work.trial_id)
         if record is None:
-            self._losses[work.trial_id] += 1
-            if self._losses[work.trial_id] <= self._worker_retries:
+            err = self._why_over(work, share, pulse)
+            if err is None:
                 self._proposer.requeue(work)
                 return
-            record = self._lost(work)
+            self._probe()
+            record = unfinished_record(work, err)
             self._ledger.add(record)
+        self._shares.learn(record)
         self._proposer.tell(record)
         self._on_change(record)
+
+    def _why_over(self, work: Assignment, share: float, pulse: Pulse | None) -> TrialFailure | None:
+        """Why an assignment without a record does not start again; None: it does."""
+        if pulse is not None and pulse.out_of_memory:
+            self._out_of_memory[work.trial_id] += 1
+            # Another trial of the rung may have found out first.
+            larger = self._shares.of(work.rung) > share or self._shares.ran_out(work.rung, share)
+            return None if larger else memory_exhausted(share)
+        self._losses[work.trial_id] += 1
+        return None if self._losses[work.trial_id] <= self._worker_retries else worker_lost(self._worker_retries)

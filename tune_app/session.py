@@ -4,17 +4,20 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 
 import ray
 from ray.exceptions import RayError
 
-from trainables.errors import ConfigError
 from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
+from tune_app.shares import MOST
 from tune_app.signals import StopSignal
 
 CONNECT_S = 10.0
+LEAST_SHARE = 1e-4
+"""Ray counts shares in steps of this."""
 # Tune's own files are scratch here: no loggers, no snapshots worth their time, no second handler of Ctrl-C.
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -26,35 +29,49 @@ TUNE_SETTINGS = {
 
 
 @contextlib.contextmanager
-def ray_session(spec: ExperimentSpec) -> Iterator[StopSignal]:
-    """A connection to the cluster of RAY_ADDRESS, or a Ray of our own that ends with us."""
+def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
+    """A connection to the cluster of RAY_ADDRESS, or a Ray of our own, with or without dashboard, that ends with us."""
     os.environ.update({k: v for k, v in TUNE_SETTINGS.items() if k not in os.environ})
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with StopSignal() as stop:
         if ray.is_initialized():
-            _check_resources(spec)
             yield stop
             return
         try:
-            _connect(os.environ.get("RAY_ADDRESS", ""))
+            url = _connect(os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard)
+            if dashboard:
+                print(f"dashboard: {url} (`ray get-auth-token` shows the token it asks for)", file=sys.stderr)
             stop.arm()
             stop.check()
-            _check_resources(spec)
             yield stop
         finally:
             ray.shutdown()
 
 
 def fits_in_cluster(spec: ExperimentSpec) -> int:
-    """How many trials all nodes hold at the same time."""
-    share = {"CPU": spec.resources.cpu, "GPU": spec.resources.gpu}
-    fits = [
-        min(int(node["Resources"].get(kind, 0) / need + 1e-9) for kind, need in share.items() if need > 0)
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-    return max(1, sum(fits))
+    """How many trials all nodes hold at the same time, those included that an autoscaler may add.
+
+    With automatic shares of a GPU, how many that may become.
+    """
+    gpu = 1 / MOST if spec.resources.gpu == "auto" else spec.resources.gpu
+    share = {"CPU": spec.resources.cpu, **({"GPU": max(gpu, LEAST_SHARE)} if gpu else {})}
+
+    def holds(resources: Mapping[str, float]) -> int:
+        return min(int(resources.get(kind, 0) / need + 1e-9) for kind, need in share.items())
+
+    live = sum(holds(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    return max(1, live, sum(count * holds(resources) for resources, count in launchable()))
+
+
+def launchable() -> list[tuple[Mapping[str, float], int]]:
+    """Resources and greatest number of each kind of node that an autoscaler may have, as it told Ray."""
+    from ray._private.state import state  # Ray has no public way to ask
+
+    config = state.get_cluster_config()
+    groups = [] if config is None else config.node_group_configs
+    # A group without a limit counts for one node: it is the search that must not ask for thousands.
+    return [(dict(group.resources), max(1, group.max_count)) for group in groups if group.max_count != 0]
 
 
 def first_line(err: BaseException) -> str:
@@ -62,28 +79,17 @@ def first_line(err: BaseException) -> str:
     return (str(err).strip().splitlines() or [type(err).__name__])[0]
 
 
-def _check_resources(spec: ExperimentSpec) -> None:
-    """Refuses a trial that no node can hold, instead of waiting for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind, need in (("CPU", spec.resources.cpu), ("GPU", spec.resources.gpu)):
-        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-        if need > largest:
-            raise ConfigError(
-                f"a trial needs {need:g} {kind}, but the largest node of the cluster has {largest:g}: "
-                f"lower resources.{kind.lower()} or join a larger cluster."
-            )
-
-
-def _connect(address: str) -> None:
-    """Starts a Ray without dashboard, or joins the one at the address, which must answer within CONNECT_S."""
+def _connect(address: str, *, dashboard: bool) -> str:
+    """Starts a Ray, or joins the one at the address, which must answer within CONNECT_S; gives its dashboard's URL."""
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-        own = {} if address else {"include_dashboard": False}
-        ray.init(configure_logging=False, log_to_driver=False, **own)
+        own = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+        context = ray.init(configure_logging=False, log_to_driver=False, **own)
     except (RayError, OSError, OverflowError, RuntimeError) as err:
         raise ClusterUnavailable(
             f"Ray cannot be reached or started ({address or 'on this machine'}): {first_line(err)}. "
             "Check RAY_ADDRESS, or unset it to start Ray here."
         ) from err
+    return f"http://{context.dashboard_url}" if context.dashboard_url else "none"

@@ -1,15 +1,15 @@
-"""One trial: run_trial() in plain Python, and the few lines that Ray sees of it."""
+"""One trial in plain Python: run_trial(), and the records of trials that found nothing."""
 
-import functools
 import math
 import socket
 import time
 import traceback
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import NotFinite, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
+from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
 from trainables.results import Completed, Failed, Failure
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -21,19 +21,35 @@ if TYPE_CHECKING:
 MAX_TRACEBACK = 8_000
 
 
-def run_trial(work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, workplace: "Workplace") -> TrialRecord:
+@dataclass(frozen=True)
+class Grant:
+    """What the driver gives a trial of the GPU, and how often that was not enough before."""
+
+    gpu_share: float = 0.0
+    out_of_memory: int = 0
+
+
+def run_trial(
+    work: Assignment,
+    spec: ExperimentSpec,
+    folder: ExperimentFolder,
+    workplace: "Workplace",
+    grant: Grant = Grant(),
+) -> TrialRecord:
     """Runs an assignment and writes its record; one that has a record already is answered from it.
 
-    Every way to fail ends in a record, except a storage that does not answer.
+    Every way to fail ends in a record, except a storage that does not answer, and memory: a larger share may do.
 
     Raises:
         StorageUnavailable: the record or a stage cannot be written.
+        OutOfMemory: the GPU's memory was not enough.
     """
     ledger = Ledger(folder.trials)
     known = ledger.find(work.trial_id)
     if known is not None:
         return known
     started_at, started = datetime.now(UTC), time.perf_counter()
+    workplace.device.reset_peak()
     result = _outcome(work, spec, folder, workplace)
     record = TrialRecord(
         assignment=work,
@@ -41,6 +57,9 @@ def run_trial(work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, 
         environment=environment(workplace.device.name),
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started,
+        gpu_share=grant.gpu_share,
+        gpu_peak_share=workplace.device.peak_share(),
+        out_of_memory=grant.out_of_memory,
     )
     ledger.add(record)
     # Another attempt may have been first; the ledger's record is the truth.
@@ -62,6 +81,10 @@ def _outcome(
     except TrialFailure as err:
         return failed(err)
     except Exception as err:
+        from trainables.device import is_out_of_memory
+
+        if is_out_of_memory(err):
+            raise OutOfMemory(f"{work.label} ran out of GPU memory") from err
         wrapped = UnexpectedError(f"{type(err).__name__}: {err}")
         wrapped.__cause__ = err
         return failed(wrapped, trace="".join(traceback.format_exception(err)))
@@ -79,9 +102,18 @@ def failed(err: TrialFailure, *, trace: str = "") -> Failed:
     return Failed(failure=failure, stages=[])
 
 
-def lost_record(work: Assignment, retries: int) -> TrialRecord:
-    """The record that the driver writes for a trial whose worker never came back."""
-    err = WorkerLost(f"the worker was lost {retries + 1} times (killed, out of memory, or its node went away)")
+def worker_lost(retries: int) -> TrialFailure:
+    """Why a trial failed whose worker never came back."""
+    return WorkerLost(f"the worker was lost {retries + 1} times (killed, hung, or its node went away)")
+
+
+def memory_exhausted(share: float) -> TrialFailure:
+    """Why a trial failed that no larger share of a GPU can help."""
+    return OutOfMemory(f"the GPU's memory was not enough for the trial, which held {share:g} of it")
+
+
+def unfinished_record(work: Assignment, err: TrialFailure) -> TrialRecord:
+    """The record that the driver writes for a trial that could not write its own."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return TrialRecord(assignment=work, result=failed(err), environment=environment(""), started_at=now, seconds=0.0)
 
@@ -100,21 +132,6 @@ def environment(device: str) -> dict[str, str]:
     return {**versions, "host": socket.gethostname(), "device": device}
 
 
-def tune_trial(config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
-    """What Ray runs. `data` holds the reference of the shared data set (wrapped, so that it is not fetched early).
-
-    Ray's row is of the last assignment, for its dashboard; the ledger has them all.
-    """
-    from ray import tune
-
-    spec = _spec(spec_json)
-    folder, workplace = ExperimentFolder(spec.folder), open_shared_workplace(spec_json, _Hashable(data))
-    metrics: dict[str, float] = {}
-    for work in assignments(config):
-        metrics = run_trial(work, spec, folder, workplace).metrics()
-    tune.report({"finished": 1, **{k: v for k, v in metrics.items() if math.isfinite(v)}})
-
-
 def assignments(config: dict[str, Any]) -> list[Assignment]:
     """What a Ray trial has to do, from its configuration."""
     return [Assignment.model_validate(work) for work in config["work"]]
@@ -124,35 +141,3 @@ def trial_name(config: dict[str, Any]) -> str:
     """What people read in Ray's dashboard: `p30_w4_a8@full`, or `p30_w4_a8@ptq+7` for a batch of eight."""
     first, *more = assignments(config)
     return first.label + (f"+{len(more)}" if more else "")
-
-
-class _Hashable:
-    """Object references of one data set compare equal, so that a reused worker keeps its workplace."""
-
-    def __init__(self, refs: list[Any]) -> None:
-        self.refs = refs
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.refs))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashable) and self.refs == other.refs
-
-
-@functools.lru_cache(maxsize=1)
-def _spec(spec_json: str) -> ExperimentSpec:
-    """Of this worker process: read once, not per trial."""
-    return ExperimentSpec.model_validate_json(spec_json)
-
-
-@functools.lru_cache(maxsize=1)
-def open_shared_workplace(spec_json: str, data: _Hashable) -> "Workplace":
-    """The workplace of this worker process: data and device are set up once, not per trial."""
-    import ray
-
-    from trainables.workplace import open_workplace
-
-    spec = _spec(spec_json)
-    share = spec.resources
-    stages = ExperimentFolder(spec.folder).stages
-    return open_workplace(ray.get(data.refs[0]), stages, cpu=share.cpu, gpu=share.gpu, compile=share.compile)

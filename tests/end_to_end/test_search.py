@@ -167,8 +167,7 @@ def test_a_trial_that_no_node_can_hold_is_refused(ray_address: str, cli: Cli, tm
     spec = tiny_spec(tmp_path / "runs", resources={"cpu": 1, "gpu": 1})
     result = cli("run", write_spec(tmp_path / "spec.yaml", spec))
     assert result.code == 2
-    assert "needs 1 GPU" in result.err
-    assert "has 0" in result.err
+    assert "a trial needs 1 CPU, 1 GPU, but the largest node of the cluster has 0 GPU" in result.err
     assert not spec.folder.exists()
 
 

@@ -15,8 +15,10 @@ from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.proposer import Proposer
+from tune_app.pulse import Pulse
 from tune_app.searcher import LedgerSearch
-from tune_app.trainable import assignments, lost_record, trial_name
+from tune_app.shares import Shares
+from tune_app.trainable import assignments, trial_name
 
 
 class Bench:
@@ -26,6 +28,7 @@ class Bench:
         self.ledger = Ledger(ExperimentFolder(spec.folder).trials)
         self.proposer: Proposer = open_proposer(spec)
         self.seen: list[TrialRecord | None] = []
+        self.pulses: dict[str, Pulse] = {}
         self.search = LedgerSearch(
             self.proposer,
             self.ledger,
@@ -34,7 +37,9 @@ class Bench:
             batch=batch,
             batch_of=lambda work: str(work.params["prune_frac"]) if work.rung == "ptq" else None,
             on_change=self.seen.append,
-            lost=lambda work: lost_record(work, 1),
+            shares=Shares(spec.resources),
+            take_pulse=lambda trial_id: self.pulses.pop(trial_id, None),
+            probe=ExperimentFolder(spec.folder).probe,
         )
         self.running: dict[str, list[Assignment]] = {}
 
@@ -163,3 +168,51 @@ def test_a_storage_that_went_away_ends_the_search(bench: Make, monkeypatch: pyte
     b.search.on_trial_complete("t0")
     assert isinstance(b.search.error, StorageUnavailable)
     assert b.search.suggest("t1") == Searcher.FINISHED
+
+
+def out_of_memory(b: Bench, trial_id: str, work: Assignment) -> None:
+    """The worker says so and ends."""
+    b.pulses[work.trial_id] = Pulse(node_id="n", pid=1, started=0.0, out_of_memory=True)
+    b.finish(trial_id, first=0)
+
+
+def config_of(b: Bench, trial_id: str) -> dict[str, Any]:
+    config = b.search.suggest(trial_id)
+    assert isinstance(config, dict)
+    b.running[trial_id] = assignments(config)
+    return config
+
+
+def test_a_trial_that_ran_out_of_memory_gets_a_larger_share_and_so_do_the_next_ones(bench: Make) -> None:
+    b = bench(batch=1, resources={"cpu": 1, "gpu": 0.25})
+    shares = []
+    for i in range(3):
+        config = config_of(b, f"t{i}")
+        shares.append((config["gpu_share"], config["out_of_memory"]))
+        [work] = assignments(config)
+        if i < 2:
+            out_of_memory(b, f"t{i}", work)
+    assert shares == [(0.25, 0), (0.5, 1), (1.0, 2)]
+    b.finish("t2")
+    assert b.proposer.records[0].state == "complete"
+    assert config_of(b, "t3")["gpu_share"] == 1.0
+
+
+def test_a_whole_gpu_that_is_too_small_ends_the_trial_and_not_the_search(bench: Make) -> None:
+    b = bench(batch=1, resources={"cpu": 1, "gpu": 1})
+    [work] = assignments(config_of(b, "t0"))
+    out_of_memory(b, "t0", work)
+    [record] = b.proposer.records
+    assert record.reason.startswith("OutOfMemory")
+    assert record.state == "failed"
+    assert isinstance(b.search.suggest("t1"), dict)
+
+
+def test_running_out_of_memory_spends_no_retries(bench: Make) -> None:
+    b = bench(batch=1, resources={"cpu": 1, "gpu": 0.125})
+    for i in range(3):  # more often than worker_retries
+        [work] = assignments(config_of(b, f"t{i}"))
+        out_of_memory(b, f"t{i}", work)
+    config_of(b, "t3")
+    b.finish("t3", first=0)  # lost once: one retry is there
+    assert [w.trial_id for w in assignments(config_of(b, "t4"))] == [work.trial_id]

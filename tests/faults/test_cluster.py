@@ -1,0 +1,240 @@
+"""Faults of nodes: trials move, what is finished stays, and memory that was not enough is learned from."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.faults.test_kill import TIMEOUT_S, Start, events, facts, records, wait_for, with_baseline
+from tests.specs import write_spec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+
+pytestmark = pytest.mark.ray
+Driver = Callable[..., "subprocess.Popen[str]"]
+
+
+class Nodes:
+    """A Ray cluster of separate raylets on this machine; its head runs no trials."""
+
+    def __init__(self, **head: Any) -> None:
+        from ray.cluster_utils import Cluster
+
+        options = {"num_cpus": 0, "include_dashboard": False, **head}
+        self.cluster = Cluster(initialize_head=True, head_node_args=options)
+
+    def add(self, **options: Any) -> Any:
+        return self.cluster.add_node(**{"num_cpus": 1, **options})
+
+    def lose(self, node: Any) -> None:
+        """As a machine that is switched off."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.fixture
+def nodes() -> Iterator[Callable[..., Nodes]]:
+    started: list[Nodes] = []
+
+    def start(**head: Any) -> Nodes:
+        started.append(Nodes(**head))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.cluster.shutdown()
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Driver]:
+    """Starts a driver, `tune-app run` or a script, connected to a cluster; what still runs at the end is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(on: Nodes, *command: object) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env={**os.environ, "RAY_ADDRESS": on.cluster.address},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def places(folder: ExperimentFolder) -> set[str]:
+    """The nodes on which trials were seen."""
+    found = set()
+    for path in folder.pulses.glob("*.json"):
+        try:
+            found.add(json.loads(path.read_text())["node_id"])
+        except (OSError, ValueError, KeyError):  # being replaced
+            continue
+    return found
+
+
+def done(folder: ExperimentFolder) -> int:
+    return len(list(folder.trials.glob("*.json")))
+
+
+def test_trials_of_a_lost_node_move_and_a_new_node_gets_work(
+    finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
+) -> None:
+    spec = with_baseline(finished_search, tmp_path / "runs")
+    folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
+    cluster = nodes()
+    first = cluster.add()
+    process = drive(cluster, "-m", "tune_app", "run", file)
+    wait_for("a saved epoch", lambda: done(folder) >= 1 and any(folder.stages.glob("progress/*/epoch-*")), process)
+    cluster.add()
+    wait_for("work on the new node", lambda: len(places(folder)) >= 2, process)
+    cluster.lose(first)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, (out, err)
+    assert facts(folder) == facts(finished_search)
+    assert all(record.assignment.attempt == 1 for record in records(folder)), "a lost node is no failure of a trial"
+    finished = [event["key"] for event in events(folder) if event["event"] == "finish"]
+    assert len(finished) == len(set(finished))
+
+
+def test_a_lost_head_ends_the_driver_and_a_new_cluster_goes_on(
+    finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
+) -> None:
+    spec = with_baseline(finished_search, tmp_path / "runs")
+    folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
+    cluster = nodes()
+    cluster.add()
+    process = drive(cluster, "-m", "tune_app", "run", file)
+    wait_for("two records", lambda: done(folder) >= 2, process)
+    kept = {path.name: path.read_bytes() for path in folder.trials.glob("*.json")}
+    cluster.cluster.head_node.kill_gcs_server(check_alive=False)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode not in (0, 1), (out, err)
+    again = nodes()
+    again.add()
+    out, err = drive(again, "-m", "tune_app", "run", file).communicate(timeout=TIMEOUT_S)
+    assert "6 complete" in out, err
+    assert all((folder.trials / name).read_bytes() == content for name, content in kept.items())
+    assert facts(folder) == facts(finished_search)
+
+
+def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(
+    finished_search: ExperimentFolder, start_cli: Start, tmp_path: Path
+) -> None:
+    spec = with_baseline(
+        finished_search,
+        tmp_path / "runs",
+        max_concurrent_trials=1,
+        epoch_deadline={"least_s": 8, "medians": 5, "first_s": 60},
+    )
+    folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
+    process = start_cli("run", file)
+    wait_for("a saved epoch", lambda: done(folder) >= 1 and any(folder.stages.glob("progress/*/epoch-*")), process)
+    [pulse] = [path for path in folder.pulses.glob("*.json") if not (folder.trials / path.name).exists()]
+    hung = psutil.Process(json.loads(pulse.read_text())["pid"])
+    hung.send_signal(signal.SIGSTOP)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, (out, err)
+    assert not hung.is_running()
+    assert facts(folder) == facts(finished_search)
+
+
+def test_a_full_object_store_slows_nothing_down_for_ever(
+    finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
+) -> None:
+    spec = with_baseline(finished_search, tmp_path / "runs", budget={"trials": 3})
+    folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
+    cluster = nodes()
+    cluster.add(object_store_memory=80 * 2**20)
+    hog = tmp_path / "hog.py"
+    hog.write_text(
+        "import numpy as np, ray, time\n"
+        "ray.init(configure_logging=False, log_to_driver=False)\n"
+        "put = ray.remote(num_cpus=0)(lambda: [ray.put(np.ones(2**22)) for _ in range(4)])\n"
+        "kept = ray.get(put.remote())\n"
+        "print('full', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    neighbour = drive(cluster, hog)
+    assert neighbour.stdout is not None
+    assert neighbour.stdout.readline() == "full\n"
+    out, err = drive(cluster, "-m", "tune_app", "run", file).communicate(timeout=TIMEOUT_S)
+    assert "3 complete" in out, err
+    assert len(records(folder)) == 3
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+from trainables.errors import OutOfMemory
+from tune_app.runner import run_search
+from tune_app.spec_file import load_spec
+from tune_app.worker import TrialWorker
+
+
+class Tight(TrialWorker):
+    '''A GPU on which a trial fits with at least half of it.'''
+
+    def work(self, work, grant):
+        if grant.gpu_share < 0.5:
+            raise OutOfMemory("simulated")
+        return super().work(work, grant)
+
+
+class Measured(TrialWorker):
+    '''A GPU of which every trial takes 30 %.'''
+
+    def open(self, data, *, gpu_share):
+        super().open(data, gpu_share=gpu_share)
+        object.__setattr__(self._workplace.device, "peak_share", lambda: 0.3)
+
+
+run_search(load_spec(Path(sys.argv[1])), worker={"tight": Tight, "measured": Measured}[sys.argv[2]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("worker", "gpu", "shares"),
+    [("tight", 0.25, [0.5, 0.5, 0.5]), ("measured", "auto", [1.0, 0.5, 0.5])],
+)
+def test_shares_of_a_gpu_follow_what_trials_need(
+    worker: str,
+    gpu: float | str,
+    shares: list[float],
+    finished_search: ExperimentFolder,
+    nodes: Callable[..., Nodes],
+    drive: Driver,
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {
+        "budget": {"trials": 3},
+        "resources": {"cpu": 1, "gpu": gpu},
+        "worker_retries": 0,
+        "max_concurrent_trials": 1,
+    }
+    spec: ExperimentSpec = with_baseline(finished_search, tmp_path / "runs", **changes)
+    file, script = write_spec(tmp_path / "spec.yaml", spec), tmp_path / "search.py"
+    script.write_text(SCRIPT)
+    cluster = nodes()
+    cluster.add(num_cpus=2, num_gpus=1)
+    process = drive(cluster, script, file, worker)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, (out, err)
+    found = sorted(records(ExperimentFolder(spec.folder)), key=lambda record: record.assignment.number)
+    assert [record.state for record in found] == ["complete"] * 3
+    assert [record.gpu_share for record in found] == shares
+    assert [record.out_of_memory for record in found] == ([1, 0, 0] if worker == "tight" else [0, 0, 0])

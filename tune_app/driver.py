@@ -1,0 +1,232 @@
+"""Driver: lets Ray Tune run what a proposer proposes, until the budget is spent."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.schedulers import FIFOScheduler
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from trainables.stage_signs import stage_signs
+from tune_app.baseline import BaselineInfo
+from tune_app.errors import ClusterUnavailable
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.gauges import Gauges
+from tune_app.lease import Lease
+from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full
+from tune_app.live import LiveView, Status
+from tune_app.point_keys import progress_keys, shared_start
+from tune_app.proposer import Proposer
+from tune_app.pulse import Pulse, end_process, read_pulse, take_pulse
+from tune_app.searcher import LedgerSearch
+from tune_app.session import first_line, fits_in_cluster
+from tune_app.shares import Shares
+from tune_app.signals import StopSignal
+from tune_app.tables import write_tables
+from tune_app.trainable import assignments, trial_name
+from tune_app.watch import Watch
+from tune_app.worker import TrialWorker
+
+TABLES_EVERY_S = 5.0
+TABLES_SHARE = 0.05
+"""Of the driver's time, at most, goes into rewriting the tables while a search runs."""
+logger = logging.getLogger(__name__)
+COPY_S = 60.0
+LOOK_EVERY_S = 5.0
+"""Seconds between two looks at what running trials show."""
+
+
+class Driver:
+    """Lets Tune drive a proposer until the budget is spent."""
+
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        folder: ExperimentFolder,
+        lease: Lease,
+        proposer: Proposer,
+        baseline: BaselineInfo,
+        status: Status,
+        view: LiveView,
+        stop: StopSignal,
+        worker: type[TrialWorker],
+    ) -> None:
+        self.tables = _Tables(folder, spec, baseline, lease, proposer)
+        self._spec, self._folder, self._proposer, self._stop = spec, folder, proposer, stop
+        self._status, self._view, self._worker = status, view, worker
+        status.records, status.resumed = proposer.records, in_full(proposer.records)
+        status.reference, status.started = baseline.reference(spec), time.monotonic()
+        self._gauges = Gauges(status)
+        self._lookout = _Lookout(spec, folder, keys_of=lambda work: progress_keys(spec, baseline.fingerprint, work))
+        self._search = LedgerSearch(
+            proposer,
+            Ledger(folder.trials),
+            lease,
+            worker_retries=spec.worker_retries,
+            batch=1 if spec.fidelity is None else spec.fidelity.batch,
+            batch_of=lambda work: shared_start(spec, baseline.fingerprint, work),
+            on_change=self._changed,
+            shares=Shares(spec.resources, proposer.records),
+            take_pulse=lambda trial_id: take_pulse(folder, trial_id),
+            probe=folder.probe,
+        )
+
+    def fit(self, data: Any) -> None:
+        """Runs; `data` is the reference of the data set in Ray's object store."""
+        spec = self._spec
+        parallel = spec.max_concurrent_trials or fits_in_cluster(spec)
+        # A copy beside the driver outlives the node that loaded it. Loading it again would need a CPU, and in a full
+        # cluster all of them are held by trials that wait for it.
+        ray.wait([data], timeout=COPY_S, fetch_local=True)
+        self._view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
+        trial = tune.with_parameters(self._worker, spec_json=spec.model_dump_json(), data=[data])
+        try:
+            with tempfile.TemporaryDirectory(prefix="tune-app-", ignore_cleanup_errors=True) as scratch:
+                _tuner(spec, trial, self._search, _EachStep(self._step), parallel=parallel, scratch=scratch).fit()
+        except RayError as err:
+            raise self._search.error or ClusterUnavailable(
+                f"Ray stopped answering: {first_line(err)}. Run again to go on."
+            ) from err
+        finally:
+            self._gauges.show()
+        if self._search.error is not None:
+            raise self._search.error
+
+    def _step(self) -> None:
+        self._stop.check()
+        self._lookout.maybe_look(self._proposer.running)
+        self._gauges.maybe_show()
+
+    def _changed(self, record: TrialRecord | None) -> None:
+        self._status.records, self._status.running = self._proposer.records, len(self._proposer.running)
+        if record is not None:
+            self._view.finished(record)
+            self.tables.maybe_write()
+
+
+class _Lookout:
+    """Ends the workers of trials that stand still; Tune then loses them, and they start again."""
+
+    def __init__(
+        self, spec: ExperimentSpec, folder: ExperimentFolder, *, keys_of: Callable[[Assignment], list[str]]
+    ) -> None:
+        self._watch = Watch(spec.epoch_deadline)
+        self._folder, self._keys_of = folder, keys_of
+        self._every_s = min(LOOK_EVERY_S, spec.epoch_deadline.least_s / 4)
+        self._looked = time.monotonic()
+
+    def maybe_look(self, running: list[Assignment]) -> None:
+        """Every few seconds."""
+        if time.monotonic() - self._looked < self._every_s:
+            return
+        self._looked = time.monotonic()
+        pulses = {work.trial_id: read_pulse(self._folder, work.trial_id) for work in running}
+        begun = [(work, pulse) for work in running if (pulse := pulses[work.trial_id]) is not None]
+        keys = {work.trial_id: self._keys_of(work) for work, _ in begun}
+        shown = stage_signs(self._folder.stages, (key for found in keys.values() for key in found))
+        signs = {work.trial_id: (pulse.pid, *(shown[key] for key in keys[work.trial_id])) for work, pulse in begun}
+        late = self._watch.look(signs)
+        for work, pulse in begun:
+            if work.trial_id in late:
+                logger.warning("%s shows no progress for %.0f s: its worker is ended", work.label, self._watch.limit_s)
+                _end(pulse)
+
+
+def _end(pulse: Pulse) -> None:
+    """Kills a trial's process where it is; nobody waits for that."""
+    where = NodeAffinitySchedulingStrategy(pulse.node_id, soft=False)
+    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(end_process).remote(pulse)
+
+
+class _Tables:
+    """Writes the parquet files, at most every few seconds unless asked."""
+
+    def __init__(
+        self, folder: ExperimentFolder, spec: ExperimentSpec, baseline: BaselineInfo, lease: Lease, proposer: Proposer
+    ) -> None:
+        self._written, self._took = time.monotonic(), 0.0
+        self._lease = lease
+        self._write: Callable[[], None] = lambda: write_tables(
+            folder, proposer.records, spec, reference=baseline.reference(spec)
+        )
+
+    def maybe_write(self) -> None:
+        """After a change."""
+        if time.monotonic() - self._written >= max(TABLES_EVERY_S, self._took / TABLES_SHARE):
+            self.write()
+
+    def write(self) -> None:
+        """Now; only the holder of the lease rewrites."""
+        self._lease.check()
+        started = time.monotonic()
+        self._write()
+        self._written = time.monotonic()
+        self._took = self._written - started
+
+
+class _KeepsStartingWorkers(FIFOScheduler):  # type: ignore[misc]
+    """Trials in their order, each on a free worker or on one that starts for it.
+
+    Ray's own would hand every freed worker to the oldest waiting trial and give up the one that starts for it, over
+    and over: trials that are shorter than the start of a worker then all run on the first one.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Nothing out of turn: the newest trial takes the freed worker."""
+        return None
+
+
+class _EachStep(tune.Callback):  # type: ignore[misc]
+    """Calls a function between two steps of Tune's loop."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """An exception in here ends the loop."""
+        self._call()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks into a file that nobody reads."""
+        return {}
+
+
+def _tuner(
+    spec: ExperimentSpec, trial: Any, search: LedgerSearch, each_step: _EachStep, *, parallel: int, scratch: str
+) -> tune.Tuner:
+    """Tune with our searcher; what it writes into `scratch` is never read."""
+    cpu = spec.resources.cpu
+
+    def share(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        gpu = {"GPU": config["gpu_share"]} if config["gpu_share"] else {}
+        return tune.PlacementGroupFactory([{"CPU": cpu, **gpu}])
+
+    worker = tune.with_resources(trial, share)
+    worker.__qualname__ = (
+        TrialWorker.__name__
+    )  # what Ray's dashboard calls actors; Tune's wrapper has a name of its own
+    return tune.Tuner(
+        worker,
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=_KeepsStartingWorkers(),
+            num_samples=-1,
+            max_concurrent_trials=parallel,
+            reuse_actors=True,
+            trial_name_creator=lambda t: trial_name(t.config),
+            trial_dirname_creator=lambda t: assignments(t.config)[0].trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=spec.name,
+            storage_path=scratch,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[each_step],
+            verbose=0,
+        ),
+    )

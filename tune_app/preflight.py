@@ -1,0 +1,201 @@
+"""Preflight: whether every node can do its part of a search, found out before a trial starts. No Ray in here."""
+
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import Field
+
+from trainables.config import Frozen
+from trainables.errors import ConfigError, StorageUnavailable
+from trainables.storage import exists
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+
+PACKAGES = ("ray", "torch", "tune-app")
+"""Whose versions must be the same everywhere: they decide what messages and numbers mean."""
+LEAST_FREE_BYTES = 100_000_000
+
+
+class NodeReport(Frozen):
+    """What a machine sees."""
+
+    host: str
+    versions: dict[str, str]
+    storage: str = Field(description="why the experiment's folder is of no use there; empty: it is")
+    same_storage: bool = Field(description="the driver's token is there")
+    free_bytes: int | None = Field(description="on the disk of a POSIX folder")
+    inputs: str = Field(description="why data set or checkpoint cannot be read there; empty: they can")
+
+
+class Finding(Frozen):
+    """One rule, and whether it holds."""
+
+    rule: str
+    holds: bool
+    found: str
+    way_out: str = ""
+
+
+def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
+    """What this machine sees; `token` names a file that the driver put into the experiment's folder."""
+    folder = ExperimentFolder(spec.folder)
+    storage, same = "", False
+    try:
+        folder.probe()
+        same = exists(folder.path / token)
+    except (StorageUnavailable, OSError) as err:
+        storage = str(err)
+    return NodeReport(
+        host=socket.gethostname(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        storage=storage,
+        same_storage=same,
+        free_bytes=_free_bytes(folder),
+        inputs=_missing_input(spec),
+    )
+
+
+def findings(
+    spec: ExperimentSpec,
+    driver: NodeReport,
+    nodes: Sequence[NodeReport],
+    *,
+    live: Sequence[Mapping[str, float]],
+    launchable: Sequence[Mapping[str, float]] = (),
+) -> list[Finding]:
+    """Every rule with what was found.
+
+    Args:
+        spec: of the search.
+        driver: what the driver sees.
+        nodes: what each live node sees.
+        live: resources of each live node, such as {"CPU": 8, "GPU": 1}.
+        launchable: those of nodes that an autoscaler may add.
+    """
+    everyone = [driver, *nodes]
+    return [
+        _storage(spec, nodes),
+        _disk(everyone),
+        _inputs(nodes),
+        _fits(spec, live, launchable),
+        *(_same(name, driver, nodes) for name in driver.versions),
+    ]
+
+
+def refuse(found: Iterable[Finding]) -> None:
+    """Ends a command at the first rule that does not hold.
+
+    Raises:
+        StorageUnavailable: a node cannot use the storage.
+        ConfigError: another rule.
+    """
+    for finding in found:
+        if not finding.holds:
+            kind = StorageUnavailable if finding.rule in {"storage", "disk"} else ConfigError
+            raise kind(f"{finding.rule}: {finding.found}. {finding.way_out}")
+
+
+def _storage(spec: ExperimentSpec, nodes: Sequence[NodeReport]) -> Finding:
+    broken = [f"{node.host}: {node.storage}" for node in nodes if node.storage]
+    other = [node.host for node in nodes if not node.storage and not node.same_storage]
+    if broken:
+        found, way_out = "; ".join(broken), "Give every node write access."
+    elif other:
+        found = f"{spec.storage} is another folder on {_names(other)}"
+        way_out = "Name a folder that all nodes share, or an object store (s3://…)."
+    else:
+        asked = f"for all {len(nodes)} nodes" if nodes else "as far as can be told: no node is up yet"
+        found, way_out = f"{spec.storage} is the same {asked}, and can be written and read", ""
+    return Finding(rule="storage", holds=not broken and not other, found=found, way_out=way_out)
+
+
+def _disk(everyone: Sequence[NodeReport]) -> Finding:
+    free = {node.host: node.free_bytes for node in everyone if node.free_bytes is not None}
+    if not free:
+        return Finding(rule="disk", holds=True, found="an object store has no end")
+    host, least = min(free.items(), key=lambda item: item[1])
+    return Finding(
+        rule="disk",
+        holds=least >= LEAST_FREE_BYTES,
+        found=f"{least:,} bytes are free on {host}, {LEAST_FREE_BYTES:,} are needed at least",
+        way_out="Free space, or choose another storage folder.",
+    )
+
+
+def _inputs(nodes: Sequence[NodeReport]) -> Finding:
+    missing = [f"{node.host}: {node.inputs}" for node in nodes if node.inputs]
+    return Finding(
+        rule="inputs",
+        holds=not missing,
+        found="; ".join(missing) or "every node reads the data set's folder and the checkpoints that the spec names",
+        way_out="Put the files where all nodes read them." if missing else "",
+    )
+
+
+def _fits(
+    spec: ExperimentSpec, live: Sequence[Mapping[str, float]], launchable: Sequence[Mapping[str, float]]
+) -> Finding:
+    gpu = spec.resources.gpu_at_first
+    need = {"CPU": spec.resources.cpu, **({"GPU": gpu} if gpu else {})}
+    wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in need.items())
+    for nodes, words in ((live, "a live node has it"), (launchable, "a node that may be launched has it")):
+        if any(_holds(node, need) for node in nodes):
+            return Finding(rule="resources", holds=True, found=f"a trial needs {wanted}: {words}")
+    largest = {kind: max((node.get(kind, 0.0) for node in [*live, *launchable]), default=0.0) for kind in need}
+    short = [kind for kind, amount in need.items() if largest[kind] < amount] or list(need)
+    has = ", ".join(f"{largest[kind]:g} {kind}" for kind in short)
+    return Finding(
+        rule="resources",
+        holds=False,
+        found=f"a trial needs {wanted}, but the largest node of the cluster has {has}",
+        way_out=f"Lower {' and '.join(f'resources.{kind.lower()}' for kind in short)}, or join a larger cluster.",
+    )
+
+
+def _holds(node: Mapping[str, float], need: Mapping[str, float]) -> bool:
+    return all(node.get(kind, 0.0) >= amount for kind, amount in need.items())
+
+
+def _same(name: str, driver: NodeReport, nodes: Sequence[NodeReport]) -> Finding:
+    ours = driver.versions[name]
+    other = {node.host: node.versions.get(name, "none") for node in nodes}
+    wrong = [f"{host} has {theirs}" for host, theirs in other.items() if theirs != ours]
+    return Finding(
+        rule=f"version of {name}",
+        holds=not wrong,
+        found=f"{driver.host} has {ours}" + (f", but {', '.join(wrong)}" if wrong else ", and so have all nodes"),
+        way_out="Install the same version everywhere, or submit with this one's image." if wrong else "",
+    )
+
+
+def _missing_input(spec: ExperimentSpec) -> str:
+    base = spec.base
+    places = {
+        "data.root": base.data.root,
+        "baseline.checkpoint": getattr(base.baseline, "checkpoint", ""),
+        "teacher.checkpoint": getattr(base.teacher, "checkpoint", ""),
+    }
+    missing = [f"{field} {place}" for field, place in places.items() if place and not _readable(place)]
+    return f"cannot read {', '.join(missing)}" if missing else ""
+
+
+def _readable(place: str) -> bool:
+    return os.access(Path(place).expanduser(), os.R_OK)
+
+
+def _free_bytes(folder: ExperimentFolder) -> int | None:
+    if not isinstance(folder.path, Path):
+        return None
+    try:
+        return shutil.disk_usage(folder.path).free
+    except OSError:
+        return None
+
+
+def _names(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")

@@ -1,0 +1,72 @@
+"""Probes: the preflight's questions, put to every node of the cluster."""
+
+import contextlib
+import uuid
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from trainables.storage import create_once, remove
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.preflight import Finding, NodeReport, findings, report_node
+from tune_app.session import launchable
+
+ANSWER_S = 30.0
+
+
+def check_cluster(spec: ExperimentSpec) -> list[Finding]:
+    """The findings on the cluster that this process is connected to.
+
+    Nodes without CPUs, such as a head that only manages, get no trials and are not asked.
+    """
+    folder = ExperimentFolder(spec.folder)
+    token = folder.path / f".token-{uuid.uuid4().hex}"
+    create_once(token, b"ok\n")
+    try:
+        driver = report_node(spec, token.name)
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+        reports = [driver] if _is_here(nodes) else _ask(nodes, spec, token.name)
+    finally:
+        remove(token)
+        if isinstance(folder.path, Path):
+            with contextlib.suppress(OSError):  # a folder that the token made
+                folder.path.rmdir()
+    return findings(
+        spec, driver, reports, live=[node["Resources"] for node in nodes], launchable=[kind for kind, _ in launchable()]
+    )
+
+
+def _is_here(nodes: list[dict[str, object]]) -> bool:
+    """The cluster is this machine alone."""
+    return [node["NodeID"] for node in nodes] == [ray.get_runtime_context().get_node_id()]
+
+
+def _ask(nodes: list[dict[str, object]], spec: ExperimentSpec, token: str) -> list[NodeReport]:
+    task = ray.remote(num_cpus=0, max_retries=1)(_report)
+    asked = {
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            spec.model_dump_json(), token
+        ): node
+        for node in nodes
+    }
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    for ref in silent:
+        ray.cancel(ref, force=True)
+    return [*ray.get(answered), *(_silent(str(asked[ref]["NodeManagerHostname"])) for ref in silent)]
+
+
+def _report(spec_json: str, token: str) -> NodeReport:
+    return report_node(ExperimentSpec.model_validate_json(spec_json), token)
+
+
+def _silent(host: str) -> NodeReport:
+    return NodeReport(
+        host=host,
+        versions={},
+        storage=f"no answer within {ANSWER_S:g} s",
+        same_storage=False,
+        free_bytes=None,
+        inputs="",
+    )

@@ -1,0 +1,71 @@
+"""What Ray sees of a trial: a worker is set up once and then runs one trial after the other."""
+
+import math
+from typing import Any
+
+import ray
+from ray import tune
+
+from trainables.errors import OutOfMemory
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Assignment, TrialRecord
+from tune_app.pulse import own_pulse, write_pulse
+from tune_app.trainable import Grant, assignments, run_trial
+
+
+class TrialWorker(tune.Trainable):  # type: ignore[misc]
+    """A trial is one step. A class costs one message less per trial than a function, and keeps data and device.
+
+    Ray's row is of the last assignment, for its dashboard; the ledger has them all.
+    """
+
+    def setup(self, config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
+        """Once per worker. `data` holds the reference of the shared data set (wrapped: it is fetched here only)."""
+        self._experiment = ExperimentSpec.model_validate_json(spec_json)
+        self._folder = ExperimentFolder(self._experiment.folder)
+        self._node_id = ray.get_runtime_context().get_node_id()
+        self.open(data, gpu_share=config["gpu_share"])
+
+    def open(self, data: list[Any], *, gpu_share: float) -> None:
+        """Gets ready for `work`; a worker keeps its share for life."""
+        from trainables.workplace import open_workplace
+
+        share = self._experiment.resources
+        self._workplace = open_workplace(
+            ray.get(data[0]), self._folder.stages, cpu=share.cpu, gpu=gpu_share, compile=share.compile
+        )
+
+    def work(self, work: Assignment, grant: Grant) -> TrialRecord:
+        """Runs an assignment and writes its record.
+
+        Raises:
+            OutOfMemory: a larger share of the GPU may do.
+        """
+        return run_trial(work, self._experiment, self._folder, self._workplace, grant)
+
+    def step(self) -> dict[str, Any]:
+        """Everything that the Ray trial has to do.
+
+        Raises:
+            OutOfMemory: the worker ends here, so that the next trial starts with clean memory.
+        """
+        grant = Grant(self.config["gpu_share"], self.config["out_of_memory"])
+        for work in assignments(self.config):
+            # What Ray's dashboard and `ps` call the process until the step ends.
+            ray._raylet.setproctitle(f"ray::{work.label}")
+            write_pulse(self._folder, work.trial_id, own_pulse(self._node_id))
+            try:
+                metrics = self.work(work, grant).metrics()
+            except OutOfMemory:
+                write_pulse(self._folder, work.trial_id, own_pulse(self._node_id, out_of_memory=True))
+                raise
+        return {"done": True, **{k: v for k, v in metrics.items() if math.isfinite(v)}}
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard says of the actor, once: a worker runs many trials."""
+        return f"trials of {self._experiment.name}"
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """The next trial needs nothing new."""
+        return True
