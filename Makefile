@@ -7,10 +7,13 @@ READY := $(VENV)/.ready
 # Trials set their own thread count; test processes run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check lock clean
+.PHONY: demo cluster-demo test check lock clean
 
 demo: $(READY)
 	$(BIN)/tune-app demo
+
+cluster-demo: $(READY)
+	$(BIN)/python -m cluster.demo examples/cluster_demo.yaml
 
 test: $(READY)
 	$(BIN)/pytest

@@ -31,3 +31,7 @@ class NoSuchJob(ClusterError):
     """The cluster knows no job of this name."""
 
     exit_code = 2
+
+
+class FolderUnwritable(ClusterError):
+    """A folder of this machine takes no files."""

@@ -72,8 +72,10 @@ class LocalBackend:
         handle = JobHandle(
             backend="local", submission_id=plan.submission_id, experiment=plan.metadata.get("experiment", "")
         )
-        job = _Started(handle=handle, pid=pid, started=psutil.Process(pid).create_time(), metadata=plan.metadata)
-        (folder / "job.json").write_text(job.model_dump_json(indent=1) + "\n")
+        job = _Started(handle=handle, pid=pid, started=_start_of(pid), metadata=plan.metadata)
+        draft = folder / ".job.json"
+        draft.write_text(job.model_dump_json(indent=1) + "\n")
+        draft.replace(folder / "job.json")
         return handle
 
     def status(self, handle: JobHandle) -> JobState:
@@ -82,11 +84,11 @@ class LocalBackend:
         Raises:
             NoSuchJob: this machine does not know it.
         """
-        job = self._find(handle)
+        alive = _process(self._find(handle)) is not None  # asked first: it ends after it has written its exit code
         try:
             code = int((self.folder / handle.submission_id / "exit_code").read_text())
         except (FileNotFoundError, ValueError):
-            return JobState.RUNNING if _process(job) else JobState.FAILED
+            return JobState.RUNNING if alive else JobState.FAILED
         if code == 0:
             return JobState.SUCCEEDED
         return JobState.STOPPED if code in STOPPED else JobState.FAILED
@@ -137,6 +139,14 @@ class LocalBackend:
 
 def _read(path: Path) -> _Started:
     return _Started.model_validate(json.loads(path.read_text()))
+
+
+def _start_of(pid: int) -> float:
+    """Seconds since the epoch."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:  # it has ended already
+        return time.time()
 
 
 def _process(job: _Started) -> psutil.Process | None:

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -17,14 +19,22 @@ from cluster.working_dir import runtime_env, sent_packages, stage
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-CONNECT_S = 10.0
+ANSWER_S = 10.0
 STOP_S = 30
 """Seconds that a driver has after SIGTERM: it ends within 25."""
 OWN = "http://127.0.0.1:8265"
 """Of a cluster on this machine."""
 HEADERS = "RAY_JOB_HEADERS"
+CERTIFICATES = "REQUESTS_CA_BUNDLE"
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """What Ray's client would prefer over the address it is given."""
+REFUSED = (401, 403)
+TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""What tells of every upload and every end of a stream, on standard error."""
 STATES = {
     "PENDING": JobState.PENDING,
     "RUNNING": JobState.RUNNING,
@@ -85,7 +95,7 @@ class RayBackend:
                     entrypoint=plan.entrypoint,
                     submission_id=plan.submission_id,
                     runtime_env=env,
-                    metadata=dict(plan.metadata),
+                    metadata={**plan.metadata, "job_name": plan.metadata.get("experiment", "")},
                     entrypoint_num_cpus=plan.entrypoint_num_cpus or None,
                 )
         return self._handle(plan.submission_id, plan.metadata)
@@ -106,10 +116,7 @@ class RayBackend:
             if not follow:
                 yield client.get_job_logs(handle.submission_id)
                 return
-            pieces = client.tail_job_logs(handle.submission_id)
-            with asyncio.Runner() as runner:
-                while (piece := runner.run(anext(pieces, None))) is not None:
-                    yield piece
+            yield from _in_turn(client.tail_job_logs(handle.submission_id))
 
     def stop(self, handle: JobHandle) -> None:
         """Ends the driver as Ctrl-C does: what is finished stays."""
@@ -146,24 +153,35 @@ class RayBackend:
         return self._connected
 
     def _connect(self) -> "JobSubmissionClient":
+        self._check_address()
+        from ray.job_submission import JobSubmissionClient
+
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        with self._explained(), _without(ADDRESSES):
+            return JobSubmissionClient(self.address, headers=_headers(), verify=os.environ.get(CERTIFICATES) or True)
+
+    def _check_address(self) -> None:
+        """That Ray answers there. Its own client would wait for ever, and trip over the answer of something else."""
         parts = urlsplit(self.address)
         if parts.username or parts.password:
             raise PlanRefused(f"an address holds no credentials; Ray reads them from RAY_AUTH_TOKEN or {HEADERS}.")
+        if parts.scheme not in ("http", "https"):
+            raise PlanRefused(f"{self.address!r} is not where a Jobs API answers: write it like {OWN}.")
         import requests
-        from ray.job_submission import JobSubmissionClient
 
         try:
-            if parts.scheme in ("http", "https"):  # Ray's client itself would wait for ever
-                requests.get(f"{self.address.rstrip('/')}/api/version", headers=_headers(), timeout=CONNECT_S)
+            answer = requests.get(f"{self.address.rstrip('/')}/api/version", headers=_headers(), timeout=ANSWER_S)
         except (OSError, ValueError) as err:
             raise self._unreachable(err) from err
-
-        with self._explained(), _without(ADDRESSES):
-            return JobSubmissionClient(self.address, headers=_headers())
+        refused = answer.status_code in REFUSED
+        if not refused and b'"ray_version"' not in answer.content:
+            raise ClusterUnreachable(f"what answers at {self.address} is not Ray. Check --address or RAY_ADDRESS.")
 
     @contextlib.contextmanager
     def _explained(self, handle: JobHandle | None = None) -> Iterator[None]:
         """Ray's errors as ours, in one line."""
+        from aiohttp import ClientError
         from ray.exceptions import AuthenticationError
 
         try:
@@ -172,11 +190,11 @@ class RayBackend:
             raise
         except AuthenticationError as err:
             raise self._denied() from err
-        except (OSError, RuntimeError, ValueError) as err:
-            text = str(err)
-            if "401" in text or "403" in text:
+        except (ClientError, OSError, RuntimeError, ValueError) as err:
+            status = _status(err)
+            if status in REFUSED:
                 raise self._denied() from err
-            if handle is not None and ("does not exist" in text or "404" in text):
+            if status == 404 and handle is not None:
                 raise NoSuchJob(
                     f"{self.address} knows no job {handle.submission_id!r}: `tune-app jobs list` shows those it has."
                 ) from err
@@ -191,6 +209,23 @@ class RayBackend:
     def _unreachable(self, err: Exception) -> ClusterUnreachable:
         why = (str(err).strip().splitlines() or [type(err).__name__])[0]
         return ClusterUnreachable(f"{self.address} does not take the request: {why}. Check --address or RAY_ADDRESS.")
+
+
+def _status(err: Exception) -> int | None:
+    """The HTTP status that an error of Ray's client or of its log's stream tells."""
+    found = re.search(r"status code (\d{3})", str(err))
+    return int(found[1]) if found else getattr(err, "status", None)
+
+
+def _in_turn(pieces: AsyncIterator[str]) -> Iterator[str]:
+    """What an asynchronous iterator gives, as it comes."""
+
+    async def take() -> str | None:
+        return await anext(pieces, None)
+
+    with asyncio.Runner() as runner:
+        while (piece := runner.run(take())) is not None:
+            yield piece
 
 
 def _headers() -> dict[str, Any] | None:

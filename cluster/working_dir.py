@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import ClusterConfig
-from cluster.errors import PlanRefused
+from cluster.errors import FolderUnwritable, PlanRefused
 from cluster.job import JobSpec, SubmitPlan
 
 PACKAGES = ("cluster", "search_spaces", "trainables", "tune_app")
@@ -58,13 +58,20 @@ def pinned_requirements(extra: str = "") -> tuple[str, ...]:
 
 
 def write_files(plan: SubmitPlan, folder: Path) -> list[Path]:
-    """Writes the plan's files into a folder, which is made; `plan.commands` are run in it."""
+    """Writes the plan's files into a folder, which is made; `plan.commands` are run in it.
+
+    Raises:
+        FolderUnwritable: it cannot be made or written.
+    """
     written = []
-    for name, text in plan.files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        written.append(path)
+    try:
+        for name, text in plan.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+    except OSError as err:
+        raise FolderUnwritable(f"cannot write {folder}: {err.strerror}. Choose another folder.") from err
     return written
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from trainables.storage import StoragePath
 from tune_app.experiment import ExperimentSpec
 from tune_app.spec_file import dump_spec
 
 
-def tiny_spec(storage: Path, **changes: Any) -> ExperimentSpec:
+def tiny_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
     """The spec of a small real search; `changes` replace top-level fields."""
     schedule = {"lr": 0.05, "batch_size": 32, "weight_decay": 1e-4}
     content: dict[str, Any] = {

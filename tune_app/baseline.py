@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from trainables.config import Architecture, Frozen, stage_keys
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
-from trainables.storage import create_once
+from trainables.storage import create_once, read_bytes
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 
@@ -59,7 +59,7 @@ def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:
         CorruptFile: the file is not what was written.
     """
     try:
-        return BaselineInfo.model_validate_json(folder.baseline_file.read_bytes())
+        return BaselineInfo.model_validate_json(read_bytes(folder.baseline_file))
     except FileNotFoundError:
         return None
     except ValidationError as err:
@@ -88,7 +88,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     # The share of a trial, although it trains alone: the order of a sum depends on the number of threads, and
     # the baseline should be the same network on every machine.
     share = spec.resources
-    workplace = open_workplace(data, folder.stages, cpu=share.cpu, gpu=share.gpu, compile=share.compile)
+    workplace = open_workplace(data, folder.stages, cpu=share.cpu, gpu=share.gpu_at_first, compile=share.compile)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
     if stored is not None:

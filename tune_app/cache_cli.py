@@ -1,7 +1,6 @@
 """`tune-app cache`: what the stage cache of an experiment holds, and how to make room."""
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Show what finished stages take on disk, or remove what is not needed.")
 
 Experiment = Annotated[
-    Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the experiment, e.g. runs/demo.", show_default=False)
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="Folder or URI of the experiment, e.g. runs/demo.", show_default=False),
 ]
 
 

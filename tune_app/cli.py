@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
 from tune_app.cache_cli import app as cache_app
 from tune_app.errors import Interrupted
+from tune_app.jobs_cli import app as jobs_app
 
 if TYPE_CHECKING:
     from tune_app.experiment import ExperimentSpec
@@ -23,10 +25,12 @@ app = typer.Typer(
     "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal.",
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(jobs_app, name="jobs")
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the experiment.", show_default=False)]
 Experiment = Annotated[
-    Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the experiment, e.g. runs/demo.", show_default=False)
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="Folder or URI of the experiment, e.g. runs/demo.", show_default=False),
 ]
 
 
@@ -43,11 +47,11 @@ def demo(
     print(spec_file.read_text())
     spec = load_spec(spec_file)
     search(spec)
-    here = Path.cwd()
-    experiment = spec.folder.relative_to(here) if spec.folder.is_relative_to(here) else spec.folder
+    place, here = spec.folder, Path.cwd()
+    experiment = str(place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place)
     finalize(experiment)
     frontier(experiment)
-    plot(experiment, output=folder / "frontier.png")
+    plot(experiment, output=str(folder / "frontier.png"))
     print(f"\n{time.monotonic() - started:.0f} s. Try next:")
     for command in next_commands(experiment, spec_file, spec.budget.trials):
         print(f"  {command}")
@@ -88,8 +92,9 @@ def run(
     spec: SpecFile,
     trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
     warm_start: Annotated[
-        Path | None, typer.Option(metavar="EXPERIMENT", help="Learn from this experiment, and take over its results.")
+        str | None, typer.Option(metavar="EXPERIMENT", help="Learn from this experiment, and take over its results.")
     ] = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard too, on loopback.")] = False,
 ) -> None:
     """Start a search, or go on where it stopped."""
     from tune_app.spec_file import load_spec
@@ -98,10 +103,10 @@ def run(
     if trials is not None:
         budget = loaded.budget.model_copy(update={"trials": trials})
         loaded = loaded.model_copy(update={"budget": budget})
-    search(loaded, warm_start=warm_start)
+    search(loaded, warm_start=warm_start, dashboard=dashboard)
 
 
-def search(spec: "ExperimentSpec", *, warm_start: Path | None = None) -> None:
+def search(spec: "ExperimentSpec", *, warm_start: str | None = None, dashboard: bool = False) -> None:
     """Runs a search and says how it ended."""
     from tune_app.folder import ExperimentFolder
 
@@ -111,10 +116,61 @@ def search(spec: "ExperimentSpec", *, warm_start: Path | None = None) -> None:
     from tune_app.runner import run_search
     from tune_app.summary import summary
 
-    outcome = run_search(spec, warm_start=other)
+    outcome = run_search(spec, warm_start=other, dashboard=dashboard)
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
     print("\n".join(summary(outcome, spec)))
+
+
+@app.command()
+def doctor(
+    spec: SpecFile,
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Ask every node of the cluster whether a search can run; `run` does so before it starts."""
+    from tune_app.spec_file import load_spec
+    from tune_app.submit_cli import doctor as examine
+
+    examine(load_spec(spec), json=json)
+
+
+@app.command()
+def submit(
+    spec: SpecFile,
+    backend: Annotated[str, typer.Option(help="local, ray, kuberay, aws or gcp.")] = "ray",
+    address: Annotated[str, typer.Option(help="The cluster's, http://host:8265.  [default: RAY_ADDRESS]")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; send and write nothing.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder for the files of kuberay, aws and gcp.")] = None,
+) -> None:
+    """Run a search on a cluster; once more, it goes on where it stopped."""
+    from tune_app.spec_file import load_spec
+    from tune_app.submit_cli import submit as send
+
+    send(load_spec(spec), backend=backend, address=address, dry_run=dry_run, output=output)
+
+
+@app.command()
+def dashboard(
+    address: Annotated[str, typer.Option(help="The cluster's, http://host:8265.  [default: RAY_ADDRESS]")] = "",
+    open: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    grafana: Annotated[Path | None, typer.Option(help="Write a dashboard for Grafana to this file.")] = None,
+) -> None:
+    """Say where the cluster's dashboard is, or write ours for the Grafana that it embeds."""
+    if grafana is not None:
+        from trainables.storage import replace
+        from tune_app.grafana import as_json
+
+        replace(grafana, as_json().encode())
+        print(grafana)
+        return
+    from cluster.ray_jobs import RayBackend
+
+    url = RayBackend(address).dashboard_url()
+    print(url)
+    if open:
+        import webbrowser
+
+        webbrowser.open(url)
 
 
 @app.command()
@@ -126,7 +182,7 @@ def frontier(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
-    parquet: Annotated[Path | None, typer.Option(help="Write the rows to a parquet file.")] = None,
+    parquet: Annotated[str | None, typer.Option(help="Write the rows to a parquet file.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="How the frontier's hypervolume grew, by trial.")] = False,
 ) -> None:
     """Show the Pareto frontier."""
@@ -147,13 +203,14 @@ def frontier(
 @app.command()
 def plot(
     experiment: Experiment,
-    output: Annotated[Path, typer.Option(help="PNG or SVG file.")] = Path("frontier.png"),
+    output: Annotated[str, typer.Option(help="PNG or SVG file.")] = "frontier.png",
 ) -> None:
     """Draw all trials with the frontier."""
+    from trainables.storage import storage_path
     from tune_app.folder import ExperimentFolder
     from tune_app.plots import frontier_info, save_frontier_plot
 
-    save_frontier_plot(frontier_info(ExperimentFolder.existing(experiment)), output)
+    save_frontier_plot(frontier_info(ExperimentFolder.existing(experiment)), storage_path(output))
     print(output)
 
 
@@ -176,14 +233,15 @@ def finalize(experiment: Experiment) -> None:
 def export(
     experiment: Experiment,
     trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
-    output: Annotated[Path | None, typer.Option(help="Folder to write to.  [default: the trial's label]")] = None,
+    output: Annotated[str, typer.Option(help="Folder to write to.  [default: the trial's label]")] = "",
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
 ) -> None:
     """Write the packed file and the card of one point, and its ONNX file."""
+    from trainables.storage import storage_path
     from tune_app.export import export_onnx, export_trial
     from tune_app.folder import ExperimentFolder
 
-    target, folder = output or Path(trial), ExperimentFolder.existing(experiment)
+    target, folder = storage_path(output or trial), ExperimentFolder.existing(experiment)
     record = export_trial(folder, trial, target)
     print(f"{target}/model.mbq: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
     if onnx:
@@ -215,13 +273,13 @@ def latency(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Show where the bytes of a packed file go, layer by layer."""
     from tune_app.inspection import inspect_path, print_report
 
-    print_report(inspect_path(file), title=str(file), json=json)
+    print_report(inspect_path(file), title=file, json=json)
 
 
 @app.command()
@@ -239,7 +297,7 @@ def main() -> None:
     """Entry point: turns every error of ours into one line and its exit code."""
     try:
         app()
-    except TuneAppError as err:
+    except (TuneAppError, ClusterError) as err:
         print(f"error: {err}", file=sys.stderr)
         sys.exit(err.exit_code)
     except Interrupted as err:

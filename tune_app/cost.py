@@ -9,7 +9,7 @@ from trainables.results import Completed
 from tune_app.ledger import TrialRecord
 
 if TYPE_CHECKING:
-    from trainables.cache import StageEntry
+    from trainables.stage_files import StageEntry
 
 
 def training_seconds(record: TrialRecord) -> float:

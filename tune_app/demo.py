@@ -25,7 +25,7 @@ def write_demo(folder: Path) -> Path:
     return spec_file
 
 
-def next_commands(experiment: Path, spec_file: Path, trials: int) -> list[str]:
+def next_commands(experiment: str, spec_file: Path, trials: int) -> list[str]:
     """What to try after the demo."""
     return [
         f'tune-app frontier {experiment} --all --where "accuracy > 0.95" --sort size_bytes',
@@ -34,7 +34,7 @@ def next_commands(experiment: Path, spec_file: Path, trials: int) -> list[str]:
     ]
 
 
-def _smallest_close_to(experiment: Path) -> str:
+def _smallest_close_to(experiment: str) -> str:
     """The label of the smallest frontier point within two points of the most accurate one."""
     from tune_app.query import frontier_frame
 

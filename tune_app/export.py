@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
-from trainables.storage import replace
+from trainables.storage import StoragePath, remove, replace
 from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
@@ -34,7 +34,7 @@ def find_trial(folder: ExperimentFolder, name: str) -> TrialRecord:
     return found[0]
 
 
-def export_trial(folder: ExperimentFolder, name: str, target: Path) -> TrialRecord:
+def export_trial(folder: ExperimentFolder, name: str, target: StoragePath) -> TrialRecord:
     """Writes `model.mbq` and `card.json` of a trial into `target`, decoding the file once to prove it whole.
 
     Raises:
@@ -45,16 +45,16 @@ def export_trial(folder: ExperimentFolder, name: str, target: Path) -> TrialReco
     from trainables.export.packed import unpack
 
     record = find_trial(folder, name)
-    if target.exists() and not target.is_dir():
+    if isinstance(target, Path) and target.exists() and not target.is_dir():
         raise ConfigError(f"{target} is a file: give a folder.")
-    content = verified_artifact(record, folder).read_bytes()
+    content = verified_artifact(record, folder)
     unpack(content)
     replace(target / "model.mbq", content)
     replace(target / "card.json", record.model_dump_json(indent=1).encode() + b"\n")
     return record
 
 
-def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: Path) -> "OnnxResult":
+def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePath) -> "OnnxResult":
     """Writes `model.onnx` of a trial into `target`, if onnxruntime computes with it what the packed file computes.
 
     Both are evaluated on the validation split. A `model.onnx` that was there before is gone when this fails.
@@ -70,8 +70,8 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: Path) -> 
     from trainables.measure import packed_accuracy
 
     path = target / "model.onnx"
-    path.unlink(missing_ok=True)
-    content, images = verified_artifact(record, folder).read_bytes(), _validation_images(folder)
+    remove(path)
+    content, images = verified_artifact(record, folder), _validation_images(folder)
     result = write_and_check(content, images, packed_accuracy(content, images, choose_device(gpu_share=0)))
     replace(path, result.content)
     return result

@@ -2,11 +2,10 @@
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError, CorruptFile
-from trainables.storage import sha256
+from trainables.storage import read_bytes, sha256
 from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -58,18 +57,18 @@ def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFo
     from trainables.device import choose_device
     from trainables.measure import packed_accuracy
 
-    artifact = verified_artifact(record, folder)
-    known = read_held_out(artifact.parent)
+    place, content = folder.artifacts / record.assignment.trial_id, verified_artifact(record, folder)
+    known = read_held_out(place)
     if known is not None:
         return known
     images, device = _test_images(spec), choose_device(gpu_share=1)
-    result = HeldOut(accuracy=packed_accuracy(artifact.read_bytes(), images, device), n=len(images))
-    return store_held_out(artifact.parent, result)
+    result = HeldOut(accuracy=packed_accuracy(content, images, device), n=len(images))
+    return store_held_out(place, result)
 
 
 def _test_baseline(spec: ExperimentSpec, folder: ExperimentFolder, baseline: BaselineInfo) -> HeldOut:
-    from trainables.cache import read_stage
     from trainables.device import choose_device
+    from trainables.stage_files import read_stage
     from trainables.train import evaluate
 
     known = read_held_out(folder.baseline_file.parent)
@@ -88,18 +87,18 @@ def _test_images(spec: ExperimentSpec) -> "Images":
     return load_test_images(spec.base.data, choose_device(gpu_share=1).torch)
 
 
-def verified_artifact(record: TrialRecord, folder: ExperimentFolder) -> Path:
-    """The path of a record's packed file.
+def verified_artifact(record: TrialRecord, folder: ExperimentFolder) -> bytes:
+    """The content of a record's packed file.
 
     Raises:
         CorruptFile: the file is missing or not the one that was measured.
     """
     path = folder.artifacts / record.assignment.trial_id / "model.mbq"
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as err:
-        raise CorruptFile(f"cannot read {path}: {err.strerror}. Its trial must be run again.") from err
+        raise CorruptFile(f"{path} is missing: its trial must be run again.") from err
     expected = getattr(record.result, "artifact_sha256", "")
     if sha256(content) != expected:
         raise CorruptFile(f"{path} is not the file that was measured (SHA-256 differs).")
-    return path
+    return content

@@ -1,12 +1,10 @@
 """Results on the held-out test split: one small file beside each evaluated network, written once."""
 
-from pathlib import Path
-
 from pydantic import ValidationError
 
 from trainables.config import Frozen
 from trainables.errors import CorruptFile
-from trainables.storage import create_once
+from trainables.storage import StoragePath, create_once, names, read_bytes, read_many
 from tune_app.folder import ExperimentFolder
 
 NAME = "test.json"
@@ -19,21 +17,19 @@ class HeldOut(Frozen):
     n: int
 
 
-def read_held_out(folder: Path) -> HeldOut | None:
+def read_held_out(folder: StoragePath) -> HeldOut | None:
     """The result in a network's folder, or None when it was not evaluated.
 
     Raises:
         CorruptFile: the file is not what was written.
     """
     try:
-        return HeldOut.model_validate_json((folder / NAME).read_bytes())
+        return _decode(folder, read_bytes(folder / NAME))
     except FileNotFoundError:
         return None
-    except ValidationError as err:
-        raise CorruptFile(f"{folder / NAME} is damaged: delete it and finalize again.") from err
 
 
-def store_held_out(folder: Path, result: HeldOut) -> HeldOut:
+def store_held_out(folder: StoragePath, result: HeldOut) -> HeldOut:
     """Writes a result; the first one stays.
 
     Raises:
@@ -49,5 +45,17 @@ def held_out_accuracies(folder: ExperimentFolder) -> dict[str, float]:
     Raises:
         CorruptFile: a file is not what was written.
     """
-    found = {path.parent.name: read_held_out(path.parent) for path in folder.artifacts.glob(f"*/{NAME}")}
-    return {trial_id: result.accuracy for trial_id, result in found.items() if result is not None}
+    places = [folder.artifacts / name.partition("/")[0] for name in names(folder.artifacts, f"*/{NAME}")]
+    found = read_many(place / NAME for place in places)
+    return {
+        place.name: _decode(place, content).accuracy
+        for place, content in zip(places, found, strict=True)
+        if isinstance(content, bytes)
+    }
+
+
+def _decode(folder: StoragePath, content: bytes) -> HeldOut:
+    try:
+        return HeldOut.model_validate_json(content)
+    except ValidationError as err:
+        raise CorruptFile(f"{folder / NAME} is damaged: delete it and finalize again.") from err

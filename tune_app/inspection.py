@@ -1,9 +1,9 @@
 """A packed file on the terminal: its bytes part by part and layer by layer."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
+from trainables.storage import StoragePath, read_bytes, storage_path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 ABSENT = "–"
 
 
-def inspect_path(path: Path) -> "FileReport":
-    """The report of a packed file.
+def inspect_path(place: str | StoragePath) -> "FileReport":
+    """The report of a packed file, by its path or URI.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ConfigError: there is no such file.
         CorruptFile: it is truncated, altered, or no packed file.
     """
+    path = storage_path(place)
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as err:
-        raise ConfigError(f"cannot read {path}: {err.strerror}. Give the path of a model.mbq.") from err
+        raise ConfigError(
+            f"cannot read {path}: {err.strerror or 'no such file'}. Give the path of a model.mbq."
+        ) from err
     from trainables.export.inspect import inspect_file
 
     return inspect_file(content)

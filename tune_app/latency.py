@@ -28,7 +28,7 @@ def measure_trials(
     from trainables.export.onnx_graph import write_onnx
 
     records = [find_trial(folder, name) for name in names]
-    packed = {record.assignment.label: verified_artifact(record, folder).read_bytes() for record in records}
+    packed = {record.assignment.label: verified_artifact(record, folder) for record in records}
     files = {REFERENCE: baseline_onnx(folder, next(iter(packed.values())))}
     files |= {label: write_onnx(content) for label, content in packed.items()}
     return measure_latency(files, batches=batches, runs=runs, warmup=warmup)
@@ -36,9 +36,9 @@ def measure_trials(
 
 def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:
     """The baseline as a float ONNX file, batch norm folded; a trial's packed file says how images are normalised."""
-    from trainables.cache import read_stage
     from trainables.export.onnx_graph import write_float_onnx
     from trainables.export.packed import unpack
+    from trainables.stage_files import read_stage
 
     baseline = read_baseline(folder)
     if baseline is None:

@@ -1,11 +1,11 @@
 """The one live view of a search: a panel on a terminal, one line per finished trial elsewhere."""
 
+import contextlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from search_spaces.rungs import FULL
+from trainables.errors import StorageUnavailable
+from trainables.storage import StoragePath, names
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord, in_full
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
@@ -78,7 +80,7 @@ class Status:
 class LiveView:
     """A context that shows a status until it ends."""
 
-    def __init__(self, status: Status, *, console: Console | None = None, progress: Path | None = None) -> None:
+    def __init__(self, status: Status, *, console: Console | None = None, progress: StoragePath | None = None) -> None:
         self._status = status
         self._console = console or Console(stderr=True)
         self._progress = progress
@@ -145,7 +147,9 @@ class LiveView:
         """The newest epoch among the stages in progress, read from file names alone."""
         if self._progress is None or self._status.reference:
             return ""
-        epochs = [int(p.name.split("-")[1]) for p in self._progress.glob("*/epoch-*.safetensors")]
+        epochs: list[int] = []
+        with contextlib.suppress(StorageUnavailable):
+            epochs = [int(name.split("-")[1]) for name in names(self._progress, "*/epoch-*.safetensors")]
         return f" (epoch {max(epochs)})" if epochs else ""
 
 

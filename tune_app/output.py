@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import ConfigError
-from trainables.storage import replace
+from trainables.storage import replace, storage_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,14 +19,14 @@ REASON_CHARS = 60
 ABSENT = "–"
 
 
-def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: Path | None, title: str) -> None:
+def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | None, title: str) -> None:
     """Prints rows, or writes them to a parquet file; JSON and CSV go to standard output alone.
 
     Args:
         frame: rows with the columns of `rows.rows`, or some of them.
         json: a list of records; a missing value is null.
         csv: with a header; a missing value is empty.
-        parquet: a file to write in one step.
+        parquet: path or URI of a file to write in one step.
         title: heads the table that people read.
 
     Raises:
@@ -53,10 +53,11 @@ def _arrow(frame: "pd.DataFrame") -> "pa.Table":
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
-def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
+def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
     import pyarrow.parquet as pq
 
-    if path.is_dir():
+    path = storage_path(place)
+    if isinstance(path, Path) and path.is_dir():
         raise ConfigError(f"{path} is a folder: give the name of a file, such as frontier.parquet.")
     stream = io.BytesIO()
     pq.write_table(_arrow(frame), stream, compression="zstd", write_page_checksum=True)

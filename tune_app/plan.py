@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field
 
 from search_spaces.rungs import at_rung
-from trainables.cache import StageCache, StageEntry
+from trainables.cache import StageCache
 from trainables.config import Frozen, QuantAwareTrain, TrialConfig
 from trainables.errors import ConfigError
+from trainables.stage_files import StageEntry
+from trainables.storage import exists, files_by_folder
 from tune_app.baseline import read_baseline
 from tune_app.cost import Typical
 from tune_app.experiment import ExperimentSpec
@@ -78,7 +80,7 @@ def read_plan(spec: ExperimentSpec) -> Plan:
         StorageUnavailable: a file cannot be read.
     """
     folder = ExperimentFolder(spec.folder)
-    if folder.spec_file.exists() and folder.read_spec().base.identity() != spec.base.identity():
+    if exists(folder.spec_file) and folder.read_spec().base.identity() != spec.base.identity():
         raise ConfigError(f"{folder.path} holds an experiment with another base: give this spec another name.")
     baseline = read_baseline(folder)
     return make_plan(
@@ -198,5 +200,4 @@ def _load_fingerprint(spec: ExperimentSpec) -> str:
 
 def _artifact_sizes(folder: ExperimentFolder) -> list[int]:
     """Bytes of what each trial left."""
-    found = folder.artifacts.iterdir() if folder.artifacts.is_dir() else ()
-    return [sum(f.stat().st_size for f in path.iterdir() if f.is_file()) for path in found if path.is_dir()]
+    return [sum(file.size_bytes for file in files) for files in files_by_folder(folder.artifacts).values()]

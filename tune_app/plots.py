@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError, CorruptFile
-from trainables.storage import replace
+from trainables.storage import StoragePath, read_bytes, replace
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.tables import load_trials
@@ -103,14 +103,14 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     )
 
 
-def save_frontier_plot(info: FrontierInfo, path: Path) -> None:
+def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
     """Writes the figure, 1200 × 800 px; the suffix chooses PNG or SVG. The same data give the same bytes.
 
     Raises:
         ConfigError: another suffix.
         StorageUnavailable: the file cannot be written.
     """
-    if path.suffix.lower() not in {".png", ".svg"} or path.is_dir():
+    if path.suffix.lower() not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
         raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -150,7 +150,7 @@ def _axis(metric: str, spec: ExperimentSpec, values: list[float]) -> Axis:
 def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point | None:
     """The unpruned network, when it is measured and both axes say something about it."""
     try:
-        content = folder.baseline_file.read_bytes()
+        content = read_bytes(folder.baseline_file)
     except FileNotFoundError:
         return None
     try:

@@ -9,7 +9,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainables.errors import ConfigError
+from trainables.storage import StoragePath
 from tune_app.folder import ExperimentFolder
 from tune_app.tables import load_trials
 
@@ -86,14 +86,14 @@ PLAIN: dict[str, Any] = {
 
 
 def frontier_frame(
-    experiment: str | Path, *, all: bool = False, where: str = "", sort: str = "", limit: int | None = None
+    experiment: str | StoragePath, *, all: bool = False, where: str = "", sort: str = "", limit: int | None = None
 ) -> pd.DataFrame:
     """Rows of an experiment's table of trials; the columns are those of `rows.rows`.
 
     Integer columns are pandas' nullable Int64, so that a missing value does not turn a count into a float.
 
     Args:
-        experiment: the folder of an experiment.
+        experiment: the folder of an experiment, or its URI.
         all: every trial, not the frontier alone.
         where: an SQL condition over the columns; empty for no condition.
         sort: a column, or "-column" for falling order; missing values come last. Default: "size_bytes".
@@ -105,7 +105,7 @@ def frontier_frame(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit >= 1 must hold, but got {limit}.")
-    table = load_trials(ExperimentFolder.existing(Path(experiment)))
+    table = load_trials(ExperimentFolder.existing(experiment))
     descending, column = sort.startswith("-"), sort.removeprefix("-") or "size_bytes"
     if column not in table.column_names:
         raise ConfigError(f"cannot sort by {column!r}: {_nearest(column, table.column_names)}")

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from pydantic import ByteSize, TypeAdapter
 
-from trainables.cache import StageCache, StageEntry
+from trainables.cache import StageCache
 from trainables.config import Frozen, stage_keys
 from trainables.errors import ConfigError, TuneAppError
+from trainables.stage_files import StageEntry
 from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder

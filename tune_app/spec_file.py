@@ -22,13 +22,17 @@ from ruamel.yaml.tokens import (
 
 from trainables.config import BaselineImport, file_sha256
 from trainables.errors import ConfigError
+from trainables.storage import storage_path
 from tune_app.experiment import ExperimentSpec
 
 MAX_SPEC_BYTES = 1_000_000
 MAX_DEPTH = 50
 OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
 CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
-UNION_TAGS = {"range", "choices", "conditional", "train", "import", "ptq", "qat", "int", "float", "str"}
+UNION_TAGS = {
+    *("range", "choices", "conditional", "train", "import", "ptq", "qat"),
+    *("int", "float", "constrained-float", "str"),
+}
 """What pydantic puts into the place of a problem to tell alternatives apart."""
 
 
@@ -84,12 +88,22 @@ def read_text(path: Path) -> str:
             raise ConfigError(f"{path} is a folder: give the path of a spec file, such as examples/demo.yaml.")
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; a spec has at most {MAX_SPEC_BYTES:,}.")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {err.start}): save it as UTF-8.") from err
+        return as_text(path.read_bytes(), source=str(path))
     except (OSError, ValueError) as err:
         reason = err.strerror if isinstance(err, OSError) else err
         raise ConfigError(f"cannot read {path}: {reason}. Give the path of a spec file.") from err
+
+
+def as_text(content: bytes, *, source: str) -> str:
+    """The text of a spec; `source` names it in errors.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{source} is not UTF-8 text (byte {err.start}): save it as UTF-8.") from err
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -134,7 +148,12 @@ def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
             file = _absolute(network.checkpoint)
             known = network.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
             base = base.model_copy(update={name: known})
-    return spec.model_copy(update={"base": base, "storage": _absolute(spec.storage)})
+    return spec.model_copy(update={"base": base, "storage": _storage(spec.storage)})
+
+
+def _storage(place: str) -> str:
+    path = storage_path(place)
+    return _absolute(place) if isinstance(path, Path) else str(path)
 
 
 def _absolute(path: str) -> str:
@@ -161,7 +180,8 @@ def explain(err: ValidationError, model: type[BaseModel]) -> str:
         return f"{where}.kind must be one of {expected}."
     message = str(problem["msg"]).removeprefix("Value error, ")
     value = repr(problem["input"])
-    shown = f" (got {value[:60]})" if len(value) <= 60 and value not in message else ""
+    hidden = problem["type"] == "credential" or len(value) > 60 or value in message
+    shown = "" if hidden else f" (got {value})"
     return f"{where}: {message}{shown}."
 
 

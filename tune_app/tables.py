@@ -8,14 +8,13 @@ import contextlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
-from trainables.storage import replace
+from trainables.storage import StoragePath, names, read_bytes, replace
 from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -57,7 +56,7 @@ def write_tables(
     replace(folder.frontier_table, _encode(members.replace_schema_metadata({**trials.schema.metadata, **extra})))
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: StoragePath) -> pa.Table:
     """A table that `write_tables` wrote, proven to hold what was written.
 
     Parquet's page checksums leave its headers and its footer (column names, hypervolume) unprotected, so
@@ -69,7 +68,7 @@ def read_table(path: Path) -> pa.Table:
         CorruptFile: it is damaged, foreign, or of another schema version.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise
     except OSError as err:
@@ -107,7 +106,7 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
         table = read_table(folder.trials_table)
         ids = table["trial_id"].to_pylist()
         same_spec = table.schema.metadata.items() >= _provenance(spec).items()
-        if same_spec and set(ids) == _newest_ids(p.stem for p in folder.trials.glob("*.json")):
+        if same_spec and set(ids) == _newest_ids(_trial_ids(folder)):
             return table
     records, _ = Ledger(folder.trials).read()
     baseline = read_baseline(folder)
@@ -134,6 +133,10 @@ def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
         b"tune_app.objectives": json.dumps(spec.objectives).encode(),
         b"tune_app.constraints": json.dumps([str(c) for c in spec.constraints]).encode(),
     }
+
+
+def _trial_ids(folder: ExperimentFolder) -> list[str]:
+    return [name.removesuffix(".json") for name in names(folder.trials, "*.json")]
 
 
 def _newest_ids(trial_ids: Iterable[str]) -> set[str]:

@@ -1,13 +1,13 @@
 """How the frontier grew: hypervolume after each trial, against trials and against training seconds."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
+from trainables.storage import StoragePath
 from tune_app.baseline import read_baseline
 from tune_app.cost import training_seconds
 from tune_app.experiment import ExperimentSpec
@@ -17,14 +17,14 @@ from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.objectives import costs_of, is_feasible
 
 
-def trace_frame(experiment: str | Path) -> pd.DataFrame:
+def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
     """One row per trial of the full schedule, as `hypervolume_rows` gives them.
 
     Raises:
         ConfigError: the folder holds no experiment, or one without a baseline.
         CorruptFile: the stored spec or baseline is damaged.
     """
-    folder = ExperimentFolder.existing(Path(experiment))
+    folder = ExperimentFolder.existing(experiment)
     spec, baseline = folder.read_spec(), read_baseline(folder)
     if baseline is None:
         raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")

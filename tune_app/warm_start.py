@@ -1,16 +1,17 @@
 """Warm start: what another experiment found out. Its results where they mean the same here, else advice."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.errors import ConfigError
 from trainables.results import Completed
-from trainables.storage import publish_folder
+from trainables.storage import names, publish_folder, read_many, remove_folder
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.proposer import KeyOf
+
+PACKED = "model.mbq"
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,12 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
 
 
 def _copy_artifact(trial_id: str, other: ExperimentFolder, folder: ExperimentFolder) -> None:
-    source = other.artifacts / trial_id
-    try:
-        files = {path.name: path.read_bytes() for path in source.iterdir() if path.is_file()}
-    except OSError as err:
-        raise ConfigError(
-            f"{source} cannot be read ({err.strerror}): its record names it. Start without {other.path.name}."
-        ) from err
-    target = folder.artifacts / trial_id
-    if not publish_folder(files, target):  # left by an attempt that was cut off
-        shutil.rmtree(target)
-        publish_folder(files, target)
+    source, target = other.artifacts / trial_id, folder.artifacts / trial_id
+    found = names(source, "*")
+    contents = zip(found, read_many(source / name for name in found), strict=True)
+    files = {name: content for name, content in contents if isinstance(content, bytes)}
+    if PACKED not in files:
+        raise ConfigError(f"{source / PACKED} is missing: its record names it. Start without {other.path.name}.")
+    if not publish_folder(files, target, marker=PACKED):  # left by an attempt that was cut off
+        remove_folder(target, markers=[PACKED])
+        publish_folder(files, target, marker=PACKED)

@@ -88,13 +88,29 @@ def test_the_newest_job_comes_first_and_a_name_is_used_once(
     backend: LocalBackend, instead: Callable[[str], None]
 ) -> None:
     instead("true")
-    handles = [backend.submit(plan(backend, attempt=i)) for i in (1, 2)]
-    assert {job.submission_id for job in backend.list()} == {"demo-1", "demo-2"}
+    for attempt in (1, 2):
+        wait(backend, backend.submit(plan(backend, attempt=attempt)), until=lambda s: s.is_final)
+        time.sleep(0.02)  # two steps of the kernel's clock
+    assert [job.submission_id for job in backend.list()] == ["demo-2", "demo-1"]
     assert all(job.experiment == "demo" for job in backend.list())
     with pytest.raises(PlanRefused, match="submitted before"):
         backend.submit(plan(backend, attempt=2))
-    for handle in handles:
-        wait(backend, handle, until=lambda s: s.is_final)
+
+
+def test_how_a_job_ended_is_not_missed_in_its_last_moment(
+    backend: LocalBackend, instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead("until [ -e go ]; do sleep 0.01; done")
+    handle = backend.submit(plan(backend))
+    folder = backend.folder / handle.submission_id
+
+    def asked_late(job: object) -> None:
+        (folder / "go").touch()
+        while not (folder / "exit_code").exists() or not (folder / "exit_code").read_text():
+            time.sleep(0.01)
+
+    monkeypatch.setattr("cluster.local._process", asked_late)
+    assert backend.status(handle) == JobState.SUCCEEDED
 
 
 def test_an_unknown_job(backend: LocalBackend) -> None:

@@ -13,8 +13,9 @@ from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuc
 from cluster.job import JobHandle
 from cluster.ray_jobs import RayBackend
 
-HANDLE = JobHandle(backend="ray", submission_id="demo-1", experiment="demo")
 Serve = Callable[..., str]
+Seen = list[dict[str, str]]
+VERSION = {"version": "4", "ray_version": "2.60.0", "ray_commit": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -25,26 +26,26 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """A server that answers every request the same way; its address."""
+    """A server that says its version and answers every other request the same way; its address."""
     servers = []
 
-    def start(status: int, body: object = None, *, seen: list[dict[str, str]] | None = None) -> str:
+    def start(status: int, body: object = None, *, version: object = VERSION, seen: Seen | None = None) -> str:
         class Answer(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if seen is not None:
                     seen.append(dict(self.headers))
-                content = json.dumps(body).encode()
-                version = json.dumps({"version": "4", "ray_version": "2.60.0", "ray_commit": ""}).encode()
-                plain = status == 200 or self.path != "/api/version" or status in (401, 403)
-                self.send_response(status if plain else 200)
+                asked = self.path == "/api/version" and status not in (401, 403)
+                self.send_response(200 if asked else status)
                 self.end_headers()
-                self.wfile.write(version if self.path == "/api/version" and status in (200, 404) else content)
+                self.wfile.write(json.dumps(version if asked else body).encode())
+
+            do_POST = do_GET
 
             def log_message(self, *_: object) -> None:
                 pass
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_address[1]}"
 
@@ -70,7 +71,7 @@ def test_nobody_answers() -> None:
 
 
 def test_a_port_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.ray_jobs, "CONNECT_S", 0.5)
+    monkeypatch.setattr(cluster.ray_jobs, "ANSWER_S", 0.5)
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
         hole.listen()
@@ -79,14 +80,29 @@ def test_a_port_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.M
 
 
 def test_something_that_is_no_cluster(serve: Serve) -> None:
-    with pytest.raises(ClusterUnreachable):
-        RayBackend(serve(500)).list()
+    with pytest.raises(ClusterUnreachable, match="is not Ray"):
+        RayBackend(serve(200, version="<html>")).list()
 
 
-def test_an_unknown_job(serve: Serve) -> None:
-    backend = RayBackend(serve(404, {"error": "Job demo-1 does not exist"}))
-    with pytest.raises(NoSuchJob, match="demo-1"):
-        backend.status(HANDLE)
+def test_a_cluster_that_is_unwell(serve: Serve) -> None:
+    with pytest.raises(ClusterUnreachable, match="status code 500"):
+        RayBackend(serve(500, "no room left")).list()
+
+
+@pytest.mark.parametrize("name", ["demo-1", "demo-401"])
+def test_an_unknown_job(name: str, serve: Serve) -> None:
+    backend = RayBackend(serve(404, {"error": f"Job {name} does not exist"}))
+    handle = JobHandle(backend="ray", submission_id=name)
+    asked: list[Callable[[], object]] = [
+        lambda: backend.status(handle),
+        lambda: backend.stop(handle),
+        lambda: list(backend.logs(handle)),
+        lambda: list(backend.logs(handle, follow=True)),
+    ]
+    for ask in asked:
+        with pytest.raises(NoSuchJob, match=name) as caught:
+            ask()
+        assert caught.value.exit_code == 2
 
 
 def test_a_given_address_wins_over_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +112,7 @@ def test_a_given_address_wins_over_the_environment(serve: Serve, monkeypatch: py
 
 
 def test_headers_are_handed_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, str]] = []
+    seen: Seen = []
     monkeypatch.setenv("RAY_JOB_HEADERS", '{"X-Proxy": "yes"}')
     RayBackend(serve(200, [], seen=seen)).list()
     assert all(headers.get("X-Proxy") == "yes" for headers in seen)
@@ -109,13 +125,30 @@ def test_headers_that_are_no_json(serve: Serve, monkeypatch: pytest.MonkeyPatch)
         RayBackend(serve(200, [])).list()
 
 
+def test_a_certificate_that_is_not_there(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file.pem")
+    with pytest.raises(ClusterUnreachable, match=r"/no/such/file\.pem"):
+        RayBackend(serve(200, [])).list()
+
+
 def test_an_address_holds_no_password(serve: Serve) -> None:
     with pytest.raises(PlanRefused) as caught:
         RayBackend("http://user:hunter2@127.0.0.1:8265").list()
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:99999", "no such host:1"])
-def test_an_address_that_is_none(address: str) -> None:
-    with pytest.raises(ClusterError):
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("http://", "Check --address"),
+        ("http://127.0.0.1:99999", "Check --address"),
+        ("127.0.0.1:6379", "write it like http://127.0.0.1:8265"),
+        ("ray://127.0.0.1:10001", "write it like http://127.0.0.1:8265"),
+        ("auto", "write it like http://127.0.0.1:8265"),
+        ("no such host:1", "write it like http://127.0.0.1:8265"),
+    ],
+)
+def test_an_address_that_is_none(address: str, words: str) -> None:
+    with pytest.raises(ClusterError, match=words) as caught:
         RayBackend(address).list()
+    assert len(str(caught.value).splitlines()) == 1

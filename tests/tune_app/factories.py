@@ -1,7 +1,6 @@
 """Small specs and records, shared by the tests of this folder."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from search_spaces.rungs import FULL
@@ -17,6 +16,7 @@ from trainables.config import (
 )
 from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageCost
+from trainables.storage import StoragePath, replace
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, latest
@@ -40,13 +40,23 @@ REFERENCE = {
 SPACE = {"prune_frac": [0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [4, 8]}
 
 
-def make_spec(tmp_path: Path, **changes: Any) -> ExperimentSpec:
-    """An experiment under `tmp_path`; `changes` replace fields of the spec."""
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
+    """An experiment under `storage`; `changes` replace fields of the spec."""
     schedule = Schedule(epochs=1, lr=0.1)
     base = TrialConfig(
         baseline=BaselineTrain(schedule=schedule), prune=ChannelPrune(fine_tune=schedule), quantize=PostTrainingQuant()
     )
-    fields = {"name": "toy", "storage": str(tmp_path), "base": base, "space": SPACE, "budget": {"trials": 10}}
+    fields = {"name": "toy", "storage": str(storage), "base": base, "space": SPACE, "budget": {"trials": 10}}
     return ExperimentSpec.model_validate({**fields, **changes})
 
 
@@ -120,13 +130,12 @@ def make_records() -> list[TrialRecord]:
 
 
 def make_experiment(
-    tmp_path: Path, records: list[TrialRecord] | None = None, *, tables: bool = True, **changes: Any
+    storage: StoragePath, records: list[TrialRecord] | None = None, *, tables: bool = True, **changes: Any
 ) -> ExperimentFolder:
-    """An experiment on disk: spec, ledger, and its tables unless they are not wanted."""
-    spec = make_spec(tmp_path, **changes)
+    """An experiment in a storage: spec, ledger, and its tables unless they are not wanted."""
+    spec = make_spec(storage, **changes)
     folder = ExperimentFolder(spec.folder)
-    folder.path.mkdir(parents=True)
-    folder.spec_file.write_text(dump_spec(spec))
+    replace(folder.spec_file, dump_spec(spec).encode(), durable=False)
     found = make_records() if records is None else records
     for record in found:
         assert Ledger(folder.trials).add(record)

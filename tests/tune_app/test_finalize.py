@@ -1,11 +1,10 @@
 """The test split, from results that are there already: which are used, and what they say about the choice."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.tune_app.factories import make_experiment, make_record
-from trainables.storage import sha256
+from trainables.errors import CorruptFile
+from trainables.storage import StoragePath, read_bytes, remove, replace, sha256
 from tune_app.baseline import BaselineInfo
 from tune_app.finalize import finalize
 from tune_app.folder import ExperimentFolder
@@ -22,36 +21,44 @@ def with_artifact(record: TrialRecord) -> TrialRecord:
     return record.model_copy(update={"result": record.result.model_copy(update={"artifact_sha256": digest})})
 
 
-def evaluated(tmp_path: Path, records: list[TrialRecord], test: dict[int, float]) -> ExperimentFolder:
+def evaluated(storage: StoragePath, records: list[TrialRecord], test: dict[int, float]) -> ExperimentFolder:
     """An experiment with artifacts, whose baseline and whose trials of these numbers have test results."""
-    folder = make_experiment(tmp_path, records)
+    folder = make_experiment(storage, records)
     for record in records:
         place = folder.artifacts / record.assignment.trial_id
-        place.mkdir(parents=True)
-        (place / "model.mbq").write_bytes(record.assignment.trial_id.encode())
+        replace(place / "model.mbq", record.assignment.trial_id.encode())
         if record.assignment.number in test:
             store_held_out(place, HeldOut(accuracy=test[record.assignment.number], n=1_000))
     counts = dict.fromkeys(("macs", "bops", "activation_bytes", "peak_activation_bytes", "parameters", "size_bytes"), 9)
     info = BaselineInfo(key="k", fingerprint="f", accuracy=0.97, n=179, classes=10, seconds=1.0, **counts)
-    folder.baseline_file.parent.mkdir()
-    folder.baseline_file.write_text(info.model_dump_json())
+    replace(folder.baseline_file, info.model_dump_json().encode())
     store_held_out(folder.baseline_file.parent, HeldOut(accuracy=0.96, n=1_000))
     return folder
 
 
-def test_the_gap_is_the_mean_over_the_frontier_beside_that_of_the_baseline(tmp_path: Path) -> None:
+def test_the_gap_is_the_mean_over_the_frontier_beside_that_of_the_baseline(storage: StoragePath) -> None:
     records = [with_artifact(make_record(i, p, 0.8 + i / 20, 50_000 + i)) for i, p in enumerate(POINTS)]
-    final = finalize(evaluated(tmp_path, records, {0: 0.77, 1: 0.80, 2: 0.90}))
+    final = finalize(evaluated(storage, records, {0: 0.77, 1: 0.80, 2: 0.90}))
     assert final.gap == pytest.approx((0.03 + 0.05 + 0.00) / 3)
     assert final.baseline_gap == pytest.approx(0.01)
     assert {r.accuracy for r in final.frontier.values()} == {0.77, 0.80, 0.90}
 
 
-def test_of_a_repeated_point_the_first_file_alone_is_tested_and_compared_with_itself(tmp_path: Path) -> None:
+def test_of_a_repeated_point_the_first_file_alone_is_tested_and_compared_with_itself(storage: StoragePath) -> None:
     accuracies = [0.95, 0.85, 0.84]
     records = [with_artifact(make_record(i, POINTS[0], a, 50_000, repeat=i)) for i, a in enumerate(accuracies)]
-    folder = evaluated(tmp_path, records, {0: 0.87})
+    folder = evaluated(storage, records, {0: 0.87})
     final = finalize(folder)
     assert final.gap == pytest.approx(0.95 - 0.87)
     assert list(final.frontier) == [records[0].assignment.trial_id]
     assert read_table(folder.trials_table)["test_accuracy"].to_pylist() == [0.87, None, None]
+
+
+@pytest.mark.parametrize("harm", ["altered", "missing"])
+def test_an_artifact_that_is_not_the_measured_one_ends_it(harm: str, storage: StoragePath) -> None:
+    record = with_artifact(make_record(0, POINTS[0], 0.9, 50_000))
+    folder = evaluated(storage, [record], {})
+    path = folder.artifacts / record.assignment.trial_id / "model.mbq"
+    replace(path, read_bytes(path) + b"x") if harm == "altered" else remove(path)
+    with pytest.raises(CorruptFile, match=r"is missing: its trial must be run again|SHA-256 differs"):
+        finalize(folder)

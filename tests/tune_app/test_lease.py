@@ -5,11 +5,11 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.tune_app.factories import make_experiment
+from trainables.storage import StoragePath, names, read_bytes, replace, replace_json
 from tune_app.errors import LeaseHeld
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment
@@ -17,8 +17,8 @@ from tune_app.ledger import Assignment
 WORK = Assignment(number=3, config_key="a" * 64, params={"w_bits": 4}, seed=0)
 
 
-def test_a_second_driver_is_told_who_holds_the_lease(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_a_second_driver_is_told_who_holds_the_lease(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     with (
         Lease(folder),
         pytest.raises(LeaseHeld, match=rf"process {os.getpid()} on {socket.gethostname()}") as caught,
@@ -28,18 +28,18 @@ def test_a_second_driver_is_told_who_holds_the_lease(tmp_path: Path) -> None:
     assert caught.value.exit_code == 5
 
 
-def test_the_lease_is_free_after_the_context(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_the_lease_is_free_after_the_context(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     for _ in range(3):
         with Lease(folder) as lease:
             lease.check()
 
 
-def test_a_killed_driver_is_replaced_at_once(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_a_killed_driver_is_replaced_at_once(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     code = (
-        "import sys, time; from pathlib import Path; from tune_app.folder import ExperimentFolder; "
-        "from tune_app.lease import Lease; lease = Lease(ExperimentFolder(Path(sys.argv[1]))).__enter__(); "
+        "import sys, time; from tune_app.folder import ExperimentFolder; from tune_app.lease import Lease; "
+        "lease = Lease(ExperimentFolder.existing(sys.argv[1])).__enter__(); "
         "print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdout=subprocess.PIPE, text=True) as other:
@@ -53,23 +53,23 @@ def test_a_killed_driver_is_replaced_at_once(tmp_path: Path) -> None:
             lease.check()
 
 
-def test_a_driver_that_was_taken_over_stops_writing(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_a_driver_that_was_taken_over_stops_writing(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     with Lease(folder) as lease:
-        newest = max(folder.lease.glob("*.json"))
-        taken = folder.lease / f"{int(newest.stem) + 1:08d}.json"
-        taken.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, "beat": 0}))
+        newest = names(folder.lease, "*.json")[-1]
+        taken = folder.lease / f"{int(newest.partition('.')[0]) + 1:08d}.json"
+        replace_json(taken, {"host": "elsewhere", "pid": 1, "started": 0.0, "beat": 0})
         with pytest.raises(LeaseHeld, match="took over"):
             lease.check()
-    assert json.loads(taken.read_text())["host"] == "elsewhere"
+    assert json.loads(read_bytes(taken))["host"] == "elsewhere"
 
 
-def test_in_flight_work_is_remembered(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_in_flight_work_is_remembered(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     lease = Lease(folder)
     assert lease.in_flight() == []
     lease.save_in_flight([WORK])
     assert Lease(folder).in_flight() == [WORK]
     for damage in (b"", b"[{]", b"{}", b'[{"number": -1}]'):
-        folder.in_flight_file.write_bytes(damage)
+        replace(folder.in_flight_file, damage)
         assert lease.in_flight() == []

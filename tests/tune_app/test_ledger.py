@@ -8,29 +8,29 @@ from tests.tune_app.factories import make_record, make_records
 from trainables.config import digest
 from trainables.errors import StorageUnavailable
 from trainables.results import METRICS
-from trainables.storage import DRAFT
+from trainables.storage import DRAFT, StoragePath, names, read_bytes, replace
 from tune_app.ledger import Assignment, Damaged, Ledger, TrialRecord, in_full, latest, params_label
 
 POINT = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "trials")
+def ledger(storage: StoragePath) -> Ledger:
+    return Ledger(storage / "trials")
 
 
-def only_file(tmp_path: Path) -> Path:
-    (path,) = (tmp_path / "trials").glob("*.json")
-    return path
+def only_file(storage: StoragePath) -> StoragePath:
+    [name] = names(storage / "trials", "*.json")
+    return storage / "trials" / name
 
 
-def test_a_record_is_added_once(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_record_is_added_once(ledger: Ledger, storage: StoragePath) -> None:
     record = make_record(0, POINT, 0.9)
     assert ledger.add(record) is True
-    before = only_file(tmp_path).read_bytes()
+    before = read_bytes(only_file(storage))
     assert ledger.add(record) is False
     assert ledger.add(make_record(0, POINT, 0.5)) is False
-    assert only_file(tmp_path).read_bytes() == before
+    assert read_bytes(only_file(storage)) == before
     assert ledger.read() == ([record], [])
 
 
@@ -71,11 +71,17 @@ def test_an_empty_ledger(ledger: Ledger) -> None:
     assert ledger.find("0" * 16 + "-full-a1") is None
 
 
-def test_a_truncated_record_is_damaged_at_every_byte(ledger: Ledger, tmp_path: Path) -> None:
+def only_path(tmp_path: Path) -> Path:
+    [path] = (tmp_path / "trials").glob("*.json")
+    return path
+
+
+def test_a_truncated_record_is_damaged_at_every_byte(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials")
     other = make_record(1, {**POINT, "w_bits": 8})
     record = make_record(0, POINT)
     ledger.add(record)
-    path = only_file(tmp_path)
+    path = only_path(tmp_path)
     ledger.add(other)
     content = path.read_bytes()
     assert content.endswith(b"}\n")
@@ -88,10 +94,11 @@ def test_a_truncated_record_is_damaged_at_every_byte(ledger: Ledger, tmp_path: P
     assert ledger.find(record.assignment.trial_id) is None
 
 
-def test_no_flipped_bit_changes_a_record(ledger: Ledger, tmp_path: Path) -> None:
+def test_no_flipped_bit_changes_a_record(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials")
     record = make_record(0, POINT)
     ledger.add(record)
-    path = only_file(tmp_path)
+    path = only_path(tmp_path)
     content = path.read_bytes()
     unchanged = 0
     for place in range(len(content)):
@@ -136,20 +143,21 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_foreign_file_is_damaged_and_says_why(name: str, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_foreign_file_is_damaged_and_says_why(name: str, ledger: Ledger, storage: StoragePath) -> None:
     content, expected = FOREIGN[name]
     record = make_record(0, POINT)
     ledger.add(record)
-    only_file(tmp_path).write_bytes(content)
+    replace(only_file(storage), content)
     records, damaged = ledger.read()
     assert records == []
-    assert damaged == [Damaged(only_file(tmp_path), damaged[0].problem)]
+    assert damaged == [Damaged(only_file(storage), damaged[0].problem)]
     with pytest.raises(AssertionError, match=expected):
         raise AssertionError(damaged[0].problem)
     assert ledger.find(record.assignment.trial_id) is None
 
 
-def test_a_folder_in_the_place_of_a_record_is_damage(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_a_record_is_damage(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials")
     record = make_record(0, POINT)
     path = tmp_path / "trials" / f"{record.assignment.trial_id}.json"
     path.mkdir(parents=True)
@@ -158,9 +166,8 @@ def test_a_folder_in_the_place_of_a_record_is_damage(ledger: Ledger, tmp_path: P
     assert ledger.add(record) is True
 
 
-def test_a_record_that_cannot_be_read_is_no_damage(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_that_cannot_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "trials")
     record = make_record(0, POINT)
     ledger.add(record)
 
@@ -176,34 +183,35 @@ def test_a_record_that_cannot_be_read_is_no_damage(
 
 
 def test_a_record_that_goes_while_it_is_read_is_absent(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = make_record(0, POINT)
+    ledger.add(record)
+
+    def listed(folder: StoragePath, pattern: str) -> list[str]:
+        return ["0.json", *names(folder, pattern)]
+
+    monkeypatch.setattr("tune_app.ledger.names", listed)
+    assert ledger.read() == ([record], [])
+
+
+def test_drafts_and_other_files_are_not_read(ledger: Ledger, storage: StoragePath) -> None:
     ledger.add(make_record(0, POINT))
-
-    def gone(path: Path) -> bytes:
-        raise FileNotFoundError(path)
-
-    monkeypatch.setattr(Path, "read_bytes", gone)
-    assert ledger.read() == ([], [])
-
-
-def test_drafts_and_other_files_are_not_read(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.add(make_record(0, POINT))
-    (tmp_path / "trials" / f"{DRAFT}0123").write_bytes(b"half")
-    (tmp_path / "trials" / "notes.txt").touch()
+    replace(storage / "trials" / f"{DRAFT}0123", b"half")
+    replace(storage / "trials" / "notes.txt", b"")
     assert len(ledger.read()[0]) == 1
     assert ledger.read()[1] == []
 
 
-def test_a_quarantined_trial_can_run_again(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_quarantined_trial_can_run_again(ledger: Ledger, storage: StoragePath) -> None:
     record = make_record(0, POINT)
     other = make_record(1, {**POINT, "w_bits": 8})
     ledger.add(record)
-    path = only_file(tmp_path)
+    path = only_file(storage)
     ledger.add(other)
     for content in (b"half", b"half again"):
-        path.write_bytes(content)
+        replace(path, content)
         ledger.quarantine(ledger.read()[1])
         assert ledger.read() == ([other], [])
-        assert (tmp_path / "trials" / "quarantine" / path.name).read_bytes() == content
+        assert read_bytes(storage / "trials" / "quarantine" / path.name) == content
         assert ledger.add(record) is True
         assert ledger.read() == ([record, other], [])
 
@@ -241,12 +249,11 @@ def test_a_record_tells_its_state_reason_and_numbers() -> None:
     assert failed.metrics() == {}
 
 
-def test_a_record_from_before_there_were_repeats_is_of_a_first_run(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_record_from_before_there_were_repeats_is_of_a_first_run(ledger: Ledger, storage: StoragePath) -> None:
     body = make_record(0, POINT).model_dump(mode="json")
     del body["assignment"]["repeat"]
-    path = tmp_path / "trials" / f"{make_record(0, POINT).assignment.trial_id}.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps(forge(body)))
+    path = storage / "trials" / f"{make_record(0, POINT).assignment.trial_id}.json"
+    replace(path, json.dumps(forge(body)).encode())
     assert ledger.read() == ([make_record(0, POINT)], [])
 
 

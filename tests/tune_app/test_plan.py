@@ -17,10 +17,10 @@ from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from tests.tune_app.factories import make_experiment, make_record, make_spec
 from tests.tune_app.test_ladder import make_laddered
-from trainables.cache import StageEntry
 from trainables.config import BaselineTrain, DataConfig, Distillation, ModelConfig, Schedule, stage_keys, teacher_key
 from trainables.errors import ConfigError
 from trainables.results import StageCost
+from trainables.stage_files import StageEntry
 from tune_app.baseline import BaselineInfo
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder

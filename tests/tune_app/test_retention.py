@@ -5,20 +5,25 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import trainables.storage.objects as objects
 from tests.conftest import Result
 from tests.specs import tiny_spec
+from tests.stored import tree
 from tests.trainables.factories import make_architecture
 from tests.tune_app.factories import make_experiment, make_record, make_spec
-from trainables.cache import StageCache, read_stage
+from trainables.cache import StageCache
 from trainables.config import BaselineImport, digest, stage_keys
 from trainables.data import load_data
 from trainables.errors import ConfigError, Diverged
 from trainables.results import StageCost
 from trainables.stage import StageResult
+from trainables.stage_files import read_stage
+from trainables.storage import StoragePath
 from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline, read_baseline
 from tune_app.errors import LeaseHeld
@@ -48,9 +53,25 @@ def put(folder: ExperimentFolder, key: str, kind: str, *, age: int = 0, fails: b
         StageCache(folder.stages).get_or_run(key, kind, run)
     except Diverged:
         assert fails
-    for path in (folder.stages / key).iterdir():
-        os.utime(path, (1e9 - age, 1e9 - age))
+    AGES[key] = age
+    if isinstance(folder.stages, Path):
+        for path in (folder.stages / key).iterdir():
+            os.utime(path, (1e9 - age, 1e9 - age))
     return key
+
+
+AGES: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def dated_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object store dates what is written itself."""
+    AGES.clear()
+
+    def modified(about: dict[str, Any]) -> float:
+        return next((1e9 - age for key, age in AGES.items() if key in about["name"]), 0.0)
+
+    monkeypatch.setattr(objects, "_modified", modified)
 
 
 def left(folder: ExperimentFolder) -> set[str]:
@@ -74,10 +95,10 @@ def chain(number: int, accuracy: float, size_bytes: int, pruned: str) -> TrialRe
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> ExperimentFolder:
+def folder(storage: StoragePath) -> ExperimentFolder:
     """Trials 0 and 1 are on the frontier, 2 is dominated and has a parent of its own; a failure is remembered."""
     records = [chain(0, 0.9, 300, "a" * 64), chain(1, 0.8, 200, "a" * 64), chain(2, 0.7, 250, "b" * 64)]
-    folder = make_experiment(tmp_path, records)
+    folder = make_experiment(storage, records)
     put(folder, BASELINE, "train", age=90)
     put(folder, "a" * 64, "channel_prune", age=80)
     put(folder, "b" * 64, "channel_prune", age=70)
@@ -157,9 +178,9 @@ def test_nothing_goes_that_need_not(folder: ExperimentFolder) -> None:
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(folder: ExperimentFolder) -> None:
-    files = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    files = tree(folder.path)
     dry = collect(folder, max_bytes=0, dry_run=True)
-    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == files
+    assert tree(folder.path) == files
     assert collect(folder, max_bytes=0) == dry
     assert len(dry.removed) == 3
 
@@ -173,9 +194,9 @@ def test_a_live_driver_is_not_disturbed(folder: ExperimentFolder) -> None:
     assert left(folder) == whole
 
 
-def test_an_imported_teacher_stays(tmp_path: Path) -> None:
+def test_an_imported_teacher_stays(storage: StoragePath) -> None:
     teacher = BaselineImport(kind="import", checkpoint="/teacher.pt", sha256="e" * 64)
-    folder = make_experiment(tmp_path, base=make_spec(tmp_path).base.model_copy(update={"teacher": teacher}))
+    folder = make_experiment(storage, base=make_spec(storage).base.model_copy(update={"teacher": teacher}))
     put(folder, "f" * 64, "import")
     put(folder, "d" * 64, "ptq")
     collect(folder, max_bytes=0)
@@ -316,4 +337,4 @@ def test_gc_refuses_what_is_no_size_and_waits_for_no_driver(folder: ExperimentFo
     assert (result.code, result.err) == (2, "error: 'much' is no size: write it like 500MB, 2GB or 1_000_000.\n")
     with Lease(folder):
         assert cli("cache", "gc", folder.path, "--max-bytes", "0").code == 5
-    assert cli("cache", "gc", folder.path.parent, "--max-bytes", "0").code == 2
+    assert cli("cache", "gc", folder.path / "below", "--max-bytes", "0").code == 2

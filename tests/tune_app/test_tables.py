@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import duckdb
@@ -11,6 +10,7 @@ import pytest
 from search_spaces.space import FIELDS
 from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_records, make_spec
 from trainables.errors import CorruptFile, StorageUnavailable
+from trainables.storage import StoragePath, exists, read_bytes, remove, replace
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, store_held_out
 from tune_app.ledger import Ledger, latest
@@ -175,8 +175,8 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
     assert [row[0] for row in duckdb.sql(query).fetchall()] == ["p50_w4_a8@full", "p30_w4_a8@full", "p0_w8_a8@full"]
 
 
-def test_the_metadata_say_what_the_table_is(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_the_metadata_say_what_the_table_is(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     metadata = read_table(folder.frontier_table).schema.metadata
     assert metadata[b"tune_app.schema"] == b"3"
     assert metadata[b"tune_app.experiment"] == b"toy"
@@ -256,36 +256,36 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
         read_table(tmp_path)
 
 
-def test_an_intact_table_is_used_and_a_missing_or_damaged_one_rebuilt(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_an_intact_table_is_used_and_a_missing_or_damaged_one_rebuilt(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     intact = read_table(folder.trials_table)
     assert b"tune_app.sha256" in load_trials(folder).schema.metadata  # only a table from the file has it
-    for damage in (lambda: folder.trials_table.write_bytes(b"PAR1"), folder.trials_table.unlink):
+    for damage in (lambda: replace(folder.trials_table, b"PAR1"), lambda: remove(folder.trials_table)):
         damage()
         rebuilt = load_trials(folder)
         assert b"tune_app.sha256" not in rebuilt.schema.metadata
         unknown = ["hypervolume_contribution"]  # there is no baseline to measure it from
         assert rebuilt.drop_columns(unknown).equals(intact.drop_columns(unknown))
         assert rebuilt[unknown[0]].null_count == len(rebuilt)
-    assert not folder.trials_table.exists()
+    assert not exists(folder.trials_table)
 
 
-def test_a_table_behind_the_ledger_is_rebuilt_in_memory(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_a_table_behind_the_ledger_is_rebuilt_in_memory(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     tested = make_records()[0].assignment.trial_id
     store_held_out(folder.artifacts / tested, HeldOut(accuracy=0.94, n=100))
     write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE)
-    before = folder.trials_table.read_bytes()
+    before = read_bytes(folder.trials_table)
     Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
     table = load_trials(folder)
     assert labels(table)[-1] == "p50_w2_a4@full"
     assert table["on_frontier"].to_pylist() == [False] * 6 + [True]
     assert table["test_accuracy"].to_pylist() == [0.94, *[None] * 6]
-    assert folder.trials_table.read_bytes() == before
+    assert read_bytes(folder.trials_table) == before
 
 
-def test_a_second_attempt_replaces_the_first(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+def test_a_second_attempt_replaces_the_first(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
     params = {"prune_frac": 0.5, "w_bits": 2, "a_bits": 8}
     Ledger(folder.trials).add(make_record(6, params, 0.7, 50_000, attempt=2))
     expected = ["complete"] * 6
@@ -297,16 +297,16 @@ def test_a_second_attempt_replaces_the_first(tmp_path: Path) -> None:
     assert table["state"].to_pylist() == expected
 
 
-def test_a_table_of_another_spec_or_experiment_is_not_believed(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
-    folder.spec_file.write_text(dump_spec(make_spec(tmp_path, constraints=["accuracy >= 0.9"])))
+def test_a_table_of_another_spec_or_experiment_is_not_believed(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
+    replace(folder.spec_file, dump_spec(make_spec(storage, constraints=["accuracy >= 0.9"])).encode())
     assert load_trials(folder)["feasible"].to_pylist() == [True, True, True, False, False, True]
-    other = make_experiment(tmp_path, [make_record(0, {"w_bits": 4})], name="other")
-    shutil.copy(folder.trials_table, other.trials_table)
+    other = make_experiment(storage, [make_record(0, {"w_bits": 4})], name="other")
+    replace(other.trials_table, read_bytes(folder.trials_table))
     assert labels(load_trials(other)) == ["w4@full"]
 
 
-def test_a_damaged_record_does_not_hide_the_others(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path, tables=False)
-    (folder.trials / f"{make_records()[2].assignment.trial_id}.json").write_text("{")
+def test_a_damaged_record_does_not_hide_the_others(storage: StoragePath) -> None:
+    folder = make_experiment(storage, tables=False)
+    replace(folder.trials / f"{make_records()[2].assignment.trial_id}.json", b"{")
     assert len(load_trials(ExperimentFolder(folder.path))) == 5

@@ -8,10 +8,10 @@ import pytest
 import trainables.measure
 import trainables.pipeline
 from tests.specs import tiny_spec
-from trainables.cache import read_stage
 from trainables.data import load_data
 from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import Completed
+from trainables.stage_files import read_stage
 from trainables.workplace import Workplace, open_workplace
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from search_spaces.rungs import FULL
+from tests.stored import content, tree
 from tests.tune_app.factories import make_record, make_spec
 from tests.tune_app.test_ladder import make_laddered, open_proposer
 from tests.tune_app.test_proposer import optuna_trials
 from trainables.config import digest
 from trainables.errors import ConfigError
+from trainables.storage import StoragePath, remove, replace
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger, Params, TrialRecord
 from tune_app.warm_start import compare, take_over
@@ -67,13 +69,12 @@ Folders = tuple[ExperimentFolder, ExperimentFolder]
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    other, here = ExperimentFolder(tmp_path / "other"), ExperimentFolder(tmp_path / "here")
+def folders(storage: StoragePath) -> Folders:
+    other, here = ExperimentFolder(storage / "other"), ExperimentFolder(storage / "here")
     for record in records():
         Ledger(other.trials).add(record)
-        place = other.artifacts / record.assignment.trial_id
-        place.mkdir(parents=True)
-        (place / "model.mbq").write_bytes(record.assignment.trial_id.encode())
+        replace(other.artifacts / record.assignment.trial_id / "model.mbq", record.assignment.trial_id.encode())
+        replace(other.artifacts / record.assignment.trial_id / "card.json", b"{}")
     return other, here
 
 
@@ -86,15 +87,15 @@ def test_a_result_comes_with_its_file_and_a_number_of_this_experiment(folders: F
     assert [r.result for r in taken[1:]] == [r.result for r in records()]
     for record in taken[1:]:
         name = record.assignment.trial_id
-        assert (here.artifacts / name / "model.mbq").read_bytes() == name.encode()
+        assert content(here.artifacts / name) == {"card.json": b"{}", "model.mbq": name.encode()}
 
 
 def test_taking_over_twice_changes_nothing(folders: Folders) -> None:
     other, here = folders
     take_over(records(), other, here)
-    before = {p: p.read_bytes() for p in here.path.rglob("*") if p.is_file()}
+    before = tree(here.path)
     assert take_over(records(), other, here) == 0
-    assert {p: p.read_bytes() for p in here.path.rglob("*") if p.is_file()} == before
+    assert tree(here.path) == before
 
 
 def test_what_is_known_here_is_not_taken_over(folders: Folders) -> None:
@@ -105,20 +106,19 @@ def test_what_is_known_here_is_not_taken_over(folders: Folders) -> None:
     assert own in Ledger(here.trials).read()[0]
 
 
-def test_an_artifact_that_was_cut_off_is_copied_again(folders: Folders) -> None:
+@pytest.mark.parametrize("name", ["model.mbq", "card.json"])
+def test_an_artifact_that_was_cut_off_is_copied_again(name: str, folders: Folders) -> None:
     other, here = folders
     half = here.artifacts / records()[0].assignment.trial_id
-    half.mkdir(parents=True)
-    (half / "model.mbq").write_bytes(b"half")
+    replace(half / name, b"half")
     take_over(records(), other, here)
-    assert (half / "model.mbq").read_bytes() == records()[0].assignment.trial_id.encode()
+    assert content(half) == {"card.json": b"{}", "model.mbq": records()[0].assignment.trial_id.encode()}
 
 
 def test_a_missing_file_is_named_and_its_record_stays_away(folders: Folders) -> None:
     other, here = folders
     name = records()[0].assignment.trial_id
-    (other.artifacts / name / "model.mbq").unlink()
-    (other.artifacts / name).rmdir()
+    remove(other.artifacts / name / "model.mbq")
     with pytest.raises(ConfigError, match=name):
         take_over(records(), other, here)
     assert Ledger(here.trials).find(name) is None

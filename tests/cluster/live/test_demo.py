@@ -1,0 +1,170 @@
+"""The cluster demonstration, and jobs on the cluster that it leaves."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.job import JobState
+from cluster.ray_jobs import RayBackend
+from cluster.working_dir import PACKAGES
+from tests.cluster.live.conftest import TRIALS, Shown, token_header
+from tests.conftest import Result
+from tests.faults.test_kill import with_baseline
+from tests.specs import tiny_spec, write_spec
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.lease import Lease
+from tune_app.ledger import Ledger
+from tune_app.submission import job_of
+
+pytestmark = pytest.mark.ray
+Cli = Callable[..., Result]
+LIMIT_S = 120.0
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def states(cli: Cli, shown: Shown) -> dict[str, str]:
+    listed = cli("jobs", "list", "--json", "--address", shown.cluster.address)
+    return {row["job"]: row["state"] for row in json.loads(listed.out)}
+
+
+def titles() -> set[str]:
+    """What the processes of this machine call themselves."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found.update(process.cmdline()[:1])
+    return found
+
+
+def test_the_demonstration_says_what_happens_in_its_order(shown: Shown) -> None:
+    assert shown.code == 0, shown.printed
+    expected = [
+        r"\[cluster\] submitting .*small\.yaml",
+        r"searching: 4 trials, 2 at a time",
+        r"\[1/4\] p\d+_w\d+_a8@full accuracy",
+        r"\[cluster\] [23] of 4 trials are done and others run: worker-1 is killed",
+        r"\[cluster\] worker-2 has joined",
+        r"\[4/4\] p\d+_w\d+_a8@full accuracy",
+        r"\[cluster\] the job succeeded; 4 of 4 trials have a record",
+        r"frontier of ",
+    ]
+    found = [re.search(f"^.*{line}", shown.printed, re.M) for line in expected]
+    assert all(found), shown.printed
+    places = [match.start() for match in found if match]
+    assert places == sorted(places), shown.printed
+
+
+def test_each_configuration_has_one_complete_record(shown: Shown) -> None:
+    records, damaged = Ledger(shown.folder.trials).read()
+    assert not damaged
+    assert [record.state for record in records] == ["complete"] * TRIALS
+    assert len({record.assignment.config_key for record in records}) == TRIALS
+    assert {record.assignment.attempt for record in records} == {1}, "a lost node is no failure of a trial"
+
+
+def test_what_the_killed_worker_ran_goes_on_from_its_last_epoch(shown: Shown) -> None:
+    log = [json.loads(line) for line in (shown.folder.stages / "log.jsonl").read_text().splitlines()]
+    ends = [event["key"] for event in log if event["event"] == "finish"]
+    starts = [event["key"] for event in log if event["event"] == "start"]
+    assert len(ends) == len(set(ends)), "a stage ran twice to its end"
+    assert [key for key in ends if starts.count(key) == 2], "no stage was begun again"
+    for stage in shown.folder.stages.glob("*/stage.json"):
+        history = json.loads(stage.read_text())["history"]
+        assert [row["epoch"] for row in history] == list(range(1, len(history) + 1))
+
+
+def test_a_second_submission_goes_on_and_has_nothing_left_to_do(cli: Cli, shown: Shown) -> None:
+    where = ("--address", shown.cluster.address)
+    kept = {path.name: path.read_bytes() for path in shown.folder.trials.glob("*.json")}
+    sent = cli("submit", shown.spec_file, *where)
+    assert sent.out.startswith("demo-2 submitted; "), sent
+    assert sent.err == f"cluster: {shown.cluster.address}\n"
+    followed = cli("jobs", "logs", "demo", "--follow", *where)
+    assert followed.code == 0
+    assert "4 trials" in followed.out
+    assert "[1/4]" not in followed.out
+    assert states(cli, shown) == {"demo-2": "succeeded", "demo-1": "succeeded"}
+    assert {path.name: path.read_bytes() for path in shown.folder.trials.glob("*.json")} == kept
+    assert cli("jobs", "status", "demo", *where).out == "succeeded\n"
+    assert json.loads(cli("jobs", "status", "demo-1", "--json", *where).out)["experiment"] == "demo"
+    assert "[1/4]" in cli("jobs", "logs", "demo-1", *where).out
+    assert cli("jobs", "stop", "demo", *where).out == "demo-2 ended before: succeeded\n"
+
+
+@pytest.fixture
+def endless(shown: Shown, cli: Cli, tmp_path: Path) -> Iterator[ExperimentSpec]:
+    """A search whose trials take hours; its baseline is there."""
+    base = tiny_spec(tmp_path).model_dump(mode="json")["base"]
+    base["quantize"]["schedule"]["epochs"] = 10_000
+    yield with_baseline(shown.folder, tmp_path, name="endless", base=base)
+    cli("jobs", "stop", "endless", "--address", shown.cluster.address)
+
+
+def test_a_job_is_seen_by_its_names_and_stopped_by_that_of_its_experiment(
+    endless: ExperimentSpec, cli: Cli, shown: Shown, tmp_path: Path
+) -> None:
+    where = ("--address", shown.cluster.address)
+    file, folder = write_spec(tmp_path / "endless.yaml", endless), ExperimentFolder(endless.folder)
+    assert cli("submit", file, *where).code == 0
+    wait_for(lambda: any(folder.stages.glob("progress/*/epoch-*")))
+    actors = [a for a in shown.get("/api/v0/actors?detail=1")["data"]["result"]["result"] if a["state"] == "ALIVE"]
+    assert ("TrialWorker", "trials of endless") in {(actor["class_name"], actor["repr_name"]) for actor in actors}
+    assert {"ray::p0_w3_a8@full", "ray::p0_w4_a8@full"} <= titles()
+    [job] = [job for job in shown.get("/api/jobs/") if job["submission_id"] == "endless-1"]
+    assert job["metadata"].items() >= {"job_name": "endless", "storage": endless.storage, "trials": "6"}.items()
+    again = cli("submit", file, *where)
+    assert again.code == 5
+    assert "job endless-1 of this experiment is running" in again.err
+    assert "stop signal sent" in cli("jobs", "stop", "endless", *where).out
+    wait_for(lambda: states(cli, shown)["endless-1"] == JobState.STOPPED)
+    assert "stopped by SIGTERM. Finished trials are kept" in cli("jobs", "logs", "endless", *where).out
+    with Lease(folder) as lease:  # free for the next job
+        lease.check()
+
+
+@pytest.mark.parametrize("header", [token_header("0" * 64), "{}"], ids=["wrong", "missing"])
+@pytest.mark.parametrize("command", [["jobs", "list"], ["submit", "SPEC"], ["dashboard"]], ids=lambda words: words[0])
+def test_who_has_no_token_is_refused(
+    command: list[str], header: str, cli: Cli, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_HEADERS", header)
+    given = [word.replace("SPEC", str(shown.spec_file)) for word in command]
+    result = cli(*given, "--address", shown.cluster.address)
+    assert (result.code, result.out) == (3, "")
+    assert result.err.splitlines()[-1].startswith(f"error: {shown.cluster.address} refuses this user: ")
+
+
+def test_packages_that_travel_are_the_ones_that_run_on_every_node(shown: Shown) -> None:
+    backend = RayBackend(shown.cluster.address)
+    job = job_of(shown.spec, attempt=1).model_copy(update={"experiment": "uploaded"})
+    uv = job.cluster.model_copy(update={"dependencies": "uv"})
+    plan = backend.plan(job.model_copy(update={"cluster": uv}))
+    assert plan.packages == PACKAGES
+    assert plan.runtime_env.keys() == {"working_dir", "uv", "config", "env_vars"}
+    # What uv would install is here already, and nodes of a test reach no index.
+    installed = {key: value for key, value in plan.runtime_env.items() if key not in ("uv", "config")}
+    code = (
+        "import ray, trainables, tune_app.spec_file as ours; "
+        "ray.init(log_to_driver=False); "
+        'there = ray.remote(lambda: __import__("trainables").__file__); '
+        "print(ours.__file__, ray.get(there.remote()))"
+    )
+    handle = backend.submit(plan.model_copy(update={"runtime_env": installed, "entrypoint": f"python -c '{code}'"}))
+    printed = "".join(backend.logs(handle, follow=True))
+    assert backend.status(handle) == JobState.SUCCEEDED, printed
+    driver, task = printed.split()[-2:]
+    for path in (driver, task):
+        assert re.fullmatch(rf"{shown.cluster.folder}/.*/working_dir_files/.*\.py", path), printed

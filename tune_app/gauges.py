@@ -1,0 +1,68 @@
+"""Gauges: the numbers of a search on Ray's metrics endpoint, for Prometheus and Ray's dashboard."""
+
+import time
+from collections import Counter
+
+from ray.util.metrics import Gauge
+
+from tune_app.cost import seconds_saved, training_seconds
+from tune_app.live import Status
+
+EVERY_S = 2.0
+TIME_SHARE = 0.01
+"""Of the driver's time, at most, goes into counting."""
+DESCRIPTIONS = {
+    "trials": "Finished trials by state; running ones are those that have no record yet.",
+    "best": "Best value of an objective so far.",
+    "frontier_size": "Points on the Pareto frontier.",
+    "hypervolume": "Hypervolume of the frontier, as in frontier.parquet.",
+    "training_seconds": "Seconds that stages took which trials computed themselves.",
+    "cache_hits": "Stages that the cache answered.",
+    "seconds_saved": "Seconds of training that the cache made unnecessary.",
+}
+LABELS = {"trials": ("state",), "best": ("objective",)}
+
+
+class Gauges:
+    """What a status shows, as gauges `tune_app_…` with the experiment as a tag."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._shown, self._took = float("-inf"), 0.0
+        self._gauges = {
+            name: Gauge(f"tune_app_{name}", description, tag_keys=("experiment", *LABELS.get(name, ())))
+            for name, description in DESCRIPTIONS.items()
+        }
+        for gauge in self._gauges.values():
+            gauge.set_default_tags({"experiment": status.spec.name})
+
+    def maybe_show(self) -> None:
+        """At most every few seconds, since all records are counted."""
+        if time.monotonic() - self._shown >= max(EVERY_S, self._took / TIME_SHARE):
+            self.show()
+
+    def show(self) -> None:
+        """Now."""
+        started = time.monotonic()
+        for (name, label), value in readings(self._status).items():
+            tags = dict(zip(LABELS.get(name, ()), (label,), strict=False))
+            self._gauges[name].set(value, tags=tags)
+        self._shown = time.monotonic()
+        self._took = self._shown - started
+
+
+def readings(status: Status) -> dict[tuple[str, str], float]:
+    """Every gauge by name and label; the label is empty where a gauge has none."""
+    records = list(status.records)
+    states = Counter({"complete": 0, "invalid": 0, "failed": 0}) + Counter(r.state for r in records)
+    stages = [stage for record in records for stage in record.result.stages]
+    return {
+        **{("trials", state): float(states[state]) for state in ("complete", "invalid", "failed")},
+        ("trials", "running"): float(status.running),
+        **{("best", name): value for name, value in status.best().items()},
+        ("frontier_size", ""): float(len(status.frontier())),
+        ("hypervolume", ""): status.hypervolume(),
+        ("training_seconds", ""): sum(map(training_seconds, records)),
+        ("cache_hits", ""): float(sum(stage.cached for stage in stages)),
+        ("seconds_saved", ""): seconds_saved(records),
+    }

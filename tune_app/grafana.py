@@ -1,0 +1,74 @@
+"""A Grafana dashboard of the gauges, for the Grafana that Ray's dashboard embeds."""
+
+import json
+from typing import Any
+
+from tune_app.gauges import DESCRIPTIONS
+
+UID = "tuneApp"
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+UNITS = {"training_seconds": "s", "seconds_saved": "s"}
+LEGENDS = {"trials": "{{experiment}} {{state}}", "best": "{{experiment}} {{objective}}"}
+WIDTH, HEIGHT = 12, 8
+
+
+def metric(name: str) -> str:
+    """What Prometheus calls a gauge: Ray puts a prefix before ours."""
+    return f"ray_tune_app_{name}"
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard as Grafana's JSON model: one panel for each gauge, a variable for the experiment."""
+    return {
+        "uid": UID,
+        "title": "tune-app",
+        "tags": ["ray", "tune-app"],
+        "timezone": "browser",
+        "schemaVersion": 39,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [_source_variable(), _experiment_variable()]},
+        "panels": [_panel(i, name, text) for i, (name, text) in enumerate(DESCRIPTIONS.items())],
+    }
+
+
+def as_json() -> str:
+    """The dashboard as a file."""
+    return json.dumps(dashboard(), indent=1) + "\n"
+
+
+def _panel(i: int, name: str, text: str) -> dict[str, Any]:
+    return {
+        "id": i + 1,
+        "type": "timeseries",
+        "title": name.replace("_", " "),
+        "description": text,
+        "datasource": SOURCE,
+        "gridPos": {"x": WIDTH * (i % 2), "y": HEIGHT * (i // 2), "w": WIDTH, "h": HEIGHT},
+        "fieldConfig": {"defaults": {"unit": UNITS.get(name, "short")}, "overrides": []},
+        "targets": [
+            {
+                "refId": "A",
+                "datasource": SOURCE,
+                "expr": f'{metric(name)}{{experiment=~"$experiment"}}',
+                "legendFormat": LEGENDS.get(name, "{{experiment}}"),
+            }
+        ],
+    }
+
+
+def _source_variable() -> dict[str, Any]:
+    return {"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}
+
+
+def _experiment_variable() -> dict[str, Any]:
+    return {
+        "name": "experiment",
+        "type": "query",
+        "datasource": SOURCE,
+        "query": f"label_values({metric('trials')}, experiment)",
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+    }

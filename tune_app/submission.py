@@ -1,0 +1,67 @@
+"""Submission: an experiment as a job that another machine runs, and the jobs that were sent."""
+
+import hashlib
+from collections.abc import Sequence
+
+from cluster.errors import NoSuchJob
+from cluster.job import Backend, JobHandle, JobSpec
+from tune_app.errors import LeaseHeld
+from tune_app.experiment import ExperimentSpec
+from tune_app.spec_file import dump_spec
+
+
+def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
+    """What a cluster is asked to run; the driver there starts the search or goes on with it."""
+    text = dump_spec(spec)
+    return JobSpec(
+        experiment=spec.name,
+        spec_text=text,
+        spec_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        storage=spec.storage,
+        trials=spec.budget.trials,
+        cpu=spec.resources.cpu,
+        gpu=spec.resources.gpu_at_first,
+        max_concurrent=spec.max_concurrent_trials,
+        attempt=attempt,
+        cluster=spec.cluster,
+    )
+
+
+def next_attempt(backend: Backend, experiment: str) -> int:
+    """The number of the next job of an experiment.
+
+    Raises:
+        LeaseHeld: one of its jobs still runs.
+    """
+    mine = [handle for handle in backend.list() if handle.experiment == experiment]
+    for handle in mine:
+        state = backend.status(handle)
+        if not state.is_final:
+            raise LeaseHeld(
+                f"job {handle.submission_id} of this experiment is {state}: follow it with "
+                f"`tune-app jobs logs {handle.submission_id} --follow`, or stop it first."
+            )
+    return 1 + max((_attempt(handle) for handle in mine), default=0)
+
+
+def find_job(jobs: Sequence[JobHandle], name: str) -> JobHandle:
+    """The job with this id, else the last one of the experiment of this name.
+
+    Args:
+        jobs: the newest first.
+        name: `demo-2`, or `demo`.
+
+    Raises:
+        NoSuchJob: there is none.
+    """
+    exact = [job for job in jobs if job.submission_id == name]
+    found = exact or sorted((job for job in jobs if job.experiment == name), key=_attempt, reverse=True)
+    if not found:
+        known = ", ".join(job.submission_id for job in jobs[:8]) or "none"
+        raise NoSuchJob(f"no job or experiment {name!r} was submitted there; there are: {known}.")
+    return found[0]
+
+
+def _attempt(job: JobHandle) -> int:
+    number = job.submission_id.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
