@@ -12,14 +12,16 @@ export OMP_NUM_THREADS ?= 1
 demo: $(READY)
 	$(BIN)/tune-app demo
 
+# Ray fills the machine by itself: its tests run alone, one after the other.
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical -m "not ray"
+	$(BIN)/pytest -m ray
 
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(MAKE) test
 
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || (command -v uv >/dev/null && uv venv --quiet --python $(PYTHON) $(VENV)) || $(PYTHON) -m venv $(VENV)

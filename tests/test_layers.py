@@ -16,7 +16,7 @@ ALLOWED = {
 # Where a heavy package may be imported at module level ("top") or at all ("any").
 HOMES = {
     "torch": {"trainables"},
-    "ray": {"tune_app/searcher.py", "tune_app/runner.py", "tune_app/session.py", "tune_app/trainable.py"},
+    "ray": {"tune_app/searcher.py", "tune_app/runner.py", "tune_app/session.py", "tune_app/worker.py"},
     "optuna": {"search_spaces/samplers.py", "tune_app/study.py"},
     "duckdb": {"tune_app/query.py"},
     "matplotlib": {"tune_app/plots.py"},

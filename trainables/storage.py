@@ -41,14 +41,15 @@ def _fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _draft(path: Path, content: bytes) -> Path:
+def _draft(path: Path, content: bytes, *, durable: bool = True) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f"{DRAFT}{uuid.uuid4().hex}"
     try:
         with draft.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -73,25 +74,28 @@ def create_once(path: Path, content: bytes) -> bool:
         return True
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Replaces a file by new content in one step.
+
+    One that is not durable outlives every process, but perhaps not the machine: for what is a hint alone.
 
     Raises:
         StorageUnavailable: the folder cannot be written.
     """
     with _explained("write", path):
-        draft = _draft(path, content)
+        draft = _draft(path, content, durable=durable)
         try:
             os.replace(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        _fsync_folder(path.parent)
+        if durable:
+            _fsync_folder(path.parent)
 
 
-def replace_json(path: Path, value: object) -> None:
+def replace_json(path: Path, value: object, *, durable: bool = True) -> None:
     """`replace` with indented JSON."""
-    replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), durable=durable)
 
 
 def publish_folder(files: dict[str, bytes], target: Path) -> bool:

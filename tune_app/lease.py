@@ -52,8 +52,11 @@ class Lease:
             raise LeaseHeld(f"another driver took over {self._folder.path}: this one stops.")
 
     def save_in_flight(self, work: Iterable[Assignment]) -> None:
-        """Remembers what is running, so that a resumed search runs the same points first."""
-        replace_json(self._folder.in_flight_file, [w.model_dump(mode="json") for w in work])
+        """Remembers what is running, so that a resumed search runs the same points first.
+
+        Not durable: it is rewritten at every launch, and without it a search only chooses anew.
+        """
+        replace_json(self._folder.in_flight_file, [w.model_dump(mode="json") for w in work], durable=False)
 
     def in_flight(self) -> list[Assignment]:
         """What the last driver was running when it stopped; a damaged file counts as nothing."""

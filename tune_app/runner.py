@@ -30,8 +30,9 @@ from tune_app.searcher import LedgerSearch
 from tune_app.session import first_line, fits_in_cluster, ray_session
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
-from tune_app.trainable import assignments, lost_record, trial_name, tune_trial
+from tune_app.trainable import assignments, lost_record, trial_name
 from tune_app.warm_start import compare, take_over
+from tune_app.worker import TrialWorker
 
 TABLES_EVERY_S = 5.0
 TABLES_SHARE = 0.05
@@ -77,11 +78,11 @@ def run_search(
     *,
     warm_start: ExperimentFolder | None = None,
     console: Console | None = None,
-    trainable: Callable[..., None] = tune_trial,
+    worker: type[TrialWorker] = TrialWorker,
 ) -> Outcome:
     """Runs what is left of the budget, first taking over what another experiment found out.
 
-    `trainable` is what Ray runs for each trial: it writes the trial's records, as `tune_trial` does.
+    `worker` runs the trials and writes their records.
 
     Raises:
         TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
@@ -104,7 +105,7 @@ def run_search(
             baseline, data = _prepare(spec, view, stop)
             proposer = _replay(spec, folder, baseline, lease.in_flight(), warm_start, view)
             before = len(proposer.records)
-            driver = _Driver(spec, folder, lease, proposer, baseline, status, view, stop, trainable)
+            driver = _Driver(spec, folder, lease, proposer, baseline, status, view, stop, worker)
             started = time.monotonic()
             try:
                 driver.fit(data)
@@ -186,11 +187,11 @@ class _Driver:
         status: Status,
         view: LiveView,
         stop: StopSignal,
-        trainable: Callable[..., None],
+        worker: type[TrialWorker],
     ) -> None:
         self.tables = _Tables(folder, spec, baseline, lease, proposer)
         self._spec, self._folder, self._proposer, self._stop = spec, folder, proposer, stop
-        self._status, self._view, self._trainable = status, view, trainable
+        self._status, self._view, self._worker = status, view, worker
         status.records, status.resumed = proposer.records, in_full(proposer.records)
         status.reference, status.started = baseline.reference(spec), time.monotonic()
         self._search = LedgerSearch(
@@ -210,7 +211,7 @@ class _Driver:
         parallel = spec.max_concurrent_trials or fits_in_cluster(spec)
         self._view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
         shutil.rmtree(scratch, ignore_errors=True)
-        trial = tune.with_parameters(self._trainable, spec_json=spec.model_dump_json(), data=[data])
+        trial = tune.with_parameters(self._worker, spec_json=spec.model_dump_json(), data=[data])
         tuner = _tuner(spec, trial, self._search, self._stop, parallel=parallel, scratch=scratch)
         try:
             tuner.fit()
@@ -249,7 +250,11 @@ def _tuner(
             trial_dirname_creator=lambda t: assignments(t.config)[0].trial_id,
         ),
         run_config=tune.RunConfig(
-            name=spec.name, storage_path=str(scratch), verbose=0, callbacks=[_StopBetweenSteps(stop)]
+            name=spec.name,
+            storage_path=str(scratch),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[_StopBetweenSteps(stop)],
+            verbose=0,
         ),
     )
 

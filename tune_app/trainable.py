@@ -1,6 +1,5 @@
-"""One trial: run_trial() in plain Python, and the few lines that Ray sees of it."""
+"""One trial in plain Python: run_trial(), and the records of trials that found nothing."""
 
-import functools
 import math
 import socket
 import time
@@ -100,21 +99,6 @@ def environment(device: str) -> dict[str, str]:
     return {**versions, "host": socket.gethostname(), "device": device}
 
 
-def tune_trial(config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
-    """What Ray runs. `data` holds the reference of the shared data set (wrapped, so that it is not fetched early).
-
-    Ray's row is of the last assignment, for its dashboard; the ledger has them all.
-    """
-    from ray import tune
-
-    spec = _spec(spec_json)
-    folder, workplace = ExperimentFolder(spec.folder), open_shared_workplace(spec_json, _Hashable(data))
-    metrics: dict[str, float] = {}
-    for work in assignments(config):
-        metrics = run_trial(work, spec, folder, workplace).metrics()
-    tune.report({"finished": 1, **{k: v for k, v in metrics.items() if math.isfinite(v)}})
-
-
 def assignments(config: dict[str, Any]) -> list[Assignment]:
     """What a Ray trial has to do, from its configuration."""
     return [Assignment.model_validate(work) for work in config["work"]]
@@ -124,35 +108,3 @@ def trial_name(config: dict[str, Any]) -> str:
     """What people read in Ray's dashboard: `p30_w4_a8@full`, or `p30_w4_a8@ptq+7` for a batch of eight."""
     first, *more = assignments(config)
     return first.label + (f"+{len(more)}" if more else "")
-
-
-class _Hashable:
-    """Object references of one data set compare equal, so that a reused worker keeps its workplace."""
-
-    def __init__(self, refs: list[Any]) -> None:
-        self.refs = refs
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.refs))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashable) and self.refs == other.refs
-
-
-@functools.lru_cache(maxsize=1)
-def _spec(spec_json: str) -> ExperimentSpec:
-    """Of this worker process: read once, not per trial."""
-    return ExperimentSpec.model_validate_json(spec_json)
-
-
-@functools.lru_cache(maxsize=1)
-def open_shared_workplace(spec_json: str, data: _Hashable) -> "Workplace":
-    """The workplace of this worker process: data and device are set up once, not per trial."""
-    import ray
-
-    from trainables.workplace import open_workplace
-
-    spec = _spec(spec_json)
-    share = spec.resources
-    stages = ExperimentFolder(spec.folder).stages
-    return open_workplace(ray.get(data.refs[0]), stages, cpu=share.cpu, gpu=share.gpu, compile=share.compile)
