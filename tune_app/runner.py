@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.exceptions import RayError, RayTaskError
+from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
 from trainables.errors import ConfigError, TuneAppError
@@ -243,6 +244,7 @@ def _tuner(
         tune.with_resources(trial, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=search,
+            scheduler=_KeepsStartingWorkers(),
             num_samples=-1,
             max_concurrent_trials=parallel,
             reuse_actors=True,
@@ -313,6 +315,18 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
 def _view(status: Status, folder: ExperimentFolder, console: Console | None) -> Iterator[LiveView]:
     with LiveView(status, console=console, progress=folder.stages / "progress") as view:
         yield view
+
+
+class _KeepsStartingWorkers(FIFOScheduler):  # type: ignore[misc]
+    """Trials in their order, each on a free worker or on one that starts for it.
+
+    Ray's own would hand every freed worker to the oldest waiting trial and give up the one that starts for it, over
+    and over: trials that are shorter than the start of a worker then all run on the first one.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Nothing out of turn: the newest trial takes the freed worker."""
+        return None
 
 
 class _StopBetweenSteps(tune.Callback):  # type: ignore[misc]

@@ -1,0 +1,46 @@
+"""Trials that are shorter than the start of a worker: every worker gets its share all the same."""
+
+import os
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.specs import tiny_spec
+from tests.tune_app.test_ladder import closed_form
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.runner import run_search
+from tune_app.worker import TrialWorker
+
+pytestmark = pytest.mark.ray
+TRIALS = 200
+
+
+class Short(TrialWorker):
+    """A trial that takes next to no time and says which process it ran in."""
+
+    def open(self, data: list[Any]) -> None:
+        self._ledger = Ledger(self._folder.trials)
+
+    def work(self, work: Assignment) -> TrialRecord:
+        time.sleep(0.02)
+        record = closed_form(work).model_copy(update={"environment": {"pid": str(os.getpid())}})
+        self._ledger.add(record)
+        return record
+
+
+def test_short_trials_run_on_every_worker(finished_search: ExperimentFolder, tmp_path: Path) -> None:
+    space = {"prune_frac": {"low": 0.0, "high": 0.38, "step": 0.02}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
+    spec = tiny_spec(tmp_path / "runs", space=space, budget={"trials": TRIALS})
+    folder = ExperimentFolder(spec.folder)
+    shutil.copytree(finished_search.stages, folder.stages)
+    shutil.copytree(finished_search.baseline_file.parent, folder.baseline_file.parent)
+    outcome = run_search(spec, worker=Short)
+    shares = Counter(record.environment["pid"] for record in outcome.records)
+    assert sum(shares.values()) == TRIALS
+    assert len(shares) == 2, "a worker that is ready is kept, one that starts is not given up"
+    assert min(shares.values()) >= 5
