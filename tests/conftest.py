@@ -24,6 +24,13 @@ for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
     os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for the Ray instance is one of Ray's."""
+    for item in items:
+        if "ray_address" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended."""
