@@ -6,12 +6,14 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
 
 from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
+from tune_app.head_watch import HeadWatch
 from tune_app.shares import MOST
 from tune_app.signals import StopSignal
 
@@ -44,7 +46,8 @@ def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
                 print(f"dashboard: {url} (`ray get-auth-token` shows the token it asks for)", file=sys.stderr)
             stop.arm()
             stop.check()
-            yield stop
+            with HeadWatch(ray.get_runtime_context().gcs_address):
+                yield stop
         finally:
             ray.shutdown()
 
@@ -87,9 +90,16 @@ def _connect(address: str, *, dashboard: bool) -> str:
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         own = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
         context = ray.init(configure_logging=False, log_to_driver=False, **own)
+        _hide_token()
     except (RayError, OSError, OverflowError, RuntimeError) as err:
         raise ClusterUnavailable(
             f"Ray cannot be reached or started ({address or 'on this machine'}): {first_line(err)}. "
-            "Check RAY_ADDRESS, or unset it to start Ray here."
+            "Check RAY_ADDRESS and RAY_AUTH_TOKEN, or unset them to start Ray here."
         ) from err
     return f"http://{context.dashboard_url}" if context.dashboard_url else "none"
+
+
+def _hide_token() -> None:
+    """Ray lets everybody read the file of a token that it made itself."""
+    with contextlib.suppress(OSError):
+        (Path.home() / ".ray" / "auth_token").chmod(0o600)

@@ -56,10 +56,10 @@ def drive(tmp_path: Path) -> Iterator[Driver]:
     """Starts a driver, `tune-app run` or a script, connected to a cluster; what still runs at the end is killed."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(on: Nodes, *command: object) -> "subprocess.Popen[str]":
+    def start(on: Nodes, *command: object, **env: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env={**os.environ, "RAY_ADDRESS": on.cluster.address},
+            env={**os.environ, "RAY_ADDRESS": on.cluster.address, **env},
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -117,12 +117,13 @@ def test_a_lost_head_ends_the_driver_and_a_new_cluster_goes_on(
     folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
     cluster = nodes()
     cluster.add()
-    process = drive(cluster, "-m", "tune_app", "run", file)
+    process = drive(cluster, "-m", "tune_app", "run", file, RAY_gcs_rpc_server_reconnect_timeout_s="20")
     wait_for("two records", lambda: done(folder) >= 2, process)
     kept = {path.name: path.read_bytes() for path in folder.trials.glob("*.json")}
     cluster.cluster.head_node.kill_gcs_server(check_alive=False)
     out, err = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode not in (0, 1), (out, err)
+    assert process.returncode == 3, (out, err)
+    assert "has not answered for 15 s. Finished trials are kept" in err
     again = nodes()
     again.add()
     out, err = drive(again, "-m", "tune_app", "run", file).communicate(timeout=TIMEOUT_S)
