@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from ruamel.yaml import YAML
 
@@ -99,16 +100,17 @@ def _following(cluster: LocalCluster, experiment: str) -> Iterator["subprocess.P
     echo.start()
     try:
         yield follower
+        echo.join()
     finally:
         follower.terminate()
-        echo.join()
         follower.wait()
 
 
-def _echo(lines: Iterable[str]) -> None:
-    for line in lines:
-        if not RAYS_OWN.match(line):
-            print(line, end="", flush=True)
+def _echo(stream: TextIO) -> None:
+    with stream:
+        for line in stream:
+            if not RAYS_OWN.match(line):
+                print(line, end="", flush=True)
 
 
 def _with_storage(spec: Path, folder: Path) -> Path:

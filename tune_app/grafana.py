@@ -3,12 +3,11 @@
 import json
 from typing import Any
 
-from tune_app.gauges import DESCRIPTIONS
+from tune_app.gauges import DESCRIPTIONS, LABELS
 
 UID = "tuneApp"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 UNITS = {"training_seconds": "s", "seconds_saved": "s"}
-LEGENDS = {"trials": "{{experiment}} {{state}}", "best": "{{experiment}} {{objective}}"}
 WIDTH, HEIGHT = 12, 8
 
 
@@ -38,6 +37,7 @@ def as_json() -> str:
 
 
 def _panel(i: int, name: str, text: str) -> dict[str, Any]:
+    tags = ("experiment", *LABELS.get(name, ()))
     return {
         "id": i + 1,
         "type": "timeseries",
@@ -50,8 +50,9 @@ def _panel(i: int, name: str, text: str) -> dict[str, Any]:
             {
                 "refId": "A",
                 "datasource": SOURCE,
-                "expr": f'{metric(name)}{{experiment=~"$experiment"}}',
-                "legendFormat": LEGENDS.get(name, "{{experiment}}"),
+                # A search that went on has a series of each of its drivers: Ray adds tags of its own.
+                "expr": f'max by ({", ".join(tags)}) ({metric(name)}{{experiment=~"$experiment"}})',
+                "legendFormat": " ".join(f"{{{{{tag}}}}}" for tag in tags),
             }
         ],
     }

@@ -12,7 +12,7 @@ from tune_app.live import Status
 
 def test_every_gauge_has_a_panel_of_its_own() -> None:
     shown = [
-        re.match(r"ray_tune_app_(\w+)\{experiment=~", target["expr"])[1]  # type: ignore[index]
+        re.search(r"ray_tune_app_(\w+)\{experiment=~", target["expr"])[1]  # type: ignore[index]
         for panel in json.loads(as_json())["panels"]
         for target in panel["targets"]
     ]

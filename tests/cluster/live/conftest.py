@@ -23,7 +23,7 @@ from tune_app.spec_file import load_spec
 
 # Ray hands the numbers of a process on every ten seconds by default: as long as a whole search takes here.
 SETTINGS = {"RAY_metrics_report_interval_ms": "1000"}
-TRIALS = 4
+TRIALS = 3
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,19 @@ class Shown:
         return ExperimentFolder(self.spec.folder)
 
 
+def live_spec(storage: Path, *, name: str, epochs: int, **changes: Any) -> ExperimentSpec:
+    """A small search, one trial at a time; `epochs` are those of its quantization-aware training."""
+    base = tiny_spec(storage).model_dump(mode="json")["base"]
+    base["quantize"]["schedule"]["epochs"] = epochs
+    return tiny_spec(storage, name=name, base=base, max_concurrent_trials=1, **changes)
+
+
 @pytest.fixture(scope="package")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """The demonstration in small."""
     place = tmp_path_factory.mktemp("shown")
-    spec = write_spec(place / "small.yaml", tiny_spec(place, name="demo", budget={"trials": TRIALS}))
-    with LocalCluster(cpus=2, settings=SETTINGS) as cluster, contextlib.ExitStack() as beside:
+    spec = write_spec(place / "small.yaml", live_spec(place, name="demo", epochs=4, budget={"trials": TRIALS}))
+    with LocalCluster(settings=SETTINGS) as cluster, contextlib.ExitStack() as beside:
         cluster.start_head()
         cluster.start_worker("worker-1")
         prometheus = None

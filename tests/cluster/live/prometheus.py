@@ -5,7 +5,6 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,9 +58,17 @@ class Prometheus:
         self._process.kill()
         self._process.wait()
 
-    def query(self, text: str) -> list[tuple[Mapping[str, str], float]]:
+    def query(self, text: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series."""
-        url = f"http://{HOST}:{self._port}/api/v1/query?{urllib.parse.urlencode({'query': text})}"
+        return [(series["metric"], float(series["value"][1])) for series in self._ask("query", query=text)]
+
+    def history(self, text: str) -> list[dict[str, str]]:
+        """Labels of each series that had a value in the last quarter of an hour."""
+        now = time.time()
+        return [series["metric"] for series in self._ask("query_range", query=text, start=now - 900, end=now, step=1)]
+
+    def _ask(self, what: str, **parameters: str | float) -> list[dict[str, Any]]:
+        url = f"http://{HOST}:{self._port}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:
-            found = json.load(answer)
-        return [(series["metric"], float(series["value"][1])) for series in found["data"]["result"]]
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return found

@@ -1,20 +1,28 @@
 """What Prometheus reads of a search: names, tags and last values."""
 
+import re
+from typing import Any
+
 import pytest
 
 from tests.cluster.live.conftest import TRIALS, Shown, require
+from tests.cluster.live.prometheus import Prometheus
 from tune_app.gauges import DESCRIPTIONS
-from tune_app.grafana import metric
+from tune_app.grafana import dashboard, metric
 from tune_app.query import frontier_frame
 
 pytestmark = pytest.mark.ray
 
 
-def series(shown: Shown, name: str, label: str = "experiment") -> dict[str, float]:
-    """The last value of a gauge, by a label."""
+def watcher(shown: Shown) -> Prometheus:
     require(shown.prometheus, "prometheus (apt-get install prometheus)")
     assert shown.prometheus is not None
-    found = shown.prometheus.query(f'last_over_time({metric(name)}{{experiment="demo"}}[15m])')
+    return shown.prometheus
+
+
+def series(shown: Shown, name: str, label: str = "experiment") -> dict[str, float]:
+    """The last value of a gauge, by a label."""
+    found = watcher(shown).query(f'last_over_time({metric(name)}{{experiment="demo"}}[15m])')
     return {labels[label]: value for labels, value in found}
 
 
@@ -33,3 +41,12 @@ def test_the_last_values_are_those_of_the_frontier(shown: Shown) -> None:
     best = series(shown, "best", "objective")
     assert best == {"accuracy": frame["accuracy"].max(), "size_bytes": frame["size_bytes"].min()}
     assert series(shown, "hypervolume")["demo"] > 0
+
+
+@pytest.mark.parametrize("panel", dashboard()["panels"], ids=lambda panel: panel["title"])
+def test_every_panel_for_grafana_has_something_to_show(panel: dict[str, Any], shown: Shown) -> None:
+    [target] = panel["targets"]
+    found = watcher(shown).history(target["expr"].replace("$experiment", "demo"))
+    named = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+    assert found
+    assert all(labels.keys() == named for labels in found)

@@ -1,0 +1,23 @@
+"""Tables for people: whole cells, whatever the width of the terminal."""
+
+import pytest
+
+from tune_app.text_table import print_table
+
+LONG = "a sentence of many words, " * 20 + "with [brackets] and ○ at its end"
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+def test_no_cell_is_cut(columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    print_table(("rule", "n", "found"), [("storage", "1", LONG), ("disk", "20", "enough")], left=("rule", "found"))
+    head, line, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["rule", "n", "found"]
+    assert set(line.strip()) == {"─"}
+    assert first.rstrip() == f"storage  1 {LONG}"
+    assert second.rstrip() == "disk    20 enough"
+
+
+def test_a_table_without_rows_has_its_head(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("job", "state"), [], left=("job", "state"))
+    assert capsys.readouterr().out.splitlines()[0].split() == ["job", "state"]
