@@ -36,6 +36,7 @@ from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.runner import run_baseline, run_search
 from tune_app.session import TUNE_SETTINGS
+from tune_app.trainable import Grant
 from tune_app.worker import TrialWorker
 
 SIZES = (100, 300, 1_000)
@@ -75,11 +76,11 @@ def closed_form(params: dict[str, Any]) -> tuple[float, int]:
 class ClosedForm(TrialWorker):
     """A worker of the product whose work takes no time: its records are written as always."""
 
-    def open(self, data: list[Any]) -> None:
+    def open(self, data: list[Any], *, gpu_share: float) -> None:
         """Needs nothing."""
         self._ledger = Ledger(self._folder.trials)
 
-    def work(self, work: Assignment) -> TrialRecord:
+    def work(self, work: Assignment, grant: Grant) -> TrialRecord:
         """Writes a record."""
         record = _record(work)
         self._ledger.add(record)

@@ -109,7 +109,8 @@ def _storage(spec: ExperimentSpec, nodes: Sequence[NodeReport]) -> Finding:
         found = f"{spec.storage} is another folder on {_names(other)}"
         way_out = "Name a folder that all nodes share, or an object store (s3://…)."
     else:
-        asked = f"for all {len(nodes)} nodes" if nodes else "as far as can be told: no node is up yet"
+        everywhere = "everywhere" if len(nodes) == 1 else f"on all {len(nodes)} nodes"
+        asked = everywhere if nodes else "as far as can be told: no node is up yet"
         found, way_out = f"{spec.storage} is the same {asked}, and can be written and read", ""
     return Finding(rule="storage", holds=not broken and not other, found=found, way_out=way_out)
 
