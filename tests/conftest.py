@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -110,14 +110,20 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def start_cli(ray_address: str, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start_cli(ray_address: str, start_python: Callable[..., Any]) -> Callable[..., "subprocess.Popen[str]"]:
     """Starts `tune-app ARGS…` as a process connected to the session's Ray; what still runs at the end is killed."""
+    return lambda *args: start_python("-m", "tune_app", *args, RAY_ADDRESS=ray_address)
+
+
+@pytest.fixture
+def start_python(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts `python ARGS…` with these environment variables too; what still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*args: object) -> "subprocess.Popen[str]":
+    def start(*args: object, **env: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-m", "tune_app", *map(str, args)],
-            env={**os.environ, "RAY_ADDRESS": ray_address},
+            [sys.executable, *map(str, args)],
+            env={**os.environ, **env},
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

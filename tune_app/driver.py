@@ -29,6 +29,7 @@ from tune_app.session import first_line, fits_in_cluster
 from tune_app.shares import Shares
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
+from tune_app.throttle import Throttle
 from tune_app.trainable import assignments, trial_name
 from tune_app.watch import Watch
 from tune_app.worker import TrialWorker
@@ -36,6 +37,9 @@ from tune_app.worker import TrialWorker
 TABLES_EVERY_S = 5.0
 TABLES_SHARE = 0.05
 """Of the driver's time, at most, goes into rewriting the tables while a search runs."""
+GAUGES_EVERY_S = 2.0
+GAUGES_SHARE = 0.01
+"""As much goes at most into counting all records for the gauges."""
 logger = logging.getLogger(__name__)
 COPY_S = 60.0
 LOOK_EVERY_S = 5.0
@@ -57,12 +61,17 @@ class Driver:
         stop: StopSignal,
         worker: type[TrialWorker],
     ) -> None:
-        self.tables = _Tables(folder, spec, baseline, lease, proposer)
+
+        def rewrite() -> None:
+            lease.check()  # only its holder rewrites
+            write_tables(folder, proposer.records, spec, reference=baseline.reference(spec))
+
+        self.tables = Throttle(rewrite, every_s=TABLES_EVERY_S, share=TABLES_SHARE, waits=True)
         self._spec, self._folder, self._proposer, self._stop = spec, folder, proposer, stop
         self._status, self._view, self._worker = status, view, worker
         status.records, status.resumed = proposer.records, in_full(proposer.records)
         status.reference, status.started = baseline.reference(spec), time.monotonic()
-        self._gauges = Gauges(status)
+        self._gauges = Throttle(Gauges(status).show, every_s=GAUGES_EVERY_S, share=GAUGES_SHARE, waits=False)
         self._lookout = _Lookout(spec, folder, keys_of=lambda work: progress_keys(spec, baseline.fingerprint, work))
         self._search = LedgerSearch(
             proposer,
@@ -94,20 +103,20 @@ class Driver:
                 f"Ray stopped answering: {first_line(err)}. Run again to go on."
             ) from err
         finally:
-            self._gauges.show()
+            self._gauges.now()
         if self._search.error is not None:
             raise self._search.error
 
     def _step(self) -> None:
         self._stop.check()
         self._lookout.maybe_look(self._proposer.running)
-        self._gauges.maybe_show()
+        self._gauges.maybe()
 
     def _changed(self, record: TrialRecord | None) -> None:
         self._status.records, self._status.running = self._proposer.records, len(self._proposer.running)
         if record is not None:
             self._view.finished(record)
-            self.tables.maybe_write()
+            self.tables.maybe()
 
 
 class _Lookout:
@@ -142,32 +151,6 @@ def _end(pulse: Pulse) -> None:
     """Kills a trial's process where it is; nobody waits for that."""
     where = NodeAffinitySchedulingStrategy(pulse.node_id, soft=False)
     ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(end_process).remote(pulse)
-
-
-class _Tables:
-    """Writes the parquet files, at most every few seconds unless asked."""
-
-    def __init__(
-        self, folder: ExperimentFolder, spec: ExperimentSpec, baseline: BaselineInfo, lease: Lease, proposer: Proposer
-    ) -> None:
-        self._written, self._took = time.monotonic(), 0.0
-        self._lease = lease
-        self._write: Callable[[], None] = lambda: write_tables(
-            folder, proposer.records, spec, reference=baseline.reference(spec)
-        )
-
-    def maybe_write(self) -> None:
-        """After a change."""
-        if time.monotonic() - self._written >= max(TABLES_EVERY_S, self._took / TABLES_SHARE):
-            self.write()
-
-    def write(self) -> None:
-        """Now; only the holder of the lease rewrites."""
-        self._lease.check()
-        started = time.monotonic()
-        self._write()
-        self._written = time.monotonic()
-        self._took = self._written - started
 
 
 class _KeepsStartingWorkers(FIFOScheduler):  # type: ignore[misc]
@@ -208,9 +191,8 @@ def _tuner(
         return tune.PlacementGroupFactory([{"CPU": cpu, **gpu}])
 
     worker = tune.with_resources(trial, share)
-    worker.__qualname__ = (
-        TrialWorker.__name__
-    )  # what Ray's dashboard calls actors; Tune's wrapper has a name of its own
+    # What Ray's dashboard calls actors; Tune's wrapper has a name of its own.
+    worker.__qualname__ = TrialWorker.__name__
     return tune.Tuner(
         worker,
         tune_config=tune.TuneConfig(

@@ -1,6 +1,5 @@
 """Gauges: the numbers of a search on Ray's metrics endpoint, for Prometheus and Ray's dashboard."""
 
-import time
 from collections import Counter
 
 from ray.util.metrics import Gauge
@@ -8,9 +7,6 @@ from ray.util.metrics import Gauge
 from tune_app.cost import seconds_saved, training_seconds
 from tune_app.live import Status
 
-EVERY_S = 2.0
-TIME_SHARE = 0.01
-"""Of the driver's time, at most, goes into counting."""
 DESCRIPTIONS = {
     "trials": "Finished trials by state; running ones are those that have no record yet.",
     "best": "Best value of an objective so far.",
@@ -28,7 +24,6 @@ class Gauges:
 
     def __init__(self, status: Status) -> None:
         self._status = status
-        self._shown, self._took = float("-inf"), 0.0
         self._gauges = {
             name: Gauge(f"tune_app_{name}", description, tag_keys=("experiment", *LABELS.get(name, ())))
             for name, description in DESCRIPTIONS.items()
@@ -36,19 +31,11 @@ class Gauges:
         for gauge in self._gauges.values():
             gauge.set_default_tags({"experiment": status.spec.name})
 
-    def maybe_show(self) -> None:
-        """At most every few seconds, since all records are counted."""
-        if time.monotonic() - self._shown >= max(EVERY_S, self._took / TIME_SHARE):
-            self.show()
-
     def show(self) -> None:
         """Now."""
-        started = time.monotonic()
         for (name, label), value in readings(self._status).items():
             tags = dict(zip(LABELS.get(name, ()), (label,), strict=False))
             self._gauges[name].set(value, tags=tags)
-        self._shown = time.monotonic()
-        self._took = self._shown - started
 
 
 def readings(status: Status) -> dict[tuple[str, str], float]:

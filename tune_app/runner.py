@@ -107,7 +107,7 @@ def run_search(
             try:
                 driver.fit(data)
             finally:
-                driver.tables.write()
+                driver.tables.now()
             seconds = time.monotonic() - started
         lease.save_in_flight([])
     _refuse_empty(proposer.records, spec)

@@ -1,10 +1,8 @@
 """Faults of nodes: trials move, what is finished stays, and memory that was not enough is learned from."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,27 +50,9 @@ def nodes() -> Iterator[Callable[..., Nodes]]:
 
 
 @pytest.fixture
-def drive(tmp_path: Path) -> Iterator[Driver]:
+def drive(start_python: Driver) -> Driver:
     """Starts a driver, `tune-app run` or a script, connected to a cluster; what still runs at the end is killed."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(on: Nodes, *command: object, **env: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            env={**os.environ, "RAY_ADDRESS": on.cluster.address, **env},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    return lambda on, *command, **env: start_python(*command, RAY_ADDRESS=on.cluster.address, **env)
 
 
 def places(folder: ExperimentFolder) -> set[str]:
