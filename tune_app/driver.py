@@ -19,7 +19,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.gauges import Gauges
 from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full
+from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.live import LiveView, Status
 from tune_app.point_keys import progress_keys, shared_start
 from tune_app.proposer import Proposer
@@ -30,13 +30,15 @@ from tune_app.shares import Shares
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
 from tune_app.throttle import Throttle
-from tune_app.trainable import assignments, trial_name
 from tune_app.watch import Watch
 from tune_app.worker import TrialWorker
 
 TABLES_EVERY_S = 5.0
-TABLES_SHARE = 0.05
+TABLES_SHARE = 0.02
 """Of the driver's time, at most, goes into rewriting the tables while a search runs."""
+SAVE_EVERY_S = 0.25
+SAVE_SHARE = 0.1
+"""How soon after its start a trial is remembered as running."""
 GAUGES_EVERY_S = 2.0
 GAUGES_SHARE = 0.01
 """As much goes at most into counting all records for the gauges."""
@@ -67,10 +69,13 @@ class Driver:
             write_tables(folder, proposer.records, spec, reference=baseline.reference(spec))
 
         self.tables = Throttle(rewrite, every_s=TABLES_EVERY_S, share=TABLES_SHARE, waits=True)
-        self._spec, self._folder, self._proposer, self._stop = spec, folder, proposer, stop
+        self._spec, self._folder, self._proposer, self._stop, self._lease = spec, folder, proposer, stop, lease
         self._status, self._view, self._worker = status, view, worker
-        status.records, status.resumed = proposer.records, in_full(proposer.records)
+        status.records, status.done = proposer.records, proposer.progress.trials
+        status.resumed = status.done
         status.reference, status.started = baseline.reference(spec), time.monotonic()
+        self._saver = Throttle(self._save_in_flight, every_s=SAVE_EVERY_S, share=SAVE_SHARE, waits=False)
+        self._saved: list[str] = []
         self._gauges = Throttle(Gauges(status).show, every_s=GAUGES_EVERY_S, share=GAUGES_SHARE, waits=False)
         self._lookout = _Lookout(spec, folder, keys_of=lambda work: progress_keys(spec, baseline.fingerprint, work))
         self._search = LedgerSearch(
@@ -109,12 +114,22 @@ class Driver:
 
     def _step(self) -> None:
         self._stop.check()
+        self._saver.maybe()
         self._lookout.maybe_look(self._proposer.running)
         self._gauges.maybe()
 
+    def _save_in_flight(self) -> None:
+        pending = self._proposer.pending
+        names = [work.trial_id for work in pending]
+        if names != self._saved:
+            self._lease.check()  # only its holder writes
+            self._lease.save_in_flight(pending)
+            self._saved = names
+
     def _changed(self, record: TrialRecord | None) -> None:
-        self._status.records, self._status.running = self._proposer.records, len(self._proposer.running)
+        self._status.running = len(self._proposer.running)
         if record is not None:
+            self._status.records, self._status.done = self._proposer.records, self._proposer.progress.trials
             self._view.finished(record)
             self.tables.maybe()
 
@@ -201,8 +216,8 @@ def _tuner(
             num_samples=-1,
             max_concurrent_trials=parallel,
             reuse_actors=True,
-            trial_name_creator=lambda t: trial_name(t.config),
-            trial_dirname_creator=lambda t: assignments(t.config)[0].trial_id,
+            trial_name_creator=lambda t: t.config["name"],
+            trial_dirname_creator=lambda t: t.config["folder"],
         ),
         run_config=tune.RunConfig(
             name=spec.name,

@@ -99,6 +99,8 @@ def contributions(costs: np.ndarray, reference: np.ndarray | Sequence[float]) ->
         ValueError: as in `hypervolume`.
     """
     costs = _checked(costs)
+    if costs.shape[1] == 2:
+        return _contributions_in_the_plane(costs, _checked(np.asarray(reference, dtype=np.float64)[None])[0])
     ranks = pareto_ranks(costs)
     # Whatever takes the place of a frontier row lies on the front behind it.
     near = np.flatnonzero(ranks <= 1)
@@ -158,6 +160,8 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> f
     inside = costs[(costs < corner).all(axis=1)]
     # Objectives that are not there become one unit wide, which leaves the volume as it is.
     missing = 3 - len(corner)
+    if missing == 1:
+        return _area(inside, corner)
     boxes = np.c_[inside, np.zeros((len(inside), missing))]
     return _volume(boxes, *corner.tolist(), *[1.0] * missing)
 
@@ -245,6 +249,32 @@ def _frontier_of_many(rows: np.ndarray) -> np.ndarray:
         mask[head] = True
         remaining = remaining[(rows[remaining] < rows[head]).any(axis=1)]
     return mask
+
+
+def _area(rows: np.ndarray, corner: np.ndarray) -> float:
+    """The hypervolume of two objectives: one strip for each row of the staircase."""
+    rows = rows[non_dominated(rows)]
+    rows = np.unique(rows, axis=0)
+    widths = np.diff(np.r_[rows[:, 0], corner[0]])
+    return math.fsum(widths * (corner[1] - rows[:, 1]))
+
+
+def _contributions_in_the_plane(costs: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """The box of each frontier row between its neighbours, less what the rows behind it dominate of that box."""
+    if corner.shape != (2,):
+        raise ValueError(f"the reference must have 2 coordinates, but got {len(corner)}")
+    gained = np.zeros(len(costs))
+    inside = np.flatnonzero((costs < corner).all(axis=1))
+    members = inside[non_dominated(costs[inside])]
+    members = members[np.argsort(costs[members, 0], kind="stable")]
+    behind = costs[np.setdiff1d(inside, members)]
+    for i, member in enumerate(members):
+        x_end = corner[0] if i + 1 == len(members) else costs[members[i + 1], 0]
+        y_end = corner[1] if i == 0 else costs[members[i - 1], 1]
+        box = np.array([x_end, y_end])
+        taken = behind[(behind < box).all(axis=1)]
+        gained[member] = max(0.0, np.prod(box - costs[member]) - (_area(taken, box) if len(taken) else 0.0))
+    return gained
 
 
 def _volume(boxes: np.ndarray, x_end: float, y_end: float, z_end: float) -> float:

@@ -1,15 +1,14 @@
 """Lease: one driver at a time on an experiment, and what it had in flight when it died."""
 
-import json
 from collections.abc import Iterable
 from types import TracebackType
 
 from pydantic import ValidationError
 
-from trainables.storage import Lock, read_bytes, replace_json
+from trainables.storage import Lock, read_bytes, replace
 from tune_app.errors import LeaseHeld
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment
+from tune_app.ledger import Assignment, decode_assignments, encode_assignments
 
 
 class Lease:
@@ -54,13 +53,13 @@ class Lease:
     def save_in_flight(self, work: Iterable[Assignment]) -> None:
         """Remembers what is running, so that a resumed search runs the same points first.
 
-        Not durable: it is rewritten at every launch, and without it a search only chooses anew.
+        Not durable: it is rewritten while trials start, and without it a search only chooses anew.
         """
-        replace_json(self._folder.in_flight_file, [w.model_dump(mode="json") for w in work], durable=False)
+        replace(self._folder.in_flight_file, encode_assignments(work), durable=False)
 
     def in_flight(self) -> list[Assignment]:
         """What the last driver was running when it stopped; a damaged file counts as nothing."""
         try:
-            return [Assignment.model_validate(w) for w in json.loads(read_bytes(self._folder.in_flight_file))]
-        except (OSError, ValueError, TypeError, ValidationError):
+            return decode_assignments(read_bytes(self._folder.in_flight_file))
+        except (OSError, ValidationError):
             return []

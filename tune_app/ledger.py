@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from search_spaces.rungs import FULL
 from trainables.config import Frozen, digest
@@ -47,6 +47,23 @@ class Assignment(Frozen):
         """What people read: `p30_w4_a8@full`; repeat 1, the second run, is `p30_w4_a8@full#2`."""
         again = f"#{self.repeat + 1}" if self.repeat else ""
         return f"{params_label(self.params)}@{self.rung}{again}"
+
+
+_WORK = TypeAdapter(list[Assignment])
+
+
+def encode_assignments(work: Iterable[Assignment]) -> bytes:
+    """As a JSON array."""
+    return _WORK.dump_json(list(work))
+
+
+def decode_assignments(content: str | bytes) -> list[Assignment]:
+    """What `encode_assignments` wrote.
+
+    Raises:
+        ValidationError: anything else.
+    """
+    return _WORK.validate_json(content)
 
 
 class TrialRecord(Frozen):

@@ -17,7 +17,7 @@ from search_spaces.rungs import FULL
 from trainables.errors import StorageUnavailable
 from trainables.storage import StoragePath, names
 from tune_app.experiment import ExperimentSpec
-from tune_app.ledger import TrialRecord, in_full
+from tune_app.ledger import TrialRecord
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 
 
@@ -28,15 +28,12 @@ class Status:
     spec: ExperimentSpec
     phase: str = "starting Ray"
     records: Sequence[TrialRecord] = ()
+    done: int = 0
+    """Trials that count toward the budget."""
     running: int = 0
     reference: dict[str, float] = field(default_factory=dict)
     resumed: int = 0
     started: float = field(default_factory=time.monotonic)
-
-    @property
-    def done(self) -> int:
-        """Trials that count toward the budget."""
-        return in_full(self.records)
 
     def below(self) -> Counter[str]:
         """Trials of each rung below the full schedule."""

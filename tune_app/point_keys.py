@@ -1,14 +1,28 @@
 """Keys of points: which configuration a point is, and which stages its trials need (torch-free)."""
 
+import functools
+
 from trainables.config import stage_keys, teacher_key, training_of, trial_key
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import Assignment, Params
-from tune_app.strategy import Step
+from tune_app.strategy import KeyOf, Step
+
+REMEMBERED = 100_000
 
 
 def config_key(spec: ExperimentSpec, fingerprint: str, params: Params, *, repeat: int = 0) -> str:
     """The key of a run of a point: everything that decides its result with the full schedule."""
     return trial_key(spec.trial(params, repeat=repeat), fingerprint=fingerprint)
+
+
+def remembered_keys(spec: ExperimentSpec, fingerprint: str) -> KeyOf:
+    """`config_key` of points and repeats, each computed once: a search asks for the same ones again and again."""
+
+    @functools.lru_cache(maxsize=REMEMBERED)
+    def key_of(point: tuple[tuple[str, float | int | str], ...], repeat: int) -> str:
+        return config_key(spec, fingerprint, dict(point), repeat=repeat)
+
+    return lambda params, repeat=0: key_of(tuple(params.items()), repeat)
 
 
 def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> str | None:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from search_spaces.rungs import FULL
 from trainables.config import repeat_seed
@@ -15,15 +15,7 @@ from tune_app.repeats import Group, group_runs, next_repeat, point_of, probabili
 from tune_app.screen import Screen
 from tune_app.stopping import Progress, out_of_time, too_many_failures, why_stop
 from tune_app.strategies import open_strategy
-from tune_app.strategy import StepsOf
-
-
-class KeyOf(Protocol):
-    """Gives the configuration key of a run of a point; repeat 0 is its first run."""
-
-    def __call__(self, params: Params, repeat: int = 0, /) -> str:
-        """The key."""
-        ...
+from tune_app.strategy import KeyOf, StepsOf
 
 
 class Proposer:

@@ -1,5 +1,6 @@
 """Pulse: what a running trial says of itself to the driver, in a file of its own. A hint; the ledger is the truth."""
 
+import functools
 import os
 
 import psutil
@@ -25,7 +26,7 @@ class Pulse(Frozen):
 
 def own_pulse(node_id: str, *, out_of_memory: bool = False) -> Pulse:
     """Of this process, on a node of Ray's."""
-    return Pulse(node_id=node_id, pid=os.getpid(), started=psutil.Process().create_time(), out_of_memory=out_of_memory)
+    return Pulse(node_id=node_id, pid=os.getpid(), started=_own_start(), out_of_memory=out_of_memory)
 
 
 def write_pulse(folder: ExperimentFolder, trial_id: str, pulse: Pulse) -> None:
@@ -45,12 +46,26 @@ def read_pulse(folder: ExperimentFolder, trial_id: str) -> Pulse | None:
         return None
 
 
+def end_pulse(folder: ExperimentFolder, trial_id: str) -> None:
+    """The trial has its record: there is nothing more to say.
+
+    Raises:
+        StorageUnavailable: the file cannot be removed.
+    """
+    remove(folder.pulse(trial_id))
+
+
 def take_pulse(folder: ExperimentFolder, trial_id: str) -> Pulse | None:
     """What a trial said last; the next trial of this name starts from nothing."""
     found = read_pulse(folder, trial_id)
     if found is not None:
         remove(folder.pulse(trial_id))
     return found
+
+
+@functools.cache
+def _own_start() -> float:
+    return float(psutil.Process().create_time())
 
 
 def end_process(pulse: Pulse) -> bool:

@@ -8,7 +8,7 @@ races", NIPS 6), with the probability of not being dominated in the place of a b
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -221,7 +221,7 @@ def wants_repeats(records: Iterable[TrialRecord], spec: ExperimentSpec) -> bool:
 def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> Group:
     rows = [run.metrics() for run in runs.values() if run.state == "complete"]
     names = [*spec.objectives, *(c.metric for c in spec.constraints)] if rows else []
-    means = {name: mean(row[name] for row in rows) for name in names}
+    means = {name: fmean(row[name] for row in rows) for name in names}
     return Group(
         point=point,
         runs=runs,

@@ -60,6 +60,7 @@ TAIL = {
 
 def rows(
     records: Sequence[TrialRecord],
+    groups: Sequence[Group],
     spec: ExperimentSpec,
     *,
     test_accuracy: Mapping[str, float] | None = None,
@@ -77,11 +78,11 @@ def rows(
 
     Args:
         records: the latest attempt of each configuration and rung, as `ledger.latest` gives them.
+        groups: their `group_runs`.
         spec: for the parameters, objectives and constraints.
         test_accuracy: by trial_id, for the trials whose accuracy on the test split is known.
         reference: the corner of the hypervolume, by objective; None: contributions stay unknown.
     """
-    groups = group_runs(records, spec)
     front = frontier(groups, spec)
     members = {group.first.assignment.trial_id for group in front}
     gains = {} if reference is None else _contributions(front, spec, reference)

@@ -19,9 +19,9 @@ from tune_app.errors import ClusterUnavailable, SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, in_full, latest
+from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full, latest
 from tune_app.live import LiveView, Status
-from tune_app.point_keys import config_key, steps_of
+from tune_app.point_keys import remembered_keys, steps_of
 from tune_app.preflight import refuse
 from tune_app.probes import check_cluster
 from tune_app.proposer import Proposer
@@ -125,9 +125,7 @@ def _replay(
 ) -> Proposer:
     """A proposer that knows every record, of this experiment and of the one that it starts from."""
 
-    def key_of(params: Params, repeat: int = 0) -> str:
-        return config_key(spec, baseline.fingerprint, params, repeat=repeat)
-
+    key_of = remembered_keys(spec, baseline.fingerprint)
     advice: list[TrialRecord] = []
     if warm_start is not None:
         found = compare(Ledger(warm_start.trials).read()[0], warm_start.read_spec(), spec, key_of)

@@ -12,7 +12,7 @@ from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse
 from tune_app.shares import Shares
-from tune_app.trainable import memory_exhausted, unfinished_record, worker_lost
+from tune_app.trainable import Grant, memory_exhausted, ray_config, unfinished_record, worker_lost
 
 
 class LedgerSearch(Searcher):  # type: ignore[misc]
@@ -20,7 +20,7 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
 
     A Ray trial is one assignment, or several short ones that start from the same stage, each with a record of its
     own: `batch_of` names that stage, or gives None for an assignment that goes alone. `shares` says how much of a
-    GPU it gets, `take_pulse` what a trial said last, and `probe` raises if it is the storage that is
+    GPU it gets, `take_pulse` what a trial without a record said last, and `probe` raises if it is the storage that is
     gone. An error in here ends the search; it is kept in `error`, since Tune would wrap it.
     """
 
@@ -64,18 +64,13 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             work = self._next()
             if not work:
                 return None if self._work else finished
-            self._lease.save_in_flight(self._proposer.pending)
         except Exception as err:
             self.error = err
             return finished
         self._work[trial_id] = work
         self._on_change(None)
         share = self._granted[trial_id] = self._shares.of(work[0].rung)
-        return {
-            "work": [one.model_dump(mode="json") for one in work],
-            "gpu_share": share,
-            "out_of_memory": self._out_of_memory[work[0].trial_id],
-        }
+        return ray_config(work, Grant(share, self._out_of_memory[work[0].trial_id]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the proposer what the worker wrote; no record means that the worker was lost."""
@@ -110,7 +105,7 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             if work is None:
                 break
             alone = self._losses[work.trial_id] or self._out_of_memory[work.trial_id]
-            start = None if alone else self._batch_of(work)
+            start = None if alone or self._batch == 1 else self._batch_of(work)
             if start is None:
                 return [work]
             self._waiting[start].append(work)
@@ -119,10 +114,9 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         return self._waiting.pop(max(self._waiting, key=lambda start: len(self._waiting[start])))
 
     def _settle(self, work: Assignment, share: float) -> None:
-        pulse = self._take_pulse(work.trial_id)
         record = self._ledger.find(work.trial_id)
         if record is None:
-            err = self._why_over(work, share, pulse)
+            err = self._why_over(work, share, self._take_pulse(work.trial_id))
             if err is None:
                 self._proposer.requeue(work)
                 return

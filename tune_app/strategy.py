@@ -30,7 +30,14 @@ class Step:
     """At least 1, also without training."""
 
 
-KeyOf = Callable[[Params], str]
+class KeyOf(Protocol):
+    """Gives the configuration key of a run of a point; repeat 0 is its first run."""
+
+    def __call__(self, params: Params, repeat: int = 0, /) -> str:
+        """The key."""
+        ...
+
+
 StepsOf = Callable[[Params, str], Sequence[Step]]
 """The steps of a point at a rung."""
 

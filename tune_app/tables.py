@@ -20,7 +20,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies
 from tune_app.ledger import Ledger, TrialRecord, latest
-from tune_app.repeats import frontier, frontier_volume, group_runs
+from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 
 SCHEMA = "3"
@@ -46,9 +46,10 @@ def write_tables(
         CorruptFile: a test result is not what was written.
         StorageUnavailable: the folder cannot be written.
     """
-    trials = _table(records, spec, held_out_accuracies(folder), reference)
+    groups = group_runs(records, spec)
+    trials = _table(records, groups, spec, held_out_accuracies(folder), reference)
     place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
-    front = frontier(group_runs(records, spec), spec)
+    front = frontier(groups, spec)
     members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
     volume = frontier_volume(front, spec, reference)
     extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
@@ -108,20 +109,21 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
         same_spec = table.schema.metadata.items() >= _provenance(spec).items()
         if same_spec and set(ids) == _newest_ids(_trial_ids(folder)):
             return table
-    records, _ = Ledger(folder.trials).read()
+    records = latest(Ledger(folder.trials).read()[0])
     baseline = read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
-    return _table(latest(records), spec, held_out_accuracies(folder), reference)
+    return _table(records, group_runs(records, spec), spec, held_out_accuracies(folder), reference)
 
 
 def _table(
     records: Sequence[TrialRecord],
+    groups: Sequence[Group],
     spec: ExperimentSpec,
     test_accuracy: Mapping[str, float],
     reference: Mapping[str, float] | None,
 ) -> pa.Table:
     schema = schema_of(records, spec).with_metadata(_provenance(spec))
-    found = rows(records, spec, test_accuracy=test_accuracy, reference=reference)
+    found = rows(records, groups, spec, test_accuracy=test_accuracy, reference=reference)
     return pa.Table.from_pylist(found, schema=schema)
 
 

@@ -1,9 +1,11 @@
 """One trial in plain Python: run_trial(), and the records of trials that found nothing."""
 
+import dataclasses
 import math
 import socket
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +15,7 @@ from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialF
 from trainables.results import Completed, Failed, Failure
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
 
 if TYPE_CHECKING:
     from trainables.workplace import Workplace
@@ -134,10 +136,18 @@ def environment(device: str) -> dict[str, str]:
 
 def assignments(config: dict[str, Any]) -> list[Assignment]:
     """What a Ray trial has to do, from its configuration."""
-    return [Assignment.model_validate(work) for work in config["work"]]
+    return decode_assignments(config["work"])
 
 
-def trial_name(config: dict[str, Any]) -> str:
-    """What people read in Ray's dashboard: `p30_w4_a8@full`, or `p30_w4_a8@ptq+7` for a batch of eight."""
-    first, *more = assignments(config)
-    return first.label + (f"+{len(more)}" if more else "")
+def ray_config(work: Sequence[Assignment], grant: Grant) -> dict[str, Any]:
+    """The configuration of a Ray trial that does this: flat, since Tune copies and walks it at every turn.
+
+    `name` is what people read in Ray's dashboard: `p30_w4_a8@full`, or `p30_w4_a8@ptq+7` for a batch of eight.
+    """
+    first, *more = work
+    return {
+        "name": first.label + (f"+{len(more)}" if more else ""),
+        "folder": first.trial_id,
+        "work": encode_assignments(work).decode(),
+        **dataclasses.asdict(grant),
+    }

@@ -9,7 +9,7 @@ from trainables.storage import names, publish_folder, read_many, remove_folder
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger, TrialRecord, latest
-from tune_app.proposer import KeyOf
+from tune_app.strategy import KeyOf
 
 PACKED = "model.mbq"
 

@@ -10,14 +10,14 @@ from trainables.errors import OutOfMemory
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, TrialRecord
-from tune_app.pulse import own_pulse, write_pulse
+from tune_app.pulse import end_pulse, own_pulse, write_pulse
 from tune_app.trainable import Grant, assignments, run_trial
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
     """A trial is one step. A class costs one message less per trial than a function, and keeps data and device.
 
-    Ray's row is of the last assignment, for its dashboard; the ledger has them all.
+    Ray's row holds the objectives of the last assignment; the ledger has everything.
     """
 
     def setup(self, config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
@@ -57,10 +57,12 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             write_pulse(self._folder, work.trial_id, own_pulse(self._node_id))
             try:
                 metrics = self.work(work, grant).metrics()
+                end_pulse(self._folder, work.trial_id)
             except OutOfMemory:
                 write_pulse(self._folder, work.trial_id, own_pulse(self._node_id, out_of_memory=True))
                 raise
-        return {"done": True, **{k: v for k, v in metrics.items() if math.isfinite(v)}}
+        shown = {name: metrics[name] for name in self._experiment.objectives if name in metrics}
+        return {"done": True, **{name: value for name, value in shown.items() if math.isfinite(value)}}
 
     def __repr__(self) -> str:
         """What Ray's dashboard says of the actor, once: a worker runs many trials."""

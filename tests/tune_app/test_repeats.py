@@ -401,8 +401,9 @@ def test_a_larger_budget_after_repeats_brings_new_points_and_then_their_repeats(
 
 
 def test_the_live_view_counts_repeats_by_themselves(searched: ExperimentSpec) -> None:
-    done = drive(open_proposer(searched))
-    status = Status(searched, records=done, reference=REFERENCE)
+    proposer = open_proposer(searched)
+    done = drive(proposer)
+    status = Status(searched, records=done, done=proposer.progress.trials, reference=REFERENCE)
     assert (status.done, status.repeats) == (15, len(done) - 15)
     assert status.seconds_left() is None
     front: list[Group] = frontier(group_runs(done, searched), searched)

@@ -18,7 +18,7 @@ from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse
 from tune_app.searcher import LedgerSearch
 from tune_app.shares import Shares
-from tune_app.trainable import assignments, trial_name
+from tune_app.trainable import assignments
 
 
 class Bench:
@@ -77,9 +77,11 @@ Make = Callable[..., Bench]
 
 def test_points_without_training_go_together_when_they_share_a_parent(bench: Make) -> None:
     b = bench()
-    work = b.suggest("t0")
+    config = b.search.suggest("t0")
+    assert isinstance(config, dict)
+    work = b.running["t0"] = assignments(config)
     assert [w.params["prune_frac"] for w in work] == [0.0] * 4
-    assert trial_name({"work": [w.model_dump(mode="json") for w in work]}) == "p0_w2_a4@ptq+3"
+    assert (config["name"], config["folder"]) == ("p0_w2_a4@ptq+3", work[0].trial_id)
     # The grid's next four: two of the same parent, two of another; the larger batch goes first, nothing is lost.
     later = [*b.suggest("t1"), *b.suggest("t2")]
     assert [w.params["prune_frac"] for w in later[:2]] == [0.0, 0.0]

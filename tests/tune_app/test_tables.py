@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -11,12 +12,18 @@ from search_spaces.space import FIELDS
 from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_records, make_spec
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace
+from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, store_held_out
-from tune_app.ledger import Ledger, latest
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.repeats import group_runs
 from tune_app.rows import GROUPED, HEAD, MEASURED, TAIL, frontier_ids, rows
 from tune_app.spec_file import dump_spec
 from tune_app.tables import load_trials, read_table, write_tables
+
+
+def made_rows(records: list[TrialRecord], spec: ExperimentSpec, **known: Any) -> list[dict[str, Any]]:
+    return rows(records, group_runs(records, spec), spec, **known)
 
 
 def labels(table: pa.Table) -> list[str]:
@@ -25,7 +32,7 @@ def labels(table: pa.Table) -> list[str]:
 
 def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
     record = make_record(7, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, 0.93, 90_000)
-    [row] = rows([record], make_spec(tmp_path), test_accuracy={record.assignment.trial_id: 0.91})
+    [row] = made_rows([record], make_spec(tmp_path), test_accuracy={record.assignment.trial_id: 0.91})
     assert list(row.items()) == [
         ("trial_id", record.assignment.trial_id),
         ("number", 7),
@@ -82,7 +89,7 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
 
 
 def test_a_failed_trial_has_nulls_and_its_reason(tmp_path: Path) -> None:
-    [row] = rows([make_record(0, {"w_bits": 2}, state="invalid", message="bad \udcff byte")], make_spec(tmp_path))
+    [row] = made_rows([make_record(0, {"w_bits": 2}, state="invalid", message="bad \udcff byte")], make_spec(tmp_path))
     assert row["reason"] == "Diverged: bad ? byte"
     assert (row["state"], row["on_frontier"], row["feasible"]) == ("invalid", False, False)
     assert row["accuracy"] is row["size_bytes"] is row["artifact_sha256"] is row["prune_frac"] is None
@@ -96,7 +103,7 @@ def test_the_frontier_is_full_complete_feasible_and_rises_in_size(tmp_path: Path
     assert [by_id[i] for i in frontier_ids(records, make_spec(tmp_path))] == [3, 1, 0]
     accuracy_alone = make_spec(tmp_path, objectives={"accuracy": "maximize"})
     assert [by_id[i] for i in frontier_ids(records, accuracy_alone)] == [0]
-    feasible = {r["number"] for r in rows(records, spec) if r["feasible"]}
+    feasible = {r["number"] for r in made_rows(records, spec) if r["feasible"]}
     assert feasible == {0, 1, 2, 5, 6}
 
 
@@ -109,7 +116,7 @@ def test_every_row_of_a_point_says_what_its_runs_say_together(tmp_path: Path) ->
         make_record(3, params, 0.5, 90_000, rung="ptq"),
         make_record(4, below, state="invalid"),
     ]
-    found = rows(records, make_spec(tmp_path))
+    found = made_rows(records, make_spec(tmp_path))
     assert [row["repeat"] for row in found] == [0, 1, 2, 0, 0]
     names = ["accuracy_mean", "accuracy_sd", "size_bytes_mean", "size_bytes_sd", "repeats", "p_non_dominated"]
     together = [0.93, 0.02 / 2**0.5, 90_100, 200 / 2**0.5, 2, 1.0]
@@ -129,7 +136,7 @@ def test_each_point_of_the_frontier_says_what_it_adds(tmp_path: Path) -> None:
         make_record(1, point(8), 0.8, 900_000),
         make_record(2, {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}, 0.4, 500_000),
     ]
-    found = rows(records, make_spec(tmp_path), reference=REFERENCE)
+    found = made_rows(records, make_spec(tmp_path), reference=REFERENCE)
     gains = [row["hypervolume_contribution"] for row in found]
     assert gains[:2] == pytest.approx([0.5 * 500_000, 0.3 * 100_000])
     assert gains[2] is None
@@ -156,9 +163,9 @@ def test_the_frontier_is_of_means_and_its_row_is_the_first_run(tmp_path: Path) -
 def test_bounds_are_kept_by_the_means(tmp_path: Path) -> None:
     params = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
     records = [make_record(0, params, 0.89), make_record(1, params, 0.95, repeat=1)]
-    found = rows(records, make_spec(tmp_path, constraints=["accuracy >= 0.9"]))
+    found = made_rows(records, make_spec(tmp_path, constraints=["accuracy >= 0.9"]))
     assert [(row["feasible"], row["on_frontier"]) for row in found] == [(True, True), (True, False)]
-    found = rows(records, make_spec(tmp_path, constraints=["accuracy >= 0.93"]))
+    found = made_rows(records, make_spec(tmp_path, constraints=["accuracy >= 0.93"]))
     assert [(row["feasible"], row["p_non_dominated"]) for row in found] == [(False, 0.0), (False, 0.0)]
 
 
@@ -226,9 +233,10 @@ def test_a_flipped_bit_never_changes_what_is_read(tmp_path: Path, name: str) -> 
 
 def test_a_changed_footer_is_caught_although_every_page_is_intact(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
+    volume = read_table(folder.frontier_table).schema.metadata[b"tune_app.hypervolume"]
     content = folder.frontier_table.read_bytes()
-    assert content.count(b"887699") >= 1
-    folder.frontier_table.write_bytes(content.replace(b"887699", b"987699"))
+    assert content.count(volume) >= 1
+    folder.frontier_table.write_bytes(content.replace(volume, volume[:-1] + (b"1" if volume[-1:] != b"1" else b"2")))
     with pytest.raises(CorruptFile):
         read_table(folder.frontier_table)
 
