@@ -1,5 +1,6 @@
 """Driver: lets Ray Tune run what a proposer proposes, until the budget is spent."""
 
+import gc
 import logging
 import tempfile
 import time
@@ -99,6 +100,7 @@ class Driver:
         # cluster all of them are held by trials that wait for it.
         ray.wait([data], timeout=COPY_S, fetch_local=True)
         self._view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
+        gc.freeze()  # what is loaded by now stays: looking through it for garbage would take longer than a trial's turn
         trial = tune.with_parameters(self._worker, spec_json=spec.model_dump_json(), data=[data])
         try:
             with tempfile.TemporaryDirectory(prefix="tune-app-", ignore_cleanup_errors=True) as scratch:

@@ -106,11 +106,10 @@ class LiveView:
     def finished(self, record: TrialRecord) -> None:
         """Shows one more finished trial."""
         if self._live is None:
-            self._console.print(self._line(record), highlight=False, soft_wrap=True)
+            self._console.out(self._line(record), highlight=False)
 
     def _line(self, record: TrialRecord) -> str:
-        place = f"[{self._status.done}/{self._status.spec.budget.trials}]"
-        head = f"{place.replace('[', chr(92) + '[')} {record.assignment.label}"
+        head = f"[{self._status.done}/{self._status.spec.budget.trials}] {record.assignment.label}"
         if record.state != "complete":
             return f"{head} {record.state}: {record.reason}"
         m = record.metrics()

@@ -151,21 +151,28 @@ def probability_non_dominated(
     """
     near = np.flatnonzero(~_surely_dominated(means, errors))
     rng = np.random.default_rng(seed)
+    # Bytes are exact, so that most often only the other objective is drawn.
+    exact = next((column for column in range(means.shape[1]) if not errors[near, column].any()), None)
     wins, left = np.zeros(len(near)), draws
     while left and len(near):
         size = min(left, BLOCK // len(near) + 1)
         drawn = means[near] + errors[near] * rng.standard_normal((size, *means[near].shape))
-        wins += non_dominated_in_each(drawn).sum(axis=0)
+        wins += non_dominated_in_each(drawn, exact=exact).sum(axis=0)
         left -= size
     found = np.zeros(len(means))
     found[near] = wins / draws
     return found
 
 
-def non_dominated_in_each(costs: np.ndarray) -> np.ndarray:
-    """`non_dominated` of each of many matrices, (draws, n, k) to (draws, n); at once for up to two objectives."""
+def non_dominated_in_each(costs: np.ndarray, *, exact: int | None = None) -> np.ndarray:
+    """`non_dominated` of each of many matrices, (draws, n, k) to (draws, n); at once for up to two objectives.
+
+    `exact` is a column that is the same in all of them: with two objectives one sort then does for all.
+    """
     if costs.shape[2] > 2:
         return np.array([non_dominated(rows) for rows in costs])
+    if costs.shape[2] == 2 and exact is not None:
+        return _in_each_sorted(costs[0, :, exact], costs[..., 1 - exact])
     order = np.lexsort((costs[..., -1], costs[..., 0]), axis=-1)
     x, y = (np.take_along_axis(costs[..., c], order, axis=1) for c in (0, -1))
     mask = np.ones(x.shape, dtype=bool)
@@ -242,6 +249,19 @@ def _standard_error(group: Group, name: str, pooled: float | None) -> float:
     if name != "accuracy" or not isinstance(result, Completed):
         return 0.0
     return math.sqrt(group.mean[name] * (1 - group.mean[name]) / result.measurement.n)
+
+
+def _in_each_sorted(fixed: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """A row stays if it beats all rows of smaller fixed cost, and none of the same fixed cost beats it."""
+    order = np.argsort(fixed, kind="stable")
+    other = drawn[:, order]
+    new = np.r_[True, np.diff(fixed[order]) > 0]
+    starts, run = np.flatnonzero(new), np.cumsum(new) - 1
+    best = np.minimum.reduceat(other, starts, axis=1)
+    before = np.minimum.accumulate(np.c_[np.full(len(best), np.inf), best[:, :-1]], axis=1)
+    found = np.empty(other.shape, dtype=bool)
+    found[:, order] = (other < before[:, run]) & (other <= best[:, run])
+    return found
 
 
 def _surely_dominated(means: np.ndarray, errors: np.ndarray) -> np.ndarray:

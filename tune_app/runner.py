@@ -1,6 +1,7 @@
 """run_search: start and resume are this one path — lease, baseline, replay, search, tables."""
 
 import contextlib
+import gc
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -169,7 +170,9 @@ def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
 
     spec = ExperimentSpec.model_validate_json(spec_json)
     data = load_data(spec.base.data)
-    return data, make_baseline(spec, data)
+    made = data, make_baseline(spec, data)
+    gc.freeze()  # Ray ends this process while the first workers start: it has no need to look for garbage then
+    return made
 
 
 def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:

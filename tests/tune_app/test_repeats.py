@@ -146,6 +146,18 @@ def test_the_probability_is_that_of_comparing_every_pair_of_every_draw(objective
     )
 
 
+@pytest.mark.parametrize("exact", [0, 1])
+def test_an_exact_objective_changes_nothing_but_the_time(exact: int) -> None:
+    rng = np.random.default_rng(5)
+    errors = np.full((30, 2), 0.1)
+    errors[::4] = 0
+    errors[:, exact] = 0
+    drawn = rng.integers(0, 5, (30, 2)) * 0.1 + errors * rng.standard_normal((300, 30, 2))
+    found = non_dominated_in_each(drawn, exact=exact)
+    assert found.tolist() == [non_dominated(rows).tolist() for rows in drawn]
+    assert 0 < found.mean() < 0.5
+
+
 @pytest.mark.parametrize(("gap", "error"), [(0.0, 0.01), (0.01, 0.01), (0.03, 0.01), (0.02, 0.005)])
 def test_of_two_points_the_probability_is_exact(gap: float, error: float) -> None:
     means, errors = np.array([[0.0, 1.0], [gap, 2.0]]), np.array([[error, 0.0], [error, 0.0]])
@@ -173,9 +185,9 @@ def test_leaving_out_far_points_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     means, errors = rng.random((80, 2)), np.full((80, 2), 0.01)
     drawn: list[int] = []
 
-    def spy(costs: np.ndarray) -> np.ndarray:
+    def spy(costs: np.ndarray, **known: Any) -> np.ndarray:
         drawn.append(costs.shape[1])
-        return non_dominated_in_each(costs)
+        return non_dominated_in_each(costs, **known)
 
     monkeypatch.setattr("tune_app.repeats.non_dominated_in_each", spy)
     found = probability_non_dominated(means, errors)
