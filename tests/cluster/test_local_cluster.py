@@ -139,6 +139,18 @@ def test_the_demonstration_refuses_what_it_would_not_show(tmp_path: Path, capsys
     assert len(error.splitlines()) == 1
 
 
+def test_a_search_that_ends_early_costs_no_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: demo\nbudget: {trials: 4}\n")
+    monkeypatch.setattr("cluster.demo.OURS", (sys.executable, "-c", "print('failed')"))
+    with LocalCluster() as cluster:  # no node of it runs: killing one would be an error
+        assert demo.show(cluster, spec, tmp_path / "results") == 4
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[cluster]")]
+    assert said[1:] == ["[cluster] the job failed; 0 of 4 trials have a record"]
+
+
 def test_the_demonstration_without_a_spec(
     instead: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
