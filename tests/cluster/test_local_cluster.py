@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,15 +52,23 @@ def sleepers(folder: Path) -> list[psutil.Process]:
     return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
+def wait_for(count: int, folder: Path) -> None:
+    """Until the shells have started what they start."""
+    for _ in range(200):
+        if len(sleepers(folder)) == count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(sleepers(folder))
+
+
 def test_a_killed_node_leaves_nothing_and_the_others_stay(instead: pytest.MonkeyPatch) -> None:
     with LocalCluster() as cluster:
         cluster.start_head()
-        alone = len(sleepers(cluster.folder))
-        assert alone >= 4
+        wait_for(5, cluster.folder)
         cluster.start_worker("worker-1")
-        assert len(sleepers(cluster.folder)) > alone
+        wait_for(10, cluster.folder)
         cluster.kill("worker-1")
-        assert len(sleepers(cluster.folder)) == alone
+        assert len(sleepers(cluster.folder)) == 5
     assert sleepers(cluster.folder) == []
     assert not cluster.folder.exists()
 
