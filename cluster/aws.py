@@ -51,6 +51,11 @@ def _check(job: JobSpec) -> None:
         raise PlanRefused(
             f"cluster.aws.worker_profile is missing: workers write to {job.storage} by an instance profile; name it."
         )
+    if aws.worker_profile and not aws.head_profile:
+        raise PlanRefused(
+            f"cluster.aws.head_profile is missing: the head gives workers the profile {aws.worker_profile}, which the "
+            "one that Ray creates may not (iam:PassRole); name one that may."
+        )
 
 
 def _node(aws: Aws, instance_type: str, *, profile: str, spot: bool = False) -> dict[str, Any]:

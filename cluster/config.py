@@ -62,7 +62,11 @@ class Aws(Frozen):
     head_type: str = Field(default="m7i.large", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
     worker_type: str = Field(default="g4dn.xlarge", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
     disk_gib: int = Field(default=200, ge=50, le=16384)
-    head_profile: CloudName = Field(default="", description="instance profile; empty: the one that Ray creates")
+    head_profile: CloudName = Field(
+        default="",
+        description="instance profile that starts instances, passes them theirs (iam:PassRole), and reads and writes "
+        "the storage; empty: the one that Ray creates",
+    )
     worker_profile: CloudName = Field(default="", description="instance profile that reads and writes the storage")
 
 
@@ -138,7 +142,11 @@ class ClusterConfig(Frozen):
         max_length=256,
         description="empty: tune-app:<version>",
     )
-    env: tuple[VariableName, ...] = Field(default=(), max_length=64, description="names of variables to hand on")
+    env: tuple[VariableName, ...] = Field(
+        default=(),
+        max_length=64,
+        description="names of variables to hand on; Ray keeps their values in its logs of a job that is sent",
+    )
     head: Head = Head()
     workers: Workers = Workers()
     idle_timeout_minutes: int = Field(default=10, ge=1, le=1440, description="until a node without work is given back")

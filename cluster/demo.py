@@ -59,10 +59,11 @@ def show(cluster: LocalCluster, spec: Path, folder: Path) -> int:
     results = folder / experiment
     with _following(cluster, experiment) as follower:
         _wait(lambda: follower.poll() is not None or _is_half_way(results, trials))
-        say(f"{_done(results)} of {trials} trials are done and others run: worker-1 is killed, like a lost machine")
-        cluster.kill("worker-1")
-        cluster.start_worker("worker-2")
-        say("worker-2 has joined: what worker-1 was running goes on there, from the last epoch that was saved")
+        if follower.poll() is None:
+            say(f"{_done(results)} of {trials} trials are done and others run: worker-1 is killed, like a lost machine")
+            cluster.kill("worker-1")
+            cluster.start_worker("worker-2")
+            say("worker-2 has joined: what worker-1 was running goes on there, from the last epoch that was saved")
         follower.wait()
     state = _ours(cluster.env, "jobs", "status", experiment, "--address", cluster.address)
     say(f"the job {state}; {_done(results)} of {trials} trials have a record")

@@ -1,7 +1,7 @@
 """What can go wrong between this machine and a cluster; a leaf is a situation with the exit code of a command.
 
 This package imports none of the others, so its errors have a root of their own; the codes are the command
-line's: 2 bad input · 3 the cluster does not answer.
+line's: 2 bad input · 3 the cluster does not answer · 6 stored data is not what it should be.
 """
 
 from typing import ClassVar
@@ -35,3 +35,14 @@ class NoSuchJob(ClusterError):
 
 class FolderUnwritable(ClusterError):
     """A folder of this machine takes no files."""
+
+
+class CorruptJob(ClusterError):
+    """What this machine remembers of a job is not what was written."""
+
+    exit_code = 6
+
+
+def first_line(err: BaseException) -> str:
+    """What an error says, in one line."""
+    return (str(err).strip().splitlines() or [type(err).__name__])[0]

@@ -180,7 +180,7 @@ def _job_plan(job: JobSpec) -> SubmitPlan:
             f"kubectl apply {applied}",
             f"{kubectl} get rayjob {name} --watch",
             f"{kubectl} logs --follow job/{name}",
-            f"kubectl delete {applied}  # ends it early; results stay in the storage",
+            f"kubectl delete {applied}  # ends it early, or before it is applied again; results stay in the storage",
         ),
         facts=_facts(job),
     )

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster.config import Frozen
+from cluster.config import ClusterConfig, Frozen
 from cluster.image import HOME, UID, build_commands, image_of
 from cluster.job import SPEC_FILE, Facts, JobSpec, SubmitPlan
+from cluster.launchable import VARIABLE, launchable_text
 from cluster.names import dns_label
 from cluster.placement import check_storage_is_shared, check_trial_fits, size_facts, trials_at_once
 from cluster.working_dir import runtime_env, sent_packages
@@ -94,7 +95,7 @@ def launcher(
         idle_timeout_minutes=config.idle_timeout_minutes,
         provider=provider,
         auth=Auth(ssh_user=ssh_user),
-        docker=Docker(image=image_of(config), run_options=_run_options(config.shared_folder)),
+        docker=Docker(image=image_of(config), run_options=_run_options(config)),
         available_node_types={
             # No CPUs to give: neither trials nor their data preparation are placed on the head.
             HEAD: NodeType(resources={"CPU": 0}, node_config=head),
@@ -145,15 +146,17 @@ def launcher_plan(job: JobSpec, cluster: Launcher, *, client: str, facts: Facts)
     )
 
 
-def _run_options(shared_folder: str) -> tuple[str, ...]:
+def _run_options(config: ClusterConfig) -> tuple[str, ...]:
     options = [
         "--env RAY_AUTH_MODE=token",
         "--env RAY_USAGE_STATS_ENABLED=0",
+        f"--env {VARIABLE}={launchable_text(config.workers)}",
         "--cap-drop ALL",
         "--security-opt no-new-privileges",
         "--ulimit nofile=65536:65536",
     ]
-    return (*options, *([f"--volume {shared_folder}:{shared_folder}"] if shared_folder else []))
+    folder = config.shared_folder
+    return (*options, *([f"--volume {folder}:{folder}"] if folder else []))
 
 
 def _mount_commands(folder: str, nfs: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """This machine: the job is a process of its own, which goes on when the terminal closes."""
 
-import json
+import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,21 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from pydantic import ValidationError
 
 from cluster.config import Frozen
-from cluster.errors import NoSuchJob, PlanRefused
+from cluster.errors import CorruptJob, FolderUnwritable, NoSuchJob, PlanRefused
 from cluster.job import SPEC_FILE, JobHandle, JobSpec, JobState, SubmitPlan
 from cluster.working_dir import write_files
 
 HOME = "TUNE_APP_JOBS"
 """Environment variable: the folder of the jobs of this machine, by default ~/.local/state/tune-app/jobs."""
-POLL_S = 0.5
+POLL_S, LOOK_S = 0.5, 0.01
 STOP_S = 30.0
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 RUN = '( "$@" > log.txt 2>&1 < /dev/null; echo $? > exit_code ) > /dev/null 2>&1 & echo $!'
 """Runs a command in a shell of its own, whose process id it prints; the exit code outlives it."""
-SAME_S = 2.0
-"""Two start times of one process differ by less: they are computed from a clock that is corrected meanwhile."""
 
 
 class _Started(Frozen):
@@ -32,7 +32,10 @@ class _Started(Frozen):
 
     handle: JobHandle
     pid: int
-    started: float
+    after_boot_s: float
+    """When the process started; a number alone may name another process later."""
+    submitted: float
+    """Seconds since the epoch, to list jobs in their order."""
     metadata: dict[str, str]
 
 
@@ -41,7 +44,7 @@ class LocalBackend:
 
     def __init__(self, address: str = "") -> None:
         if address:
-            raise PlanRefused(f"--address {address} is of a cluster: use --backend ray, or leave it out.")
+            raise PlanRefused("an address is of a cluster: use --backend ray, or leave it out.")
         default = Path.home() / ".local" / "state" / "tune-app" / "jobs"
         self.folder = Path(os.environ.get(HOME) or default)
 
@@ -50,7 +53,7 @@ class LocalBackend:
         return SubmitPlan(
             backend="local",
             submission_id=job.submission_id,
-            entrypoint=f"{sys.executable} -m tune_app run {SPEC_FILE}",
+            entrypoint=shlex.join([sys.executable, "-m", "tune_app", "run", SPEC_FILE]),
             metadata=job.metadata,
             files={SPEC_FILE: job.spec_text},
             facts={"trials": job.trials, "cpus_per_trial": job.cpu, "gpus_per_trial": job.gpu, "storage": job.storage},
@@ -63,16 +66,17 @@ class LocalBackend:
             PlanRefused: a job of this name was there before.
         """
         folder = self.folder / plan.submission_id
-        if (folder / "job.json").exists():
-            raise PlanRefused(f"job {plan.submission_id!r} was submitted before: see {folder}.")
+        _claim(folder)
         write_files(plan, folder)
-        command = ["/bin/sh", "-c", RUN, "sh", sys.executable, "-m", "tune_app", "run", SPEC_FILE]
+        command = ["/bin/sh", "-c", RUN, "sh", *shlex.split(plan.entrypoint)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, start_new_session=True)
         pid = int(done.stdout)
         handle = JobHandle(
             backend="local", submission_id=plan.submission_id, experiment=plan.metadata.get("experiment", "")
         )
-        job = _Started(handle=handle, pid=pid, started=_start_of(pid), metadata=plan.metadata)
+        job = _Started(
+            handle=handle, pid=pid, after_boot_s=_start_of(pid), submitted=time.time(), metadata=plan.metadata
+        )
         draft = folder / ".job.json"
         draft.write_text(job.model_dump_json(indent=1) + "\n")
         draft.replace(folder / "job.json")
@@ -115,18 +119,19 @@ class LocalBackend:
         shell = _process(self._find(handle))
         if shell is None:
             return
-        drivers = shell.children()
-        for driver in drivers:
-            driver.terminate()
-        _, alive = psutil.wait_procs(drivers, timeout=STOP_S)
-        for driver in alive:
-            driver.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself at this moment
+            drivers = _drivers(shell)
+            for driver in drivers:
+                driver.terminate()
+            _, alive = psutil.wait_procs(drivers, timeout=STOP_S)
+            for driver in alive:
+                driver.kill()
         psutil.wait_procs([shell], timeout=POLL_S)
 
     def list(self) -> list[JobHandle]:
         """The jobs of this machine, the newest first."""
         jobs = [_read(path) for path in self.folder.glob("*/job.json")]
-        return [job.handle for job in sorted(jobs, key=lambda job: job.started, reverse=True)]
+        return [job.handle for job in sorted(jobs, key=lambda job: job.submitted, reverse=True)]
 
     def _find(self, handle: JobHandle) -> _Started:
         try:
@@ -137,23 +142,44 @@ class LocalBackend:
             ) from err
 
 
+def _claim(folder: Path) -> None:
+    """Makes the folder of a job; of two submissions at the same moment one gets it."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as err:
+        raise PlanRefused(f"job {folder.name!r} was submitted before: see {folder}, or remove it.") from err
+    except OSError as err:
+        raise FolderUnwritable(f"cannot write {folder}: {err.strerror}. Name another folder in {HOME}.") from err
+
+
 def _read(path: Path) -> _Started:
-    return _Started.model_validate(json.loads(path.read_text()))
+    try:
+        return _Started.model_validate_json(path.read_bytes())
+    except ValidationError as err:
+        raise CorruptJob(f"{path} is damaged or of another version: remove {path.parent}.") from err
 
 
 def _start_of(pid: int) -> float:
-    """Seconds since the epoch."""
+    """Seconds after the machine's boot: no change of its clock moves it."""
     try:
-        return psutil.Process(pid).create_time()
+        boot = psutil.boot_time()  # first: an older psutil counts from the one that it saw last
+        return round(psutil.Process(pid).create_time() - boot, 2)
     except psutil.NoSuchProcess:  # it has ended already
-        return time.time()
+        return -1.0
+
+
+def _drivers(shell: psutil.Process) -> list[psutil.Process]:
+    """What the shell of a job runs: nothing for a moment after its start, and for another before its end."""
+    while not (found := shell.children()) and shell.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(LOOK_S)
+    return found
 
 
 def _process(job: _Started) -> psutil.Process | None:
     """The shell of a job while it lives."""
     try:
         process = psutil.Process(job.pid)
-        same = abs(process.create_time() - job.started) < SAME_S
+        same = _start_of(job.pid) == job.after_boot_s
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None

@@ -27,6 +27,8 @@ MANY = sys.platform == "linux"
 """Loopback has many addresses, of which each node gets one: 127.0.0.1 Ray takes for the machine's outer address."""
 START_S = 120.0
 END_S = 30.0
+NODE = "TUNE_APP_NODE"
+"""Names its node in the environment of every process."""
 POLL_S = 0.1
 RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
 STARTED = "Ray runtime started."
@@ -93,7 +95,7 @@ class LocalCluster:
         """Ends a node as a failure does: every process of it, at once."""
         node = self._nodes.pop(name)
         deadline = time.monotonic() + END_S
-        while (left := _processes(node.pid)) and time.monotonic() < deadline:
+        while (left := _processes(node.pid, str(self.folder / name))) and time.monotonic() < deadline:
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -112,7 +114,7 @@ class LocalCluster:
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [*RAY, "start", "--block", *own, *options],
-                env=self.env,
+                env={**self.env, NODE: str(self.folder / name)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -148,11 +150,14 @@ def _environment(token_file: Path, settings: Mapping[str, str]) -> dict[str, str
     }
 
 
-def _processes(leader: int) -> list[psutil.Process]:
-    """Every process of a node: of its session, and what these started, such as drivers in sessions of their own."""
+def _processes(leader: int, name: str) -> list[psutil.Process]:
+    """Every process of a node: of its session, what these started, such as drivers in sessions of their own, and
+    what was started while its parent ended. Ray's workers write over their environment, so that alone would not do.
+    """
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            ours = os.getsid(process.pid) == leader or process.environ().get(NODE) == name
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found += [process, *process.children(recursive=True)]
     return list(dict.fromkeys(found))

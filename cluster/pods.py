@@ -5,6 +5,7 @@ from typing import Any
 from cluster.config import ClusterConfig
 from cluster.image import UID, image_of
 from cluster.job import SPEC_FILE
+from cluster.launchable import VARIABLE, launchable_text
 
 SPEC_FOLDER = "/etc/tune-app"
 SPEC_VOLUME = "spec"
@@ -38,6 +39,7 @@ def head_pod(config: ClusterConfig, labels: dict[str, str], *, spec_map: str = "
     head = config.head
     pod = _ray_pod(config, "ray-head", resources(head.cpus, head.memory_gib), selector=config.kubernetes.head_selector)
     container = pod["containers"][0]
+    container["env"].append({"name": VARIABLE, "value": launchable_text(config.workers)})
     container["ports"] = [{"containerPort": 6379, "name": "gcs-server"}, {"containerPort": 8265, "name": "dashboard"}]
     if spec_map:
         mount = {"name": SPEC_VOLUME, "mountPath": SPEC_FOLDER, "readOnly": True}

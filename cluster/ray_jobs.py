@@ -9,10 +9,9 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, cast
 
-from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused
+from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused, first_line
 from cluster.job import SPEC_FILE, JobHandle, JobSpec, JobState, SubmitPlan
 from cluster.working_dir import runtime_env, sent_packages, stage
 
@@ -25,6 +24,9 @@ STOP_S = 30
 OWN = "http://127.0.0.1:8265"
 """Of a cluster on this machine."""
 HEADERS = "RAY_JOB_HEADERS"
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
+"""Any other value an HTTP client would refuse, and repeat in its error."""
 CERTIFICATES = "REQUESTS_CA_BUNDLE"
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """What Ray's client would prefer over the address it is given."""
@@ -53,6 +55,8 @@ class RayBackend:
 
     def __init__(self, address: str = "") -> None:
         found = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
+        if "@" in found:
+            raise PlanRefused(f"an address holds no credentials; Ray reads them from RAY_AUTH_TOKEN or {HEADERS}.")
         self.address = found or OWN
         self._connected: JobSubmissionClient | None = None
 
@@ -163,10 +167,7 @@ class RayBackend:
 
     def _check_address(self) -> None:
         """That Ray answers there. Its own client would wait for ever, and trip over the answer of something else."""
-        parts = urlsplit(self.address)
-        if parts.username or parts.password:
-            raise PlanRefused(f"an address holds no credentials; Ray reads them from RAY_AUTH_TOKEN or {HEADERS}.")
-        if parts.scheme not in ("http", "https"):
+        if not re.match(r"(?i)https?://", self.address):
             raise PlanRefused(f"{self.address!r} is not where a Jobs API answers: write it like {OWN}.")
         import requests
 
@@ -207,8 +208,9 @@ class RayBackend:
         )
 
     def _unreachable(self, err: Exception) -> ClusterUnreachable:
-        why = (str(err).strip().splitlines() or [type(err).__name__])[0]
-        return ClusterUnreachable(f"{self.address} does not take the request: {why}. Check --address or RAY_ADDRESS.")
+        return ClusterUnreachable(
+            f"{self.address} does not take the request: {first_line(err)}. Check --address or RAY_ADDRESS."
+        )
 
 
 def _status(err: Exception) -> int | None:
@@ -228,15 +230,22 @@ def _in_turn(pieces: AsyncIterator[str]) -> Iterator[str]:
             yield piece
 
 
-def _headers() -> dict[str, Any] | None:
+def _headers() -> dict[str, str] | None:
     text = os.environ.get(HEADERS)
     if not text:
         return None
     try:
         found = json.loads(text)
-    except ValueError as err:
-        raise PlanRefused(f'{HEADERS} is no JSON: write it like {{"Name": "value"}}.') from err
-    return cast("dict[str, Any]", found)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and all(_is_header(name, value) for name, value in found.items()):
+        return found
+    # What it holds may be a secret.
+    raise PlanRefused(f'{HEADERS} is no JSON of header names and values: write it like {{"Name": "value"}}.')
+
+
+def _is_header(name: str, value: object) -> bool:
+    return bool(HEADER_NAME.fullmatch(name)) and isinstance(value, str) and bool(HEADER_VALUE.fullmatch(value))
 
 
 def _value(name: str) -> str:

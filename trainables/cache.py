@@ -13,9 +13,20 @@ from trainables.errors import CorruptFile, TrialFailure
 from trainables.progress import Progress
 from trainables.results import StageCost
 from trainables.stage import StageResult
-from trainables.stage_files import StageEntry, failed_files, finished_files, read_entries, read_stage
+from trainables.stage_files import StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
 from trainables.stage_signs import FAILED, FINISHED, MARKERS
-from trainables.storage import Lock, StoragePath, append_line, is_published, move, publish_folder, remove_folder
+from trainables.storage import (
+    Lock,
+    StoragePath,
+    append_line,
+    is_published,
+    move,
+    publish_folder,
+    published,
+    remove_folder,
+    remove_tree,
+    subfolders,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,20 @@ class StageCache:
         """
         read_stage.cache_clear()
         remove_folder(self.folder / key, markers=MARKERS)
+
+    def sweep(self, *, older_than_s: float) -> None:
+        """Removes what makers of stages left that were killed at the end.
+
+        That is uploads to an object store that were cut off so long ago, and checkpoints of finished stages.
+
+        Raises:
+            StorageUnavailable: the folder cannot be read or written.
+        """
+        for key in unfinished(self.folder, older_than_s=older_than_s):
+            remove_folder(self.folder / key, markers=MARKERS)
+        keys = subfolders(self.folder / "progress")
+        for stage in published((self.folder / key for key in keys), MARKERS):
+            remove_tree(self.folder / "progress" / stage.name)
 
     def _run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> StageResult:
         started = time.perf_counter()

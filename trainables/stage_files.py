@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,8 +97,7 @@ def read_entries(folder: StoragePath) -> list[StageEntry]:
     Raises:
         StorageUnavailable: the folder cannot be listed.
     """
-    found = files_by_folder(folder)
-    stages = {key: files for key, files in sorted(found.items()) if re.fullmatch("[0-9a-f]{64}", key)}
+    stages = _files(folder)
     marked = {key: marker for key, files in stages.items() if (marker := _marker(files)) is not None}
     contents = read_many(folder / key / marker.name for key, marker in marked.items())
     entries = (
@@ -105,6 +105,26 @@ def read_entries(folder: StoragePath) -> list[StageEntry]:
         for (key, marker), content in zip(marked.items(), contents, strict=True)
     )
     return [entry for entry in entries if entry is not None]
+
+
+def unfinished(folder: StoragePath, *, older_than_s: float) -> list[str]:
+    """Keys of stages with files but no description, in which nothing was written for so long: it was cut off.
+
+    Raises:
+        StorageUnavailable: the folder cannot be listed.
+    """
+    newest = time.time() - older_than_s
+    return [
+        key
+        for key, files in _files(folder).items()
+        if files and _marker(files) is None and all(file.modified <= newest for file in files)
+    ]
+
+
+def _files(folder: StoragePath) -> dict[str, list[FileInfo]]:
+    """By key of a stage."""
+    found = files_by_folder(folder)
+    return {key: files for key, files in sorted(found.items()) if re.fullmatch("[0-9a-f]{64}", key)}
 
 
 def _marker(files: Sequence[FileInfo]) -> FileInfo | None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tune_app.text_table import print_table
+
 if TYPE_CHECKING:
     from tune_app.retention import CacheUse, Collection
 
@@ -49,16 +51,12 @@ def gc(
 
 
 def _print_use(use: "CacheUse") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    for head in ("stages of kind", "count", "failures", "bytes", "seconds"):
-        table.add_column(head, justify="left" if head == "stages of kind" else "right", no_wrap=True)
-    for name, row in {**use.kinds, "all": use.total, "needed (frontier, baseline)": use.needed}.items():
-        table.add_row(name, f"{row.stages:,}", f"{row.failures:,}", f"{row.size_bytes:,}", f"{row.seconds:,.1f}")
-    Console(highlight=False).print(table)
+    heads = ("stages of kind", "count", "failures", "bytes", "seconds")
+    rows = [
+        (name, f"{row.stages:,}", f"{row.failures:,}", f"{row.size_bytes:,}", f"{row.seconds:,.1f}")
+        for name, row in {**use.kinds, "all": use.total, "needed (frontier, baseline)": use.needed}.items()
+    ]
+    print_table(heads, rows, left=("stages of kind",))
 
 
 def _print_collection(collection: "Collection", *, dry_run: bool) -> None:

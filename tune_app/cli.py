@@ -146,7 +146,7 @@ def submit(
     from tune_app.spec_file import load_spec
     from tune_app.submit_cli import submit as send
 
-    send(load_spec(spec), backend=backend, address=address, dry_run=dry_run, output=output)
+    send(load_spec(spec), source=spec, backend=backend, address=address, dry_run=dry_run, output=output)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Driver: lets Ray Tune run what a proposer proposes, until the budget is spent."""
 
+import contextlib
 import gc
-import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,40 +13,41 @@ from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.stage_signs import stage_signs
+from cluster.errors import first_line
+from trainables.errors import StorageUnavailable, TuneAppError
 from tune_app.baseline import BaselineInfo
 from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.gauges import Gauges
 from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger import Ledger, TrialRecord
 from tune_app.live import LiveView, Status
+from tune_app.lookout import Lookout
 from tune_app.point_keys import progress_keys, shared_start
 from tune_app.proposer import Proposer
-from tune_app.pulse import Pulse, end_process, read_pulse, take_pulse
+from tune_app.pulse import Pulse, end_process, forget_pulses, take_pulse
 from tune_app.searcher import LedgerSearch
-from tune_app.session import first_line, fits_in_cluster
+from tune_app.session import fits_in_cluster
 from tune_app.shares import Shares
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
 from tune_app.throttle import Throttle
-from tune_app.watch import Watch
 from tune_app.worker import TrialWorker
 
 TABLES_EVERY_S = 5.0
 TABLES_SHARE = 0.02
 """Of the driver's time, at most, goes into rewriting the tables while a search runs."""
-SAVE_EVERY_S = 0.25
+SAVE_EVERY_S, SAVE_MOST_S = 0.25, 5.0
 SAVE_SHARE = 0.1
-"""How soon after its start a trial is remembered as running."""
+"""How soon after its start a trial is remembered as running; where a save takes long, SAVE_MOST_S later at most."""
 GAUGES_EVERY_S = 2.0
 GAUGES_SHARE = 0.01
 """As much goes at most into counting all records for the gauges."""
-logger = logging.getLogger(__name__)
 COPY_S = 60.0
 LOOK_EVERY_S = 5.0
-"""Seconds between two looks at what running trials show."""
+LOOK_SHARE = 0.1
+"""Seconds between two looks at what running trials show, and the driver's time that these may take."""
 
 
 class Driver:
@@ -75,10 +76,21 @@ class Driver:
         status.records, status.done = proposer.records, proposer.progress.trials
         status.resumed = status.done
         status.reference, status.started = baseline.reference(spec), time.monotonic()
-        self._saver = Throttle(self._save_in_flight, every_s=SAVE_EVERY_S, share=SAVE_SHARE, waits=False)
-        self._saved: list[str] = []
+        self._saver = Throttle(
+            self._save_in_flight, every_s=SAVE_EVERY_S, share=SAVE_SHARE, waits=False, most_s=SAVE_MOST_S
+        )
+        self._saved: list[str] | None = None
         self._gauges = Throttle(Gauges(status).show, every_s=GAUGES_EVERY_S, share=GAUGES_SHARE, waits=False)
-        self._lookout = _Lookout(spec, folder, keys_of=lambda work: progress_keys(spec, baseline.fingerprint, work))
+        lookout = Lookout(
+            spec,
+            folder,
+            proposer,
+            keys_of=lambda work: progress_keys(spec, baseline.fingerprint, work),
+            end=_end,
+        )
+        least_s = spec.epoch_deadline.least_s
+        every_s = min(LOOK_EVERY_S, least_s / 4)
+        self._lookout = Throttle(lookout.look, every_s=every_s, share=LOOK_SHARE, waits=True, most_s=least_s)
         self._search = LedgerSearch(
             proposer,
             Ledger(folder.trials),
@@ -100,6 +112,7 @@ class Driver:
         # cluster all of them are held by trials that wait for it.
         ray.wait([data], timeout=COPY_S, fetch_local=True)
         self._view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
+        forget_pulses(self._folder)
         gc.freeze()  # what is loaded by now stays: looking through it for garbage would take longer than a trial's turn
         trial = tune.with_parameters(self._worker, spec_json=spec.model_dump_json(), data=[data])
         try:
@@ -110,14 +123,19 @@ class Driver:
                 f"Ray stopped answering: {first_line(err)}. Run again to go on."
             ) from err
         finally:
+            with contextlib.suppress(TuneAppError):  # what ended the search says more
+                self._save_in_flight()
             self._gauges.now()
         if self._search.error is not None:
             raise self._search.error
 
     def _step(self) -> None:
         self._stop.check()
-        self._saver.maybe()
-        self._lookout.maybe_look(self._proposer.running)
+        try:
+            self._saver.maybe()
+            self._lookout.maybe()
+        except StorageUnavailable as err:  # nothing new starts; what runs may finish
+            self._search.error = self._search.error or err
         self._gauges.maybe()
 
     def _save_in_flight(self) -> None:
@@ -134,34 +152,6 @@ class Driver:
             self._status.records, self._status.done = self._proposer.records, self._proposer.progress.trials
             self._view.finished(record)
             self.tables.maybe()
-
-
-class _Lookout:
-    """Ends the workers of trials that stand still; Tune then loses them, and they start again."""
-
-    def __init__(
-        self, spec: ExperimentSpec, folder: ExperimentFolder, *, keys_of: Callable[[Assignment], list[str]]
-    ) -> None:
-        self._watch = Watch(spec.epoch_deadline)
-        self._folder, self._keys_of = folder, keys_of
-        self._every_s = min(LOOK_EVERY_S, spec.epoch_deadline.least_s / 4)
-        self._looked = time.monotonic()
-
-    def maybe_look(self, running: list[Assignment]) -> None:
-        """Every few seconds."""
-        if time.monotonic() - self._looked < self._every_s:
-            return
-        self._looked = time.monotonic()
-        pulses = {work.trial_id: read_pulse(self._folder, work.trial_id) for work in running}
-        begun = [(work, pulse) for work in running if (pulse := pulses[work.trial_id]) is not None]
-        keys = {work.trial_id: self._keys_of(work) for work, _ in begun}
-        shown = stage_signs(self._folder.stages, (key for found in keys.values() for key in found))
-        signs = {work.trial_id: (pulse.pid, *(shown[key] for key in keys[work.trial_id])) for work, pulse in begun}
-        late = self._watch.look(signs)
-        for work, pulse in begun:
-            if work.trial_id in late:
-                logger.warning("%s shows no progress for %.0f s: its worker is ended", work.label, self._watch.limit_s)
-                _end(pulse)
 
 
 def _end(pulse: Pulse) -> None:

@@ -42,13 +42,14 @@ def readings(status: Status) -> dict[tuple[str, str], float]:
     """Every gauge by name and label; the label is empty where a gauge has none."""
     records = list(status.records)
     states = Counter({"complete": 0, "invalid": 0, "failed": 0}) + Counter(r.state for r in records)
+    front = status.frontier()
     stages = [stage for record in records for stage in record.result.stages]
     return {
         **{("trials", state): float(states[state]) for state in ("complete", "invalid", "failed")},
         ("trials", "running"): float(status.running),
         **{("best", name): value for name, value in status.best().items()},
-        ("frontier_size", ""): float(len(status.frontier())),
-        ("hypervolume", ""): status.hypervolume(),
+        ("frontier_size", ""): float(len(front)),
+        ("hypervolume", ""): status.hypervolume(front),
         ("training_seconds", ""): sum(map(training_seconds, records)),
         ("cache_hits", ""): float(sum(stage.cached for stage in stages)),
         ("seconds_saved", ""): seconds_saved(records),

@@ -24,7 +24,7 @@ class HeadWatch:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self._place = host, int(port)
+        self._place = host.strip("[]"), int(port)
         self._limit_s = SHARE * float(os.environ.get(RECONNECT, "60"))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, read_bytes, storage_path
+from tune_app.text_table import print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from trainables.export.inspect import FileReport
+    from trainables.export.inspect import FileReport, LayerReport
 
 ABSENT = "–"
 
@@ -37,9 +36,6 @@ def print_report(report: "FileReport", *, title: str, json: bool) -> None:
     if json:
         print(report.model_dump_json(indent=1))
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
     model = report.architecture.model
     print(f"{title}: {model.name}, width {model.width:g}, {report.weights:,} weights")
     print(
@@ -52,41 +48,24 @@ def print_report(report: "FileReport", *, title: str, json: bool) -> None:
             f"quantized weights take {report.ratio_to_entropy:.4f} times their zero-order entropy "
             f"({report.entropy_bytes:,.0f} bytes)"
         )
-    for table in (_layers(report), _parts(report)):
-        console.print()
-        console.print(table)
+    print()
+    heads = ("layer", "coder", "shape", "bits", "nonzero", "bytes", "bits/w", "entropy")
+    print_table(heads, [_cells(layer) for layer in report.layers], left=("layer", "coder"))
+    print()
+    parts = {**report.breakdown, "file": report.size_bytes}.items()
+    rows = [(name, f"{size:,}", f"{100 * size / report.size_bytes:.1f}%") for name, size in parts]
+    print_table(("part", "bytes", "share"), rows, left=("part",))
 
 
-def _layers(report: "FileReport") -> "Table":
-    table = _table("layer", "coder", "shape", "bits", "nonzero", "bytes", "bits/w", "entropy")
-    for layer in report.layers:
-        entropy = layer.entropy_bytes
-        table.add_row(
-            layer.name,
-            layer.coder,
-            "x".join(map(str, layer.shape)),
-            str(layer.bits),
-            f"{100 * layer.nonzero / layer.weights:.1f}%",
-            f"{layer.coded_bytes:,.0f}",
-            f"{layer.bits_per_weight:.3f}",
-            ABSENT if entropy is None else f"{8 * entropy / layer.weights:.3f}",
-        )
-    return table
-
-
-def _parts(report: "FileReport") -> "Table":
-    table = _table("part", "bytes", "share", text_columns=1)
-    for name, size in report.breakdown.items():
-        table.add_row(name, f"{size:,}", f"{100 * size / report.size_bytes:.1f}%")
-    table.add_row("file", f"{report.size_bytes:,}", "100.0%")
-    return table
-
-
-def _table(*heads: str, text_columns: int = 2) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    for i, head in enumerate(heads):
-        table.add_column(head, justify="left" if i < text_columns else "right", no_wrap=True)
-    return table
+def _cells(layer: "LayerReport") -> tuple[str, ...]:
+    entropy = layer.entropy_bytes
+    return (
+        layer.name,
+        layer.coder,
+        "x".join(map(str, layer.shape)),
+        str(layer.bits),
+        f"{100 * layer.nonzero / layer.weights:.1f}%",
+        f"{layer.coded_bytes:,.0f}",
+        f"{layer.bits_per_weight:.3f}",
+        ABSENT if entropy is None else f"{8 * entropy / layer.weights:.3f}",
+    )

@@ -8,6 +8,7 @@ from tune_app.baseline import read_baseline
 from tune_app.export import find_trial
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
+from tune_app.text_table import print_table
 
 if TYPE_CHECKING:
     from trainables.export.latency import LatencyReport
@@ -52,18 +53,19 @@ def print_latency(report: "LatencyReport", *, json: bool) -> None:
     if json:
         print(report.model_dump_json(indent=1))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     machine = report.machine
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    for head in ("network", "batch", "bytes", "min ms", "median ms", "p90 ms", "speedup"):
-        table.add_column(head, justify="left" if head == "network" else "right", overflow="fold")
-    for row in report.rows:
-        times = (f"{t:.3f}" for t in (row.min_ms, row.median_ms, row.p90_ms))
-        table.add_row(row.name, str(row.batch), f"{row.size_bytes:,}", *times, f"{row.speedup:.2f}x")
-    Console(highlight=False).print(table)
+    heads = ("network", "batch", "bytes", "min ms", "median ms", "p90 ms", "speedup")
+    rows = [
+        (
+            row.name,
+            str(row.batch),
+            f"{row.size_bytes:,}",
+            *(f"{t:.3f}" for t in (row.min_ms, row.median_ms, row.p90_ms)),
+            f"{row.speedup:.2f}x",
+        )
+        for row in report.rows
+    ]
+    print_table(heads, rows, left=("network",))
     print(
         f"{report.rows[0].runs} runs each, by turns, after {report.warmup} of warm-up; one thread of {machine.cpu} "
         f"({' '.join(machine.flags)}), load {machine.load_before:.2f} to {machine.load_after:.2f}, "

@@ -22,13 +22,13 @@ class Lease:
         self._lock = Lock(folder.lease)
 
     def __enter__(self) -> "Lease":
-        """Takes the lease.
+        """Takes the lease, after some waiting when a driver on another machine may be dead.
 
         Raises:
             LeaseHeld: another driver is alive.
             StorageUnavailable: the folder cannot be written.
         """
-        if not self._lock.try_acquire():
+        if not self._lock.acquire():
             holder = self._lock.holder() or {}
             raise LeaseHeld(
                 f"{self._folder.path} is being worked on by process {holder.get('pid', '?')} on "

@@ -112,10 +112,12 @@ def params_label(params: Params) -> str:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file in the ledger that is not a record."""
+    """A file in the ledger that is not a record, or none that this version reads."""
 
     path: StoragePath
     problem: str
+    whole: bool = False
+    """Its checksum holds: another version of this package wrote it."""
 
 
 class Ledger:
@@ -136,9 +138,10 @@ class Ledger:
         """The record of one attempt, or None; a damaged one counts as absent."""
         path = self._path(trial_id)
         try:
-            return _decode(path, read_bytes(path))
-        except (OSError, CorruptFile):
+            found = _decode(path, read_bytes(path))
+        except OSError:
             return None
+        return found if isinstance(found, TrialRecord) else None
 
     def read(self) -> tuple[list[TrialRecord], list[Damaged]]:
         """All records in order of proposal, and the files that are none.
@@ -146,20 +149,30 @@ class Ledger:
         Raises:
             StorageUnavailable: a file cannot be read.
         """
-        records, damaged = [], []
+        records, damaged = list[TrialRecord](), list[Damaged]()
         paths = [self._folder / name for name in names(self._folder, "*.json")]
         for path, content in zip(paths, read_many(paths), strict=True):
             if isinstance(content, FileNotFoundError):  # put into quarantine since the folder was listed
                 continue
-            try:
-                records.append(_decode(path, content))
-            except CorruptFile as err:
-                damaged.append(Damaged(path, str(err)))
+            found = _decode(path, content)
+            if isinstance(found, TrialRecord):
+                records.append(found)
+            else:
+                damaged.append(found)
         return sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt)), damaged
 
     def quarantine(self, damaged: Iterable[Damaged]) -> None:
-        """Moves damaged files out of the way, so that their trials can run again."""
-        for item in damaged:
+        """Moves damaged files out of the way, so that their trials can run again.
+
+        Raises:
+            CorruptFile: a file is a whole record of another version; nothing is moved then.
+            StorageUnavailable: a file cannot be moved.
+        """
+        found = list(damaged)
+        for item in found:
+            if item.whole:
+                raise CorruptFile(f"{item.problem}, but it is whole: use the version of tune-app that wrote it.")
+        for item in found:
             move(item.path, self._folder / "quarantine" / item.path.name)
 
     def _path(self, trial_id: str) -> StoragePath:
@@ -187,23 +200,23 @@ def _encode(record: TrialRecord) -> bytes:
     return (json.dumps({"schema": SCHEMA, "sha256": digest(body), "record": body}, indent=1) + "\n").encode()
 
 
-def _decode(path: StoragePath, content: bytes | OSError) -> TrialRecord:
+def _decode(path: StoragePath, content: bytes | OSError) -> TrialRecord | Damaged:
     if isinstance(content, OSError):
-        raise CorruptFile(f"{path}: a folder, not a trial record") from content
+        return Damaged(path, f"{path}: a folder, not a trial record")
     try:
         envelope = json.loads(content)
         schema, checksum, body = envelope["schema"], envelope["sha256"], envelope["record"]
-        intact = checksum == digest(body)
-    except (ValueError, TypeError, KeyError, RecursionError) as err:
-        raise CorruptFile(f"{path}: not a trial record ({len(content)} bytes)") from err
+        whole = checksum == digest(body)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Damaged(path, f"{path}: not a trial record ({len(content)} bytes)")
     if schema != SCHEMA:
-        raise CorruptFile(f"{path}: record schema {schema!r}, this version reads {SCHEMA}")
-    if not intact:
-        raise CorruptFile(f"{path}: the checksum does not match the content")
+        return Damaged(path, f"{path}: record schema {schema!r}, this version reads {SCHEMA}", whole)
+    if not whole:
+        return Damaged(path, f"{path}: the checksum does not match the content")
     try:
         record = TrialRecord.model_validate(body)
     except ValidationError as err:
-        raise CorruptFile(f"{path}: {err.error_count()} fields do not fit the record schema") from err
+        return Damaged(path, f"{path}: {err.error_count()} fields do not fit the record schema", whole)
     if record.assignment.trial_id != path.stem:
-        raise CorruptFile(f"{path}: holds the record of {record.assignment.trial_id}")
+        return Damaged(path, f"{path}: holds the record of {record.assignment.trial_id}")
     return record

@@ -59,9 +59,8 @@ class Status:
         choose = {"maximize": max, "minimize": min}
         return {m: choose[d](row[m] for row in done) for m, d in self.spec.objectives.items() if done}
 
-    def hypervolume(self) -> float:
-        """Share of the box between the reference point and the ideal corner, 0 to 1 for the usual objectives."""
-        front = self.frontier()
+    def hypervolume(self, front: list[Group]) -> float:
+        """Of a frontier: share of the box between the reference point and the ideal corner, 0 to 1 as a rule."""
         if not front or not self.reference:
             return 0.0
         return frontier_volume(front, self.spec, self.reference)
@@ -134,7 +133,8 @@ class LiveView:
         grid.add_row("", ProgressBar(total=spec.budget.trials, completed=done, width=40))
         for name, value in status.best().items():
             grid.add_row(f"best {name}", f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")
-        grid.add_row("frontier", f"{len(status.frontier())} points, hypervolume {status.hypervolume():,.4g}")
+        front = status.frontier()
+        grid.add_row("frontier", f"{len(front)} points, hypervolume {status.hypervolume(front):,.4g}")
         left = status.seconds_left()
         grid.add_row("time left", "…" if left is None else f"about {_duration(left)}")
         return grid

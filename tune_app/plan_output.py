@@ -1,6 +1,7 @@
 """A plan on the terminal: rungs, stages, and what is still to come."""
 
 from tune_app.plan import Plan, StagePlan
+from tune_app.text_table import print_table
 
 ABSENT = "–"
 UNKNOWN = "unknown"
@@ -29,17 +30,13 @@ def print_plan(plan: Plan, *, json: bool) -> None:
 
 
 def _print_stages(plan: Plan) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    for head in ("stage", "distinct", "in cache", "to make", "seconds each", "seconds", "bytes each"):
-        table.add_column(head, justify="left" if head == "stage" else "right", no_wrap=True)
-    for stage in plan.stages:
-        table.add_row(stage.label, f"{stage.distinct:,}", f"{stage.cached:,}", f"{stage.to_make:,.1f}", *_costs(stage))
+    heads = ("stage", "distinct", "in cache", "to make", "seconds each", "seconds", "bytes each")
+    rows = [
+        (stage.label, f"{stage.distinct:,}", f"{stage.cached:,}", f"{stage.to_make:,.1f}", *_costs(stage))
+        for stage in plan.stages
+    ]
     print()
-    Console(highlight=False).print(table)
+    print_table(heads, rows, left=("stage",))
 
 
 def _costs(stage: StagePlan) -> tuple[str, str, str]:

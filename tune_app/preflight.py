@@ -5,31 +5,40 @@ import platform
 import shutil
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import Field
 
+from cluster.launchable import EXAMPLE, VARIABLE
 from trainables.config import Frozen
-from trainables.errors import ConfigError, StorageUnavailable
+from trainables.errors import ConfigError, StorageUnavailable, TuneAppError
 from trainables.storage import exists
+from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 
 PACKAGES = ("ray", "torch", "tune-app")
 """Whose versions must be the same everywhere: they decide what messages and numbers mean."""
 LEAST_FREE_BYTES = 100_000_000
+ENDS_WITH: Mapping[str, type[TuneAppError]] = {
+    "nodes": ClusterUnavailable,
+    "storage": StorageUnavailable,
+    "disk": StorageUnavailable,
+}
+"""The error of a rule that does not hold; of all others it is a ConfigError."""
 
 
 class NodeReport(Frozen):
     """What a machine sees."""
 
     host: str
-    versions: dict[str, str]
-    storage: str = Field(description="why the experiment's folder is of no use there; empty: it is")
-    same_storage: bool = Field(description="the driver's token is there")
-    free_bytes: int | None = Field(description="on the disk of a POSIX folder")
-    inputs: str = Field(description="why data set or checkpoint cannot be read there; empty: they can")
+    silence: str = Field(default="", description="why it did not tell the rest; empty: it did")
+    versions: dict[str, str] = Field(default={})
+    storage: str = Field(default="", description="why the experiment's folder is of no use there; empty: it is")
+    same_storage: bool = Field(default=False, description="the driver's token is there")
+    free_bytes: int | None = Field(default=None, description="on the disk of a POSIX folder")
+    inputs: str = Field(default="", description="why data set or checkpoint cannot be read there; empty: they can")
 
 
 class Finding(Frozen):
@@ -52,7 +61,7 @@ def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
         storage = str(err)
     return NodeReport(
         host=socket.gethostname(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         storage=storage,
         same_storage=same,
         free_bytes=_free_bytes(folder),
@@ -73,17 +82,18 @@ def findings(
     Args:
         spec: of the search.
         driver: what the driver sees.
-        nodes: what each live node sees.
+        nodes: what each live node sees, those included that did not tell.
         live: resources of each live node, such as {"CPU": 8, "GPU": 1}.
         launchable: those of nodes that an autoscaler may add.
     """
-    everyone = [driver, *nodes]
+    told = [node for node in nodes if not node.silence]
     return [
-        _storage(spec, nodes),
-        _disk(everyone),
-        _inputs(nodes),
+        _answers(nodes),
+        _storage(spec, told),
+        _disk([driver, *told]),
+        _inputs(told),
         _fits(spec, live, launchable),
-        *(_same(name, driver, nodes) for name in driver.versions),
+        *(_same(name, driver, told) for name in driver.versions),
     ]
 
 
@@ -91,13 +101,24 @@ def refuse(found: Iterable[Finding]) -> None:
     """Ends a command at the first rule that does not hold.
 
     Raises:
+        ClusterUnavailable: a node does not answer.
         StorageUnavailable: a node cannot use the storage.
         ConfigError: another rule.
     """
     for finding in found:
         if not finding.holds:
-            kind = StorageUnavailable if finding.rule in {"storage", "disk"} else ConfigError
+            kind = ENDS_WITH.get(finding.rule, ConfigError)
             raise kind(f"{finding.rule}: {finding.found}. {finding.way_out}")
+
+
+def _answers(nodes: Sequence[NodeReport]) -> Finding:
+    silent = [f"{node.host}: {node.silence}" for node in nodes if node.silence]
+    return Finding(
+        rule="nodes",
+        holds=not silent,
+        found="; ".join(silent) or (f"{len(nodes)} of {len(nodes)} answer" if nodes else "none is up yet"),
+        way_out="Every node needs this package and its dependencies: see that it is well." if silent else "",
+    )
 
 
 def _storage(spec: ExperimentSpec, nodes: Sequence[NodeReport]) -> Finding:
@@ -150,11 +171,13 @@ def _fits(
     largest = {kind: max((node.get(kind, 0.0) for node in [*live, *launchable]), default=0.0) for kind in need}
     short = [kind for kind, amount in need.items() if largest[kind] < amount] or list(need)
     has = ", ".join(f"{largest[kind]:g} {kind}" for kind in short)
+    lower = " and ".join(f"resources.{kind.lower()}" for kind in short)
     return Finding(
         rule="resources",
         holds=False,
         found=f"a trial needs {wanted}, but the largest node of the cluster has {has}",
-        way_out=f"Lower {' and '.join(f'resources.{kind.lower()}' for kind in short)}, or join a larger cluster.",
+        way_out=f"Lower {lower}, join a larger cluster, or say in {VARIABLE} what nodes its autoscaler may add "
+        f"({EXAMPLE}).",
     )
 
 
@@ -172,6 +195,13 @@ def _same(name: str, driver: NodeReport, nodes: Sequence[NodeReport]) -> Finding
         found=f"{driver.host} has {ours}" + (f", but {', '.join(wrong)}" if wrong else ", and so have all nodes"),
         way_out="Install the same version everywhere, or submit with this one's image." if wrong else "",
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # its files are there, and nothing says which ones
+        return "none"
 
 
 def _missing_input(spec: ExperimentSpec) -> str:

@@ -1,12 +1,16 @@
 """Probes: the preflight's questions, put to every node of the cluster."""
 
 import contextlib
+import functools
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.errors import first_line
 from trainables.storage import create_once, remove
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -48,25 +52,26 @@ def _ask(nodes: list[dict[str, object]], spec: ExperimentSpec, token: str) -> li
     asked = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
             spec.model_dump_json(), token
-        ): node
+        ): str(node["NodeManagerHostname"])
         for node in nodes
     }
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
     for ref in silent:
         ray.cancel(ref, force=True)
-    return [*ray.get(answered), *(_silent(str(asked[ref]["NodeManagerHostname"])) for ref in silent)]
+    late = f"no answer within {ANSWER_S:g} s"
+    return [
+        *(heard(functools.partial(ray.get, ref), asked[ref]) for ref in answered),
+        *(NodeReport(host=asked[ref], silence=late) for ref in silent),
+    ]
+
+
+def heard(answer: Callable[[], NodeReport], host: str) -> NodeReport:
+    """What a node answers; an error there, such as a missing package, or a lost node, is a report too."""
+    try:
+        return answer()
+    except RayError as err:
+        return NodeReport(host=host, silence=first_line(getattr(err, "cause", None) or err).rstrip(". "))
 
 
 def _report(spec_json: str, token: str) -> NodeReport:
     return report_node(ExperimentSpec.model_validate_json(spec_json), token)
-
-
-def _silent(host: str) -> NodeReport:
-    return NodeReport(
-        host=host,
-        versions={},
-        storage=f"no answer within {ANSWER_S:g} s",
-        same_storage=False,
-        free_bytes=None,
-        inputs="",
-    )

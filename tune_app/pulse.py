@@ -2,16 +2,15 @@
 
 import functools
 import os
+from collections.abc import Sequence
 
 import psutil
 from pydantic import ValidationError
 
 from trainables.config import Frozen
-from trainables.storage import read_bytes, remove, replace_json
+from trainables.processes import started_s
+from trainables.storage import read_many, remove, remove_tree, replace_json
 from tune_app.folder import ExperimentFolder
-
-SAME_S = 2.0
-"""Two start times of one process differ by less: they are computed from a clock that is corrected meanwhile."""
 
 
 class Pulse(Frozen):
@@ -20,7 +19,7 @@ class Pulse(Frozen):
     node_id: str
     pid: int
     started: float
-    """Of the process, seconds since the epoch: a number alone may name another process later."""
+    """Of the process, seconds after boot: a number alone may name another process later."""
     out_of_memory: bool = False
 
 
@@ -38,12 +37,15 @@ def write_pulse(folder: ExperimentFolder, trial_id: str, pulse: Pulse) -> None:
     replace_json(folder.pulse(trial_id), pulse.model_dump(), durable=False)
 
 
-def read_pulse(folder: ExperimentFolder, trial_id: str) -> Pulse | None:
-    """What a trial said last, or None; a damaged file counts as none."""
-    try:
-        return Pulse.model_validate_json(read_bytes(folder.pulse(trial_id)))
-    except (OSError, ValidationError):
-        return None
+def read_pulses(folder: ExperimentFolder, trial_ids: Sequence[str]) -> dict[str, Pulse]:
+    """What trials said last, by id; those that said nothing are left out, and so are damaged files.
+
+    Raises:
+        StorageUnavailable: the folder cannot be read.
+    """
+    contents = read_many(folder.pulse(trial_id) for trial_id in trial_ids)
+    found = {trial_id: _decode(content) for trial_id, content in zip(trial_ids, contents, strict=True)}
+    return {trial_id: pulse for trial_id, pulse in found.items() if pulse is not None}
 
 
 def end_pulse(folder: ExperimentFolder, trial_id: str) -> None:
@@ -57,24 +59,36 @@ def end_pulse(folder: ExperimentFolder, trial_id: str) -> None:
 
 def take_pulse(folder: ExperimentFolder, trial_id: str) -> Pulse | None:
     """What a trial said last; the next trial of this name starts from nothing."""
-    found = read_pulse(folder, trial_id)
+    found = read_pulses(folder, [trial_id]).get(trial_id)
     if found is not None:
         remove(folder.pulse(trial_id))
     return found
 
 
+def forget_pulses(folder: ExperimentFolder) -> None:
+    """Nothing runs yet: what is there, trials of an earlier driver said."""
+    remove_tree(folder.pulses)
+
+
 @functools.cache
 def _own_start() -> float:
-    return float(psutil.Process().create_time())
+    return started_s(psutil.Process())
 
 
 def end_process(pulse: Pulse) -> bool:
     """Kills the process of a trial, on its own machine; False when it is gone already."""
     try:
         process = psutil.Process(pulse.pid)
-        if abs(process.create_time() - pulse.started) > SAME_S:
+        if started_s(process) != pulse.started:
             return False
         process.kill()
     except psutil.NoSuchProcess:
         return False
     return True
+
+
+def _decode(content: bytes | OSError) -> Pulse | None:
+    try:
+        return None if isinstance(content, OSError) else Pulse.model_validate_json(content)
+    except ValidationError:
+        return None

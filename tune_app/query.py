@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.errors import first_line
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
 from tune_app.folder import ExperimentFolder
@@ -151,7 +152,7 @@ def _run(connection: duckdb.DuckDBPyConnection, where: str, time_limit_s: float)
     except duckdb.InterruptException as err:
         raise ConfigError(f"{_shown(where)} took longer than {time_limit_s:g} s: simplify the condition.") from err
     except duckdb.Error as err:
-        raise ConfigError(f"{_shown(where)} does not work here: {_first_line(err)}. {EXAMPLE}") from err
+        raise ConfigError(f"{_shown(where)} does not work here: {_message(err)}. {EXAMPLE}") from err
     finally:
         timer.cancel()
 
@@ -187,7 +188,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, query: str, where: str) -> dic
         [(text,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
         tree = json.loads(text)
     except (duckdb.Error, ValueError) as err:
-        raise ConfigError(f"{_shown(where)} is no condition: {_first_line(err)}. {EXAMPLE}") from err
+        raise ConfigError(f"{_shown(where)} is no condition: {_message(err)}. {EXAMPLE}") from err
     except RecursionError as err:
         raise ConfigError(f"{_shown(where)} is nested too deeply: simplify the condition.") from err
     if tree.get("error", True):
@@ -260,7 +261,6 @@ def _shown(where: str) -> str:
     return f"the condition {text if len(text) <= 80 else text[:77] + '...'!r}"
 
 
-def _first_line(err: Exception) -> str:
+def _message(err: Exception) -> str:
     """DuckDB's message without its name of the error, its candidates and its drawing of the place."""
-    line = next(iter(str(err).splitlines()), type(err).__name__)
-    return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", line).split(". Use TRY")[0].rstrip(". ")
+    return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", first_line(err)).split(". Use TRY")[0].rstrip(". ")

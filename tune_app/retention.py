@@ -15,6 +15,7 @@ from trainables.cache import StageCache
 from trainables.config import Frozen, stage_keys
 from trainables.errors import ConfigError, TuneAppError
 from trainables.stage_files import StageEntry
+from trainables.storage import remove_drafts
 from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -24,6 +25,8 @@ from tune_app.rows import frontier_ids
 
 LAST = {"ptq", "qat"}
 """Kinds of stages that end a trial: no other stage starts from them."""
+OVER_S = 86_400.0
+"""After a day nobody is still at work on a file that he began."""
 
 
 class Use(Frozen):
@@ -86,7 +89,8 @@ def collect(folder: ExperimentFolder, *, max_bytes: int, dry_run: bool = False) 
     """Removes stages until at most `max_bytes` of them are left, or only such that must stay.
 
     The baseline, its teacher, the stages of frontier trials, those of trials that were cut off, and remembered
-    failures stay. Last stages go first, then what others start from, the oldest first.
+    failures stay. Last stages go first, then what others start from, the oldest first. What processes that were
+    killed left behind and nobody will read goes too, uncounted.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -96,6 +100,8 @@ def collect(folder: ExperimentFolder, *, max_bytes: int, dry_run: bool = False) 
     if dry_run:
         return _collection(folder, Lease(folder).in_flight(), max_bytes)
     with Lease(folder) as lease:
+        remove_drafts(folder.path, older_than_s=OVER_S)
+        StageCache(folder.stages).sweep(older_than_s=OVER_S)
         collection = _collection(folder, lease.in_flight(), max_bytes)
         for entry in collection.removed:
             lease.check()

@@ -55,6 +55,9 @@ TAIL = {
     "code_version": pa.string(),
     "host": pa.string(),
     "device": pa.string(),
+    "gpu_share": pa.float64(),
+    "gpu_peak_share": pa.float64(),
+    "out_of_memory": pa.int64(),
 }
 
 
@@ -74,7 +77,8 @@ def rows(
     `hypervolume_contribution` is what a row of the frontier alone adds to its hypervolume.
     `size_<part>` are the bytes of a part of the packed file, `formula_<name>_bytes` what an earlier system's size
     formula makes of the network, `seconds_<kind>` what the stages of a kind cost this trial (a cache hit costs the
-    time of reading).
+    time of reading). `gpu_share` of a GPU was the trial's, `gpu_peak_share` of its memory the most that it reserved,
+    after memory had not been enough `out_of_memory` times.
 
     Args:
         records: the latest attempt of each configuration and rung, as `ledger.latest` gives them.
@@ -152,6 +156,9 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
         "code_version": record.environment.get("tune_app"),
         "host": record.environment.get("host"),
         "device": record.environment.get("device"),
+        "gpu_share": record.gpu_share,
+        "gpu_peak_share": record.gpu_peak_share,
+        "out_of_memory": record.out_of_memory,
     }
     for stage in result.stages:
         row[f"seconds_{stage.kind}"] = row.get(f"seconds_{stage.kind}", 0.0) + stage.seconds

@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
+from cluster.errors import first_line
 from trainables.errors import ConfigError, TuneAppError
 from trainables.storage import exists, remove_tree
 from tune_app.baseline import BaselineInfo, make_baseline, read_baseline
@@ -28,7 +29,7 @@ from tune_app.probes import check_cluster
 from tune_app.proposer import Proposer
 from tune_app.repeats import wants_repeats
 from tune_app.screen import open_screen
-from tune_app.session import first_line, ray_session
+from tune_app.session import ray_session
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
 from tune_app.warm_start import compare, take_over
@@ -110,7 +111,6 @@ def run_search(
             finally:
                 driver.tables.now()
             seconds = time.monotonic() - started
-        lease.save_in_flight([])
     _refuse_empty(proposer.records, spec)
     why = proposer.done or "every point of the space"
     return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, names, why, seconds)

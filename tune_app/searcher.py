@@ -60,10 +60,10 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         if self.error is not None:
             return finished
         try:
-            self._lease.check()
             work = self._next()
             if not work:
                 return None if self._work else finished
+            self._lease.check()  # only now: Tune asks many times a second, and a look may be a request
         except Exception as err:
             self.error = err
             return finished
@@ -75,9 +75,9 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the proposer what the worker wrote; no record means that the worker was lost."""
         try:
-            share = self._granted.pop(trial_id, 0.0)
+            share, begun = self._granted.pop(trial_id, 0.0), True
             for work in self._work.pop(trial_id, ()):
-                self._settle(work, share)
+                begun = self._settle(work, share, begun=begun) and begun
         except Exception as err:
             self.error = self.error or err
 
@@ -113,19 +113,26 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             return []
         return self._waiting.pop(max(self._waiting, key=lambda start: len(self._waiting[start])))
 
-    def _settle(self, work: Assignment, share: float) -> None:
-        record = self._ledger.find(work.trial_id)
+    def _settle(self, work: Assignment, share: float, *, begun: bool) -> bool:
+        """Whether the worker wrote a record; what it had not begun when it went away only starts again."""
+        record = known = self._ledger.find(work.trial_id)
         if record is None:
-            err = self._why_over(work, share, self._take_pulse(work.trial_id))
+            err = self._why_over(work, share, self._take_pulse(work.trial_id)) if begun else None
             if err is None:
                 self._proposer.requeue(work)
-                return
-            self._probe()
-            record = unfinished_record(work, err)
-            self._ledger.add(record)
+                return False
+            record = self._give_up(work, err, Grant(share, self._out_of_memory[work.trial_id]))
         self._shares.learn(record)
         self._proposer.tell(record)
         self._on_change(record)
+        return known is not None
+
+    def _give_up(self, work: Assignment, err: TrialFailure, grant: Grant) -> TrialRecord:
+        """Writes a record for a worker that is gone, unless it wrote its own in the last moment."""
+        self._probe()
+        self._lease.check()  # for who was taken over, the trial may be at work elsewhere
+        record = unfinished_record(work, err, grant)
+        return record if self._ledger.add(record) else self._ledger.find(work.trial_id) or record
 
     def _why_over(self, work: Assignment, share: float, pulse: Pulse | None) -> TrialFailure | None:
         """Why an assignment without a record does not start again; None: it does."""

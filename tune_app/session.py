@@ -11,6 +11,10 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
+from cluster.errors import PlanRefused, first_line
+from cluster.launchable import launchable_here
+from trainables.errors import ConfigError
+from trainables.storage import redact
 from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
 from tune_app.head_watch import HeadWatch
@@ -68,30 +72,43 @@ def fits_in_cluster(spec: ExperimentSpec) -> int:
 
 
 def launchable() -> list[tuple[Mapping[str, float], int]]:
-    """Resources and greatest number of each kind of node that an autoscaler may have, as it told Ray."""
+    """Resources and greatest number of each kind of node that an autoscaler may have.
+
+    As it told Ray, or else as the environment says.
+
+    Raises:
+        ConfigError: the environment says it in a way that cannot be read.
+    """
     from ray._private.state import state  # Ray has no public way to ask
 
     config = state.get_cluster_config()
     groups = [] if config is None else config.node_group_configs
     # A group without a limit counts for one node: it is the search that must not ask for thousands.
-    return [(dict(group.resources), max(1, group.max_count)) for group in groups if group.max_count != 0]
-
-
-def first_line(err: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(err).strip().splitlines() or [type(err).__name__])[0]
+    told: list[tuple[Mapping[str, float], int]] = [
+        (dict(group.resources), max(1, group.max_count)) for group in groups if group.max_count != 0
+    ]
+    try:
+        return told or launchable_here()
+    except PlanRefused as err:
+        raise ConfigError(str(err)) from err
 
 
 def _connect(address: str, *, dashboard: bool) -> str:
     """Starts a Ray, or joins the one at the address, which must answer within CONNECT_S; gives its dashboard's URL."""
+    if "://" in address:
+        raise ConfigError(
+            f"RAY_ADDRESS is {redact(address)}, but a search itself joins a cluster at its head's own port, as in "
+            "head:6379: send it with `tune-app submit`, or unset RAY_ADDRESS to start Ray here."
+        )
     host, _, port = address.rpartition(":")
     try:
-        if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-        own = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+        if host and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        # Without an address Ray would join whatever cluster was last started on this machine, by anybody.
+        own = {} if address else {"address": "local", "include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
         context = ray.init(configure_logging=False, log_to_driver=False, **own)
         _hide_token()
-    except (RayError, OSError, OverflowError, RuntimeError) as err:
+    except (RayError, OSError, OverflowError, RuntimeError, ValueError) as err:
         raise ClusterUnavailable(
             f"Ray cannot be reached or started ({address or 'on this machine'}): {first_line(err)}. "
             "Check RAY_ADDRESS and RAY_AUTH_TOKEN, or unset them to start Ray here."

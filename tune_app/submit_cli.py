@@ -1,5 +1,6 @@
 """`tune-app submit` and `tune-app doctor`: a search on other machines, and whether it can run there."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,20 +10,31 @@ if TYPE_CHECKING:
     from tune_app.experiment import ExperimentSpec
 
 
-def submit(spec: "ExperimentSpec", *, backend: str, address: str, dry_run: bool, output: Path | None) -> None:
-    """Sends a search, or writes what a person needs to send it.
+def submit(
+    spec: "ExperimentSpec", *, source: Path, backend: str, address: str, dry_run: bool, output: Path | None
+) -> None:
+    """Sends a search, or writes what a person needs to send it; `source` is the file that the spec was read from.
 
     Raises:
         ClusterError: it cannot run there, or the cluster does not take it.
         LeaseHeld: a job of this experiment still runs there.
     """
     from cluster import load
+    from cluster.errors import PlanRefused
     from tune_app.submission import job_of, next_attempt
 
-    planner = load(backend)
-    if backend not in ("local", "ray"):
+    planner, sends = load(backend), backend in ("local", "ray")
+    if address and not sends:
+        raise PlanRefused("an address is of a cluster that is there: use --backend ray, or leave it out.")
+    if output is not None and (sends or dry_run):
+        why = "--dry-run prints the plan" if dry_run else f"--backend {backend} sends the job"
+        raise PlanRefused(f"{why} and writes no files: leave --output out.")
+    if not sends:
         plan = planner().plan(job_of(spec, attempt=1))
-        print(plan.to_yaml(), end="") if dry_run else _write(plan, output or Path(f"{spec.name}-{backend}"))
+        if dry_run:
+            print(plan.to_yaml(), end="")
+        else:
+            _write(plan, output or Path(f"{spec.name}-{backend}"), source)
         return
     if dry_run:  # asks no cluster
         print(planner(address).plan(job_of(spec, attempt=1)).to_yaml(), end="")
@@ -32,15 +44,17 @@ def submit(spec: "ExperimentSpec", *, backend: str, address: str, dry_run: bool,
     opened = open_backend(backend, address)
     handle = opened.submit(opened.plan(job_of(spec, attempt=next_attempt(opened, spec.name))))
     print(f"{handle.submission_id} submitted; results go to {spec.storage}. Try next:")
-    where = f" --backend {backend}" + (f" --address {address}" if address else "")
-    for command in ("logs --follow", "status", "stop"):
-        verb, *options = command.split()
-        print(f"  tune-app jobs {' '.join([verb, spec.name, *options])}{where}")
+    where = ["--backend", backend, *(["--address", address] if address else [])]
+    for verb, *options in (["logs", "--follow"], ["status"], ["stop"]):
+        print(f"  {shlex.join(['tune-app', 'jobs', verb, spec.name, *options, *where])}")
 
 
-def _write(plan: "SubmitPlan", folder: Path) -> None:
+def _write(plan: "SubmitPlan", folder: Path, source: Path) -> None:
+    from cluster.errors import PlanRefused
     from cluster.working_dir import write_files
 
+    if source.resolve() in {(folder / name).resolve() for name in plan.files}:
+        raise PlanRefused(f"the plan in {folder} would overwrite the spec {source}: name another folder by --output.")
     write_files(plan, folder)
     print(f"written to {folder}: {', '.join(plan.files)}. Nothing was started; in that folder, run:")
     for command in plan.commands:

@@ -23,7 +23,7 @@ from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 
-SCHEMA = "3"
+SCHEMA = "4"
 CHECKSUM = b"tune_app.sha256"
 
 

@@ -114,10 +114,17 @@ def memory_exhausted(share: float) -> TrialFailure:
     return OutOfMemory(f"the GPU's memory was not enough for the trial, which held {share:g} of it")
 
 
-def unfinished_record(work: Assignment, err: TrialFailure) -> TrialRecord:
+def unfinished_record(work: Assignment, err: TrialFailure, grant: Grant) -> TrialRecord:
     """The record that the driver writes for a trial that could not write its own."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return TrialRecord(assignment=work, result=failed(err), environment=environment(""), started_at=now, seconds=0.0)
+    return TrialRecord(
+        assignment=work,
+        result=failed(err),
+        environment=environment(""),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=0.0,
+        gpu_share=grant.gpu_share,
+        out_of_memory=grant.out_of_memory,
+    )
 
 
 def _check_finite(done: Completed, spec: ExperimentSpec) -> None:

@@ -13,7 +13,7 @@ AMI = "ami-0123456789abcdef0"
 GCP_IMAGE = "projects/deeplearning-platform-release/global/images/common-cu130-v20260901"
 SPEC = "# two lines\nname: demo\nstorage: %s\nbudget: {trials: 18}\n"
 
-AWS = {"image_id": AMI, "worker_profile": "tune-app-worker"}
+AWS = {"image_id": AMI, "head_profile": "tune-app-head", "worker_profile": "tune-app-worker"}
 GCP = {"project": "my-project", "source_image": GCP_IMAGE, "worker_account": "w@my-project.iam.gserviceaccount.com"}
 SHARED = {"shared_folder": "/mnt/tune-app", "nfs": "fs-1.efs.us-east-1.amazonaws.com:/"}
 

@@ -79,7 +79,7 @@ def legal_jobs(draw: st.DrawFn) -> JobSpec:
         "aws": {
             "image_id": AMI,
             "worker_profile": draw(st.sampled_from(["worker", "arn:aws:iam::123456789012:instance-profile/worker"])),
-            "head_profile": draw(or_empty(st.just("head"))),
+            "head_profile": "head",
             "disk_gib": draw(st.integers(50, 16384)),
         },
         "gcp": {

@@ -13,6 +13,7 @@ from cluster.errors import PlanRefused
 from cluster.image import UID
 from cluster.job import JobSpec
 from cluster.kuberay import JOB_NAME_LIMIT, KubeRayPlanner, config_map, job_name, ray_cluster, ray_job
+from cluster.launchable import VARIABLE
 from tests.cluster.crd import check_manifest
 from tests.cluster.factories import IMAGE, make_job, read_yaml
 from tests.cluster.strategies import legal_jobs
@@ -114,9 +115,11 @@ def test_secrets_are_named_and_their_values_are_nowhere(manifest: dict[str, Any]
     assert spec["gcsFaultToleranceOptions"]["redisPassword"] == {
         "valueFrom": {"secretKeyRef": {"name": "redis", "key": "password"}}
     }
-    for container in (*spec["headGroupSpec"]["template"]["spec"]["containers"],):
+    told = {"head": {VARIABLE: "nodes=4,CPU=4,GPU=1"}, "worker": {}}
+    for pod, more in zip(pods(manifest), told.values(), strict=False):
+        [container] = pod["containers"]
         values = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
-        assert values == {"RAY_USAGE_STATS_ENABLED": "0"}
+        assert values == {"RAY_USAGE_STATS_ENABLED": "0", **more}
         assert {
             "name": "WANDB_API_KEY",
             "valueFrom": {"secretKeyRef": {"name": "tune-app-env", "key": "WANDB_API_KEY"}},

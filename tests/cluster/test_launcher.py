@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cluster import load
 from cluster.errors import PlanRefused
 from cluster.image import HOME, UID
 from cluster.job import JobSpec, SubmitPlan
+from cluster.launchable import VARIABLE, launchable_here
 from tests.cluster.factories import AWS, SHARED, make_job, read_yaml
 from tests.cluster.strategies import legal_jobs
 
@@ -116,6 +118,15 @@ def test_containers_have_no_privileges(cloud: str) -> None:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_head_knows_what_nodes_may_come(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(cluster={"workers": {"cpus": 8, "gpus": 2, "max_nodes": 7}})
+    [option] = [o for o in cluster_of(cloud, job)["docker"]["run_options"] if VARIABLE in o]
+    assert shlex.split(option) == ["--env", f"{VARIABLE}=nodes=7,CPU=8,GPU=2"]
+    monkeypatch.setenv(*option.removeprefix("--env ").split("=", 1))
+    assert launchable_here() == [({"CPU": 8, "GPU": 2}, 7)]
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
 def test_workers_are_counted_and_given_back(cloud: str) -> None:
     job = make_job(
         cluster={"workers": {"cpus": 8, "gpus": 2, "min_nodes": 1, "max_nodes": 7}, "idle_timeout_minutes": 3}
@@ -198,8 +209,13 @@ REFUSED = {
     "no project": ("gcp", make_job(cluster={"gcp": {}}), "cluster.gcp.project is missing"),
     "a bucket that workers cannot write to": (
         "aws",
-        make_job(cluster={"aws": {"image_id": AWS["image_id"]}}),
+        make_job(cluster={"aws": {**AWS, "worker_profile": ""}}),
         "cluster.aws.worker_profile is missing: workers write to s3://bucket/runs",
+    ),
+    "a head that may not give workers their profile": (
+        "aws",
+        make_job(cluster={"aws": {**AWS, "head_profile": ""}}),
+        r"cluster.aws.head_profile is missing: the head gives workers the profile tune-app-worker.*iam:PassRole",
     ),
     "an image in no registry": ("aws", make_job(cluster={"image": ""}), "without a registry that nodes could pull"),
 }

@@ -1,15 +1,21 @@
 """Jobs on this machine: they outlive who started them, and say how they ended."""
 
+import contextlib
 import hashlib
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from cluster.errors import NoSuchJob, PlanRefused
+from cluster.errors import CorruptJob, FolderUnwritable, NoSuchJob, PlanRefused
 from cluster.job import JobHandle, JobSpec, JobState, SubmitPlan
 from cluster.local import LocalBackend
+from cluster.working_dir import write_files
+
+ENDLESS = "trap 'exit 143' TERM; while true; do sleep 0.05; done"
 
 
 @pytest.fixture
@@ -34,8 +40,8 @@ def plan(backend: LocalBackend, spec_text: str = "no: spec\n", attempt: int = 1)
 
 
 @pytest.fixture
-def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Lets a shell script run in the place of Python."""
+def instead(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Lets a shell script run in the place of Python; what still runs at the end is killed."""
 
     def replace(script: str) -> None:
         program = tmp_path / "python"
@@ -43,7 +49,11 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         program.chmod(0o755)
         monkeypatch.setattr("cluster.local.sys.executable", str(program))
 
-    return replace
+    yield replace
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(tmp_path) in " ".join(process.cmdline()):
+                process.kill()
 
 
 def wait(backend: LocalBackend, handle: JobHandle, *, until: Callable[[JobState], bool]) -> JobState:
@@ -95,6 +105,103 @@ def test_the_newest_job_comes_first_and_a_name_is_used_once(
     assert all(job.experiment == "demo" for job in backend.list())
     with pytest.raises(PlanRefused, match="submitted before"):
         backend.submit(plan(backend, attempt=2))
+
+
+def test_of_two_submissions_at_the_same_moment_one_starts(
+    backend: LocalBackend, instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead("echo started >> ../../starts")
+    other = LocalBackend()
+
+    def between(*arguments: object) -> list[Path]:
+        with pytest.raises(PlanRefused, match="submitted before"):
+            other.submit(plan(other))
+        return write_files(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cluster.local.write_files", between)
+    wait(backend, backend.submit(plan(backend)), until=lambda s: s.is_final)
+    assert (backend.folder.parent / "starts").read_text() == "started\n"
+
+
+def test_a_job_runs_what_its_plan_says_whatever_the_path_of_python(
+    backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "a folder/python"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr("cluster.local.sys.executable", str(program))
+    planned = plan(backend)
+    assert shlex.split(planned.entrypoint) == [str(program), "-m", "tune_app", "run", "spec.yaml"]
+    handle = backend.submit(planned.model_copy(update={"entrypoint": f"{planned.entrypoint} --more"}))
+    wait(backend, handle, until=lambda s: s.is_final)
+    assert "".join(backend.logs(handle)) == "-m tune_app run spec.yaml --more\n"
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_a_step_of_the_clock_does_not_end_a_job(
+    step_s: float, backend: LocalBackend, instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead(ENDLESS)
+    handle = backend.submit(plan(backend))
+    # The kernel's time of boot moves with the clock, and the start of a process is counted from it.
+    boot = psutil.boot_time()
+    for module in (psutil, psutil._pslinux):
+        monkeypatch.setattr(module, "boot_time", lambda: boot + step_s)
+    assert backend.status(handle) == JobState.RUNNING
+    backend.stop(handle)
+    assert wait(backend, handle, until=lambda s: s.is_final) == JobState.STOPPED
+
+
+def test_a_job_that_has_only_just_begun_is_stopped(
+    backend: LocalBackend, instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead(ENDLESS)
+    handle = backend.submit(plan(backend))
+    children, asked = psutil.Process.children, []
+
+    def not_yet(process: psutil.Process) -> list[psutil.Process]:
+        asked.append(process)
+        return children(process) if len(asked) > 1 else []
+
+    monkeypatch.setattr(psutil.Process, "children", not_yet)
+    backend.stop(handle)
+    assert wait(backend, handle, until=lambda s: s.is_final) == JobState.STOPPED
+
+
+def test_a_job_that_ends_while_it_is_stopped_is_stopped(
+    backend: LocalBackend, instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead("until [ -e go ]; do sleep 0.01; done")
+    handle = backend.submit(plan(backend))
+    folder = backend.folder / handle.submission_id
+    terminate = psutil.Process.terminate
+
+    def late(process: psutil.Process) -> None:
+        (folder / "go").touch()
+        psutil.wait_procs([process])
+        terminate(process)
+
+    monkeypatch.setattr(psutil.Process, "terminate", late)
+    backend.stop(handle)
+    assert wait(backend, handle, until=lambda s: s.is_final) == JobState.SUCCEEDED
+
+
+def test_what_is_remembered_of_a_job_may_be_damaged(backend: LocalBackend, instead: Callable[[str], None]) -> None:
+    instead("true")
+    handle = backend.submit(plan(backend))
+    wait(backend, handle, until=lambda s: s.is_final)
+    (backend.folder / "demo-1/job.json").write_text("{")
+    for ask in (backend.list, lambda: backend.status(handle)):
+        with pytest.raises(CorruptJob, match=r"demo-1/job\.json is damaged.*remove .*/demo-1") as caught:
+            ask()
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_jobs_need_a_folder(backend: LocalBackend) -> None:
+    backend.folder.touch()
+    with pytest.raises(FolderUnwritable, match="TUNE_APP_JOBS"):
+        backend.submit(plan(backend))
 
 
 def test_how_a_job_ended_is_not_missed_in_its_last_moment(

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,15 +52,23 @@ def sleepers(folder: Path) -> list[psutil.Process]:
     return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
+def wait_for(count: int, folder: Path) -> None:
+    """Until the shells have started what they start."""
+    for _ in range(200):
+        if len(sleepers(folder)) == count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(sleepers(folder))
+
+
 def test_a_killed_node_leaves_nothing_and_the_others_stay(instead: pytest.MonkeyPatch) -> None:
     with LocalCluster() as cluster:
         cluster.start_head()
-        alone = len(sleepers(cluster.folder))
-        assert alone >= 4
+        wait_for(5, cluster.folder)
         cluster.start_worker("worker-1")
-        assert len(sleepers(cluster.folder)) > alone
+        wait_for(10, cluster.folder)
         cluster.kill("worker-1")
-        assert len(sleepers(cluster.folder)) == alone
+        assert len(sleepers(cluster.folder)) == 5
     assert sleepers(cluster.folder) == []
     assert not cluster.folder.exists()
 
@@ -137,6 +146,18 @@ def test_the_demonstration_refuses_what_it_would_not_show(tmp_path: Path, capsys
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path} holds an earlier run")
     assert len(error.splitlines()) == 1
+
+
+def test_a_search_that_ends_early_costs_no_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: demo\nbudget: {trials: 4}\n")
+    monkeypatch.setattr("cluster.demo.OURS", (sys.executable, "-c", "print('failed')"))
+    with LocalCluster() as cluster:  # no node of it runs: killing one would be an error
+        assert demo.show(cluster, spec, tmp_path / "results") == 4
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[cluster]")]
+    assert said[1:] == ["[cluster] the job failed; 0 of 4 trials have a record"]
 
 
 def test_the_demonstration_without_a_spec(

@@ -119,10 +119,26 @@ def test_headers_are_handed_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) ->
     assert seen
 
 
-def test_headers_that_are_no_json(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_JOB_HEADERS", "X-Proxy: yes")
-    with pytest.raises(PlanRefused, match="RAY_JOB_HEADERS"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: hunter2",
+        '"hunter2"',
+        '["hunter2"]',
+        '{"Authorization": 5}',
+        '{"Authorization": "Bearer hunter2\\n"}',
+        '{"Authorization": " hunter2"}',
+        '{"Authorization": "hunter2\\u2026"}',
+        '{"A b": "hunter2"}',
+    ],
+)
+def test_headers_that_no_request_can_carry_are_refused_and_not_repeated(
+    text: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_HEADERS", text)
+    with pytest.raises(PlanRefused, match="RAY_JOB_HEADERS is no JSON of header names and values") as caught:
         RayBackend(serve(200, [])).list()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_certificate_that_is_not_there(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,10 +147,13 @@ def test_a_certificate_that_is_not_there(serve: Serve, monkeypatch: pytest.Monke
         RayBackend(serve(200, [])).list()
 
 
-def test_an_address_holds_no_password(serve: Serve) -> None:
-    with pytest.raises(PlanRefused) as caught:
-        RayBackend("http://user:hunter2@127.0.0.1:8265").list()
-    assert "hunter2" not in str(caught.value)
+@pytest.mark.parametrize("address", ["http://user:hunter2@127.0.0.1:8265", "user:hunter2@127.0.0.1:8265"])
+def test_an_address_with_a_password_is_never_kept(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for given in (address, ""):
+        with pytest.raises(PlanRefused) as caught:
+            RayBackend(given)
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +161,7 @@ def test_an_address_holds_no_password(serve: Serve) -> None:
     [
         ("http://", "Check --address"),
         ("http://127.0.0.1:99999", "Check --address"),
+        ("http://[::1", "Check --address"),
         ("127.0.0.1:6379", "write it like http://127.0.0.1:8265"),
         ("ray://127.0.0.1:10001", "write it like http://127.0.0.1:8265"),
         ("auto", "write it like http://127.0.0.1:8265"),

@@ -342,6 +342,32 @@ def test_a_stage_that_cannot_be_removed_is_storage_unavailable(tmp_path: Path) -
         StageCache(tmp_path / "file").remove(KEY)
 
 
+def test_checkpoints_of_finished_stages_are_swept_and_others_stay(storage: StoragePath) -> None:
+    cache, other = fresh(storage), "1" * 64
+    cache.sweep(older_than_s=0)
+    cache.get_or_run(KEY, "train", Work())
+    with pytest.raises(Diverged):
+        cache.get_or_run("2" * 64, "train", Work(Diverged("loss is nan")))
+    for key in (KEY, other, "2" * 64):  # killed between the publication and the end
+        Progress(storage / "progress" / key).phase(1).save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}]))
+    cache.sweep(older_than_s=0)
+    assert subfolders(storage / "progress") == [other]
+    assert Progress(storage / "progress" / other).phase(1).load() is not None
+    assert same(fresh(storage).get_or_run(KEY, "train", Work())[0], result())
+
+
+def test_uploads_that_were_cut_off_long_ago_are_swept(storage: StoragePath) -> None:
+    cache, cut = fresh(storage), "1" * 64
+    cache.get_or_run(KEY, "train", Work())
+    replace(storage / cut / "weights.safetensors", b"half")
+    replace(storage / "quarantine" / "x" / "weights.safetensors", b"old")
+    before = tree(storage)
+    cache.sweep(older_than_s=3_600)
+    assert tree(storage) == before
+    cache.sweep(older_than_s=-3_600)
+    assert before.keys() - tree(storage).keys() == {f"{cut}/weights.safetensors"}
+
+
 def test_a_sign_changes_with_every_epoch_and_with_the_end(storage: StoragePath) -> None:
     other, progress = "1" * 64, Progress(storage / "progress" / KEY)
     seen = [stage_signs(storage, [KEY, other])]

@@ -112,7 +112,8 @@ def test_a_stopped_holder_on_this_machine_is_alive(storage: StoragePath, holder:
 
 def write_holder(lock: StoragePath, generation: int = 1, **changes: object) -> None:
     """A holder's file as another process would have left it."""
-    body = {"host": socket.gethostname(), "pid": os.getpid(), "started": 0.0, "beat": 0, **changes}
+    here = {"host": socket.gethostname(), "space": lock_module._space()}
+    body = {**here, "pid": os.getpid(), "started": 0.0, "beat": 0, **changes}
     replace_json(lock / f"{generation:08d}.json", body)
 
 
@@ -132,6 +133,21 @@ def test_a_step_of_the_clock_does_not_kill_the_holder(
     assert not Lock(storage / "lock").try_acquire()
 
 
+def test_an_older_psutil_remembers_the_time_of_boot_that_it_saw_last(
+    storage: StoragePath, held: Lock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = boot = psutil.boot_time()
+
+    def moved() -> float:
+        nonlocal seen
+        seen = boot + 3600
+        return seen
+
+    monkeypatch.setattr(psutil, "boot_time", moved)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: self._proc.create_time(monotonic=True) + seen)
+    assert not Lock(storage / "lock").try_acquire()
+
+
 class Clock:
     """A monotonic clock that stands still until it is told."""
 
@@ -141,11 +157,14 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(lock_module, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(lock_module, "time", SimpleNamespace(monotonic=clock, sleep=clock.sleep))
     return clock
 
 
@@ -182,6 +201,49 @@ def test_a_new_generation_starts_a_new_count(storage: StoragePath, clock: Clock)
     write_holder(storage / "lock", 2, host="elsewhere")
     clock.now += 19
     assert not lock.try_acquire()
+
+
+def test_a_holder_whose_number_means_nothing_here_is_on_another_machine(storage: StoragePath, clock: Clock) -> None:
+    # Two containers with the name of their host: each has processes of its own under the same numbers.
+    write_holder(storage / "lock", space="another container", pid=2**22 + 1)
+    lock = Lock(storage / "lock", expiry_s=20)
+    assert not lock.try_acquire()
+    clock.now += 21
+    assert lock.try_acquire()
+    lock.release()
+
+
+def test_the_lock_of_a_machine_that_is_gone_is_acquired_in_the_end(storage: StoragePath, clock: Clock) -> None:
+    write_holder(storage / "lock", host="elsewhere")
+    lock, began = Lock(storage / "lock", heartbeat_s=2, expiry_s=20), clock.now
+    assert lock.acquire()
+    assert 20 <= clock.now - began <= 22
+    lock.release()
+
+
+def test_a_holder_on_another_machine_that_beats_keeps_its_lock(
+    storage: StoragePath, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_holder(storage / "lock", host="elsewhere")
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now > 1005:
+            write_holder(storage / "lock", host="elsewhere", beat=1)
+
+    monkeypatch.setattr(lock_module.time, "sleep", sleep)
+    assert not Lock(storage / "lock", heartbeat_s=2, expiry_s=20).acquire()
+    assert clock.now <= 1007
+
+
+def test_a_holder_on_this_machine_is_known_at_once(storage: StoragePath, held: Lock, clock: Clock) -> None:
+    other = Lock(storage / "lock")
+    assert not other.acquire()
+    assert clock.now == 1000
+    held.release()
+    assert other.acquire()
+    assert clock.now == 1000
+    other.release()
 
 
 def test_who_was_taken_over_knows_and_writes_no_more(storage: StoragePath, held: Lock) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from trainables.storage import (
     DRAFT,
     append_line,
     create_once,
+    exists,
+    is_published,
     names,
     publish_folder,
     read_bytes,
     remove,
+    remove_drafts,
     remove_folder,
     replace,
     replace_json,
@@ -161,6 +165,52 @@ def test_what_cannot_be_read_now_is_no_missing_file(
         patch.setattr(os, "scandir", fails)
         with pytest.raises(StorageUnavailable, match=f"cannot list .*: {error.strerror}"):
             names(tmp_path, "*")
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
+def test_what_may_not_be_looked_at_is_not_absent(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    replace(tmp_path / "key" / "marker", b"1")
+    for look in (exists, lambda path: is_published(path, ["marker"])):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", fails)
+            with pytest.raises(StorageUnavailable, match=rf"cannot look for .*/key: {error.strerror}\.$"):
+                look(tmp_path / "key")
+        assert look(tmp_path / "key")
+
+
+def test_nothing_has_a_name_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    replace(tmp_path / "file", b"")
+    for name in ("x" * 300, "round", "file/below"):
+        assert not exists(tmp_path / name)
+        assert not is_published(tmp_path / name, ["marker"])
+        assert names(tmp_path / name, "*") == []
+    assert not is_published(tmp_path / "file", ["marker"])
+
+
+def aged(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    for found in [*path.glob("*"), path]:
+        os.utime(found, (then, then))
+
+
+def test_old_drafts_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = {"file": b"1", "folder/file": b"2", f"{DRAFT}young": b"3", f"folder/{DRAFT}filling/new": b"4"}
+    for name, content in {**kept, f"{DRAFT}a": b"", f"folder/deep/{DRAFT}b": b"", f"folder/{DRAFT}c/d": b""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    for name in ("file", "folder", f"{DRAFT}a", f"folder/deep/{DRAFT}b", f"folder/{DRAFT}c", f"folder/{DRAFT}filling"):
+        aged(tmp_path / name, 100)
+    (tmp_path / f"folder/{DRAFT}filling/new").touch()
+    remove_drafts(tmp_path, older_than_s=60)
+    left = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == kept
+    remove_drafts(tmp_path / "absent", older_than_s=60)
 
 
 def test_what_cannot_be_removed_is_storage_unavailable(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_cluster_where_the_search_can_run(ray_address: str, cli: Cli, tmp_path
     result = cli("doctor", spec)
     assert (result.code, result.err) == (0, "")
     rows = [line.split() for line in result.out.splitlines()[2:]]
-    assert [row[0] for row in rows[:4]] == ["storage", "disk", "inputs", "resources"]
+    assert [row[0] for row in rows[:5]] == ["nodes", "storage", "disk", "inputs", "resources"]
     assert not [row for row in rows if "NO" in row]
     found = json.loads(cli("doctor", spec, "--json").out)
     assert len(found) == len(rows)

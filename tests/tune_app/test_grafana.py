@@ -4,10 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tune_app.gauges import DESCRIPTIONS, readings
 from tune_app.grafana import as_json
 from tune_app.live import Status
+from tune_app.repeats import frontier
 
 
 def test_every_gauge_has_a_panel_of_its_own() -> None:
@@ -43,7 +46,15 @@ def test_readings_are_what_the_records_say(tmp_path: Path) -> None:
     }
     assert (found["best", "accuracy"], found["best", "size_bytes"]) == (0.9, 100_000)
     assert found["frontier_size", ""] == 2
-    assert found["hypervolume", ""] == status.hypervolume() > 0
+    assert found["hypervolume", ""] == status.hypervolume(status.frontier()) > 0
+
+
+def test_the_frontier_is_computed_once_for_all_gauges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = Status(make_spec(tmp_path), records=[make_record(0, {"w_bits": 2}, 0.8, 100_000)], reference=REFERENCE)
+    asked: list[object] = []
+    monkeypatch.setattr("tune_app.live.frontier", lambda *given: asked.append(given) or frontier(*given))
+    readings(status)
+    assert len(asked) == 1
 
 
 def test_without_records_there_is_something_to_read(tmp_path: Path) -> None:

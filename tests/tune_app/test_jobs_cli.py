@@ -148,9 +148,33 @@ def test_a_plan_is_written_where_it_is_wanted(cli: Cli, spec: Path, tmp_path: Pa
 REFUSED = {
     "an unknown backend": (["submit", "SPEC", "--backend", "kubray"], 2, "Did you mean 'kuberay'?"),
     "jobs of a backend that only plans": (["jobs", "list", "--backend", "aws"], 2, "only makes plans"),
-    "an address of this machine": (["jobs", "list", "--backend", "local", "--address", "http://a:1"], 2, "cluster"),
+    "an address of this machine": (
+        ["jobs", "list", "--backend", "local", "--address", "http://u:hunter2@a:1"],
+        2,
+        "an address is of a cluster: use --backend ray",
+    ),
     "an address that is none": (["jobs", "list", "--address", "127.0.0.1:6379"], 2, "write it like http://"),
     "a password in an address": (["jobs", "list", "--address", "http://u:hunter2@a:1"], 2, "no credentials"),
+    "a password in a dry run": (
+        ["submit", "SPEC", "--dry-run", "--address", "http://u:hunter2@a:1"],
+        2,
+        "no credentials",
+    ),
+    "an address of machines that are to be started": (
+        ["submit", "SPEC", "--backend", "aws", "--address", "http://u:hunter2@a:1"],
+        2,
+        "is of a cluster that is there: use --backend ray",
+    ),
+    "a folder for files of a job that is sent": (
+        ["submit", "SPEC", "--backend", "local", "--output", "plans"],
+        2,
+        "--backend local sends the job and writes no files: leave --output out",
+    ),
+    "a folder for a plan that is printed": (
+        ["submit", "SPEC", "--backend", "aws", "--dry-run", "--output", "plans"],
+        2,
+        "--dry-run prints the plan and writes no files: leave --output out",
+    ),
     "nobody there to send to": (["submit", "SPEC", "--address", "URL"], 3, "does not take the request"),
     "nobody there to list": (["jobs", "list", "--address", "URL"], 3, "does not take the request"),
     "nobody there to show": (["dashboard", "--address", "URL"], 3, "does not take the request"),
@@ -170,9 +194,24 @@ def test_what_cannot_be_is_said_in_one_line(
     assert (result.code, result.out) == (code, "")
     assert line.startswith("error: ")
     assert words in line
-    assert "hunter2" not in line
+    assert "hunter2" not in result.err
     assert all(each.startswith("cluster: ") for each in before)
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+
+
+def test_a_plan_does_not_overwrite_the_spec_that_it_is_made_of(cli: Cli, spec: Path, tmp_path: Path) -> None:
+    content = YAML(typ="safe").load(spec.read_text())
+    content |= {"storage": "s3://bucket/runs"}
+    content["cluster"] |= {"image": "registry.example.com/tune-app:0.1.0"}
+    content["cluster"]["kubernetes"] |= {"standing": "search"}
+    YAML(typ="safe").dump(content, spec)
+    text = spec.read_text()
+    result = cli("submit", spec, "--backend", "kuberay", "--output", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert "would overwrite the spec" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+    assert spec.read_text() == text
+    assert cli("submit", spec, "--backend", "kuberay", "--output", tmp_path / "plan").code == 0
 
 
 def test_the_environment_names_the_cluster_and_it_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +52,21 @@ def test_a_killed_driver_is_replaced_at_once(storage: StoragePath) -> None:
         other.wait()
         with Lease(folder) as lease:
             lease.check()
+
+
+def test_a_driver_whose_machine_is_gone_is_replaced(storage: StoragePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, now = make_experiment(storage), [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("trainables.storage.lock.time", clock)
+    replace_json(folder.lease / "00000001.json", {"host": "elsewhere", "pid": 1, "started": 0.0, "beat": 0})
+    with Lease(folder) as lease:
+        lease.check()
+        assert names(folder.lease, "*.json") == ["00000001.json", "00000002.json"]
+    assert now[0] < 70
 
 
 def test_a_driver_that_was_taken_over_stops_writing(storage: StoragePath) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.tune_app.factories import make_record, make_records
 from trainables.config import digest
-from trainables.errors import StorageUnavailable
+from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import METRICS
 from trainables.storage import DRAFT, StoragePath, names, read_bytes, replace
 from tune_app.ledger import Assignment, Damaged, Ledger, TrialRecord, in_full, latest, params_label
@@ -150,7 +150,7 @@ def test_a_foreign_file_is_damaged_and_says_why(name: str, ledger: Ledger, stora
     replace(only_file(storage), content)
     records, damaged = ledger.read()
     assert records == []
-    assert damaged == [Damaged(only_file(storage), damaged[0].problem)]
+    assert [d.path for d in damaged] == [only_file(storage)]
     with pytest.raises(AssertionError, match=expected):
         raise AssertionError(damaged[0].problem)
     assert ledger.find(record.assignment.trial_id) is None
@@ -214,6 +214,22 @@ def test_a_quarantined_trial_can_run_again(ledger: Ledger, storage: StoragePath)
         assert read_bytes(storage / "trials" / "quarantine" / path.name) == content
         assert ledger.add(record) is True
         assert ledger.read() == ([record, other], [])
+
+
+@pytest.mark.parametrize("name", ["newer schema", "unknown field", "missing field"])
+def test_a_whole_record_of_another_version_is_not_put_aside(name: str, ledger: Ledger, storage: StoragePath) -> None:
+    for number in range(2):
+        ledger.add(make_record(number, {"w_bits": number}))
+    half, foreign = (storage / "trials" / name for name in names(storage / "trials", "*.json"))
+    replace(half, b"half")
+    replace(foreign, FOREIGN[name][0])
+    damaged = ledger.read()[1]
+    assert [d.whole for d in damaged] == [False, True]
+    with pytest.raises(CorruptFile, match=rf"^{foreign}: .*, but it is whole: use the version of tune-app"):
+        ledger.quarantine(damaged)
+    assert ledger.read()[1] == damaged
+    ledger.quarantine(damaged[:1])
+    assert [d.path for d in ledger.read()[1]] == [foreign]
 
 
 def test_an_unwritable_folder_is_storage_unavailable(tmp_path: Path) -> None:

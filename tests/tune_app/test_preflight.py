@@ -1,12 +1,16 @@
 """What would go wrong on a node is found before a trial starts, and named with a way out."""
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import NodeDiedError, RayError, RayTaskError
 
 from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError, StorageUnavailable
+from tune_app import probes
+from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.preflight import LEAST_FREE_BYTES, Finding, NodeReport, findings, refuse, report_node
@@ -50,6 +54,7 @@ def test_a_healthy_cluster_has_nothing_to_say(spec: ExperimentSpec) -> None:
         ({"inputs": "cannot read /data"}, "inputs", ["b: cannot read /data"]),
         ({"versions": {**VERSIONS, "torch": "2.14.0"}}, "version of torch", ["driver has 2.15.0", "b has 2.14.0"]),
         ({"versions": {}}, "version of python", ["b has none"]),
+        ({"silence": "no answer within 30 s"}, "nodes", ["b: no answer within 30 s", "this package"]),
     ],
 )
 def test_a_node_that_differs_is_named(
@@ -60,6 +65,47 @@ def test_a_node_that_differs_is_named(
     text = f"{found[rule].found} {found[rule].way_out}"
     assert [word for word in words if word not in text] == []
     assert found[rule].way_out
+
+
+def test_of_a_node_that_did_not_tell_nothing_else_is_said(spec: ExperimentSpec) -> None:
+    silent = NodeReport(host="b", silence="No module named 'tune_app'")
+    assert [finding.rule for finding in wrong(spec, report("a"), silent)] == ["nodes"]
+    with pytest.raises(ClusterUnavailable, match=r"nodes: b: No module named 'tune_app'\. Every node needs"):
+        refuse(wrong(spec, silent))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RayTaskError("_report", "Traceback …\n  …", ModuleNotFoundError("No module named 'tune_app'")),
+            "No module named",
+        ),
+        (
+            RayTaskError("_report", "Traceback …\n  …", ConfigError("s3:// needs s3fs.\nInstall it.")),
+            "s3:// needs s3fs",
+        ),
+        (NodeDiedError("the node went away.\nIt had …"), "the node went away"),
+    ],
+)
+def test_an_error_on_a_node_is_what_it_reports(error: RayError, words: str) -> None:
+    def answer() -> NodeReport:
+        raise error
+
+    heard = probes.heard(answer, "b")
+    assert heard.host == "b"
+    assert heard.silence.startswith(words)
+    assert len(heard.silence.splitlines()) == 1
+
+
+def test_a_package_whose_version_nobody_knows_is_no_reason_to_end(
+    spec: ExperimentSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("tune_app.preflight.version", unknown)
+    assert report_node(spec, ".token").versions["tune-app"] == "none"
 
 
 def test_the_drivers_own_disk_counts(spec: ExperimentSpec) -> None:
@@ -94,6 +140,7 @@ def test_a_trial_fits_a_live_node_or_one_that_may_be_launched(
     found = wrong(spec, report("a"), live=live, launchable=launchable)
     assert [finding.rule for finding in found] == ["resources"] * bool(words)
     assert all(words in finding.found for finding in found)
+    assert all("TUNE_APP_LAUNCHABLE" in finding.way_out for finding in found)
 
 
 def test_refuse_ends_at_the_first_rule_that_does_not_hold() -> None:

@@ -23,7 +23,7 @@ from trainables.errors import ConfigError, Diverged
 from trainables.results import StageCost
 from trainables.stage import StageResult
 from trainables.stage_files import read_stage
-from trainables.storage import StoragePath
+from trainables.storage import DRAFT, StoragePath
 from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline, read_baseline
 from tune_app.errors import LeaseHeld
@@ -192,6 +192,23 @@ def test_a_live_driver_is_not_disturbed(folder: ExperimentFolder) -> None:
             collect(folder, max_bytes=0)
         assert len(collect(folder, max_bytes=0, dry_run=True).removed) == 3
     assert left(folder) == whole
+
+
+def test_what_killed_processes_left_behind_goes_too(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    put(folder, BASELINE, "train")
+    places = (f"trials/{DRAFT}record", f"stages/{DRAFT}stage", f"stages/progress/{BASELINE}")
+    left_behind, young = [tmp_path / "toy" / place for place in places], tmp_path / "toy" / f"{DRAFT}young"
+    for path in left_behind:
+        path.mkdir(parents=True)
+        os.utime(path, (1e9, 1e9))
+    young.touch()
+    collect(folder, max_bytes=size(folder), dry_run=True)
+    assert all(path.exists() for path in left_behind)
+    assert collect(folder, max_bytes=size(folder)).removed == []
+    assert not any(path.exists() for path in left_behind)
+    assert young.exists()
+    assert left(folder) == {BASELINE}
 
 
 def test_an_imported_teacher_stays(storage: StoragePath) -> None:

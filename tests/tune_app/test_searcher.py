@@ -10,7 +10,9 @@ from ray.tune.search import Searcher
 from search_spaces.rungs import FULL
 from tests.tune_app.test_ladder import closed_form, make_laddered, open_proposer
 from trainables.errors import StorageUnavailable
-from tune_app.experiment import ExperimentSpec
+from trainables.storage import create_once
+from tune_app.errors import LeaseHeld
+from tune_app.experiment import ExperimentSpec, Resources
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord
@@ -104,17 +106,29 @@ def test_every_assignment_of_a_batch_is_told(bench: Make) -> None:
     assert [r for r in b.seen if r is not None] == b.proposer.records
 
 
-def test_of_a_lost_batch_only_what_has_no_record_runs_again_and_alone(bench: Make) -> None:
+def test_of_a_lost_batch_only_what_has_no_record_runs_again_and_what_was_at_work_alone(bench: Make) -> None:
     b = bench()
     first = b.suggest("t0")
     b.finish("t0", first=2)
     assert len(b.proposer.records) == 2
-    assert [b.suggest("t1"), b.suggest("t2")] == [[first[2]], [first[3]]]
-    b.finish("t1")
-    b.finish("t2", first=0)  # lost for the second time
-    last = b.ledger.find(first[3].trial_id)
+    assert b.suggest("t1") == [first[2]]
+    together = b.suggest("t2")
+    assert together[0] == first[3]
+    assert len(together) > 1
+    b.finish("t1", first=0)  # lost for the second time
+    last = b.ledger.find(first[2].trial_id)
     assert last is not None
     assert last.reason.startswith("WorkerLost")
+    b.finish("t2", first=0)  # for the first time: before, it had not begun
+    assert b.suggest("t3") == [first[3]]
+
+
+def test_what_had_not_begun_when_memory_ran_out_spends_no_retries(bench: Make) -> None:
+    b = bench(resources={"cpu": 1, "gpu": 0.25})
+    work = b.suggest("t0")
+    out_of_memory(b, "t0", work[0])
+    assert b.suggest("t1") == [work[0]]
+    assert b.suggest("t2")[:3] == work[1:]
 
 
 def test_none_while_results_must_come_first_and_finished_at_the_end(bench: Make) -> None:
@@ -129,6 +143,23 @@ def test_none_while_results_must_come_first_and_finished_at_the_end(bench: Make)
     b.finish("t2")
     assert b.search.suggest("t3") == Searcher.FINISHED
     assert b.search.error is None
+
+
+def test_who_has_nothing_to_start_does_not_look_at_the_lease(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = bench(budget={"trials": 1}, space={"prune_frac": [0.0], "w_bits": [4], "a_bits": [8]})
+    looks: list[Lease] = []
+    monkeypatch.setattr(Lease, "check", lambda lease: looks.append(lease))
+    b.suggest("t0")
+    for i in range(10):
+        assert b.search.suggest(f"none{i}") is None
+    assert len(looks) == 1
+
+
+def test_a_driver_that_was_taken_over_starts_nothing(bench: Make, tmp_path: Path) -> None:
+    b = bench()
+    create_once(ExperimentFolder(tmp_path / "toy").lease / "00000099.json", b"{}")
+    assert b.search.suggest("t0") == Searcher.FINISHED
+    assert isinstance(b.search.error, LeaseHeld)
 
 
 def test_a_whole_search_runs_every_place_once(bench: Make) -> None:
@@ -172,6 +203,38 @@ def test_a_storage_that_went_away_ends_the_search(bench: Make, monkeypatch: pyte
     assert b.search.suggest("t1") == Searcher.FINISHED
 
 
+def lose(b: Bench) -> Assignment:
+    """A trial that is lost for the last time when its worker is."""
+    [work] = b.suggest("t0")
+    b.finish("t0", first=0)
+    assert b.suggest("t1") == [work]
+    return work
+
+
+def test_a_driver_that_was_taken_over_gives_up_no_trial(bench: Make, tmp_path: Path) -> None:
+    b = bench(batch=1)
+    lose(b)
+    create_once(ExperimentFolder(tmp_path / "toy").lease / "00000099.json", b"{}")
+    b.finish("t1", first=0)
+    assert isinstance(b.search.error, LeaseHeld)
+    assert b.ledger.read() == ([], [])
+
+
+def test_a_record_that_a_worker_wrote_in_the_last_moment_is_the_truth(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(batch=1)
+    work, find, asked = lose(b), b.ledger.find, list[str]()
+
+    def too_early(trial_id: str) -> TrialRecord | None:
+        asked.append(trial_id)
+        return find(trial_id) if len(asked) > 1 else None
+
+    monkeypatch.setattr(b.ledger, "find", too_early)
+    b.finish("t1")
+    assert b.proposer.records == [closed_form(work)]
+
+
 def out_of_memory(b: Bench, trial_id: str, work: Assignment) -> None:
     """The worker says so and ends."""
     b.pulses[work.trial_id] = Pulse(node_id="n", pid=1, started=0.0, out_of_memory=True)
@@ -207,7 +270,18 @@ def test_a_whole_gpu_that_is_too_small_ends_the_trial_and_not_the_search(bench: 
     [record] = b.proposer.records
     assert record.reason.startswith("OutOfMemory")
     assert record.state == "failed"
+    assert (record.gpu_share, record.out_of_memory) == (1.0, 1)
     assert isinstance(b.search.suggest("t1"), dict)
+
+
+def test_what_a_trial_learned_that_no_gpu_could_hold_survives_a_resume(bench: Make) -> None:
+    b = bench(batch=1, resources={"cpu": 1, "gpu": 0.5})
+    for i in range(2):
+        [work] = assignments(config_of(b, f"t{i}"))
+        out_of_memory(b, f"t{i}", work)
+    [record] = b.ledger.read()[0]
+    assert record.reason.startswith("OutOfMemory")
+    assert Shares(Resources(gpu=0.5), [record]).of(work.rung) == 1.0
 
 
 def test_running_out_of_memory_spends_no_retries(bench: Make) -> None:

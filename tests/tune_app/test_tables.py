@@ -85,7 +85,18 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("code_version", "0.1.0"),
         ("host", "h"),
         ("device", "cpu"),
+        ("gpu_share", 0.0),
+        ("gpu_peak_share", None),
+        ("out_of_memory", 0),
     ]
+
+
+def test_a_row_says_what_a_trial_took_of_a_gpu(tmp_path: Path) -> None:
+    took = {"gpu_share": 0.5, "gpu_peak_share": 0.375, "out_of_memory": 1}
+    folder = make_experiment(tmp_path, [make_record(0, {"w_bits": 4}).model_copy(update=took), make_records()[2]])
+    [row, other] = read_table(folder.trials_table).select(list(took)).to_pylist()
+    assert row == took
+    assert other == {"gpu_share": 0.0, "gpu_peak_share": None, "out_of_memory": 0}
 
 
 def test_a_failed_trial_has_nulls_and_its_reason(tmp_path: Path) -> None:
@@ -185,7 +196,7 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
 def test_the_metadata_say_what_the_table_is(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     metadata = read_table(folder.frontier_table).schema.metadata
-    assert metadata[b"tune_app.schema"] == b"3"
+    assert metadata[b"tune_app.schema"] == b"4"
     assert metadata[b"tune_app.experiment"] == b"toy"
     assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
     assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
@@ -253,10 +264,10 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     table = pa.table({"accuracy": [1.0]})
     pq.write_table(table, path)
-    with pytest.raises(CorruptFile, match="table schema none, this version reads 3"):
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 4"):
         read_table(path)
     pq.write_table(table.replace_schema_metadata({"tune_app.schema": "1"}), path)
-    with pytest.raises(CorruptFile, match="table schema 1, this version reads 3"):
+    with pytest.raises(CorruptFile, match="table schema 1, this version reads 4"):
         read_table(path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "absent.parquet")

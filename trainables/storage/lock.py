@@ -1,7 +1,10 @@
 """Lock: one holder at a time, by files alone."""
 
 import contextlib
+import functools
 import json
+import logging
+import os
 import socket
 import threading
 import time
@@ -12,10 +15,12 @@ from typing import Any
 import psutil
 
 from trainables.errors import StorageUnavailable
+from trainables.processes import started_s
 from trainables.storage.paths import StoragePath
 from trainables.storage.reading import names, read_bytes
 from trainables.storage.writing import create_once, replace
 
+logger = logging.getLogger(__name__)
 HEARTBEAT_S, EXPIRY_S = 2.0, 20.0
 OBJECTS_HEARTBEAT_S, OBJECTS_EXPIRY_S = 5.0, 60.0
 """A write to an object store may take half a minute until it is given up."""
@@ -58,6 +63,25 @@ class Lock:
         self._stop.clear()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
+        return True
+
+    def acquire(self) -> bool:
+        """Like `try_acquire`, but certain: a holder on another machine is watched until it beats or has expired.
+
+        False: the holder is alive.
+
+        Raises:
+            StorageUnavailable: the folder cannot be written.
+        """
+        first, told = self.holder(), False
+        while not self.try_acquire():
+            holder = self.holder()
+            if holder is not None and (holder != first or _is_here(holder)):
+                return False
+            if not told:
+                logger.warning("%s: up to %.0f s for a sign of life of its holder", self._folder, self._expiry_s)
+                told = True
+            time.sleep(self._heartbeat_s / 2)
         return True
 
     def holder(self) -> dict[str, Any] | None:
@@ -105,14 +129,15 @@ class Lock:
 
     def _content(self, beat: int) -> bytes:
         me = psutil.Process()
-        body = {"host": socket.gethostname(), "pid": me.pid, "started": _started(me), "beat": beat}
-        return (json.dumps({**body, "token": self._token}) + "\n").encode()
+        place = {"host": socket.gethostname(), "space": _space()}
+        body = {**place, "pid": me.pid, "started": started_s(me), "beat": beat, "token": self._token}
+        return (json.dumps(body) + "\n").encode()
 
     def _alive(self, generation: int, holder: dict[str, Any]) -> bool:
-        if holder["host"] == socket.gethostname():
+        if _is_here(holder):
             try:
                 process = psutil.Process(holder["pid"])
-                return _started(process) == holder["started"] and process.status() != psutil.STATUS_ZOMBIE
+                return started_s(process) == holder["started"] and process.status() != psutil.STATUS_ZOMBIE
             except psutil.NoSuchProcess:
                 return False
         seen = (generation, holder["beat"])
@@ -130,6 +155,15 @@ class Lock:
                 replace(self._path(self.generation), self._content(beat))
 
 
-def _started(process: psutil.Process) -> float:
-    """Seconds between boot and the start of a process: unlike its time of day, no change of the clock moves it."""
-    return round(process.create_time() - psutil.boot_time(), 2)
+def _is_here(holder: dict[str, Any]) -> bool:
+    """Whether our process table knows a holder: containers on one machine may share its name and nothing else."""
+    return (holder["host"], holder.get("space")) == (socket.gethostname(), _space())
+
+
+@functools.cache
+def _space() -> str:
+    """What numbers of processes are unique in: this start of the machine, and the container; empty if not told."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        return ""

@@ -4,10 +4,13 @@ The rule everywhere: write a draft in the same folder, fsync it, rename it, fsyn
 """
 
 import contextlib
+import errno
 import fnmatch
 import json
 import os
 import shutil
+import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,8 @@ from trainables.storage.info import FileInfo
 DRAFT = ".draft-"
 ROOM = " Free space or choose another storage folder; the same command then goes on."
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors that say that there is nothing of a name."""
 
 
 def create_once(path: Path, content: bytes) -> bool:
@@ -91,6 +96,16 @@ def read_bytes(path: Path) -> bytes:
         raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
 
 
+def exists(path: Path) -> bool:
+    """What may not be looked at is not taken for absent."""
+    return _mode(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Likewise."""
+    return stat.S_ISDIR(_mode(path) or 0)
+
+
 def names(folder: Path, pattern: str) -> list[str]:
     """Sorted; none where there is no folder."""
     with _explained("list", folder):
@@ -126,6 +141,16 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def remove_drafts(folder: Path, *, older_than_s: float) -> None:
+    """At any depth, as far as possible."""
+    newest = time.time() - older_than_s
+    for root, folders, files in os.walk(folder):
+        for draft in [Path(root, name) for name in [*folders, *files] if name.startswith(DRAFT)]:
+            if all(changed <= newest for changed in _changes(draft)):
+                shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink(missing_ok=True)
+        folders[:] = [name for name in folders if not name.startswith(DRAFT)]
+
+
 def move(path: Path, target: Path) -> None:
     """A file or a folder; one that is gone is fine."""
     with _explained("move", path), contextlib.suppress(FileNotFoundError):
@@ -139,6 +164,17 @@ def _explained(action: str, path: Path, way_out: str = "") -> Iterator[None]:
         yield
     except OSError as err:
         raise StorageUnavailable(f"cannot {action} {path}: {err.strerror}.{way_out}") from err
+
+
+def _mode(path: Path) -> int | None:
+    """Kind and rights of what is there, or None."""
+    with _explained("look for", path):
+        try:
+            return path.stat().st_mode
+        except OSError as err:
+            if err.errno in NOTHING:
+                return None
+            raise
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -172,8 +208,17 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
             return list(found)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    except OSError as err:
+        if err.errno in NOTHING:
+            return []
+        raise
+
+
+def _changes(draft: Path) -> Iterator[float]:
+    """When it and what is in it were changed, in seconds since the epoch."""
+    for path in (draft, *(draft / entry.name for entry in _entries(str(draft)))):
+        with contextlib.suppress(FileNotFoundError):  # its writer is alive
+            yield path.lstat().st_mtime
 
 
 def _files(folder: str) -> Iterator[FileInfo]:

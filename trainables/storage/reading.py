@@ -43,16 +43,16 @@ def exists(path: StoragePath) -> bool:
     """Whether there is a file or folder; a folder of an object store is there while something is in it.
 
     Raises:
-        StorageUnavailable: the object store does not answer.
+        StorageUnavailable: it cannot be looked for.
     """
-    return path.exists() if isinstance(path, Path) else objects.exists(path)
+    return posix.exists(path) if isinstance(path, Path) else objects.exists(path)
 
 
 def is_published(folder: StoragePath, markers: Collection[str]) -> bool:
     """Whether a folder was published: it has one of the markers or, on a disk, is there at all.
 
     Raises:
-        StorageUnavailable: the object store does not answer.
+        StorageUnavailable: it cannot be looked for.
     """
     return published([folder], markers) == [folder]
 
@@ -61,13 +61,13 @@ def published(folders: Iterable[StoragePath], markers: Collection[str]) -> list[
     """Those of the folders that were published; an object store is asked for all at the same time.
 
     Raises:
-        StorageUnavailable: the object store does not answer.
+        StorageUnavailable: a folder cannot be looked for.
     """
     asked = list(folders)
     remote = [folder for folder in asked if not isinstance(folder, Path)]
     contents = read_many(folder / marker for folder in remote for marker in markers)
     found = {folder for folder in remote if any([isinstance(next(contents), bytes) for _ in markers])}
-    return [folder for folder in asked if (folder.is_dir() if isinstance(folder, Path) else folder in found)]
+    return [folder for folder in asked if (posix.is_folder(folder) if isinstance(folder, Path) else folder in found)]
 
 
 def names(folder: StoragePath, pattern: str) -> list[str]:

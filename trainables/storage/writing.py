@@ -107,6 +107,17 @@ def remove_tree(folder: StoragePath) -> None:
         objects.remove_tree(folder)
 
 
+def remove_drafts(folder: StoragePath, *, older_than_s: float) -> None:
+    """Removes what writers that were killed left below a folder of a disk; an object store has nothing of that kind.
+
+    Args:
+        folder: and all folders in it.
+        older_than_s: drafts that were changed since then may have a writer that is alive, and stay.
+    """
+    if isinstance(folder, Path):
+        posix.remove_drafts(folder, older_than_s=older_than_s)
+
+
 def move(path: StoragePath, target: StoragePath, *, markers: Collection[str] = ()) -> None:
     """Moves a file, or a published folder with its marker first, within a storage. One that is gone is fine.
 
