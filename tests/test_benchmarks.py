@@ -129,3 +129,14 @@ def test_a_busy_machine_is_refused(
     assert qat_step.main([*arguments, "--output", str(tmp_path / "qat_step")]) == 2
     assert "99.00" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_query_benchmark_compares_equal_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import query
+
+    folder, output = tmp_path / "run", tmp_path / "query"
+    query.main(["--rows", "3000", "--rounds", "1", "--folder", str(folder), "--output", str(output)])
+    figures = json.loads((tmp_path / "query.json").read_text())["figures"]
+    assert {way: len(times) for way, times in figures["all good ones"].items()} == {"ours": 1, "DuckDB": 1}
+    assert "3,000 rows, 1 rounds" in capsys.readouterr().out
+    assert not folder.exists()

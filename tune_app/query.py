@@ -4,6 +4,7 @@ The condition is a filter and nothing else. DuckDB parses it, and only a tree of
 table's own columns is run, in a database that can reach neither files nor network.
 """
 
+import contextlib
 import difflib
 import json
 import re
@@ -14,16 +15,16 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.errors import first_line
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath
 from tune_app.folder import ExperimentFolder
-from tune_app.tables import load_trials
+from tune_app.tables import TableFile, current_table, load_trials
 
 MAX_WHERE = 10_000
 TIME_LIMIT_S = 10.0
+SORT = "size_bytes"
 EXAMPLE = 'Write a condition such as "accuracy > 0.9 and size_bytes < 300000".'
 
 CLASSES = {
@@ -106,37 +107,99 @@ def frontier_frame(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit >= 1 must hold, but got {limit}.")
-    table = load_trials(ExperimentFolder.existing(experiment))
-    descending, column = sort.startswith("-"), sort.removeprefix("-") or "size_bytes"
-    if column not in table.column_names:
-        raise ConfigError(f"cannot sort by {column!r}: {_nearest(column, table.column_names)}")
-    if not all:
-        table = table.filter(table["on_frontier"])
-    if where.strip():
-        table = select(table, where)
-    order = [(column, "descending" if descending else "ascending"), ("number", "ascending")]
-    table = table.take(pc.sort_indices(table, sort_keys=order))
-    frame: pd.DataFrame = table.slice(0, limit).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    folder = ExperimentFolder.existing(experiment)
+    found = _from_file(folder, where, frontier=not all, sort=sort, limit=limit)
+    if found is None:
+        table = load_trials(folder)
+        found = select(table if all else table.filter(table["on_frontier"]), where, sort=sort or SORT, limit=limit)
+    frame: pd.DataFrame = found.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return frame
 
 
-def select(table: pa.Table, where: str, *, time_limit_s: float | None = None) -> pa.Table:
-    """The rows of a table that satisfy a condition; `time_limit_s` replaces TIME_LIMIT_S.
+def select(
+    source: pa.Table | TableFile,
+    where: str = "",
+    *,
+    frontier: bool = False,
+    sort: str = "",
+    limit: int | None = None,
+    time_limit_s: float | None = None,
+) -> pa.Table:
+    """The rows of a table, or of its file, that satisfy a condition.
+
+    Args:
+        source: with the columns of `rows.rows`.
+        where: the condition; empty for none.
+        frontier: of the rows on the frontier alone.
+        sort: a column, or "-column" for falling order, then by number; empty for no order.
+        limit: at most so many rows.
+        time_limit_s: instead of TIME_LIMIT_S.
 
     Raises:
         ConfigError: the text is no condition over the table's columns, uses something that is not allowed,
-            fails on a value, or takes too long.
+            fails on a value, or takes too long; there is no such column to sort by.
     """
     if len(where) > MAX_WHERE:
         raise ConfigError(f"a condition has at most {MAX_WHERE:,} characters, but got {len(where):,}.")
     if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", where):
         raise ConfigError(f"a condition must not hold control characters, but got {where[:60]!r}.")
-    config: dict[str, Any] = {"threads": 1, "enable_external_access": "false", "autoinstall_known_extensions": "false"}
+    columns = source.columns if isinstance(source, TableFile) else source.column_names
+    order = _order(sort, columns)
+    with _connected(source) as connection:
+        if where.strip():
+            _check(connection, where, columns)
+        query = _query(where, frontier=frontier, order=order, limit=limit)
+        return _run(connection, query, where, TIME_LIMIT_S if time_limit_s is None else time_limit_s)
+
+
+def _from_file(folder: ExperimentFolder, where: str, **options: Any) -> pa.Table | None:
+    """Straight from trials.parquet, when it is current and whole."""
+    file = current_table(folder)
+    if file is None:
+        return None
+    try:
+        file.check()
+    except CorruptFile:
+        return None
+    return select(file, where, **{**options, "sort": options["sort"] or SORT})
+
+
+@contextlib.contextmanager
+def _connected(source: pa.Table | TableFile) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database that holds `trials` and reaches nothing else."""
+    config: dict[str, Any] = {"autoinstall_known_extensions": "false"}
     with duckdb.connect(":memory:", config=config) as connection:
-        connection.register("trials", table)
-        connection.execute("SET lock_configuration = true").fetchall()
-        _check(connection, where, table.column_names)
-        return _run(connection, where, TIME_LIMIT_S if time_limit_s is None else time_limit_s)
+        if isinstance(source, TableFile):
+            path = _quoted(str(source.path.absolute()), "'")
+            connection.execute(f"SET allowed_paths = [{path}]")
+            connection.execute(f"CREATE VIEW trials AS SELECT * FROM read_parquet({path})")
+        else:
+            connection.register("trials", source)
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def _order(sort: str, columns: list[str]) -> str:
+    """The ORDER BY of a query; empty for none."""
+    if not sort:
+        return ""
+    descending, column = sort.startswith("-"), sort.removeprefix("-")
+    if column not in columns:
+        raise ConfigError(f"cannot sort by {column!r}: {_nearest(column, columns)}")
+    direction = "DESC" if descending else "ASC"
+    return f"ORDER BY {_quoted(column, chr(34))} {direction} NULLS LAST, number"
+
+
+def _query(where: str, *, frontier: bool, order: str, limit: int | None) -> str:
+    parts = [_statement(where) if where.strip() else "SELECT * FROM trials WHERE true"]
+    parts += ["AND on_frontier"] if frontier else []
+    parts += [order] if order else []
+    return "\n".join([*parts, *([f"LIMIT {limit}"] if limit is not None else [])])
+
+
+def _quoted(text: str, quote: str) -> str:
+    return quote + text.replace(quote, 2 * quote) + quote
 
 
 def _statement(where: str, *, open: str = "(", close: str = ")") -> str:
@@ -144,11 +207,11 @@ def _statement(where: str, *, open: str = "(", close: str = ")") -> str:
     return f"SELECT * FROM trials WHERE {open}\n{where}\n{close}"
 
 
-def _run(connection: duckdb.DuckDBPyConnection, where: str, time_limit_s: float) -> pa.Table:
+def _run(connection: duckdb.DuckDBPyConnection, query: str, where: str, time_limit_s: float) -> pa.Table:
     timer = threading.Timer(time_limit_s, connection.interrupt)
     timer.start()
     try:
-        return connection.sql(_statement(where)).to_arrow_table()
+        return connection.sql(query).to_arrow_table()
     except duckdb.InterruptException as err:
         raise ConfigError(f"{_shown(where)} took longer than {time_limit_s:g} s: simplify the condition.") from err
     except duckdb.Error as err:

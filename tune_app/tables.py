@@ -7,14 +7,16 @@ ledger they are built again.
 import contextlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
-from trainables.storage import StoragePath, names, read_bytes, replace
+from trainables.storage import StoragePath, names, read_bytes, replace, sha256
 from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -22,9 +24,29 @@ from tune_app.held_out import held_out_accuracies
 from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
+from tune_app.table_file import check_table, encode_table
 
 SCHEMA = "4"
-CHECKSUM = b"tune_app.sha256"
+LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
+QUIET_NS = 2_000_000_000
+"""A ledger that did not change for so long is at rest."""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file that is current; whether it is whole, `check` says."""
+
+    path: Path
+    columns: list[str]
+
+    def check(self) -> None:
+        """Reads it once.
+
+        Raises:
+            CorruptFile: it is not what was written.
+        """
+        with self.path.open("rb") as file:
+            check_table(file, name=str(self.path))
 
 
 def write_tables(
@@ -53,15 +75,13 @@ def write_tables(
     members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
     volume = frontier_volume(front, spec, reference)
     extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
-    replace(folder.trials_table, _encode(trials))
-    replace(folder.frontier_table, _encode(members.replace_schema_metadata({**trials.schema.metadata, **extra})))
+    whole = trials.replace_schema_metadata({**trials.schema.metadata, **_rest_mark(folder, records)})
+    replace(folder.trials_table, encode_table(whole))
+    replace(folder.frontier_table, encode_table(members.replace_schema_metadata({**trials.schema.metadata, **extra})))
 
 
 def read_table(path: StoragePath) -> pa.Table:
     """A table that `write_tables` wrote, proven to hold what was written.
-
-    Parquet's page checksums leave its headers and its footer (column names, hypervolume) unprotected, so
-    the footer carries a checksum of the content as well.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -74,21 +94,29 @@ def read_table(path: StoragePath) -> pa.Table:
         raise
     except OSError as err:
         raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        # Arrow's own copy of the schema would shadow the entries that other readers see.
-        metadata = {k: v for k, v in (file.metadata.metadata or {}).items() if k != b"ARROW:schema"}
-        table = file.read().replace_schema_metadata(metadata)
-        version = metadata.get(b"tune_app.schema", b"none").decode()
-        intact = metadata.get(CHECKSUM, b"").decode() == _checksum(table)
-    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
-        problem = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise CorruptFile(f"{path}: not readable as a table ({problem[:200]})") from err
-    if version != SCHEMA:
-        raise CorruptFile(f"{path}: table schema {version}, this version reads {SCHEMA}")
-    if not intact:
-        raise CorruptFile(f"{path}: the checksum does not match the content")
-    return table
+    with _explained(path):
+        file = pq.ParquetFile(pa.BufferReader(content))
+        _check_version(path, _entries(file.metadata))
+        check_table(io.BytesIO(content), name=str(path))
+        return file.read().replace_schema_metadata(_entries(file.metadata))
+
+
+def current_table(folder: ExperimentFolder) -> TableFile | None:
+    """trials.parquet, if its footer says that it holds what the ledger holds now; None: `load_trials` knows.
+
+    Only of a folder on a disk, whose time of change tells whether records came since.
+    """
+    path = folder.trials_table
+    if not isinstance(path, Path):
+        return None
+    with contextlib.suppress(OSError, pa.ArrowException, CorruptFile, ValueError):
+        metadata = pq.read_metadata(path)
+        entries = _entries(metadata)
+        _check_version(path, entries)
+        unchanged = entries.get(LEDGER) == str(_changed_ns(folder)).encode()
+        if unchanged and entries.get(SPEC) == _spec_digest(folder):
+            return TableFile(path, metadata.schema.names)
+    return None
 
 
 def load_trials(folder: ExperimentFolder) -> pa.Table:
@@ -151,14 +179,43 @@ def _newest_ids(trial_ids: Iterable[str]) -> set[str]:
     return {trial_id for _, trial_id in newest.values()}
 
 
-def _encode(table: pa.Table) -> bytes:
-    stream = io.BytesIO()
-    named = table.replace_schema_metadata({**table.schema.metadata, CHECKSUM: _checksum(table).encode()})
-    pq.write_table(named, stream, compression="zstd", write_page_checksum=True)
-    return stream.getvalue()
+@contextlib.contextmanager
+def _explained(path: StoragePath) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
+        problem = str(err).splitlines()[0] if str(err) else type(err).__name__
+        raise CorruptFile(f"{path}: not readable as a table ({problem[:200]})") from err
 
 
-def _checksum(table: pa.Table) -> str:
-    """SHA-256 of names, types, values and metadata; not of how the file stores them."""
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != CHECKSUM}
-    return digest([metadata, [[f.name, str(f.type)] for f in table.schema], table.to_pydict()])
+def _entries(metadata: pq.FileMetaData) -> dict[bytes, bytes]:
+    return dict(metadata.metadata or {})
+
+
+def _check_version(path: StoragePath, entries: Mapping[bytes, bytes]) -> None:
+    version = entries.get(b"tune_app.schema", b"none").decode(errors="replace")
+    if version != SCHEMA:
+        raise CorruptFile(f"{path}: table schema {version}, this version reads {SCHEMA}")
+
+
+def _changed_ns(folder: ExperimentFolder) -> int:
+    """When the ledger's folder last changed: every new record changes it."""
+    return Path(str(folder.trials)).stat().st_mtime_ns
+
+
+def _spec_digest(folder: ExperimentFolder) -> bytes:
+    return sha256(read_bytes(folder.spec_file)).encode()
+
+
+def _rest_mark(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> dict[bytes, bytes]:
+    """Says in a footer that the table holds all of the ledger, if that is certain.
+
+    It is not while records come in: two within one tick of the file system's clock leave one time of change.
+    """
+    if not isinstance(folder.trials, Path) or not folder.trials.is_dir():
+        return {}
+    changed_ns = _changed_ns(folder)
+    quiet = time.time_ns() - changed_ns > QUIET_NS
+    if quiet and _newest_ids(_trial_ids(folder)) == {r.assignment.trial_id for r in records}:
+        return {LEDGER: str(changed_ns).encode(), SPEC: _spec_digest(folder)}
+    return {}

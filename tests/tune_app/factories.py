@@ -1,5 +1,7 @@
 """Small specs and records, shared by the tests of this folder."""
 
+import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from trainables.config import (
 from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageCost
 from trainables.storage import StoragePath, replace
+from tune_app.baseline import BaselineInfo
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, latest
@@ -58,6 +61,27 @@ def make_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
     )
     fields = {"name": "toy", "storage": str(storage), "base": base, "space": SPACE, "budget": {"trials": 10}}
     return ExperimentSpec.model_validate({**fields, **changes})
+
+
+def make_baseline_info(accuracy: float = 0.95) -> BaselineInfo:
+    """A baseline of BASELINE_BYTES."""
+    counts = {"macs": 100_000_000, "bops": 10**11, "activation_bytes": 10_000_000, "peak_activation_bytes": 1_000_000}
+    return BaselineInfo(
+        key="k",
+        fingerprint="f",
+        accuracy=accuracy,
+        n=179,
+        classes=10,
+        parameters=BASELINE_BYTES // 4,
+        size_bytes=BASELINE_BYTES,
+        seconds=1.0,
+        **counts,
+    )
+
+
+def store_baseline(folder: ExperimentFolder, accuracy: float = 0.95) -> None:
+    """Puts it where a search would have written it."""
+    replace(folder.baseline_file, make_baseline_info(accuracy).model_dump_json().encode())
 
 
 def make_record(
@@ -142,6 +166,14 @@ def make_experiment(
     if tables:
         write_tables(folder, latest(found), spec, reference=REFERENCE)
     return folder
+
+
+def at_rest(folder: ExperimentFolder) -> None:
+    """Rewrites the tables of a ledger that has not changed for a minute."""
+    rested = time.time() - 60
+    os.utime(folder.trials, (rested, rested))
+    records = latest(Ledger(folder.trials).read()[0])
+    write_tables(folder, records, folder.read_spec(), reference=REFERENCE)
 
 
 def make_steps(params: Params, rung: str) -> list[Step]:

@@ -1,21 +1,29 @@
 import time
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_record
+from tests.tune_app.factories import REFERENCE, at_rest, make_experiment, make_record, store_baseline
 from trainables.errors import ConfigError
 from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger, latest
 from tune_app.query import MAX_WHERE, frontier_frame, select
-from tune_app.tables import load_trials
+from tune_app.tables import TableFile, current_table, load_trials, write_tables
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
-    return make_experiment(tmp_path_factory.mktemp("query"))
+@pytest.fixture(scope="module", params=["rows from the ledger", "it's a file"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+    """The same experiment without and with a table that answers for the ledger."""
+    place = tmp_path_factory.mktemp("query") / request.param
+    found = make_experiment(place, tables=False)
+    if "file" in request.param:
+        at_rest(found)
+    assert (current_table(found) is not None) == ("file" in request.param)
+    return found
 
 
 def numbers(frame: pd.DataFrame) -> list[int]:
@@ -272,3 +280,37 @@ def test_the_database_itself_reaches_no_file(tmp_path: Path, monkeypatch: pytest
             select(pa.table({"number": [1]}), f"exists (SELECT * FROM {source})")
     with pytest.raises(ConfigError, match="configuration has been locked"):
         select(pa.table({"number": [1]}), "true); SET threads = 4; SELECT (1")
+
+
+def test_the_database_reaches_the_file_of_the_table_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_experiment(tmp_path)
+    at_rest(folder)
+    source = current_table(folder)
+    assert isinstance(source, TableFile)
+    monkeypatch.setattr("tune_app.query._check", lambda *_: None)
+    assert select(source, "true").num_rows == 6
+    with pytest.raises(ConfigError, match="disabled by configuration"):
+        select(source, f"exists (SELECT * FROM '{folder.frontier_table}')")
+
+
+def test_a_damaged_file_answers_nothing(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    at_rest(folder)
+    expected = frontier_frame(folder.path, all=True)
+    content = bytearray(folder.trials_table.read_bytes())  # type: ignore[union-attr]
+    for place in range(4, len(content) - 8, 211):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        folder.trials_table.write_bytes(damaged)  # type: ignore[union-attr]
+        assert frontier_frame(folder.path, all=True)["accuracy"].equals(expected["accuracy"]), place
+
+
+def test_both_ways_give_the_same_frame(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    store_baseline(folder)
+    write_tables(folder, latest(Ledger(folder.trials).read()[0]), folder.read_spec(), reference=REFERENCE)
+    options: dict[str, Any] = {"all": True, "where": "accuracy > 0.8", "sort": "-accuracy", "limit": 4}
+    built = frontier_frame(folder.path, **options)
+    at_rest(folder)
+    assert current_table(folder) is not None
+    pd.testing.assert_frame_equal(frontier_frame(folder.path, **options), built)

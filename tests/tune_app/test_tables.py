@@ -1,4 +1,6 @@
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from search_spaces.space import FIELDS
-from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_records, make_spec
+from tests.tune_app.factories import REFERENCE, at_rest, make_experiment, make_record, make_records, make_spec
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace
 from tune_app.experiment import ExperimentSpec
@@ -19,7 +21,7 @@ from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.repeats import group_runs
 from tune_app.rows import GROUPED, HEAD, MEASURED, TAIL, frontier_ids, rows
 from tune_app.spec_file import dump_spec
-from tune_app.tables import load_trials, read_table, write_tables
+from tune_app.tables import current_table, load_trials, read_table, write_tables
 
 
 def made_rows(records: list[TrialRecord], spec: ExperimentSpec, **known: Any) -> list[dict[str, Any]]:
@@ -278,11 +280,11 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
 def test_an_intact_table_is_used_and_a_missing_or_damaged_one_rebuilt(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     intact = read_table(folder.trials_table)
-    assert b"tune_app.sha256" in load_trials(folder).schema.metadata  # only a table from the file has it
+    assert b"tune_app.xxh3" in load_trials(folder).schema.metadata  # only a table from the file has it
     for damage in (lambda: replace(folder.trials_table, b"PAR1"), lambda: remove(folder.trials_table)):
         damage()
         rebuilt = load_trials(folder)
-        assert b"tune_app.sha256" not in rebuilt.schema.metadata
+        assert b"tune_app.xxh3" not in rebuilt.schema.metadata
         unknown = ["hypervolume_contribution"]  # there is no baseline to measure it from
         assert rebuilt.drop_columns(unknown).equals(intact.drop_columns(unknown))
         assert rebuilt[unknown[0]].null_count == len(rebuilt)
@@ -312,7 +314,7 @@ def test_a_second_attempt_replaces_the_first(storage: StoragePath) -> None:
     records, _ = Ledger(folder.trials).read()
     write_tables(folder, latest(records), folder.read_spec(), reference=REFERENCE)
     table = load_trials(folder)
-    assert b"tune_app.sha256" in table.schema.metadata  # the older attempt in the ledger does not make it stale
+    assert b"tune_app.xxh3" in table.schema.metadata  # the older attempt in the ledger does not make it stale
     assert table["state"].to_pylist() == expected
 
 
@@ -329,3 +331,38 @@ def test_a_damaged_record_does_not_hide_the_others(storage: StoragePath) -> None
     folder = make_experiment(storage, tables=False)
     replace(folder.trials / f"{make_records()[2].assignment.trial_id}.json", b"{")
     assert len(load_trials(ExperimentFolder(folder.path))) == 5
+
+
+def test_a_file_is_current_while_ledger_and_spec_are_as_they_were(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    assert current_table(folder) is None  # records came a moment ago, more may come within one tick of the clock
+    at_rest(folder)
+    file = current_table(folder)
+    assert file is not None
+    assert file.path == folder.trials_table
+    assert file.columns == load_trials(folder).column_names
+    file.check()
+    Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
+    assert current_table(folder) is None
+    at_rest(folder)
+    assert current_table(folder) is not None
+    replace(folder.spec_file, dump_spec(make_spec(tmp_path, constraints=["accuracy >= 0.9"])).encode())
+    assert current_table(folder) is None
+
+
+def test_a_table_that_misses_a_record_never_counts_as_current(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    rested = time.time() - 60
+    os.utime(folder.trials, (rested, rested))
+    write_tables(folder, make_records()[:-1], folder.read_spec(), reference=REFERENCE)
+    assert current_table(folder) is None
+    assert len(load_trials(folder)) == 6
+
+
+def test_only_a_disk_tells_when_its_ledger_changed(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
+    if isinstance(storage, Path):
+        at_rest(folder)
+    assert (current_table(folder) is not None) == isinstance(storage, Path)
+    remove(folder.trials_table)
+    assert current_table(folder) is None
