@@ -1,0 +1,149 @@
+"""The experiment as an Optuna study, for whatever reads Optuna's journal files, such as optuna-dashboard."""
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.parameters import Value
+from search_spaces.rungs import FULL
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath, exists, replace
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.progress import track
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+
+def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]:
+    """Writes a new journal file; gives the number of trials of each study in it.
+
+    The full schedule is a study of the experiment's name, every other rung one of its own (`<name>@<rung>`): values
+    of different rungs do not belong together.
+
+    Raises:
+        ConfigError: the file exists.
+        CorruptFile: the stored spec is damaged.
+        StorageUnavailable: a file cannot be read or written.
+    """
+    if exists(path):
+        raise ConfigError(f"{path} exists: name a new file.")
+    import optuna
+    from optuna.storages.journal import JournalStorage
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    spec, records = folder.read_spec(), latest(Ledger(folder.trials).read()[0])
+    log = _memory_backend()
+    storage, counts = JournalStorage(log), {}
+    for rung in [FULL, *(name for name in spec.rungs if name != FULL)]:
+        found = [r for r in records if r.assignment.rung == rung]
+        if found or rung == FULL:
+            name = spec.name if rung == FULL else f"{spec.name}@{rung}"
+            study = optuna.create_study(storage=storage, study_name=name, directions=list(spec.objectives.values()))
+            fill(study, found, spec)
+            counts[name] = len(found)
+    lines = (json.dumps(entry, separators=(",", ":")) for entry in log.entries)
+    replace(path, ("\n".join(lines) + "\n").encode())
+    return counts
+
+
+def fill(study: "optuna.Study", records: Sequence[TrialRecord], spec: ExperimentSpec) -> None:
+    """Adds trials with their parameters, objectives, bounds, times and what else was measured.
+
+    A trial without a usable result is a failed one with its reason; parameters keep their own values (what samplers
+    see are indices).
+
+    Args:
+        study: with one direction for each objective of the spec.
+        records: of one rung.
+        spec: for objectives and constraints.
+    """
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(spec.objectives))
+    seen = distributions((r.assignment.params for r in records), spec)
+    shown = track(records, f"writing {study.study_name}", total=len(records))
+    study.add_trials(_trial(record, seen, spec) for record in shown)
+
+
+def distributions(points: Iterable[Mapping[str, Value]], spec: ExperimentSpec) -> dict[str, "BaseDistribution"]:
+    """For each parameter what covers its values, those of points beside the space included."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values: dict[str, dict[Value, None]] = {name: dict.fromkeys(p.values) for name, p in spec.space.root.items()}
+    for point in points:
+        for name, value in point.items():
+            values.setdefault(name, {})[value] = None
+    found: dict[str, BaseDistribution] = {}
+    for name, known in values.items():
+        numbers = [value for value in known if not isinstance(value, str)]
+        if len(numbers) < len(known):
+            found[name] = CategoricalDistribution(list(known))
+        elif all(isinstance(value, int) for value in numbers):
+            found[name] = IntDistribution(int(min(numbers)), int(max(numbers)))
+        else:
+            found[name] = FloatDistribution(float(min(numbers)), float(max(numbers)))
+    return found
+
+
+def _trial(record: TrialRecord, known: Mapping[str, "BaseDistribution"], spec: ExperimentSpec) -> "FrozenTrial":
+    from optuna.trial import TrialState, create_trial
+
+    work, metrics = record.assignment, record.metrics()
+    complete = bool(metrics) and all(math.isfinite(metrics[name]) for name in spec.objectives)
+    trial = create_trial(
+        state=TrialState.COMPLETE if complete else TrialState.FAIL,
+        values=[metrics[name] for name in spec.objectives] if complete else None,
+        params=dict(work.params),
+        distributions={name: known[name] for name in work.params},
+        user_attrs=_attributes(record, spec),
+        constraints={str(c): c.violation(metrics[c.metric]) for c in spec.constraints} if complete else None,
+    )
+    trial.datetime_start, trial.datetime_complete = _times(record)
+    return trial
+
+
+def _attributes(record: TrialRecord, spec: ExperimentSpec) -> dict[str, Any]:
+    work = record.assignment
+    about: dict[str, Any] = {"label": work.label, "trial_id": work.trial_id, "state": record.state, "seed": work.seed}
+    if work.repeat:
+        about["repeat"] = work.repeat
+    if record.reason:
+        about["reason"] = record.reason
+    measured = {name: value for name, value in record.metrics().items() if name not in spec.objectives}
+    return about | {name: value for name, value in measured.items() if math.isfinite(value)}
+
+
+def _times(record: TrialRecord) -> tuple[datetime, datetime]:
+    try:
+        began = datetime.fromisoformat(record.started_at)
+    except ValueError:  # a text for people: of no matter for the study
+        began = datetime.fromtimestamp(0).astimezone()
+    return began, began + timedelta(seconds=record.seconds)
+
+
+def _memory_backend() -> Any:
+    """A journal in memory, so that the file appears whole, also in an object store."""
+    from optuna.storages.journal import BaseJournalBackend
+
+    class Memory(BaseJournalBackend):
+        def __init__(self) -> None:
+            self.entries: list[dict[str, Any]] = []
+
+        def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+            return self.entries[log_number_from:]
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            # Through JSON, as a file would: what is read must not change with what was given.
+            self.entries += json.loads(json.dumps(logs))
+
+    return Memory()
