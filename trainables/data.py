@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables import class_names
 from trainables.archive import Archive, unpack
 from trainables.augment import change, check_channels, cover
 from trainables.config import DATASETS, Augment, DataConfig
@@ -37,13 +38,18 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Source:
-    """What a loader returns: the labelled images outside the test set, the test set, and constants."""
+    """What a loader returns: the labelled images outside the test set, the test set, and constants.
+
+    `names` and `groups` say in words what each class is; empty where nobody knows.
+    """
 
     rest: ImageSet
     test: ImageSet
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -84,7 +92,11 @@ def load_data(config: DataConfig) -> DataSet:
     for part in (train, val):
         digest.update(part.images.tobytes())
         digest.update(part.labels.tobytes())
-    return DataSet(train, val, source.classes, source.mean, source.std, digest.hexdigest())
+    return DataSet(
+        *(train, val, source.classes, source.mean, source.std, digest.hexdigest()),
+        names=source.names,
+        groups=source.groups,
+    )
 
 
 def _load(config: DataConfig) -> Source:
@@ -97,6 +109,12 @@ def _load(config: DataConfig) -> Source:
             raise ConfigError(
                 f"data set {config.name!r}: labels must lie in 0..{source.classes - 1}, "
                 f"but lie in {part.labels.min()}..{part.labels.max()}: unpack its files again."
+            )
+    for words in (source.names, source.groups):
+        if words and len(words) != source.classes:
+            raise ConfigError(
+                f"data set {config.name!r} has {source.classes} classes, but {len(words)} names or groups of classes: "
+                "its loader must give one for each, or none."
             )
     return replace(source, mean=_constants(config, "mean", source), std=_constants(config, "std", source))
 
@@ -123,22 +141,25 @@ def load_digits(config: DataConfig) -> Source:
     pixels = np.round(raw.images * (255 / 16)).astype(np.uint8)[:, None]
     everything = _resized(pixels, raw.target, config.image_size)
     rest, test = train_test_split(np.arange(len(pixels)), test_size=0.2, random_state=TEST_SEED, stratify=raw.target)
-    return Source(everything.take(rest), everything.take(test), 10, mean=(0.3053,), std=(0.3760,))
+    parts = everything.take(rest), everything.take(test)
+    return Source(*parts, 10, mean=(0.3053,), std=(0.3760,), names=class_names.DIGITS)
 
 
 def load_cifar10(config: DataConfig) -> Source:
     """CIFAR-10 from torchvision's files (folder `cifar-10-batches-py` under the root), or from their archive."""
-    return _torchvision(config, "CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    source = _torchvision(config, "CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    return replace(source, names=class_names.CIFAR10, groups=class_names.CIFAR10_GROUPS)
 
 
 def load_cifar100(config: DataConfig) -> Source:
     """CIFAR-100 from torchvision's files (folder `cifar-100-python` under the root), or from their archive."""
-    return _torchvision(config, "CIFAR100", 100, (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
+    source = _torchvision(config, "CIFAR100", 100, (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
+    return replace(source, names=class_names.CIFAR100, groups=class_names.CIFAR100_GROUPS)
 
 
 def load_fashion_mnist(config: DataConfig) -> Source:
     """Fashion-MNIST from torchvision's files (folder `FashionMNIST/raw` under the root)."""
-    return _torchvision(config, "FashionMNIST", 10, (0.2860,), (0.3530,))
+    return replace(_torchvision(config, "FashionMNIST", 10, (0.2860,), (0.3530,)), names=class_names.FASHION_MNIST)
 
 
 def _torchvision(

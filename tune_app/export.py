@@ -11,7 +11,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
 
 if TYPE_CHECKING:
-    from trainables.data import Images
+    from trainables.data import DataSet, Images
     from trainables.export.onnx_check import OnnxResult
 
 
@@ -77,16 +77,28 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
     return result
 
 
+def experiment_data(folder: ExperimentFolder) -> "DataSet":
+    """The data set of an experiment.
+
+    Raises:
+        ConfigError: it is not at hand, or not the one that the experiment began with.
+    """
+    from trainables.data import load_data
+
+    data, baseline = load_data(folder.read_spec().base.data), read_baseline(folder)
+    if baseline is not None and data.fingerprint != baseline.fingerprint:
+        raise ConfigError(f"the data set is not the one that {folder.path} began with: restore its files.")
+    return data
+
+
 def _names(work: Assignment) -> set[str]:
     """What people may call a trial; without a rung they mean its first run."""
     return {work.label, work.label.partition("@")[0]} if work.repeat == 0 else {work.label}
 
 
 def _validation_images(folder: ExperimentFolder) -> "Images":
-    from trainables.data import Images, load_data
+    from trainables.data import Images
     from trainables.device import choose_device
 
-    data, baseline = load_data(folder.read_spec().base.data), read_baseline(folder)
-    if baseline is not None and data.fingerprint != baseline.fingerprint:
-        raise ConfigError(f"the data set is not the one that {folder.path} began with: restore its files.")
+    data = experiment_data(folder)
     return Images(data.val, data.mean, data.std, choose_device(gpu_share=0).torch)

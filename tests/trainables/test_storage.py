@@ -22,6 +22,7 @@ from trainables.storage import (
     published,
     read_bytes,
     read_many,
+    read_start,
     remove,
     remove_folder,
     remove_tree,
@@ -85,6 +86,15 @@ def test_a_removed_folder_can_be_published_again(storage: StoragePath) -> None:
     assert publish_folder({"b": b"3"}, target, marker="b") is True
     assert content(target) == {"b": b"3"}
     remove_folder(storage / "absent", markers=["b"])
+
+
+def test_the_start_of_a_file_is_read_alone(storage: StoragePath) -> None:
+    replace(storage / "a", b"0123456789")
+    replace(storage / "empty", b"")
+    assert [read_start(storage / "a", n) for n in (1, 4, 10, 99)] == [b"0", b"0123", b"0123456789", b"0123456789"]
+    assert read_start(storage / "empty", 4) == b""
+    with pytest.raises(FileNotFoundError):
+        read_start(storage / "absent", 4)
 
 
 def test_what_is_not_there_has_its_own_error(storage: StoragePath) -> None:

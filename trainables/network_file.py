@@ -1,0 +1,110 @@
+"""read_network: a network from a file of any kind: packed, a stage of the cache, or plain weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainables.baseline import check_state, read_checkpoint
+from trainables.config import Architecture
+from trainables.data import DataSet, Images
+from trainables.device import Device
+from trainables.errors import ConfigError
+from trainables.export.packed import unpack
+from trainables.models.model import Model, build
+from trainables.predictions import Advance, predict
+from trainables.stage_files import WEIGHTS, read_stage
+from trainables.stage_signs import FINISHED
+from trainables.storage import StoragePath, exists, read_bytes
+
+PACKED = ".mbq"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network on the CPU, and what normalises its input; None where only the data set says."""
+
+    model: Model
+    architecture: Architecture
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    size_bytes: int | None = None
+
+    def predict(self, data: DataSet, device: Device, *, advance: Advance | None = None) -> np.ndarray:
+        """Class probabilities of the validation split, (N, classes); the network moves to the device.
+
+        Raises:
+            ConfigError: as in `predict`.
+        """
+        images = Images(data.val, self.mean or data.mean, self.std or data.std, device.torch)
+        return predict(device.place(self.model), images, advance=advance)
+
+
+def packed_network(content: bytes) -> Network:
+    """The network of a packed file.
+
+    Raises:
+        CorruptFile: the bytes are no packed file.
+    """
+    packed = unpack(content)
+    header = packed.header
+    return Network(packed.network(), header.architecture, header.mean, header.std, len(content))
+
+
+def stage_network(folder: StoragePath) -> Network:
+    """The network of a finished stage.
+
+    Raises:
+        CorruptFile: a file is missing or not what was written.
+        TrialFailure: the stage is known to fail.
+    """
+    stage = read_stage(folder)
+    return Network(stage.model(), stage.architecture)
+
+
+def read_network(path: StoragePath, architecture: Architecture | None) -> Network:
+    """The network of a packed file, of a stage (its folder, or the weights in it), or of a file of weights.
+
+    Args:
+        path: named `*.mbq` if it is a packed file.
+        architecture: of the network that plain weights belong to; the other files know their own.
+
+    Raises:
+        ConfigError: there is no such file, or it holds other weights than the architecture has, or none is given.
+        CorruptFile: it is truncated or altered.
+    """
+    if path.suffix == PACKED:
+        return packed_network(_content(path))
+    for folder in (path, path.parent) if path.name == WEIGHTS else (path,):
+        if exists(folder / FINISHED):
+            return stage_network(folder)
+    if architecture is None:
+        raise ConfigError(f"{path} holds weights and does not say whose: name the experiment, or a spec's YAML file.")
+    if not isinstance(path, Path):
+        raise ConfigError(f"weights are read from a file of this machine, but got {path}: copy it first.")
+    model, state = build(architecture), read_checkpoint(path)
+    check_state(state, model.state_dict(), source=str(path))
+    model.load_state_dict(model.state_dict() | state)
+    return Network(model, architecture, size_bytes=path.stat().st_size)
+
+
+def check_fits(network: Network, data: DataSet, *, name: str) -> None:
+    """Refuses a data set with other images or classes than the network was made for.
+
+    Raises:
+        ConfigError: says what both are.
+    """
+    _, channels, size, _ = data.val.images.shape
+    made, found = network.architecture, (channels, size, data.classes)
+    if (made.channels, made.image_size, made.classes) != found:
+        raise ConfigError(
+            f"the network takes images of {made.channels} x {made.image_size} x {made.image_size} in {made.classes} "
+            f"classes, but {name} has {channels} x {size} x {size} in {data.classes}: name its own data set."
+        )
+
+
+def _content(path: StoragePath) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as err:
+        raise ConfigError(f"cannot read {path}: {err.strerror or 'no such file'}. Give the path of a file.") from err

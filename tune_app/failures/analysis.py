@@ -1,0 +1,79 @@
+"""Analysis: where a network errs on the validation split, and what changed from the baseline to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_app.failures.outcome import Change, Outcome, compare, judge
+from tune_app.failures.subject import About, Subject
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that figures, tables and texts are made of; there is a change where there is a baseline.
+
+    `images` is (N, C, S, S) uint8 and `labels` (N,), in the order of the validation split; `names` has a name for
+    each class, `groups` a group for each class or nothing.
+    """
+
+    about: About
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    images: np.ndarray
+    labels: np.ndarray
+    outcome: Outcome
+    baseline: Outcome | None = None
+    change: Change | None = None
+
+
+def analyse(subject: Subject, *, advance: Advance | None = None) -> Analysis:
+    """Runs the networks, on a GPU if there is one, and looks at what they predict.
+
+    Args:
+        subject: what to look at.
+        advance: is told how many more predictions are made; there are `predictions(subject)` of them.
+
+    Raises:
+        ConfigError: a network's logits are not finite.
+    """
+    from trainables.device import choose_device
+
+    device, data = choose_device(gpu_share=1), subject.data
+    found = subject.network.predict(data, device, advance=advance)
+    reference = None if subject.baseline is None else subject.baseline.predict(data, device, advance=advance)
+    return from_probabilities(
+        subject.about, data.val.labels, found, reference, images=data.val.images, names=data.names, groups=data.groups
+    )
+
+
+def predictions(subject: Subject) -> int:
+    """How many predictions an analysis makes."""
+    return len(subject.data.val) * (1 if subject.baseline is None else 2)
+
+
+def from_probabilities(
+    about: About,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    baseline: np.ndarray | None = None,
+    *,
+    images: np.ndarray,
+    names: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
+) -> Analysis:
+    """The analysis of class probabilities, (N, C), on N ≥ 1 images, beside those of the baseline."""
+    outcome = judge(labels, probabilities)
+    reference = None if baseline is None else judge(labels, baseline)
+    return Analysis(
+        about=about,
+        names=names or tuple(f"class {i}" for i in range(probabilities.shape[1])),
+        groups=groups,
+        images=images,
+        labels=labels,
+        outcome=outcome,
+        baseline=reference,
+        change=None if reference is None else compare(labels, reference, outcome),
+    )

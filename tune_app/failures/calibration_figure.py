@@ -1,0 +1,108 @@
+"""The calibration figure: how often a network is right at each confidence, and how sure it is when right or wrong."""
+
+from typing import Any
+
+import numpy as np
+
+from tune_app.failures.analysis import Analysis
+from tune_app.failures.calibration import BINS, Calibration
+from tune_app.failures.ink import BLUE, INK, LABEL_CHARS, ORANGE, clean, percent_axis, short, title, to_png
+
+
+def calibration_figure(analysis: Analysis) -> bytes:
+    """Reliability diagram (Guo et al. 2017, figure 1) and confidence of right and wrong predictions, as PNG."""
+
+    def draw(figure: Any) -> None:
+        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: confidence on {len(analysis.labels):,} images")
+        reliability, histogram = figure.subplots(1, 2)
+        _draw_reliability(analysis, reliability)
+        _draw_confidence(analysis, histogram)
+
+    return to_png(draw, width_in=11, height_in=5.4)
+
+
+def confidence_shares(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The share of the images in each bin of confidence, (B,); all 0 without an image."""
+    counts = np.histogram(confidence, bins=bins, range=(0, 1))[0]
+    return counts / max(len(confidence), 1)
+
+
+def _draw_reliability(analysis: Analysis, axes: Any) -> None:
+    bins = analysis.outcome.calibration.width
+    some = bins.images > 0
+    middle, width = (bins.low + bins.high) / 2, 0.9 * (bins.high - bins.low)
+    axes.bar(middle[some], bins.accuracy[some], width[some], color=BLUE, label="share right")
+    gap = bins.confidence - bins.accuracy
+    axes.bar(
+        middle[some],
+        gap[some],
+        width[some],
+        bottom=bins.accuracy[some],
+        facecolor="none",
+        edgecolor=ORANGE,
+        hatch="///",
+        linewidth=0.8,
+        label="gap to the mean confidence",
+    )
+    axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="calibrated")
+    if analysis.baseline is not None:
+        before = analysis.baseline.calibration.width
+        known = before.images > 0
+        axes.plot(before.confidence[known], before.accuracy[known], **_BASELINE)
+    for place, images in zip(middle[some], bins.images[some], strict=True):
+        axes.annotate(_brief(int(images)), (place, 1.0), (0, 3), **_COUNT)
+    clean(axes, grid="y")
+    axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="confidence; above, the images of each bin", ylabel="share right")
+    axes.set_title(_errors(analysis), pad=20)
+    axes.legend(**_BELOW, ncols=2)
+
+
+def _draw_confidence(analysis: Analysis, axes: Any) -> None:
+    outcome = analysis.outcome
+    edges = np.linspace(0, 1, BINS + 1)
+    wide = 0.45 / BINS
+    parts = (("right", outcome.right, BLUE, 0.0, ""), ("wrong", ~outcome.right, ORANGE, wide, "///"))
+    for name, mask, colour, shift, hatch in parts:
+        label = f"{name}: {int(mask.sum()):,} images"
+        if mask.any():
+            label += f", mean {outcome.confidence[mask].mean():.3f}"
+        heights = confidence_shares(outcome.confidence[mask])
+        axes.bar(edges[:-1] + 0.05 / BINS + shift, heights, wide, align="edge", color=colour, hatch=hatch, label=label)
+    clean(axes, grid="y")
+    percent_axis(axes.yaxis)
+    axes.set(xlim=(0, 1), xlabel="confidence", ylabel="share of the right, and of the wrong")
+    axes.set_title("confidence when right and when wrong", pad=20)
+    axes.legend(**_BELOW)
+
+
+def _brief(count: int) -> str:
+    return str(count) if count < 1_000 else f"{count / 1_000:.{0 if count >= 10_000 else 1}f}k"
+
+
+def _errors(analysis: Analysis) -> str:
+    def shown(calibration: Calibration) -> str:
+        return f"{calibration.width.error:.4f}"
+
+    own = f"ECE {shown(analysis.outcome.calibration)}"
+    return own if analysis.baseline is None else f"{own} (baseline {shown(analysis.baseline.calibration)})"
+
+
+_BASELINE = {
+    "color": INK,
+    "marker": "o",
+    "markerfacecolor": "white",
+    "markersize": 5,
+    "linewidth": 0.8,
+    "label": "baseline",
+    "clip_on": False,
+    "zorder": 3,
+}
+_COUNT = {
+    "xycoords": ("data", "axes fraction"),
+    "textcoords": "offset points",
+    "ha": "center",
+    "va": "bottom",
+    "fontsize": 7.5,
+    "annotation_clip": False,
+}
+_BELOW = {"loc": "upper left", "bbox_to_anchor": (0, -0.14), "frameon": False, "fontsize": 9.5}

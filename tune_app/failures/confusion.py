@@ -1,0 +1,93 @@
+"""The confusion matrix of a network, and what follows from it: scores of each class, and what is mistaken for what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+ACROSS = "across groups"
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of each class, (C,) float64; NaN where nothing is divided by nothing.
+
+    `accuracy` is the share of a class's images that are right (its recall), `precision` the share of the images
+    given a class that have it, `f1` the harmonic mean of the two.
+    """
+
+    images: np.ndarray
+    right: np.ndarray
+    accuracy: np.ndarray
+    precision: np.ndarray
+    f1: np.ndarray
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Images of one class that were given another one; `share` is of the images of the true class."""
+
+    label: int
+    predicted: int
+    count: int
+    share: float
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Images by true class (row) and predicted class (column), (C, C) int64."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def shares(matrix: np.ndarray) -> np.ndarray:
+    """The matrix over the images of each true class, (C, C) float64; rows sum to 1, or to 0 without an image."""
+    images = np.maximum(matrix.sum(1, keepdims=True), 1)
+    part: np.ndarray = matrix / images
+    return part
+
+
+def class_scores(matrix: np.ndarray) -> ClassScores:
+    """The scores of each class."""
+    images, given, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
+    return ClassScores(
+        images=images,
+        right=right,
+        accuracy=_ratio(right, images),
+        precision=_ratio(right, given),
+        f1=_ratio(2 * right, images + given),
+    )
+
+
+def mean_score(scores: np.ndarray) -> float:
+    """The mean over the classes that have one."""
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def confusions(matrix: np.ndarray) -> list[Confusion]:
+    """What is mistaken for what, the most frequent first; equal counts in the order of the matrix."""
+    errors = matrix - np.diag(matrix.diagonal())
+    part = shares(matrix)
+    order = np.argsort(-errors, axis=None, kind="stable")[: np.count_nonzero(errors)]
+    rows, columns = np.unravel_index(order, errors.shape)
+    return [Confusion(int(i), int(j), int(errors[i, j]), float(part[i, j])) for i, j in zip(rows, columns, strict=True)]
+
+
+def errors_by_group(matrix: np.ndarray, groups: Sequence[str]) -> dict[str, int]:
+    """Errors inside each group of classes, and `ACROSS` them; they sum to all errors."""
+    errors = matrix - np.diag(matrix.diagonal())
+    names = list(dict.fromkeys(groups))
+    own = np.array([names.index(group) for group in groups])
+    inside = {name: int(errors[np.ix_(own == i, own == i)].sum()) for i, name in enumerate(names)}
+    return {**inside, ACROSS: int(errors.sum()) - sum(inside.values())}
+
+
+def hardest(matrix: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` classes that take part in the most errors, as true or as predicted class, in their order."""
+    errors = matrix - np.diag(matrix.diagonal())
+    order = np.argsort(-(errors.sum(0) + errors.sum(1)), kind="stable")
+    return np.sort(order[:limit])
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    quotient: np.ndarray = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    return quotient

@@ -1,0 +1,50 @@
+"""All figures of an analysis; what has nothing to show is left out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tune_app.failures.analysis import Analysis
+from tune_app.failures.calibration_figure import calibration_figure
+from tune_app.failures.class_figures import accuracy_figure, change_figure
+from tune_app.failures.image_figures import (
+    confident_errors_figure,
+    newly_right_figure,
+    newly_wrong_figure,
+    top_confusions_figure,
+)
+from tune_app.failures.matrix_figures import counts_figure, image_matrix_figure, shares_figure
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A PNG, its name without a suffix, and what it shows in words, for who cannot see it."""
+
+    name: str
+    text: str
+    png: bytes
+
+
+FIGURES: dict[str, tuple[str, Callable[[Analysis], bytes | None]]] = {
+    "class_accuracy": ("Accuracy of each class, the worst first", accuracy_figure),
+    "class_changes": ("Images of each class that became wrong or right against the baseline", change_figure),
+    "confusion_counts": ("Confusion matrix: images", counts_figure),
+    "confusion_normalised": ("Confusion matrix: percent of the true class", shares_figure),
+    "confusion_images": ("Confusion matrix with a misclassified image in each cell", image_matrix_figure),
+    "top_confusions": ("The most frequent confusions with their images", top_confusions_figure),
+    "confident_errors": ("The most confident errors", confident_errors_figure),
+    "newly_wrong": ("Images that the baseline had right and this network has not", newly_wrong_figure),
+    "newly_right": ("Images that the baseline had wrong and this network has right", newly_right_figure),
+    "calibration": ("Reliability diagram, and confidence when right and when wrong", calibration_figure),
+}
+
+
+def figures(analysis: Analysis, *, advance: Callable[[int], None] | None = None) -> list[Figure]:
+    """Those that have something to show, in the order of `FIGURES`; `advance` is told after each of these."""
+    found = []
+    for name, (text, draw) in FIGURES.items():
+        png = draw(analysis)
+        if png is not None:
+            found.append(Figure(name, text, png))
+        if advance is not None:
+            advance(1)
+    return found

@@ -1,0 +1,85 @@
+"""The files of an analysis in a folder: report, numbers, tables, predictions, figures."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath, remove, replace
+from tune_app.failures.analysis import Analysis
+from tune_app.failures.figures import FIGURES, figures
+from tune_app.failures.numbers import numbers, per_class
+from tune_app.failures.text import report
+
+CORNER = "true \\ predicted"
+
+
+def write_files(analysis: Analysis, folder: StoragePath, *, advance: Callable[[int], None] | None = None) -> list[str]:
+    """Writes all files, each in one step, and returns their names; a figure left by an earlier analysis goes.
+
+    Args:
+        analysis: what they say.
+        folder: is made if it is not there.
+        advance: is told after each of `FIGURES`.
+
+    Raises:
+        ConfigError: the folder is a file.
+        StorageUnavailable: it cannot be written.
+    """
+    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: give a folder.")
+    contents = {
+        "report.txt": report(analysis).encode(),
+        "failures.json": as_json(analysis).encode(),
+        "confusion.csv": confusion_csv(analysis).encode(),
+        "per_class.csv": per_class_csv(analysis).encode(),
+        "predictions.parquet": predictions_parquet(analysis),
+        **{f"{figure.name}.png": figure.png for figure in figures(analysis, advance=advance)},
+    }
+    for name, content in contents.items():
+        replace(folder / name, content)
+    for name in FIGURES:
+        if f"{name}.png" not in contents:
+            remove(folder / f"{name}.png")
+    return list(contents)
+
+
+def as_json(analysis: Analysis) -> str:
+    """The numbers as JSON text."""
+    return json.dumps(numbers(analysis), indent=1, allow_nan=False) + "\n"
+
+
+def confusion_csv(analysis: Analysis) -> str:
+    """A row for each true class, a column for each predicted one."""
+    matrix, names = analysis.outcome.matrix.tolist(), analysis.names
+    return _csv([(CORNER, *names), *((name, *row) for name, row in zip(names, matrix, strict=True))])
+
+
+def per_class_csv(analysis: Analysis) -> str:
+    """The rows of `per_class`; what is not known is empty."""
+    rows = per_class(analysis)
+    return _csv([list(rows[0]), *(list(row.values()) for row in rows)])
+
+
+def predictions_parquet(analysis: Analysis) -> bytes:
+    """One row per validation image in its order, with what the network and the baseline say of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"index": range(len(analysis.labels)), "label": analysis.labels}
+    for prefix, outcome in (("", analysis.outcome), ("baseline_", analysis.baseline)):
+        if outcome is not None:
+            columns |= {f"{prefix}predicted": outcome.predicted, f"{prefix}confidence": outcome.confidence}
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    table = table.replace_schema_metadata({"classes": json.dumps(analysis.names)})
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+    return stream.getvalue()
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()

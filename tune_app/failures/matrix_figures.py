@@ -1,0 +1,180 @@
+"""Figures of the confusion matrix: counts, shares of the true class, and one misclassified image in each cell."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tune_app.failures.analysis import Analysis
+from tune_app.failures.confusion import hardest, shares
+from tune_app.failures.ink import (
+    BLUE,
+    EDGE,
+    GREY,
+    INK,
+    LABEL_CHARS,
+    ORANGE,
+    blend,
+    picture,
+    short,
+    text_colour,
+    title,
+    to_png,
+)
+
+CLASSES = 20
+CLASSES_WITH_IMAGES = 12
+OTHERS = "others"
+CELL_IN = 0.5
+LEAST_WIDTH_IN = 6.5
+PALEST, DARKEST_DIAGONAL = 0.12, 0.75
+
+
+@dataclass(frozen=True)
+class MatrixInfo:
+    """What a figure shows: rows of `classes`, and as columns these and, if some are left out, all others together."""
+
+    title: str
+    classes: np.ndarray
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    counts: np.ndarray
+    shares: np.ndarray
+
+
+def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", limit: int = CLASSES) -> MatrixInfo:
+    """The matrix, or the rows of the classes with the most errors."""
+    matrix = analysis.outcome.matrix
+    chosen = hardest(matrix, limit)
+    rest = np.setdiff1d(np.arange(len(matrix)), chosen)
+    parts = [
+        np.hstack([m[np.ix_(chosen, chosen)], m[np.ix_(chosen, rest)].sum(1, keepdims=True)[:, : len(rest)]])
+        for m in (matrix, shares(matrix))
+    ]
+    names = tuple(short(analysis.names[i]) for i in chosen)
+    which = f"\nthe {len(chosen)} of {len(matrix)} classes with most errors" if rest.size else ""
+    return MatrixInfo(
+        title=f"{short(analysis.about.label, LABEL_CHARS)}\n{what}{which}",
+        classes=chosen,
+        rows=names,
+        columns=names + ((OTHERS,) if rest.size else ()),
+        counts=parts[0],
+        shares=parts[1],
+    )
+
+
+def counts_figure(analysis: Analysis) -> bytes:
+    """Images in each cell, as PNG."""
+    info = matrix_info(analysis)
+    return _figure(info, info.counts, lambda value: f"{value:.0f}" if value else "")
+
+
+def shares_figure(analysis: Analysis) -> bytes:
+    """Percent of the images of the true class in each cell, as PNG."""
+    info = matrix_info(analysis, what="confusion matrix, % of the true class")
+    return _figure(info, 100 * info.shares, _percent)
+
+
+def image_matrix_figure(analysis: Analysis) -> bytes:
+    """In each cell the number of images and the most confident error; the diagonal counts what is right. As PNG."""
+    what = "confusion matrix, images and the most confident error of each cell"
+    info = matrix_info(analysis, what=what, limit=CLASSES_WITH_IMAGES)
+    size = 2.0 + 0.85 * len(info.columns)
+
+    def draw(figure: Any) -> None:
+        axes = _axes(figure, info)
+        axes.set_xlim(-0.5, len(info.columns) - 0.5)
+        axes.set_ylim(len(info.rows) - 0.5, -0.5)
+        axes.set_aspect("equal")
+        _separate(axes, info)
+        for row, column in np.ndindex(*info.counts.shape):
+            _image_cell(axes, analysis, info, row, column)
+
+    return to_png(draw, width_in=max(LEAST_WIDTH_IN, size + 0.4), height_in=size + 0.2)
+
+
+def _figure(info: MatrixInfo, values: np.ndarray, form: Callable[[float], str]) -> bytes:
+    rows, columns = values.shape
+    cell = CELL_IN if rows > 12 else CELL_IN * min(2.0, 12 / max(rows, 4))
+    colours = cell_colours(values, info.shares)
+
+    def draw(figure: Any) -> None:
+        axes = _axes(figure, info)
+        axes.imshow(colours, aspect="equal", interpolation="nearest")
+        _separate(axes, info)
+        for row, column in np.ndindex(rows, columns):
+            text = form(float(values[row, column]))
+            axes.text(column, row, text, ha="center", va="center", fontsize=10, color=text_colour(colours[row, column]))
+
+    return to_png(draw, width_in=max(LEAST_WIDTH_IN, 2.4 + cell * columns), height_in=2.1 + cell * rows)
+
+
+def cell_colours(values: np.ndarray, row_shares: np.ndarray) -> np.ndarray:
+    """(R, K, 3): the diagonal blue by its share of the row, errors orange up to the largest one, the rest white.
+
+    One scale for both would leave errors invisible: the diagonal is often a hundred times larger. For the same
+    reason a column of all other classes has no colour.
+    """
+    rows, columns = values.shape
+    diagonal = np.eye(rows, columns) > 0
+    coloured = ~diagonal & (values > 0) & (np.arange(columns) < rows)
+    largest = float(values[coloured].max()) if coloured.any() else 1.0
+    strength = np.where(coloured, PALEST + (1 - PALEST) * values / largest, 0)
+    return np.where(diagonal[..., None], blend(BLUE, DARKEST_DIAGONAL * row_shares), blend(ORANGE, strength))
+
+
+def _axes(figure: Any, info: MatrixInfo) -> Any:
+    title(figure, info.title)
+    axes = figure.add_subplot()
+    axes.set_xticks(range(len(info.columns)), info.columns)
+    axes.set_yticks(range(len(info.rows)), info.rows)
+    if max(map(len, info.columns)) > 3:
+        axes.tick_params(axis="x", rotation=45)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    return axes
+
+
+def _separate(axes: Any, info: MatrixInfo) -> None:
+    rows, columns = len(info.rows), len(info.columns)
+    axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, color=EDGE, linewidth=0.8)
+    axes.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, color=EDGE, linewidth=0.8)
+
+
+def _image_cell(axes: Any, analysis: Analysis, info: MatrixInfo, row: int, column: int) -> None:
+    count = int(info.counts[row, column])
+    if row == column:
+        background = blend(BLUE, DARKEST_DIAGONAL * info.shares[row, column])
+        axes.fill_between([column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=background, linewidth=0)
+        axes.text(column, row, str(count), ha="center", va="center", color=text_colour(background), fontsize=13)
+        return
+    if not count:
+        axes.text(column, row, "0", ha="center", va="center", color=GREY, fontsize=11)
+        return
+    place = _most_confident(analysis, info, row, column)
+    axes.imshow(
+        picture(analysis.images[place]),
+        extent=(column - 0.36, column + 0.36, row + 0.26, row - 0.46),
+        interpolation="nearest",
+        aspect="equal",
+    )
+    axes.text(column, row + 0.38, str(count), ha="center", va="center", color=INK, fontsize=9.5, weight="bold")
+
+
+def _most_confident(analysis: Analysis, info: MatrixInfo, row: int, column: int) -> int:
+    errors, predicted = analysis.outcome.errors, analysis.outcome.predicted
+    mine = errors[analysis.labels[errors] == info.classes[row]]
+    if column < len(info.classes):
+        return int(mine[predicted[mine] == info.classes[column]][0])
+    return int(mine[~np.isin(predicted[mine], info.classes)][0])
+
+
+def _percent(value: float) -> str:
+    if not value:
+        return ""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"

@@ -1,0 +1,78 @@
+"""An analysis as a section of an HTML page: no script, no network, nothing that reaches out of the section."""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+
+from tune_app.failures.analysis import Analysis, analyse
+from tune_app.failures.figures import Figure, figures
+from tune_app.failures.rows import NAMES, Row, class_rows, confusion_rows, group_rows
+from tune_app.failures.subject import trial_subject
+from tune_app.failures.text import headline
+from tune_app.folder import ExperimentFolder
+
+LIMIT = 20
+# Figures are light in the dark too; what is wider than the screen scrolls by itself, with the keyboard as well.
+STYLE = """
+.failures figure { margin: 1.5rem 0; }
+.failures figcaption { margin-bottom: .5rem; font-weight: 600; }
+.failures .scroll { overflow-x: auto; }
+.failures img { display: block; max-width: 100%; min-width: 36rem; height: auto; border-radius: 6px; }
+.failures table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.failures th, .failures td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; }
+.failures .name { text-align: left; }
+.failures thead th { border-bottom: 1px solid currentColor; }
+"""
+
+
+def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
+    """The title and the HTML of a trial's failures beside the baseline's, by label or id.
+
+    Raises:
+        ConfigError, CorruptFile: as in `trial_subject` and `analyse`.
+    """
+    return section(analyse(trial_subject(folder, name)))
+
+
+def section(analysis: Analysis) -> tuple[str, str]:
+    """A title, which is plain text, and an HTML fragment, in which everything is escaped."""
+    parts = [
+        f'<div class="failures"><style>{STYLE}</style>',
+        *(f"<p>{html.escape(line)}</p>" for line in headline(analysis)),
+        _table("Classes", class_rows(analysis)),
+        _table("Top confusions", confusion_rows(analysis)),
+        _table("Errors by group", group_rows(analysis)),
+        *(_figure(figure) for figure in figures(analysis)),
+        "</div>",
+    ]
+    return f"Failures of {analysis.about.label}", "\n".join(parts)
+
+
+def _table(title: str, rows: Sequence[Row]) -> str:
+    """The first rows, under a head that says how many there are; nothing without a row."""
+    head, *body = rows
+    if not body:
+        return ""
+    names = [name in NAMES for name in head]
+    caption = title if len(body) <= LIMIT else f"{title}, {LIMIT} of {len(body):,}"
+    return (
+        f'<h3>{html.escape(caption)}</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{html.escape(caption)}"><table><thead><tr>{_cells(head, names, "th")}</tr></thead><tbody>'
+        + "".join(f"<tr>{_cells(row, names, 'td')}</tr>" for row in body[:LIMIT])
+        + "</tbody></table></div>"
+    )
+
+
+def _cells(cells: Row, names: Iterable[bool], tag: str) -> str:
+    scope = ' scope="col"' if tag == "th" else ""
+    kinds = (' class="name"' if name else "" for name in names)
+    return "".join(f"<{tag}{scope}{kind}>{html.escape(c)}</{tag}>" for c, kind in zip(cells, kinds, strict=True))
+
+
+def _figure(figure: Figure) -> str:
+    width, height = (int.from_bytes(figure.png[i : i + 4], "big") for i in (16, 20))  # of the PNG's first chunk
+    text, data = html.escape(figure.text), base64.b64encode(figure.png).decode()
+    return (
+        f'<figure><figcaption>{text}</figcaption><div class="scroll" tabindex="0" role="region" aria-label="{text}">'
+        f'<img alt="{text}" width="{width}" height="{height}" src="data:image/png;base64,{data}"></div></figure>'
+    )

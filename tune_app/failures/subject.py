@@ -1,0 +1,128 @@
+"""Subject: what a failure analysis looks at: a network, its images, and the baseline beside it (torch on use)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.config import DATASETS, DataConfig
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath
+from tune_app.baseline import read_baseline
+from tune_app.export import experiment_data, find_trial
+from tune_app.finalize import verified_artifact
+from tune_app.folder import ExperimentFolder
+
+if TYPE_CHECKING:
+    from trainables.data import DataSet
+    from trainables.network_file import Network
+
+BASELINE = "baseline"
+YAML = {".yaml", ".yml"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What people call a network, and where it comes from; empty where that is not known."""
+
+    label: str
+    data: str
+    experiment: str = ""
+    trial_id: str = ""
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, the data set whose validation split it is judged on, and the baseline it is compared with."""
+
+    about: About
+    network: "Network"
+    data: "DataSet"
+    baseline: "Network | None" = None
+
+
+def trial_subject(folder: ExperimentFolder, name: str) -> Subject:
+    """A trial by label, id or unique start of an id, decoded from its packed file; or the `baseline` alone.
+
+    Raises:
+        ConfigError: as in `find_trial` and `experiment_data`, or there is no baseline yet.
+        CorruptFile: the artifact or the baseline is not what was written.
+    """
+    from trainables.network_file import packed_network
+
+    if name == BASELINE:
+        network = _baseline(folder)
+        if network is None:
+            raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+        return Subject(_about(folder, BASELINE), network, experiment_data(folder))
+    record = find_trial(folder, name)
+    content = verified_artifact(record, folder)
+    about = _about(folder, record.assignment.label, trial_id=record.assignment.trial_id, size_bytes=len(content))
+    return Subject(about, packed_network(content), experiment_data(folder), _baseline(folder))
+
+
+def file_subject(path: StoragePath, folder: ExperimentFolder) -> Subject:
+    """A file with a network for an experiment's images, beside the experiment's baseline.
+
+    Plain weights must be those of the baseline's architecture.
+
+    Raises:
+        ConfigError: the file cannot be read, or its network takes other images.
+        CorruptFile: the file or the baseline is not what was written.
+        TrialFailure: it is the memory of a stage that failed.
+    """
+    from trainables.models.model import baseline_architecture
+    from trainables.network_file import check_fits, read_network
+
+    base, data = folder.read_spec().base, experiment_data(folder)
+    network = read_network(path, baseline_architecture(base.baseline.model, data))
+    check_fits(network, data, name=base.data.name)
+    return Subject(_about(folder, _label(path), size_bytes=network.size_bytes), network, data, _baseline(folder))
+
+
+def loose_subject(path: StoragePath, source: str, *, root: str | None = None) -> Subject:
+    """A file of no experiment.
+
+    Args:
+        path: as in `file_subject`; plain weights need a spec, which says whose they are.
+        source: a spec's YAML file, or the name of a data set: its default split at the size that the network takes.
+        root: folder of the data set's files, if not the spec's.
+
+    Raises:
+        ConfigError, CorruptFile, TrialFailure: as in `file_subject`.
+    """
+    from trainables.data import load_data
+    from trainables.models.model import baseline_architecture
+    from trainables.network_file import check_fits, read_network
+
+    if Path(source).suffix in YAML:
+        from tune_app.spec_file import load_spec
+
+        base = load_spec(Path(source)).base
+        config = base.data if root is None else base.data.model_copy(update={"root": root})
+        data = load_data(config)
+        network = read_network(path, baseline_architecture(base.baseline.model, data))
+    else:
+        DATASETS.check(source)
+        network = read_network(path, None)
+        config = DataConfig(name=source, root=root, image_size=network.architecture.image_size)
+        data = load_data(config)
+    check_fits(network, data, name=config.name)
+    return Subject(About(_label(path), config.name, size_bytes=network.size_bytes), network, data)
+
+
+def _about(folder: ExperimentFolder, label: str, *, trial_id: str = "", size_bytes: int | None = None) -> About:
+    spec = folder.read_spec()
+    return About(label, spec.base.data.name, experiment=spec.name, trial_id=trial_id, size_bytes=size_bytes)
+
+
+def _baseline(folder: ExperimentFolder) -> "Network | None":
+    from trainables.network_file import stage_network
+
+    info = read_baseline(folder)
+    return None if info is None else stage_network(folder.stages / info.key)
+
+
+def _label(path: StoragePath) -> str:
+    """The file's name, or of one that is called the same everywhere its folder's too."""
+    return path.name if path.name not in {"model.mbq", "weights.safetensors"} else f"{path.parent.name}/{path.name}"

@@ -1,0 +1,115 @@
+"""`tune-app failures`: where a network errs, and what compression broke."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainables.storage import StoragePath
+    from tune_app.failures.analysis import Analysis
+    from tune_app.failures.subject import Subject
+
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT|FILE",
+        help="Folder or URI of an experiment; or a file: model.mbq, a stage's folder, a checkpoint.",
+        show_default=False,
+    ),
+]
+Trial = Annotated[
+    str, typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of a trial, or: baseline.", show_default=False)
+]
+
+
+def failures(
+    place: Place,
+    trial: Trial = "",
+    experiment: Annotated[
+        str, typer.Option(metavar="EXPERIMENT", help="For a file: its data, model and baseline.")
+    ] = "",
+    data: Annotated[
+        str, typer.Option(metavar="NAME|SPEC", help="For a file of no experiment: a data set, or a spec's YAML file.")
+    ] = "",
+    root: Annotated[str | None, typer.Option(metavar="FOLDER", help="Files of the data set that --data names.")] = None,
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write; failures-LABEL unless given.")] = "",
+    json: Annotated[
+        bool, typer.Option("--json", help="JSON on standard output; files only where --output says.")
+    ] = False,
+) -> None:
+    """Show where a network errs on the validation split, and what compression broke."""
+    from tune_app.failures.text import summary
+
+    subject = _subject(place, trial, experiment=experiment, data=data, root=root)
+    target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
+    analysis, files = _work(subject, target)
+    if json:
+        from tune_app.failures.files import as_json
+
+        print(as_json(analysis), end="")
+    else:
+        print("\n".join(summary(analysis)))
+        print(f"written to {target}: {', '.join(files)}")
+
+
+def folder_name(label: str) -> str:
+    """A label as a part of a folder's name; the full rung goes without saying."""
+    from search_spaces.rungs import FULL
+
+    name = label.replace(f"@{FULL}", "")
+    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in name)
+
+
+def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":
+    from trainables.storage import exists, storage_path
+    from tune_app.failures.subject import file_subject, loose_subject, trial_subject
+    from tune_app.folder import ExperimentFolder
+
+    if experiment and data:
+        raise ConfigError("--experiment brings its own data set: leave --data out.")
+    if root is not None and not data:
+        raise ConfigError("--root is the folder of the data set that --data names: give both.")
+    if trial:
+        if experiment or data:
+            raise ConfigError("--experiment and --data are for a file: leave them out, or the trial.")
+        return trial_subject(ExperimentFolder.existing(place), trial)
+    path = storage_path(place)
+    if not exists(path):
+        raise ConfigError(f"there is no {path}: give an experiment and a trial, or a file with a network.")
+    if data:
+        return loose_subject(path, data, root=root)
+    return file_subject(path, ExperimentFolder.existing(experiment or _home(path)))
+
+
+def _home(path: "StoragePath") -> "StoragePath":
+    """The experiment in whose folder a file lies: in artifacts/<id>/ or in stages/<key>/."""
+    from trainables.storage import exists
+    from tune_app.folder import ExperimentFolder
+
+    if exists(ExperimentFolder(path).spec_file):
+        raise ConfigError(f"{path} is an experiment: name one of its trials too, or `baseline`.")
+    folder = path.resolve() if isinstance(path, Path) else path
+    for _ in range(3):
+        folder = folder.parent
+        if exists(ExperimentFolder(folder).spec_file):
+            return folder
+    raise ConfigError(f"{path} is in no experiment's folder: name its --experiment, or with --data its data set.")
+
+
+def _work(subject: "Subject", target: str) -> tuple["Analysis", list[str]]:
+    """The analysis, and the names of its files if there is a place for them; how far it is goes to the terminal."""
+    from trainables.storage import storage_path
+    from tune_app.failures.analysis import analyse, predictions
+    from tune_app.failures.figures import FIGURES
+    from tune_app.failures.files import write_files
+    from tune_app.progress import counting
+
+    with counting("predictions", total=predictions(subject)) as advance:
+        analysis = analyse(subject, advance=advance)
+    if not target:
+        return analysis, []
+    with counting("figures", total=len(FIGURES)) as advance:
+        return analysis, write_files(analysis, storage_path(target), advance=advance)
