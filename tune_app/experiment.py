@@ -17,6 +17,7 @@ from trainables.config import Frozen, QuantAwareTrain, TrialConfig
 from trainables.errors import ConfigError
 from trainables.results import METRICS
 from trainables.storage import StoragePath, storage_path
+from tune_app.tracking.config import TrackerConfig, written_out
 
 MAX_TRIALS = 1_000_000
 Direction = Literal["maximize", "minimize"]
@@ -25,9 +26,9 @@ Direction = Literal["maximize", "minimize"]
 class Constraint(Frozen):
     """A bound on a measured column, written as "accuracy >= 0.93"."""
 
-    metric: str
-    sense: Literal["<=", ">="]
-    bound: float
+    metric: str = Field(description="a measured column")
+    sense: Literal["<=", ">="] = Field(description="which side of the bound is legal")
+    bound: float = Field(description="a number in the column's unit")
 
     def violation(self, value: float) -> float:
         """How far a value is outside; zero or less means feasible."""
@@ -56,8 +57,8 @@ class Constraint(Frozen):
 class SamplerConfig(Frozen):
     """Which sampler proposes points."""
 
-    name: str = "tpe"
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    name: str = Field(default="tpe", description="of the sampler")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of its random numbers")
 
     @field_validator("name")
     @classmethod
@@ -129,7 +130,7 @@ class Repeats(Frozen):
 class Resources(Frozen):
     """What one trial holds while it runs."""
 
-    cpu: float = Field(default=1, gt=0, le=4096)
+    cpu: float = Field(default=1, gt=0, le=4096, description="cores, and threads of torch")
     gpu: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
         default=0.0,
         description="may be a fraction: 0.25 puts four trials on a GPU; auto: as many as the memory allows that the "
@@ -154,7 +155,9 @@ class EpochDeadline(Frozen):
 class ExperimentSpec(Frozen):
     """One experiment: the base configuration, what is searched, and how far."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the experiment, and of its folder in `storage`"
+    )
     storage: str = Field(
         default="runs", min_length=1, description="folder or URI (s3://, gs://) that holds the experiment's folder"
     )
@@ -164,9 +167,14 @@ class ExperimentSpec(Frozen):
         default=(), description="tried before all others; their values are legal ones, on the grid or not"
     )
     objectives: dict[str, Direction] = Field(
-        default={"accuracy": "maximize", "size_bytes": "minimize"}, min_length=1, max_length=3
+        default={"accuracy": "maximize", "size_bytes": "minimize"},
+        min_length=1,
+        max_length=3,
+        description="measured columns, and which way each is better",
     )
-    constraints: tuple[Constraint, ...] = ()
+    constraints: tuple[Constraint, ...] = Field(
+        default=(), description='bounds that the frontier keeps, as in "accuracy >= 0.93"'
+    )
     reference: dict[str, float] = Field(
         default={},
         description="corner of the hypervolume, by metric; default: chance, and what the baseline costs",
@@ -180,6 +188,14 @@ class ExperimentSpec(Frozen):
     worker_retries: int = Field(default=3, ge=0, le=100, description="new starts of a trial whose worker was lost")
     epoch_deadline: EpochDeadline = EpochDeadline()
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="machines for `tune-app submit`")
+    tracking: tuple[TrackerConfig, ...] = Field(
+        default=(), description="where runs are shown too: wandb, tensorboard, mlflow, or mappings with their options"
+    )
+
+    @field_validator("tracking", mode="before")
+    @classmethod
+    def _without_keys(cls, tracking: Any) -> Any:
+        return written_out(tracking)
 
     @field_validator("reference")
     @classmethod

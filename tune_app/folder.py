@@ -39,6 +39,7 @@ class ExperimentFolder:
         self.trials_table = path / "trials.parquet"
         self.frontier_table = path / "frontier.parquet"
         self.pulses = path / "running"
+        self.tracking = path / "tracking"
 
     def pulse(self, trial_id: str) -> StoragePath:
         """What a running trial says of itself."""

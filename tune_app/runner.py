@@ -32,6 +32,7 @@ from tune_app.screen import open_screen
 from tune_app.session import ray_session
 from tune_app.signals import StopSignal
 from tune_app.tables import write_tables
+from tune_app.tracking.beside import tracked
 from tune_app.warm_start import compare, take_over
 from tune_app.worker import TrialWorker
 
@@ -90,7 +91,11 @@ def run_search(
     folder = ExperimentFolder(spec.folder)
     status = Status(spec)
     console = console or Console(stderr=True)
-    with _experiment(spec, folder, console) as lease, _view(status, folder, console) as view:
+    with (
+        _experiment(spec, folder, console) as lease,
+        tracked(spec, folder, console),
+        _view(status, folder, console) as view,
+    ):
         records, damaged = Ledger(folder.trials).read()
         Ledger(folder.trials).quarantine(damaged)
         names = [d.path.name for d in damaged]

@@ -17,6 +17,7 @@ from trainables.storage.reading import (
     published,
     read_bytes,
     read_many,
+    read_start,
     sha256,
     subfolders,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "published",
     "read_bytes",
     "read_many",
+    "read_start",
     "redact",
     "remove",
     "remove_drafts",

@@ -96,6 +96,17 @@ def read_bytes(path: Path) -> bytes:
         raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
 
 
+def read_start(path: Path, length: int) -> bytes:
+    """The first bytes; errors are those of `read_bytes`."""
+    try:
+        with path.open("rb") as file:
+            return file.read(length)
+    except NO_FILE:
+        raise
+    except OSError as err:
+        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
+
+
 def exists(path: Path) -> bool:
     """What may not be looked at is not taken for absent."""
     return _mode(path) is not None

@@ -24,6 +24,11 @@ def read_bytes(path: StoragePath) -> bytes:
     return posix.read_bytes(path) if isinstance(path, Path) else objects.read_bytes(path)
 
 
+def read_start(path: StoragePath, length: int) -> bytes:
+    """The first bytes of a file, one or more; fewer if it is shorter. Errors are those of `read_bytes`."""
+    return posix.read_start(path, length) if isinstance(path, Path) else objects.read_start(path, length)
+
+
 def read_many(paths: Iterable[StoragePath]) -> Iterator[bytes | OSError]:
     """The content of each file, in order; for what is no file, the error that `read_bytes` raises.
 

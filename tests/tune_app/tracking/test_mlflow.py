@@ -1,0 +1,136 @@
+"""MLflow, read back through its client from an SQLite file."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, train, work_of
+from tests.tune_app.tracking.holes import black_hole
+from trainables.storage import remove
+from tune_app.folder import ExperimentFolder
+from tune_app.tracking.config import MlflowConfig
+from tune_app.tracking.overview import ConfusionMatrix, read_overview
+from tune_app.tracking.places import open_tracker
+from tune_app.tracking.protocol import TrackerUnavailable
+from tune_app.tracking.track import track
+
+pytestmark = pytest.mark.filterwarnings(
+    # Of SQLAlchemy 2.1, about MLflow's tables.
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",
+)
+OTHER = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """MLflow keeps artifacts of a store that it was given in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An empty store: its tables take seconds to make."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+def make(tmp_path: Path, name: str, store: str) -> tuple[ExperimentFolder, MlflowConfig]:
+    return make_tracked(tmp_path, name=name), MlflowConfig(uri=store)
+
+
+def runs(store: str, experiment: str) -> dict[str, Any]:
+    """By the name that we gave it, what MLflow has of each run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=store)
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    return {run.data.tags["tune_app.run"]: run for run in found}
+
+
+def history(store: str, run: Any, metric: str) -> list[tuple[int, float]]:
+    from mlflow import MlflowClient
+
+    points = MlflowClient(tracking_uri=store).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+def test_a_trial_is_one_run(tmp_path: Path, store: str) -> None:
+    folder, config = make(tmp_path, "whole", store)
+    record = finish(folder)
+    finish(folder, OTHER, 1, state="invalid")
+    shown = track(folder, config, confusion=False)
+    assert (shown.destination, shown.new) == (store, 2)
+    found = runs(store, "whole")
+    run = found[f"whole-{record.assignment.trial_id}"]
+    assert (run.info.run_name, run.info.status) == ("p50_w4_a8@full", "FINISHED")
+    assert run.data.params.items() >= {"w_bits": "4", "rung": "full", "repeat": "0", "seed": "0"}.items()
+    assert history(store, run, "qat/loss") == [(6, 1), (7, 1 / 2), (8, 1 / 3), (9, 1 / 4)]
+    assert run.data.metrics["accuracy"] == 0.9
+    assert run.data.tags["artifact"].endswith("model.mbq")
+    (failed,) = [run for run in found.values() if run.info.status == "FAILED"]
+    assert failed.data.tags["reason"] == "Diverged: the loss became NaN"
+
+
+def test_a_run_goes_on_where_the_store_is(tmp_path: Path, store: str) -> None:
+    folder, config = make(tmp_path, "resumed", store)
+    publish(folder, work_of(), "train")
+    train(folder, work_of(), "channel_prune", 1)
+    track(folder, config, confusion=False)
+    (run,) = (run for name, run in runs(store, "resumed").items() if name != "resumed-summary")
+    assert run.info.status == "KILLED"
+    finish(folder)
+    remove(folder.tracking / "mlflow.json")
+    track(folder, config, confusion=False)
+    (again,) = (run for name, run in runs(store, "resumed").items() if name != "resumed-summary")
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    steps = [step for kind in EPOCHS for step, _ in history(store, again, f"{kind}/loss")]
+    assert steps == list(range(1, 10))
+
+
+def test_the_overview_has_totals_tables_and_a_page(tmp_path: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    folder, config = make(tmp_path, "overview", store)
+    finish(folder)
+    tracker, _ = open_tracker(config, folder, fall_back=False)
+    tracker.show(read_overview(folder, confusion=ConfusionMatrix("p50", ("cat", "dog"), ((5, 1), (2, 7)))))
+    tracker.close()
+    run = runs(store, "overview")["overview-summary"]
+    assert history(store, run, "frontier_points") == [(1, 1)]
+    client = MlflowClient(tracking_uri=store)
+    place = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
+    assert json.loads((place / "frontier.json").read_text())["label"] == ["p50_w4_a8@full"]
+    assert json.loads((place / "confusion_matrix.json").read_text())["counts"] == [[5, 1], [2, 7]]
+    assert "parcoords" in (place / "parallel_coordinates.html").read_text()
+
+
+def test_without_an_address_the_store_is_a_file_of_the_experiment(tmp_path: Path, store: str) -> None:
+    folder, file = make_tracked(tmp_path), tmp_path / "toy" / "tracking" / "mlflow.db"
+    open_tracker(MlflowConfig(uri=store), folder, fall_back=False)  # makes the tables
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(store.removeprefix("sqlite:///"), file)
+    finish(folder)
+    shown = track(folder, MlflowConfig(), confusion=False)
+    assert shown.destination == f"sqlite:///{file}"
+    assert len(runs(shown.destination, "toy")) == 2
+    assert not runs(store, "toy")
+
+
+def test_a_server_that_never_answers_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    folder = make_tracked(tmp_path)
+    with black_hole() as url, pytest.raises(TrackerUnavailable, match="MLflow does not take the run"):
+        open_tracker(MlflowConfig(uri=url), folder, fall_back=True)
+
+
+def test_a_password_in_the_address_of_the_environment_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.replace("sqlite:///", "sqlite://me:word@/"))
+    folder = make_tracked(tmp_path)
+    with pytest.raises(TrackerUnavailable) as caught:
+        open_tracker(MlflowConfig(), folder, fall_back=True)
+    assert "word" not in str(caught.value)

@@ -1,0 +1,79 @@
+"""TensorBoard's event files, read back as TensorBoard reads them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, train, work_of
+from tune_app.tracking.config import TensorBoardConfig
+from tune_app.tracking.overview import ConfusionMatrix, read_overview
+from tune_app.tracking.places import open_tracker
+from tune_app.tracking.track import track
+
+CONFIG = TensorBoardConfig()
+
+
+def events(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+def text(found: Any, tag: str) -> str:
+    return str(found.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode())
+
+
+def test_a_trial_is_one_folder_of_event_files(tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path)
+    record = finish(folder)
+    place = tmp_path / "toy" / "tracking" / "tensorboard"
+    assert track(folder, CONFIG, confusion=False).destination == str(place)
+    found = events(place / f"toy-{record.assignment.trial_id}")
+    assert [event.step for event in found.Scalars("qat/loss")] == [6, 7, 8, 9]
+    assert [event.value for event in found.Scalars("qat/loss")] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+    assert [event.value for event in found.Scalars("accuracy")] == pytest.approx([0.9])
+    assert "| sha256 | " in text(found, "trial")
+    assert "model.mbq" in text(found, "trial")
+
+
+def test_parameters_and_measurements_are_hyperparameters(tmp_path: Path) -> None:
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    folder = make_tracked(tmp_path)
+    record = finish(folder)
+    track(folder, CONFIG, confusion=False)
+    found = events(tmp_path / "toy" / "tracking" / "tensorboard" / f"toy-{record.assignment.trial_id}")
+    start = plugin_data_pb2.HParamsPluginData()
+    start.ParseFromString(found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+    values = {name: value.number_value for name, value in start.session_start_info.hparams.items()}
+    assert values["w_bits"] == 4
+    assert start.session_start_info.hparams["rung"].string_value == "full"
+
+
+def test_a_run_that_goes_on_adds_to_its_curves(tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path)
+    publish(folder, work_of(), "train")
+    train(folder, work_of(), "channel_prune", 1)
+    track(folder, CONFIG, confusion=False)
+    finish(folder)
+    track(folder, CONFIG, confusion=False)
+    place = tmp_path / "toy" / "tracking" / "tensorboard" / f"toy-{work_of().trial_id}"
+    found = events(place)
+    assert len(list(place.iterdir())) == 2
+    steps = [event.step for kind in EPOCHS for event in found.Scalars(f"{kind}/loss")]
+    assert steps == list(range(1, 10))
+
+
+def test_the_overview_has_totals_and_tables(tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path)
+    finish(folder)
+    tracker, _ = open_tracker(TensorBoardConfig(folder=str(tmp_path / "board")), folder, fall_back=False)
+    tracker.show(read_overview(folder, confusion=ConfusionMatrix("p50", ("cat", "dog"), ((5, 1), (2, 7)))))
+    tracker.close()
+    found = events(tmp_path / "board" / "toy-summary")
+    assert [(event.step, event.value) for event in found.Scalars("frontier_points")] == [(1, 1)]
+    assert text(found, "frontier").splitlines()[2].startswith("| p50_w4_a8@full | 0.5 | 4 | 8 | 0.9 | 100000 |")
+    assert text(found, "confusion matrix of p50").splitlines()[2:] == ["| cat | 5 | 1 |", "| dog | 2 | 7 |"]

@@ -1,0 +1,136 @@
+"""The process that shows one tracker a search while it runs: `python -m tune_app.tracking.child FOLDER KIND`.
+
+It ends when its standard input ends, which is when the driver closes it or dies. What it writes to its standard
+output are lines for people.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from trainables.errors import StorageUnavailable
+from trainables.storage import Lock, redact
+from tune_app.folder import ExperimentFolder
+from tune_app.tracking.config import AnyTracker
+from tune_app.tracking.confusion import is_cheap, knee_confusion
+from tune_app.tracking.follow import Follower
+from tune_app.tracking.overview import read_overview
+from tune_app.tracking.places import lock_place, open_memory, open_tracker
+from tune_app.tracking.protocol import TrackerUnavailable
+
+ORPHAN_S = 15.0
+"""After the search; a driver that lives ends this process before."""
+FINISH_S = 8.0
+LOOK_EVERY_S, OBJECTS_LOOK_EVERY_S = 2.0, 10.0
+OVERVIEW_EVERY_S = 60.0
+NICE = 10
+Say = Callable[[str], None]
+
+
+class _End:
+    """The end of the search, as this process learns of it."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has come within so many seconds."""
+        return self._event.wait(seconds)
+
+    def _listen(self) -> None:
+        sys.stdin.buffer.read()
+        self._event.set()
+        time.sleep(ORPHAN_S)
+        os._exit(1)  # a library hangs, and nobody is there to end it
+
+
+def main() -> None:
+    """Entry point."""
+    say = _alone()
+    os.nice(NICE)
+    end = _End()
+    folder, kind = ExperimentFolder.existing(sys.argv[1]), sys.argv[2]
+    again = f"`tune-app track {redact(str(folder.path))} --to {kind}` shows what is missing"
+    try:
+        config = next(config for config in folder.read_spec().tracking if config.kind == kind)
+        with _only_one(folder, kind, end) as first:
+            if first:
+                _show(folder, config, end, say, again)
+    except Exception as err:
+        first_line = (str(err).strip().splitlines() or [""])[0]
+        say(f"tracking by {kind} ended: {type(err).__name__}: {redact(first_line)}; {again}")
+    os._exit(0)  # nothing that a library left running keeps this process
+
+
+def _show(folder: ExperimentFolder, config: AnyTracker, end: _End, say: Say, again: str) -> None:
+    """Shows a search until it ends. W&B that stops answering gets the rest offline; other trackers get no rest."""
+    done: set[str] = set()
+    while True:
+        tracker, warning = open_tracker(config, folder, fall_back=True, finish_s=FINISH_S)
+        if warning:
+            say(f"{warning}; {again}")
+        follower = Follower(folder, tracker, open_memory(folder, config.kind, tracker.destination), done=done)
+        try:
+            _follow(folder, follower, end)
+            return
+        except TrackerUnavailable as err:
+            if config.kind != "wandb" or config.mode == "offline":
+                raise
+            say(f"{err}; runs are written to files from now on; {again}")
+            config, done = config.model_copy(update={"mode": "offline"}), follower.done
+            with contextlib.suppress(TrackerUnavailable):
+                tracker.close()
+
+
+def _follow(folder: ExperimentFolder, follower: Follower, end: _End) -> None:
+    every_s = LOOK_EVERY_S if isinstance(folder.path, os.PathLike) else OBJECTS_LOOK_EVERY_S
+    shown = time.monotonic()
+    while not end.wait(every_s):
+        with contextlib.suppress(StorageUnavailable):  # perhaps for a moment only
+            follower.look()
+            if follower.live and time.monotonic() - shown > OVERVIEW_EVERY_S:
+                follower.show(read_overview(folder))
+                shown = time.monotonic()
+    follower.look()
+    overview = read_overview(folder)
+    follower.show(overview)
+    if is_cheap(folder) and follower.wants(overview.step + 1):
+        follower.show(replace(overview, confusion=knee_confusion(folder, overview)))
+    follower.close()
+
+
+@contextlib.contextmanager
+def _only_one(folder: ExperimentFolder, kind: str, end: _End) -> Iterator[bool]:
+    """Waits for its turn: a process of the last search may be ending. False: the search ended first."""
+    lock = Lock(lock_place(folder, kind))
+    taken = lock.try_acquire()
+    while not taken and not end.wait(LOOK_EVERY_S):
+        taken = lock.try_acquire()
+    try:
+        yield taken
+    finally:
+        if taken:
+            lock.release()
+
+
+def _alone() -> Say:
+    """Libraries write to nowhere; the function that is returned writes lines for people."""
+    lines = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):  # the driver is gone
+            os.write(lines, f"{line}\n".encode())
+
+    return say
+
+
+if __name__ == "__main__":
+    main()

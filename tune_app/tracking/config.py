@@ -1,0 +1,109 @@
+"""`tracking:` of a spec: where a search shows its runs, besides its own folder.
+
+It names places and never holds a key: keys stay in the environment, or where the tracker's own login put them.
+"""
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from cluster.credentials import credential_in, strings_in
+from trainables.config import Frozen
+from trainables.errors import ConfigError
+
+SECRET = ("key", "token", "password", "secret", "credential")
+
+
+class WandbConfig(Frozen):
+    """Weights & Biases: one run per trial, grouped by experiment, and a summary run."""
+
+    kind: Literal["wandb"] = "wandb"
+    mode: Literal["auto", "online", "offline"] = Field(
+        default="auto", description="auto: online if W&B's key is at hand, else offline; WANDB_MODE says otherwise"
+    )
+    project: str = Field(default="tune-app", pattern=r"^[^/\\#?%:]{1,128}$", description="of W&B, that holds the runs")
+    entity: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", description="user or team; empty: the account's own")
+    upload: bool = Field(default=False, description="upload packed files; false: only say where they are")
+
+
+class TensorBoardConfig(Frozen):
+    """Event files for TensorBoard: one folder per trial."""
+
+    kind: Literal["tensorboard"] = "tensorboard"
+    folder: str = Field(default="", description="empty: tracking/tensorboard in the experiment's folder")
+
+
+class MlflowConfig(Frozen):
+    """MLflow: an experiment of the same name, one run per trial."""
+
+    kind: Literal["mlflow"] = "mlflow"
+    uri: str = Field(
+        default="", description="of the server or store; empty: MLFLOW_TRACKING_URI, else a file of the experiment's"
+    )
+
+
+AnyTracker = WandbConfig | TensorBoardConfig | MlflowConfig
+TrackerConfig = Annotated[AnyTracker, Field(discriminator="kind")]
+KINDS: dict[str, type[AnyTracker]] = {"wandb": WandbConfig, "tensorboard": TensorBoardConfig, "mlflow": MlflowConfig}
+KEYS_GO_TO = {
+    "wandb": "run `wandb login` or set WANDB_API_KEY",
+    "tensorboard": "TensorBoard needs none",
+    "mlflow": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+}
+
+
+def written_out(value: Any) -> Any:
+    """`tracking: wandb`, a mapping, or a list of both, as a list of mappings with their kind.
+
+    What looks like a key is refused before anything could repeat it.
+
+    Raises:
+        ConfigError: an unknown tracker or option, one that is named twice, or a key.
+    """
+    if value is None:
+        return []
+    items = [value] if isinstance(value, str | dict | Frozen) else value
+    if not isinstance(items, list | tuple):
+        return value
+    found = [{"kind": item} if isinstance(item, str) else item for item in items]
+    kinds = [_checked(item) for item in found if isinstance(item, dict)]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"tracking: {twice} is named twice: keep one of the two.")
+    return found
+
+
+def default_config(kind: str) -> AnyTracker:
+    """A tracker with nothing but defaults.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    return KINDS[_known(kind)]()
+
+
+def _checked(item: dict[Any, Any]) -> str:
+    """The kind of a mapping whose options are known and hold no key."""
+    kind = _known(item.get("kind"))
+    options = list(KINDS[kind].model_fields)
+    for name in item:
+        if name not in options and any(word in str(name).lower() for word in SECRET):
+            raise ConfigError(f"tracking.{kind}: a spec holds no keys: leave {name} out; {KEYS_GO_TO[kind]}.")
+        if name not in options:
+            close = difflib.get_close_matches(str(name), options, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}."
+            raise ConfigError(f"tracking.{kind}: unknown option {name!r}; {hint}")
+    for place, text in strings_in(item):
+        found = credential_in(text)
+        if found is not None:
+            raise ConfigError(f"tracking.{kind}.{place} holds {found}: a spec holds no keys; {KEYS_GO_TO[kind]}.")
+    return kind
+
+
+def _known(kind: Any) -> str:
+    if kind not in KINDS:
+        close = difflib.get_close_matches(str(kind), KINDS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"tracking: unknown tracker {kind!r}; known: {', '.join(KINDS)}{hint}")
+    return str(kind)

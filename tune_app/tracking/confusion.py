@@ -1,0 +1,37 @@
+"""The confusion matrix of an experiment's knee, which an overview may have (torch is imported on use)."""
+
+from trainables.errors import ConfigError, CorruptFile
+from tune_app.baseline import read_baseline
+from tune_app.folder import ExperimentFolder
+from tune_app.tracking.overview import ConfusionMatrix, Overview
+
+CHEAP_MACS = 5e9
+"""Of the baseline on the whole validation split: a second or two of one core."""
+
+
+def is_cheap(folder: ExperimentFolder) -> bool:
+    """Whether the matrix takes no time that anybody would notice.
+
+    Raises:
+        CorruptFile: the stored baseline is damaged.
+    """
+    baseline = read_baseline(folder)
+    return baseline is not None and baseline.n * baseline.macs <= CHEAP_MACS
+
+
+def knee_confusion(folder: ExperimentFolder, overview: Overview) -> ConfusionMatrix | None:
+    """Of the frontier's knee on the validation split; None: there is no frontier, or its file or the data are gone."""
+    if not overview.knee:
+        return None
+    from trainables.device import choose_device
+    from tune_app.failures.confusion import confusion_matrix
+    from tune_app.failures.subject import trial_subject
+
+    try:
+        subject = trial_subject(folder, overview.knee)
+        predicted = subject.network.predict(subject.data, choose_device(gpu_share=1)).argmax(1)
+    except (ConfigError, CorruptFile):
+        return None
+    names = subject.data.names or tuple(f"class {i}" for i in range(subject.data.classes))
+    counts = confusion_matrix(subject.data.val.labels, predicted, len(names))
+    return ConfusionMatrix(subject.about.label, names, counts.tolist())

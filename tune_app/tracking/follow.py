@@ -1,0 +1,192 @@
+"""Follower: replays an experiment's files into a tracker, each run and each epoch once.
+
+The ledger and the stages hold everything that a tracker is shown, so nothing runs in a trial's process, and it works
+the same beside a search, after it, and after one that was interrupted.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.results import Completed
+from trainables.storage import StoragePath, exists, names, read_bytes, redact
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments
+from tune_app.progress import track
+from tune_app.tracking.curves import Curves, Started
+from tune_app.tracking.memory import Memory
+from tune_app.tracking.overview import NAME, Overview
+from tune_app.tracking.protocol import Artifact, RunEnd, RunInfo, TrackedRun, Tracker, Value
+
+FEW = 20
+"""More new records are read all at once."""
+
+
+@dataclass
+class _Shown:
+    """A run, and the last of its steps that was shown."""
+
+    run: TrackedRun
+    step: int
+
+
+class Follower:
+    """Shows one tracker what happens in one experiment."""
+
+    def __init__(self, folder: ExperimentFolder, tracker: Tracker, memory: Memory, *, done: Iterable[str] = ()) -> None:
+        """`done`: trials that were shown elsewhere and are not shown again."""
+        self._folder, self._tracker, self._memory = folder, tracker, memory
+        self._spec = folder.read_spec()
+        self._curves = Curves(folder, self._spec)
+        self._open: dict[str, _Shown] = {}
+        self._damaged: set[str] = set()
+        self._overview = 0
+        self.done = memory.done() | set(done)
+
+    def look(self) -> int:
+        """Shows what is new; returns the number of runs that ended.
+
+        Raises:
+            TrackerUnavailable: the tracker stopped answering; what was shown is remembered.
+            StorageUnavailable: the experiment's folder does not answer.
+        """
+        started = self._curves.started()
+        records = self._new_records()
+        try:
+            for record in track(records, "showing runs", total=len(records)):
+                self._finish(record, started)
+            if self._tracker.live:
+                self._catch_up_all()
+        finally:
+            self._memory.save()
+        return len(records)
+
+    def show(self, overview: Overview) -> None:
+        """Shows the experiment as a whole, unless it was shown as it is.
+
+        Raises:
+            TrackerUnavailable: as in `look`.
+        """
+        if self.wants(overview.step):
+            self._tracker.show(overview)
+            self._overview = overview.step
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody may be looking."""
+        return self._tracker.live
+
+    def wants(self, step: int) -> bool:
+        """Whether an overview of this step says more than the last one."""
+        return step > max(self._overview, self._memory.step(NAME))
+
+    def close(self) -> None:
+        """Leaves the runs that are not done; what is remembered from now on is there.
+
+        Raises:
+            TrackerUnavailable: as in `look`.
+        """
+        self._catch_up_all()
+        for trial_id, shown in self._open.items():
+            shown.run.leave()
+            self._memory.note(trial_id, shown.step)
+        self._open = {}
+        self._tracker.close()
+        if self._overview:
+            self._memory.note(NAME, self._overview)
+        self._memory.save()
+
+    def _new_records(self) -> list[TrialRecord]:
+        """Those that were not shown, in order of proposal; a damaged one is left out."""
+        found = {name.removesuffix(".json") for name in names(self._folder.trials, "*.json")}
+        new = found - self.done - self._damaged
+        ledger = Ledger(self._folder.trials)
+        every = ledger.read()[0] if len(new) > FEW else [ledger.find(trial_id) for trial_id in sorted(new)]
+        records = [record for record in every if record is not None and record.assignment.trial_id in new]
+        self._damaged |= new - {record.assignment.trial_id for record in records}
+        return sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt))
+
+    def _at_work(self) -> list[Assignment]:
+        """What has begun and has no record, as the driver and the workers say."""
+        begun = {name.removesuffix(".json") for name in names(self._folder.pulses, "*.json")} - self.done
+        if not begun:
+            return []
+        try:
+            pending = decode_assignments(read_bytes(self._folder.in_flight_file))
+        except (OSError, ValueError):
+            return []
+        return [work for work in pending if work.trial_id in begun]
+
+    def _finish(self, record: TrialRecord, started: Started) -> None:
+        trial_id = record.assignment.trial_id
+        shown = self._catch_up(record.assignment, started, begin=True)
+        assert shown is not None, "a run that ends has begun"
+        shown.run.finish(_end(record, self._folder))
+        self._open.pop(trial_id)
+        self.done.add(trial_id)
+        self._memory.note(trial_id, shown.step, done=True)
+
+    def _catch_up_all(self) -> None:
+        started = self._curves.started()
+        for work in self._at_work():
+            self._catch_up(work, started)
+
+    def _catch_up(self, work: Assignment, started: Started, *, begin: bool = False) -> _Shown | None:
+        """Shows the epochs that are new; a run begins with its first one, or when it is to."""
+        epochs, known = self._curves.of(work, started), self._memory.step(work.trial_id)
+        shown = self._open.get(work.trial_id)
+        if shown is None and (begin or any(epoch.step > known for epoch in epochs)):
+            run = self._tracker.open(self._info(work))
+            # The tracker's own word counts more: what was sent may not have arrived.
+            shown = self._open[work.trial_id] = _Shown(run, known if run.last_step is None else run.last_step)
+        if shown is None:
+            return None
+        new = [epoch for epoch in epochs if epoch.step > shown.step]
+        if new:
+            shown.run.log(new)
+            shown.step = new[-1].step
+            if self._tracker.live:
+                self._memory.note(work.trial_id, shown.step)
+        return shown
+
+    def _info(self, work: Assignment) -> RunInfo:
+        name = self._spec.name
+        about: dict[str, Value] = {
+            "experiment": name,
+            "number": work.number,
+            "rung": work.rung,
+            "repeat": work.repeat,
+            "seed": work.seed,
+            "attempt": work.attempt,
+        }
+        return RunInfo(f"{name}-{work.trial_id}", work.label, name, "trial", {**about, **work.params})
+
+
+def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:
+    result = record.result
+    facts: dict[str, Value] = {
+        **record.environment,
+        "started_at": record.started_at,
+        "seconds": record.seconds,
+        "stages": ", ".join(stage.kind for stage in result.stages),
+        "stages_cached": ", ".join(stage.kind for stage in result.stages if stage.cached),
+    }
+    if record.reason:
+        facts["reason"] = redact(record.reason)
+    if not isinstance(result, Completed):
+        return RunEnd(record.state, {}, facts)
+    sizes = {f"size/{part}": float(size) for part, size in result.measurement.size_breakdown.items()}
+    return RunEnd(record.state, {**record.metrics(), **sizes}, facts, _artifact(record, result, folder))
+
+
+def _artifact(record: TrialRecord, result: Completed, folder: ExperimentFolder) -> Artifact | None:
+    """None: the file was removed, or lies in the experiment that it was taken over from."""
+    path = folder.artifacts / record.assignment.trial_id / "model.mbq"
+    if not exists(path):
+        return None
+    file = path if isinstance(path, Path) else None
+    return Artifact(_uri(path), result.artifact_sha256, result.measurement.size_bytes, file)
+
+
+def _uri(path: StoragePath) -> str:
+    return path.resolve().as_uri() if isinstance(path, Path) else redact(str(path))

@@ -1,0 +1,57 @@
+"""Memory: what a place was shown already, so that nothing is shown twice."""
+
+import json
+from typing import Any
+
+from trainables.storage import StoragePath, read_bytes, replace_json
+
+
+class Memory:
+    """The last step of each run at one destination, and which runs are done; other destinations are kept as they are.
+
+    The file is a hint: without it runs are shown once more. A damaged one counts as none.
+    """
+
+    def __init__(self, path: StoragePath, destination: str, *, again: bool = False) -> None:
+        """`again`: what was shown at this destination is forgotten."""
+        self._path = path
+        self._places = _read(path)
+        if again:
+            self._places.pop(destination, None)
+        self._runs = self._places.setdefault(destination, {})
+        self._changed = again
+
+    def step(self, name: str) -> int:
+        """The last step that was shown; 0: none."""
+        return int(self._runs.get(name, [0])[0])
+
+    def done(self) -> set[str]:
+        """The runs that need nothing more."""
+        return {name for name, (_, done) in self._runs.items() if done}
+
+    def note(self, name: str, step: int, *, done: bool = False) -> None:
+        """A run was shown up to a step."""
+        if self._runs.get(name) != [step, done]:
+            self._runs[name] = [step, done]
+            self._changed = True
+
+    def save(self) -> None:
+        """Writes it if there is something new.
+
+        Raises:
+            StorageUnavailable: the folder cannot be written.
+        """
+        if self._changed:
+            replace_json(self._path, self._places, durable=False)
+            self._changed = False
+
+
+def _read(path: StoragePath) -> dict[str, dict[str, list[Any]]]:
+    try:
+        found = json.loads(read_bytes(path))
+        return {
+            str(place): {str(name): [int(step), bool(done)] for name, (step, done) in runs.items()}
+            for place, runs in found.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

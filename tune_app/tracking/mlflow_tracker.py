@@ -1,0 +1,168 @@
+"""MLflow: an experiment of the same name, one run per trial (mlflow is imported on use)."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.storage import redact
+from tune_app.tracking.overview import Overview, parallel_coordinates
+from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo, TrackerUnavailable, Value
+
+RUN = "tune_app.run"
+"""The tag that names a run: MLflow chooses ids itself."""
+STEP = "epoch"
+"""The metric that counts epochs over all stages; it says where a run goes on."""
+LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+BATCH = 1000
+"""Metrics that a server takes at once."""
+
+
+class MlflowTracker:
+    """Runs of one experiment in one store."""
+
+    live = True
+
+    def __init__(self, uri: str, experiment: str, place: Path) -> None:
+        """An empty `uri`: the one of the environment, else an SQLite file in `place`.
+
+        Raises:
+            TrackerUnavailable: the store cannot be opened.
+        """
+        chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        local = not chosen
+        self._uri = chosen or f"sqlite:///{place.resolve() / 'mlflow.db'}"
+        with _answers():
+            self._client = _client(self._uri, place if local else None)
+            found = self._client.get_experiment_by_name(experiment)
+            files = (place / "mlflow_artifacts").resolve().as_uri() if local else None
+            made = None if found else self._client.create_experiment(experiment, artifact_location=files)
+            self._experiment = made or found.experiment_id
+        self._overview = ""
+
+    @property
+    def destination(self) -> str:
+        """The store."""
+        return redact(self._uri)
+
+    def open(self, info: RunInfo) -> "MlflowRun":
+        """The run with this name, or a new one."""
+        with _answers():
+            return MlflowRun(self._client, self._run_of(info))
+
+    def show(self, overview: Overview) -> None:
+        """Totals over the records, tables as JSON, and the parallel coordinates as a page."""
+        from plotly.graph_objects import Figure
+
+        with _answers():
+            self._overview = self._overview or self._run_of(overview.info)
+            run = self._overview
+            _log(self._client, run, {overview.records: overview.totals})
+            columns = [list(column) for column in zip(*overview.table(overview.frontier), strict=True)]
+            frontier = dict(zip(overview.columns, columns, strict=False))
+            self._client.log_dict(run, frontier, "frontier.json")
+            figure = Figure(parallel_coordinates(overview))
+            self._client.log_figure(run, figure, "parallel_coordinates.html")
+            if overview.confusion is not None:
+                matrix = overview.confusion
+                content = {"label": matrix.label, "classes": list(matrix.classes), "counts": _lists(matrix.counts)}
+                self._client.log_dict(run, content, "confusion_matrix.json")
+
+    def close(self) -> None:
+        """Ends the run of the overview."""
+        if self._overview:
+            with _answers():
+                self._client.set_terminated(self._overview, status="FINISHED")
+
+    def _run_of(self, info: RunInfo) -> str:
+        """Its id; a run that goes on is running again."""
+        known = self._client.search_runs([self._experiment], f"tags.`{RUN}` = '{info.run_id}'", max_results=1)
+        tags = {RUN: info.run_id, "kind": info.kind}
+        run = known[0] if known else self._client.create_run(self._experiment, run_name=info.name, tags=tags)
+        self._client.update_run(run.info.run_id, status="RUNNING")
+        _log(self._client, run.info.run_id, {}, params=info.config)
+        return str(run.info.run_id)
+
+
+class MlflowRun:
+    """One trial."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self._client, self._id = client, run_id
+        self._last_step = max((point.step for point in client.get_metric_history(run_id, STEP)), default=0)
+
+    @property
+    def last_step(self) -> int:
+        """What the store has."""
+        return self._last_step
+
+    def log(self, epochs: Sequence[Epoch]) -> None:
+        """One metric per column and epoch."""
+        with _answers():
+            rows = {epoch.step: {**epoch.values, STEP: float(epoch.step)} for epoch in epochs}
+            _log(self._client, self._id, rows)
+
+    def finish(self, end: RunEnd) -> None:
+        """Measurements as metrics, facts as tags."""
+        tags: dict[str, Value] = {"state": end.state, **end.facts}
+        if end.artifact is not None:
+            tags |= {"artifact": end.artifact.uri, "artifact_sha256": end.artifact.sha256}
+        with _answers():
+            _log(self._client, self._id, {0: end.metrics}, tags=tags)
+            self._client.set_terminated(self._id, status="FINISHED" if end.state == "complete" else "FAILED")
+
+    def leave(self) -> None:
+        """MLflow shows it as killed until it goes on."""
+        with _answers():
+            self._client.set_terminated(self._id, status="KILLED")
+
+
+def _client(uri: str, folder: Path | None) -> Any:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, value in {**LIMITS, "MLFLOW_DISABLE_TELEMETRY": "true"}.items():
+        os.environ.setdefault(name, value)
+    import logging
+
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it tells of every table that it makes
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _log(
+    client: Any,
+    run_id: str,
+    rows: Mapping[int, Mapping[str, float]],
+    *,
+    params: Mapping[str, Value] | None = None,
+    tags: Mapping[str, Value] | None = None,
+) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, step) for step, row in rows.items() for name, value in row.items()]
+    about = {
+        "params": [Param(name, str(value)) for name, value in (params or {}).items()],
+        "tags": [RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()],
+    }
+    client.log_batch(run_id, metrics=metrics[:BATCH], **about)
+    for start in range(BATCH, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def _lists(counts: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [[int(count) for count in row] for row in counts]
+
+
+@contextlib.contextmanager
+def _answers() -> Iterator[None]:
+    """Whatever comes out of MLflow, its store or its server, as one error of ours."""
+    try:
+        yield
+    except Exception as err:
+        words = redact(" ".join(str(err).split())) or type(err).__name__
+        raise TrackerUnavailable(f"MLflow does not take the run: {words[:300]}") from err

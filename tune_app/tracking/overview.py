@@ -1,0 +1,149 @@
+"""Overview: an experiment as a whole, as trackers show it: the frontier, all points, totals, a confusion matrix."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.rungs import FULL
+from tune_app.baseline import BaselineInfo
+from tune_app.experiment import ExperimentSpec
+from tune_app.experiment_summary import ExperimentSummary, summarise
+from tune_app.folder import ExperimentFolder
+from tune_app.tables import load_trials
+from tune_app.tracking.protocol import RunInfo, Value
+
+NAME = "summary"
+MOST_POINTS = 10_000
+"""What W&B's tables and charts show."""
+MEASURED = ("accuracy", "size_bytes", "compression_ratio")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Images by true class (row) and predicted class (column) of one network."""
+
+    label: str
+    classes: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """An experiment at one moment; `columns` are those of the rows, parameters first."""
+
+    info: RunInfo
+    records: int
+    columns: tuple[str, ...]
+    parameters: tuple[str, ...]
+    x: str
+    """Of the scatter."""
+    y: str
+    frontier: Sequence[Row]
+    points: Sequence[Row]
+    """Complete trials of the full schedule, those of the frontier first; at most MOST_POINTS."""
+    totals: Mapping[str, float]
+    knee: str
+    """Trial id of the frontier's knee; empty without a frontier."""
+    confusion: ConfusionMatrix | None = None
+
+    @property
+    def step(self) -> int:
+        """Rises with the records; the confusion matrix may come after all else, and has a step of its own."""
+        return 2 * self.records + (self.confusion is not None)
+
+    def table(self, rows: Sequence[Row]) -> list[list[Any]]:
+        """The values of rows in the order of the columns."""
+        return [[row[name] for name in self.columns] for row in rows]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Of the parallel coordinates: parameters, then what was measured."""
+        return (*self.parameters, *(name for name in self.columns if name in MEASURED or name in (self.x, self.y)))
+
+
+def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None = None) -> Overview:
+    """What an experiment holds now.
+
+    Raises:
+        CorruptFile: the stored spec or baseline is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    spec, rows, found = folder.read_spec(), load_trials(folder).to_pylist(), summarise(folder)
+    complete = [row for row in rows if row["state"] == "complete" and row["rung"] == FULL]
+    frontier = sorted((row for row in complete if row["on_frontier"]), key=lambda row: row["size_bytes"])
+    dominated = [row for row in complete if not row["on_frontier"]]
+    x, y = _plane(spec)
+    parameters = tuple(spec.space.root)
+    bounds = (c.metric for c in spec.constraints)
+    columns = dict.fromkeys(["label", *parameters, *MEASURED, *spec.objectives, *bounds, *("on_frontier", "feasible")])
+    return Overview(
+        info=RunInfo(f"{spec.name}-{NAME}", f"{spec.name}: {NAME}", spec.name, NAME, _config(spec, found.baseline)),
+        records=len(rows),
+        columns=(*columns, "trial_id"),
+        parameters=parameters,
+        x=x,
+        y=y,
+        frontier=frontier,
+        points=[*frontier, *dominated][:MOST_POINTS],
+        totals=_totals(found),
+        knee=found.best["balanced"].trial_id if found.best else "",
+        confusion=confusion,
+    )
+
+
+def parallel_coordinates(overview: Overview) -> dict[str, Any]:
+    """A plotly figure with one line per point, coloured by accuracy."""
+    return {
+        "data": [
+            {
+                "type": "parcoords",
+                "line": {
+                    "color": [row["accuracy"] for row in overview.points],
+                    "colorscale": "Cividis",
+                    "showscale": True,
+                },
+                "dimensions": [_dimension(name, [row[name] for row in overview.points]) for name in overview.axes],
+            }
+        ],
+        "layout": {"title": {"text": f"{overview.info.group}: {len(overview.points)} points"}},
+    }
+
+
+def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """An axis; one of names, or with points that do not have the parameter, has ticks instead of numbers."""
+    if all(isinstance(value, int | float) for value in values):
+        return {"label": name, "values": list(values)}
+    names = sorted({"–" if value is None else str(value) for value in values})
+    heights = [names.index("–" if value is None else str(value)) for value in values]
+    return {"label": name, "values": heights, "tickvals": list(range(len(names))), "ticktext": names}
+
+
+def _plane(spec: ExperimentSpec) -> tuple[str, str]:
+    """The columns of the scatter: what is minimised against what is maximised, where there is one of each."""
+    small = next((name for name, way in spec.objectives.items() if way == "minimize"), "size_bytes")
+    large = next((name for name, way in spec.objectives.items() if way == "maximize"), "accuracy")
+    return small, large
+
+
+def _totals(found: ExperimentSummary) -> dict[str, float]:
+    totals = found.totals
+    values: dict[str, float | None] = {
+        "trials": sum(totals.trials.values()),
+        "complete": totals.trials.get("complete", 0),
+        "frontier_points": found.frontier_size,
+        "hypervolume": found.hypervolume,
+        "training_seconds": totals.training_seconds,
+        "seconds_saved": totals.seconds_saved,
+    }
+    for name, metric in (("accuracy", "accuracy"), ("compression", "compression_ratio")):
+        values[f"best_{name}"] = found.best[name].values[metric] if name in found.best else None
+    return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def _config(spec: ExperimentSpec, baseline: BaselineInfo | None) -> dict[str, Value]:
+    known: dict[str, Value] = {"experiment": spec.name, "data": spec.base.data.name, "budget": spec.budget.trials}
+    if baseline is not None:
+        known |= {"baseline_accuracy": baseline.accuracy, "baseline_size_bytes": baseline.size_bytes}
+    return known

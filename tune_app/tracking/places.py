@@ -1,0 +1,77 @@
+"""Which tracker a configuration means, and where its own files lie (each library is imported on use)."""
+
+import importlib.util
+from pathlib import Path
+
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath
+from tune_app.folder import ExperimentFolder
+from tune_app.tracking.config import AnyTracker, MlflowConfig, TensorBoardConfig
+from tune_app.tracking.memory import Memory
+from tune_app.tracking.protocol import Tracker
+
+NEEDS = {
+    "wandb": ("wandb", "wandb"),
+    "tensorboard": ("tensorboardX", "tensorboardX"),
+    "mlflow": ("mlflow", "tune-app[mlflow]"),
+}
+"""By tracker: the module, and what to install."""
+
+
+def check_installed(config: AnyTracker) -> None:
+    """Proves that a tracker's library is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    module, package = NEEDS[config.kind]
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(f"tracking by {config.kind} needs {module}, which is not installed: pip install '{package}'.")
+
+
+def open_tracker(
+    config: AnyTracker, folder: ExperimentFolder, *, fall_back: bool, finish_s: float = 0.0
+) -> tuple[Tracker, str]:
+    """The tracker, and a warning if it is not quite what was asked for.
+
+    Args:
+        config: of the spec.
+        folder: of the experiment.
+        fall_back: W&B that cannot be used now is used offline.
+        finish_s: what the last data of a run may take to be sent; 0: as long as it takes.
+
+    Raises:
+        ConfigError: its library or its key is missing.
+        TrackerUnavailable: it does not answer.
+    """
+    check_installed(config)
+    place = local_place(folder)
+    if isinstance(config, TensorBoardConfig):
+        from tune_app.tracking.tensorboard_tracker import TensorBoardTracker
+
+        return TensorBoardTracker(Path(config.folder) if config.folder else place / config.kind), ""
+    if isinstance(config, MlflowConfig):
+        from tune_app.tracking.mlflow_tracker import MlflowTracker
+
+        return MlflowTracker(config.uri, folder.read_spec().name, place), ""
+    from tune_app.tracking.wandb_connection import connect
+    from tune_app.tracking.wandb_tracker import WandbTracker
+
+    connection = connect(config, fall_back=fall_back)
+    where = f"; runs are written to {place / 'wandb'}" if connection.warning else ""
+    return WandbTracker(config, place, connection, finish_s=finish_s), connection.warning + where
+
+
+def open_memory(folder: ExperimentFolder, kind: str, destination: str, *, again: bool = False) -> Memory:
+    """What a destination was shown of an experiment."""
+    return Memory(folder.tracking / f"{kind}.json", destination, again=again)
+
+
+def lock_place(folder: ExperimentFolder, kind: str) -> StoragePath:
+    """Of the lock that one process at a time holds which shows an experiment to a tracker."""
+    return folder.tracking / "locks" / kind
+
+
+def local_place(folder: ExperimentFolder) -> Path:
+    """Where trackers that write files put them: in the experiment, or beside its name here if it is in a bucket."""
+    return folder.tracking if isinstance(folder.tracking, Path) else Path("tracking") / folder.path.name

@@ -1,0 +1,107 @@
+"""Tracker: what a place that shows runs has to do, and what it is told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from trainables.errors import TuneAppError
+
+if TYPE_CHECKING:
+    from tune_app.tracking.overview import Overview
+
+Value = float | int | str
+
+
+class TrackerUnavailable(TuneAppError):
+    """A tracker does not answer, or takes nothing from us."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run as it begins."""
+
+    run_id: str
+    """`<experiment>-<trial>`: the same when a search goes on, on whatever machine."""
+    name: str
+    """What people read: `p30_w4_a8@full`."""
+    group: str
+    """The experiment."""
+    kind: str
+    """`trial` or `summary`."""
+    config: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a trial."""
+
+    step: int
+    """Counted from 1 over all stages of the trial, those that a cache answered included."""
+    values: Mapping[str, float]
+    """By `<stage>/<column>`, such as `qat/loss`; `<stage>/epoch` counts within the stage."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The packed file of a trial."""
+
+    uri: str
+    sha256: str
+    size_bytes: int
+    file: Path | None
+    """Where it lies on this machine, if it does."""
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a trial ended."""
+
+    state: str
+    metrics: Mapping[str, float]
+    facts: Mapping[str, Value]
+    """Reason of a failure, seconds, stages that the cache answered, versions, host and device."""
+    artifact: Artifact | None = None
+
+
+class TrackedRun(Protocol):
+    """A run that is being shown."""
+
+    @property
+    def last_step(self) -> int | None:
+        """The last epoch that the tracker has; None: it cannot say."""
+
+    def log(self, epochs: Sequence[Epoch]) -> None:
+        """Shows more epochs; their steps rise."""
+
+    def finish(self, end: RunEnd) -> None:
+        """The trial is done."""
+
+    def leave(self) -> None:
+        """The search stopped before the trial was done; its run goes on later."""
+
+
+class Tracker(Protocol):
+    """A place that shows runs.
+
+    Every call may take its time, and may raise TrackerUnavailable: it runs where no trial waits for it.
+    """
+
+    @property
+    def destination(self) -> str:
+        """Names the place; what was shown there before is remembered by it. Holds no credentials."""
+
+    @property
+    def live(self) -> bool:
+        """Whether epochs are shown as they come; else a run is shown as a whole, at its end or the search's."""
+
+    def open(self, info: RunInfo) -> TrackedRun:
+        """A run that is new, or goes on."""
+
+    def show(self, overview: "Overview") -> None:
+        """Shows the experiment as a whole, in a run of its own that is updated."""
+
+    def close(self) -> None:
+        """Sends what is left."""

@@ -1,0 +1,103 @@
+"""TensorBoard: event files, a folder for each trial (tensorboardX is imported on use)."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tune_app.tracking.overview import Overview
+from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo, Value
+
+
+class TensorBoardTracker:
+    """Event files below one folder."""
+
+    live = True
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._overview: Any = None
+
+    @property
+    def destination(self) -> str:
+        """The folder."""
+        return str(self._place.resolve())
+
+    def open(self, info: RunInfo) -> "TensorBoardRun":
+        """Another file in the run's folder: TensorBoard reads all of them."""
+        return TensorBoardRun(_writer(self._place / info.run_id), info)
+
+    def show(self, overview: Overview) -> None:
+        """Totals over the records, and tables as text."""
+        if self._overview is None:
+            self._overview = _writer(self._place / overview.info.run_id)
+        for name, value in overview.totals.items():
+            self._overview.add_scalar(name, value, overview.records)
+        self._overview.add_text("frontier", _table(overview.columns, overview.table(overview.frontier)))
+        if overview.confusion is not None:
+            matrix = overview.confusion
+            rows = [[name, *counts] for name, counts in zip(matrix.classes, matrix.counts, strict=True)]
+            self._overview.add_text(f"confusion matrix of {matrix.label}", _table(["true", *matrix.classes], rows))
+        self._overview.flush()
+
+    def close(self) -> None:
+        """Closes the file of the overview."""
+        if self._overview is not None:
+            self._overview.close()
+
+
+class TensorBoardRun:
+    """One trial."""
+
+    last_step = None
+
+    def __init__(self, writer: Any, info: RunInfo) -> None:
+        self._writer, self._info = writer, info
+
+    def log(self, epochs: Sequence[Epoch]) -> None:
+        """One scalar per column and epoch."""
+        for epoch in epochs:
+            for name, value in epoch.values.items():
+                self._writer.add_scalar(name, value, epoch.step)
+        self._writer.flush()
+
+    def finish(self, end: RunEnd) -> None:
+        """Parameters and measurements as hyperparameters, which TensorBoard draws as parallel coordinates."""
+        from tensorboardX.summary import hparams
+
+        for summary in hparams(_plain(self._info.config), dict(end.metrics)):
+            self._writer.file_writer.add_summary(summary)
+        for name, value in end.metrics.items():
+            self._writer.add_scalar(name, value, 0)
+        about: dict[str, Value] = {"state": end.state, **end.facts}
+        if end.artifact is not None:
+            about |= {"artifact": end.artifact.uri, "sha256": end.artifact.sha256}
+        self._writer.add_text("trial", _table(["name", "value"], list(about.items())))
+        self._writer.close()
+
+    def leave(self) -> None:
+        """The next file goes on."""
+        self._writer.close()
+
+
+def _writer(folder: Path) -> Any:
+    from tensorboardX import SummaryWriter
+
+    # Files are named by the second: two of one run that begin in the same one would be the same file.
+    return SummaryWriter(logdir=str(folder), filename_suffix=f".{os.getpid()}.{time.time_ns()}")
+
+
+def _plain(config: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in config.items() if isinstance(value, int | float | str)}
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """As Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,114 @@
+"""The way to W&B: whether there is a key, whether somebody answers, and what its errors become."""
+
+import contextlib
+import netrc
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trainables.errors import ConfigError
+from trainables.storage import redact
+from tune_app.tracking.config import WandbConfig
+from tune_app.tracking.protocol import TrackerUnavailable
+
+ANSWER_S = 5.0
+"""How long W&B may take for a first answer."""
+CLOUD, CLOUD_DOMAINS = "api.wandb.ai", (".wandb.ai", ".coreweave.com")
+"""Keys of the first are good for all of W&B's own hosts."""
+OFFLINE, ONLINE, DISABLED = "offline", "online", "disabled"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where runs go."""
+
+    mode: str
+    base_url: str
+    warning: str = ""
+    """Why they do not go where they should."""
+
+
+def connect(config: WandbConfig, *, fall_back: bool) -> Connection:
+    """Asks W&B once, if there is a key for it; there is never a prompt.
+
+    Args:
+        config: of the spec.
+        fall_back: offline if W&B cannot be used now.
+
+    Raises:
+        ConfigError: online is asked for and there is no key.
+        TrackerUnavailable: W&B does not answer.
+    """
+    asked = _asked(config)
+    settings = library().setup().settings
+    url = str(settings.base_url)
+    if asked in {OFFLINE, DISABLED}:
+        return Connection(asked, url)
+    if not _has_key(url, settings):
+        problem = f"W&B has no key for {redact(url)}"
+        if asked != "auto" and not fall_back:
+            raise ConfigError(f"{problem}: run `wandb login`, set WANDB_API_KEY, or take mode: offline.")
+        return Connection(OFFLINE, url, problem)
+    silent = _why_silent(url)
+    if not silent:
+        return Connection(ONLINE, url)
+    problem = f"W&B does not answer at {redact(url)} ({silent})"
+    if not fall_back:
+        raise TrackerUnavailable(f"{problem}: try again later, or write runs to files with --mode offline.")
+    return Connection(OFFLINE, url, problem)
+
+
+def library() -> Any:
+    """The library: silent, and without reports of its own."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    return wandb
+
+
+@contextlib.contextmanager
+def answers() -> Iterator[None]:
+    """W&B's errors, its silence, and whatever comes out of it when its own process dies, as one error of ours."""
+    try:
+        yield
+    except Exception as err:
+        words = redact(" ".join(str(err).split())).replace(os.environ.get("WANDB_API_KEY") or "\0", "***")
+        words = words or type(err).__name__
+        raise TrackerUnavailable(f"W&B stopped answering: {words[:300]}") from err
+
+
+def _asked(config: WandbConfig) -> str:
+    """The mode of the spec; `auto` gives way to WANDB_MODE."""
+    wanted = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
+    return {"dryrun": OFFLINE, "run": ONLINE, "shared": ONLINE}.get(wanted, wanted)
+
+
+def _has_key(url: str, settings: Any) -> bool:
+    """In the environment, in W&B's settings, or where `wandb login` leaves it."""
+    if settings.api_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(url).netloc
+    hosts = {host, CLOUD} if host.endswith(CLOUD_DOMAINS) else {host}
+    places = [os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"]
+    for path in (Path(place).expanduser() for place in places if place):
+        with contextlib.suppress(OSError, netrc.NetrcParseError, RuntimeError):
+            return not hosts.isdisjoint(netrc.netrc(str(path)).hosts)
+    return False
+
+
+def _why_silent(url: str) -> str:
+    """Why nobody answers there; empty: somebody does, whatever the answer is."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_S):
+            return ""
+    except urllib.error.HTTPError:
+        return ""
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "reason", err)
+        return f"no answer in {ANSWER_S:g} s" if isinstance(reason, TimeoutError) else redact(str(reason))

@@ -1,0 +1,188 @@
+"""Weights & Biases: a run for each trial, and one with the frontier as tables and charts (wandb is imported on use)."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.storage import redact
+from tune_app.tracking.config import WandbConfig
+from tune_app.tracking.overview import Overview, parallel_coordinates
+from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo
+from tune_app.tracking.wandb_connection import ONLINE, Connection, answers, library
+
+START_S, PATIENT_START_S = 5.0, 30.0
+"""A run's start, beside a search and afterwards."""
+DATA_DIR = "WANDB_DATA_DIR"
+
+
+class WandbTracker:
+    """Runs of one project."""
+
+    def __init__(self, config: WandbConfig, place: Path, connection: Connection, *, finish_s: float) -> None:
+        """`place` is the folder of W&B's own files; a run's last data may take `finish_s` (0: for ever) to be sent."""
+        self._config, self._connection, self._finish_s = config, connection, finish_s
+        self._place = None if os.environ.get("WANDB_DIR") else place
+        self._overview: Any = None
+        self._sets_data_dir = False
+        if self._place is not None:
+            self._place.mkdir(parents=True, exist_ok=True)
+            # Tables wait there to be sent, and offline runs are then whole in one folder.
+            self._sets_data_dir = DATA_DIR not in os.environ
+            os.environ.setdefault(DATA_DIR, str(self._place / "wandb"))
+
+    @property
+    def destination(self) -> str:
+        """Offline, or the project's address."""
+        if self._connection.mode != ONLINE:
+            return self._connection.mode
+        url, config = redact(self._connection.base_url), self._config
+        return f"{url}/{config.entity or 'default entity'}/{config.project}"
+
+    @property
+    def live(self) -> bool:
+        """Offline nobody looks, and W&B writes to its file only every quarter of a minute and at a run's end."""
+        return self._connection.mode == ONLINE
+
+    def open(self, info: RunInfo) -> "WandbRun":
+        """A run with this id, or the one that was begun before."""
+        return WandbRun(self._init(info), self._config)
+
+    def show(self, overview: Overview) -> None:
+        """Tables and charts; W&B shows the newest ones, and totals as curves over the trials."""
+        wandb = library()
+        with answers():
+            if self._overview is None:
+                self._overview = self._init(overview.info)
+                self._overview.define_metric("*", step_metric="trials")
+            points = wandb.Table(columns=list(overview.columns), data=overview.table(overview.points))
+            title = f"{overview.y} against {overview.x}"
+            charts = {
+                "frontier": wandb.Table(columns=list(overview.columns), data=overview.table(overview.frontier)),
+                "points": wandb.plot.scatter(points, overview.x, overview.y, title=title),
+                "parallel_coordinates": _plotly(parallel_coordinates(overview)),
+            }
+            if overview.confusion is not None:
+                charts["confusion_matrix"] = _confusion(overview)
+            self._overview.log({**overview.totals, **charts}, step=overview.step, commit=True)
+
+    def close(self) -> None:
+        """Ends W&B's own process when everything is sent."""
+        with answers():
+            if self._overview is not None:
+                self._overview.finish()
+            library().teardown()
+        if self._sets_data_dir:
+            os.environ.pop(DATA_DIR, None)
+
+    def _init(self, info: RunInfo) -> Any:
+        wandb = library()
+        with answers():
+            return wandb.init(
+                id=info.run_id,
+                name=info.name,
+                group=info.group,
+                job_type=info.kind,
+                config=dict(info.config),
+                project=self._config.project,
+                entity=self._config.entity or None,
+                mode=self._connection.mode,
+                resume="allow",
+                reinit="create_new",
+                dir=None if self._place is None else str(self._place),
+                settings=_settings(self._finish_s),
+            )
+
+
+class WandbRun:
+    """One trial."""
+
+    def __init__(self, run: Any, config: WandbConfig) -> None:
+        self._run, self._config = run, config
+        self._stages: set[str] = set()
+        self._last_step = None if run.offline else int(run.starting_step) - 1 if run.resumed else 0
+
+    @property
+    def last_step(self) -> int | None:
+        """What W&B's server has; it takes no step twice. Offline every run begins anew."""
+        return self._last_step
+
+    def log(self, epochs: Sequence[Epoch]) -> None:
+        """Each epoch at its own step; a stage's curves are drawn over the stage's epochs."""
+        with answers():
+            for epoch in epochs:
+                for stage in {name.partition("/")[0] for name in epoch.values} - self._stages:
+                    self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
+                    self._stages.add(stage)
+                self._run.log(dict(epoch.values), step=epoch.step, commit=True)
+
+    def finish(self, end: RunEnd) -> None:
+        """What was measured becomes the run's summary; a trial without a result is a failed run."""
+        with answers():
+            self._run.summary.update({"state": end.state, **end.metrics, **end.facts})
+            if end.artifact is not None:
+                self._run.summary.update({"artifact": end.artifact.uri, "artifact_sha256": end.artifact.sha256})
+                with contextlib.suppress(Exception):  # W&B takes no artifacts from some accounts
+                    self._run.log_artifact(self._artifact(end))
+            self._run.finish(exit_code=0 if end.state == "complete" else 1)
+
+    def leave(self) -> None:
+        """W&B shows it as preempted."""
+        with answers():
+            self._run.mark_preempting()
+            self._run.finish(exit_code=1)
+
+    def _artifact(self, end: RunEnd) -> Any:
+        """The packed file by its address and SHA-256; its bytes only if the spec asks for that."""
+        assert end.artifact is not None
+        about = {"sha256": end.artifact.sha256, "size_bytes": end.artifact.size_bytes}
+        found = library().Artifact(str(self._run.id), type="model", metadata={**about, **end.metrics})
+        if self._config.upload and end.artifact.file is not None:
+            found.add_file(str(end.artifact.file), name="model.mbq")
+        else:
+            found.add_reference(end.artifact.uri, name="model.mbq", checksum=False)
+        return found
+
+
+def _settings(finish_s: float) -> Any:
+    """Nothing is recorded of this process, which is no trial: no console, metrics of the system, code or packages."""
+    return library().Settings(
+        silent=True,
+        console="off",
+        init_timeout=START_S if finish_s else PATIENT_START_S,
+        finish_timeout=finish_s,
+        finish_timeout_raises=True,
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+        label_disable=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+
+
+def _plotly(figure: dict[str, Any]) -> Any:
+    from plotly.graph_objects import Figure
+
+    return library().Plotly(Figure(figure))
+
+
+def _confusion(overview: Overview) -> Any:
+    """W&B's own chart; its function takes one row per image, and we have the counts."""
+    wandb, matrix = library(), overview.confusion
+    assert matrix is not None
+    names = ["Actual", "Predicted", "nPredictions"]
+    rows = [
+        [matrix.classes[i], matrix.classes[j], int(count)]
+        for i, row in enumerate(matrix.counts)
+        for j, count in enumerate(row)
+    ]
+    return wandb.plot_table(
+        vega_spec_name="wandb/confusion_matrix/v1",
+        data_table=wandb.Table(columns=names, data=rows),
+        fields={name: name for name in names},
+        string_fields={"title": f"{matrix.label}, validation split"},
+    )
