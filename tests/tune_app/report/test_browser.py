@@ -1,0 +1,328 @@
+"""The report in Chromium: it loads without a word and without a request, and its parts are linked."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.tune_app.factories import make_experiment, make_record
+from tests.tune_app.report.browser import chromium
+from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger
+from tune_app.report.build import write_report
+from tune_app.report.contents import read_contents
+from tune_app.report.serve import ReportServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+PARETO, PARALLEL = "[data-figure=pareto]", "[data-figure=parallel]"
+DRAWN = "e => e.data.flatMap(trace => trace.customdata || [])"
+PLOTTED = f"{PARETO} .scatterlayer .points path"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an experiment that has everything."""
+    place = tmp_path_factory.mktemp("report")
+    write_report(rich_experiment(place), place / "report.html")
+    return place / "report.html"
+
+
+class Visit:
+    """A page that was opened, with everything that it said and asked for."""
+
+    def __init__(self, browser: "Browser", **context: Any) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **context})
+        self.page.set_default_timeout(20_000)
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, place: Path) -> "Page":
+        self.page.goto(place.as_uri())
+        self.page.locator(f"{PARETO} .main-svg").first.wait_for()
+        return self.page
+
+
+@pytest.fixture
+def visit(browser: "Browser") -> Iterator[Visit]:
+    opened = Visit(browser)
+    yield opened
+    opened.page.close()
+
+
+def scroll_through(page: "Page") -> None:
+    """Figures are drawn when they come near."""
+    for place in page.locator("[data-figure]").all():
+        place.scroll_into_view_if_needed()
+        place.locator(".main-svg").first.wait_for()
+    page.evaluate("window.scrollTo(0, 0)")
+
+
+def lines(hover: "Locator") -> list[str]:
+    return [text for text in hover.locator("tspan.line").all_text_contents() if text]
+
+
+def test_it_loads_without_a_word_and_asks_for_nothing(visit: Visit, report: Path) -> None:
+    scroll_through(visit.open(report))
+    outside = [url for url in visit.asked if not url.startswith(("data:", "blob:"))]
+    assert (visit.said, outside) == ([], [report.as_uri()])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_it_fits_both_widths_in_both_colour_schemes(
+    width: int, scheme: str, browser: "Browser", report: Path, tmp_path: Path
+) -> None:
+    visit = Visit(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = visit.open(report)
+    scroll_through(page)
+    page.screenshot(path=tmp_path / f"report-{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    background = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
+    paper = page.evaluate(f"document.querySelector('{PARETO}')._fullLayout.paper_bgcolor")
+    assert (background, paper) == {
+        "light": ("rgb(246, 247, 247)", "#FFFFFF"),
+        "dark": ("rgb(20, 24, 28)", "#1B2025"),
+    }[scheme]
+    assert visit.said == []
+    page.close()
+
+
+def test_hovering_a_point_shows_its_configuration(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    # Of the frontier, the first one: the smallest file.
+    mark = page.locator(f"{PARETO} .scatterlayer .trace:has(.errorbar) .points path").first
+    mark.hover(force=True)
+    hover = page.locator(f"{PARETO} .hovertext")
+    hover.wait_for()
+    assert lines(hover)[:4] == ["p70_w4_a4", "prune_frac = 0.7", "w_bits = 4", "a_bits = 4"]
+    assert "accuracy: 79.57 %" in lines(hover)
+
+
+def test_a_clicked_point_is_chosen_in_the_table(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    mark = page.locator(f"{PARETO} .scatterlayer .trace:has(.errorbar) .points path").first
+    mark.hover(force=True)
+    page.locator(f"{PARETO} .hovertext").wait_for()
+    mark.click(force=True)
+    row = page.locator("#trial-table tr[aria-selected=true]")
+    assert row.locator("th").inner_text() == "p70_w4_a4"
+    assert page.locator("#details .name").inner_text() == "p70_w4_a4"
+    assert "tune-app reproduce" in page.locator("#details").inner_text()
+
+
+def test_filtering_the_table_changes_the_plots(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    before = page.locator(PLOTTED).count()
+    ranges = "e => [e._fullLayout.xaxis.range, e._fullLayout.yaxis.range]"
+    frame = page.locator(PARETO).evaluate(ranges)
+    page.get_by_label("Filter w_bits").fill("4")
+    page.locator("#count", has_text="of 52 trials").wait_for()
+    shown = page.locator("#trial-table tbody tr").count()
+    kept, drawn = (page.locator(name).evaluate(DRAWN) for name in (PARETO, PARALLEL))
+    assert page.locator("#count").inner_text().startswith(f"{shown} of 52")
+    assert page.locator(PLOTTED).count() < before
+    assert set(kept) == set(drawn)
+    assert len(set(kept)) == 8  # of 20 points with a result, those of 4 bits
+    assert page.locator(PARETO).evaluate(ranges) == frame  # points do not jump
+    page.get_by_role("button", name="Clear filters").click()
+    page.locator("#count", has_text=re.compile("^52 trials$")).wait_for()
+    assert page.locator(PLOTTED).count() == before
+
+
+def test_a_filter_leaves_the_view_as_a_reader_zoomed_it(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    box = page.locator(f"{PARETO} .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 50, box["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 200, steps=4)
+    page.mouse.up()
+    page.locator(f"{PARETO} .zoombox-corners").wait_for(state="detached")
+    view = "e => [...e._fullLayout.xaxis.range, ...e._fullLayout.yaxis.range]"
+    page.wait_for_timeout(500)
+    zoomed = page.locator(PARETO).evaluate(view)
+    page.get_by_label("Filter w_bits").fill("4")
+    page.locator("#count", has_text="of 52 trials").wait_for()
+    assert page.locator(PARETO).evaluate(view) == zoomed
+
+
+@pytest.fixture(scope="module")
+def left_open(browser: "Browser", report: Path) -> Iterator["Page"]:
+    """One visit for tests that put back what they change."""
+    visit = Visit(browser)
+    yield visit.open(report)
+    assert visit.said == []
+    visit.page.close()
+
+
+@pytest.fixture(scope="module")
+def rows(report: Path) -> Sequence[Mapping[str, Any]]:
+    """What the table holds."""
+    return read_contents(ExperimentFolder.existing(report.parent / "toy")).rows
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "keeps"),
+    [
+        ("accuracy", "> 90%", lambda row: row["accuracy"] > 0.9),
+        ("accuracy", ">= 0.9165", lambda row: row["accuracy"] >= 0.9165),
+        ("accuracy", "91.72", lambda row: row["accuracy"] == 0.9172),
+        ("size", "< 41KB", lambda row: row["size_bytes"] < 41_000),
+        ("size", "40 KiB .. 0.0659MB", lambda row: 40 * 1024 <= row["size_bytes"] <= 65_900),
+        ("ratio", "> 20x", lambda row: row["compression_ratio"] > 20),
+        ("w_bits", "2, 8", lambda row: row["w_bits"] in {2, 8}),
+        ("prune_frac", "0.5..0.7", lambda row: 0.5 <= row["prune_frac"] <= 0.7),
+        ("trial", "A8#", lambda row: row["repeat"] and row["a_bits"] == 8),
+        ("reason", "diverged: </script>", lambda row: row["state"] == "invalid"),
+        ("frontier", "yes", lambda row: row["on_frontier"]),
+        ("state", "=invalid", lambda row: row["state"] == "invalid"),
+    ],
+)
+def test_filters_as_people_write_them(
+    column: str, text: str, keeps: Callable[[Any], bool], left_open: "Page", rows: Sequence[Mapping[str, Any]]
+) -> None:
+    known = "accuracy" if column in {"accuracy", "size", "ratio"} else "trial_id"
+    expected = sum(bool(row[known] is not None and keeps(row)) for row in rows)
+    assert 0 < expected < len(rows)
+    field = left_open.get_by_label(f"Filter {column}", exact=True)
+    if field.evaluate("e => e.tagName") == "SELECT":
+        field.select_option(text)
+    else:
+        field.fill(text)
+    left_open.locator("#count", has_text=f"{expected} of {len(rows)} trials").wait_for()
+    assert field.get_attribute("aria-invalid") == "false"
+    left_open.get_by_role("button", name="Clear filters").click()
+    left_open.locator("#count", has_text=re.compile(f"^{len(rows)} trials$")).wait_for()
+    assert field.input_value() == ""
+
+
+def test_a_filter_that_is_none_says_so_and_hides_nothing(left_open: "Page") -> None:
+    field = left_open.get_by_label("Filter accuracy", exact=True)
+    field.fill("> many")
+    left_open.locator("[data-filter=accuracy][aria-invalid=true]").wait_for()
+    assert left_open.locator("#count").inner_text() == "52 trials"
+    field.fill("")
+    left_open.locator("[data-filter=accuracy][aria-invalid=false]").wait_for()
+
+
+def test_columns_sort_by_keyboard(left_open: "Page") -> None:
+    page = left_open
+    head = page.locator("th[data-column=accuracy]")
+    head.get_by_role("button").focus()
+    for key, direction in (("Enter", "descending"), ("Space", "ascending")):
+        page.keyboard.press(key)
+        assert head.get_attribute("aria-sort") == direction
+        cells = page.locator("#trial-table tbody tr td:nth-child(8)").all_inner_texts()
+        found = [float(cell.split()[0]) for cell in cells if cell != "–"]
+        assert found == sorted(found, reverse=direction == "descending")
+        assert len(found) == len(cells)  # failed trials stay last
+    assert page.locator("th[data-column=on_frontier]").get_attribute("aria-sort") == "none"
+
+
+def test_everything_can_be_reached_by_keyboard(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    row = page.locator("#trial-table tbody tr").nth(3).get_by_role("button")
+    row.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("tr[aria-selected=true] th").inner_text() == row.inner_text()
+    assert page.evaluate("document.activeElement.closest('tr').getAttribute('aria-selected')") == "true"
+    style = "e => getComputedStyle(e).outlineStyle"
+    assert row.evaluate(style) == "solid"
+
+
+def test_dragging_along_an_axis_filters_by_it(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    place = page.locator(PARALLEL)
+    place.scroll_into_view_if_needed()
+    x, top, bottom = place.evaluate(
+        "e => { const {xaxis: x, yaxis: y} = e._fullLayout; const box = e.getBoundingClientRect(); "
+        "return [box.x + x._offset + x.d2p(1), box.y + y._offset + y.d2p(0.5), box.y + y._offset + y.d2p(-0.04)] }"
+    )
+    page.mouse.move(x, top)
+    page.mouse.down()
+    page.mouse.move(x, bottom, steps=4)
+    page.mouse.up()
+    assert page.get_by_label("Filter w_bits").input_value() in {"2 .. 4.9999", "2 .. 5", "2 .. 5.0001"}
+    assert page.locator("#count").inner_text() == "36 of 52 trials"
+    page.mouse.dblclick(x, top)
+    assert page.locator("#count").inner_text() == "52 trials"
+
+
+def test_pages_of_the_table(left_open: "Page") -> None:
+    page = left_open
+    assert page.locator("#page").inner_text() == "1 of 3"
+    page.get_by_role("button", name="Last page").click()
+    assert page.locator("#trial-table tbody tr").count() == 2
+    page.get_by_label("Rows").select_option("100")
+    assert page.locator("#page").inner_text() == "1 of 1"
+    page.get_by_label("Rows").select_option("25")
+
+
+def test_points_are_coloured_by_a_parameter(left_open: "Page") -> None:
+    page = left_open
+    page.get_by_label("Colour by").select_option("w_bits")
+    assert page.locator("#colour-legend").inner_text().split() == ["2", "4", "8"]
+    colours = page.evaluate(f"document.querySelector('{PARETO}').data.find(t => t.name === 'dominated').marker.color")
+    assert len(set(colours)) == 3
+    page.get_by_label("Colour by").select_option("")
+
+
+def test_the_theme_is_a_choice_of_the_reader(left_open: "Page") -> None:
+    page = left_open
+    page.get_by_role("button", name="Switch to dark colours").click()
+    assert page.evaluate(f"document.querySelector('{PARETO}')._fullLayout.paper_bgcolor") == "#1B2025"
+    page.get_by_role("button", name="Switch to light colours").click()
+    assert page.evaluate(f"document.querySelector('{PARETO}')._fullLayout.paper_bgcolor") == "#FFFFFF"
+
+
+def test_plotly_offers_no_upload(left_open: "Page") -> None:
+    page = left_open
+    titles = page.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
+    assert titles
+    assert not [title for title in titles if "hare" in title or "loud" in title]
+
+
+@pytest.mark.parametrize("case", ["empty", "failures only"])
+def test_a_report_without_a_result_loads_too(case: str, visit: Visit, tmp_path: Path) -> None:
+    records = [] if case == "empty" else [make_record(0, point(0.3, 2), state="failed", message=EVIL)]
+    write_report(make_experiment(tmp_path, records, tables=False), tmp_path / "report.html")
+    visit.page.goto((tmp_path / "report.html").as_uri())
+    visit.page.locator("#trial-table tbody tr").first.wait_for()
+    visit.page.screenshot(path=tmp_path / "report.png", full_page=True)
+    assert visit.said == []
+    assert visit.page.locator("img").count() == 0
+    if records:
+        assert EVIL in visit.page.locator("#trial-table").inner_text()
+        assert EVIL in visit.page.locator("#failures").inner_text()
+
+
+def test_a_followed_search_shows_its_next_trial_and_keeps_what_a_reader_set(visit: Visit, tmp_path: Path) -> None:
+    folder = small(tmp_path).folder
+    with ReportServer(folder) as server:
+        page = visit.page
+        page.goto(server.url)
+        page.get_by_label("Filter w_bits").fill("4")
+        page.locator("#count", has_text="2 of 6 trials").wait_for()
+        assert Ledger(folder.trials).add(make_record(9, point(0.0, 4), 0.94, 130_000))
+        page.locator("#count", has_text="3 of 7 trials").wait_for()
+        assert page.get_by_label("Filter w_bits").input_value() == "4"
+        assert all(url.startswith((server.url, "data:")) for url in visit.asked)
+    assert visit.said == []

@@ -1,0 +1,75 @@
+"""Parallel coordinates: heights, ticks, and one line for each point."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tune_app.factories import make_record
+from tests.tune_app.report.factories import small
+from tune_app.report.coordinates import ABSENT, coordinates_info, draw_coordinates
+
+
+def test_the_data_of_a_small_search(tmp_path: Path) -> None:
+    info = coordinates_info(small(tmp_path))
+    assert [d.column for d in info.dimensions] == [
+        "prune_frac", "w_bits", "a_bits", "accuracy", "size_bytes", "compression_ratio"
+    ]  # fmt: skip
+    assert info.rows == (0, 1, 2, 3, 5)
+    assert info.kinds == ("frontier", "frontier", "dominated", "frontier", "dominated")
+    prune_frac, w_bits, a_bits, accuracy, *_ = info.dimensions
+    assert prune_frac.heights == (0, 0.6, 1, 1, 0.6)
+    assert prune_frac.ticks == ((0, "0"), (0.6, "0.3"), (1, "0.5"))
+    assert w_bits.heights == (1, 0, 1, 0, 1)
+    assert a_bits.heights == (0.5,) * 5  # one value, in the middle
+    assert (accuracy.low, accuracy.high, accuracy.ticks[0][1], accuracy.ticks[-1][1]) == (
+        0.88, 0.95, "88.00 %", "95.00 %"
+    )  # fmt: skip
+
+
+def test_a_line_names_its_row_at_each_of_its_corners_and_ends_in_a_gap(tmp_path: Path) -> None:
+    figure = draw_coordinates(coordinates_info(small(tmp_path)))
+    traces = {trace["name"]: trace for trace in figure.data}
+    assert list(traces) == ["dominated", "frontier"]
+    assert traces["dominated"]["customdata"] == [2] * 7 + [5] * 7
+    assert traces["dominated"]["x"] == [0, 1, 2, 3, 4, 5, None] * 2
+    assert traces["frontier"]["y"][:3] == [0, 1, 0.5]
+    assert traces["frontier"]["y"][6] is None
+
+
+def test_a_span_of_sizes_beyond_a_decade_is_logarithmic(tmp_path: Path) -> None:
+    records = [
+        make_record(i, {"prune_frac": 0.0, "w_bits": w, "a_bits": 8}, 0.9, 1000 * 10**i)
+        for i, w in enumerate((2, 4, 8))
+    ]
+    [size] = [d for d in coordinates_info(small(tmp_path, records)).dimensions if d.column == "size_bytes"]
+    assert size.log
+    assert size.heights == (0, 0.5, 1)
+    assert [text for _, text in size.ticks] == ["1.00 KB", "3.16 KB", "10.0 KB", "31.6 KB", "100 KB"]
+
+
+def test_names_and_conditional_parameters_have_a_place_too(tmp_path: Path) -> None:
+    space = {"w_bits": [4, 8], "importance": {"of": ["l2", "l1"], "when": {"w_bits": [4]}}}
+    records = [
+        make_record(0, {"w_bits": 4, "importance": "l1"}, 0.9, 1000),
+        make_record(1, {"w_bits": 4, "importance": "l2"}, 0.8, 1000),
+        make_record(2, {"w_bits": 8}, 0.95, 2000),
+    ]
+    info = coordinates_info(small(tmp_path, records, space=space))
+    importance = info.dimensions[1]
+    assert (importance.names, importance.heights) == (("l1", "l2"), (0, 1, None))
+    figure = draw_coordinates(info)
+    [trace] = [trace for trace in figure.data if trace["name"] == "frontier"]
+    assert ABSENT in trace["y"]
+    assert "–" in [note["text"] for note in figure.layout["annotations"]]
+
+
+def test_without_a_result_there_are_words_and_no_figure(tmp_path: Path) -> None:
+    figure = draw_coordinates(coordinates_info(small(tmp_path, [])))
+    assert (figure.data, figure.words) == ([], "No trial of the full schedule has a result yet.")
+
+
+@pytest.mark.parametrize("objective", ["macs", "sparsity_achieved", "compression_ratio"])
+def test_every_objective_has_an_axis_once(objective: str, tmp_path: Path) -> None:
+    contents = small(tmp_path, objectives={"accuracy": "maximize", objective: "minimize"})
+    names = [d.column for d in coordinates_info(contents).dimensions]
+    assert names.count(objective) == 1

@@ -1,0 +1,94 @@
+"""The report of a running search, on this machine alone."""
+
+import http.client
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.tune_app.factories import make_record
+from tests.tune_app.report.factories import point, small
+from trainables.errors import ConfigError
+from trainables.storage import replace
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger
+from tune_app.report.serve import ReportServer, version_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ExperimentFolder:
+    return small(tmp_path).folder
+
+
+@pytest.fixture
+def server(folder: ExperimentFolder) -> Iterator[ReportServer]:
+    with ReportServer(folder) as running:
+        yield running
+
+
+def get(server: ReportServer, path: str, host: str = "") -> tuple[int, str]:
+    address = urlsplit(server.url).netloc
+    connection = http.client.HTTPConnection(address, timeout=30)
+    connection.request("GET", path, headers={"Host": host or address})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_the_page_names_the_version_that_the_server_says(server: ReportServer, folder: ExperimentFolder) -> None:
+    status, page = get(server, "/")
+    assert status == 200
+    assert get(server, "/version") == (200, version_of(folder))
+    assert f'data-watch="{version_of(folder)}"' in page
+
+
+def test_a_new_trial_is_a_new_version_and_a_new_page(server: ReportServer, folder: ExperimentFolder) -> None:
+    before = get(server, "/version"), get(server, "/")
+    assert (get(server, "/version"), get(server, "/")) == before  # made once
+    assert "p0_w2_a4" not in before[1][1]
+    assert Ledger(folder.trials).add(make_record(9, point(0.0, 2, 4)))
+    assert get(server, "/version") != before[0]
+    assert "p0_w2_a4" in get(server, "/")[1]
+
+
+def test_the_version_changes_with_what_runs_and_with_the_baseline(folder: ExperimentFolder) -> None:
+    seen = {version_of(folder)}
+    replace(folder.pulse("a-full-a1"), b"{}")
+    seen.add(version_of(folder))
+    folder.baseline_file.unlink()  # type: ignore[union-attr]
+    seen.add(version_of(folder))
+    assert len(seen) == 3
+
+
+def test_it_listens_on_loopback_alone(server: ReportServer) -> None:
+    parts = urlsplit(server.url)
+    assert parts.hostname == "127.0.0.1"
+    listening = [c.laddr for c in psutil.Process().net_connections(kind="tcp") if c.status == psutil.CONN_LISTEN]
+    assert {place.ip for place in listening if place.port == parts.port} == {"127.0.0.1"}
+
+
+def test_another_site_cannot_read_it_under_a_name_of_its_own(server: ReportServer) -> None:
+    assert get(server, "/", host="attacker.example")[0] == 403
+    assert get(server, "/version", host="localhost:1234")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/experiment.yaml", "/../experiment.yaml", "/version/"])
+def test_there_are_two_paths_and_no_files(path: str, server: ReportServer) -> None:
+    assert get(server, path)[0] == 404
+
+
+def test_a_damaged_experiment_is_an_answer_and_not_the_end(server: ReportServer, folder: ExperimentFolder) -> None:
+    content = folder.spec_file.read_bytes()  # type: ignore[union-attr]
+    replace(folder.spec_file, b"name: 3")
+    status, text = get(server, "/")
+    assert (status, "stored spec" in text) == (503, True)
+    replace(folder.spec_file, content)
+    assert get(server, "/")[0] == 200
+
+
+def test_a_taken_port_is_refused(server: ReportServer, folder: ExperimentFolder) -> None:
+    port = urlsplit(server.url).port
+    assert port is not None
+    with pytest.raises(ConfigError, match="give another one"):
+        ReportServer(folder, port=port)

@@ -1,0 +1,148 @@
+"""What the stages left: bytes, epochs, rungs, time."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from search_spaces.rungs import FULL
+from tests.tune_app.factories import make_record, make_records
+from tests.tune_app.report.factories import STARTED, at, point, rich_experiment, small
+from trainables.config import digest
+from trainables.results import Completed, StageCost
+from trainables.storage import replace_json
+from tune_app.ledger import TrialRecord
+from tune_app.report import timeline
+from tune_app.report.contents import read_contents
+from tune_app.report.curves import curves_info, draw_curves
+from tune_app.report.histories import read_histories
+from tune_app.report.rungs import draw_rungs, rung_pairs
+from tune_app.report.sizes import MOST, OTHER, draw_sizes, sizes_info, spread
+from tune_app.report.timeline import REST, draw_timeline, pack, timeline_info
+
+
+def with_breakdown(record: TrialRecord, **parts: int) -> TrialRecord:
+    assert isinstance(record.result, Completed)
+    measured = record.result.measurement.model_copy(update={"size_breakdown": parts, "size_bytes": sum(parts.values())})
+    return record.model_copy(update={"result": record.result.model_copy(update={"measurement": measured})})
+
+
+def test_the_bytes_of_frontier_points_by_part(tmp_path: Path) -> None:
+    info = sizes_info(small(tmp_path))
+    assert info.labels == ("p50_w4_a8", "p30_w4_a8", "p0_w8_a8")
+    assert info.parts == {"weights": (59_900, 89_900, 249_900), "header": (100, 100, 100)}
+    figure = draw_sizes(info)
+    assert (figure.data[0]["x"], figure.data[0]["text"][0]) == ([59.9, 89.9, 249.9], "59.9 KB, 99.8%")
+    assert figure.words == "All frontier points, by parts of the packed file. Weights are 100 % of a file."
+
+
+def test_parts_beyond_the_colours_are_one(tmp_path: Path) -> None:
+    record = with_breakdown(make_record(0, point(0.3, 4)), **{f"part{i}": 100 - i for i in range(9)})
+    parts = sizes_info(small(tmp_path, [record])).parts
+    assert list(parts) == [*(f"part{i}" for i in range(6)), OTHER]
+    assert parts[OTHER] == (94 + 93 + 92,)
+
+
+def test_a_choice_of_many_is_even_and_holds_both_ends() -> None:
+    assert spread(range(100), 4) == [0, 33, 66, 99]
+    assert spread(range(3), 4) == [0, 1, 2]
+    assert len(set(spread(range(1000), MOST))) == MOST
+
+
+def test_curves_of_each_kind_with_shared_stages_once(tmp_path: Path) -> None:
+    contents = read_contents(rich_experiment(tmp_path))
+    info = curves_info(contents)
+    assert list(info.kinds) == ["train", "qat"]  # the pruning stages were removed: they are absent
+    [baseline] = info.kinds["train"]
+    assert (baseline.accuracy, len(baseline.labels)) == ((0.4, 0.7, 0.9, 0.96), len(contents.frontier))
+    assert [len(curve.labels) for curve in info.kinds["qat"]] == [1] * len(contents.frontier)
+    train, qat = draw_curves(info)
+    assert [trace["y"] for trace in train.data] == [[0.4, 0.7, 0.9, 0.96], pytest.approx([0.6, 0.3, 0.1, 0.04])]
+    assert [trace["yaxis"] for trace in train.data] == ["y", "y2"]
+    assert len(qat.data) == 2 * len(contents.frontier)
+    assert train.words == "One stage of 8 of 8 frontier points. It ends at 96.00 %."
+
+
+def test_a_damaged_description_is_an_absent_one(tmp_path: Path) -> None:
+    folder = rich_experiment(tmp_path)
+    path = folder.stages / ("0" * 64) / "stage.json"
+    assert isinstance(path, Path)
+    path.write_text(path.read_text().replace("0.96", "0.99"))
+    assert list(curves_info(read_contents(folder)).kinds) == ["qat"]
+    for content in ("", "[]", "null", '{"sha256": 1}'):
+        path.write_text(content)
+        assert read_histories(folder.stages, ["0" * 64, "f" * 64]) == {}
+
+
+def test_epochs_without_a_loss_have_accuracies_alone(tmp_path: Path) -> None:
+    """As the rows of a stage that only removes weights."""
+    folder = rich_experiment(tmp_path)
+    body = {"kind": "train", "history": [{"val_accuracy": 0.5}, {"val_accuracy": 0.75}]}
+    replace_json(folder.stages / ("0" * 64) / "stage.json", {**body, "sha256": digest(body)})
+    train = draw_curves(curves_info(read_contents(folder)))[0]
+    assert [(trace["y"], trace["yaxis"]) for trace in train.data] == [([0.5, 0.75], "y")]
+
+
+def test_pairs_of_rungs_and_their_rank_correlation(tmp_path: Path) -> None:
+    contents = read_contents(rich_experiment(tmp_path))
+    accuracy, size = rung_pairs(contents)
+    assert (accuracy.rung, accuracy.above, accuracy.axis.metric, size.axis.metric) == (
+        "ptq", FULL, "accuracy", "size_bytes"
+    )  # fmt: skip
+    assert len(accuracy.low) == 20
+    assert accuracy.correlation is not None
+    assert 0.8 < accuracy.correlation < 1
+    assert size.correlation == pytest.approx(1)
+    for low, high, row in zip(accuracy.low, accuracy.high, accuracy.rows, strict=True):
+        assert contents.rows[row]["accuracy"] == high > low
+    figure = draw_rungs(accuracy)
+    assert (figure.name, figure.data[1]["customdata"]) == ("rungs-ptq-accuracy", list(accuracy.rows))
+    assert figure.words == "20 points ran at both; rank correlation 0.96."
+
+
+def test_a_search_without_rungs_has_no_pairs(tmp_path: Path) -> None:
+    assert rung_pairs(small(tmp_path)) == []
+
+
+def test_stages_follow_one_another_and_hits_are_marked(tmp_path: Path) -> None:
+    contents = small(tmp_path, [at(record, 10.0 * i) for i, record in enumerate(make_records()[:2])])
+    info = timeline_info(contents)
+    assert [(p.row, p.kind, p.start, p.seconds, p.cached) for p in info.pieces[:3]] == [
+        (0, "train", STARTED, 0.25, True),
+        (0, "ptq", STARTED + timedelta(seconds=0.25), 1.5, False),
+        (0, REST, STARTED + timedelta(seconds=1.75), 0.25, False),
+    ]
+    assert (info.lanes, info.hits, info.stages) == (("h · 1",), 2, 4)
+    bars = {trace["name"]: trace for trace in draw_timeline(info).data}
+    assert bars["ptq"]["base"] == ["2025-01-02T03:04:05.250", "2025-01-02T03:04:15.250"]
+    assert bars["ptq"]["x"] == [1500, 1500]
+    assert bars["cache hit"]["meta"]["what"] == ["train from the cache"] * 2
+
+
+def test_trials_that_overlap_lie_in_lanes_of_their_host() -> None:
+    spans = [(0, 10, "a"), (1, 2, "a"), (2, 10, "b"), (5, 10, "a"), (11, 1, "a")]
+    lanes = pack([(STARTED + timedelta(seconds=start), seconds, host) for start, seconds, host in spans])
+    assert lanes == [("a", 0), ("a", 1), ("b", 0), ("a", 1), ("a", 0)]
+
+
+def test_of_many_trials_the_newest_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "MOST", 2)
+    contents = small(tmp_path, [at(record, -10.0 * i) for i, record in enumerate(make_records())])
+    info = timeline_info(contents)
+    assert {piece.row for piece in info.pieces} == {0, 1}
+    assert "The newest 2 of 6 trials" in draw_timeline(info).words
+
+
+def test_a_trial_whose_start_nobody_knows_is_left_out(tmp_path: Path) -> None:
+    record = make_record(0, point(0.3, 4)).model_copy(update={"started_at": "yesterday"})
+    info = timeline_info(small(tmp_path, [record]))
+    assert info.pieces == ()
+    assert draw_timeline(info).data == []
+
+
+def test_a_stage_longer_than_its_trial_leaves_no_rest(tmp_path: Path) -> None:
+    record = make_record(0, point(0.3, 4))
+    stages = [StageCost(kind="qat", key="a", seconds=5.0, cached=False)]
+    result = record.result.model_copy(update={"stages": stages})
+    info = timeline_info(small(tmp_path, [record.model_copy(update={"result": result})]))
+    assert [piece.kind for piece in info.pieces] == ["qat"]

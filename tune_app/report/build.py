@@ -1,0 +1,67 @@
+"""A report from an experiment's folder: as one page, or as one image for each figure."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath, replace
+from tune_app.folder import ExperimentFolder
+from tune_app.progress import doing
+from tune_app.report.contents import Contents, read_contents
+from tune_app.report.images import Format, write_images
+from tune_app.report.page import render
+from tune_app.report.section import Section
+from tune_app.report.sections import sections_of
+
+
+def build_report(folder: ExperimentFolder, *, extra: Sequence[Section] = (), watch: str = "") -> str:
+    """The page of an experiment as it is now, running, finished or interrupted.
+
+    Args:
+        folder: the experiment.
+        extra: sections of other modules; they come before the provenance.
+        watch: as in `page.render`.
+
+    Raises:
+        CorruptFile: the stored spec, the baseline or a test result is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    contents = _read(folder)
+    return render(contents, all_sections(contents, extra), now=datetime.now(UTC), watch=watch)
+
+
+def write_report(folder: ExperimentFolder, output: StoragePath, *, extra: Sequence[Section] = ()) -> int:
+    """Writes the page in one step; returns its bytes.
+
+    Raises:
+        ConfigError: the output is a folder.
+        CorruptFile, StorageUnavailable: as in `build_report`, or the file cannot be written.
+    """
+    if isinstance(output, Path) and output.is_dir():
+        raise ConfigError(f"{output} is a folder: give the name of a file, such as report.html.")
+    content = build_report(folder, extra=extra).encode()
+    replace(output, content)
+    return len(content)
+
+
+def write_figures(folder: ExperimentFolder, target: StoragePath, form: Format) -> list[str]:
+    """Writes every figure that shows something into a folder, in light colours; returns the names of the files.
+
+    Raises:
+        ConfigError: the target is a file, there is no browser to draw with, or it does not draw.
+        CorruptFile, StorageUnavailable: as in `build_report`, or the folder cannot be written.
+    """
+    sections = sections_of(_read(folder))
+    return write_images([figure for section in sections for figure in section.figures], target, form)
+
+
+def all_sections(contents: Contents, extra: Sequence[Section] = ()) -> list[Section]:
+    """Those of the experiment with those of other modules, provenance last."""
+    *first, last = sections_of(contents)
+    return [*first, *extra, last]
+
+
+def _read(folder: ExperimentFolder) -> Contents:
+    with doing("reading the ledger"):
+        return read_contents(folder)

@@ -1,0 +1,105 @@
+"""What a report is made of, read once from an experiment's folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from search_spaces.rungs import FULL
+from trainables.storage import Lock, names, read_bytes
+from tune_app.baseline import BaselineInfo, read_baseline
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.held_out import held_out_accuracies, read_held_out
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.repeats import Group, frontier, group_runs
+from tune_app.rows import rows
+
+
+@dataclass(frozen=True)
+class Contents:
+    """An experiment at one moment, running or not; a row is a trial, named by its place everywhere in a report."""
+
+    folder: ExperimentFolder
+    spec: ExperimentSpec
+    spec_text: str
+    baseline: BaselineInfo | None
+    baseline_test: float | None
+    """Accuracy on the test split; None: not finalized."""
+    records: Sequence[TrialRecord]
+    """The newest attempt of each configuration and rung, in order of proposal."""
+    groups: Sequence[Group]
+    rows: Sequence[Mapping[str, Any]]
+    """As `rows.rows` gives them, one for each record."""
+    damaged: int
+    """Files in the ledger that are no records; they are left out."""
+    in_flight: int
+    """Trials that run now, or were running when the driver was killed."""
+    driver: str
+    """Who holds the experiment; empty: nobody."""
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """The row of each trial id."""
+        return {record.assignment.trial_id: i for i, record in enumerate(self.records)}
+
+    @cached_property
+    def frontier(self) -> list[Group]:
+        """Points of the frontier, in rising order of the first minimised objective."""
+        return frontier(self.groups, self.spec)
+
+    @property
+    def reference(self) -> dict[str, float] | None:
+        """The corner of the hypervolume by metric; None without a baseline."""
+        return None if self.baseline is None else self.baseline.reference(self.spec)
+
+    def row_of(self, group: Group) -> int:
+        """The row that stands for a point."""
+        return self.place[group.first.assignment.trial_id]
+
+    def label(self, row: int) -> str:
+        """What people call a trial; without the name of the full schedule, which is what they expect."""
+        name, _, rest = self.records[row].assignment.label.partition(f"@{FULL}")
+        return f"{name}{rest}"
+
+    def value(self, group: Group, metric: str) -> float:
+        """What all runs of a point with a usable result say of a column: the mean of an objective or bounded column."""
+        return group.mean[metric] if metric in group.mean else float(self.rows[self.row_of(group)][metric])
+
+
+def read_contents(folder: ExperimentFolder) -> Contents:
+    """What an experiment holds now.
+
+    Raises:
+        CorruptFile: the stored spec, the baseline or a test result is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    spec, baseline = folder.read_spec(), read_baseline(folder)
+    found, damaged = Ledger(folder.trials).read()
+    records = latest(found)
+    groups = group_runs(records, spec)
+    tested = read_held_out(folder.baseline_file.parent)
+    return Contents(
+        folder=folder,
+        spec=spec,
+        spec_text=read_bytes(folder.spec_file).decode(errors="replace"),
+        baseline=baseline,
+        baseline_test=None if tested is None else tested.accuracy,
+        records=records,
+        groups=groups,
+        rows=rows(
+            records,
+            groups,
+            spec,
+            test_accuracy=held_out_accuracies(folder),
+            reference=None if baseline is None else baseline.reference(spec),
+        ),
+        damaged=len(damaged),
+        in_flight=len(names(folder.pulses, "*.json")),
+        driver=_driver(folder),
+    )
+
+
+def _driver(folder: ExperimentFolder) -> str:
+    holder = Lock(folder.lease).holder()
+    return "" if holder is None else f"process {holder['pid']} on {holder['host']}"

@@ -1,0 +1,145 @@
+"""Training curves: how the stages of frontier points went, epoch by epoch."""
+
+import math
+from dataclasses import dataclass
+
+from tune_app.report.contents import Contents
+from tune_app.report.figure import Figure, escaped
+from tune_app.report.histories import History, read_histories
+from tune_app.report.sizes import spread
+from tune_app.units import show_share
+
+MOST = 10
+"""Frontier points whose stages are shown; of more, so many spread evenly."""
+COLORS = ("@c0", "@c1", "@c2", "@c3", "@c4", "@c5", "@muted")
+DASHES = ("solid", "dot", "dash", "dashdot")
+NAMES = {
+    "train": "Training of the baseline",
+    "channel_prune": "Pruning and fine-tuning",
+    "sparsify": "Sparsifying and fine-tuning",
+    "qat": "Quantization-aware training",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The epochs of one stage; None where an epoch has no such number."""
+
+    key: str
+    labels: tuple[str, ...]
+    """Of the points that it belongs to."""
+    accuracy: tuple[float | None, ...]
+    train_accuracy: tuple[float | None, ...]
+    loss: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class CurvesInfo:
+    """Curves by kind of stage, in the order in which a trial runs them; `points` of `of` frontier points."""
+
+    kinds: dict[str, tuple[Curve, ...]]
+    points: int
+    of: int
+
+
+def curves_info(contents: Contents) -> CurvesInfo:
+    """Reads the stages of frontier points; each one once, however many points share it."""
+    chosen = spread(contents.frontier, MOST)
+    users: dict[tuple[str, str], list[str]] = {}
+    for group in chosen:
+        for stage in group.first.result.stages:
+            users.setdefault((stage.kind, stage.key), []).append(contents.label(contents.row_of(group)))
+    histories = read_histories(contents.folder.stages, (key for _, key in users))
+    kinds: dict[str, list[Curve]] = {}
+    for (kind, key), labels in users.items():
+        if key in histories:
+            kinds.setdefault(kind, []).append(_curve(key, labels, histories[key]))
+    order = list(NAMES)
+    ranked = sorted(kinds, key=lambda kind: order.index(kind) if kind in order else len(order))
+    return CurvesInfo(
+        kinds={kind: tuple(kinds[kind]) for kind in ranked},
+        points=len(chosen),
+        of=len(contents.frontier),
+    )
+
+
+def draw_curves(info: CurvesInfo) -> list[Figure]:
+    """A figure for each kind of stage: accuracy above, loss below."""
+    return [_figure(info, kind, curves) for kind, curves in info.kinds.items()]
+
+
+def _curve(key: str, labels: list[str], history: History) -> Curve:
+    def column(name: str) -> tuple[float | None, ...]:
+        return tuple(None if row.get(name) is None else float(f"{row[name]:.5g}") for row in history)
+
+    return Curve(key, tuple(dict.fromkeys(labels)), column("val_accuracy"), column("train_accuracy"), column("loss"))
+
+
+def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
+    data = []
+    for i, curve in enumerate(curves):
+        name = curve.labels[0] if len(curve.labels) == 1 else f"{len(curve.labels)} points"
+        users = escaped(_many(curve.labels))
+        color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
+        for values, axis, what in ((curve.accuracy, "y", "validation accuracy"), (curve.loss, "y2", "loss")):
+            if all(value is None for value in values):
+                continue
+            form = ".2%" if axis == "y" else ".4g"
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers" if len(values) <= 30 else "lines",
+                    "name": escaped(name),
+                    "legendgroup": curve.key[:16],
+                    "showlegend": axis == "y" and len(curves) > 1,
+                    "x": list(range(1, len(values) + 1)),
+                    "y": list(values),
+                    "xaxis": "x",
+                    "yaxis": axis,
+                    "line": {"color": color, "dash": dash, "width": 1.8},
+                    "marker": {"size": 4},
+                    "hovertemplate": f"{users}<br>epoch %{{x}}: {what} %{{y:{form}}}<extra></extra>",
+                }
+            )
+    longest = max(len(curve.accuracy) for curve in curves)
+    layout = {
+        "xaxis": {"title": {"text": "epoch of the stage"}, "anchor": "y2", "tickformat": "d", **_whole(longest)},
+        "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "validation accuracy"}},
+        "yaxis2": {
+            "domain": [0, 0.34],
+            "title": {"text": "loss", "standoff": 12, "font": {"size": 13, "color": "@muted"}},
+            "gridcolor": "@grid",
+            "linecolor": "@grid",
+            "zeroline": False,
+            "automargin": True,
+            "rangemode": "tozero",
+        },
+    }
+    # The legend grows over the figure: two names stand beside each other.
+    height = 420 + (22 * math.ceil(len(curves) / 2) if len(curves) > 1 else 0)
+    return Figure(
+        f"curves-{kind.replace('_', '-')}", NAMES.get(kind, kind), _words(info, curves), data, layout, height=height
+    )
+
+
+def _whole(longest: int) -> dict[str, int]:
+    """Ticks at whole epochs, also where plotly would put some between."""
+    return {"dtick": 1} if longest <= 12 else {}
+
+
+def _many(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(labels[:4])
+    return f"{shown} and {len(labels) - 4} more" if len(labels) > 4 else shown
+
+
+def _words(info: CurvesInfo, curves: tuple[Curve, ...]) -> str:
+    last = [curve.accuracy[-1] for curve in curves if curve.accuracy[-1] is not None]
+    ends = (
+        ""
+        if not last
+        else f" They end at {show_share(min(last))} to {show_share(max(last))}."
+        if len(last) > 1
+        else f" It ends at {show_share(last[0])}."
+    )
+    stages = f"{len(curves)} stages" if len(curves) > 1 else "One stage"
+    return f"{stages} of {info.points} of {info.of} frontier points.{ends}"

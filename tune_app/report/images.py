@@ -1,0 +1,97 @@
+"""Figures as PNG or SVG files, drawn by a Chromium of the system (kaleido is imported on use)."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath, replace
+from tune_app.report.figure import Figure, merged
+from tune_app.report.palette import painted
+
+Format = Literal["png", "svg"]
+FORMATS = ("png", "svg")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "msedge",
+    "microsoft-edge",
+)
+WIDTH = 1000
+PNG_SCALE = 2.0
+LIMIT_S = 90.0
+"""For one figure."""
+
+
+def find_browser() -> str:
+    """The browser that BROWSER_PATH names, or the first known one on the path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    named = os.environ.get("BROWSER_PATH", "")
+    if named:
+        if not os.access(named, os.X_OK) or not Path(named).is_file():
+            raise ConfigError(f"BROWSER_PATH must name a browser's program, but is {named!r}: correct it or unset it.")
+        return named
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        raise ConfigError(
+            "figures are drawn by Chromium or Chrome, and there is none on the path: install one "
+            "(apt-get install chromium), or name its program in BROWSER_PATH."
+        )
+    return found
+
+
+def write_images(figures: Sequence[Figure], target: StoragePath, form: Format) -> list[str]:
+    """Draws every figure that shows something into a folder; returns the names of the files.
+
+    Raises:
+        ConfigError: the target is a file, there is no browser, or it does not draw.
+        StorageUnavailable: the folder cannot be written.
+    """
+    if isinstance(target, Path) and target.exists() and not target.is_dir():
+        raise ConfigError(f"{target} is a file: give a folder for the figures.")
+    shown = [figure for figure in figures if figure.data]
+    if not shown:
+        return []
+    browser = find_browser()
+    with tempfile.TemporaryDirectory(prefix="tune-app-figures-") as scratch:
+        names = [f"{figure.name}.{form}" for figure in shown]
+        _draw([_order(figure, Path(scratch) / name, form) for figure, name in zip(shown, names, strict=True)], browser)
+        for name in names:
+            replace(target / name, (Path(scratch) / name).read_bytes())
+    return names
+
+
+def _order(figure: Figure, path: Path, form: Format) -> dict[str, Any]:
+    """One figure as kaleido takes it: in light colours, with its title, since no page says it."""
+    spec = figure.spec()
+    title = {"text": figure.title, "x": 0.01, "xanchor": "left", "font": {"size": 17}}
+    layout = merged(spec["layout"], {"title": title, "margin": {"t": spec["layout"]["margin"]["t"] + 64}})
+    height = figure.height + 64
+    return {
+        "fig": painted({"data": spec["data"], "layout": {**layout, "height": height, "width": WIDTH}}, "light"),
+        "path": str(path),
+        "opts": {"format": form, "width": WIDTH, "height": height, "scale": PNG_SCALE if form == "png" else 1},
+    }
+
+
+def _draw(orders: Sequence[dict[str, Any]], browser: str) -> None:
+    """One browser for all figures. Without MathJax, which kaleido would fetch from the network."""
+    try:
+        import kaleido
+    except ImportError as err:
+        raise ConfigError("figures need the package kaleido: pip install 'tune-app[figures]'.") from err
+    options = {"path": browser, "mathjax": False, "timeout": LIMIT_S}
+    try:
+        kaleido.write_fig_from_object_sync(list(orders), kopts=options)
+    except Exception as err:
+        problem = next(iter(str(err).splitlines()), "") or type(err).__name__
+        raise ConfigError(f"{browser} does not draw ({problem[:200]}): name another browser in BROWSER_PATH.") from err

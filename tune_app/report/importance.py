@@ -1,0 +1,145 @@
+"""How much each parameter decides each objective: fANOVA (Hutter et al. 2014), by Optuna."""
+
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search_spaces.samplers import distribution
+from tune_app.metric import short
+from tune_app.repeats import Group
+from tune_app.report.contents import Contents
+from tune_app.report.figure import Figure
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+FEWEST = 8
+"""Points below which shares of a variance say nothing."""
+MOST = 200
+"""Points beyond which a forest takes longer without saying anything else."""
+TREES = 32
+"""Twice as many change the third digit of a share."""
+SEED = 0
+
+
+@dataclass(frozen=True)
+class ImportanceInfo:
+    """Shares of the variance of an objective that a parameter alone explains, together 1, by objective and parameter.
+
+    `points` of `of` were used; `why_not` says why there is nothing, for everything or for the objectives named in it.
+    """
+
+    shares: dict[str, dict[str, float]]
+    points: int
+    of: int
+    why_not: str = ""
+
+
+def importance_info(contents: Contents) -> ImportanceInfo:
+    """Importances over the points of the full schedule inside the space, at most MOST of them, drawn with a seed."""
+    spec = contents.spec
+    inside = [g for g in contents.groups if g.mean and spec.space.contains(dict(g.point))]
+    if len(inside) < FEWEST:
+        return ImportanceInfo(
+            {}, len(inside), len(inside), f"It takes {FEWEST} points with a result; there are {len(inside)}."
+        )
+    used = inside if len(inside) <= MOST else random.Random(SEED).sample(inside, k=MOST)
+    searched = _varied(contents, used)
+    if len(searched) < 2:
+        return ImportanceInfo({}, len(used), len(inside), "Fewer than two parameters vary over all points.")
+    flat = [name for name in spec.objectives if len({group.mean[name] for group in used}) < 2]
+    study = _study(contents, used, searched)
+    shares = {name: _shares(study, i) for i, name in enumerate(spec.objectives) if name not in flat}
+    why_not = f"All points have the same {', '.join(map(short, flat))}." if flat else ""
+    return ImportanceInfo(shares, len(used), len(inside), why_not)
+
+
+def draw_importance(info: ImportanceInfo) -> Figure:
+    """Bars by parameter, the most important one on top."""
+    names = sorted(
+        {name for found in info.shares.values() for name in found},
+        key=lambda name: sum(found.get(name, 0.0) for found in info.shares.values()),
+    )
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": short(objective),
+            "x": [round(found.get(name, 0.0), 4) for name in names],
+            "y": names,
+            "marker": {"color": f"@c{i}"},
+            "hovertemplate": f"%{{y}}: %{{x:.1%}} of the variance of {short(objective)}<extra></extra>",
+        }
+        for i, (objective, found) in enumerate(info.shares.items())
+    ]
+    layout = {
+        "barmode": "group",
+        "bargap": 0.35,
+        "xaxis": {
+            "tickformat": ".0%",
+            "title": {"text": "share of the variance explained"},
+            "range": [0, 1],
+            "dtick": 0.25,
+        },
+        "yaxis": {"ticksuffix": "  ", "showgrid": False},
+        "legend": {"traceorder": "normal"},
+    }
+    height = 130 + 22 * len(names) * max(1, len(info.shares))
+    return Figure("importance", "Which parameter decides", _words(info), data, layout, height=height)
+
+
+def _varied(contents: Contents, groups: Sequence[Group]) -> list[str]:
+    """Parameters that all these points have, with more than one value: fANOVA knows no conditional ones."""
+    values = [dict(group.point) for group in groups]
+    return [
+        name
+        for name in contents.spec.space.root
+        if all(name in point for point in values) and len({point[name] for point in values}) > 1
+    ]
+
+
+def _study(contents: Contents, groups: Sequence[Group], searched: Sequence[str]) -> "Study":
+    """The points as an Optuna study in memory; it sees the place of each value, as the samplers do."""
+    import optuna
+    from optuna.trial import create_trial
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    root, objectives = contents.spec.space.root, contents.spec.objectives
+    study = optuna.create_study(directions=list(objectives.values()))
+    distributions = {name: distribution(root[name]) for name in searched}
+    points = [dict(group.point) for group in groups]
+    study.add_trials(
+        [
+            create_trial(
+                values=[group.mean[name] for name in objectives],
+                params={name: root[name].values.index(point[name]) for name in searched},
+                distributions=distributions,
+            )
+            for group, point in zip(groups, points, strict=True)
+        ]
+    )
+    return study
+
+
+def _shares(study: "Study", objective: int) -> dict[str, float]:
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = get_param_importances(
+            study,
+            evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=SEED),
+            target=lambda trial: trial.values[objective],
+        )
+    return {name: float(share) for name, share in found.items()}
+
+
+def _words(info: ImportanceInfo) -> str:
+    if not info.shares:
+        return f"No importances. {info.why_not}"
+    best = [f"{max(found, key=lambda n: found[n])} for {short(name)}" for name, found in info.shares.items()]
+    sample = f" (a seeded sample of {info.of:,})" if info.points < info.of else ""
+    method = f"fANOVA over {info.points} points{sample}; parameters alone, without interactions."
+    return f"What matters most: {', '.join(best)}. {method} {info.why_not}".strip()

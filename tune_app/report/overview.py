@@ -1,0 +1,111 @@
+"""What stands at the top of a report: the best points, the baseline, the totals."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tune_app.cost import seconds_saved, training_seconds
+from tune_app.frontier import knee
+from tune_app.ledger import in_full
+from tune_app.metric import show
+from tune_app.repeats import Group, mean_costs
+from tune_app.report.contents import Contents
+from tune_app.units import show_points, show_size
+
+BALANCED = "Best balanced"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure with its name; `row` is the trial it speaks of."""
+
+    name: str
+    value: str
+    detail: str
+    row: int | None = None
+
+
+def cards(contents: Contents) -> list[Card]:
+    """The best point by accuracy, by size and the knee between them; baseline; trials; training time."""
+    return [*_best(contents), *_baseline(contents), _trials(contents), _training(contents)]
+
+
+def status(contents: Contents) -> str:
+    """How far the search is, in a sentence."""
+    done, budget = in_full(contents.records), contents.spec.budget.trials
+    now = f"{contents.in_flight} {'is' if contents.in_flight == 1 else 'are'} running"
+    if contents.driver:
+        return f"A search works on it ({contents.driver}): {done:,} of {budget:,} trials have finished, {now}."
+    if done < budget:
+        return f"No search works on it now; {done:,} of {budget:,} trials have finished."
+    return f"All {budget:,} trials have finished."
+
+
+def _best(contents: Contents) -> list[Card]:
+    front = contents.frontier
+    if not front:
+        return [Card("Frontier", "none yet", "no feasible trial of the full schedule")]
+    place = knee(mean_costs(front, contents.spec))
+    assert place is not None, "the frontier has a member"
+
+    def accuracy(group: Group) -> float:
+        return contents.value(group, "accuracy")
+
+    def size(group: Group) -> float:
+        return contents.value(group, "size_bytes")
+
+    return [
+        _card("Best accuracy", max(front, key=lambda g: (accuracy(g), -size(g))), contents),
+        _card(BALANCED, front[place], contents),
+        _card("Smallest", min(front, key=lambda g: (size(g), -accuracy(g))), contents),
+    ]
+
+
+def _card(name: str, group: Group, contents: Contents) -> Card:
+    accuracy = contents.value(group, "accuracy")
+    change = "" if contents.baseline is None else f" ({show_points(accuracy - contents.baseline.accuracy)})"
+    size, ratio = (contents.value(group, column) for column in ("size_bytes", "compression_ratio"))
+    row = contents.row_of(group)
+    sizes = f"{show('size_bytes', size)}, {show('compression_ratio', ratio)}"
+    return Card(name, f"{show('accuracy', accuracy)}{change}", f"{sizes} · {contents.label(row)}", row)
+
+
+def _baseline(contents: Contents) -> list[Card]:
+    if contents.baseline is None:
+        return [Card("Baseline", "none yet", "it is trained first")]
+    test = "" if contents.baseline_test is None else f", test {show('accuracy', contents.baseline_test)}"
+    size = f"{show_size(contents.baseline.size_bytes)} in fp32"
+    return [Card("Baseline", show("accuracy", contents.baseline.accuracy), f"{size}{test}")]
+
+
+def _trials(contents: Contents) -> Card:
+    states = Counter(record.state for record in contents.records)
+    detail = ", ".join(f"{n:,} {state}" for state, n in states.most_common()) or "none has finished"
+    value = f"{in_full(contents.records):,} of {contents.spec.budget.trials:,}"
+    return Card(
+        "Trials", value, f"{detail}; {len(contents.frontier):,} on the frontier" if contents.frontier else detail
+    )
+
+
+def _training(contents: Contents) -> Card:
+    saved = max(0.0, seconds_saved(contents.records))
+    return Card(
+        "Training", duration(sum(map(training_seconds, contents.records))), f"{duration(saved)} saved by the cache"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3.8 min`, `3.4 h`, `2.1 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= (2 if unit == "d" else 1) * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def environments(contents: Contents) -> list[tuple[str, Sequence[tuple[str, int]]]]:
+    """Of each thing that records say of their environment, the values and how many trials had them."""
+    found: dict[str, Counter[str]] = {}
+    for record in contents.records:
+        for name, value in record.environment.items():
+            found.setdefault(name, Counter())[value] += 1
+    return [(name, counts.most_common()) for name, counts in found.items()]

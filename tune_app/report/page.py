@@ -1,0 +1,108 @@
+"""The page: sections, table and everything that a browser needs, in one file."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+
+from tune_app.report.contents import Contents
+from tune_app.report.coordinates import NAME as PARALLEL
+from tune_app.report.coordinates import CoordinatesInfo, coordinates_info
+from tune_app.report.figure import Figure
+from tune_app.report.overview import BALANCED, Card, cards, status
+from tune_app.report.palette import PALETTES
+from tune_app.report.pareto_figure import NAME as PARETO
+from tune_app.report.section import Section
+from tune_app.report.sections import EXPLORE
+from tune_app.report.templates import fill, plotly_script, script, style
+from tune_app.report.trial_table import packed, trial_columns
+
+MEASURED = ("accuracy", "accuracy_mean", "test_accuracy", "size_bytes", "compression_ratio", "seconds")
+"""What is said of a hovered point after its parameters."""
+
+
+def render(contents: Contents, sections: Sequence[Section], *, now: datetime, watch: str = "") -> str:
+    """The whole page as HTML.
+
+    Args:
+        contents: of the experiment.
+        sections: in their order, those of other modules among them.
+        now: when the contents were read, in UTC.
+        watch: version of the contents for a page that a server of ours serves: it asks this server, and nobody else,
+            for newer ones. Empty: the page asks no network at all.
+    """
+    plotly, own = plotly_script(), script()
+    return fill(
+        "report.html.j2",
+        title=contents.spec.name,
+        version=version("tune-app"),
+        made=now.strftime("%Y-%m-%d %H:%M:%S"),
+        status=status(contents),
+        damaged=contents.damaged,
+        cards=cards(contents),
+        sections=sections,
+        explore=EXPLORE,
+        watch=watch,
+        policy=_policy([plotly, own], watch=bool(watch)),
+        styles=style(),
+        plotly=plotly,
+        script=own,
+        data=embedded(_data(contents, sections)),
+    )
+
+
+def embedded(value: object) -> str:
+    """JSON for a script element: nothing in it can end the element or start a comment."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
+    figures = [figure for section in sections for figure in section.figures if figure.data]
+    assert len({figure.name for figure in figures}) == len(figures), "figures have different names"
+    return {
+        "columns": packed(trial_columns(contents)),
+        "figures": {figure.name: _figure(figure) for figure in figures},
+        "palettes": PALETTES,
+        "params": list(contents.spec.space.root),
+        "measured": [*MEASURED, *(name for name in contents.spec.objectives if name not in MEASURED)],
+        "dimensions": _dimensions(coordinates_info(contents)),
+        "folder": str(contents.folder.path),
+        "chosen": _chosen(cards(contents)),
+        "explore": EXPLORE,
+        "pareto": PARETO,
+        "parallel": PARALLEL,
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {**figure.spec(), "linked": figure.linked, "most": figure.most}
+
+
+def _chosen(shown: Sequence[Card]) -> int | None:
+    """The trial that is chosen until a reader chooses another one: the balanced one."""
+    return next((card.row for card in shown if card.name == BALANCED), None)
+
+
+def _dimensions(info: CoordinatesInfo) -> list[Mapping[str, Any]]:
+    """How the page turns a height at an axis into a value of the table."""
+    return [
+        {"column": d.column, "low": d.low, "high": d.high, "log": d.log, "names": list(d.names)}
+        for d in info.dimensions
+    ]
+
+
+def _policy(scripts: Sequence[str], *, watch: bool) -> str:
+    """What the browser may do: run these scripts and no other, and reach nothing (our own server in a watched page)."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    allowed = " ".join(f"'sha256-{found}'" for found in hashes)
+    connect = "'self'" if watch else "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
+    )

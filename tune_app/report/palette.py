@@ -1,0 +1,58 @@
+"""Palette: colours by name, in light and dark; a figure holds names (`@ink`) until it is drawn.
+
+The data colours are those of Okabe and Ito (2008), distinguishable with every common colour blindness.
+"""
+
+from typing import Any, Literal
+
+from tune_app.plots import COLOURS
+
+Theme = Literal["light", "dark"]
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW = COLOURS
+PALETTES: dict[Theme, dict[str, str]] = {
+    "light": {
+        "ink": "#1D2329",
+        "muted": "#5B6670",
+        "grid": "#E6E9EB",
+        "surface": "#FFFFFF",
+        "dim": "#A3ACB4",
+        "front": BLUE,
+        "outside": VERMILION,
+        "c0": BLUE,
+        "c1": ORANGE,
+        "c2": GREEN,
+        "c3": PINK,
+        "c4": SKY,
+        "c5": VERMILION,
+        "c6": YELLOW,
+    },
+    "dark": {
+        "ink": "#E6E9EC",
+        "muted": "#A0ABB5",
+        "grid": "#2E363D",
+        "surface": "#1B2025",
+        "dim": "#6B7680",
+        "front": SKY,
+        "outside": VERMILION,
+        "c0": SKY,
+        "c1": ORANGE,
+        "c2": GREEN,
+        "c3": PINK,
+        "c4": BLUE,
+        "c5": VERMILION,
+        "c6": YELLOW,
+    },
+}
+"""Both have the same names; in the dark the two blues change places, so that the first one stands out."""
+CYCLE = tuple(f"@c{i}" for i in range(7))
+
+
+def painted(spec: Any, theme: Theme) -> Any:
+    """A copy of a figure, or a part of it, with colours in the place of their names."""
+    if isinstance(spec, str):
+        return PALETTES[theme].get(spec[1:], spec) if spec.startswith("@") else spec
+    if isinstance(spec, dict):
+        return {key: painted(value, theme) for key, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [painted(value, theme) for value in spec]
+    return spec

@@ -1,0 +1,161 @@
+"""The figure of the frontier over everything else that was tried."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tune_app.metric import Axis, show
+from tune_app.report.figure import Figure, escaped
+from tune_app.report.pareto import Mark, ParetoInfo
+
+NAME = "pareto"
+SYMBOLS = ("triangle-up-open", "diamond-open", "square-open", "pentagon-open", "hexagram-open")
+CROWD = 40
+"""Marks beyond which those of the frontier are smaller."""
+FAINT = 2_000
+"""Dominated marks beyond which they are fainter."""
+
+
+def draw_pareto(info: ParetoInfo) -> Figure:
+    """The frontier over everything else that was tried."""
+    faint = 0.7 if len(info.dominated) <= FAINT else 0.4
+    baseline = [info.baseline] if info.baseline else []
+    data = [
+        _marks(info, info.dominated, "dominated", color="@dim", size=7, opacity=faint),
+        _marks(info, info.infeasible, "outside the constraints", color="@outside", size=8, symbol="x-thin", line=1.5),
+        _line(info) if info.stepped else None,
+        _front(info),
+        *_systems(info),
+        _marks(info, baseline, "baseline, fp32", color="@ink", size=15, symbol="star"),
+    ]
+    return Figure(
+        name=NAME,
+        title="Accuracy against size" if {info.x.metric, info.y.metric} == {"accuracy", "size_bytes"} else "Frontier",
+        words=_words(info),
+        data=[trace for trace in data if trace is not None] if info.tried else [],
+        layout={"xaxis": _axis(info, info.x, "x"), "yaxis": _axis(info, info.y, "y"), "shapes": _bounds(info)},
+        height=500,
+        linked=True,
+    )
+
+
+def _marks(info: ParetoInfo, marks: Sequence[Mark], name: str, **style: Any) -> dict[str, Any] | None:
+    if not marks:
+        return None
+    width = style.pop("line", 0)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [info.x.scaled(mark.x) for mark in marks],
+        "y": [info.y.scaled(mark.y) for mark in marks],
+        **_hover(info, marks, name),
+        "marker": {**style, "line": {"width": width, "color": style["color"]}},
+    }
+
+
+def _hover(info: ParetoInfo, marks: Sequence[Mark], name: str) -> dict[str, Any]:
+    """Of trials the page says what they are; for all others the words are here."""
+    rows = [mark.row for mark in marks]
+    if None not in rows:
+        return {"customdata": rows, "hovertemplate": "%{text}<extra></extra>"}
+    texts = [
+        f"<b>{escaped(name)}</b><br>{escaped(mark.label)}<br>"
+        f"{show(info.y.metric, mark.y)}, {show(info.x.metric, mark.x)}"
+        for mark in marks
+    ]
+    return {"text": texts, "hovertemplate": "%{text}<extra></extra>"}
+
+
+def _front(info: ParetoInfo) -> dict[str, Any] | None:
+    """Frontier marks, with a standard deviation where a point ran several times."""
+    trace = _marks(info, info.frontier, "frontier", color="@front", size=11 if len(info.frontier) <= CROWD else 7)
+    if trace is None:
+        return None
+    for axis, name, sds in (
+        (info.x, "error_x", [mark.x_sd for mark in info.frontier]),
+        (info.y, "error_y", [mark.y_sd for mark in info.frontier]),
+    ):
+        if any(sds):
+            bars = [axis.scaled(sd or 0.0) for sd in sds]
+            trace[name] = {"type": "data", "array": bars, "color": "@front", "thickness": 1.2, "width": 4}
+    trace["marker"]["line"] = {"width": 1, "color": "@surface"}
+    return trace
+
+
+def _line(info: ParetoInfo) -> dict[str, Any] | None:
+    """The border of what is reached: between two members the worse value of each holds."""
+    if len(info.frontier) < 2:
+        return None
+    shape = "hv" if info.x.direction == "minimize" else "vh"
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [info.x.scaled(mark.x) for mark in info.frontier],
+        "y": [info.y.scaled(mark.y) for mark in info.frontier],
+        "line": {"shape": shape, "color": "@front", "width": 1.5},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _systems(info: ParetoInfo) -> list[dict[str, Any] | None]:
+    styles = zip(SYMBOLS, ("@c1", "@c2", "@c3", "@c5", "@muted"), strict=True)
+    return [
+        _marks(info, marks, system, color=color, size=10, symbol=symbol, line=2)
+        for (system, marks), (symbol, color) in zip(info.published.items(), styles, strict=False)
+    ]
+
+
+def _bounds(info: ParetoInfo) -> list[dict[str, Any]]:
+    """A line across the plane at each constraint."""
+    found = []
+    for metric, bound in info.bounds:
+        along, across, axis = ("x", "y", info.x) if metric == info.x.metric else ("y", "x", info.y)
+        value = axis.scaled(bound)
+        ends = {f"{along}0": value, f"{along}1": value, f"{across}0": 0, f"{across}1": 1, f"{across}ref": "paper"}
+        line = {"color": "@outside", "width": 1, "dash": "dash"}
+        found.append({"type": "line", **ends, "line": line, "layer": "below"})
+    return found
+
+
+def _axis(info: ParetoInfo, axis: Axis, name: str) -> dict[str, Any]:
+    """Our own points decide what is seen at first; a mark of another system may lie outside."""
+    found = axis.layout()
+    marks = [*info.tried, *([info.baseline] if info.baseline else [])]
+    if not info.published or not marks:
+        return found
+    values = [axis.scaled(getattr(mark, name)) for mark in marks]
+    return found | {"autorangeoptions": {"clipmin": _padded(values, axis)[0], "clipmax": _padded(values, axis)[1]}}
+
+
+def _padded(values: Sequence[float], axis: Axis) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if axis.log:
+        return low / 1.3, high * 1.3
+    margin = 0.06 * ((high - low) or abs(high) or 1.0)
+    return low - margin, high + margin
+
+
+def _words(info: ParetoInfo) -> str:
+    tried = len(info.tried)
+    if not tried:
+        return "No trial of the full schedule has a result yet."
+    parts = [f"{len(info.frontier):,} of {tried:,} points are on the frontier"]
+    if info.frontier:
+        first, last = info.frontier[0], info.frontier[-1]
+        ends = [f"{show(info.y.metric, m.y)} at {show(info.x.metric, m.x)}" for m in (first, last)]
+        parts[0] += f": from {ends[0]} to {ends[1]}." if len(info.frontier) > 1 else f": {ends[0]}."
+    if info.infeasible:
+        parts.append(f"{len(info.infeasible):,} lie outside the constraints.")
+    if info.bounds:
+        parts.append("Dashed lines are constraints.")
+    if info.baseline:
+        parts.append(f"The fp32 baseline has {show(info.y.metric, info.baseline.y)}.")
+    if any(mark.x_sd or mark.y_sd for mark in info.frontier):
+        parts.append("A point that ran several times lies at the mean of its runs; bars are one standard deviation.")
+    if info.published:
+        parts.append(
+            "Open marks are earlier systems on the same data, with the accuracy that they published and a ratio by a "
+            "formula of their own, not of a file."
+        )
+    return " ".join(parts)

@@ -1,0 +1,102 @@
+"""How the ranks of each rung agree with those of the next one: the pairs, and their rank correlation."""
+
+from dataclasses import dataclass
+
+from tune_app.metric import Axis, axis_of, short
+from tune_app.report.contents import Contents
+from tune_app.report.figure import Figure
+from tune_app.summary import agreements
+
+
+@dataclass(frozen=True)
+class RungPairs:
+    """Points that ran at two rungs, and their values of one objective at both.
+
+    `correlation` is Spearman's; None where a side does not vary.
+    """
+
+    rung: str
+    above: str
+    axis: Axis
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    rows: tuple[int, ...]
+    """Of the trials at the upper rung."""
+    correlation: float | None
+    dropped: bool
+    """The rung is skipped, for some objective agrees too little."""
+
+
+def rung_pairs(contents: Contents) -> list[RungPairs]:
+    """For each rung below the full schedule and each objective; empty without rungs or a baseline."""
+    spec, reference = contents.spec, contents.reference
+    if spec.fidelity is None or reference is None:
+        return []
+    metrics: dict[tuple[str, str], dict[str, float]] = {}
+    rows: dict[tuple[str, str], int] = {}
+    for i, record in enumerate(contents.records):
+        work = record.assignment
+        if work.repeat == 0 and record.state == "complete":
+            metrics[work.rung, work.config_key], rows[work.rung, work.config_key] = record.metrics(), i
+    found = []
+    for agreement in agreements(contents.records, spec, reference):
+        keys = [key for rung, key in metrics if rung == agreement.rung and (agreement.above, key) in metrics]
+        for name in spec.objectives:
+            low = tuple(metrics[agreement.rung, key][name] for key in keys)
+            high = tuple(metrics[agreement.above, key][name] for key in keys)
+            rho = agreement.correlation[name]
+            found.append(
+                RungPairs(
+                    rung=agreement.rung,
+                    above=agreement.above,
+                    axis=axis_of(name, spec, [*low, *high]),
+                    low=low,
+                    high=high,
+                    rows=tuple(rows[agreement.above, key] for key in keys),
+                    correlation=rho if rho == rho else None,
+                    dropped=agreement.dropped,
+                )
+            )
+    return found
+
+
+def draw_rungs(pairs: RungPairs) -> Figure:
+    """One point per pair; on the line both rungs say the same."""
+    axis, name = pairs.axis, short(pairs.axis.metric)
+    low, high = [axis.scaled(v) for v in pairs.low], [axis.scaled(v) for v in pairs.high]
+    ends = [min([*low, *high], default=0.0), max([*low, *high], default=1.0)]
+    same = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": ends,
+        "y": ends,
+        "line": {"color": "@muted", "width": 1, "dash": "dot"},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": low,
+        "y": high,
+        "customdata": list(pairs.rows),
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"color": "@front", "size": 8, "opacity": 0.75},
+        "showlegend": False,
+    }
+    shared = {key: value for key, value in axis.layout().items() if key != "title"}
+    layout = {
+        "xaxis": {**shared, "title": {"text": f"{name} at {pairs.rung}"}},
+        "yaxis": {**shared, "title": {"text": f"{name} at {pairs.above}"}},
+    }
+    title = f"{name[0].upper()}{name[1:]}: {pairs.rung} against {pairs.above}"
+    figure = f"rungs-{pairs.rung}-{axis.metric}".replace("_", "-")
+    return Figure(figure, title, _words(pairs), [same, points] if low else [], layout, height=340, linked=True)
+
+
+def _words(pairs: RungPairs) -> str:
+    if not pairs.low:
+        return "No point ran at both rungs yet."
+    rho = "it does not vary" if pairs.correlation is None else f"rank correlation {pairs.correlation:.2f}"
+    dropped = " The rung is skipped: some objective agrees too little." if pairs.dropped else ""
+    return f"{len(pairs.low)} points ran at both; {rho}.{dropped}"

@@ -1,0 +1,113 @@
+"""The report of a running search, served on this machine alone; its page looks for newer trials and loads again."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from trainables.errors import ConfigError, TuneAppError
+from trainables.storage import exists, names
+from tune_app.folder import ExperimentFolder
+from tune_app.report.build import build_report
+from tune_app.report.section import Section
+
+LOOPBACK = "127.0.0.1"
+
+
+def version_of(folder: ExperimentFolder) -> str:
+    """Something that changes with every trial that starts or ends, and with the baseline; 16 hex digits.
+
+    Raises:
+        StorageUnavailable: the folder cannot be listed.
+    """
+    shown = [*names(folder.trials, "*.json"), "", *names(folder.pulses, "*.json"), str(exists(folder.baseline_file))]
+    return hashlib.sha256("\n".join(shown).encode()).hexdigest()[:16]
+
+
+class ReportServer:
+    """A context that serves one experiment on loopback; `url` says where."""
+
+    def __init__(self, folder: ExperimentFolder, *, port: int = 0, extra: Sequence[Section] = ()) -> None:
+        """Opens the port; 0 takes a free one.
+
+        Raises:
+            ConfigError: the port is taken.
+        """
+        self._pages = _Pages(folder, extra)
+        try:
+            self._server = ThreadingHTTPServer((LOOPBACK, port), _handler(self._pages.version, self._pages.page))
+        except OSError as err:
+            raise ConfigError(
+                f"port {port} cannot be opened ({err.strerror}): give another one, or 0 for a free one."
+            ) from err
+        self._server.daemon_threads = True
+        self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}/"
+
+    def __enter__(self) -> "ReportServer":
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def wait(self) -> None:
+        """Until the process is interrupted."""
+        self._thread.join()
+
+
+class _Pages:
+    """The page of the newest version; it is made once for all who ask."""
+
+    def __init__(self, folder: ExperimentFolder, extra: Sequence[Section]) -> None:
+        self._folder, self._extra = folder, extra
+        self._lock = threading.Lock()
+        self._made: tuple[str, bytes] = ("", b"")
+
+    def version(self) -> bytes:
+        return version_of(self._folder).encode()
+
+    def page(self) -> bytes:
+        with self._lock:
+            # Looked up before the records are read: a trial that ends meanwhile makes the page load once more.
+            version = version_of(self._folder)
+            if version != self._made[0]:
+                self._made = (version, build_report(self._folder, extra=self._extra, watch=version).encode())
+            return self._made[1]
+
+
+def _handler(version: Callable[[], bytes], page: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
+    answers = {"/": (page, "text/html; charset=utf-8"), "/version": (version, "text/plain; charset=utf-8")}
+
+    class Handler(BaseHTTPRequestHandler):
+        """Answers two paths, to browsers that came to this address by its own name."""
+
+        def do_GET(self) -> None:
+            # A page of another site may lead a browser here under a name of its own; it must not read the answer.
+            if self.headers.get("Host", "").partition(":")[0] not in (LOOPBACK, "localhost"):
+                self._send(HTTPStatus.FORBIDDEN, b"this server answers to 127.0.0.1 only\n")
+            elif self.path not in answers:
+                self._send(HTTPStatus.NOT_FOUND, b"there is / and /version\n")
+            else:
+                make, kind = answers[self.path]
+                try:
+                    self._send(HTTPStatus.OK, make(), kind)
+                except TuneAppError as err:
+                    self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{err}\n".encode())
+
+        def _send(self, status: HTTPStatus, content: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: what is asked here concerns nobody."""
+
+    return Handler

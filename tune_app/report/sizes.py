@@ -1,0 +1,93 @@
+"""Where the bytes of the frontier's packed files go."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from trainables.results import Completed
+from tune_app.report.contents import Contents
+from tune_app.report.figure import Figure, escaped
+from tune_app.report.palette import CYCLE
+from tune_app.units import show_size
+
+MOST = 16
+"""Points that are shown; of more, so many spread evenly over the frontier."""
+OTHER = "other"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SizesInfo:
+    """Bytes by part, the largest part first, of some points of the frontier in its order; `of` are there."""
+
+    labels: tuple[str, ...]
+    parts: dict[str, tuple[int, ...]]
+    of: int
+
+
+def sizes_info(contents: Contents) -> SizesInfo:
+    """The measured breakdown of each file; parts beyond the six largest are one."""
+    groups = spread(contents.frontier, MOST)
+    results = [group.first.result for group in groups]
+    files = [r.measurement.size_breakdown if isinstance(r, Completed) else {} for r in results]
+    total: Counter[str] = Counter()
+    for parts in files:
+        total.update(parts)
+    names = [name for name, _ in total.most_common()]
+    kept, rest = (names, []) if len(names) <= len(CYCLE) else (names[: len(CYCLE) - 1], names[len(CYCLE) - 1 :])
+    found = {name: tuple(parts.get(name, 0) for parts in files) for name in kept}
+    if rest:
+        found[OTHER] = tuple(sum(parts.get(name, 0) for name in rest) for parts in files)
+    labels = tuple(contents.label(contents.row_of(group)) for group in groups)
+    return SizesInfo(labels, found, len(contents.frontier))
+
+
+def draw_sizes(info: SizesInfo) -> Figure:
+    """A bar for each point, the smallest file on top."""
+    unit, divisor = ("MB", 1e6) if max(_totals(info), default=0) >= 1e7 else ("KB", 1e3)
+    totals = _totals(info)
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": escaped(part),
+            "y": list(info.labels),
+            "x": [round(size / divisor, 4) for size in sizes],
+            "text": [f"{show_size(size)}, {size / total:.1%}" for size, total in zip(sizes, totals, strict=True)],
+            "textposition": "none",
+            "hovertemplate": f"%{{y}}<br>{escaped(part)}: %{{text}}<extra></extra>",
+            "marker": {"color": color, "line": {"color": "@surface", "width": 0.5}},
+        }
+        for (part, sizes), color in zip(info.parts.items(), CYCLE, strict=False)
+    ]
+    layout = {
+        "barmode": "stack",
+        "bargap": 0.3,
+        "xaxis": {"title": {"text": f"packed file ({unit})"}, "tickformat": ",~r"},
+        "yaxis": {"autorange": "reversed", "ticksuffix": "  ", "showgrid": False, "type": "category"},
+        "legend": {"traceorder": "normal"},
+    }
+    height = 150 + 26 * max(2, len(info.labels))
+    return Figure("sizes", "Where the bytes go", _words(info), data, layout, height=height)
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of a sequence, evenly spaced, both ends among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def _totals(info: SizesInfo) -> list[int]:
+    return [sum(sizes[i] for sizes in info.parts.values()) for i in range(len(info.labels))]
+
+
+def _words(info: SizesInfo) -> str:
+    if not info.labels:
+        return "No point is on the frontier yet."
+    totals, (largest, sizes) = _totals(info), next(iter(info.parts.items()))
+    shares = [size / total for size, total in zip(sizes, totals, strict=True)]
+    shown = f"{len(info.labels)} of {info.of} frontier points" if len(info.labels) < info.of else "All frontier points"
+    ends = dict.fromkeys(f"{100 * share:.0f} %" for share in (min(shares), max(shares)))
+    return f"{shown}, by parts of the packed file. {largest.capitalize()} are {' to '.join(ends)} of a file."

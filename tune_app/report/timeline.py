@@ -1,0 +1,178 @@
+"""When trials ran, and what their stages cost: one lane for each worker that was busy at the same time."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tune_app.ledger import TrialRecord
+from tune_app.report.contents import Contents
+from tune_app.report.figure import Figure, escaped
+from tune_app.report.palette import CYCLE
+
+MOST = 200
+"""Trials that are shown, the newest ones."""
+REST = "export, check and measure"
+SHORT_S = 0.001
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stage of a trial, or what came after its stages."""
+
+    row: int
+    lane: int
+    kind: str
+    start: datetime
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class TimelineInfo:
+    """Pieces in order of time; lanes are packed greedily on each host, whose workers have no names in the ledger."""
+
+    lanes: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    trials: int
+    of: int
+    hits: int
+    """Stages of all trials that the cache answered, of `stages`."""
+    stages: int
+
+
+def timeline_info(contents: Contents) -> TimelineInfo:
+    """The newest trials; stages follow one another from the start of their trial."""
+    begun = [(start, i) for i, r in enumerate(contents.records) if (start := _start(r)) is not None]
+    shown = sorted(begun)[-MOST:]
+    lanes = pack(
+        [(start, contents.records[i].seconds, contents.records[i].environment.get("host", "")) for start, i in shown]
+    )
+    names = list(dict.fromkeys(sorted(lanes)))
+    pieces = [
+        piece
+        for (start, i), lane in zip(shown, lanes, strict=True)
+        for piece in _pieces(contents.records[i], i, names.index(lane), start)
+    ]
+    stages = [stage for record in contents.records for stage in record.result.stages]
+    return TimelineInfo(
+        lanes=tuple(f"{host or 'worker'} · {number + 1}" for host, number in names),
+        pieces=tuple(pieces),
+        trials=len(shown),
+        of=len(contents.records),
+        hits=sum(stage.cached for stage in stages),
+        stages=len(stages),
+    )
+
+
+def pack(spans: Sequence[tuple[datetime, float, str]]) -> list[tuple[str, int]]:
+    """Of each span the host and the lane, the first that is free; spans come in order of their start.
+
+    Start times are whole seconds, so one that begins within a second before another ends may share its lane.
+    """
+    free: dict[str, list[int]] = {}
+    busy: dict[str, list[tuple[datetime, int]]] = {}
+    found = []
+    for start, seconds, host in spans:
+        lanes, running = free.setdefault(host, []), busy.setdefault(host, [])
+        while running and running[0][0] <= start + timedelta(seconds=1):
+            heapq.heappush(lanes, heapq.heappop(running)[1])
+        lane = heapq.heappop(lanes) if lanes else len(running)
+        heapq.heappush(running, (start + timedelta(seconds=seconds), lane))
+        found.append((host, lane))
+    return found
+
+
+def draw_timeline(info: TimelineInfo) -> Figure:
+    """Bars by kind of stage; a stage that the cache answered is a diamond where it was read."""
+    kinds = list(dict.fromkeys(piece.kind for piece in info.pieces if piece.kind != REST))
+    colors = dict(zip(kinds, (c for c in CYCLE if c != "@c5"), strict=False)) | {REST: "@dim"}
+    data = [trace for kind in [*kinds, REST] if (trace := _bars(info, kind, colors.get(kind, "@c6"))) is not None]
+    hits = [piece for piece in info.pieces if piece.cached]
+    if hits:
+        data.append(_diamonds(info, hits))
+    layout = {
+        "barmode": "overlay",
+        "bargap": 0.3,
+        "xaxis": {"type": "date", "title": {"text": "UTC"}},
+        "yaxis": {
+            "tickvals": list(range(len(info.lanes))),
+            "ticktext": [f"{escaped(lane)}  " for lane in info.lanes],
+            "autorange": "reversed",
+            "showgrid": False,
+        },
+        "legend": {"traceorder": "normal"},
+    }
+    height = min(900, 150 + 34 * max(2, len(info.lanes)))
+    return Figure("timeline", "When trials ran", _words(info), data, layout, height=height)
+
+
+def _start(record: TrialRecord) -> datetime | None:
+    try:
+        return datetime.fromisoformat(record.started_at)
+    except ValueError:
+        return None
+
+
+def _pieces(record: TrialRecord, row: int, lane: int, start: datetime) -> list[Piece]:
+    found, now = [], start
+    for stage in record.result.stages:
+        found.append(Piece(row, lane, stage.kind, now, stage.seconds, stage.cached))
+        now += timedelta(seconds=stage.seconds)
+    rest = record.seconds - (now - start).total_seconds()
+    if rest > SHORT_S:
+        found.append(Piece(row, lane, REST, now, rest, False))
+    return found
+
+
+def _bars(info: TimelineInfo, kind: str, color: str) -> dict[str, Any] | None:
+    pieces = [piece for piece in info.pieces if piece.kind == kind and not piece.cached]
+    if not pieces:
+        return None
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": escaped(kind),
+        "base": [_text(piece.start) for piece in pieces],
+        "x": [round(1000 * piece.seconds) for piece in pieces],
+        "y": [piece.lane for piece in pieces],
+        "customdata": [piece.row for piece in pieces],
+        "meta": {"what": [f"{kind}, {piece.seconds:,.1f} s" for piece in pieces]},
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"color": color, "line": {"color": "@surface", "width": 0.5}},
+    }
+
+
+def _diamonds(info: TimelineInfo, hits: Sequence[Piece]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "cache hit",
+        "x": [_text(piece.start) for piece in hits],
+        "y": [piece.lane for piece in hits],
+        "customdata": [piece.row for piece in hits],
+        "meta": {"what": [f"{piece.kind} from the cache" for piece in hits]},
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {
+            "symbol": "diamond",
+            "size": 8 if len(hits) <= 60 else 5,
+            "color": "@surface",
+            "line": {"color": "@ink", "width": 1.4},
+        },
+    }
+
+
+def _text(moment: datetime) -> str:
+    """As plotly reads it: without a zone, to the millisecond."""
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def _words(info: TimelineInfo) -> str:
+    if not info.pieces:
+        return "No trial has finished yet."
+    newest = f"The newest {info.trials:,} of {info.of:,} trials" if info.trials < info.of else f"All {info.of:,} trials"
+    cached = f" The stage cache answered {info.hits:,} of {info.stages:,} stages." if info.stages else ""
+    lanes = f"{len(info.lanes)} lanes" if len(info.lanes) > 1 else "one lane"
+    return f"{newest} in {lanes}: one for each worker of a host that was busy at the same time.{cached}"

@@ -1,0 +1,98 @@
+"""How the hypervolume grew, against trials and against training seconds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_app.metric import short
+from tune_app.report.contents import Contents
+from tune_app.report.figure import Figure
+from tune_app.report.overview import duration
+from tune_app.trace import hypervolume_rows
+
+UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """What was known after each trial of the full schedule; the volume is in the product of the objectives' units."""
+
+    objectives: tuple[str, ...]
+    trials: tuple[int, ...]
+    training_s: tuple[float, ...]
+    volume: tuple[float, ...]
+
+
+def volume_info(contents: Contents) -> VolumeInfo:
+    """As `trace.hypervolume_rows` has it; empty without a baseline, whose cost bounds the volume."""
+    reference = contents.reference
+    found = [] if reference is None else hypervolume_rows(contents.records, contents.spec, reference)
+    return VolumeInfo(
+        objectives=tuple(contents.spec.objectives),
+        trials=tuple(int(row["trials"]) for row in found),
+        training_s=tuple(float(row["training_s"]) for row in found),
+        volume=tuple(float(row["hypervolume"]) for row in found),
+    )
+
+
+def draw_volume(info: VolumeInfo) -> list[Figure]:
+    """One figure for each way of counting effort; trials that changed nothing are left out of the line."""
+    divisor, unit = next((d, u) for d, u in UNITS if max(info.training_s, default=0.0) >= d or d == 1.0)
+    spent = [round(seconds / divisor, 4) for seconds in info.training_s]
+    by_trials, by_time = _words(info)
+    return [
+        _figure(info, "hypervolume-trials", "against trials", by_trials, info.trials, "trials of the full schedule"),
+        _figure(info, "hypervolume-training", "against training", by_time, spent, f"training of all trials, {unit}"),
+    ]
+
+
+def _figure(info: VolumeInfo, name: str, title: str, words: str, efforts: Sequence[float], axis_title: str) -> Figure:
+    kept = _corners(info.volume)
+    trace = {
+        "type": "scatter",
+        "mode": "lines+markers" if len(kept) <= 60 else "lines",
+        "x": [efforts[i] for i in kept],
+        "y": [float(f"{info.volume[i]:.6g}") for i in kept],
+        "line": {"shape": "hv", "color": "@front", "width": 2},
+        "marker": {"size": 5},
+        "cliponaxis": False,
+        "fill": "tozeroy",
+        "fillcolor": "rgba(86, 180, 233, 0.12)",
+        "hovertemplate": f"%{{y:.4~s}} after %{{x:,.4~r}}<br>{axis_title}<extra></extra>",
+        "showlegend": False,
+    }
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": axis_title}, "tickformat": ",~r", "rangemode": "tozero"},
+        "yaxis": {
+            "title": {"text": f"hypervolume ({' · '.join(map(short, info.objectives))})"},
+            "tickformat": "~s",
+            "rangemode": "tozero",
+        },
+    }
+    return Figure(
+        name, f"Hypervolume {title}", words, [trace] if kept and info.volume[-1] > 0 else [], layout, height=320
+    )
+
+
+def _corners(volume: Sequence[float]) -> list[int]:
+    """Places where the volume changes, and both ends."""
+    last = len(volume) - 1
+    return [i for i, value in enumerate(volume) if i in (0, last) or value != volume[i - 1]]
+
+
+def _words(info: VolumeInfo) -> tuple[str, str]:
+    """By trials, and by training time."""
+    if not info.volume:
+        nothing = "Hypervolume is bounded by the cost of the baseline: it shows once there are a baseline and a trial."
+        return nothing, nothing
+    final = info.volume[-1]
+    if final <= 0:
+        nothing = "No trial is better than the reference point in every objective yet: the hypervolume is 0."
+        return nothing, nothing
+    enough = next(i for i, value in enumerate(info.volume) if value >= 0.99 * final)
+    until, spent = duration(info.training_s[enough]), duration(info.training_s[-1])
+    trials = f"{info.trials[-1]:,} trials of the full schedule"
+    return (
+        f"{final:,.6g} after {trials}; 99 % of it after {info.trials[enough]:,}.",
+        f"99 % of the hypervolume was reached after {until} of {spent} of training.",
+    )

@@ -1,0 +1,164 @@
+// Figures: colours of the theme, rows that the filters leave, and the trial that is chosen.
+const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  // plotly offers to upload a chart: nothing leaves this page.
+  showSendToCloud: false,
+  plotlyServerURL: "",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  toImageButtonOptions: { format: "png", scale: 2 },
+};
+const narrow = window.matchMedia("(max-width: 640px)");
+const drawn = new Set();
+let chosen = null;
+let colourBy = "";
+
+function theme() {
+  const set = document.documentElement.dataset.theme;
+  return set || (window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+}
+
+function painted(part, palette) {
+  if (typeof part === "string") return part[0] === "@" ? palette[part.slice(1)] || part : part;
+  if (Array.isArray(part)) return typeof part[0] === "object" || typeof part[0] === "string" ? part.map((p) => painted(p, palette)) : part;
+  if (part && typeof part === "object") return Object.fromEntries(Object.entries(part).map(([k, v]) => [k, painted(v, palette)]));
+  return part;
+}
+
+// Which rows a figure draws: what the filters leave and, of very many, the frontier and an even choice of the others.
+function drawnRows(figure) {
+  if (!figure.most || visibleCount <= figure.most) return (row) => visible[row];
+  const every = Math.ceil(visibleCount / figure.most);
+  const front = column.on_frontier.values;
+  return (row) => visible[row] && (front[row] || row % every === 0);
+}
+
+function linkedTrace(trace, figure, keeps) {
+  const rows = trace.customdata;
+  const kept = [];
+  for (let i = 0; i < rows.length; i++) if (!figure.linked || keeps(rows[i])) kept.push(i);
+  const pick = (array) => (Array.isArray(array) && array.length === rows.length ? kept.map((i) => array[i]) : array);
+  const copy = { ...trace, x: pick(trace.x), y: pick(trace.y), customdata: pick(rows) };
+  if (trace.base) copy.base = pick(trace.base);
+  for (const bars of ["error_x", "error_y"]) if (trace[bars]) copy[bars] = { ...trace[bars], array: pick(trace[bars].array) };
+  const what = trace.meta && trace.meta.what;
+  copy.text = kept.map((i) => (what ? `${escaped(what[i])}<br>${describe(rows[i])}` : describe(rows[i])));
+  return copy;
+}
+
+// The ring around the chosen trial, wherever a figure shows it as a point.
+function ring(data, palette) {
+  for (const trace of data) {
+    if (chosen === null || !trace.customdata || trace.type !== "scatter" || trace.mode !== "markers") continue;
+    const i = trace.customdata.indexOf(chosen);
+    if (i >= 0)
+      return {
+        type: "scatter", mode: "markers", x: [trace.x[i]], y: [trace.y[i]], hoverinfo: "skip", showlegend: false,
+        marker: { symbol: "circle-open", size: 20, color: palette.ink, line: { width: 2.5, color: palette.ink } },
+      };
+  }
+  return null;
+}
+
+function chosenLine(data, palette) {
+  for (const trace of data) {
+    const start = chosen === null || trace.mode !== "lines" || !trace.customdata ? -1 : trace.customdata.indexOf(chosen);
+    if (start < 0) continue;
+    const stop = trace.customdata.lastIndexOf(chosen);
+    return {
+      type: "scatter", mode: "lines", x: trace.x.slice(start, stop), y: trace.y.slice(start, stop), hoverinfo: "skip",
+      showlegend: false, line: { color: palette.ink, width: 3.5 },
+    };
+  }
+  return null;
+}
+
+function recoloured(trace, palette) {
+  const col = column[colourBy];
+  if (!col || !trace.customdata || !["dominated", "frontier"].includes(trace.name)) return trace;
+  const scale = colours(col, palette);
+  const line = trace.name === "frontier" ? { width: 1.5, color: palette.ink } : { width: 0 };
+  return { ...trace, marker: { ...trace.marker, opacity: 0.95, line, color: trace.customdata.map((row) => scale(col.values[row])) } };
+}
+
+// A colour for each value: of few values one of the palette's, of many one between two ends.
+function colours(col, palette) {
+  const values = [...new Set(col.values.filter((v) => v !== null))].sort((a, b) => a - b);
+  if (values.length <= 7) return (v) => (v === null ? palette.dim : palette[`c${values.indexOf(v)}`]);
+  const [low, high] = [values[0], values[values.length - 1]];
+  return (v) => (v === null ? palette.dim : viridis((v - low) / (high - low)));
+}
+
+const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+function viridis(at) {
+  const place = Math.min(3.9999, Math.max(0, 4 * at));
+  const [a, b, t] = [VIRIDIS[Math.floor(place)], VIRIDIS[Math.floor(place) + 1], place % 1];
+  return `rgb(${a.map((c, i) => Math.round(c + t * (b[i] - c))).join(",")})`;
+}
+
+function colourLegend() {
+  const box = document.getElementById("colour-legend");
+  const col = column[colourBy];
+  box.replaceChildren();
+  if (!col) return;
+  const palette = report.palettes[theme()];
+  const scale = colours(col, palette);
+  const values = [...new Set(col.values.filter((v) => v !== null))].sort((a, b) => a - b);
+  const ends = values.length <= 7 ? values : [0, 0.25, 0.5, 0.75, 1].map((t) => values[Math.round(t * (values.length - 1))]);
+  for (const v of ends) {
+    const dot = element("i");
+    dot.style.background = scale(v);
+    box.append(element("span", {}, dot, FORMS[col.kind](col.names ? col.names[v] : v)));
+  }
+}
+
+function draw(name) {
+  const figure = report.figures[name];
+  const place = document.querySelector(`[data-figure="${name}"]`);
+  if (!place) return;
+  const palette = report.palettes[theme()];
+  const keeps = drawnRows(figure);
+  let data = figure.data.map((trace) => painted(trace.customdata ? linkedTrace(trace, figure, keeps) : trace, palette));
+  if (name === report.pareto) data = data.map((trace) => recoloured(trace, palette));
+  const extra = name === report.parallel ? chosenLine(data, palette) : ring(data, palette);
+  if (extra) data.push(extra);
+  const layout = painted(figure.layout, palette);
+  if (narrow.matches) {
+    layout.dragmode = false;
+    layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 40), r: 8 };
+    layout.legend = { ...layout.legend, font: { size: 11 } };
+    if (layout.xaxis.type === "date") Object.assign(layout.xaxis, { nticks: 4, tickangle: 0 });
+    const entries = data.filter((trace) => trace.name && trace.showlegend !== false).length;
+    if (entries > 2) layout.height += 14 * entries;
+  }
+  const first = !drawn.has(name);
+  drawn.add(name);
+  // What a reader sees stays the frame, also when few points are left in it.
+  if (figure.linked && !first)
+    for (const axis of ["xaxis", "yaxis"])
+      layout[axis] = { ...layout[axis], range: [...place._fullLayout[axis].range], autorange: false };
+  Plotly.react(place, data, layout, CONFIG);
+  if (!first) return;
+  place.on("plotly_click", (event) => {
+    const row = event.points[0].customdata;
+    if (Number.isInteger(row)) choose(row, { scroll: false });
+  });
+}
+
+function drawLinked() {
+  for (const name of drawn) if (report.figures[name].linked) draw(name);
+}
+
+function drawAll() {
+  drawn.forEach(draw);
+  if (document.getElementById("colour-legend")) colourLegend();
+}
+
+// Figures far below are drawn when they come near.
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries)
+    if (entry.isIntersecting) {
+      near.unobserve(entry.target);
+      if (!drawn.has(entry.target.dataset.figure)) draw(entry.target.dataset.figure);
+    }
+}, { rootMargin: "800px" });

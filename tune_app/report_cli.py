@@ -1,0 +1,94 @@
+"""`tune-app report`: an experiment as one page, or as images of its figures."""
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.errors import ConfigError
+from tune_app.panels import RESULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tune_app.folder import ExperimentFolder
+    from tune_app.report.section import Section
+
+app = typer.Typer()
+
+Experiment = Annotated[
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="Folder or URI of the experiment, e.g. runs/demo.", show_default=False),
+]
+
+
+class ImageFormat(StrEnum):
+    """Of figures."""
+
+    PNG = "png"
+    SVG = "svg"
+
+
+@app.command(rich_help_panel=RESULTS)
+def report(
+    experiment: Experiment,
+    output: Annotated[str, typer.Option(help="HTML file to write.", show_default="report.html")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Serve it here, and follow the search.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="For --watch; 0: a free one.")] = 0,
+    figures: Annotated[str, typer.Option(metavar="FOLDER", help="Write every figure as an image instead.")] = "",
+    format: Annotated[ImageFormat, typer.Option("--format", help="Of these images.")] = ImageFormat.PNG,
+    failures: Annotated[
+        list[str] | None, typer.Option(metavar="TRIAL", help="Add where this trial errs; may be given more than once.")
+    ] = None,
+) -> None:
+    """Write one HTML file with all figures and trials; it needs no network and no other file."""
+    from tune_app.folder import ExperimentFolder
+
+    if sum(map(bool, (output, watch, figures))) > 1:
+        raise ConfigError("--output writes a file, --watch serves it, --figures draws images: choose one of them.")
+    folder = ExperimentFolder.existing(experiment)
+    if figures:
+        _draw(folder, figures, format)
+        return
+    extra = [_failures(folder, number, trial) for number, trial in enumerate(failures or (), 1)]
+    if watch:
+        _serve(folder, port, extra)
+    else:
+        _write(folder, output or "report.html", extra)
+
+
+def _failures(folder: "ExperimentFolder", number: int, trial: str) -> "Section":
+    from tune_app.failures.section import trial_section
+    from tune_app.report.section import Section
+
+    title, html = trial_section(folder, trial)
+    return Section(f"errors-{number}", title, html=html)
+
+
+def _write(folder: "ExperimentFolder", output: str, extra: "Sequence[Section]") -> None:
+    from trainables.storage import storage_path
+    from tune_app.report.build import write_report
+    from tune_app.units import show_size
+
+    size = write_report(folder, storage_path(output), extra=extra)
+    print(f"{output}: {show_size(size)}, one file for any browser")
+
+
+def _draw(folder: "ExperimentFolder", target: str, format: ImageFormat) -> None:
+    from trainables.storage import storage_path
+    from tune_app.report.build import write_figures
+
+    for name in write_figures(folder, storage_path(target), format.value):
+        print(f"{target}/{name}")
+
+
+def _serve(folder: "ExperimentFolder", port: int, extra: "Sequence[Section]") -> None:
+    from tune_app.report.serve import ReportServer
+
+    with ReportServer(folder, port=port, extra=extra) as server:
+        print(f"{server.url} follows {folder.path}, on this machine alone; Ctrl-C ends it", file=sys.stderr, flush=True)
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            return
