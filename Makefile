@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Trials set their own thread count; test processes run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo cluster-demo test check lock clean
+.PHONY: demo cluster-demo test check docs lock clean
 
 demo: $(READY)
 	$(BIN)/tune-app demo
@@ -33,11 +33,14 @@ $(READY): requirements.lock pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+docs: $(READY)
+	$(BIN)/python docs/reference.py
+
 # Pins and hashes, but no index address: the lock works with any mirror.
 lock:
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra s3 --extra gcs \
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra s3 --extra gcs --extra figures --extra mlflow \
 		--custom-compile-command "make lock" --group dev pyproject.toml --output-file requirements.lock
 
 clean:

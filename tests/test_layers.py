@@ -22,16 +22,28 @@ HOMES = {
         "cluster/ray_jobs.py",
     },
     **dict.fromkeys(("upath", "fsspec", "s3fs", "gcsfs", "botocore"), STORAGE),
-    "optuna": {"search_spaces/samplers.py", "tune_app/study.py"},
+    "optuna": {
+        "search_spaces/samplers.py",
+        *(f"tune_app/{name}.py" for name in ("study", "optuna_export", "report/importance")),
+    },
     "duckdb": {"tune_app/query.py"},
-    "matplotlib": {"tune_app/plots.py"},
+    "matplotlib": {"tune_app/plots.py", "tune_app/failures/ink.py"},
+    "wandb": {"tune_app/tracking/wandb_connection.py"},
+    "tensorboardX": {"tune_app/tracking/tensorboard_tracker.py"},
+    "mlflow": {"tune_app/tracking/mlflow_tracker.py"},
+    "jinja2": {"tune_app/report/templates.py"},
+    "kaleido": {"tune_app/report/images.py"},
+    "xxhash": {"tune_app/table_file.py"},
     "constriction": {"trainables/export/rans.py"},
     "onnx": {"trainables/export/onnx_nodes.py"},
     "ml_dtypes": {"trainables/export/onnx_nodes.py"},
     "onnxruntime": {"trainables/export/onnx_check.py", "trainables/export/latency.py"},
 }
 TORCH_FREE = [
-    *(f"trainables/{name}.py" for name in ("results", "errors", "registry", "stage_signs", "prune/groups")),
+    *(
+        f"trainables/{name}.py"
+        for name in ("class_names", "results", "errors", "registry", "stage_signs", "prune/groups")
+    ),
     *(f"trainables/storage/{path.name}" for path in sorted((ROOT / "trainables/storage").glob("*.py"))),
     *(
         f"trainables/export/{name}.py"

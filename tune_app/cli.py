@@ -11,7 +11,12 @@ from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
 from tune_app.cache_cli import app as cache_app
 from tune_app.errors import Interrupted
+from tune_app.failures_cli import failures
 from tune_app.jobs_cli import app as jobs_app
+from tune_app.panels import CLUSTERS, NETWORKS, RESULTS, SEARCH, TOOLS
+from tune_app.reading_cli import app as reading_app
+from tune_app.report_cli import app as report_app
+from tune_app.track_cli import app as track_app
 
 if TYPE_CHECKING:
     from tune_app.experiment import ExperimentSpec
@@ -20,12 +25,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Search for the best small versions of a trained network: prune, quantize, pack, measure, on Ray.",
     epilog="Exit codes: 0 done · 1 a bug · 2 bad input · 3 storage or cluster does not answer · "
     "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal.",
 )
-app.add_typer(cache_app, name="cache")
-app.add_typer(jobs_app, name="jobs")
+app.add_typer(cache_app, name="cache", rich_help_panel=TOOLS)
+app.add_typer(jobs_app, name="jobs", rich_help_panel=CLUSTERS)
+reading_app.command(rich_help_panel=RESULTS)(failures)
+for reading in (reading_app, report_app, track_app):
+    app.add_typer(reading)
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the experiment.", show_default=False)]
 Experiment = Annotated[
@@ -34,7 +41,20 @@ Experiment = Annotated[
 ]
 
 
-@app.command()
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More detail on standard error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors alone.")] = False,
+) -> None:
+    """Search for the best small versions of a trained network: prune, quantize, pack, measure, on Ray."""
+    if verbose and quiet:
+        raise ConfigError("--verbose asks for more and --quiet for less: choose one of the two.")
+    from tune_app.progress import Verbosity, set_verbosity
+
+    set_verbosity(Verbosity.DETAILED if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
+
+
+@app.command(rich_help_panel=SEARCH)
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the spec and the results go.")] = Path("demo"),
 ) -> None:
@@ -57,22 +77,23 @@ def demo(
         print(f"  {command}")
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def baseline(spec: SpecFile) -> None:
     """Train the shared baseline, or import it; a second call finds it."""
     from tune_app.spec_file import load_spec
 
     loaded = load_spec(spec)
+    from tune_app.progress import console
     from tune_app.runner import run_baseline
 
-    info = run_baseline(loaded)
+    info = run_baseline(loaded, console=console())
     print(
         f"baseline of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def plan(
     spec: SpecFile,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -87,7 +108,7 @@ def plan(
     print_plan(read_plan(loaded), json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def run(
     spec: SpecFile,
     trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
@@ -113,16 +134,17 @@ def search(spec: "ExperimentSpec", *, warm_start: str | None = None, dashboard: 
     other = None if warm_start is None else ExperimentFolder.existing(warm_start)
     if other is not None and other.path.resolve() == spec.folder.resolve():
         raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
+    from tune_app.progress import console
     from tune_app.runner import run_search
     from tune_app.summary import summary
 
-    outcome = run_search(spec, warm_start=other, dashboard=dashboard)
+    outcome = run_search(spec, warm_start=other, dashboard=dashboard, console=console())
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
     print("\n".join(summary(outcome, spec)))
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTERS)
 def doctor(
     spec: SpecFile,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -134,11 +156,11 @@ def doctor(
     examine(load_spec(spec), json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTERS)
 def submit(
     spec: SpecFile,
     backend: Annotated[str, typer.Option(help="local, ray, kuberay, aws or gcp.")] = "ray",
-    address: Annotated[str, typer.Option(help="The cluster's, http://host:8265.  [default: RAY_ADDRESS]")] = "",
+    address: Annotated[str, typer.Option(help="The cluster's, http://host:8265.  \\[default: RAY_ADDRESS]")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; send and write nothing.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for the files of kuberay, aws and gcp.")] = None,
 ) -> None:
@@ -149,9 +171,9 @@ def submit(
     send(load_spec(spec), source=spec, backend=backend, address=address, dry_run=dry_run, output=output)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTERS)
 def dashboard(
-    address: Annotated[str, typer.Option(help="The cluster's, http://host:8265.  [default: RAY_ADDRESS]")] = "",
+    address: Annotated[str, typer.Option(help="The cluster's, http://host:8265.  \\[default: RAY_ADDRESS]")] = "",
     open: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     grafana: Annotated[Path | None, typer.Option(help="Write a dashboard for Grafana to this file.")] = None,
 ) -> None:
@@ -173,7 +195,7 @@ def dashboard(
         webbrowser.open(url)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def frontier(
     experiment: Experiment,
     all: Annotated[bool, typer.Option("--all", help="All trials, not only the frontier.")] = False,
@@ -200,7 +222,7 @@ def frontier(
     write_frame(frame, json=json, csv=csv, parquet=parquet, title=f"{'trials' if all else 'frontier'} of {experiment}")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def plot(
     experiment: Experiment,
     output: Annotated[str, typer.Option(help="PNG or SVG file.")] = "frontier.png",
@@ -214,7 +236,7 @@ def plot(
     print(output)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def finalize(experiment: Experiment) -> None:
     """Evaluate the baseline and the frontier on the test split, once."""
     from tune_app.finalize import finalize as evaluate
@@ -229,11 +251,11 @@ def finalize(experiment: Experiment) -> None:
     )
 
 
-@app.command()
+@app.command(rich_help_panel=NETWORKS)
 def export(
     experiment: Experiment,
     trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
-    output: Annotated[str, typer.Option(help="Folder to write to.  [default: the trial's label]")] = "",
+    output: Annotated[str, typer.Option(help="Folder to write to.  \\[default: the trial's label]")] = "",
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
 ) -> None:
     """Write the packed file and the card of one point, and its ONNX file."""
@@ -245,14 +267,17 @@ def export(
     record = export_trial(folder, trial, target)
     print(f"{target}/model.mbq: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
     if onnx:
-        result = export_onnx(folder, record, target)
+        from tune_app.progress import doing
+
+        with doing("checking the ONNX file"):
+            result = export_onnx(folder, record, target)
         print(
             f"{target}/model.onnx: {result.size_bytes:,} bytes, accuracy {100 * result.accuracy:.2f} % "
             "on the validation split"
         )
 
 
-@app.command()
+@app.command(rich_help_panel=NETWORKS)
 def latency(
     experiment: Experiment,
     trials: Annotated[
@@ -271,7 +296,7 @@ def latency(
     print_latency(measure_trials(folder, trials, batches=batch, runs=runs, warmup=warmup), json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=NETWORKS)
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -282,7 +307,7 @@ def inspect(
     print_report(inspect_path(file), title=file, json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=TOOLS)
 def spaces(
     name: Annotated[str, typer.Argument(help="A space, to print as YAML; none: list all.", show_default=False)] = "",
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,

@@ -12,6 +12,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, read_held_out, store_held_out
 from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.progress import track
 from tune_app.rows import frontier_ids
 from tune_app.tables import write_tables
 
@@ -46,7 +47,8 @@ def finalize(folder: ExperimentFolder) -> Final:
         front = [r for r in records if r.assignment.trial_id in ids]
         if baseline is None or not front:
             raise ConfigError(f"{folder.path} has no frontier yet: run `tune-app run` first.")
-        results = {r.assignment.trial_id: _test_record(r, spec, folder) for r in front}
+        tested = track(front, "evaluating on the test split", total=len(front))
+        results = {r.assignment.trial_id: _test_record(r, spec, folder) for r in tested}
         reference = _test_baseline(spec, folder, baseline)
         write_tables(folder, records, spec, reference=baseline.reference(spec))
     gaps = [r.metrics()["accuracy"] - results[r.assignment.trial_id].accuracy for r in front]

@@ -12,9 +12,9 @@ from tune_app.text_table import print_table
 
 app = typer.Typer(no_args_is_help=True, help="See, follow and stop what was submitted.")
 BackendName = Annotated[
-    str, typer.Option("--backend", help="local or ray.  [default: ray if an address is known, else local]")
+    str, typer.Option("--backend", help="local or ray.  \\[default: ray if an address is known, else local]")
 ]
-Address = Annotated[str, typer.Option(help="The cluster's, http://host:8265.  [default: RAY_ADDRESS]")]
+Address = Annotated[str, typer.Option(help="The cluster's, http://host:8265.  \\[default: RAY_ADDRESS]")]
 Name = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or name of an experiment.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 

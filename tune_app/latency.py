@@ -8,6 +8,7 @@ from tune_app.baseline import read_baseline
 from tune_app.export import find_trial
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
+from tune_app.progress import doing
 from tune_app.text_table import print_table
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ def measure_trials(
 
     records = [find_trial(folder, name) for name in names]
     packed = {record.assignment.label: verified_artifact(record, folder) for record in records}
-    files = {REFERENCE: baseline_onnx(folder, next(iter(packed.values())))}
-    files |= {label: write_onnx(content) for label, content in packed.items()}
-    return measure_latency(files, batches=batches, runs=runs, warmup=warmup)
+    with doing("writing ONNX files"):
+        files = {REFERENCE: baseline_onnx(folder, next(iter(packed.values())))}
+        files |= {label: write_onnx(content) for label, content in packed.items()}
+    with doing(f"timing {len(files)} networks, {runs} runs each"):
+        return measure_latency(files, batches=batches, runs=runs, warmup=warmup)
 
 
 def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:

@@ -18,6 +18,7 @@ from trainables.errors import StorageUnavailable
 from trainables.storage import StoragePath, names
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord
+from tune_app.progress import Verbosity, verbosity
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 
 
@@ -114,7 +115,7 @@ class LiveView:
         m = record.metrics()
         return (
             f"{head} accuracy {100 * m['accuracy']:.2f} % · {m['size_bytes']:,.0f} bytes · "
-            f"{m['compression_ratio']:.2f}x · {record.seconds:.1f} s"
+            f"{m['compression_ratio']:.2f}x · {record.seconds:.1f} s{_stages(record)}"
         )
 
     def _render(self) -> RenderableType:
@@ -147,6 +148,14 @@ class LiveView:
         with contextlib.suppress(StorageUnavailable):
             epochs = [int(name.split("-")[1]) for name in names(self._progress, "*/epoch-*.safetensors")]
         return f" (epoch {max(epochs)})" if epochs else ""
+
+
+def _stages(record: TrialRecord) -> str:
+    """What each stage took, when detail is wanted."""
+    if verbosity() is not Verbosity.DETAILED:
+        return ""
+    parts = (f"{s.kind} {'cached' if s.cached else f'{s.seconds:.1f} s'}" for s in record.result.stages)
+    return f" ({', '.join(parts)})"
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,109 @@
+"""Commands that read an experiment: what they print, and one line for what cannot be."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import Result
+from tests.tune_app.factories import make_experiment, make_record, store_baseline
+from tune_app.folder import ExperimentFolder
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ExperimentFolder:
+    made = make_experiment(tmp_path)
+    store_baseline(made)
+    return made
+
+
+def test_pick_says_why_where_and_how_again(cli: Cli, folder: ExperimentFolder) -> None:
+    done = cli("pick", folder.path, "--max-drop", "2.5pp")
+    assert done.code == 0
+    first, *more = done.out.splitlines()
+    assert first.startswith("p30_w4_a8: the smallest of 2 (of 3) frontier points that are within 2.5 pp")
+    assert [line.split()[0] for line in more] == ["accuracy", "size", "artifact", "reproduce"]
+    assert "93.00 % (-2.00 pp against the baseline)" in more[0]
+    assert "90,000 bytes (90.0 KB), 11.1x smaller than fp32" in more[1]
+    assert more[3].split(None, 1)[1] == f"tune-app reproduce {folder.path} p30_w4_a8"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "label"),
+    [
+        ([], "p30_w4_a8"),
+        (["--knee", "--max-bytes", "80KB"], "p50_w4_a8"),
+        (["--max-bytes", "0.09MB"], "p30_w4_a8"),
+        (["--ratio", "12x"], "p50_w4_a8"),
+        (["--where", "prune_frac = 0"], "p0_w8_a8"),
+    ],
+)
+def test_pick_for_programs(bounds: list[str], label: str, cli: Cli, folder: ExperimentFolder) -> None:
+    done = cli("pick", folder.path, *bounds, "--json")
+    found = json.loads(done.out)
+    assert (done.code, found["label"]) == (0, label)
+    assert isinstance(found["size_bytes"], int)
+    assert found["artifact"].endswith("model.mbq")
+    assert found["reproduce"].endswith(f" {label}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-drop", "1"], "'1' is no number of percentage points: write it like 1pp"),
+        (["--max-bytes", "big"], "'big' is no size"),
+        (["--ratio", "0x"], "'0x' is no ratio: write it like 10x"),
+        (["--ratio", "100x"], "none of 3 frontier points is at least 100.0x smaller: the smallest, p50_w4_a8"),
+        (["--where", "colour = 'red'"], "there is no column 'colour'"),
+    ],
+)
+def test_pick_refuses_in_one_line(arguments: list[str], words: str, cli: Cli, folder: ExperimentFolder) -> None:
+    done = cli("pick", folder.path, *arguments)
+    [line] = done.err.strip().splitlines()
+    assert (done.code, done.out) == (2, "")
+    assert words in line
+
+
+def test_summary_as_text_json_and_yaml(cli: Cli, folder: ExperimentFolder) -> None:
+    text, as_json, as_yaml = (cli("summary", folder.path, *form) for form in ([], ["--json"], ["--yaml"]))
+    assert [text.code, as_json.code, as_yaml.code] == [0, 0, 0]
+    assert "best balanced: p30_w4_a8" in text.out
+    assert json.loads(as_json.out) == YAML(typ="safe").load(as_yaml.out)
+    assert cli("summary", folder.path, "--json", "--yaml").code == 2
+
+
+def test_compare_prints_a_table_and_draws_a_picture(cli: Cli, folder: ExperimentFolder, tmp_path: Path) -> None:
+    better = [make_record(0, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, 0.96, 50_000)]
+    other = make_experiment(tmp_path, better, name="other")
+    store_baseline(other)
+    done = cli("compare", folder.path, other.path, "--output", tmp_path / "both.png")
+    assert done.code == 0
+    assert "other beats the other with p30_w4_a8" in done.out
+    assert "100 % of 3" in done.out
+    assert done.out.strip().endswith("both.png")
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(cli("compare", folder.path, other.path, "--json").out)
+    assert (found["other"]["coverage"], found["toy"]["coverage"]) == (1.0, 0.0)
+    assert [p["label"] for p in found["other"]["winners"]] == ["p30_w4_a8"]
+
+
+@pytest.mark.parametrize("command", ["pick", "summary", "compare", "reproduce"])
+def test_no_experiment_is_one_line(command: str, cli: Cli, tmp_path: Path) -> None:
+    more = {"compare": [tmp_path], "reproduce": ["p0"]}.get(command, [])
+    done = cli(command, tmp_path / "none", *more)
+    [line] = done.err.strip().splitlines()
+    assert done.code == 2
+    assert "is no experiment" in line
+
+
+@pytest.mark.parametrize("records", [[], [make_record(0, {"w_bits": 2}, state="failed")]], ids=["empty", "failures"])
+def test_an_experiment_without_results_is_no_crash(records: list, cli: Cli, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    folder = make_experiment(tmp_path, records, tables=False)
+    assert cli("summary", folder.path).code == 0
+    done = cli("pick", folder.path)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "has no frontier yet" in done.err
