@@ -44,7 +44,8 @@ def gc(
 ) -> None:
     """Remove stages until they take at most SIZE; results and packed files stay, the frontier's stages too."""
     from tune_app.folder import ExperimentFolder
-    from tune_app.retention import collect, parse_size
+    from tune_app.retention import collect
+    from tune_app.units import parse_size
 
     bound = parse_size(max_bytes)
     _print_collection(collect(ExperimentFolder.existing(experiment), max_bytes=bound, dry_run=dry_run), dry_run=dry_run)

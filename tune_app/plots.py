@@ -1,8 +1,11 @@
 """The figure of a frontier: first what it shows, as data, then the ink (matplotlib is imported on use)."""
 
+import dataclasses
 import io
+import itertools
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +15,14 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes, replace
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
+from tune_app.metric import LOG_SPAN, SHARES, TITLES, direction
 from tune_app.tables import load_trials
 
-LOG_SPAN = 10.0
-"""An axis of bytes or parameters whose values span more than this is logarithmic."""
 SIZE_IN = (12.0, 8.0)
 DPI = 100
 # Okabe and Ito (2008): distinguishable with every common colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 INK, GREY = "#222222", "#A8A8A8"
-TITLES = {
-    "accuracy": "accuracy (validation split)",
-    "size_bytes": "size of the packed file",
-    "compression_ratio": "compression ratio",
-    "parameters": "parameters",
-}
 
 
 @dataclass(frozen=True)
@@ -110,6 +106,20 @@ def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
         ConfigError: another suffix.
         StorageUnavailable: the file cannot be written.
     """
+    _save(path, lambda figure: _draw(info, figure))
+
+
+def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> None:
+    """Writes the frontiers of several experiments with the same objectives into one figure, as above.
+
+    Raises:
+        ConfigError: another suffix.
+        StorageUnavailable: the file cannot be written.
+    """
+    _save(path, lambda figure: _draw_comparison(infos, figure))
+
+
+def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
     if path.suffix.lower() not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
         raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
     from matplotlib import rc_context
@@ -119,7 +129,7 @@ def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
     with rc_context({"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False}):
         figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(info, figure)
+        draw(figure)
         stream = io.BytesIO()
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         figure.savefig(stream, format=path.suffix.lower()[1:], metadata=metadata)
@@ -129,7 +139,7 @@ def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
 def _metrics(spec: ExperimentSpec) -> tuple[str, str]:
     """The first two objectives, filled up with size and accuracy; a maximised one stands upright."""
     first, second, *_ = dict.fromkeys([*spec.objectives, "accuracy", "size_bytes"])
-    return (second, first) if _direction(first, spec) == "maximize" else (first, second)
+    return (second, first) if direction(first, spec) == "maximize" else (first, second)
 
 
 def _value(row: dict[str, Any], metric: str) -> float:
@@ -138,13 +148,9 @@ def _value(row: dict[str, Any], metric: str) -> float:
     return float(row[metric]) if together is None else together
 
 
-def _direction(metric: str, spec: ExperimentSpec) -> Direction:
-    return spec.objectives.get(metric, "maximize" if metric == "accuracy" else "minimize")
-
-
 def _axis(metric: str, spec: ExperimentSpec, values: list[float]) -> Axis:
-    positive = metric != "accuracy" and bool(values) and min(values) > 0
-    return Axis(metric, _direction(metric, spec), positive and max(values) / min(values) > LOG_SPAN)
+    positive = metric not in SHARES and bool(values) and min(values) > 0
+    return Axis(metric, direction(metric, spec), positive and max(values) / min(values) > LOG_SPAN)
 
 
 def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point | None:
@@ -164,15 +170,8 @@ def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point |
 
 
 def _draw(info: FrontierInfo, figure: Any) -> None:
-    axes = figure.add_subplot()
-    axes.set_title(f"{info.experiment}: {len(info.frontier)} of {len(info.complete)} trials on the frontier")
-    axes.grid(color="#E4E4E4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    _scale(axes.xaxis, axes.set_xscale, info.x)
-    _scale(axes.yaxis, axes.set_yscale, info.y)
-    axes.set_xlabel(_with_arrow(info.x, "←", "→"))
-    axes.set_ylabel(_with_arrow(info.y, "↓", "↑"))
+    title = f"{info.experiment}: {len(info.frontier)} of {len(info.complete)} trials on the frontier"
+    axes = _axes(figure, title, info.x, info.y)
     if not info.complete and not info.infeasible:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
     _draw_points(info, axes)
@@ -180,6 +179,40 @@ def _draw(info: FrontierInfo, figure: Any) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best", frameon=False)
     _draw_labels(info, figure, axes)
+
+
+def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
+    title = " and ".join(f"{info.experiment} ({len(info.frontier)})" for info in infos)
+    x = dataclasses.replace(infos[0].x, log=any(info.x.log for info in infos))
+    y = dataclasses.replace(infos[0].y, log=any(info.y.log for info in infos))
+    axes = _axes(figure, f"frontiers of {title}", x, y)
+    for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
+        colour = COLOURS[i % len(COLOURS)]
+        if info.stepped and info.frontier:
+            axes.plot(*_steps(info), color=colour, linewidth=1.6, zorder=2)
+        _scatter(
+            axes, info.frontier, label=info.experiment, color=colour, marker=marker, s=90, edgecolors=INK, zorder=3
+        )
+        if info.baseline:
+            name = f"{info.experiment}: baseline, fp32"
+            _scatter(axes, [info.baseline], label=name, color=colour, s=260, marker="*", edgecolors=INK, zorder=3)
+    axes.margins(0.08)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False)
+
+
+def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
+    """Empty axes with their scales and names."""
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    axes.grid(color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _scale(axes.xaxis, axes.set_xscale, x)
+    _scale(axes.yaxis, axes.set_yscale, y)
+    axes.set_xlabel(_with_arrow(x, "←", "→"))
+    axes.set_ylabel(_with_arrow(y, "↓", "↑"))
+    return axes
 
 
 def _draw_points(info: FrontierInfo, axes: Any) -> None:
@@ -246,7 +279,7 @@ def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
         set_scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_formatter(NullFormatter())
-    if info.metric == "accuracy":
+    if info.metric in SHARES:
         axis.set_major_formatter(PercentFormatter(xmax=1))
     elif info.metric != "compression_ratio":
-        axis.set_major_formatter(EngFormatter(unit="B" if info.metric == "size_bytes" else ""))
+        axis.set_major_formatter(EngFormatter(unit="B" if info.metric.endswith("_bytes") else ""))

@@ -5,15 +5,12 @@ trial needs it.
 """
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pydantic import ByteSize, TypeAdapter
-
 from trainables.cache import StageCache
 from trainables.config import Frozen, stage_keys
-from trainables.errors import ConfigError, TuneAppError
+from trainables.errors import TuneAppError
 from trainables.stage_files import StageEntry
 from trainables.storage import remove_drafts
 from tune_app.baseline import read_baseline
@@ -58,19 +55,6 @@ class Collection:
     def freed_bytes(self) -> int:
         """Bytes of the removed stages."""
         return sum(entry.size_bytes for entry in self.removed)
-
-
-def parse_size(text: str) -> int:
-    """Bytes from `500MB`, `2GB` (powers of ten), `1GiB` (of two) or `1_000_000`.
-
-    Raises:
-        ConfigError: the text is no size.
-    """
-    plain = re.sub(r"(?<=[0-9])_(?=[0-9])", "", text.strip())
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)? *[A-Za-z]*", plain):  # ByteSize ignores what follows a size
-        with contextlib.suppress(ValueError, OverflowError):
-            return int(TypeAdapter(ByteSize).validate_python(plain))
-    raise ConfigError(f"{text!r} is no size: write it like 500MB, 2GB or 1_000_000.")
 
 
 def survey(folder: ExperimentFolder) -> CacheUse:

@@ -67,6 +67,13 @@ def test_sizes_within_one_decade_are_linear(tmp_path: Path) -> None:
         ({"size_bytes": "minimize", "accuracy": "maximize"}, "size_bytes", "accuracy", True),
         ({"size_bytes": "minimize", "parameters": "minimize"}, "size_bytes", "parameters", True),
         ({"compression_ratio": "maximize"}, "accuracy", "compression_ratio", False),
+        ({"accuracy": "maximize", "macs": "minimize"}, "macs", "accuracy", True),
+        (
+            {"peak_activation_bytes": "minimize", "sparsity_achieved": "maximize"},
+            "peak_activation_bytes",
+            "sparsity_achieved",
+            True,
+        ),
         (
             {"accuracy": "maximize", "size_bytes": "minimize", "parameters": "minimize"},
             "size_bytes",

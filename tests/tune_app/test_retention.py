@@ -19,7 +19,7 @@ from tests.tune_app.factories import make_experiment, make_record, make_spec
 from trainables.cache import StageCache
 from trainables.config import BaselineImport, digest, stage_keys
 from trainables.data import load_data
-from trainables.errors import ConfigError, Diverged
+from trainables.errors import Diverged
 from trainables.results import StageCost
 from trainables.stage import StageResult
 from trainables.stage_files import read_stage
@@ -33,7 +33,7 @@ from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord
 from tune_app.point_keys import config_key
 from tune_app.proposer import Proposer
-from tune_app.retention import collect, parse_size, survey
+from tune_app.retention import collect, survey
 from tune_app.rows import frontier_ids
 from tune_app.trainable import run_trial
 
@@ -110,30 +110,6 @@ def folder(storage: StoragePath) -> ExperimentFolder:
 
 
 NEEDED = {BASELINE, "a" * 64, digest(point(0)), digest(point(1))}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("500MB", 500_000_000),
-        ("2GB", 2_000_000_000),
-        ("1_000_000", 1_000_000),
-        ("1.5kB", 1500),
-        (" 2 gb ", 2_000_000_000),
-        ("1GiB", 2**30),
-        ("0", 0),
-    ],
-)
-def test_a_size_is_a_number_with_a_unit(text: str, expected: int) -> None:
-    assert parse_size(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["", "MB", "-1", "2GB or so", "2GB;", "1e6", "nan", "2 XB", "_1", "1.2.3MB", "٣MB", "9" * 400 + "GB"]
-)
-def test_anything_else_is_no_size(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no size: write it like 500MB, 2GB or 1_000_000"):
-        parse_size(text)
 
 
 def test_a_survey_counts_by_kind_and_says_what_is_needed(folder: ExperimentFolder) -> None:

@@ -1,0 +1,95 @@
+"""Units go in and come out the way people write them."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.errors import ConfigError
+from tune_app.units import parse_points, parse_ratio, parse_size, show_points, show_ratio, show_share, show_size
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500MB", 500_000_000),
+        ("2GB", 2_000_000_000),
+        ("1_000_000", 1_000_000),
+        ("1.5kB", 1500),
+        (" 2 gb ", 2_000_000_000),
+        ("1GiB", 2**30),
+        ("0", 0),
+    ],
+)
+def test_a_size_is_a_number_with_a_unit(text: str, expected: int) -> None:
+    assert parse_size(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "MB", "-1", "2GB or so", "2GB;", "1e6", "nan", "2 XB", "_1", "1.2.3MB", "٣MB", "9" * 400 + "GB"]
+)
+def test_anything_else_is_no_size(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no size: write it like 500MB, 2GB or 1_000_000"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("10x", 10), (" 1.5 X", 1.5), ("8", 8), ("2×", 2), (".5x", 0.5)])
+def test_a_ratio_may_end_in_x(text: str, expected: float) -> None:
+    assert parse_ratio(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "0x", "-2x", "10y", "nan", "1e3x", "10xx"])
+def test_anything_else_is_no_ratio(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no ratio: write it like 10x"):
+        parse_ratio(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1pp", 0.01), ("0.5 pp", 0.005), ("0PP", 0), ("100pp", 1)])
+def test_points_are_hundredths(text: str, expected: float) -> None:
+    assert parse_points(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "1", "0.01", "1%", "-1pp", "101pp", "pp", "nanpp"])
+def test_a_bare_number_is_no_difference(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no number of percentage points: write it like 1pp"):
+        parse_points(text)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "expected"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.5, "1.00 KB"),
+        (1_000, "1.00 KB"),
+        (59_888, "59.9 KB"),
+        (99_960, "100 KB"),
+        (999_499, "999 KB"),
+        (999_500, "1.00 MB"),
+        (8_946_728, "8.95 MB"),
+        (2.5e12, "2.50 TB"),
+    ],
+)
+def test_a_size_has_three_digits(size_bytes: float, expected: str) -> None:
+    assert show_size(size_bytes) == expected
+
+
+@given(st.integers(min_value=0, max_value=10**14))
+def test_what_is_shown_is_read_as_nearly_the_same(size_bytes: int) -> None:
+    assert parse_size(show_size(size_bytes)) == pytest.approx(size_bytes, rel=0.006, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("show", "value", "expected"),
+    [
+        (show_ratio, 7.314, "7.31x"),
+        (show_ratio, 9.996, "10.0x"),
+        (show_ratio, 20.24, "20.2x"),
+        (show_share, 0.97771, "97.77 %"),
+        (show_points, -0.0087, "-0.87 pp"),
+        (show_points, 0.0, "+0.00 pp"),
+    ],
+)
+def test_shares_and_ratios(show: Callable[[float], str], value: float, expected: str) -> None:
+    assert show(value) == expected

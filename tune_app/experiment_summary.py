@@ -1,0 +1,159 @@
+"""The summary of an experiment: its best points, its baseline, its totals; of a running one as far as it is."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.rungs import FULL
+from tune_app.baseline import BaselineInfo, read_baseline
+from tune_app.cost import seconds_saved, training_seconds
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.frontier import hypervolume, knee
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.objectives import costs_of
+from tune_app.points import FrontierPoint, costs_of_points, frontier_points
+from tune_app.units import show_points, show_ratio, show_share, show_size
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts and seconds of all trials."""
+
+    trials: dict[str, int]
+    """By state."""
+    rungs: dict[str, int]
+    """By rung, first runs only."""
+    repeats: int
+    budget: int
+    """Trials of the full schedule that the spec asks for."""
+    done: int
+    """Trials of the full schedule."""
+    training_seconds: float
+    seconds_saved: float
+    """By the stage cache."""
+    failures: dict[str, int]
+    """Trials without a usable result, by the kind of their failure."""
+
+
+@dataclass(frozen=True)
+class ExperimentSummary:
+    """What an experiment has found so far."""
+
+    experiment: str
+    objectives: dict[str, str]
+    baseline: BaselineInfo | None
+    frontier_size: int
+    hypervolume: float | None
+    """None without a baseline."""
+    best: dict[str, FrontierPoint]
+    """`accuracy`, `compression` and `balanced` (the knee); empty without a frontier."""
+    totals: Totals
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        baseline = self.baseline
+        return {
+            "experiment": self.experiment,
+            "objectives": self.objectives,
+            "baseline": None
+            if baseline is None
+            else {"accuracy": baseline.accuracy, "size_bytes": baseline.size_bytes, "parameters": baseline.parameters},
+            "frontier_size": self.frontier_size,
+            "hypervolume": self.hypervolume,
+            "best": {name: point_document(point) for name, point in self.best.items()},
+            "totals": vars(self.totals),
+        }
+
+    def lines(self) -> list[str]:
+        """As people read it."""
+        totals = self.totals
+        states = ", ".join(f"{n} {state}" for state, n in totals.trials.items()) or "none yet"
+        lines = [f"{self.experiment}: {totals.done} of {totals.budget} trials of the full schedule; all: {states}"]
+        if len(totals.rungs) > 1 or totals.repeats:
+            rungs = ", ".join(f"{n} {rung}" for rung, n in totals.rungs.items())
+            lines.append(f"rungs: {rungs}" + (f"; {totals.repeats} repeats" if totals.repeats else ""))
+        if self.baseline is not None:
+            size = show_size(self.baseline.size_bytes)
+            lines.append(f"baseline: {show_share(self.baseline.accuracy)}, {size} in fp32")
+        for name, point in self.best.items():
+            lines.append(f"best {name}: {point.label}, {self._figures(point)}")
+        volume = "" if self.hypervolume is None else f", hypervolume {self.hypervolume:,.6g}"
+        lines.append(f"frontier: {self.frontier_size} points{volume}")
+        saved = max(0.0, totals.seconds_saved)
+        lines.append(f"training: {totals.training_seconds:,.0f} s, {saved:,.0f} s more saved by the stage cache")
+        lines += [f"failed: {n} of {kind}" for kind, n in totals.failures.items()]
+        return lines
+
+    def _figures(self, point: FrontierPoint) -> str:
+        values = point.values
+        text = f"{show_share(values['accuracy'])}, {show_size(values['size_bytes'])}"
+        text += f", {show_ratio(values['compression_ratio'])}"
+        if self.baseline is not None:
+            text += f" ({show_points(values['accuracy'] - self.baseline.accuracy)})"
+        return text
+
+
+def summarise(folder: ExperimentFolder) -> ExperimentSummary:
+    """Reads an experiment, at any time.
+
+    Raises:
+        CorruptFile: the stored spec or baseline is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    spec, baseline = folder.read_spec(), read_baseline(folder)
+    points = frontier_points(folder, spec)
+    costs = costs_of_points(points, spec)
+    volume = None
+    if baseline is not None:
+        volume = hypervolume(costs, costs_of(baseline.reference(spec), spec)) if points else 0.0
+    return ExperimentSummary(
+        experiment=spec.name,
+        objectives={**spec.objectives},
+        baseline=baseline,
+        frontier_size=len(points),
+        hypervolume=volume,
+        best=_best(points, knee(costs) if points else None),
+        totals=_totals(latest(Ledger(folder.trials).read()[0]), spec),
+    )
+
+
+def point_document(point: FrontierPoint) -> dict[str, Any]:
+    """A point as JSON values."""
+    return {
+        "label": point.label,
+        "trial_id": point.trial_id,
+        "params": point.params,
+        **{
+            name: int(value) if isinstance(point.row[name], int) and value == int(value) else value
+            for name, value in point.values.items()
+        },
+        "test_accuracy": point.row.get("test_accuracy"),
+        "repeats": point.row.get("repeats"),
+    }
+
+
+def _best(points: list[FrontierPoint], knee_at: int | None) -> dict[str, FrontierPoint]:
+    if knee_at is None:
+        return {}
+    return {
+        "accuracy": max(points, key=lambda p: (p.values["accuracy"], -p.values["size_bytes"])),
+        "compression": min(points, key=lambda p: (p.values["size_bytes"], -p.values["accuracy"])),
+        "balanced": points[knee_at],
+    }
+
+
+def _totals(records: list[TrialRecord], spec: ExperimentSpec) -> Totals:
+    first = [r for r in records if r.assignment.repeat == 0]
+    rungs = Counter(r.assignment.rung for r in first)
+    failures = Counter(r.reason.partition(":")[0] for r in records if r.reason)
+    return Totals(
+        trials=dict(Counter(r.state for r in records)),
+        rungs={name: rungs[name] for name in spec.rungs if rungs[name]},
+        repeats=len(records) - len(first),
+        budget=spec.budget.trials,
+        done=rungs[FULL],
+        training_seconds=sum(map(training_seconds, records)),
+        seconds_saved=seconds_saved(records),
+        failures=dict(failures.most_common()),
+    )

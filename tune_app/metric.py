@@ -1,0 +1,113 @@
+"""Metric: how a measured column is written, in text and along an axis."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_app.experiment import Direction, ExperimentSpec
+from tune_app.units import show_ratio, show_share, show_size
+
+LOG_SPAN = 10.0
+"""An axis of bytes or counts whose values span more than this is logarithmic."""
+SHARES = {"accuracy", "sparsity_achieved", "prune_frac_achieved", "prune_frac", "sparsity", "test_accuracy"}
+TITLES = {
+    "accuracy": "accuracy (validation split)",
+    "size_bytes": "size of the packed file",
+    "compression_ratio": "compression ratio",
+    "parameters": "parameters",
+    "macs": "multiply-accumulates",
+    "bops": "bit operations",
+    "activation_bytes": "activations of an image",
+    "peak_activation_bytes": "peak activations of an image",
+    "sparsity_achieved": "sparsity",
+}
+SHORT = {
+    "size_bytes": "size",
+    "compression_ratio": "ratio",
+    "macs": "MACs",
+    "bops": "BOPs",
+    "activation_bytes": "activations",
+    "peak_activation_bytes": "peak activations",
+    "sparsity_achieved": "sparsity",
+}
+
+
+def show(name: str, value: float) -> str:
+    """A value as people write it: `97.77 %`, `296 KB`, `10.3x`, `1,644,048`."""
+    if name in SHARES:
+        return show_share(value)
+    if name.endswith("_bytes"):
+        return show_size(value)
+    if name == "compression_ratio":
+        return show_ratio(value)
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def short(name: str) -> str:
+    """A name that fits above a column."""
+    return SHORT.get(name, name)
+
+
+def direction(name: str, spec: ExperimentSpec) -> Direction:
+    """Which way is better."""
+    upward = name in {"accuracy", "compression_ratio", "sparsity_achieved"}
+    return spec.objectives.get(name, "maximize" if upward else "minimize")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis for one column: what it is divided by, how ticks are written, and whether it is logarithmic."""
+
+    metric: str
+    direction: Direction
+    title: str
+    divisor: float
+    tickformat: str
+    log: bool
+
+    def scaled(self, value: float) -> float:
+        """A value in the axis' unit; six digits say more than any pixel."""
+        return float(f"{value / self.divisor:.6g}")
+
+    def layout(self) -> dict[str, Any]:
+        """The axis in plotly's terms."""
+        arrow = {"maximize": "higher is better", "minimize": "lower is better"}[self.direction]
+        found: dict[str, Any] = {
+            "title": {"text": f"{self.title} · {arrow}"},
+            "tickformat": self.tickformat,
+            "automargin": True,
+        }
+        # Of the digits of a decade, 1, 2 and 5 are written.
+        return found | ({"type": "log", "dtick": "D2"} if self.log else {})
+
+
+def axis_of(name: str, spec: ExperimentSpec, values: Sequence[float]) -> Axis:
+    """The axis that suits these values."""
+    title, divisor, tickformat = TITLES[name], 1.0, ""
+    if name in SHARES:
+        tickformat = ".2~%"
+    elif name == "compression_ratio":
+        tickformat = "~g"
+    else:
+        unit, divisor = _unit(max(map(abs, values), default=0.0), "B" if name.endswith("_bytes") else "")
+        title, tickformat = f"{title}{f' ({unit})' if unit else ''}", ",~r"
+    positive = name not in SHARES and bool(values) and min(values) > 0
+    return Axis(
+        metric=name,
+        direction=direction(name, spec),
+        title=title,
+        divisor=divisor,
+        tickformat=tickformat,
+        log=positive and max(values) / min(values) > LOG_SPAN,
+    )
+
+
+def _unit(largest: float, base: str) -> tuple[str, float]:
+    """A power of ten that leaves numbers of one to five digits before the point."""
+    words = {0: base, 3: f"K{base}", 6: f"M{base}", 9: f"G{base}", 12: f"T{base}"} if base else _COUNTS
+    power = 3 * min(4, max(0, math.floor((math.log10(largest) - 1) / 3))) if largest > 0 else 0
+    return words[power], 10.0**power
+
+
+_COUNTS = {0: "", 3: "thousands", 6: "millions", 9: "billions", 12: "trillions"}

@@ -1,0 +1,132 @@
+"""Pick: one point of the frontier for a purpose, and why it is that one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath
+from tune_app.baseline import BaselineInfo, read_baseline
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.frontier import knee
+from tune_app.points import FrontierPoint, costs_of_points, points_of
+from tune_app.query import select
+from tune_app.tables import load_trials
+from tune_app.units import show_ratio, show_share, show_size
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a point has to keep. Without any bound it is the knee."""
+
+    max_drop: float | None = None
+    """Accuracy below the baseline's at most, as a share."""
+    max_bytes: int | None = None
+    min_ratio: float | None = None
+    where: str = ""
+    """An SQL condition, as in `query.select`."""
+    knee: bool = False
+    """The knee of what keeps the bounds, not their best."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A point, and why."""
+
+    point: FrontierPoint
+    why: str
+    artifact: StoragePath
+    """The packed file."""
+    drop: float | None
+    """Accuracy below the baseline's, as a share; None without a baseline."""
+
+
+def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
+    """The point of the frontier that serves a purpose best.
+
+    With a bound on the size (`max_bytes`, `min_ratio`) the most accurate point that keeps it; with a bound on the
+    drop the smallest; with both, with neither, or if asked for, the knee (`frontier.knee`) of what keeps them.
+
+    Raises:
+        ConfigError: no point keeps the bounds, or there is none yet; the condition is refused.
+        CorruptFile: the stored spec or baseline is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    spec, baseline, table = folder.read_spec(), read_baseline(folder), load_trials(folder)
+    table = table.filter(table["on_frontier"])
+    if not len(table):
+        raise ConfigError(f"{folder.path} has no frontier yet: no trial of the full schedule is complete and feasible.")
+    everyone = points_of(table, spec)
+    left = points_of(select(table, wish.where), spec) if wish.where.strip() else everyone
+    if not left:
+        raise ConfigError(f"none of {len(everyone)} frontier points satisfies {wish.where!r}: loosen the condition.")
+    bounds = _bounds(wish, baseline, folder)
+    for bound in bounds:
+        kept = [point for point in left if bound.keeps(point)]
+        if not kept:
+            raise ConfigError(f"none of {len(left)} frontier points is {bound.text}: {bound.nearest(left)}.")
+        left = kept
+    chosen, rule = _choose(left, wish, spec)
+    among = f"{len(everyone)} frontier points"
+    if bounds or wish.where.strip():
+        kept_bounds = f" that are {', '.join(bound.text for bound in bounds)}" if bounds else ""
+        condition = f" where {' '.join(wish.where.split())}" if wish.where.strip() else ""
+        among = f"{len(left)} (of {len(everyone)}) frontier points{kept_bounds}{condition}"
+    drop = None if baseline is None else baseline.accuracy - chosen.values["accuracy"]
+    return Pick(
+        point=chosen,
+        why=f"{rule} of {among}",
+        artifact=folder.artifacts / chosen.trial_id / "model.mbq",
+        drop=drop,
+    )
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """One bound: which points keep it, and what to say when none does."""
+
+    text: str
+    keeps: Callable[[FrontierPoint], bool]
+    nearest: Callable[[Sequence[FrontierPoint]], str]
+
+
+def _bounds(wish: Wish, baseline: BaselineInfo | None, folder: ExperimentFolder) -> list[_Bound]:
+    found = []
+    if wish.max_bytes is not None:
+        most = wish.max_bytes
+        found.append(_Bound(f"at most {show_size(most)}", lambda p: p.values["size_bytes"] <= most, _smallest))
+    if wish.min_ratio is not None:
+        least = wish.min_ratio
+        found.append(
+            _Bound(f"at least {show_ratio(least)} smaller", lambda p: p.values["compression_ratio"] >= least, _smallest)
+        )
+    if wish.max_drop is not None:
+        if baseline is None:
+            raise ConfigError(f"{folder.path} has no baseline yet, so there is no drop: run `tune-app run` first.")
+        floor = baseline.accuracy - wish.max_drop
+        text = f"within {100 * wish.max_drop:g} pp of the baseline's {show_share(baseline.accuracy)}"
+        # A share of n images is a fraction: what lies on the bound keeps it.
+        found.append(_Bound(text, lambda p: p.values["accuracy"] >= floor - 1e-12, _best))
+    return found
+
+
+def _smallest(points: Sequence[FrontierPoint]) -> str:
+    point = min(points, key=lambda p: p.values["size_bytes"])
+    ratio = show_ratio(point.values["compression_ratio"])
+    return f"the smallest, {point.label}, has {show_size(point.values['size_bytes'])} ({ratio})"
+
+
+def _best(points: Sequence[FrontierPoint]) -> str:
+    point = max(points, key=lambda p: p.values["accuracy"])
+    return f"the most accurate, {point.label}, has {show_share(point.values['accuracy'])}"
+
+
+def _choose(left: Sequence[FrontierPoint], wish: Wish, spec: ExperimentSpec) -> tuple[FrontierPoint, str]:
+    small = wish.max_bytes is not None or wish.min_ratio is not None
+    if wish.knee or small == (wish.max_drop is not None):
+        place = knee(costs_of_points(left, spec))
+        assert place is not None, "there is a point"
+        return left[place], "the knee"
+    if small:
+        return max(left, key=lambda p: (p.values["accuracy"], -p.values["size_bytes"])), "the most accurate"
+    return min(left, key=lambda p: (p.values["size_bytes"], -p.values["accuracy"])), "the smallest"

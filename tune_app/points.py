@@ -1,0 +1,66 @@
+"""Points of the frontier as people compare them: where each lies, and what stands for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from search_spaces.rungs import FULL
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Params
+from tune_app.objectives import costs_of
+from tune_app.tables import load_trials
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """What all runs of a point say together; `row` is that of the run whose file stands for it."""
+
+    row: dict[str, Any]
+    params: Params
+    values: dict[str, float]
+    """Objectives, bounded columns, accuracy, size_bytes and compression_ratio; of several runs the means."""
+
+    @property
+    def label(self) -> str:
+        """`p30_w4_a8`: what other commands call it."""
+        return str(self.row["label"]).removesuffix(f"@{FULL}")
+
+    @property
+    def trial_id(self) -> str:
+        """Of the run whose file stands for the point."""
+        return str(self.row["trial_id"])
+
+
+def frontier_points(folder: ExperimentFolder, spec: ExperimentSpec) -> list[FrontierPoint]:
+    """The members of the frontier, in rising order of size.
+
+    Raises:
+        CorruptFile: the stored spec or baseline is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    table = load_trials(folder)
+    return points_of(table.filter(table["on_frontier"]), spec)
+
+
+def points_of(members: pa.Table, spec: ExperimentSpec) -> list[FrontierPoint]:
+    """Rows of a table of trials as points, in rising order of size."""
+    found = [_point(row, spec) for row in members.to_pylist()]
+    return sorted(found, key=lambda p: (p.values["size_bytes"], p.row["number"]))
+
+
+def costs_of_points(points: Sequence[FrontierPoint], spec: ExperimentSpec) -> np.ndarray:
+    """(n, k) costs by the objectives of a spec, lower is better."""
+    rows = [costs_of(point.values, spec) for point in points]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(spec.objectives))
+
+
+def _point(row: dict[str, Any], spec: ExperimentSpec) -> FrontierPoint:
+    names = ["accuracy", "size_bytes", "compression_ratio", *spec.objectives, *(c.metric for c in spec.constraints)]
+    values = {name: float(row[name]) for name in names}
+    values |= {name: float(row[f"{name}_mean"]) for name in spec.objectives if row.get(f"{name}_mean") is not None}
+    searched = [name for name in spec.space.root if row.get(name) is not None]
+    return FrontierPoint(row, {name: row[name] for name in searched}, values)

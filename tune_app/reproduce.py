@@ -1,0 +1,85 @@
+"""Reproduce: one trial again from nothing, and whether it gives the same file."""
+
+from dataclasses import dataclass
+
+from trainables.errors import ConfigError
+from trainables.results import Completed
+from trainables.storage import StoragePath, exists
+from tune_app.baseline import make_baseline, read_baseline
+from tune_app.errors import SearchAborted
+from tune_app.export import find_trial
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import TrialRecord
+from tune_app.progress import doing
+from tune_app.spec_file import dump_spec
+from tune_app.trainable import run_trial
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A trial, and the same one again."""
+
+    first: TrialRecord
+    again: TrialRecord
+    artifact: StoragePath
+    """The new packed file."""
+
+    @property
+    def same_file(self) -> bool:
+        """Whether both packed files are equal, byte for byte."""
+        return _sha256(self.first) == _sha256(self.again)
+
+    @property
+    def changed(self) -> list[str]:
+        """What is different in the environment, such as "torch: 2.14.0 → 2.15.0"."""
+        old, new = self.first.environment, self.again.environment
+        return [f"{name}: {old.get(name)} → {new.get(name)}" for name in new if old.get(name) != new.get(name)]
+
+
+def reproduce(folder: ExperimentFolder, name: str, target: StoragePath) -> Reproduction:
+    """Makes baseline, stages and packed file of a trial once more in a new folder, in this process.
+
+    Nothing of the experiment is read but its spec and the trial's record.
+
+    Args:
+        folder: the experiment.
+        name: of the trial, as in `export.find_trial`.
+        target: a folder that is not there yet; it becomes an experiment of this one trial.
+
+    Raises:
+        ConfigError: there is no such trial, the target exists, or the data set is another one.
+        SearchAborted: the trial failed this time.
+        TrialFailure: the baseline failed.
+        StorageUnavailable: the target cannot be written.
+    """
+    first = find_trial(folder, name)
+    if exists(target):
+        raise ConfigError(f"{target} exists: give a new folder.")
+    from trainables.data import load_data
+    from trainables.storage import replace
+    from trainables.workplace import open_workplace
+
+    # The last part of the path is the name of an experiment.
+    stored = folder.read_spec()
+    spec = stored.model_copy(update={"storage": str(target.parent), "name": target.name})
+    with doing("loading data"):
+        data = load_data(spec.base.data)
+    known = read_baseline(folder)
+    if known is not None and known.fingerprint != data.fingerprint:
+        raise ConfigError(f"the data set is not the one that {folder.path} began with: restore its files.")
+    copy = ExperimentFolder(spec.folder)
+    replace(copy.spec_file, dump_spec(spec).encode())
+    with doing("making the baseline"):
+        make_baseline(spec, data)
+    share = spec.resources
+    workplace = open_workplace(data, copy.stages, cpu=share.cpu, gpu=share.gpu_at_first, compile=share.compile)
+    with doing(f"running {first.assignment.label}"):
+        again = run_trial(first.assignment, spec, copy, workplace)
+    if not isinstance(again.result, Completed):
+        raise SearchAborted(f"{first.assignment.label} gave no result this time: {again.reason}")
+    return Reproduction(first, again, copy.artifacts / again.assignment.trial_id / "model.mbq")
+
+
+def _sha256(record: TrialRecord) -> str:
+    assert isinstance(record.result, Completed), "both have a result"
+    return record.result.artifact_sha256

@@ -1,0 +1,77 @@
+"""Units as people write them: sizes (300KB, 0.3MiB), ratios (10x), differences of shares (1pp)."""
+
+import contextlib
+import re
+
+from pydantic import ByteSize, TypeAdapter
+
+from trainables.errors import ConfigError
+
+NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `500MB`, `2GB` (powers of ten), `1GiB` (of two) or `1_000_000`.
+
+    Raises:
+        ConfigError: the text is no size.
+    """
+    plain = re.sub(r"(?<=[0-9])_(?=[0-9])", "", text.strip())
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)? *[A-Za-z]*", plain):  # ByteSize ignores what follows a size
+        with contextlib.suppress(ValueError, OverflowError):
+            return int(TypeAdapter(ByteSize).validate_python(plain))
+    raise ConfigError(f"{text!r} is no size: write it like 500MB, 2GB or 1_000_000.")
+
+
+def parse_ratio(text: str) -> float:
+    """How many times smaller, from `10x` or `10`; more than 0.
+
+    Raises:
+        ConfigError: the text is no ratio.
+    """
+    found = re.fullmatch(rf"({NUMBER}) *[x×]?", text.strip().lower())
+    if found and float(found[1]) > 0:
+        return float(found[1])
+    raise ConfigError(f"{text!r} is no ratio: write it like 10x.")
+
+
+def parse_points(text: str) -> float:
+    """A difference of two shares, 0 to 1, from `1pp` or `0.5 pp` (percentage points).
+
+    A bare number is refused: 1 may be meant as one point or as all of it.
+
+    Raises:
+        ConfigError: the text is no number of percentage points.
+    """
+    found = re.fullmatch(rf"({NUMBER}) *pp", text.strip().lower())
+    if found and float(found[1]) <= 100:
+        return float(found[1]) / 100
+    raise ConfigError(f"{text!r} is no number of percentage points: write it like 1pp or 0.5pp.")
+
+
+def show_size(size_bytes: float) -> str:
+    """Three digits and a power of ten: `296 KB`, `1.20 MB`; below 1,000 the bytes."""
+    value, unit = float(size_bytes), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if abs(value) < 999.5:
+            break
+        value, unit = value / 1_000, larger
+    if unit == "B":
+        return f"{value:.0f} B"
+    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f} {unit}"
+
+
+def show_ratio(ratio: float) -> str:
+    """`10.3x`."""
+    return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x"
+
+
+def show_share(share: float) -> str:
+    """Of 0 to 1: `97.77 %`."""
+    return f"{100 * share:.2f} %"
+
+
+def show_points(difference: float) -> str:
+    """A difference of shares, with its sign: `-0.87 pp`."""
+    return f"{100 * difference:+.2f} pp"
