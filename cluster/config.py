@@ -30,8 +30,8 @@ class Head(Frozen):
     Trials never run on it, and it is never a spot node.
     """
 
-    cpus: int = Field(default=2, ge=1, le=1024)
-    memory_gib: int = Field(default=8, ge=2, le=16384)
+    cpus: int = Field(default=2, ge=1, le=1024, description="of the head's pod")
+    memory_gib: int = Field(default=8, ge=2, le=16384, description="of the head's pod")
 
 
 class Workers(Frozen):
@@ -40,8 +40,8 @@ class Workers(Frozen):
     cpus: int = Field(default=4, ge=1, le=1024, description="of one node, as Ray may use them")
     memory_gib: int = Field(default=14, ge=2, le=16384, description="of one node, on Kubernetes of its pod")
     gpus: int = Field(default=1, ge=0, le=64, description="of one node")
-    min_nodes: int = Field(default=0, ge=0, le=1000)
-    max_nodes: int = Field(default=4, ge=1, le=1000)
+    min_nodes: int = Field(default=0, ge=0, le=1000, description="kept also without work")
+    max_nodes: int = Field(default=4, ge=1, le=1000, description="never more")
     spot: bool = Field(default=True, description="cheaper nodes that the provider may take back; a trial moves on")
 
     @model_validator(mode="after")
@@ -54,14 +54,18 @@ class Workers(Frozen):
 class Aws(Frozen):
     """EC2 instances, started by Ray's cluster launcher."""
 
-    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")
+    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="of all instances")
     image_id: str = Field(
         default="", pattern=r"^(ami-[0-9a-f]{8,17})?$", description="machine image with Docker and NVIDIA's driver"
     )
     ssh_user: str = Field(default="ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$", description="the machine image's")
-    head_type: str = Field(default="m7i.large", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
-    worker_type: str = Field(default="g4dn.xlarge", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
-    disk_gib: int = Field(default=200, ge=50, le=16384)
+    head_type: str = Field(
+        default="m7i.large", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="instance type of the head"
+    )
+    worker_type: str = Field(
+        default="g4dn.xlarge", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="instance type of workers"
+    )
+    disk_gib: int = Field(default=200, ge=50, le=16384, description="of each instance")
     head_profile: CloudName = Field(
         default="",
         description="instance profile that starts instances, passes them theirs (iam:PassRole), and reads and writes "
@@ -73,18 +77,18 @@ class Aws(Frozen):
 class Gcp(Frozen):
     """Compute Engine instances, started by Ray's cluster launcher."""
 
-    project: str = Field(default="", pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$")
-    zone: str = Field(default="us-central1-a", pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$")
+    project: str = Field(default="", pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$", description="id of the project")
+    zone: str = Field(default="us-central1-a", pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$", description="of all instances")
     source_image: CloudName = Field(
         default="", description="machine image with Docker and NVIDIA's driver, projects/…/global/images/…"
     )
-    ssh_user: str = Field(default="ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$")
-    head_type: str = Field(default="e2-standard-2", pattern=r"^[a-z0-9-]+$")
-    worker_type: str = Field(default="n1-standard-4", pattern=r"^[a-z0-9-]+$")
+    ssh_user: str = Field(default="ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$", description="the machine image's")
+    head_type: str = Field(default="e2-standard-2", pattern=r"^[a-z0-9-]+$", description="machine type of the head")
+    worker_type: str = Field(default="n1-standard-4", pattern=r"^[a-z0-9-]+$", description="machine type of workers")
     accelerator: str = Field(
         default="nvidia-tesla-t4", pattern=r"^[a-z0-9-]*$", description="empty: GPUs are part of the machine type"
     )
-    disk_gib: int = Field(default=200, ge=50, le=16384)
+    disk_gib: int = Field(default=200, ge=50, le=16384, description="of each instance")
     worker_account: CloudName = Field(default="", description="service account that reads and writes the storage")
 
 
@@ -99,8 +103,8 @@ class Redis(Frozen):
 class Kubernetes(Frozen):
     """Pods, managed by the KubeRay operator."""
 
-    namespace: KubernetesName = Field(default="default", min_length=1)
-    service_account: KubernetesName = ""
+    namespace: KubernetesName = Field(default="default", min_length=1, description="where everything goes")
+    service_account: KubernetesName = Field(default="", description="of all pods; empty: the namespace's own")
     storage_claim: KubernetesName = Field(
         default="", description="persistent volume claim (ReadWriteMany), mounted at shared_folder"
     )
@@ -111,13 +115,15 @@ class Kubernetes(Frozen):
         default="tune-app-token", min_length=1, description="secret with Ray's token under auth_token"
     )
     env_secret: KubernetesName = Field(default="", description="secret that holds the variables of env, by name")
-    image_pull_secret: KubernetesName = ""
+    image_pull_secret: KubernetesName = Field(default="", description="secret of a private registry")
     head_selector: dict[LabelKey, LabelValue] = Field(default={}, description="labels of nodes for the head")
     worker_selector: dict[LabelKey, LabelValue] = Field(
         default={}, description="labels of nodes for workers, such as karpenter.sh/capacity-type: spot"
     )
     backoff_limit: int = Field(default=3, ge=0, le=100, description="new clusters after one that failed")
-    ttl_seconds_after_finished: int = Field(default=300, ge=0, le=86400)
+    ttl_seconds_after_finished: int = Field(
+        default=300, ge=0, le=86400, description="until the pods of a finished job are removed"
+    )
     redis: Redis | None = Field(default=None, description="null: a lost head costs the cluster, never results")
     network_policy: bool = Field(
         default=False, description="only the cluster's own pods reach it; KubeRay's gate RayClusterNetworkPolicy"

@@ -20,9 +20,9 @@ MAX_VALUES = 10_000
 class Range(Frozen):
     """Every `step` from `low` to `high`, both included. Computed on an integer grid, so 0.3 stays 0.3."""
 
-    low: Bound
-    high: Bound
-    step: int | float = Field(default=1, ge=1e-9)
+    low: Bound = Field(description="first value")
+    high: Bound = Field(description="no value is larger")
+    step: int | float = Field(default=1, ge=1e-9, description="from one value to the next")
 
     @model_validator(mode="after")
     def _legal(self) -> "Range":
@@ -91,8 +91,10 @@ Values = Annotated[
 class Conditional(Frozen):
     """Values that a point has only where each parameter in `when` has one of the values listed for it."""
 
-    of: Values
-    when: dict[str, tuple[Value, ...]] = Field(min_length=1)
+    of: Values = Field(description="the values, where there are some")
+    when: dict[str, tuple[Value, ...]] = Field(
+        min_length=1, description="values of other parameters, which stand before this one"
+    )
 
     @property
     def values(self) -> tuple[Value, ...]:

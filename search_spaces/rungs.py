@@ -13,7 +13,7 @@ TOP_CLASS = 5
 class Rung(Frozen):
     """A shorter complete schedule of the last stage; everything before it is shared by all rungs."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,15}$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,15}$", description="as in p30_w4_a8@NAME")
     qat_epochs: int = Field(ge=0, le=100_000, description="of the quantization-aware training; 0: after training only")
 
 

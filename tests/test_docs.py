@@ -1,59 +1,53 @@
-"""The README says what is true: its commands run, in its order, and its names exist."""
+"""README and docs say what is true: their commands run, in their order, and their names exist."""
 
-import os
 import re
 import shlex
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from typer.main import get_command
 
+from tests.documents import CLUSTER, PAGES, README, ROOT, Block, Shell, blocks, commands, merged, runs
 from tune_app.cli import app
+from tune_app.experiment import ExperimentSpec
 from tune_app.query import frontier_frame
 from tune_app.spec_file import load_spec
 from tune_app.tables import read_table
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-DEMO_LIMIT_S = 600
+OURS = [page for page in PAGES if page != CLUSTER]
+PLUG_INS = [ROOT / f"docs/how-to/{name}.md" for name in ("own-model", "own-data", "own-pruner")]
+KNOWN = ROOT / "docs/how-to/plug-ins.md"
+DEMO_PAGES = [
+    page
+    for page in OURS
+    if page not in (*PLUG_INS, KNOWN) and any(runs(b) or b.language == "python" for b in blocks(page))
+]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def commands(program: str) -> list[list[str]]:
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
-    return [found[1:] for line in lines if (found := shlex.split(line, comments=True))[:1] == [program]]
+def of_language(language: str) -> list[Block]:
+    return [block for page in OURS for block in blocks(page) if block.language == language]
 
 
 @pytest.fixture(scope="module")
-def home(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where `tune-app demo` has run."""
-    folder = tmp_path_factory.mktemp("readme")
-    done = tune_app(["demo"], folder, ray_address)
-    (folder / "demo.out").write_text(done.stdout)
-    return folder
-
-
-def tune_app(arguments: list[str], folder: Path, address: str) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, "-m", "tune_app", *arguments],
-        cwd=folder,
-        env={**os.environ, "RAY_ADDRESS": address},
-        capture_output=True,
-        text=True,
-        timeout=DEMO_LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{arguments}: {done.stderr}"
-    return done
+def shell(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A folder where `tune-app demo` has run; all pages share it."""
+    folder = tmp_path_factory.mktemp("docs")
+    found = Shell(folder, ray_address=ray_address)
+    (folder / "demo.out").write_text(found.call("tune-app", "demo"))
+    return found
 
 
 @pytest.mark.ray
-def test_the_demo_does_what_it_promises(home: Path) -> None:
+def test_the_demo_does_what_it_promises(shell: Shell) -> None:
+    home = shell.folder
     table = read_table(home / "demo/demo/trials.parquet").to_pandas()
     assert len(table) == table.config_key.nunique() >= 16
     assert (table.state == "complete").all()
@@ -71,46 +65,143 @@ def test_the_demo_does_what_it_promises(home: Path) -> None:
 
 
 @pytest.mark.ray
-def test_the_commands_that_the_demo_proposes_run(home: Path, ray_address: str) -> None:
-    proposed = re.findall(r"^  tune-app (.*)$", (home / "demo.out").read_text(), re.M)
+def test_the_commands_that_the_demo_proposes_run(shell: Shell) -> None:
+    proposed = re.findall(r"^  (tune-app .*)$", (shell.folder / "demo.out").read_text(), re.M)
     for line in proposed[:2]:  # the third one, a longer search, is in the README too
-        tune_app(shlex.split(line), home, ray_address)
-    assert shlex.split(proposed[2])[0] == "run"
+        shell.call(*shlex.split(line))
+    assert shlex.split(proposed[2])[:2] == ["tune-app", "run"]
 
 
 @pytest.mark.ray
-def test_the_commands_of_the_readme_run_in_order(home: Path, ray_address: str) -> None:
-    found = commands("tune-app")
-    assert len(found) >= 8
-    for arguments in found:
-        tune_app(arguments, home, ray_address)
-    for path in ("frontier.svg", "p75_w2_a8/model.mbq", "p75_w2_a8/card.json"):
-        assert (home / path).stat().st_size > 0
+@pytest.mark.parametrize("page", DEMO_PAGES, ids=name_of)
+def test_what_a_page_marks_as_run_runs_in_its_order(shell: Shell, page: Path) -> None:
+    said = ""
+    for block in blocks(page):
+        if block.language == "text":
+            assert missing_in(said, block.text) == [], name_of(page)
+        said = shell.do(block) or said
+    for path in ("frontier.svg", "p75_w2_a8/model.mbq", "p75_w2_a8/card.json", "demo.html", "both.png"):
+        assert path not in page.read_text() or (shell.folder / path).stat().st_size > 0
+
+
+@pytest.mark.parametrize("page", PLUG_INS, ids=name_of)
+def test_a_plug_in_is_what_its_page_says(page: Path, tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    for block in blocks(page):
+        shell.do(block)
 
 
 @pytest.mark.ray
-def test_the_python_of_the_readme_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(home)
-    [code] = blocks("python")
-    exec(code, {})
+def test_plug_ins_of_ones_own_can_be_searched(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    files = [block for page in PLUG_INS for block in blocks(page) if block.language == "python"]
+    for block in files:
+        shell.do(block)
+    shell.call("python", "make_images.py")
+    for block in blocks(KNOWN):
+        shell.do(block)
+    table = read_table(tmp_path / "runs/own/trials.parquet").to_pandas()
+    assert (table.state == "complete").all()
+
+
+def missing_in(said: str, shown: str) -> list[str]:
+    """Lines of an output on a page whose words up to the first number the command did not print."""
+    heads = [re.split(r"\d", line)[0].rstrip() for line in shown.splitlines()]
+    return [head for head in heads if len(head) > 4 and head not in said]
+
+
+def test_an_output_that_a_command_no_longer_prints_is_found() -> None:
+    assert missing_in("accuracy   91.20 %\nsize  3", "accuracy   88.85 %") == []
+    assert missing_in("accuracy   91.20 %", "accuracy 88.85 %\nworst class 3") == ["accuracy", "worst class"][1:]
+
+
+def test_blocks_of_commands_say_whether_they_run() -> None:
+    docs = [block for block in of_language("bash") if block.page != README]
+    assert docs
+    assert {block.mark for block in docs} == {"# run", "# not run"}
+    assert {words[0] for block in docs if runs(block) for words in commands(block)} == {"tune-app", "python", "export"}
+
+
+@pytest.mark.parametrize(
+    "words", [w for b in of_language("bash") for w in commands(b) if w[0] == "tune-app"], ids=lambda w: shlex.join(w)
+)
+def test_a_command_is_one_that_our_program_understands(words: list[str]) -> None:
+    assert parse(words[1:])
+
+
+def parse(arguments: list[str]) -> bool:
+    """Whether the command line takes these arguments; nothing is run."""
+    command: Any = get_command(app)
+    context = None
+    while True:
+        context = command.make_context(command.name or "tune-app", list(arguments), parent=context)
+        if not hasattr(command, "resolve_command"):
+            return True
+        _, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+def test_an_option_that_is_gone_is_found() -> None:
+    with pytest.raises(Exception, match="no-such-option"):
+        parse(["frontier", "demo/demo", "--no-such-option"])
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:
-    for [target] in commands("make"):
+    targets = [words[1] for block in blocks(README) for words in commands(block) if words[0] == "make"]
+    for target in [*targets, *re.findall(r"`make (\w+)", README.read_text())]:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
-    assert ["test"] in commands("make")
+    assert "test" in targets
     assert re.search(r"make (test|check)", (ROOT / ".ci/run").read_text())
 
 
 def test_every_command_is_documented() -> None:
     names = set(get_command(app).commands)  # type: ignore[attr-defined]
-    assert names == {arguments[0] for arguments in commands("tune-app")} | {"demo"}
-    assert "tune-app demo" in README
+    shown = {words[1] for block in of_language("bash") for words in commands(block) if words[0] == "tune-app"}
+    assert names == shown
+    text = (ROOT / "docs/commands.md").read_text()
+    assert {name for name in names if f"tune-app {name}" not in text} == set()
+    for page in PAGES:
+        assert set(re.findall(r"`tune-app ([a-z]+)", page.read_text())) <= names, name_of(page)
 
 
-def test_links_and_paths_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_pictures_and_headings_exist(page: Path) -> None:
+    for target, heading in links(page):
+        file = page.parent / target if target else page
+        assert file.exists(), f"{target} in {name_of(page)}"
+        assert not heading or heading in anchors(file), f"{target}#{heading} in {name_of(page)}"
+
+
+def links(page: Path) -> Iterator[tuple[str, str]]:
+    text = re.sub(r"`[^`\n]*`", "", page.read_text())
+    for link in [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'src(?:set)?="([^"]+)"', text)]:
+        if "://" not in link:
+            target, _, heading = link.partition("#")
+            yield target, heading
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    found, new = set(), {README}
+    while new:
+        found |= new
+        new = {(page.parent / target).resolve() for page in new for target, _ in links(page) if target.endswith(".md")}
+        new -= found
+    assert {name_of(page) for page in PAGES if page.resolve() not in found} == set()
+
+
+def test_pictures_are_made_by_their_script_and_load_nothing() -> None:
+    folder = ROOT / "docs/images"
+    pictures = [path for path in folder.iterdir() if path.suffix in (".png", ".svg")]
+    assert len(pictures) >= 3
+    for picture in pictures:
+        assert picture.name in (folder / "make.py").read_text(), picture.name
+        assert any(picture.name in page.read_text() for page in PAGES), picture.name
+    for picture in folder.glob("*.svg"):
+        assert not re.search(r"(href|url\(|src)\W*https?:", picture.read_text())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
@@ -118,12 +209,14 @@ def test_examples_are_valid(path: Path) -> None:
     assert load_spec(path).space.size > 0
 
 
-def test_the_yaml_of_the_readme_is_part_of_a_valid_spec(tmp_path: Path) -> None:
-    [fragment] = blocks("yaml")
-    demo = (ROOT / "tune_app/demo.yaml").read_text()
-    kept = demo.split("\nspace:")[0] + "\nbudget: {trials: 3}\n"
-    (tmp_path / "spec.yaml").write_text(kept + fragment)
-    assert load_spec(tmp_path / "spec.yaml").constraints
+@pytest.mark.parametrize(
+    "block", [b for b in of_language("yaml") if not b.file], ids=lambda b: f"{name_of(b.page)}-{b.text.split(':')[0]}"
+)
+def test_yaml_on_a_page_is_part_of_a_valid_spec(block: Block) -> None:
+    yaml: Any = YAML(typ="safe")
+    demo = yaml.load((ROOT / "tune_app/demo.yaml").read_text())
+    spec = ExperimentSpec.model_validate(merged(demo, yaml.load(block.text)))
+    spec.space.check(spec.base)
 
 
 def test_project_files_name_no_package_index() -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import DATASETS
 
-Strength = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, which lies in [1 − s, 1 + s]")]
 
 
 class ColorJitter(Frozen):
@@ -16,7 +16,7 @@ class ColorJitter(Frozen):
     brightness: Strength = 0.0
     contrast: Strength = 0.0
     saturation: Strength = 0.0
-    hue: float = Field(default=0.0, ge=0, le=0.5)
+    hue: float = Field(default=0.0, ge=0, le=0.5, description="largest shift either way, turns")
 
 
 class Augment(Frozen):
@@ -37,7 +37,7 @@ class Augment(Frozen):
 class DataConfig(Frozen):
     """A data set, its size on the model's input, its split and its augmentation."""
 
-    name: str = "digits"
+    name: str = Field(default="digits", description="of the data set")
     root: str | None = Field(default=None, description="folder with the data set's files, or CIFAR's archive")
     download: bool = Field(default=False, description="let torchvision fetch missing files")
     image_size: int = Field(default=32, ge=8, le=256, description="side of the model's input, pixels")
@@ -47,8 +47,10 @@ class DataConfig(Frozen):
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         default=None, description="divides each channel afterwards; null: the data set's own"
     )
-    val_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    split_seed: int = Field(default=0, ge=0)
+    val_fraction: float = Field(
+        default=0.1, gt=0, lt=0.5, description="share of the images outside the test set that are held out of training"
+    )
+    split_seed: int = Field(default=0, ge=0, description="of the draw of these images")
     augment: Augment = Augment()
 
     @field_validator("name")

@@ -11,7 +11,7 @@ from trainables.config.plugins import MODELS
 class ModelConfig(Frozen):
     """A network family and its free sizes; classes and channels come from the data set."""
 
-    name: str = "mobilenet_v2"
+    name: str = Field(default="mobilenet_v2", description="of the family")
     width: float = Field(default=1.0, gt=0, le=4, description="width multiplier")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="before each linear layer")
     head: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(

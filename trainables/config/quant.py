@@ -54,11 +54,13 @@ class QuantScheme(Frozen):
     set for a layer or a group wins over these.
     """
 
-    w_bits: WeightBits = 8
-    a_bits: ActivationBits = 8
-    edge_bits: WeightBits = 8
-    residual_bits: ActivationBits = 8
-    w_bits_by_group: dict[GroupName, WeightBits] = Field(default={})
+    w_bits: WeightBits = Field(default=8, description="of weights: 2 to 8, 12, 16, or 32 for untouched")
+    a_bits: ActivationBits = Field(default=8, description="of activations: 2 to 8, 16, or 32 for untouched")
+    edge_bits: WeightBits = Field(
+        default=8, description="of the first and last layer's weights, and the last one's input"
+    )
+    residual_bits: ActivationBits = Field(default=8, description="at least, of sums of the residual stream")
+    w_bits_by_group: dict[GroupName, WeightBits] = Field(default={}, description="of the weights of a group of layers")
     a_bits_by_group: dict[GroupName, ActivationBits] = Field(
         default={}, description="of the outputs of a group's layers; of the inputs for linear layers"
     )

@@ -14,25 +14,25 @@ class Distillation(Frozen):
     The teacher is `teacher` of the trial, or its baseline.
     """
 
-    weight: float = Field(default=0.7, gt=0, le=1)
-    temperature: float = Field(default=4.0, gt=0, le=100)
+    weight: float = Field(default=0.7, gt=0, le=1, description="of the teacher in the loss; labels have the rest")
+    temperature: float = Field(default=4.0, gt=0, le=100, description="T, which softens both networks' logits")
 
 
 class Schedule(Frozen):
     """One training run: linear warm-up, then the learning rate falls to zero, in steps, or not at all."""
 
-    epochs: int = Field(ge=0, le=100_000)
-    lr: float = Field(gt=0, le=100)
-    batch_size: int = Field(default=128, ge=2, le=65_536)
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    epochs: int = Field(ge=0, le=100_000, description="passes over the training images")
+    lr: float = Field(gt=0, le=100, description="learning rate after the warm-up, the highest")
+    batch_size: int = Field(default=128, ge=2, le=65_536, description="images of one step")
+    optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="the rule of an update")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; Adam has betas 0.9 and 0.999")
-    nesterov: bool = True
+    nesterov: bool = Field(default=True, description="momentum by Nesterov's rule; of SGD")
     weight_decay: float = Field(default=5e-4, ge=0, le=1, description="not applied to biases, BN and step sizes")
-    warmup_epochs: float = Field(default=0.0, ge=0)
-    decay: Literal["cosine", "step", "constant"] = "cosine"
+    warmup_epochs: float = Field(default=0.0, ge=0, description="of a learning rate that rises to `lr`")
+    decay: Literal["cosine", "step", "constant"] = Field(default="cosine", description="how the learning rate falls")
     step_epochs: int = Field(default=30, ge=1, description="epochs between two decays by `step_factor`")
-    step_factor: float = Field(default=0.1, gt=0, le=1)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    step_factor: float = Field(default=0.1, gt=0, le=1, description="of a decay in steps")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of a label spread over all classes")
     distill: Distillation | None = None
     ema_decay: float = Field(
         default=0.0, ge=0, lt=1, description="exponential moving average of weights; the average is the result; 0 = off"

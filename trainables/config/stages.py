@@ -36,8 +36,8 @@ class BaselineImport(Frozen):
     VERSION: ClassVar[int] = 1
     kind: Literal["import"]
     model: ModelConfig = ModelConfig()
-    checkpoint: str = ""
-    sha256: str = ""
+    checkpoint: str = Field(default="", description="path of the file")
+    sha256: str = Field(default="", description="of the file; found when a spec is read")
 
 
 class ChannelPrune(Frozen):
@@ -46,7 +46,7 @@ class ChannelPrune(Frozen):
     VERSION: ClassVar[int] = 2
     kind: Literal["channel_prune"] = "channel_prune"
     prune_frac: float = Field(default=0.0, ge=0, lt=1, description="share of the prunable channels to remove")
-    importance: str = "l1"
+    importance: str = Field(default="l1", description="criterion that ranks the channels of a group")
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same share of each group, or the least important channels of all"
     )
@@ -79,9 +79,11 @@ class Sparsify(Frozen):
     VERSION: ClassVar[int] = 1
     kind: Literal["sparsify"] = "sparsify"
     sparsity: float = Field(default=0.0, ge=0, lt=1, description="share of zeros among the weights that are not exempt")
-    criterion: str = "lamp"
-    mode: Literal["gradual", "iterative"] = "gradual"
-    exempt: tuple[LayerGroup, ...] = ("first_conv", "depthwise", "classifier")
+    criterion: str = Field(default="lamp", description="that ranks weights")
+    mode: Literal["gradual", "iterative"] = Field(default="gradual", description="in one training run, or in steps")
+    exempt: tuple[LayerGroup, ...] = Field(
+        default=("first_conv", "depthwise", "classifier"), description="groups of layers that keep all weights"
+    )
     min_density: float = Field(default=0.3, ge=0, le=1, description="kept at least in layers below 10,000 weights")
     ramp: float = Field(default=0.6, gt=0, le=1, description="share of a gradual run after which the mask is fixed")
     mask_every: int = Field(default=100, ge=1, description="training steps between two masks of a gradual run")
@@ -102,8 +104,13 @@ class AutoBits(Frozen):
     """Bits per layer from each layer's sensitivity, under a budget of packed bytes."""
 
     budget_bytes: int = Field(ge=1, description="of the whole packed file, before training")
-    candidates: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(default=(2, 3, 4, 5, 6, 8), min_length=1)
-    method: Literal["greedy", "dp"] = "dp"
+    candidates: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
+        default=(2, 3, 4, 5, 6, 8), min_length=1, description="widths to choose from"
+    )
+    method: Literal["greedy", "dp"] = Field(
+        default="dp",
+        description="dp: least sum of sensitivities in the budget; greedy: narrow where a byte costs least",
+    )
     images: int = Field(default=512, ge=1, description="training images on which sensitivity is measured")
 
 
@@ -127,7 +134,9 @@ class PostTrainingQuant(Frozen):
     kind: Literal["ptq"] = "ptq"
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
-    calibration_images: int = Field(default=512, ge=1, le=1_000_000)
+    calibration_images: int = Field(
+        default=512, ge=1, le=1_000_000, description="training images from which steps are read"
+    )
     bn_images: int = Field(default=2048, ge=0, le=10_000_000, description="images for BN re-estimation; 0 = off")
     bias_correction: bool = Field(default=False, description="match the mean output of each channel to the float one's")
 
@@ -150,7 +159,9 @@ class QuantAwareTrain(Frozen):
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
     schedule: Schedule
-    calibration_images: int = Field(default=512, ge=1, le=1_000_000)
+    calibration_images: int = Field(
+        default=512, ge=1, le=1_000_000, description="training images from which steps are read"
+    )
     bn_images: int = Field(default=2048, ge=0, le=10_000_000, description="images for BN re-estimation; 0 = off")
     progressive_bits: tuple[WeightBits, ...] = Field(
         default=(), description="widths trained one after another before the scheme's own, e.g. [8, 5]"

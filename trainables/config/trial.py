@@ -35,16 +35,16 @@ class MeasureConfig(Frozen):
 class TrialConfig(Frozen):
     """One configuration of the pipeline; the search changes a copy of the experiment's base."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the random numbers of all stages")
     repeat: int = Field(
         default=0, ge=0, description="the same again with other random numbers; baseline and teacher stay the same"
     )
     data: DataConfig = DataConfig()
-    baseline: Baseline
+    baseline: Baseline = Field(description="the network that all trials start from")
     teacher: Baseline | None = Field(default=None, description="network to distil from; null: the baseline")
     prune: ChannelPrune | None = None
     sparsify: Sparsify | None = None
-    quantize: Quantize
+    quantize: Quantize = Field(description="the last stage; what comes out is packed")
     pack: PackConfig = PackConfig()
     measure: MeasureConfig = MeasureConfig()
 

@@ -1,0 +1,88 @@
+"""The pages of reference are complete: every key of the spec, every column of the tables."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import pyarrow as pa
+import pytest
+
+from tests.documents import PAGES, ROOT
+from tests.tune_app.factories import make_experiment, store_baseline
+from trainables.config import StageConfig
+from trainables.export.packed import PARTS
+from trainables.size_formulas import FORMULAS
+from tune_app.rows import GROUPED, HEAD, MEASURED, TAIL
+from tune_app.trace import trace_frame
+
+COLUMNS = (ROOT / "docs/columns.md").read_text()
+NAMES = {pa.string(): "text", pa.int64(): "integer", pa.float64(): "number", pa.bool_(): "true or false"}
+TYPES = {
+    **HEAD,
+    **MEASURED,
+    **GROUPED,
+    **TAIL,
+    **{f"size_{part}": pa.int64() for part in (*PARTS, "header")},
+    **{f"formula_{name}_bytes": pa.int64() for name in FORMULAS},
+    "seconds": pa.float64(),
+}
+PATTERNS = {"<parameter>", "<objective>_mean", "<objective>_sd", "seconds_<kind>"}
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    """docs/reference.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def described(text: str) -> dict[str, tuple[str, str]]:
+    """Type and meaning by column, from the tables of a page."""
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| (.+) \|$", text, re.M)
+    return {name: (kind.strip(), meaning) for name, kind, meaning in rows}
+
+
+def test_the_reference_of_the_spec_is_what_the_schema_says(reference: ModuleType) -> None:
+    assert reference.PAGE.read_text() == reference.page(), "run `make docs`"
+
+
+def test_every_key_of_the_spec_says_what_it_is(reference: ModuleType) -> None:
+    assert reference.undescribed() == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+
+
+def test_every_key_of_the_demo_is_on_the_page(reference: ModuleType) -> None:
+    keys = set(re.findall(r"(\w+):", (ROOT / "tune_app/demo.yaml").read_text().split("name:", 1)[1]))
+    shown = set(re.findall(r"^\| `(\w+)` \|", reference.page(), re.M))
+    assert keys - shown == {"accuracy", "size_bytes"}  # of the mapping of objectives
+
+
+def test_every_column_is_explained_with_its_type() -> None:
+    found = described(COLUMNS.split("## Over the trials")[0])
+    assert {name for name in found if "<" in name} == PATTERNS
+    assert {name: kind for name, (kind, _) in found.items() if "<" not in name} == {
+        name: NAMES[kind] for name, kind in TYPES.items()
+    }
+
+
+def test_every_kind_of_stage_is_named_among_the_columns_of_seconds() -> None:
+    kinds = {get_args(stage.model_fields["kind"].annotation)[0] for stage in get_args(StageConfig)}
+    assert set(re.findall(r"`(\w+)`", described(COLUMNS)["seconds_<kind>"][1])) == kinds
+
+
+def test_the_columns_of_the_trace_are_explained(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    store_baseline(folder)
+    rows = re.findall(r"^\| (.+?) \|", COLUMNS.split("## Over the trials")[1], re.M)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(trace_frame(folder.path).columns)
