@@ -13,7 +13,7 @@ from tune_app.frontier import hypervolume, knee
 from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.objectives import costs_of
 from tune_app.points import FrontierPoint, costs_of_points, frontier_points
-from tune_app.units import show_points, show_ratio, show_share, show_size
+from tune_app.units import show_number, show_points, show_ratio, show_share, show_size
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class ExperimentSummary:
             lines.append(f"baseline: {show_share(self.baseline.accuracy)}, {size} in fp32")
         for name, point in self.best.items():
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
-        volume = "" if self.hypervolume is None else f", hypervolume {self.hypervolume:,.6g}"
-        lines.append(f"frontier: {self.frontier_size} points{volume}")
+        volume = "" if self.hypervolume is None else f", hypervolume {show_number(self.hypervolume)}"
+        lines.append(f"frontier: {self.frontier_size} point{'' if self.frontier_size == 1 else 's'}{volume}")
         saved = max(0.0, totals.seconds_saved)
         lines.append(f"training: {totals.training_seconds:,.0f} s, {saved:,.0f} s more saved by the stage cache")
         lines += [f"failed: {n} of {kind}" for kind, n in totals.failures.items()]

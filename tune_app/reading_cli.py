@@ -166,6 +166,7 @@ def reproduce(
 
 def _print_comparison(found: "Comparison") -> None:
     from tune_app.text_table import print_table
+    from tune_app.units import show_number
 
     rows = [_row(side, other) for side, other in (found.sides, found.sides[::-1])]
     heads = ("experiment", "frontier", "hypervolume", "covers of the other", "beats the other", "baseline")
@@ -174,17 +175,17 @@ def _print_comparison(found: "Comparison") -> None:
         if side.winners:
             more = "" if len(side.winners) <= WINNERS else f" and {len(side.winners) - WINNERS} more"
             print(f"{side.name} beats the other with {', '.join(p.label for p in side.winners[:WINNERS])}{more}")
-    corner = ", ".join(f"{name} {value:,.6g}" for name, value in found.reference.items())
+    corner = ", ".join(f"{name} {show_number(value)}" for name, value in found.reference.items())
     print(f"reference of the hypervolume: {corner}")
 
 
 def _row(side: "Side", other: "Side") -> tuple[str, ...]:
-    from tune_app.units import show_share
+    from tune_app.units import show_number, show_share
 
     return (
         side.name,
         f"{len(side.points)}",
-        f"{side.hypervolume:,.6g}",
+        show_number(side.hypervolume),
         f"{100 * side.coverage:.0f} % of {len(other.points)}",
         f"{len(side.winners)}",
         show_share(side.baseline_accuracy),

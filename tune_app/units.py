@@ -62,6 +62,11 @@ def show_size(size_bytes: float) -> str:
     return f"{value:.{digits}f} {unit}"
 
 
+def show_number(value: float) -> str:
+    """Six digits at least, all of those before the point: `852,649`, `0.123457`."""
+    return f"{value:,.0f}" if abs(value) >= 99_999.5 else f"{value:,.6g}"
+
+
 def show_ratio(ratio: float) -> str:
     """`10.3x`."""
     return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x"

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.errors import ConfigError
-from tune_app.units import parse_points, parse_ratio, parse_size, show_points, show_ratio, show_share, show_size
+from tune_app.units import (
+    parse_points,
+    parse_ratio,
+    parse_size,
+    show_number,
+    show_points,
+    show_ratio,
+    show_share,
+    show_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +96,9 @@ def test_what_is_shown_is_read_as_nearly_the_same(size_bytes: int) -> None:
         (show_ratio, 9.996, "10.0x"),
         (show_ratio, 20.24, "20.2x"),
         (show_share, 0.97771, "97.77 %"),
+        (show_number, 852_649.4, "852,649"),
+        (show_number, 0.1234567, "0.123457"),
+        (show_number, 612_149_000_000.0, "612,149,000,000"),
         (show_points, -0.0087, "-0.87 pp"),
         (show_points, 0.0, "+0.00 pp"),
     ],

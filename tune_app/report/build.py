@@ -35,11 +35,13 @@ def write_report(folder: ExperimentFolder, output: StoragePath, *, extra: Sequen
     """Writes the page in one step; returns its bytes.
 
     Raises:
-        ConfigError: the output is a folder.
+        ConfigError: the output is a folder, or no .html file.
         CorruptFile, StorageUnavailable: as in `build_report`, or the file cannot be written.
     """
     if isinstance(output, Path) and output.is_dir():
         raise ConfigError(f"{output} is a folder: give the name of a file, such as report.html.")
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise ConfigError(f"a report is an .html file, but got {str(output)!r}: name one, such as report.html.")
     content = build_report(folder, extra=extra).encode()
     replace(output, content)
     return len(content)

@@ -129,3 +129,11 @@ def _record(number: int) -> TrialRecord:
     failed = {"state": "invalid"} if number % 40 == 0 else {}
     record = make_record(number, point(p, w, a), accuracy, int(1e6 * (1 - p) * w / 32) + 3000 + a, **failed)  # type: ignore[arg-type]
     return record.model_copy(update={"started_at": (STARTED + timedelta(seconds=number)).isoformat()})
+
+
+def test_a_report_is_html_and_nothing_else(cli: Cli, tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    done = cli("report", folder.path, "--output", tmp_path / "report.pdf")
+    assert (done.code, done.out) == (2, "")
+    assert "a report is an .html file" in done.err
+    assert not (tmp_path / "report.pdf").exists()
