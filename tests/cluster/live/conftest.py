@@ -91,15 +91,6 @@ def token_header(token: str) -> str:
     return json.dumps({"Authorization": f"Bearer {token}"})
 
 
-def require(condition: object, what: str) -> None:
-    """Skips where something is not installed; CI must have it."""
-    if condition:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
-
-
 def _belongs_to(process: psutil.Process, folder: Path) -> bool:
     with contextlib.suppress(psutil.Error):
         return any(str(folder) in argument for argument in process.cmdline())

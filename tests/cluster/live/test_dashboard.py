@@ -1,14 +1,13 @@
 """Ray's dashboard in a browser: it asks for the token and then shows the jobs by their names."""
 
-import importlib.util
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.live.conftest import Shown, require
+from tests.browser import chromium
+from tests.cluster.live.conftest import Shown
 from tests.conftest import Result
 
 if TYPE_CHECKING:
@@ -16,31 +15,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.ray
 Cli = Callable[..., Result]
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture
 def page() -> Iterator["Page"]:
-    require(CHROMIUM, "chromium (apt-get install chromium)")
-    require(importlib.util.find_spec("playwright"), "playwright (dependency group dev)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(30_000)
         yield page
-        browser.close()
 
 
 def test_the_jobs_page_shows_our_submission(cli: Cli, page: "Page", shown: Shown, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.live.conftest import TRIALS, Shown, require
+from tests.browser import require
+from tests.cluster.live.conftest import TRIALS, Shown
 from tests.cluster.live.prometheus import Prometheus
 from tune_app.gauges import DESCRIPTIONS
 from tune_app.grafana import dashboard, metric

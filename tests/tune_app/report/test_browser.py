@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser import chromium
 from tests.tune_app.factories import make_experiment, make_record
-from tests.tune_app.report.browser import chromium
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.tune_app.report.browser import needs_chromium
+from tests.browser import needs_chromium
 from tests.tune_app.report.factories import small
 from trainables.errors import ConfigError
 from tune_app.report import images

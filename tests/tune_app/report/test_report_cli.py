@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.browser import needs_chromium
 from tests.conftest import Result
 from tests.tune_app.factories import make_experiment, make_record, make_spec, store_baseline
-from tests.tune_app.report.browser import needs_chromium
 from tests.tune_app.report.factories import STARTED, point, small
 from trainables.config import digest
 from tune_app.folder import ExperimentFolder

@@ -27,14 +27,14 @@ FLAGS = [
 
 def needs_chromium() -> None:
     """Skips without it."""
-    _require(CHROMIUM, "chromium (apt-get install chromium)")
+    require(CHROMIUM, "chromium (apt-get install chromium)")
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator["Browser"]:
     """A browser that is closed at the end."""
     needs_chromium()
-    _require(importlib.util.find_spec("playwright"), "playwright (dependency group dev)")
+    require(importlib.util.find_spec("playwright"), "playwright (dependency group dev)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -43,7 +43,8 @@ def chromium() -> Iterator["Browser"]:
         browser.close()
 
 
-def _require(condition: object, what: str) -> None:
+def require(condition: object, what: str) -> None:
+    """Skips where something is not installed; CI must have it."""
     if condition:
         return
     if os.environ.get("CI"):
