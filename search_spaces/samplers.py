@@ -34,6 +34,7 @@ SAMPLERS: Registry[Any] = Registry(
         "shuffled_grid": "search_spaces.samplers:shuffled_grid",
         "ehvi": "tune_app.ehvi:Ehvi",
     },
+    group="tune_app.samplers",
 )
 SURROGATES = {"ehvi"}
 """Samplers that are a strategy (tune_app.strategy): they choose point and rung together."""

@@ -1,6 +1,7 @@
 """Shared fixtures: a home of our own, one Ray instance, the command line in process and as a subprocess."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from tune_app.folder import ExperimentFolder
 
 # Before anything imports Ray: its token and caches go to a home of the test session's own.
-os.environ["HOME"] = tempfile.mkdtemp(prefix="tune-app-home-")
+HOME = os.environ["HOME"] = tempfile.mkdtemp(prefix="tune-app-home-")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
     os.environ.pop(name, None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The home goes when the session ends."""
+    config.add_cleanup(lambda: shutil.rmtree(HOME, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

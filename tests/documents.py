@@ -46,7 +46,7 @@ def _blocks(page: Path) -> Iterator[Block]:
     for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.M | re.S):
         first, _, rest = text.partition("\n")
         mark = first if language == "bash" and first in ("# run", "# not run") else ""
-        named = re.match(r"# (\S+\.(?:py|yaml))(,|$)", first) if language in ("python", "yaml") else None
+        named = re.match(r"# (\S+\.(?:py|yaml|toml))(,|$)", first) if language in ("python", "yaml", "toml") else None
         yield Block(page, language, mark, named[1] if named else "", rest if mark else text)
 
 
@@ -91,7 +91,7 @@ class Shell:
         """Runs commands or Python, or writes a file; returns what the last command printed."""
         if block.language == "yaml" and block.file:
             self._write_spec(block)
-        elif block.language == "python" and block.file:
+        elif block.language in ("python", "toml") and block.file:
             (self.folder / block.file).write_text(block.text)
         elif block.language == "python":
             return self._exec(block.text)
@@ -101,10 +101,6 @@ class Shell:
 
     def call(self, *words: str) -> str:
         """What a command prints; it must end well."""
-        if words[0] == "export":
-            name, _, value = words[1].partition("=")
-            self._env[name] = value.replace("$PWD", str(self.folder)).replace(f"${name}", self._env.get(name, ""))
-            return ""
         if words not in self._said or words[1] == "run":
             self._said[words] = self._run(*words)
         return self._said[words]
@@ -114,6 +110,8 @@ class Shell:
             return ""
         if program == "python":
             return self._process(*arguments)
+        if program == "pip":
+            return self._install()
         assert program == "tune-app", f"nobody knows how to run {program}"
         if arguments[0] in ALONE or self._env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
             return self._process("-m", "tune_app", *arguments)
@@ -126,6 +124,14 @@ class Shell:
         )
         assert done.returncode == 0, f"{shlex.join(arguments)}: {done.stderr}{done.stdout}"
         return done.stdout
+
+    def _install(self) -> str:
+        """The package in the folder, for this shell alone: its wheel, unpacked where its processes look."""
+        said = self._process("-m", "hatchling", "build", "--target", "wheel", "--directory", "wheels")
+        for wheel in (self.folder / "wheels").glob("*.whl"):
+            shutil.unpack_archive(wheel, self.folder / "site", "zip")
+        self._env["PYTHONPATH"] = os.pathsep.join([str(self.folder / "site"), self._env.get("PYTHONPATH", "")])
+        return said
 
     def _here(self, *arguments: str) -> str:
         from tune_app.cli import main

@@ -3,6 +3,8 @@
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
 
 from trainables.errors import ConfigError
@@ -13,15 +15,19 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Maps a name to an object, or to the "module:attribute" where the object lives.
 
-    Listing names costs no import, so a spec can be checked without torch.
+    Installed packages add names with entry points in `group`
+    (https://packaging.python.org/specifications/entry-points): every process that can import them knows these names.
+    Our own names come first, so that looking one up does not search the installed packages. Listing names costs no
+    import, so a spec can be checked without torch.
     """
 
-    def __init__(self, noun: str, entries: Mapping[str, str]) -> None:
-        self._noun = noun
+    def __init__(self, noun: str, entries: Mapping[str, str], *, group: str = "") -> None:
+        self.noun = noun
+        self.group = group
         self._entries: dict[str, str | T] = dict(entries)
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator for plug-ins; a name that is taken is refused.
+        """Decorator for plug-ins of this process alone, as in a notebook; a name that is taken is refused.
 
         Raises:
             ConfigError: another object has this name.
@@ -29,7 +35,7 @@ class Registry(Generic[T]):
 
         def add(item: T) -> T:
             if self._entries.get(name, item) is not item:
-                raise ConfigError(f"{self._noun} {name!r} is registered already: choose another name.")
+                raise ConfigError(f"{self.noun} {name!r} is registered already: choose another name.")
             self._entries[name] = item
             return item
 
@@ -37,7 +43,18 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """The known names, sorted."""
-        return sorted(self._entries)
+        return sorted({*self._entries, *self.installed()})
+
+    def installed(self) -> Mapping[str, EntryPoint]:
+        """What installed packages add, by name.
+
+        Raises:
+            ConfigError: a package's name is taken.
+        """
+        found = _installed(self.group) if self.group else {}
+        for name in self._entries.keys() & found.keys():
+            raise ConfigError(f"{self.noun} {name!r} of {source(found[name])} is the name of another one: rename it.")
+        return found
 
     def check(self, name: str) -> str:
         """Returns the name, or lists the known ones.
@@ -45,15 +62,43 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: the name is unknown.
         """
-        if name in self._entries:
+        if name in self._entries or name in self.installed():
             return name
-        close = difflib.get_close_matches(name, self._entries, n=1)
+        known = self.names()
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown {self._noun} {name!r}; known: {', '.join(self.names())}.{hint}")
+        raise ConfigError(f"unknown {self.noun} {name!r}; known: {', '.join(known)}.{hint}")
 
     def __getitem__(self, name: str) -> T:
-        entry = self._entries[self.check(name)]
+        entry = self._entries.get(self.check(name))
+        if entry is None:
+            return self._load(self.installed()[name])
         if isinstance(entry, str):
             module, attribute = entry.split(":")
             entry = cast(T, getattr(importlib.import_module(module), attribute))
         return entry
+
+    def _load(self, point: EntryPoint) -> T:
+        try:
+            return cast(T, point.load())
+        except (ImportError, AttributeError) as err:
+            place = f"{self.noun} {point.name!r} of {source(point)}"
+            raise ConfigError(f"{place} cannot be imported from {point.value}: {err}. Mend that package.") from err
+
+
+def source(point: EntryPoint) -> str:
+    """The package that brings an entry point, and its version."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+@cache
+def _installed(group: str) -> Mapping[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in _scan().select(group=group):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ConfigError(f"{point.name!r} of {group} is in {source(other)} and in {source(point)}: remove one.")
+    return found
+
+
+_scan = cache(entry_points)

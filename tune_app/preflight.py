@@ -17,9 +17,10 @@ from trainables.storage import exists
 from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
+from tune_app.plug_ins import packages_of
 
 PACKAGES = ("ray", "torch", "tune-app")
-"""Whose versions must be the same everywhere: they decide what messages and numbers mean."""
+"""Whose versions must be the same everywhere, as those of plug-ins: they decide what messages and numbers mean."""
 LEAST_FREE_BYTES = 100_000_000
 ENDS_WITH: Mapping[str, type[TuneAppError]] = {
     "nodes": ClusterUnavailable,
@@ -53,7 +54,7 @@ class Finding(Frozen):
 def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
     """What this machine sees; `token` names a file that the driver put into the experiment's folder."""
     folder = ExperimentFolder(spec.folder)
-    storage, same = "", False
+    storage, same, plug_ins = "", False, packages_of(spec.model_dump(mode="json"))
     try:
         folder.probe()
         same = exists(folder.path / token)
@@ -61,7 +62,7 @@ def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
         storage = str(err)
     return NodeReport(
         host=socket.gethostname(),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        versions={"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *plug_ins)}},
         storage=storage,
         same_storage=same,
         free_bytes=_free_bytes(folder),

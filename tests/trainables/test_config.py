@@ -376,17 +376,3 @@ def test_unknown_names_list_the_known_ones(make: Any, expected: str) -> None:
 def test_every_registered_name_can_be_loaded(registry: Registry[Any]) -> None:
     assert registry.names() == sorted(registry.names())
     assert all(registry[name] is not None for name in registry.names())
-
-
-def test_a_plug_in_is_registered_once() -> None:
-    registry: Registry[object] = Registry("thing", {"join": "os.path:join"})
-    thing = registry.register("mine")(object())
-    assert registry["mine"] is thing
-    assert registry.register("mine")(thing) is thing
-    assert registry.names() == ["join", "mine"]
-    with pytest.raises(ConfigError, match="thing 'mine' is registered already"):
-        registry.register("mine")(object())
-    with pytest.raises(ConfigError, match="thing 'join' is registered already"):
-        registry.register("join")(object())
-    with pytest.raises(ConfigError, match=r"unknown thing 'xyz'; known: join, mine\.$"):
-        registry["xyz"]

@@ -1,6 +1,7 @@
 """The registries: what can be named in a spec, and where it lives (torch-free).
 
-A new entry is one line here and one file beside its fellows; a package of one's own calls `register`.
+A new entry is one line here and one file beside its fellows; another package names its own as entry points in the
+group of the registry.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ MODELS: Registry[Any] = Registry(
         "mobilenet_v2": "trainables.models.mobilenet_v2:MobileNetV2",
         "vgg16": "trainables.models.vgg:VGG16",
     },
+    group="tune_app.models",
 )
 DATASETS: Registry[Any] = Registry(
     "data set",
@@ -22,6 +24,7 @@ DATASETS: Registry[Any] = Registry(
         "cifar100": "trainables.data:load_cifar100",
         "fashion_mnist": "trainables.data:load_fashion_mnist",
     },
+    group="tune_app.datasets",
 )
 IMPORTANCE: Registry[Any] = Registry(
     "importance criterion",
@@ -31,6 +34,7 @@ IMPORTANCE: Registry[Any] = Registry(
         "bn_taylor": "trainables.prune.importance:bn_taylor",
         "random": "trainables.prune.importance:random",
     },
+    group="tune_app.importance",
 )
 SPARSITY: Registry[Any] = Registry(
     "sparsity criterion",
@@ -38,6 +42,7 @@ SPARSITY: Registry[Any] = Registry(
         "magnitude": "trainables.prune.sparsity:magnitude",
         "lamp": "trainables.prune.sparsity:lamp",
     },
+    group="tune_app.sparsity",
 )
 QUANTIZERS: Registry[Any] = Registry(
     "quantizer",
@@ -45,6 +50,7 @@ QUANTIZERS: Registry[Any] = Registry(
         "lsq": "trainables.quant.lsq:LsqQuantizer",
         "ste": "trainables.quant.ste:StraightThroughQuantizer",
     },
+    group="tune_app.quantizers",
 )
 OBSERVERS: Registry[Any] = Registry(
     "observer",
@@ -53,6 +59,7 @@ OBSERVERS: Registry[Any] = Registry(
         "percentile": "trainables.quant.observers:percentile",
         "mse": "trainables.quant.observers:mse",
     },
+    group="tune_app.observers",
 )
 CODERS: Registry[Any] = Registry(
     "coder",
@@ -65,4 +72,5 @@ CODERS: Registry[Any] = Registry(
         "float32": "trainables.export.plain:FLOAT32",
         "smooth": "trainables.export.smooth:SMOOTH",
     },
+    group="tune_app.coders",
 )
