@@ -17,7 +17,7 @@ cluster-demo: $(READY)
 
 # Ray fills the machine by itself: its tests run alone, one after the other.
 test: $(READY)
-	$(BIN)/pytest --numprocesses logical -m "not ray"
+	$(BIN)/pytest --numprocesses logical --dist loadfile -m "not ray"
 	$(BIN)/pytest -m ray
 
 check: $(READY)

@@ -1,5 +1,7 @@
 """Automatic bits: sensitivities of a real network, and a file that keeps its budget."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -40,6 +42,16 @@ def measured(parent: StageResult) -> StageResult:
     return run_stage(sensitivity, make_context(few_digits(), parent_result=parent))
 
 
+@pytest.fixture(scope="module", params=itertools.product([8, 16], ["channel", "tensor"]), ids=str)
+def scheme(request: pytest.FixtureRequest) -> dict[str, object]:
+    return dict(zip(("side_bits", "granularity"), request.param, strict=True))
+
+
+@pytest.fixture(scope="module")
+def measured_so(parent: StageResult, scheme: dict[str, object]) -> StageResult:
+    return run_stage(make_trial(1, **scheme).stages()[1], context_of(parent))
+
+
 def context_of(result: StageResult) -> StageContext:
     return make_context(few_digits(), parent_result=result)
 
@@ -74,22 +86,18 @@ def test_the_network_passes_through_unchanged(parent: StageResult, measured: Sta
     assert measured.metrics["val_accuracy"] == parent.metrics["val_accuracy"]
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
-@pytest.mark.parametrize("granularity", ["channel", "tensor"])
 @pytest.mark.parametrize("method", ["dp", "greedy"])
 def test_the_packed_file_keeps_the_budget_and_uses_it(
-    parent: StageResult, side_bits: int, granularity: str, method: str
+    measured_so: StageResult, scheme: dict[str, object], method: str
 ) -> None:
-    scheme = {"side_bits": side_bits, "granularity": granularity}
-    measured = run_stage(make_trial(1, **scheme).stages()[1], context_of(parent))
-    sizes = [sum(c[i].size_bytes for c in read_table(measured.metrics).values()) for i in (0, -1)]
-    overhead = measured.metrics["overhead_bytes"]
+    sizes = [sum(c[i].size_bytes for c in read_table(measured_so.metrics).values()) for i in (0, -1)]
+    overhead = measured_so.metrics["overhead_bytes"]
     budget = round(overhead + sizes[0] + 0.5 * (sizes[1] - sizes[0]))
     quantize = make_trial(budget, **scheme).stages()[-1]
     assert isinstance(quantize, PostTrainingQuant)
     assert quantize.auto_bits is not None
     quantize = quantize.model_copy(update={"auto_bits": quantize.auto_bits.model_copy(update={"method": method})})
-    result = run_stage(quantize, context_of(measured))
+    result = run_stage(quantize, context_of(measured_so))
     assert result.scheme is not None
     bits = {name: weight_quantizer(unit).bits for name, unit in units(result.model()).items()}
     assert bits == result.scheme.w_bits_by_layer
