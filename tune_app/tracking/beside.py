@@ -1,8 +1,10 @@
 """Tracking beside a search: one process for each tracker, so that none slows a trial, fails it, or holds up the end."""
 
 import contextlib
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -41,12 +43,15 @@ class _Process:
         self.kind = kind
         self._console = console
         command = [sys.executable, "-m", "tune_app.tracking.child", str(folder.path), kind]
+        # It ends without a tidy exit, as libraries may hang: what they leave in temporary folders goes with this one.
+        self._scratch = tempfile.TemporaryDirectory(prefix="ta-", ignore_cleanup_errors=True)
         # A session of its own: Ctrl-C is for the driver.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": self._scratch.name},
             start_new_session=True,
             text=True,
             errors="replace",
@@ -83,6 +88,7 @@ class _Process:
         self._listener.join(1.0)
         if not self._listener.is_alive() and self._process.stdout is not None:
             self._process.stdout.close()
+        self._scratch.cleanup()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,6 +90,9 @@ def test_a_tracker_that_does_not_end_is_left_behind(tmp_path: Path, monkeypatch:
 
 
 def test_a_search_whose_wandb_never_answers_is_written_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = Path(tempfile.mkdtemp(dir="/tmp"))  # short, as the names of sockets must be
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv("TMPDIR", str(scratch))
     folder = make_tracked(tmp_path, tracking="wandb")
     with black_hole() as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
@@ -106,6 +110,7 @@ def test_a_search_whose_wandb_never_answers_is_written_offline(tmp_path: Path, m
     (run,) = offline_runs(tmp_path / "toy" / "tracking")[f"toy-{record.assignment.trial_id}"]
     assert run.steps == list(range(1, 10))
     assert not [name for name, content in tree(folder.path).items() if KEY.encode() in content]
+    scratch.rmdir()  # nothing was left there
 
 
 DRIVER = """
