@@ -1,4 +1,4 @@
-"""The report in Chromium: it loads without a word and without a request, and its parts are linked."""
+"""The report of a made experiment in Chromium: its parts are linked, and answer to pointer and keyboard."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser import chromium
 from tests.tune_app.factories import make_experiment, make_record
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
+from tests.tune_app.report.visits import PARALLEL, PARETO, Visit, marks
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
 from tune_app.report.build import write_report
@@ -17,17 +17,7 @@ from tune_app.report.contents import read_contents
 from tune_app.report.serve import ReportServer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
-
-PARETO, PARALLEL = "[data-figure=pareto]", "[data-figure=parallel]"
-DRAWN = "e => e.data.flatMap(trace => trace.customdata || [])"
-PLOTTED = f"{PARETO} .scatterlayer .points path"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with chromium() as running:
-        yield running
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
@@ -38,83 +28,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "report.html"
 
 
-class Visit:
-    """A page that was opened, with everything that it said and asked for."""
-
-    def __init__(self, browser: "Browser", **context: Any) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **context})
-        self.page.set_default_timeout(20_000)
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-
-    def open(self, place: Path) -> "Page":
-        self.page.goto(place.as_uri())
-        self.page.locator(f"{PARETO} .main-svg").first.wait_for()
-        return self.page
-
-
-@pytest.fixture
-def visit(browser: "Browser") -> Iterator[Visit]:
-    opened = Visit(browser)
-    yield opened
-    opened.page.close()
-
-
-def scroll_through(page: "Page") -> None:
-    """Figures are drawn when they come near."""
-    for place in page.locator("[data-figure]").all():
-        place.scroll_into_view_if_needed()
-        place.locator(".main-svg").first.wait_for()
-    page.evaluate("window.scrollTo(0, 0)")
-
-
-def lines(hover: "Locator") -> list[str]:
-    return [text for text in hover.locator("tspan.line").all_text_contents() if text]
-
-
-def test_it_loads_without_a_word_and_asks_for_nothing(visit: Visit, report: Path) -> None:
-    scroll_through(visit.open(report))
-    outside = [url for url in visit.asked if not url.startswith(("data:", "blob:"))]
-    assert (visit.said, outside) == ([], [report.as_uri()])
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-def test_it_fits_both_widths_in_both_colour_schemes(
-    width: int, scheme: str, browser: "Browser", report: Path, tmp_path: Path
-) -> None:
-    visit = Visit(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = visit.open(report)
-    scroll_through(page)
-    page.screenshot(path=tmp_path / f"report-{width}-{scheme}.png", full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    background = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
-    paper = page.evaluate(f"document.querySelector('{PARETO}')._fullLayout.paper_bgcolor")
-    assert (background, paper) == {
-        "light": ("rgb(246, 247, 247)", "#FFFFFF"),
-        "dark": ("rgb(20, 24, 28)", "#1B2025"),
-    }[scheme]
-    assert visit.said == []
-    page.close()
-
-
-def test_hovering_a_point_shows_its_configuration(visit: Visit, report: Path) -> None:
-    page = visit.open(report)
-    # Of the frontier, the first one: the smallest file.
-    mark = page.locator(f"{PARETO} .scatterlayer .trace:has(.errorbar) .points path").first
-    mark.hover(force=True)
-    hover = page.locator(f"{PARETO} .hovertext")
-    hover.wait_for()
-    assert lines(hover)[:4] == ["p70_w4_a4", "prune_frac = 0.7", "w_bits = 4", "a_bits = 4"]
-    assert "accuracy: 79.57 %" in lines(hover)
-
-
 def test_a_clicked_point_is_chosen_in_the_table(visit: Visit, report: Path) -> None:
     page = visit.open(report)
-    mark = page.locator(f"{PARETO} .scatterlayer .trace:has(.errorbar) .points path").first
+    mark = marks(page, "frontier").first  # the smallest file
     mark.hover(force=True)
     page.locator(f"{PARETO} .hovertext").wait_for()
     mark.click(force=True)
@@ -122,25 +38,6 @@ def test_a_clicked_point_is_chosen_in_the_table(visit: Visit, report: Path) -> N
     assert row.locator("th").inner_text() == "p70_w4_a4"
     assert page.locator("#details .name").inner_text() == "p70_w4_a4"
     assert "tune-app reproduce" in page.locator("#details").inner_text()
-
-
-def test_filtering_the_table_changes_the_plots(visit: Visit, report: Path) -> None:
-    page = visit.open(report)
-    before = page.locator(PLOTTED).count()
-    ranges = "e => [e._fullLayout.xaxis.range, e._fullLayout.yaxis.range]"
-    frame = page.locator(PARETO).evaluate(ranges)
-    page.get_by_label("Filter w_bits").fill("4")
-    page.locator("#count", has_text="of 52 trials").wait_for()
-    shown = page.locator("#trial-table tbody tr").count()
-    kept, drawn = (page.locator(name).evaluate(DRAWN) for name in (PARETO, PARALLEL))
-    assert page.locator("#count").inner_text().startswith(f"{shown} of 52")
-    assert page.locator(PLOTTED).count() < before
-    assert set(kept) == set(drawn)
-    assert len(set(kept)) == 8  # of 20 points with a result, those of 4 bits
-    assert page.locator(PARETO).evaluate(ranges) == frame  # points do not jump
-    page.get_by_role("button", name="Clear filters").click()
-    page.locator("#count", has_text=re.compile("^52 trials$")).wait_for()
-    assert page.locator(PLOTTED).count() == before
 
 
 def test_a_filter_leaves_the_view_as_a_reader_zoomed_it(visit: Visit, report: Path) -> None:
