@@ -103,13 +103,9 @@ def _work(subject: "Subject", target: str) -> tuple["Analysis", list[str]]:
     """The analysis, and the names of its files if there is a place for them; how far it is goes to the terminal."""
     from trainables.storage import storage_path
     from tune_app.failures.analysis import analyse, predictions
-    from tune_app.failures.figures import FIGURES
     from tune_app.failures.files import write_files
     from tune_app.progress import counting
 
     with counting("predictions", total=predictions(subject)) as advance:
         analysis = analyse(subject, advance=advance)
-    if not target:
-        return analysis, []
-    with counting("figures", total=len(FIGURES)) as advance:
-        return analysis, write_files(analysis, storage_path(target), advance=advance)
+    return analysis, write_files(analysis, storage_path(target)) if target else []

@@ -1,6 +1,6 @@
 """What a report is made of, read once from an experiment's folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,9 @@ from tune_app.held_out import held_out_accuracies, read_held_out
 from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.repeats import Group, frontier, group_runs
 from tune_app.rows import rows
+
+READING = 2
+"""Steps of `read_contents`: the ledger, and what follows from it."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,32 @@ class Contents:
         return group.mean[metric] if metric in group.mean else float(self.rows[self.row_of(group)][metric])
 
 
-def read_contents(folder: ExperimentFolder) -> Contents:
+def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | None = None) -> Contents:
     """What an experiment holds now.
+
+    Args:
+        folder: of the experiment.
+        advance: is told after each of READING steps.
 
     Raises:
         CorruptFile: the stored spec, the baseline or a test result is damaged.
         StorageUnavailable: a file cannot be read.
     """
+    step = advance or (lambda _: None)
     spec, baseline = folder.read_spec(), read_baseline(folder)
     found, damaged = Ledger(folder.trials).read()
+    step(1)
     records = latest(found)
     groups = group_runs(records, spec)
     tested = read_held_out(folder.baseline_file.parent)
+    table = rows(
+        records,
+        groups,
+        spec,
+        test_accuracy=held_out_accuracies(folder),
+        reference=None if baseline is None else baseline.reference(spec),
+    )
+    step(1)
     return Contents(
         folder=folder,
         spec=spec,
@@ -87,13 +104,7 @@ def read_contents(folder: ExperimentFolder) -> Contents:
         baseline_test=None if tested is None else tested.accuracy,
         records=records,
         groups=groups,
-        rows=rows(
-            records,
-            groups,
-            spec,
-            test_accuracy=held_out_accuracies(folder),
-            reference=None if baseline is None else baseline.reference(spec),
-        ),
+        rows=table,
         damaged=len(damaged),
         in_flight=len(names(folder.pulses, "*.json")),
         driver=_driver(folder),

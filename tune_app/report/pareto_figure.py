@@ -17,7 +17,7 @@ FAINT = 2_000
 
 def draw_pareto(info: ParetoInfo) -> Figure:
     """The frontier over everything else that was tried."""
-    faint = 0.7 if len(info.dominated) <= FAINT else 0.4
+    faint = 0.75 if len(info.dominated) <= FAINT else 0.4
     baseline = [info.baseline] if info.baseline else []
     data = [
         _marks(info, info.dominated, "dominated", color="@dim", size=7, opacity=faint),
@@ -33,7 +33,7 @@ def draw_pareto(info: ParetoInfo) -> Figure:
         words=_words(info),
         data=[trace for trace in data if trace is not None] if info.tried else [],
         layout={"xaxis": _axis(info, info.x, "x"), "yaxis": _axis(info, info.y, "y"), "shapes": _bounds(info)},
-        height=500,
+        height=540,
         linked=True,
     )
 

@@ -159,11 +159,12 @@ def test_the_section_is_one_piece_of_html_that_needs_nothing_else(analysis: Anal
     assert title == "Failures of p30_w4_a8@full"
     assert page.open == []
     assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "i"} == set()
-    images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == len(FIGURES)
-    for attributes in images:
-        assert str(attributes["src"]).startswith("data:image/png;base64,")
-        assert attributes["alt"]
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(drawings) == len(FIGURES)
+    assert all(attributes["aria-label"] for attributes in drawings)
+    images = [str(attributes["xlink:href"]) for tag, attributes in page.tags if tag == "image"]
+    assert images
+    assert all(source.startswith("data:image/png;base64,") for source in images)
     assert "http" not in content
     for name in NAMES:
         assert name in page.text

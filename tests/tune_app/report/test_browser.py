@@ -1,6 +1,7 @@
 """The report of a made experiment in Chromium: its parts are linked, and answer to pointer and keyboard."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,10 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
-from tests.tune_app.report.visits import PARALLEL, PARETO, Visit, marks
+from tests.tune_app.report.visits import PARALLEL, PARETO, Visit, drawn, marks
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
+from tune_app.report import coordinates
 from tune_app.report.build import write_report
 from tune_app.report.contents import read_contents
 from tune_app.report.serve import ReportServer
@@ -223,3 +225,84 @@ def test_a_followed_search_shows_its_next_trial_and_keeps_what_a_reader_set(visi
         assert page.get_by_label("Filter w_bits").input_value() == "4"
         assert all(url.startswith((server.url, "data:")) for url in visit.asked)
     assert visit.said == []
+
+
+def test_the_chosen_trial_is_shown_whole(left_open: "Page") -> None:
+    panel = left_open.locator(".details")
+    assert panel.evaluate("e => [e.scrollHeight > e.clientHeight, e.querySelector('details').open]") == [False, True]
+    assert panel.locator(".chips span").all_inner_texts() == ["complete", "full", "on the frontier"]
+    terms = panel.locator("dt").all_inner_texts()
+    assert terms[:6] == ["prune_frac", "w_bits", "a_bits", "accuracy", "size", "ratio"]
+    assert {"MACs", "seed", "started (UTC)"} <= set(terms)
+    assert len(set(terms)) == len(terms)
+
+
+def test_on_a_small_screen_the_chosen_trial_is_short_and_a_link_leads_to_it(browser: "Browser", report: Path) -> None:
+    visit = Visit(browser, viewport={"width": 400, "height": 800})
+    page = visit.open(report)
+    page.locator("#trial-table tbody tr").nth(2).get_by_role("button").click()
+    label = page.locator("tr[aria-selected=true] th").inner_text()
+    page.get_by_role("link", name=f"Chosen: {label}").click()
+    panel = page.locator(".details")
+    assert 0 <= panel.evaluate("e => e.getBoundingClientRect().top") < 200
+    assert not panel.get_by_text("seed", exact=True).is_visible()
+    panel.locator("summary").focus()
+    page.keyboard.press("Enter")
+    panel.get_by_text("seed", exact=True).wait_for()
+    assert visit.said == []
+    page.close()
+
+
+def test_commands_hold_any_folder(visit: Visit, tmp_path: Path) -> None:
+    folder = small(tmp_path / "it's here; $HOME").folder
+    write_report(folder, tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    shown = page.locator("#details code").all_inner_texts() + page.locator(".commands").inner_text().splitlines()
+    words = [shlex.split(line) for line in shown]
+    assert [line[:2] for line in words] == [
+        ["tune-app", name] for name in ("export", "reproduce", "run", "reproduce", "report")
+    ]
+    assert all(line[2] == str(folder.path) for line in words if line[1] != "run")
+
+
+def test_a_plot_that_draws_a_choice_of_lines_says_so(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinates, "MOST", 10)
+    write_report(rich_experiment(tmp_path), tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    note = page.locator("[data-note=parallel]")
+    page.locator(f"{PARALLEL} .main-svg").first.wait_for()
+    shown = len(set(drawn(page, PARALLEL)))
+    # Of 20 points every other one and the 8 of the frontier; all are odd rows, those of the lower rung are even.
+    assert 10 < shown < 20
+    assert note.inner_text().startswith(f"{shown} of 20 lines are drawn: the frontier and an even choice")
+    assert drawn(page, PARALLEL, "dominated")
+    page.get_by_label("Filter w_bits").fill("4")
+    note.wait_for(state="hidden")
+    assert len(set(drawn(page, PARALLEL))) == 8
+
+
+def test_paper_has_every_figure_in_light_colours_and_its_own_width(browser: "Browser", report: Path) -> None:
+    visit = Visit(browser, color_scheme="dark")
+    page = visit.open(report)
+    page.evaluate(
+        """() => window.addEventListener("beforeprint", () => { window.printed =
+        [...document.querySelectorAll("[data-figure]")].map((e) => [e._fullLayout.paper_bgcolor, e._fullLayout.width]);
+        })"""
+    )
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+    printed = page.evaluate("window.printed")
+    assert len(printed) == page.locator("[data-figure]").count()
+    assert {color for color, _ in printed} == {"#FFFFFF"}
+    assert max(width for _, width in printed) < 690
+    assert page.locator(PARETO).evaluate("e => e._fullLayout.paper_bgcolor") == "#1B2025"
+    assert visit.said == []
+    page.close()
+
+
+def test_what_cannot_be_used_is_not_printed(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    page.emulate_media(media="print")
+    for name in ("#theme", ".pager", "nav.sections", "[data-filter]", "#colour"):
+        assert not page.locator(name).first.is_visible()
