@@ -44,7 +44,7 @@ def failures(
     from tune_app.failures.text import summary
 
     subject = _subject(place, trial, experiment=experiment, data=data, root=root)
-    target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
+    target = output or ("" if json else f"failures-{folder_name(subject.about.name)}")
     analysis, files = _work(subject, target)
     if json:
         from tune_app.failures.files import as_json
@@ -56,11 +56,8 @@ def failures(
 
 
 def folder_name(label: str) -> str:
-    """A label as a part of a folder's name; the full rung goes without saying."""
-    from search_spaces.rungs import FULL
-
-    name = label.replace(f"@{FULL}", "")
-    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in name)
+    """A label as a part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in label)
 
 
 def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":

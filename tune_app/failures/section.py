@@ -19,7 +19,7 @@ STYLE = """
 .failures figcaption { margin-bottom: .5rem; font-weight: 600; }
 .failures .scroll { overflow-x: auto; }
 .failures figure .scroll { padding: .7rem .8rem; }
-.failures svg { display: block; max-width: 100%; min-width: 36rem; height: auto; stroke-linejoin: round; }
+.failures svg { display: block; max-width: 100%; min-width: 42rem; height: auto; stroke-linejoin: round; }
 .failures table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .failures th, .failures td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; }
 .failures .name { text-align: left; }
@@ -34,7 +34,7 @@ def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
         ConfigError, CorruptFile: as in `trial_subject` and `analyse`.
     """
     subject = trial_subject(folder, name)
-    with counting(f"predictions of {subject.about.label}", total=predictions(subject)) as advance:
+    with counting(f"predictions of {subject.about.name}", total=predictions(subject)) as advance:
         analysis = analyse(subject, advance=advance)
     return section(analysis)
 
@@ -51,7 +51,7 @@ def section(analysis: Analysis) -> tuple[str, str]:
         *(_figure(figure) for figure in track(found, "figures", total=len(found))),
         "</div>",
     ]
-    return f"Failures of {analysis.about.label}", "\n".join(parts)
+    return f"Errors of {analysis.about.name}", "\n".join(parts)
 
 
 def _table(title: str, rows: Sequence[Row]) -> str:

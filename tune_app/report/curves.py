@@ -78,7 +78,7 @@ def _curve(key: str, labels: list[str], history: History) -> Curve:
 def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
     data = []
     for i, curve in enumerate(curves):
-        name = curve.labels[0] if len(curve.labels) == 1 else f"{len(curve.labels)} points"
+        name = curve.labels[0] if len(curve.labels) == 1 else f"{curve.labels[0]} and {len(curve.labels) - 1} more"
         users = escaped(_many(curve.labels))
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         for values, axis, what in ((curve.accuracy, "y", "validation accuracy"), (curve.loss, "y2", "loss")):

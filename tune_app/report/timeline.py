@@ -95,7 +95,7 @@ def draw_timeline(info: TimelineInfo) -> Figure:
     layout = {
         "barmode": "overlay",
         "bargap": 0.3,
-        "xaxis": {"type": "date", "title": {"text": "UTC"}},
+        "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
         "yaxis": {
             "tickvals": list(range(len(info.lanes))),
             "ticktext": [f"{escaped(lane)}  " for lane in info.lanes],
