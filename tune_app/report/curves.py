@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from tune_app.histories import History, finished_histories
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
-from tune_app.report.histories import History, read_histories
 from tune_app.report.sizes import spread
 from tune_app.units import show_share
 
@@ -49,7 +49,7 @@ def curves_info(contents: Contents) -> CurvesInfo:
     for group in chosen:
         for stage in group.first.result.stages:
             users.setdefault((stage.kind, stage.key), []).append(contents.label(contents.row_of(group)))
-    histories = read_histories(contents.folder.stages, (key for _, key in users))
+    histories = finished_histories(contents.folder.stages, (key for _, key in users))
     kinds: dict[str, list[Curve]] = {}
     for (kind, key), labels in users.items():
         if key in histories:

@@ -24,7 +24,7 @@ PALETTES: dict[Theme, dict[str, str]] = {
         "c3": PINK,
         "c4": SKY,
         "c5": VERMILION,
-        "c6": YELLOW,
+        "c6": "#1D2329",
     },
     "dark": {
         "ink": "#E6E9EC",
@@ -43,7 +43,10 @@ PALETTES: dict[Theme, dict[str, str]] = {
         "c6": YELLOW,
     },
 }
-"""Both have the same names; in the dark the two blues change places, so that the first one stands out."""
+"""Both have the same names; in the dark the two blues change places, so that the first one stands out.
+
+On white the last one is black, which their set has too: yellow cannot be seen there.
+"""
 CYCLE = tuple(f"@c{i}" for i in range(7))
 
 

@@ -69,7 +69,7 @@ def test_reasons_are_counted_with_their_newest_message(tmp_path: Path) -> None:
         "Diverged", "ptq", "invalid", 4, EVIL
     )  # fmt: skip
     assert (info.failed, info.trials) == (4, 52)
-    assert draw_failed(info).words == "4 of 52 trials (8 %) have no usable result; most often Diverged (4)."
+    assert draw_failed(info).words == "4 of 52 trials (8 %) without a usable result; most often Diverged (4)."
 
 
 def test_a_value_that_nearly_always_fails_is_a_suspect_and_chance_is_none(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def test_a_page_of_every_experiment(records: list[Any], tmp_path: Path) -> None:
     assert all(label for tag, a in read.tags if a.get("role") == "img" for label in [a.get("aria-label")])
 
 
+def test_one_is_written_as_one(tmp_path: Path) -> None:
+    text = Read(page_of(small(tmp_path, [make_record(0, point(0.3, 4))]))).text
+    assert "1 of 1 point on the frontier" in text
+    assert not re.search(r"\b1 (trials|points|stages|lanes|images|errors)\b", text)
+
+
 def test_nothing_in_the_page_points_elsewhere(tmp_path: Path) -> None:
     page = page_of(small(tmp_path))
     read = Read(page)
