@@ -11,10 +11,11 @@ from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies, read_held_out
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.repeats import Group, frontier, group_runs
 from tune_app.rows import rows
 
+LABEL_CHARS, ID_CHARS = 40, 10
 READING = 2
 """Steps of `read_contents`: the ledger, and what follows from it."""
 
@@ -61,9 +62,21 @@ class Contents:
         return self.place[group.first.assignment.trial_id]
 
     def label(self, row: int) -> str:
-        """What people call a trial; without the name of the full schedule, which is what they expect."""
-        name, _, rest = self.records[row].assignment.label.partition(f"@{FULL}")
-        return f"{name}{rest}"
+        """What people call a trial; without the name of the full schedule, which is what they expect.
+
+        Of a point with many parameters it would fill lines: that is called by the start of its id.
+        """
+        work = self.records[row].assignment
+        label = work.label.replace(f"@{FULL}", "")
+        if len(label) <= LABEL_CHARS:
+            return label
+        return f"{work.trial_id[:ID_CHARS]}{label[len(params_label(work.params)) :]}"
+
+    def handle(self, row: int) -> str:
+        """What commands take for a trial: its label, where that names one trial alone, or its id."""
+        work = self.records[row].assignment
+        alone = len(self.spec.rungs) == 1 and not work.repeat
+        return self.label(row) if alone and work.label.startswith(self.label(row)) else work.trial_id
 
     def value(self, group: Group, metric: str) -> float:
         """What all runs of a point with a usable result say of a column: the mean of an objective or bounded column."""

@@ -12,13 +12,13 @@ from tune_app.units import show_count
 
 NAME = "parallel"
 FEW = 9
-"""Up to so many values, each is written at its axis."""
+"""Up to so many values, each is written at its axis; and up to so many axes by name above the figure."""
 MOST = 2_000
 """Lines that are drawn at once; more are one grey surface."""
 CROWD = 40
 """Lines of the frontier beyond which they are thinner."""
-AXIS_PX, TITLE_CHARS = 95, 15
-"""Room that an axis needs at least, and the letters of its name that fit into it."""
+LETTER_PX, TITLE_CHARS = 7.5, 15
+"""Room of a letter of an axis' name, and the letters that are written."""
 ABSENT = -0.08
 """Height of a conditional parameter that a point does not have."""
 
@@ -79,10 +79,16 @@ def draw_coordinates(info: CoordinatesInfo) -> Figure:
         data=[_lines(info, kind, *style) for kind, style in styles.items() if kind in info.kinds],
         layout=_layout(info),
         height=400,
-        least_width=AXIS_PX * len(info.dimensions),
+        least_width=_least_width(info),
         linked=True,
         most=MOST,
     )
+
+
+def _least_width(info: CoordinatesInfo) -> int:
+    """Names of axes stand beside each other."""
+    longest = max((len(dimension.title) for dimension in info.dimensions), default=0)
+    return round(len(info.dimensions) * (16 + LETTER_PX * min(longest, TITLE_CHARS)))
 
 
 def _parameter(name: str, values: Sequence[float | int | str | None]) -> Dimension:
@@ -205,7 +211,6 @@ def _layout(info: CoordinatesInfo) -> dict[str, Any]:
                 "xshift": -4,
                 "font": {"size": 11, "color": "@muted"},
                 "bgcolor": "@surface",
-                "opacity": 0.85,
                 "borderpad": 1,
             }
             for x, dimension in enumerate(info.dimensions)
@@ -221,5 +226,6 @@ def _words(info: CoordinatesInfo) -> str:
     if not info.rows:
         return "No trial of the full schedule has a result yet."
     names = ", ".join(dimension.title for dimension in info.dimensions)
-    lines = f"{show_count(len(info.rows), 'point')}, each a line through {names}."
+    through = names if len(info.dimensions) <= FEW else f"{len(info.dimensions)} columns"
+    lines = f"{show_count(len(info.rows), 'point')}, each a line through {through}."
     return f"{lines} Drag along an axis to filter by it; a double click lets go."

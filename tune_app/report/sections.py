@@ -85,7 +85,7 @@ def failures(contents: Contents) -> Section:
 def provenance(contents: Contents) -> Section:
     """Where the numbers come from, and how to have them again."""
     place, name = str(contents.folder.path), contents.spec.name
-    label = "LABEL" if not contents.frontier else contents.label(contents.row_of(contents.frontier[0]))
+    label = "LABEL" if not contents.frontier else contents.handle(contents.row_of(contents.frontier[0]))
     facts = [("data set", contents.spec.base.data.name)]
     if contents.baseline is not None:
         facts += [("data fingerprint", contents.baseline.fingerprint), ("baseline stage", contents.baseline.key)]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.tune_app.factories import make_experiment, make_record
-from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
-from tests.tune_app.report.visits import PARALLEL, PARETO, Visit, drawn, marks
+from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
+from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, Visit, drawn, marks, scroll_through
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
 from tune_app.report import coordinates
@@ -263,6 +263,21 @@ def test_commands_hold_any_folder(visit: Visit, tmp_path: Path) -> None:
         ["tune-app", name] for name in ("export", "reproduce", "run", "reproduce", "report")
     ]
     assert all(line[2] == str(folder.path) for line in words if line[1] != "run")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_names_that_fill_lines_break_no_layout(width: int, browser: "Browser", tmp_path: Path) -> None:
+    visit = Visit(browser, viewport={"width": width, "height": 900})
+    write_report(wide_experiment(tmp_path), tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    scroll_through(page)
+    page.screenshot(path=tmp_path / f"wide-{width}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(COVERED) == []
+    name = page.locator("#details .name").inner_text()
+    assert re.fullmatch("[0-9a-f]{10}", name)
+    assert f" {name}" in page.locator("#details code").first.inner_text()
+    page.close()
 
 
 def test_a_plot_that_draws_a_choice_of_lines_says_so(

@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces.rungs import FULL
 from tests.tune_app.report.factories import rich_experiment
-from tests.tune_app.report.visits import PARALLEL, PARETO, Visit, drawn, lines, marks, scroll_through
+from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, TOO_PALE, Visit, drawn, lines, marks, scroll_through
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.metric import show
@@ -73,6 +73,8 @@ def test_it_fits_both_widths_in_both_colour_schemes(
         "light": ("rgb(246, 247, 247)", "#FFFFFF"),
         "dark": ("rgb(20, 24, 28)", "#1B2025"),
     }[scheme]
+    assert page.evaluate(TOO_PALE) == []
+    assert page.evaluate(COVERED) == []
     assert visit.said == []
     page.close()
 

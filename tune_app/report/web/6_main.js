@@ -24,8 +24,9 @@ function details(row) {
     more);
   if (value(column.state, row) === "complete") {
     box.append(element("p", { className: "muted small", textContent: `Packed file: artifacts/${id}/model.mbq` }));
+    const handle = report.by_id.includes(row) ? id : label;
     for (const command of ["export", "reproduce"])
-      box.append(element("code", { textContent: `tune-app ${command} ${quoted(report.folder)} ${quoted(label)}` }));
+      box.append(element("code", { textContent: `tune-app ${command} ${quoted(report.folder)} ${quoted(handle)}` }));
   }
   const link = document.getElementById("chosen");
   link.hidden = false;
@@ -35,6 +36,7 @@ function details(row) {
 // What stands in the panel outside its lists; in its head the state and, where they tell trials apart, rung,
 // frontier and constraints.
 const SAID = ["label", "state", "rung", "on_frontier", "feasible", "reason", "trial_id"];
+const FEW_PARAMS = 6;
 function marksOf(row) {
   const found = [value(column.state, row)];
   if (column.rung.shown) found.push(value(column.rung, row));
@@ -43,7 +45,7 @@ function marksOf(row) {
   return found;
 }
 
-let moreIsOpen = !narrow.matches;
+let moreIsOpen = !narrow.matches && report.params.length <= FEW_PARAMS;
 function listed(row, wanted) {
   const list = element("dl");
   for (const col of columns)
