@@ -147,6 +147,15 @@ def test_everything_can_be_reached_by_keyboard(visit: Visit, report: Path) -> No
     assert row.evaluate(style) == "solid"
 
 
+def test_buttons_of_a_figure_are_seen_when_they_are_reached_by_keyboard(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    page.get_by_label("Colour by").focus()
+    page.keyboard.press("Tab")
+    bar = page.locator(f"{PARETO} .modebar:focus-within")
+    bar.wait_for()
+    page.wait_for_function("e => getComputedStyle(e).opacity === '1'", arg=bar.element_handle())
+
+
 def test_dragging_along_an_axis_filters_by_it(visit: Visit, report: Path) -> None:
     page = visit.open(report)
     place = page.locator(PARALLEL)
@@ -220,9 +229,11 @@ def test_a_followed_search_shows_its_next_trial_and_keeps_what_a_reader_set(visi
         page.goto(server.url)
         page.get_by_label("Filter w_bits").fill("4")
         page.locator("#count", has_text="2 of 6 trials").wait_for()
+        page.locator("#details summary").click()
         assert Ledger(folder.trials).add(make_record(9, point(0.0, 4), 0.94, 130_000))
         page.locator("#count", has_text="3 of 7 trials").wait_for()
         assert page.get_by_label("Filter w_bits").input_value() == "4"
+        assert page.locator("#details details").get_attribute("open") is None
         assert all(url.startswith((server.url, "data:")) for url in visit.asked)
     assert visit.said == []
 

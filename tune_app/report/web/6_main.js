@@ -78,7 +78,7 @@ const KEPT = "tune-app-report";
 function keep() {
   const state = {
     filters: [...filters].map(([name, f]) => [name, f.text]), chosen: chosen === null ? null : value(column.trial_id, chosen),
-    sorts: sorts.map((s) => [s.col.name, s.falling]), page, scroll: window.scrollY, colourBy, per: document.getElementById("per-page").value,
+    sorts: sorts.map((s) => [s.col.name, s.falling]), page, scroll: window.scrollY, colourBy, moreIsOpen, per: document.getElementById("per-page").value,
   };
   try { sessionStorage.setItem(KEPT, JSON.stringify(state)); } catch { /* a reader without storage starts anew */ }
 }
@@ -91,6 +91,7 @@ function recall() {
   for (const [name, falling] of state.sorts.reverse()) if (column[name]) sortBy(name, falling);
   document.getElementById("per-page").value = state.per;
   colourBy = column[state.colourBy] ? state.colourBy : "";
+  moreIsOpen = state.moreIsOpen;
   page = state.page;
   const row = rowCount ? column.trial_id.values.indexOf(state.chosen) : -1;
   if (row >= 0) { chosen = row; details(row); }
