@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from search_spaces.rungs import FULL
+from tests.tune_app.failures.factories import make_analysis
 from tests.tune_app.report.factories import rich_experiment
 from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, TOO_PALE, Visit, drawn, lines, marks, scroll_through
+from tune_app.failures.section import section
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.metric import show
 from tune_app.report.build import write_report
+from tune_app.report.section import Section
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -47,7 +50,8 @@ def sweep(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     place = tmp_path_factory.mktemp(f"report-{request.param}")
     made = request.param == "made"
     folder: ExperimentFolder = rich_experiment(place) if made else request.getfixturevalue("finished_search")
-    write_report(folder, place / "report.html")
+    title, errors = section(make_analysis())
+    write_report(folder, place / "report.html", extra=[Section("errors", title, html=errors)] if made else [])
     return Sweep(request.param, place / "report.html", latest(Ledger(folder.trials).read()[0]))
 
 
