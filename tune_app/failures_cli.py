@@ -44,7 +44,7 @@ def failures(
     from tune_app.failures.text import summary
 
     subject = _subject(place, trial, experiment=experiment, data=data, root=root)
-    target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
+    target = output or ("" if json else f"failures-{folder_name(subject.about.name)}")
     analysis, files = _work(subject, target)
     if json:
         from tune_app.failures.files import as_json
@@ -56,11 +56,8 @@ def failures(
 
 
 def folder_name(label: str) -> str:
-    """A label as a part of a folder's name; the full rung goes without saying."""
-    from search_spaces.rungs import FULL
-
-    name = label.replace(f"@{FULL}", "")
-    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in name)
+    """A label as a part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in label)
 
 
 def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":
@@ -103,13 +100,9 @@ def _work(subject: "Subject", target: str) -> tuple["Analysis", list[str]]:
     """The analysis, and the names of its files if there is a place for them; how far it is goes to the terminal."""
     from trainables.storage import storage_path
     from tune_app.failures.analysis import analyse, predictions
-    from tune_app.failures.figures import FIGURES
     from tune_app.failures.files import write_files
     from tune_app.progress import counting
 
     with counting("predictions", total=predictions(subject)) as advance:
         analysis = analyse(subject, advance=advance)
-    if not target:
-        return analysis, []
-    with counting("figures", total=len(FIGURES)) as advance:
-        return analysis, write_files(analysis, storage_path(target), advance=advance)
+    return analysis, write_files(analysis, storage_path(target)) if target else []

@@ -92,15 +92,20 @@ def axis_of(name: str, spec: ExperimentSpec, values: Sequence[float]) -> Axis:
     else:
         unit, divisor = _unit(max(map(abs, values), default=0.0), "B" if name.endswith("_bytes") else "")
         title, tickformat = f"{title}{f' ({unit})' if unit else ''}", ",~r"
-    positive = name not in SHARES and bool(values) and min(values) > 0
     return Axis(
         metric=name,
         direction=direction(name, spec),
         title=title,
         divisor=divisor,
         tickformat=tickformat,
-        log=positive and max(values) / min(values) > LOG_SPAN,
+        log=is_log(name, values),
     )
+
+
+def is_log(name: str, values: Sequence[float]) -> bool:
+    """Whether these values are easier to tell apart on a logarithmic axis."""
+    positive = name not in SHARES and bool(values) and min(values) > 0
+    return positive and max(values) / min(values) > LOG_SPAN
 
 
 def _unit(largest: float, base: str) -> tuple[str, float]:

@@ -3,19 +3,18 @@
 import dataclasses
 import io
 import itertools
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search_spaces.rungs import FULL
-from trainables.errors import ConfigError, CorruptFile
-from trainables.storage import StoragePath, read_bytes, replace
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath, replace
+from tune_app.baseline import read_baseline
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.metric import LOG_SPAN, SHARES, TITLES, direction
+from tune_app.metric import SHARES, TITLES, direction, is_log
 from tune_app.tables import load_trials
 
 SIZE_IN = (12.0, 8.0)
@@ -149,24 +148,13 @@ def _value(row: dict[str, Any], metric: str) -> float:
 
 
 def _axis(metric: str, spec: ExperimentSpec, values: list[float]) -> Axis:
-    positive = metric not in SHARES and bool(values) and min(values) > 0
-    return Axis(metric, direction(metric, spec), positive and max(values) / min(values) > LOG_SPAN)
+    return Axis(metric, direction(metric, spec), is_log(metric, values))
 
 
 def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point | None:
-    """The unpruned network, when it is measured and both axes say something about it."""
-    try:
-        content = read_bytes(folder.baseline_file)
-    except FileNotFoundError:
-        return None
-    try:
-        body = json.loads(content)
-        known = {"accuracy": float(body["accuracy"]), "size_bytes": float(body["size_bytes"])}
-    except (ValueError, TypeError, KeyError) as err:
-        raise CorruptFile(f"{folder.baseline_file}: holds no accuracy and size_bytes") from err
-    if not {x_metric, y_metric} <= set(known) or not all(map(math.isfinite, known.values())):
-        return None
-    return Point("baseline", known[x_metric], known[y_metric])
+    """The unpruned network, when it is measured."""
+    found = read_baseline(folder)
+    return None if found is None else Point("baseline", found.metrics()[x_metric], found.metrics()[y_metric])
 
 
 def _draw(info: FrontierInfo, figure: Any) -> None:

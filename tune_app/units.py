@@ -80,3 +80,8 @@ def show_share(share: float) -> str:
 def show_points(difference: float) -> str:
     """A difference of shares, with its sign: `-0.87 pp`."""
     return f"{100 * difference:+.2f} pp"
+
+
+def show_count(number: int, noun: str) -> str:
+    """`1 point`, `2,000 points`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -7,15 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_record, make_records
+from tests.tune_app.factories import BASELINE_BYTES, make_experiment, make_record, make_records, store_baseline
 from trainables.errors import ConfigError, CorruptFile
-from tune_app.folder import ExperimentFolder
+from trainables.storage import replace
 from tune_app.plots import FrontierInfo, Point, frontier_info, save_frontier_plot
-
-
-def write_baseline(folder: ExperimentFolder, body: object) -> None:
-    folder.baseline_file.parent.mkdir(parents=True)
-    folder.baseline_file.write_text(json.dumps(body))
 
 
 def texts(path: Path, info: FrontierInfo) -> str:
@@ -42,9 +37,9 @@ def test_the_data_of_the_figure(tmp_path: Path) -> None:
 
 def test_the_baseline_is_shown_when_it_is_known(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
-    write_baseline(folder, {"accuracy": 0.96, "size_bytes": 1_000_000, "more": "is not read"})
+    store_baseline(folder, 0.96)
     info = frontier_info(folder)
-    assert info.baseline == Point("baseline", 1_000_000, 0.96)
+    assert info.baseline == Point("baseline", BASELINE_BYTES, 0.96)
     assert info.x.log  # 60,000 to 1,000,000 bytes
     assert "baseline, fp32" in texts(tmp_path / "with.svg", info)
 
@@ -52,9 +47,15 @@ def test_the_baseline_is_shown_when_it_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [{"accuracy": 0.9}, [1], {"accuracy": None, "size_bytes": 3}])
 def test_a_damaged_baseline_is_named(tmp_path: Path, body: object) -> None:
     folder = make_experiment(tmp_path)
-    write_baseline(folder, body)
+    replace(folder.baseline_file, json.dumps(body).encode())
     with pytest.raises(CorruptFile, match=r"baseline\.json"):
         frontier_info(folder)
+
+
+def test_the_baseline_has_a_place_on_every_axis(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, objectives={"macs": "minimize", "compression_ratio": "maximize"})
+    store_baseline(folder)
+    assert frontier_info(folder).baseline == Point("baseline", 100_000_000, 1.0)
 
 
 def test_sizes_within_one_decade_are_linear(tmp_path: Path) -> None:

@@ -6,19 +6,19 @@ import numpy as np
 
 from tune_app.failures.analysis import Analysis
 from tune_app.failures.calibration import BINS, Calibration
-from tune_app.failures.ink import BLUE, INK, LABEL_CHARS, ORANGE, clean, percent_axis, short, title, to_png
+from tune_app.failures.ink import BLUE, INK, LABEL_CHARS, ORANGE, PAPER, Drawing, clean, percent_axis, short, title
 
 
-def calibration_figure(analysis: Analysis) -> bytes:
-    """Reliability diagram (Guo et al. 2017, figure 1) and confidence of right and wrong predictions, as PNG."""
+def calibration_figure(analysis: Analysis) -> Drawing:
+    """Reliability diagram (Guo et al. 2017, figure 1) and confidence of right and wrong predictions."""
 
     def draw(figure: Any) -> None:
-        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: confidence on {len(analysis.labels):,} images")
+        title(figure, f"{short(analysis.about.name, LABEL_CHARS)}: confidence on {len(analysis.labels):,} images")
         reliability, histogram = figure.subplots(1, 2)
         _draw_reliability(analysis, reliability)
         _draw_confidence(analysis, histogram)
 
-    return to_png(draw, width_in=11, height_in=5.4)
+    return Drawing(draw, width_in=11, height_in=5.4)
 
 
 def confidence_shares(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -90,7 +90,7 @@ def _errors(analysis: Analysis) -> str:
 _BASELINE = {
     "color": INK,
     "marker": "o",
-    "markerfacecolor": "white",
+    "markerfacecolor": PAPER,
     "markersize": 5,
     "linewidth": 0.8,
     "label": "baseline",

@@ -11,12 +11,12 @@ from tune_app.failures.ink import (
     INK,
     LABEL_CHARS,
     ORANGE,
+    Drawing,
     clean,
     count_axis,
     percent_axis,
     short,
     title,
-    to_png,
 )
 
 CLASSES = 25
@@ -52,8 +52,8 @@ def change_info(analysis: Analysis) -> ClassInfo | None:
     return _info(analysis, "images that changed from the baseline", "that lost most", lost)
 
 
-def accuracy_figure(analysis: Analysis) -> bytes:
-    """Bars of accuracy with marks where the baseline was, as PNG."""
+def accuracy_figure(analysis: Analysis) -> Drawing:
+    """Bars of accuracy with marks where the baseline was."""
     info = accuracy_info(analysis)
 
     def draw(figure: Any) -> None:
@@ -72,11 +72,11 @@ def accuracy_figure(analysis: Analysis) -> bytes:
         axes.set_xlabel("share of the class's images that is right")
         _legend(figure, axes)
 
-    return to_png(draw, width_in=9, height_in=_height(info))
+    return Drawing(draw, width_in=9, height_in=_height(info))
 
 
-def change_figure(analysis: Analysis) -> bytes | None:
-    """Bars of newly wrong images to the left and newly right ones to the right, as PNG; None if there are none."""
+def change_figure(analysis: Analysis) -> Drawing | None:
+    """Bars of newly wrong images to the left and newly right ones to the right; None if there are none."""
     info = change_info(analysis)
     if info is None:
         return None
@@ -94,7 +94,7 @@ def change_figure(analysis: Analysis) -> bytes | None:
         axes.set_xlabel("images")
         _legend(figure, axes)
 
-    return to_png(draw, width_in=9, height_in=_height(info))
+    return Drawing(draw, width_in=9, height_in=_height(info))
 
 
 _BESIDE = {
@@ -116,7 +116,7 @@ def _info(analysis: Analysis, what: str, which: str, order_by: np.ndarray) -> Cl
     shift = none if change is None else change.class_accuracy
     part = f"\nthe {len(order)} of {len(known)} classes {which}" if len(order) < len(known) else ""
     return ClassInfo(
-        title=f"{short(analysis.about.label, LABEL_CHARS)}: {what}{part}",
+        title=f"{short(analysis.about.name, LABEL_CHARS)}: {what}{part}",
         names=tuple(short(analysis.names[i]) for i in order),
         images=scores.images[order],
         accuracy=scores.accuracy[order],

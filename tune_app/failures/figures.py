@@ -12,19 +12,20 @@ from tune_app.failures.image_figures import (
     newly_wrong_figure,
     top_confusions_figure,
 )
+from tune_app.failures.ink import Drawing
 from tune_app.failures.matrix_figures import counts_figure, image_matrix_figure, shares_figure
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG, its name without a suffix, and what it shows in words, for who cannot see it."""
+    """A drawing, its name, and what it shows in words, for who cannot see it."""
 
     name: str
     text: str
-    png: bytes
+    drawing: Drawing
 
 
-FIGURES: dict[str, tuple[str, Callable[[Analysis], bytes | None]]] = {
+FIGURES: dict[str, tuple[str, Callable[[Analysis], Drawing | None]]] = {
     "class_accuracy": ("Accuracy of each class, the worst first", accuracy_figure),
     "class_changes": ("Images of each class that became wrong or right against the baseline", change_figure),
     "confusion_counts": ("Confusion matrix: images", counts_figure),
@@ -38,13 +39,7 @@ FIGURES: dict[str, tuple[str, Callable[[Analysis], bytes | None]]] = {
 }
 
 
-def figures(analysis: Analysis, *, advance: Callable[[int], None] | None = None) -> list[Figure]:
-    """Those that have something to show, in the order of `FIGURES`; `advance` is told after each of these."""
-    found = []
-    for name, (text, draw) in FIGURES.items():
-        png = draw(analysis)
-        if png is not None:
-            found.append(Figure(name, text, png))
-        if advance is not None:
-            advance(1)
-    return found
+def figures(analysis: Analysis) -> list[Figure]:
+    """Those that have something to show, in the order of `FIGURES`."""
+    found = ((name, text, draw(analysis)) for name, (text, draw) in FIGURES.items())
+    return [Figure(name, text, drawing) for name, text, drawing in found if drawing is not None]

@@ -3,26 +3,27 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, remove, replace
 from tune_app.failures.analysis import Analysis
 from tune_app.failures.figures import FIGURES, figures
+from tune_app.failures.ink import to_png
 from tune_app.failures.numbers import numbers, per_class
 from tune_app.failures.text import report
+from tune_app.progress import track
 
 CORNER = "true \\ predicted"
 
 
-def write_files(analysis: Analysis, folder: StoragePath, *, advance: Callable[[int], None] | None = None) -> list[str]:
+def write_files(analysis: Analysis, folder: StoragePath) -> list[str]:
     """Writes all files, each in one step, and returns their names; a figure left by an earlier analysis goes.
 
     Args:
         analysis: what they say.
         folder: is made if it is not there.
-        advance: is told after each of `FIGURES`.
 
     Raises:
         ConfigError: the folder is a file.
@@ -30,13 +31,14 @@ def write_files(analysis: Analysis, folder: StoragePath, *, advance: Callable[[i
     """
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: give a folder.")
+    found = figures(analysis)
     contents = {
         "report.txt": report(analysis).encode(),
         "failures.json": as_json(analysis).encode(),
         "confusion.csv": confusion_csv(analysis).encode(),
         "per_class.csv": per_class_csv(analysis).encode(),
         "predictions.parquet": predictions_parquet(analysis),
-        **{f"{figure.name}.png": figure.png for figure in figures(analysis, advance=advance)},
+        **{f"{figure.name}.png": to_png(figure.drawing) for figure in track(found, "figures", total=len(found))},
     }
     for name, content in contents.items():
         replace(folder / name, content)

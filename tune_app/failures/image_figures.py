@@ -7,7 +7,7 @@ import numpy as np
 
 from tune_app.failures.analysis import Analysis
 from tune_app.failures.confusion import Confusion, confusions
-from tune_app.failures.ink import EDGE, INK, LABEL_CHARS, picture, short, title, to_png
+from tune_app.failures.ink import EDGE, LABEL_CHARS, Drawing, picture, short, title
 
 ROWS, IN_ROW = 8, 8
 COLUMNS, IMAGES = 6, 24
@@ -15,32 +15,32 @@ TILE_IN = 1.5
 Caption = Callable[[int], str]
 
 
-def top_confusions_figure(analysis: Analysis) -> bytes | None:
-    """A row for each of the most frequent confusions with its most confident images, as PNG; None without errors."""
+def top_confusions_figure(analysis: Analysis) -> Drawing | None:
+    """A row for each of the most frequent confusions with its most confident images; None without errors."""
     found = confusions(analysis.outcome.matrix)[:ROWS]
     if not found:
         return None
 
     def draw(figure: Any) -> None:
-        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: top confusions, with confidence")
+        title(figure, f"{short(analysis.about.name, LABEL_CHARS)}: top confusions, with confidence")
         grid = figure.subplots(
             len(found), IN_ROW + 1, squeeze=False, gridspec_kw={"width_ratios": [2.3] + [1] * IN_ROW}
         )
         for row, confusion in zip(grid, found, strict=True):
             _draw_row(row, analysis, confusion)
 
-    return to_png(draw, width_in=11, height_in=0.6 + 1.12 * len(found))
+    return Drawing(draw, width_in=11, height_in=0.6 + 1.12 * len(found))
 
 
-def confident_errors_figure(analysis: Analysis) -> bytes | None:
-    """A grid of the most confident errors, as PNG; None without errors."""
+def confident_errors_figure(analysis: Analysis) -> Drawing | None:
+    """A grid of the most confident errors; None without errors."""
     return _gallery(
         analysis, "most confident errors, class → prediction with confidence", analysis.outcome.errors, _now(analysis)
     )
 
 
-def newly_wrong_figure(analysis: Analysis) -> bytes | None:
-    """A grid of images that the baseline had right and the network has not, as PNG; None if there are none."""
+def newly_wrong_figure(analysis: Analysis) -> Drawing | None:
+    """A grid of images that the baseline had right and the network has not; None if there are none."""
     if analysis.change is None:
         return None
     return _gallery(
@@ -48,8 +48,8 @@ def newly_wrong_figure(analysis: Analysis) -> bytes | None:
     )
 
 
-def newly_right_figure(analysis: Analysis) -> bytes | None:
-    """A grid of images that the baseline had wrong and the network has right, as PNG; None if there are none."""
+def newly_right_figure(analysis: Analysis) -> Drawing | None:
+    """A grid of images that the baseline had wrong and the network has right; None if there are none."""
     if analysis.change is None:
         return None
     return _gallery(
@@ -57,7 +57,7 @@ def newly_right_figure(analysis: Analysis) -> bytes | None:
     )
 
 
-def _gallery(analysis: Analysis, what: str, places: np.ndarray, caption: Caption) -> bytes | None:
+def _gallery(analysis: Analysis, what: str, places: np.ndarray, caption: Caption) -> Drawing | None:
     shown = places[:IMAGES].tolist()
     if not shown:
         return None
@@ -66,15 +66,15 @@ def _gallery(analysis: Analysis, what: str, places: np.ndarray, caption: Caption
 
     def draw(figure: Any) -> None:
         count = f"{len(shown)} of {len(places):,}" if len(shown) < len(places) else f"{len(shown)}"
-        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: {what} ({count})")
+        title(figure, f"{short(analysis.about.name, LABEL_CHARS)}: {what} ({count})")
         grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes, place in zip(grid, shown, strict=False):
             _tile(axes, analysis.images[place])
-            axes.set_xlabel(caption(place), fontsize=9.5, color=INK, linespacing=1.25)
+            axes.set_xlabel(caption(place), fontsize=9.5, linespacing=1.25, loc="left")
         for axes in grid[len(shown) :]:
             axes.set_axis_off()
 
-    return to_png(draw, width_in=0.3 + COLUMNS * (TILE_IN + 0.25), height_in=0.6 + rows * (TILE_IN + 0.22 * lines))
+    return Drawing(draw, width_in=0.3 + COLUMNS * (TILE_IN + 0.25), height_in=0.6 + rows * (TILE_IN + 0.22 * lines))
 
 
 def _draw_row(row: Sequence[Any], analysis: Analysis, confusion: Confusion) -> None:
@@ -97,7 +97,7 @@ def _draw_row(row: Sequence[Any], analysis: Analysis, confusion: Confusion) -> N
 
 
 def _tile(axes: Any, pixels: np.ndarray) -> None:
-    axes.imshow(picture(pixels), interpolation="nearest")
+    axes.imshow(picture(pixels), interpolation="none")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color(EDGE)

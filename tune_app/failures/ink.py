@@ -1,7 +1,10 @@
 """What all figures share: a sheet to draw on, colours, names that fit, an image in its place (matplotlib on use)."""
 
 import io
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,31 +12,59 @@ import numpy as np
 from tune_app.plots import COLOURS, GREY, INK
 
 BLUE, ORANGE = COLOURS[0], COLOURS[5]
-GRID, EDGE = "#E4E4E4", "#D0D0D0"
+PAPER, GRID, EDGE = "#FEFEFE", "#E4E4E4", "#D0D0D0"
 NAME_CHARS, LABEL_CHARS = 16, 48
 DPI = 120
+MOST_PIXELS = 96
+"""A side of an image that is shown; larger ones are made smaller."""
 STYLE = {
     "font.size": 11,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$"
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
+    "axes.facecolor": "none",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.unicode_minus": False,
-    "text.parse_math": False,  # a class may be called "$"
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "hatch.color": INK,
 }
 
 
-def to_png(draw: Callable[[Any], None], *, width_in: float, height_in: float) -> bytes:
-    """A PNG of what `draw` puts on a matplotlib figure; the same drawing gives the same bytes."""
+@dataclass(frozen=True)
+class Drawing:
+    """What is put on a matplotlib figure of this size."""
+
+    draw: Callable[[Any], None]
+    width_in: float
+    height_in: float
+
+
+def to_png(drawing: Drawing) -> bytes:
+    """On white; the same drawing gives the same bytes."""
+    stream = io.BytesIO()
+    with drawn(drawing, facecolor="white") as figure:
+        figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+@contextmanager
+def drawn(drawing: Drawing, *, facecolor: str, **style: object) -> Iterator[Any]:
+    """A matplotlib figure with the drawing on it, while its style holds."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="white")
+    size = (drawing.width_in, drawing.height_in)
+    with rc_context(STYLE | style), warnings.catch_warnings():
+        # A name of a class may have letters that matplotlib's own font has not.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor=facecolor)
         FigureCanvasAgg(figure)
-        draw(figure)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png")
-    return stream.getvalue()
+        drawing.draw(figure)
+        yield figure
 
 
 def title(figure: Any, text: str) -> None:
@@ -69,42 +100,42 @@ def short(name: str, chars: int = NAME_CHARS) -> str:
     return name if len(name) <= chars else f"{name[: chars - 1]}…"
 
 
-def blend(colour: str, strength: np.ndarray) -> np.ndarray:
-    """From white (0) to a colour (1), (…, 3): one hue, its lightness falls evenly."""
+def tint(colour: str, strength: np.ndarray) -> np.ndarray:
+    """A colour from invisible (0) to opaque (1), (…, 4): on any paper one hue, which grows evenly."""
     from matplotlib.colors import to_rgb
 
-    mixed: np.ndarray = 1 - np.asarray(strength)[..., None] * (1 - np.array(to_rgb(colour)))
-    return mixed
-
-
-def text_colour(background: Sequence[float] | np.ndarray) -> str:
-    """What can be read on a colour (WCAG relative luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background]
-    return INK if float(np.dot([0.2126, 0.7152, 0.0722], linear)) > 0.25 else "white"
+    strength = np.asarray(strength)
+    return np.concatenate([np.broadcast_to(to_rgb(colour), (*strength.shape, 3)), strength[..., None]], axis=-1)
 
 
 def picture(pixels: np.ndarray) -> np.ndarray:
     """(C, S, S) uint8 → (S, S, 3) uint8: colour as it is, else the mean of the channels as grey."""
-    if len(pixels) == 3:
-        return pixels.transpose(1, 2, 0)
-    grey = pixels.mean(0).round().astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    shown = pixels if len(pixels) == 3 else np.repeat(pixels.mean(0, keepdims=True).round().astype(np.uint8), 3, axis=0)
+    shown = shown.transpose(1, 2, 0)
+    if shown.shape[0] <= MOST_PIXELS:
+        return shown
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(shown).resize((MOST_PIXELS, MOST_PIXELS), Image.Resampling.BOX))
 
 
 __all__ = [
     "BLUE",
     "EDGE",
     "GREY",
+    "GRID",
     "INK",
     "LABEL_CHARS",
     "ORANGE",
-    "blend",
+    "PAPER",
+    "Drawing",
     "clean",
     "count_axis",
+    "drawn",
     "percent_axis",
     "picture",
     "short",
-    "text_colour",
+    "tint",
     "title",
     "to_png",
 ]

@@ -12,15 +12,13 @@ from tune_app.failures.ink import (
     BLUE,
     EDGE,
     GREY,
-    INK,
     LABEL_CHARS,
     ORANGE,
-    blend,
+    Drawing,
     picture,
     short,
-    text_colour,
+    tint,
     title,
-    to_png,
 )
 
 CLASSES = 20
@@ -28,7 +26,8 @@ CLASSES_WITH_IMAGES = 12
 OTHERS = "others"
 CELL_IN = 0.5
 LEAST_WIDTH_IN = 6.5
-PALEST, DARKEST_DIAGONAL = 0.12, 0.75
+PALEST, STRONGEST = 0.12, 0.75
+"""Of a colour on the paper: text can be read on every cell, on light paper and on dark."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", l
     names = tuple(short(analysis.names[i]) for i in chosen)
     which = f"\nthe {len(chosen)} of {len(matrix)} classes with most errors" if rest.size else ""
     return MatrixInfo(
-        title=f"{short(analysis.about.label, LABEL_CHARS)}\n{what}{which}",
+        title=f"{short(analysis.about.name, LABEL_CHARS)}\n{what}{which}",
         classes=chosen,
         rows=names,
         columns=names + ((OTHERS,) if rest.size else ()),
@@ -64,20 +63,20 @@ def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", l
     )
 
 
-def counts_figure(analysis: Analysis) -> bytes:
-    """Images in each cell, as PNG."""
+def counts_figure(analysis: Analysis) -> Drawing:
+    """Images in each cell."""
     info = matrix_info(analysis)
     return _figure(info, info.counts, lambda value: f"{value:.0f}" if value else "")
 
 
-def shares_figure(analysis: Analysis) -> bytes:
-    """Percent of the images of the true class in each cell, as PNG."""
+def shares_figure(analysis: Analysis) -> Drawing:
+    """Percent of the images of the true class in each cell."""
     info = matrix_info(analysis, what="confusion matrix, % of the true class")
     return _figure(info, 100 * info.shares, _percent)
 
 
-def image_matrix_figure(analysis: Analysis) -> bytes:
-    """In each cell the number of images and the most confident error; the diagonal counts what is right. As PNG."""
+def image_matrix_figure(analysis: Analysis) -> Drawing:
+    """In each cell the number of images and the most confident error; the diagonal counts what is right."""
     what = "confusion matrix, images and the most confident error of each cell"
     info = matrix_info(analysis, what=what, limit=CLASSES_WITH_IMAGES)
     size = 2.0 + 0.85 * len(info.columns)
@@ -91,27 +90,27 @@ def image_matrix_figure(analysis: Analysis) -> bytes:
         for row, column in np.ndindex(*info.counts.shape):
             _image_cell(axes, analysis, info, row, column)
 
-    return to_png(draw, width_in=max(LEAST_WIDTH_IN, size + 0.4), height_in=size + 0.2)
+    return Drawing(draw, width_in=max(LEAST_WIDTH_IN, size + 0.4), height_in=size + 0.2)
 
 
-def _figure(info: MatrixInfo, values: np.ndarray, form: Callable[[float], str]) -> bytes:
+def _figure(info: MatrixInfo, values: np.ndarray, form: Callable[[float], str]) -> Drawing:
     rows, columns = values.shape
     cell = CELL_IN if rows > 12 else CELL_IN * min(2.0, 12 / max(rows, 4))
     colours = cell_colours(values, info.shares)
 
     def draw(figure: Any) -> None:
         axes = _axes(figure, info)
-        axes.imshow(colours, aspect="equal", interpolation="nearest")
+        axes.imshow(colours, aspect="equal", interpolation="none")
         _separate(axes, info)
         for row, column in np.ndindex(rows, columns):
             text = form(float(values[row, column]))
-            axes.text(column, row, text, ha="center", va="center", fontsize=10, color=text_colour(colours[row, column]))
+            axes.text(column, row, text, ha="center", va="center", fontsize=10)
 
-    return to_png(draw, width_in=max(LEAST_WIDTH_IN, 2.4 + cell * columns), height_in=2.1 + cell * rows)
+    return Drawing(draw, width_in=max(LEAST_WIDTH_IN, 2.4 + cell * columns), height_in=2.1 + cell * rows)
 
 
 def cell_colours(values: np.ndarray, row_shares: np.ndarray) -> np.ndarray:
-    """(R, K, 3): the diagonal blue by its share of the row, errors orange up to the largest one, the rest white.
+    """(R, K, 4): the diagonal blue by its share of the row, errors orange up to the largest one, the rest bare.
 
     One scale for both would leave errors invisible: the diagonal is often a hundred times larger. For the same
     reason a column of all other classes has no colour.
@@ -120,8 +119,8 @@ def cell_colours(values: np.ndarray, row_shares: np.ndarray) -> np.ndarray:
     diagonal = np.eye(rows, columns) > 0
     coloured = ~diagonal & (values > 0) & (np.arange(columns) < rows)
     largest = float(values[coloured].max()) if coloured.any() else 1.0
-    strength = np.where(coloured, PALEST + (1 - PALEST) * values / largest, 0)
-    return np.where(diagonal[..., None], blend(BLUE, DARKEST_DIAGONAL * row_shares), blend(ORANGE, strength))
+    strength = np.where(coloured, PALEST + (STRONGEST - PALEST) * values / largest, 0)
+    return np.where(diagonal[..., None], tint(BLUE, STRONGEST * row_shares), tint(ORANGE, strength))
 
 
 def _axes(figure: Any, info: MatrixInfo) -> Any:
@@ -149,9 +148,9 @@ def _separate(axes: Any, info: MatrixInfo) -> None:
 def _image_cell(axes: Any, analysis: Analysis, info: MatrixInfo, row: int, column: int) -> None:
     count = int(info.counts[row, column])
     if row == column:
-        background = blend(BLUE, DARKEST_DIAGONAL * info.shares[row, column])
+        background = tint(BLUE, STRONGEST * info.shares[row, column])
         axes.fill_between([column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=background, linewidth=0)
-        axes.text(column, row, str(count), ha="center", va="center", color=text_colour(background), fontsize=13)
+        axes.text(column, row, str(count), ha="center", va="center", fontsize=13)
         return
     if not count:
         axes.text(column, row, "0", ha="center", va="center", color=GREY, fontsize=11)
@@ -160,10 +159,10 @@ def _image_cell(axes: Any, analysis: Analysis, info: MatrixInfo, row: int, colum
     axes.imshow(
         picture(analysis.images[place]),
         extent=(column - 0.36, column + 0.36, row + 0.26, row - 0.46),
-        interpolation="nearest",
+        interpolation="none",
         aspect="equal",
     )
-    axes.text(column, row + 0.38, str(count), ha="center", va="center", color=INK, fontsize=9.5, weight="bold")
+    axes.text(column, row + 0.38, str(count), ha="center", va="center", fontsize=9.5, weight="bold")
 
 
 def _most_confident(analysis: Analysis, info: MatrixInfo, row: int, column: int) -> int:

@@ -1,23 +1,25 @@
 """An analysis as a section of an HTML page: no script, no network, nothing that reaches out of the section."""
 
-import base64
 import html
 from collections.abc import Iterable, Sequence
 
-from tune_app.failures.analysis import Analysis, analyse
+from tune_app.failures.analysis import Analysis, analyse, predictions
 from tune_app.failures.figures import Figure, figures
+from tune_app.failures.inline_svg import to_svg
 from tune_app.failures.rows import NAMES, Row, class_rows, confusion_rows, group_rows
 from tune_app.failures.subject import trial_subject
 from tune_app.failures.text import headline
 from tune_app.folder import ExperimentFolder
+from tune_app.progress import counting, track
 
 LIMIT = 20
-# Figures are light in the dark too; what is wider than the screen scrolls by itself, with the keyboard as well.
+# What is wider than the screen scrolls by itself, with the keyboard as well.
 STYLE = """
 .failures figure { margin: 1.5rem 0; }
 .failures figcaption { margin-bottom: .5rem; font-weight: 600; }
 .failures .scroll { overflow-x: auto; }
-.failures img { display: block; max-width: 100%; min-width: 36rem; height: auto; border-radius: 6px; }
+.failures figure .scroll { padding: .7rem .8rem; }
+.failures svg { display: block; max-width: 100%; min-width: 42rem; height: auto; stroke-linejoin: round; }
 .failures table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .failures th, .failures td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; }
 .failures .name { text-align: left; }
@@ -31,21 +33,25 @@ def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
     Raises:
         ConfigError, CorruptFile: as in `trial_subject` and `analyse`.
     """
-    return section(analyse(trial_subject(folder, name)))
+    subject = trial_subject(folder, name)
+    with counting(f"predictions of {subject.about.name}", total=predictions(subject)) as advance:
+        analysis = analyse(subject, advance=advance)
+    return section(analysis)
 
 
 def section(analysis: Analysis) -> tuple[str, str]:
     """A title, which is plain text, and an HTML fragment, in which everything is escaped."""
+    found = figures(analysis)
     parts = [
         f'<div class="failures"><style>{STYLE}</style>',
         *(f"<p>{html.escape(line)}</p>" for line in headline(analysis)),
         _table("Classes", class_rows(analysis)),
         _table("Top confusions", confusion_rows(analysis)),
         _table("Errors by group", group_rows(analysis)),
-        *(_figure(figure) for figure in figures(analysis)),
+        *(_figure(figure) for figure in track(found, "figures", total=len(found))),
         "</div>",
     ]
-    return f"Failures of {analysis.about.label}", "\n".join(parts)
+    return f"Errors of {analysis.about.name}", "\n".join(parts)
 
 
 def _table(title: str, rows: Sequence[Row]) -> str:
@@ -70,9 +76,8 @@ def _cells(cells: Row, names: Iterable[bool], tag: str) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    width, height = (int.from_bytes(figure.png[i : i + 4], "big") for i in (16, 20))  # of the PNG's first chunk
-    text, data = html.escape(figure.text), base64.b64encode(figure.png).decode()
+    text = html.escape(figure.text)
     return (
         f'<figure><figcaption>{text}</figcaption><div class="scroll" tabindex="0" role="region" aria-label="{text}">'
-        f'<img alt="{text}" width="{width}" height="{height}" src="data:image/png;base64,{data}"></div></figure>'
+        f"{to_svg(figure.drawing, text=text)}</div></figure>"
     )

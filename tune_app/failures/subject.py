@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search_spaces.rungs import FULL
 from trainables.config import DATASETS, DataConfig
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
@@ -29,6 +30,11 @@ class About:
     experiment: str = ""
     trial_id: str = ""
     size_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The label as people say it: the full rung goes without saying."""
+        return self.label.replace(f"@{FULL}", "")
 
 
 @dataclass(frozen=True)

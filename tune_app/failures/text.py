@@ -17,7 +17,7 @@ from tune_app.failures.rows import (
     image_rows,
     percent,
 )
-from tune_app.units import show_points, show_share
+from tune_app.units import show_count, show_points, show_share
 
 SHORT, LONG = 10, 20
 
@@ -60,8 +60,8 @@ def headline(analysis: Analysis) -> list[str]:
     size = "" if about.size_bytes is None else f", {about.size_bytes:,} bytes"
     scores = {"accuracy": outcome.scores.accuracy, "precision": outcome.scores.precision, "F1": outcome.scores.f1}
     lines = [
-        f"{about.label}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} validation images "
-        f"of {about.data}, {_count(len(outcome.errors), 'error')}",
+        f"{about.name}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} validation images "
+        f"of {about.data}, {show_count(len(outcome.errors), 'error')}",
         f"confidence: {_confidence(outcome)}",
         "mean over classes: " + ", ".join(f"{name} {percent(mean_score(score))}" for name, score in scores.items()),
     ]
@@ -70,9 +70,9 @@ def headline(analysis: Analysis) -> list[str]:
     stayed = f"{show_share(change.agreement)} of the predictions stayed"
     return [
         *lines,
-        f"baseline: {show_share(baseline.accuracy)} right, {_count(len(baseline.errors), 'error')}; "
+        f"baseline: {show_share(baseline.accuracy)} right, {show_count(len(baseline.errors), 'error')}; "
         f"confidence: {_confidence(baseline)}",
-        f"change: {show_points(change.accuracy)}; {_count(len(change.newly_wrong), 'image')} newly wrong, "
+        f"change: {show_points(change.accuracy)}; {show_count(len(change.newly_wrong), 'image')} newly wrong, "
         f"{len(change.newly_right):,} newly right, {stayed} (McNemar's exact test: {_p_value(change.p_value)})",
     ]
 
@@ -81,7 +81,7 @@ def _confidence(outcome: Outcome) -> str:
     calibration = outcome.calibration
     means = {"right": calibration.confidence_right, "wrong": calibration.confidence_wrong}
     known = ", ".join(f"{value:.3f} when {name}" for name, value in means.items() if not math.isnan(value))
-    sure = f"{_count(calibration.confident_errors, 'error')} above {CONFIDENT}"
+    sure = f"{show_count(calibration.confident_errors, 'error')} above {CONFIDENT}"
     return f"{known} on average, {sure}; calibration error (ECE) {calibration.width.error:.4f}"
 
 
@@ -100,7 +100,3 @@ def _table(title: str, rows: Sequence[Row], *, limit: int | None = None) -> list
 
 def _p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,18 +1,18 @@
 """A report from an experiment's folder: as one page, or as one image for each figure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
 from tune_app.folder import ExperimentFolder
-from tune_app.progress import doing
-from tune_app.report.contents import Contents, read_contents
+from tune_app.progress import counting
+from tune_app.report.contents import READING, Contents, read_contents
 from tune_app.report.images import Format, write_images
 from tune_app.report.page import render
 from tune_app.report.section import Section
-from tune_app.report.sections import sections_of
+from tune_app.report.sections import SECTIONS, sections_of
 
 
 def build_report(folder: ExperimentFolder, *, extra: Sequence[Section] = (), watch: str = "") -> str:
@@ -27,8 +27,11 @@ def build_report(folder: ExperimentFolder, *, extra: Sequence[Section] = (), wat
         CorruptFile: the stored spec, the baseline or a test result is damaged.
         StorageUnavailable: a file cannot be read.
     """
-    contents = _read(folder)
-    return render(contents, all_sections(contents, extra), now=datetime.now(UTC), watch=watch)
+    with counting("report", total=READING + len(SECTIONS) + 1) as advance:
+        contents = read_contents(folder, advance=advance)
+        page = render(contents, all_sections(contents, extra, advance=advance), now=datetime.now(UTC), watch=watch)
+        advance(1)
+    return page
 
 
 def write_report(folder: ExperimentFolder, output: StoragePath, *, extra: Sequence[Section] = ()) -> int:
@@ -54,16 +57,14 @@ def write_figures(folder: ExperimentFolder, target: StoragePath, form: Format) -
         ConfigError: the target is a file, there is no browser to draw with, or it does not draw.
         CorruptFile, StorageUnavailable: as in `build_report`, or the folder cannot be written.
     """
-    sections = sections_of(_read(folder))
+    with counting("report", total=READING + len(SECTIONS)) as advance:
+        sections = sections_of(read_contents(folder, advance=advance), advance=advance)
     return write_images([figure for section in sections for figure in section.figures], target, form)
 
 
-def all_sections(contents: Contents, extra: Sequence[Section] = ()) -> list[Section]:
-    """Those of the experiment with those of other modules, provenance last."""
-    *first, last = sections_of(contents)
+def all_sections(
+    contents: Contents, extra: Sequence[Section] = (), *, advance: Callable[[int], None] | None = None
+) -> list[Section]:
+    """Those of the experiment with those of other modules, provenance last; `advance` as in `sections_of`."""
+    *first, last = sections_of(contents, advance=advance)
     return [*first, *extra, last]
-
-
-def _read(folder: ExperimentFolder) -> Contents:
-    with doing("reading the ledger"):
-        return read_contents(folder)

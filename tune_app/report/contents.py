@@ -1,6 +1,6 @@
 """What a report is made of, read once from an experiment's folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,13 @@ from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies, read_held_out
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.repeats import Group, frontier, group_runs
 from tune_app.rows import rows
+
+LABEL_CHARS, ID_CHARS = 40, 10
+READING = 2
+"""Steps of `read_contents`: the ledger, and what follows from it."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +62,53 @@ class Contents:
         return self.place[group.first.assignment.trial_id]
 
     def label(self, row: int) -> str:
-        """What people call a trial; without the name of the full schedule, which is what they expect."""
-        name, _, rest = self.records[row].assignment.label.partition(f"@{FULL}")
-        return f"{name}{rest}"
+        """What people call a trial; without the name of the full schedule, which is what they expect.
+
+        Of a point with many parameters it would fill lines: that is called by the start of its id.
+        """
+        work = self.records[row].assignment
+        label = work.label.replace(f"@{FULL}", "")
+        if len(label) <= LABEL_CHARS:
+            return label
+        return f"{work.trial_id[:ID_CHARS]}{label[len(params_label(work.params)) :]}"
+
+    def handle(self, row: int) -> str:
+        """What commands take for a trial: its label, where that names one trial alone, or its id."""
+        work = self.records[row].assignment
+        alone = len(self.spec.rungs) == 1 and not work.repeat
+        return self.label(row) if alone and work.label.startswith(self.label(row)) else work.trial_id
 
     def value(self, group: Group, metric: str) -> float:
         """What all runs of a point with a usable result say of a column: the mean of an objective or bounded column."""
         return group.mean[metric] if metric in group.mean else float(self.rows[self.row_of(group)][metric])
 
 
-def read_contents(folder: ExperimentFolder) -> Contents:
+def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | None = None) -> Contents:
     """What an experiment holds now.
+
+    Args:
+        folder: of the experiment.
+        advance: is told after each of READING steps.
 
     Raises:
         CorruptFile: the stored spec, the baseline or a test result is damaged.
         StorageUnavailable: a file cannot be read.
     """
+    step = advance or (lambda _: None)
     spec, baseline = folder.read_spec(), read_baseline(folder)
     found, damaged = Ledger(folder.trials).read()
+    step(1)
     records = latest(found)
     groups = group_runs(records, spec)
     tested = read_held_out(folder.baseline_file.parent)
+    table = rows(
+        records,
+        groups,
+        spec,
+        test_accuracy=held_out_accuracies(folder),
+        reference=None if baseline is None else baseline.reference(spec),
+    )
+    step(1)
     return Contents(
         folder=folder,
         spec=spec,
@@ -87,13 +117,7 @@ def read_contents(folder: ExperimentFolder) -> Contents:
         baseline_test=None if tested is None else tested.accuracy,
         records=records,
         groups=groups,
-        rows=rows(
-            records,
-            groups,
-            spec,
-            test_accuracy=held_out_accuracies(folder),
-            reference=None if baseline is None else baseline.reference(spec),
-        ),
+        rows=table,
         damaged=len(damaged),
         in_flight=len(names(folder.pulses, "*.json")),
         driver=_driver(folder),

@@ -1,21 +1,24 @@
 """Parallel coordinates: parameters, then what was measured, one line per point."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tune_app.metric import axis_of, short, show
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure, escaped
+from tune_app.report.figure import Figure, cut, escaped
+from tune_app.units import show_count
 
 NAME = "parallel"
 FEW = 9
-"""Up to so many values, each is written at its axis."""
+"""Up to so many values, each is written at its axis; and up to so many axes by name above the figure."""
 MOST = 2_000
 """Lines that are drawn at once; more are one grey surface."""
 CROWD = 40
 """Lines of the frontier beyond which they are thinner."""
+LETTER_PX, TITLE_CHARS = 7.5, 15
+"""Room of a letter of an axis' name, and the letters that are written."""
 ABSENT = -0.08
 """Height of a conditional parameter that a point does not have."""
 
@@ -76,9 +79,16 @@ def draw_coordinates(info: CoordinatesInfo) -> Figure:
         data=[_lines(info, kind, *style) for kind, style in styles.items() if kind in info.kinds],
         layout=_layout(info),
         height=400,
+        least_width=_least_width(info),
         linked=True,
         most=MOST,
     )
+
+
+def _least_width(info: CoordinatesInfo) -> int:
+    """Names of axes stand beside each other."""
+    longest = max((len(dimension.title) for dimension in info.dimensions), default=0)
+    return round(len(info.dimensions) * (16 + LETTER_PX * min(longest, TITLE_CHARS)))
 
 
 def _parameter(name: str, values: Sequence[float | int | str | None]) -> Dimension:
@@ -86,7 +96,7 @@ def _parameter(name: str, values: Sequence[float | int | str | None]) -> Dimensi
     if any(isinstance(value, str) for value in known):
         return _named(name, [None if value is None else str(value) for value in values])
     numbers = [None if value is None else float(value) for value in values]
-    return _numbers(name, numbers, label=lambda value: show(name, value) if name == "accuracy" else f"{value:g}")
+    return _numbers(name, numbers, label=lambda value: f"{value:g}", between=lambda value: f"{value:.3g}")
 
 
 def _named(name: str, values: Sequence[str | None]) -> Dimension:
@@ -104,7 +114,15 @@ def _measured(name: str, values: Sequence[float], contents: Contents) -> Dimensi
     )
 
 
-def _numbers(name: str, values: Sequence[float | None], *, label: Any, log: bool = False) -> Dimension:
+def _numbers(
+    name: str,
+    values: Sequence[float | None],
+    *,
+    label: Callable[[float], str],
+    between: Callable[[float], str] | None = None,
+    log: bool = False,
+) -> Dimension:
+    """`between` writes ticks that are no values of any point; as `label` does unless given."""
     known = sorted({value for value in values if value is not None})
     low, high = (known[0], known[-1]) if known else (0.0, 1.0)
 
@@ -113,12 +131,13 @@ def _numbers(name: str, values: Sequence[float | None], *, label: Any, log: bool
             return 0.5
         return round(math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low), 5)
 
-    shown = known if len(known) <= FEW and not log else _between(low, high, log=log) if known else []
+    few = not known or (len(known) <= FEW and not log)
+    shown, written = (known, label) if few else (_between(low, high, log=log), between or label)
     return Dimension(
         column=name,
         title=short(name),
         heights=tuple(None if value is None else height(value) for value in values),
-        ticks=tuple((height(value), label(value)) for value in shown),
+        ticks=tuple((height(value), written(value)) for value in shown),
         low=low,
         high=high,
         log=log,
@@ -161,7 +180,7 @@ def _layout(info: CoordinatesInfo) -> dict[str, Any]:
     return {
         "xaxis": {
             "tickvals": places,
-            "ticktext": [f"<b>{escaped(dimension.title)}</b>" for dimension in info.dimensions],
+            "ticktext": [f"<b>{escaped(cut(dimension.title, TITLE_CHARS))}</b>" for dimension in info.dimensions],
             "range": [-0.35, len(places) - 0.65],
             "showgrid": False,
             "showline": False,
@@ -192,7 +211,6 @@ def _layout(info: CoordinatesInfo) -> dict[str, Any]:
                 "xshift": -4,
                 "font": {"size": 11, "color": "@muted"},
                 "bgcolor": "@surface",
-                "opacity": 0.85,
                 "borderpad": 1,
             }
             for x, dimension in enumerate(info.dimensions)
@@ -208,5 +226,6 @@ def _words(info: CoordinatesInfo) -> str:
     if not info.rows:
         return "No trial of the full schedule has a result yet."
     names = ", ".join(dimension.title for dimension in info.dimensions)
-    lines = f"{len(info.rows):,} points, each a line through {names}."
+    through = names if len(info.dimensions) <= FEW else f"{len(info.dimensions)} columns"
+    lines = f"{show_count(len(info.rows), 'point')}, each a line through {through}."
     return f"{lines} Drag along an axis to filter by it; a double click lets go."

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from tune_app.histories import History, finished_histories
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
-from tune_app.report.histories import History, read_histories
 from tune_app.report.sizes import spread
 from tune_app.units import show_share
 
@@ -49,7 +49,7 @@ def curves_info(contents: Contents) -> CurvesInfo:
     for group in chosen:
         for stage in group.first.result.stages:
             users.setdefault((stage.kind, stage.key), []).append(contents.label(contents.row_of(group)))
-    histories = read_histories(contents.folder.stages, (key for _, key in users))
+    histories = finished_histories(contents.folder.stages, (key for _, key in users))
     kinds: dict[str, list[Curve]] = {}
     for (kind, key), labels in users.items():
         if key in histories:
@@ -78,7 +78,7 @@ def _curve(key: str, labels: list[str], history: History) -> Curve:
 def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
     data = []
     for i, curve in enumerate(curves):
-        name = curve.labels[0] if len(curve.labels) == 1 else f"{len(curve.labels)} points"
+        name = curve.labels[0] if len(curve.labels) == 1 else f"{curve.labels[0]} and {len(curve.labels) - 1} more"
         users = escaped(_many(curve.labels))
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         for values, axis, what in ((curve.accuracy, "y", "validation accuracy"), (curve.loss, "y2", "loss")):

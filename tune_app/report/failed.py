@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from trainables.results import Failed
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
+from tune_app.units import show_count
 
 SUSPECTS = 5
 LEAST = 3
@@ -69,7 +70,8 @@ def draw_failed(info: FailedInfo) -> Figure:
         "x": [len(reason.rows) for reason in info.reasons],
         "y": list(map(escaped, names)),
         "text": [str(len(reason.rows)) for reason in info.reasons],
-        "textposition": "auto",
+        "textposition": "outside",
+        "cliponaxis": False,
         "marker": {"color": "@outside"},
         "hovertemplate": "%{y}: %{x} trials<extra></extra>",
         "showlegend": False,
@@ -95,10 +97,8 @@ def words(info: FailedInfo) -> str:
         return "Every trial so far has a usable result."
     most = info.reasons[0]
     share = f"{100 * info.failed / info.trials:.0f} %"
-    return (
-        f"{info.failed:,} of {info.trials:,} trials ({share}) have no usable result; most often {most.kind} "
-        f"({len(most.rows):,})."
-    )
+    of = f"{info.failed:,} of {show_count(info.trials, 'trial')} ({share})"
+    return f"{of} without a usable result; most often {most.kind} ({len(most.rows):,})."
 
 
 def _suspects(contents: Contents, failed: int) -> list[Suspect]:

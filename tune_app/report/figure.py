@@ -23,6 +23,8 @@ class Figure:
     data: Sequence[Mapping[str, Any]]
     layout: Mapping[str, Any]
     height: int = 420
+    least_width: int = 0
+    """In a narrower place it scrolls."""
     linked: bool = False
     most: int | None = None
     """Of a linked figure: rows that are drawn at once; of more the frontier and an even choice of the others."""
@@ -44,6 +46,11 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 def escaped(text: str) -> str:
     """Text for a place where plotly reads tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cut(text: str, chars: int) -> str:
+    """A name of at most so many letters, with its middle left out."""
+    return text if len(text) <= chars else f"{text[: chars // 2]}…{text[len(text) - (chars - 1) // 2 :]}"
 
 
 def _shared(height: int) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Figures as PNG or SVG files, drawn by a Chromium of the system (kaleido is imported on use)."""
 
+import asyncio
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
+from tune_app.progress import track
 from tune_app.report.figure import Figure, merged
 from tune_app.report.palette import painted
 
@@ -89,9 +92,15 @@ def _draw(orders: Sequence[dict[str, Any]], browser: str) -> None:
         import kaleido
     except ImportError as err:
         raise ConfigError("figures need the package kaleido: pip install 'tune-app[figures]'.") from err
-    options = {"path": browser, "mathjax": False, "timeout": LIMIT_S}
+
+    async def draw() -> None:
+        async with kaleido.Kaleido(path=browser, mathjax=False, timeout=LIMIT_S) as pages:
+            for order in track(orders, "figures", total=len(orders)):
+                await pages.write_fig_from_object(order, cancel_on_error=True)
+
     try:
-        kaleido.write_fig_from_object_sync(list(orders), kopts=options)
+        with ThreadPoolExecutor(max_workers=1) as pool:  # a notebook's own thread runs an event loop already
+            pool.submit(asyncio.run, draw()).result()
     except Exception as err:
         problem = next(iter(str(err).splitlines()), "") or type(err).__name__
         raise ConfigError(f"{browser} does not draw ({problem[:200]}): name another browser in BROWSER_PATH.") from err

@@ -85,6 +85,7 @@ def draw_importance(info: ImportanceInfo) -> Figure:
         },
         "yaxis": {"ticksuffix": "  ", "showgrid": False},
         "legend": {"traceorder": "normal"},
+        "margin": {"r": 28},
     }
     height = 130 + 22 * len(names) * max(1, len(info.shares))
     return Figure("importance", "Which parameter decides", _words(info), data, layout, height=height)

@@ -73,6 +73,7 @@ def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
         "measured": [*MEASURED, *(name for name in contents.spec.objectives if name not in MEASURED)],
         "dimensions": _dimensions(coordinates_info(contents)),
         "folder": str(contents.folder.path),
+        "by_id": [row for row in range(len(contents.records)) if contents.handle(row) != contents.label(row)],
         "chosen": _chosen(cards(contents)),
         "explore": EXPLORE,
         "pareto": PARETO,

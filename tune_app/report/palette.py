@@ -15,7 +15,7 @@ PALETTES: dict[Theme, dict[str, str]] = {
         "muted": "#5B6670",
         "grid": "#E6E9EB",
         "surface": "#FFFFFF",
-        "dim": "#A3ACB4",
+        "dim": "#7F8A93",
         "front": BLUE,
         "outside": VERMILION,
         "c0": BLUE,
@@ -24,14 +24,14 @@ PALETTES: dict[Theme, dict[str, str]] = {
         "c3": PINK,
         "c4": SKY,
         "c5": VERMILION,
-        "c6": YELLOW,
+        "c6": "#1D2329",
     },
     "dark": {
         "ink": "#E6E9EC",
         "muted": "#A0ABB5",
         "grid": "#2E363D",
         "surface": "#1B2025",
-        "dim": "#6B7680",
+        "dim": "#808B95",
         "front": SKY,
         "outside": VERMILION,
         "c0": SKY,
@@ -43,7 +43,10 @@ PALETTES: dict[Theme, dict[str, str]] = {
         "c6": YELLOW,
     },
 }
-"""Both have the same names; in the dark the two blues change places, so that the first one stands out."""
+"""Both have the same names; in the dark the two blues change places, so that the first one stands out.
+
+On white the last one is black, which their set has too: yellow cannot be seen there.
+"""
 CYCLE = tuple(f"@c{i}" for i in range(7))
 
 

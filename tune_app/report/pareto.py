@@ -94,8 +94,8 @@ def _mark(contents: Contents, group: Group, x: str, y: str) -> Mark:
 def _baseline(contents: Contents, x: str, y: str) -> Mark | None:
     if contents.baseline is None:
         return None
-    known = {**contents.baseline.model_dump(), "compression_ratio": 1.0, "sparsity_achieved": 0.0}
-    return Mark("baseline", float(known[x]), float(known[y]))
+    known = contents.baseline.metrics()
+    return Mark("baseline", known[x], known[y])
 
 
 def _published(contents: Contents, x: str, y: str) -> dict[str, tuple[Mark, ...]]:

@@ -6,6 +6,7 @@ from typing import Any
 from tune_app.metric import Axis, show
 from tune_app.report.figure import Figure, escaped
 from tune_app.report.pareto import Mark, ParetoInfo
+from tune_app.units import show_count
 
 NAME = "pareto"
 SYMBOLS = ("triangle-up-open", "diamond-open", "square-open", "pentagon-open", "hexagram-open")
@@ -17,7 +18,7 @@ FAINT = 2_000
 
 def draw_pareto(info: ParetoInfo) -> Figure:
     """The frontier over everything else that was tried."""
-    faint = 0.7 if len(info.dominated) <= FAINT else 0.4
+    faint = 0.75 if len(info.dominated) <= FAINT else 0.4
     baseline = [info.baseline] if info.baseline else []
     data = [
         _marks(info, info.dominated, "dominated", color="@dim", size=7, opacity=faint),
@@ -33,7 +34,7 @@ def draw_pareto(info: ParetoInfo) -> Figure:
         words=_words(info),
         data=[trace for trace in data if trace is not None] if info.tried else [],
         layout={"xaxis": _axis(info, info.x, "x"), "yaxis": _axis(info, info.y, "y"), "shapes": _bounds(info)},
-        height=500,
+        height=540,
         linked=True,
     )
 
@@ -140,13 +141,13 @@ def _words(info: ParetoInfo) -> str:
     tried = len(info.tried)
     if not tried:
         return "No trial of the full schedule has a result yet."
-    parts = [f"{len(info.frontier):,} of {tried:,} points are on the frontier"]
+    parts = [f"{len(info.frontier):,} of {show_count(tried, 'point')} on the frontier"]
     if info.frontier:
         first, last = info.frontier[0], info.frontier[-1]
         ends = [f"{show(info.y.metric, m.y)} at {show(info.x.metric, m.x)}" for m in (first, last)]
         parts[0] += f": from {ends[0]} to {ends[1]}." if len(info.frontier) > 1 else f": {ends[0]}."
     if info.infeasible:
-        parts.append(f"{len(info.infeasible):,} lie outside the constraints.")
+        parts.append(f"{len(info.infeasible):,} outside the constraints.")
     if info.bounds:
         parts.append("Dashed lines are constraints.")
     if info.baseline:

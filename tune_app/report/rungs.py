@@ -6,6 +6,7 @@ from tune_app.metric import Axis, axis_of, short
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
 from tune_app.summary import agreements
+from tune_app.units import show_count
 
 
 @dataclass(frozen=True)
@@ -99,4 +100,4 @@ def _words(pairs: RungPairs) -> str:
         return "No point ran at both rungs yet."
     rho = "it does not vary" if pairs.correlation is None else f"rank correlation {pairs.correlation:.2f}"
     dropped = " The rung is skipped: some objective agrees too little." if pairs.dropped else ""
-    return f"{len(pairs.low)} points ran at both; {rho}.{dropped}"
+    return f"{show_count(len(pairs.low), 'point')} ran at both; {rho}.{dropped}"

@@ -1,8 +1,8 @@
 """The sections of a report, made from what an experiment holds."""
 
+import shlex
 from collections.abc import Callable
 
-from tune_app.progress import track
 from tune_app.report.contents import Contents
 from tune_app.report.coordinates import coordinates_info, draw_coordinates
 from tune_app.report.curves import curves_info, draw_curves
@@ -23,10 +23,16 @@ EXPLORE = "trials"
 """The section of the linked figures, which the page joins with the table."""
 
 
-def sections_of(contents: Contents) -> list[Section]:
-    """All sections, without those that have nothing to say of this experiment."""
-    made = (make(contents) for make in track(SECTIONS, "report", total=len(SECTIONS)))
-    return [section for section in made if section is not None]
+def sections_of(contents: Contents, *, advance: Callable[[int], None] | None = None) -> list[Section]:
+    """All sections, without those that have nothing to say of this experiment; `advance` is told after each one."""
+    found = []
+    for make in SECTIONS:
+        section = make(contents)
+        if section is not None:
+            found.append(section)
+        if advance is not None:
+            advance(1)
+    return found
 
 
 def explore(contents: Contents) -> Section:
@@ -78,19 +84,19 @@ def failures(contents: Contents) -> Section:
 
 def provenance(contents: Contents) -> Section:
     """Where the numbers come from, and how to have them again."""
-    place, name = contents.folder.path, contents.spec.name
-    label = "LABEL" if not contents.frontier else contents.label(contents.row_of(contents.frontier[0]))
+    place, name = str(contents.folder.path), contents.spec.name
+    label = "LABEL" if not contents.frontier else contents.handle(contents.row_of(contents.frontier[0]))
     facts = [("data set", contents.spec.base.data.name)]
     if contents.baseline is not None:
         facts += [("data fingerprint", contents.baseline.fingerprint), ("baseline stage", contents.baseline.key)]
     html = fill(
         "provenance.html.j2",
         environments=environments(contents),
-        facts=[("experiment", str(place)), *facts],
+        facts=[("experiment", place), *facts],
         commands=[
-            f"tune-app run {name}.yaml",
-            f"tune-app reproduce {place} {label}",
-            f"tune-app report {place}",
+            shlex.join(["tune-app", "run", f"{name}.yaml"]),
+            shlex.join(["tune-app", "reproduce", place, label]),
+            shlex.join(["tune-app", "report", place]),
         ],
         spec=contents.spec_text,
         name=name,

@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from trainables.results import Completed
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure, escaped
+from tune_app.report.figure import Figure, cut, escaped
 from tune_app.report.palette import CYCLE
 from tune_app.units import show_size
 
 MOST = 16
 """Points that are shown; of more, so many spread evenly over the frontier."""
 OTHER = "other"
+LABEL_CHARS = 28
 T = TypeVar("T")
 
 
@@ -52,7 +53,7 @@ def draw_sizes(info: SizesInfo) -> Figure:
             "type": "bar",
             "orientation": "h",
             "name": escaped(part),
-            "y": list(info.labels),
+            "y": list(map(escaped, info.labels)),
             "x": [round(size / divisor, 4) for size in sizes],
             "text": [f"{show_size(size)}, {size / total:.1%}" for size, total in zip(sizes, totals, strict=True)],
             "textposition": "none",
@@ -65,7 +66,13 @@ def draw_sizes(info: SizesInfo) -> Figure:
         "barmode": "stack",
         "bargap": 0.3,
         "xaxis": {"title": {"text": f"packed file ({unit})"}, "tickformat": ",~r"},
-        "yaxis": {"autorange": "reversed", "ticksuffix": "  ", "showgrid": False, "type": "category"},
+        "yaxis": {
+            "autorange": "reversed",
+            "showgrid": False,
+            "type": "category",
+            "tickvals": list(map(escaped, info.labels)),
+            "ticktext": [f"{escaped(cut(label, LABEL_CHARS))}  " for label in info.labels],
+        },
         "legend": {"traceorder": "normal"},
     }
     height = 150 + 26 * max(2, len(info.labels))

@@ -8,13 +8,15 @@ from typing import Any
 
 from tune_app.ledger import TrialRecord
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure, escaped
+from tune_app.report.figure import Figure, cut, escaped
 from tune_app.report.palette import CYCLE
+from tune_app.units import show_count
 
 MOST = 200
 """Trials that are shown, the newest ones."""
 REST = "export, check and measure"
 SHORT_S = 0.001
+LANE_CHARS = 24
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,10 @@ def draw_timeline(info: TimelineInfo) -> Figure:
     layout = {
         "barmode": "overlay",
         "bargap": 0.3,
-        "xaxis": {"type": "date", "title": {"text": "UTC"}},
+        "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
         "yaxis": {
             "tickvals": list(range(len(info.lanes))),
-            "ticktext": [f"{escaped(lane)}  " for lane in info.lanes],
+            "ticktext": [f"{escaped(cut(lane, LANE_CHARS))}  " for lane in info.lanes],
             "autorange": "reversed",
             "showgrid": False,
         },
@@ -172,7 +174,8 @@ def _text(moment: datetime) -> str:
 def _words(info: TimelineInfo) -> str:
     if not info.pieces:
         return "No trial has finished yet."
-    newest = f"The newest {info.trials:,} of {info.of:,} trials" if info.trials < info.of else f"All {info.of:,} trials"
+    all_of = show_count(info.of, "trial")
+    newest = f"The newest {info.trials:,} of {all_of}" if info.trials < info.of else all_of
     cached = f" The stage cache answered {info.hits:,} of {info.stages:,} stages." if info.stages else ""
     lanes = f"{len(info.lanes)} lanes" if len(info.lanes) > 1 else "one lane"
     return f"{newest} in {lanes}: one for each worker of a host that was busy at the same time.{cached}"

@@ -53,7 +53,7 @@ def trial_columns(contents: Contents) -> list[Column]:
         ("prune_frac_achieved", "pruned", "share", False),
         ("sparsity_achieved", "sparsity", "share", "sparsity_achieved" in contents.spec.objectives),
         ("stages_cached", "cached stages", "number", False),
-        ("seed", "seed", "number", False),
+        ("seed", "seed", "text", False),
         ("attempt", "attempt", "number", False),
         ("started_at", "started (UTC)", "time", False),
         ("trial_id", "trial id", "text", False),

@@ -9,6 +9,7 @@ from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
 from tune_app.report.overview import duration
 from tune_app.trace import hypervolume_rows
+from tune_app.units import show_count, show_number
 
 UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
@@ -91,8 +92,8 @@ def _words(info: VolumeInfo) -> tuple[str, str]:
         return nothing, nothing
     enough = next(i for i, value in enumerate(info.volume) if value >= 0.99 * final)
     until, spent = duration(info.training_s[enough]), duration(info.training_s[-1])
-    trials = f"{info.trials[-1]:,} trials of the full schedule"
+    trials = f"{show_count(info.trials[-1], 'trial')} of the full schedule"
     return (
-        f"{final:,.6g} after {trials}; 99 % of it after {info.trials[enough]:,}.",
+        f"{show_number(final)} after {trials}; 99 % of it after {info.trials[enough]:,}.",
         f"99 % of the hypervolume was reached after {until} of {spent} of training.",
     )

@@ -1,9 +1,12 @@
 """Figures: golden data of what they show, and that every kind of analysis can be drawn."""
 
 import io
+import re
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from tests.tune_app.failures.factories import make_analysis, make_perfect
@@ -11,19 +14,19 @@ from tune_app.failures.analysis import Analysis
 from tune_app.failures.calibration_figure import confidence_shares
 from tune_app.failures.class_figures import CLASSES, accuracy_info, change_info
 from tune_app.failures.figures import FIGURES, figures
-from tune_app.failures.ink import picture, short, text_colour
-from tune_app.failures.matrix_figures import OTHERS, cell_colours, matrix_info
+from tune_app.failures.ink import BLUE, MOST_PIXELS, ORANGE, picture, short, tint, to_png
+from tune_app.failures.inline_svg import to_svg
+from tune_app.failures.matrix_figures import OTHERS, STRONGEST, cell_colours, matrix_info
+from tune_app.report.palette import PALETTES
 
 OF_ERRORS = {"top_confusions", "confident_errors"}
 OF_CHANGES = {"class_changes", "newly_wrong", "newly_right"}
 
 
 def drawn(analysis: Analysis) -> set[str]:
-    told: list[int] = []
-    found = figures(analysis, advance=told.append)
-    assert sum(told) == len(FIGURES)
+    found = figures(analysis)
     for figure in found:
-        image = Image.open(io.BytesIO(figure.png))
+        image = Image.open(io.BytesIO(to_png(figure.drawing)))
         assert min(image.size) > 150, figure.name
         assert image.convert("RGB").getpixel((2, image.height - 3)) == (255, 255, 255), "a light background"
     return {figure.name for figure in found}
@@ -52,7 +55,9 @@ def test_a_hundred_classes_are_drawn() -> None:
 
 def test_the_same_analysis_gives_the_same_bytes() -> None:
     first, second = (figures(make_analysis(3, 60)) for _ in range(2))
-    assert [f.png for f in first] == [f.png for f in second]
+    for one, other in zip(first, second, strict=True):
+        assert to_png(one.drawing) == to_png(other.drawing)
+        assert to_svg(one.drawing, text="") == to_svg(other.drawing, text="")
 
 
 def test_of_many_classes_the_matrix_shows_the_hardest_and_the_others_together() -> None:
@@ -77,7 +82,7 @@ def test_of_few_classes_the_matrix_shows_all() -> None:
 def test_colours_grow_with_errors_and_leave_the_diagonal_and_the_others_out() -> None:
     counts = np.array([[90, 1, 9, 50], [0, 100, 3, 70], [0, 0, 99, 0]])
     colours = cell_colours(counts, counts / counts.sum(1, keepdims=True))
-    darkness = 1 - colours.mean(-1)
+    darkness = colours[..., 3]
     assert darkness[0, 1] < darkness[1, 2] < darkness[0, 2]
     assert not darkness[:, 3].any()
     assert darkness[1, 0] == 0
@@ -122,11 +127,47 @@ def test_an_image_of_any_channels_becomes_a_picture(channels: int) -> None:
         np.testing.assert_allclose(found[..., 0], pixels.mean(0), atol=0.5)
 
 
-def test_text_can_be_read_on_light_and_on_dark() -> None:
-    assert text_colour((1.0, 1.0, 1.0)) != "white"
-    assert text_colour((0.1, 0.1, 0.4)) == "white"
+@pytest.mark.parametrize("theme", PALETTES)
+@pytest.mark.parametrize("colour", [BLUE, ORANGE])
+def test_text_can_be_read_on_every_cell(theme: Any, colour: str) -> None:
+    ink, paper = (np.array(to_rgb(PALETTES[theme][name])) for name in ("ink", "surface"))
+    for strength in np.linspace(0, STRONGEST, 9):
+        *mixed, alpha = tint(colour, strength)
+        assert contrast(ink, alpha * np.array(mixed) + (1 - alpha) * paper) >= 4.5
+
+
+def contrast(*colours: np.ndarray) -> float:
+    """WCAG 2.2, of two colours."""
+    linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in colours]
+    low, high = sorted(float(c @ [0.2126, 0.7152, 0.0722]) for c in linear)
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_a_long_name_is_cut() -> None:
     assert short("aquarium_fish") == "aquarium_fish"
     assert short("a" * 40) == "a" * 15 + "…"
+
+
+def test_a_large_image_is_shown_smaller() -> None:
+    assert picture(np.zeros((3, 224, 224), np.uint8)).shape == (MOST_PIXELS, MOST_PIXELS, 3)
+
+
+def test_a_figure_in_a_page_has_the_pages_colours_and_names_of_its_own() -> None:
+    svgs = [to_svg(figure.drawing, text="What it shows") for figure in figures(make_analysis())]
+    for svg in svgs:
+        assert svg.startswith('<svg role="img" aria-label="What it shows" ')
+        assert "var(--ink, #222222)" in svg
+        assert not re.search(r"(?:fill|stroke): (#222222|#ffffff|black|white)", svg)
+        assert not re.search(r"<style|<metadata|<!--|http", svg)
+        assert set(re.findall(r'(?:href="|url\()#([^")]+)', svg)) == set(re.findall(r' id="([^"]+)"', svg))
+    names = [name for svg in svgs for name in re.findall(r' id="([^"]+)"', svg)]
+    assert len(set(names)) == len(names) > 0
+
+
+def test_letters_that_no_font_here_has_are_still_text_in_a_page() -> None:
+    analysis = make_analysis(2, names=("数据", "größe & <b>"))
+    svg = to_svg(figures(analysis)[0].drawing, text="")
+    assert ">数据<" in svg
+    assert "größe &amp; &lt;b&gt;" in svg
+    assert "font-family" not in svg
+    assert drawn(analysis)

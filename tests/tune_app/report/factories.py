@@ -77,6 +77,17 @@ def rich_experiment(storage: Path) -> ExperimentFolder:
     return folder
 
 
+def wide_experiment(storage: Path) -> ExperimentFolder:
+    """Bits of each layer group alone: many parameters, and labels that fill lines."""
+    groups = ("first_conv", "expansion", "depthwise", "projection", "head")
+    space = {f"{kind}_bits.{group}": [4, 8] for kind in "wa" for group in groups}
+    records = [
+        make_record(i, {name: (4, 8)[(i >> j) % 2] for j, name in enumerate(space)}, 0.8 + i / 100, 50_000 + 9_000 * i)
+        for i in range(12)
+    ]
+    return small(storage, records, space=space).folder
+
+
 def rich_records() -> list[TrialRecord]:
     """24 points at the lower rung; 20 of them in full, the others failed; two points three times."""
     points = [point(p, w, a) for p in (0.0, 0.3, 0.5, 0.7) for w in (2, 4, 8) for a in (4, 8)]

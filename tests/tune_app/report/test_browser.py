@@ -1,33 +1,25 @@
-"""The report in Chromium: it loads without a word and without a request, and its parts are linked."""
+"""The report of a made experiment in Chromium: its parts are linked, and answer to pointer and keyboard."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser import chromium
 from tests.tune_app.factories import make_experiment, make_record
-from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
+from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
+from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, Visit, drawn, marks, scroll_through
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
+from tune_app.report import coordinates
 from tune_app.report.build import write_report
 from tune_app.report.contents import read_contents
 from tune_app.report.serve import ReportServer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
-
-PARETO, PARALLEL = "[data-figure=pareto]", "[data-figure=parallel]"
-DRAWN = "e => e.data.flatMap(trace => trace.customdata || [])"
-PLOTTED = f"{PARETO} .scatterlayer .points path"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with chromium() as running:
-        yield running
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
@@ -38,83 +30,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "report.html"
 
 
-class Visit:
-    """A page that was opened, with everything that it said and asked for."""
-
-    def __init__(self, browser: "Browser", **context: Any) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **context})
-        self.page.set_default_timeout(20_000)
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-
-    def open(self, place: Path) -> "Page":
-        self.page.goto(place.as_uri())
-        self.page.locator(f"{PARETO} .main-svg").first.wait_for()
-        return self.page
-
-
-@pytest.fixture
-def visit(browser: "Browser") -> Iterator[Visit]:
-    opened = Visit(browser)
-    yield opened
-    opened.page.close()
-
-
-def scroll_through(page: "Page") -> None:
-    """Figures are drawn when they come near."""
-    for place in page.locator("[data-figure]").all():
-        place.scroll_into_view_if_needed()
-        place.locator(".main-svg").first.wait_for()
-    page.evaluate("window.scrollTo(0, 0)")
-
-
-def lines(hover: "Locator") -> list[str]:
-    return [text for text in hover.locator("tspan.line").all_text_contents() if text]
-
-
-def test_it_loads_without_a_word_and_asks_for_nothing(visit: Visit, report: Path) -> None:
-    scroll_through(visit.open(report))
-    outside = [url for url in visit.asked if not url.startswith(("data:", "blob:"))]
-    assert (visit.said, outside) == ([], [report.as_uri()])
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-def test_it_fits_both_widths_in_both_colour_schemes(
-    width: int, scheme: str, browser: "Browser", report: Path, tmp_path: Path
-) -> None:
-    visit = Visit(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = visit.open(report)
-    scroll_through(page)
-    page.screenshot(path=tmp_path / f"report-{width}-{scheme}.png", full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    background = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
-    paper = page.evaluate(f"document.querySelector('{PARETO}')._fullLayout.paper_bgcolor")
-    assert (background, paper) == {
-        "light": ("rgb(246, 247, 247)", "#FFFFFF"),
-        "dark": ("rgb(20, 24, 28)", "#1B2025"),
-    }[scheme]
-    assert visit.said == []
-    page.close()
-
-
-def test_hovering_a_point_shows_its_configuration(visit: Visit, report: Path) -> None:
-    page = visit.open(report)
-    # Of the frontier, the first one: the smallest file.
-    mark = page.locator(f"{PARETO} .scatterlayer .trace:has(.errorbar) .points path").first
-    mark.hover(force=True)
-    hover = page.locator(f"{PARETO} .hovertext")
-    hover.wait_for()
-    assert lines(hover)[:4] == ["p70_w4_a4", "prune_frac = 0.7", "w_bits = 4", "a_bits = 4"]
-    assert "accuracy: 79.57 %" in lines(hover)
-
-
 def test_a_clicked_point_is_chosen_in_the_table(visit: Visit, report: Path) -> None:
     page = visit.open(report)
-    mark = page.locator(f"{PARETO} .scatterlayer .trace:has(.errorbar) .points path").first
+    mark = marks(page, "frontier").first  # the smallest file
     mark.hover(force=True)
     page.locator(f"{PARETO} .hovertext").wait_for()
     mark.click(force=True)
@@ -122,25 +40,6 @@ def test_a_clicked_point_is_chosen_in_the_table(visit: Visit, report: Path) -> N
     assert row.locator("th").inner_text() == "p70_w4_a4"
     assert page.locator("#details .name").inner_text() == "p70_w4_a4"
     assert "tune-app reproduce" in page.locator("#details").inner_text()
-
-
-def test_filtering_the_table_changes_the_plots(visit: Visit, report: Path) -> None:
-    page = visit.open(report)
-    before = page.locator(PLOTTED).count()
-    ranges = "e => [e._fullLayout.xaxis.range, e._fullLayout.yaxis.range]"
-    frame = page.locator(PARETO).evaluate(ranges)
-    page.get_by_label("Filter w_bits").fill("4")
-    page.locator("#count", has_text="of 52 trials").wait_for()
-    shown = page.locator("#trial-table tbody tr").count()
-    kept, drawn = (page.locator(name).evaluate(DRAWN) for name in (PARETO, PARALLEL))
-    assert page.locator("#count").inner_text().startswith(f"{shown} of 52")
-    assert page.locator(PLOTTED).count() < before
-    assert set(kept) == set(drawn)
-    assert len(set(kept)) == 8  # of 20 points with a result, those of 4 bits
-    assert page.locator(PARETO).evaluate(ranges) == frame  # points do not jump
-    page.get_by_role("button", name="Clear filters").click()
-    page.locator("#count", has_text=re.compile("^52 trials$")).wait_for()
-    assert page.locator(PLOTTED).count() == before
 
 
 def test_a_filter_leaves_the_view_as_a_reader_zoomed_it(visit: Visit, report: Path) -> None:
@@ -248,6 +147,18 @@ def test_everything_can_be_reached_by_keyboard(visit: Visit, report: Path) -> No
     assert row.evaluate(style) == "solid"
 
 
+def test_the_focus_is_seen_on_dark_too(browser: "Browser", report: Path) -> None:
+    visit = Visit(browser, color_scheme="dark")
+    page = visit.open(report)
+    outline = "[document.activeElement.className, getComputedStyle(document.activeElement).outline]"
+    page.get_by_label("Colour by").focus()
+    page.keyboard.press("Tab")
+    name, seen = page.evaluate(outline)
+    assert name.startswith("modebar-btn")
+    assert seen.startswith("rgb(124, 196, 238) solid")
+    page.close()
+
+
 def test_dragging_along_an_axis_filters_by_it(visit: Visit, report: Path) -> None:
     page = visit.open(report)
     place = page.locator(PARALLEL)
@@ -321,8 +232,106 @@ def test_a_followed_search_shows_its_next_trial_and_keeps_what_a_reader_set(visi
         page.goto(server.url)
         page.get_by_label("Filter w_bits").fill("4")
         page.locator("#count", has_text="2 of 6 trials").wait_for()
+        page.locator("#details summary").click()
         assert Ledger(folder.trials).add(make_record(9, point(0.0, 4), 0.94, 130_000))
         page.locator("#count", has_text="3 of 7 trials").wait_for()
         assert page.get_by_label("Filter w_bits").input_value() == "4"
+        assert page.locator("#details details").get_attribute("open") is None
         assert all(url.startswith((server.url, "data:")) for url in visit.asked)
     assert visit.said == []
+
+
+def test_the_chosen_trial_is_shown_whole(left_open: "Page") -> None:
+    panel = left_open.locator(".details")
+    assert panel.evaluate("e => [e.scrollHeight > e.clientHeight, e.querySelector('details').open]") == [False, True]
+    assert panel.locator(".chips span").all_inner_texts() == ["complete", "full", "on the frontier"]
+    terms = panel.locator("dt").all_inner_texts()
+    assert terms[:6] == ["prune_frac", "w_bits", "a_bits", "accuracy", "size", "ratio"]
+    assert {"MACs", "seed", "started (UTC)"} <= set(terms)
+    assert len(set(terms)) == len(terms)
+
+
+def test_on_a_small_screen_the_chosen_trial_is_short_and_a_link_leads_to_it(browser: "Browser", report: Path) -> None:
+    visit = Visit(browser, viewport={"width": 400, "height": 800})
+    page = visit.open(report)
+    page.locator("#trial-table tbody tr").nth(2).get_by_role("button").click()
+    label = page.locator("tr[aria-selected=true] th").inner_text()
+    page.get_by_role("link", name=f"Chosen: {label}").click()
+    panel = page.locator(".details")
+    assert 0 <= panel.evaluate("e => e.getBoundingClientRect().top") < 200
+    assert not panel.get_by_text("seed", exact=True).is_visible()
+    panel.locator("summary").focus()
+    page.keyboard.press("Enter")
+    panel.get_by_text("seed", exact=True).wait_for()
+    assert visit.said == []
+    page.close()
+
+
+def test_commands_hold_any_folder(visit: Visit, tmp_path: Path) -> None:
+    folder = small(tmp_path / "it's here; $HOME").folder
+    write_report(folder, tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    shown = page.locator("#details code").all_inner_texts() + page.locator(".commands").inner_text().splitlines()
+    words = [shlex.split(line) for line in shown]
+    assert [line[:2] for line in words] == [
+        ["tune-app", name] for name in ("export", "reproduce", "run", "reproduce", "report")
+    ]
+    assert all(line[2] == str(folder.path) for line in words if line[1] != "run")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_names_that_fill_lines_break_no_layout(width: int, browser: "Browser", tmp_path: Path) -> None:
+    visit = Visit(browser, viewport={"width": width, "height": 900})
+    write_report(wide_experiment(tmp_path), tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    scroll_through(page)
+    page.screenshot(path=tmp_path / f"wide-{width}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(COVERED) == []
+    name = page.locator("#details .name").inner_text()
+    assert re.fullmatch("[0-9a-f]{10}", name)
+    assert re.search(f" {name}[0-9a-f]{{6}}-full-a1$", page.locator("#details code").first.inner_text())
+    page.close()
+
+
+def test_a_plot_that_draws_a_choice_of_lines_says_so(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinates, "MOST", 10)
+    write_report(rich_experiment(tmp_path), tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    note = page.locator("[data-note=parallel]")
+    page.locator(f"{PARALLEL} .main-svg").first.wait_for()
+    shown = len(set(drawn(page, PARALLEL)))
+    # Of 20 points every other one and the 8 of the frontier; all are odd rows, those of the lower rung are even.
+    assert 10 < shown < 20
+    assert note.inner_text().startswith(f"{shown} of 20 lines are drawn: the frontier and an even choice")
+    assert drawn(page, PARALLEL, "dominated")
+    page.get_by_label("Filter w_bits").fill("4")
+    note.wait_for(state="hidden")
+    assert len(set(drawn(page, PARALLEL))) == 8
+
+
+def test_paper_has_every_figure_in_light_colours_and_its_own_width(browser: "Browser", report: Path) -> None:
+    visit = Visit(browser, color_scheme="dark")
+    page = visit.open(report)
+    page.evaluate(
+        """() => window.addEventListener("beforeprint", () => { window.printed =
+        [...document.querySelectorAll("[data-figure]")].map((e) => [e._fullLayout.paper_bgcolor, e._fullLayout.width]);
+        })"""
+    )
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+    printed = page.evaluate("window.printed")
+    assert len(printed) == page.locator("[data-figure]").count()
+    assert {color for color, _ in printed} == {"#FFFFFF"}
+    assert max(width for _, width in printed) < 690
+    assert page.locator(PARETO).evaluate("e => e._fullLayout.paper_bgcolor") == "#1B2025"
+    assert visit.said == []
+    page.close()
+
+
+def test_what_cannot_be_used_is_not_printed(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    page.emulate_media(media="print")
+    for name in ("#theme", ".pager", "nav.sections", "[data-filter]", "#colour"):
+        assert not page.locator(name).first.is_visible()

@@ -1,5 +1,6 @@
 """Parallel coordinates: heights, ticks, and one line for each point."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,23 @@ def test_names_and_conditional_parameters_have_a_place_too(tmp_path: Path) -> No
     [trace] = [trace for trace in figure.data if trace["name"] == "frontier"]
     assert ABSENT in trace["y"]
     assert "–" in [note["text"] for note in figure.layout["annotations"]]
+
+
+def test_a_tick_between_values_has_three_digits(tmp_path: Path) -> None:
+    records = [make_record(i, {"prune_frac": i * 0.0833, "w_bits": 4, "a_bits": 8}, 0.9, 1000 + i) for i in range(11)]
+    space = {"prune_frac": {"low": 0.0, "high": 0.8331, "step": 0.0833}, "w_bits": [4], "a_bits": [8]}
+    prune_frac = coordinates_info(small(tmp_path, records, space=space)).dimensions[0]
+    assert [text for _, text in prune_frac.ticks] == ["0", "0.208", "0.416", "0.625", "0.833"]
+
+
+def test_a_long_name_is_cut_where_it_would_cover_another(tmp_path: Path) -> None:
+    name = "a_parameter_with_a_long_name"
+    info = coordinates_info(small(tmp_path))
+    first = dataclasses.replace(info.dimensions[0], title=name)
+    figure = draw_coordinates(dataclasses.replace(info, dimensions=(first, *info.dimensions[1:])))
+    [shown, *_] = figure.layout["xaxis"]["ticktext"]
+    assert shown == "<b>a_param…ng_name</b>"
+    assert name in figure.words
 
 
 def test_without_a_result_there_are_words_and_no_figure(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """What stands at the top, why trials failed, how numbers are written, and the columns of the table."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.tune_app.factories import make_record
-from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
+from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
 from trainables.results import METRICS
 from trainables.storage import Lock, replace
+from tune_app.export import find_trial
+from tune_app.folder import ExperimentFolder
 from tune_app.metric import axis_of, show
 from tune_app.report.contents import read_contents
 from tune_app.report.failed import Suspect, draw_failed, failed_info
@@ -54,6 +57,17 @@ def test_durations_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+@pytest.mark.parametrize("make", [rich_experiment, wide_experiment, lambda path: small(path).folder])
+def test_a_command_finds_the_trial_that_a_row_means(make: Callable[[Path], ExperimentFolder], tmp_path: Path) -> None:
+    contents = read_contents(make(tmp_path))
+    labels = [contents.label(row) for row in range(len(contents.records))]
+    assert len(set(labels)) == len(labels)
+    assert max(map(len, labels)) <= 40
+    for row, record in enumerate(contents.records):
+        if record.state == "complete":
+            assert find_trial(contents.folder, contents.handle(row)) == record
+
+
 def test_environments_are_counted(tmp_path: Path) -> None:
     records = [
         make_record(i, point(0.3, w), environment={"torch": v})
@@ -69,7 +83,7 @@ def test_reasons_are_counted_with_their_newest_message(tmp_path: Path) -> None:
         "Diverged", "ptq", "invalid", 4, EVIL
     )  # fmt: skip
     assert (info.failed, info.trials) == (4, 52)
-    assert draw_failed(info).words == "4 of 52 trials (8 %) have no usable result; most often Diverged (4)."
+    assert draw_failed(info).words == "4 of 52 trials (8 %) without a usable result; most often Diverged (4)."
 
 
 def test_a_value_that_nearly_always_fails_is_a_suspect_and_chance_is_none(tmp_path: Path) -> None:

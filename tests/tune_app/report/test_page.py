@@ -1,7 +1,9 @@
 """The page as text: everything in it, nothing from outside, nothing of the data taken for markup."""
 
+import contextlib
 import json
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.tune_app.factories import make_record, make_records
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes
+from tune_app.report import build
 from tune_app.report.build import all_sections, build_report, write_report
 from tune_app.report.contents import Contents, read_contents
 from tune_app.report.figure import Figure
@@ -86,7 +89,16 @@ def test_a_page_of_every_experiment(records: list[Any], tmp_path: Path) -> None:
     data = data_of(page)
     assert all(len(column["values"]) == len(records) for column in data["columns"])
     assert set(read.having("data-figure")) == set(data["figures"])
-    assert all(label for tag, a in read.tags if a.get("role") == "img" for label in [a.get("aria-label")])
+    named = [
+        a.get("aria-label") or a.get("aria-labelledby") for _, a in read.tags if {"role", "data-figure"} & a.keys()
+    ]
+    assert named.count(None) == len([a for _, a in read.tags if a.get("role") == "status"])
+
+
+def test_one_is_written_as_one(tmp_path: Path) -> None:
+    text = Read(page_of(small(tmp_path, [make_record(0, point(0.3, 4))]))).text
+    assert "1 of 1 point on the frontier" in text
+    assert not re.search(r"\b1 (trials|points|stages|lanes|images|errors)\b", text)
 
 
 def test_nothing_in_the_page_points_elsewhere(tmp_path: Path) -> None:
@@ -181,6 +193,20 @@ def test_the_page_is_written_in_one_step_in_any_storage(storage: StoragePath) ->
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder"):
         write_report(small(tmp_path).folder, tmp_path)
+
+
+def test_every_step_of_a_report_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: dict[str, list[int]] = {}
+
+    @contextlib.contextmanager
+    def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
+        counts[what] = []
+        yield counts[what].append
+        assert sum(counts[what]) == total
+
+    monkeypatch.setattr(build, "counting", counting)
+    build_report(rich_experiment(tmp_path))
+    assert len(counts["report"]) >= 10
 
 
 def test_damaged_records_are_counted_and_left_out(tmp_path: Path) -> None:

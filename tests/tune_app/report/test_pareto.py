@@ -35,8 +35,7 @@ def test_the_figure_names_the_row_of_every_trial(tmp_path: Path) -> None:
     assert "customdata" not in traces["baseline, fp32"]
     assert traces[None]["line"]["shape"] == "hv"
     assert figure.words == (
-        "3 of 5 points are on the frontier: from 88.00 % at 60.0 KB to 95.00 % at 250 KB. "
-        "The fp32 baseline has 96.00 %."
+        "3 of 5 points on the frontier: from 88.00 % at 60.0 KB to 95.00 % at 250 KB. The fp32 baseline has 96.00 %."
     )
 
 

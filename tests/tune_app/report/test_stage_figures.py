@@ -15,9 +15,8 @@ from tune_app.ledger import TrialRecord
 from tune_app.report import timeline
 from tune_app.report.contents import read_contents
 from tune_app.report.curves import curves_info, draw_curves
-from tune_app.report.histories import read_histories
 from tune_app.report.rungs import draw_rungs, rung_pairs
-from tune_app.report.sizes import MOST, OTHER, draw_sizes, sizes_info, spread
+from tune_app.report.sizes import MOST, OTHER, SizesInfo, draw_sizes, sizes_info, spread
 from tune_app.report.timeline import REST, draw_timeline, pack, timeline_info
 
 
@@ -34,6 +33,19 @@ def test_the_bytes_of_frontier_points_by_part(tmp_path: Path) -> None:
     figure = draw_sizes(info)
     assert (figure.data[0]["x"], figure.data[0]["text"][0]) == ([59.9, 89.9, 249.9], "59.9 KB, 99.8%")
     assert figure.words == "All frontier points, by parts of the packed file. Weights are 100 % of a file."
+
+
+def test_long_names_leave_room_for_the_bars(tmp_path: Path) -> None:
+    label = "p50_w4_a8_importance=bn_taylor_batch_norm=fold"
+    figure = draw_sizes(SizesInfo((label,), {"weights": (100,)}, 1))
+    assert figure.data[0]["y"] == [label]  # what a hovered bar says
+    [shown] = figure.layout["yaxis"]["ticktext"]
+    assert shown.strip() == "p50_w4_a8_impo…tch_norm=fold"
+    host = "gpu-worker-0123456789.eu-central.example.internal"
+    [lane] = draw_timeline(timeline_info(small(tmp_path, [at(make_record(0, point(0.3, 4)), 0, host=host)]))).layout[
+        "yaxis"
+    ]["ticktext"]
+    assert (len(lane.strip()), lane.strip()[-3:]) == (24, "· 1")
 
 
 def test_parts_beyond_the_colours_are_one(tmp_path: Path) -> None:
@@ -69,9 +81,6 @@ def test_a_damaged_description_is_an_absent_one(tmp_path: Path) -> None:
     assert isinstance(path, Path)
     path.write_text(path.read_text().replace("0.96", "0.99"))
     assert list(curves_info(read_contents(folder)).kinds) == ["qat"]
-    for content in ("", "[]", "null", '{"sha256": 1}'):
-        path.write_text(content)
-        assert read_histories(folder.stages, ["0" * 64, "f" * 64]) == {}
 
 
 def test_epochs_without_a_loss_have_accuracies_alone(tmp_path: Path) -> None:

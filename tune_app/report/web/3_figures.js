@@ -9,11 +9,14 @@ const CONFIG = {
   toImageButtonOptions: { format: "png", scale: 2 },
 };
 const narrow = window.matchMedia("(max-width: 640px)");
+const places = [...document.querySelectorAll("[data-figure]")];
+let onPaper = false;
 const drawn = new Set();
 let chosen = null;
 let colourBy = "";
 
 function theme() {
+  if (onPaper) return "light";
   const set = document.documentElement.dataset.theme;
   return set || (window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 }
@@ -26,11 +29,16 @@ function painted(part, palette) {
 }
 
 // Which rows a figure draws: what the filters leave and, of very many, the frontier and an even choice of the others.
-function drawnRows(figure) {
-  if (!figure.most || visibleCount <= figure.most) return (row) => visible[row];
-  const every = Math.ceil(visibleCount / figure.most);
+function drawnRows(name, figure) {
+  if (!figure.most) return (row) => visible[row];
+  const left = [...new Set(figure.data.flatMap((trace) => trace.customdata || []))].filter((row) => visible[row]);
+  const every = Math.ceil(left.length / figure.most);
   const front = column.on_frontier.values;
-  return (row) => visible[row] && (front[row] || row % every === 0);
+  const kept = new Set(left.filter((row, i) => front[row] || i % every === 0));
+  const note = document.querySelector(`[data-note="${name}"]`);
+  note.hidden = kept.size === left.length;
+  note.textContent = `${kept.size.toLocaleString("en-US")} of ${left.length.toLocaleString("en-US")} lines are drawn: the frontier and an even choice of the others. A filter that leaves at most ${figure.most.toLocaleString("en-US")} shows all.`;
+  return (row) => kept.has(row);
 }
 
 function linkedTrace(trace, figure, keeps) {
@@ -117,13 +125,13 @@ function draw(name) {
   const place = document.querySelector(`[data-figure="${name}"]`);
   if (!place) return;
   const palette = report.palettes[theme()];
-  const keeps = drawnRows(figure);
+  const keeps = drawnRows(name, figure);
   let data = figure.data.map((trace) => painted(trace.customdata ? linkedTrace(trace, figure, keeps) : trace, palette));
   if (name === report.pareto) data = data.map((trace) => recoloured(trace, palette));
   const extra = name === report.parallel ? chosenLine(data, palette) : ring(data, palette);
   if (extra) data.push(extra);
   const layout = painted(figure.layout, palette);
-  if (narrow.matches) {
+  if (narrow.matches && !onPaper) {
     layout.dragmode = false;
     layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 40), r: 8 };
     layout.legend = { ...layout.legend, font: { size: 11 } };
@@ -151,6 +159,17 @@ function drawLinked() {
 
 function drawAll() {
   drawn.forEach(draw);
+  if (document.getElementById("colour-legend")) colourLegend();
+}
+
+// Paper has its own width and light colours, and shows every figure.
+function setPaper(wanted) {
+  onPaper = wanted;
+  document.documentElement.classList.toggle("paper", wanted);
+  for (const place of places) {
+    near.unobserve(place);
+    draw(place.dataset.figure);
+  }
   if (document.getElementById("colour-legend")) colourLegend();
 }
 

@@ -124,9 +124,9 @@ function renderTable() {
 }
 
 function renderFilters() {
-  const all = rowCount.toLocaleString("en-US");
+  const all = `${rowCount.toLocaleString("en-US")} ${rowCount === 1 ? "trial" : "trials"}`;
   document.getElementById("count").textContent =
-    visibleCount === rowCount ? `${all} trials` : `${visibleCount.toLocaleString("en-US")} of ${all} trials`;
+    visibleCount === rowCount ? all : `${visibleCount.toLocaleString("en-US")} of ${all}`;
   document.getElementById("chips").replaceChildren(
     ...[...filters].map(([name, f]) => element("span", {}, `${column[name].title} ${f.text.replace(/^=/, "")}`)));
   document.getElementById("clear").hidden = !filters.size;

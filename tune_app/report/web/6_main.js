@@ -11,18 +11,52 @@ function choose(row, { scroll }) {
 function details(row) {
   const box = document.getElementById("details");
   if (!box) return;
-  const list = element("dl");
-  for (const col of columns) {
-    if (["label", "trial_id"].includes(col.name) || col.values[row] === null) continue;
-    list.append(element("dt", { textContent: col.title }), element("dd", { textContent: shown(col, row) }));
-  }
   const label = value(column.label, row);
   const id = value(column.trial_id, row);
-  box.replaceChildren(element("p", { className: "name", textContent: label }), list);
-  const complete = value(column.state, row) === "complete";
-  const commands = complete ? [`tune-app export ${report.folder} ${id}`, `tune-app reproduce ${report.folder} ${id}`] : [];
-  if (complete) box.append(element("p", { className: "muted small", textContent: `Packed file: artifacts/${id}/model.mbq` }));
-  for (const command of commands) box.append(element("code", { textContent: command }));
+  const reason = column.reason && value(column.reason, row);
+  const more = element("details", { open: moreIsOpen }, element("summary", { textContent: "More" }), listed(row, (col) => !col.shown));
+  more.addEventListener("toggle", () => { moreIsOpen = more.open; });
+  box.replaceChildren(
+    element("p", { className: "name", textContent: label }),
+    element("p", { className: "chips" }, ...marksOf(row).map((text) => element("span", {}, text))),
+    ...(reason ? [element("p", { className: "warning", textContent: reason })] : []),
+    listed(row, (col) => col.shown && !SAID.includes(col.name)),
+    more);
+  if (value(column.state, row) === "complete") {
+    box.append(element("p", { className: "muted small", textContent: `Packed file: artifacts/${id}/model.mbq` }));
+    const handle = report.by_id.includes(row) ? id : label;
+    for (const command of ["export", "reproduce"])
+      box.append(element("code", { textContent: `tune-app ${command} ${quoted(report.folder)} ${quoted(handle)}` }));
+  }
+  const link = document.getElementById("chosen");
+  link.hidden = false;
+  link.textContent = `Chosen: ${label}`;
+}
+
+// What stands in the panel outside its lists; in its head the state and, where they tell trials apart, rung,
+// frontier and constraints.
+const SAID = ["label", "state", "rung", "on_frontier", "feasible", "reason", "trial_id"];
+const FEW_PARAMS = 6;
+function marksOf(row) {
+  const found = [value(column.state, row)];
+  if (column.rung.shown) found.push(value(column.rung, row));
+  if (column.on_frontier.values[row]) found.push("on the frontier");
+  if (column.feasible.values[row] === 0) found.push("outside the constraints");
+  return found;
+}
+
+let moreIsOpen = !narrow.matches && report.params.length <= FEW_PARAMS;
+function listed(row, wanted) {
+  const list = element("dl");
+  for (const col of columns)
+    if (wanted(col) && !SAID.includes(col.name) && col.values[row] !== null)
+      list.append(element("dt", { textContent: col.title }), element("dd", { textContent: shown(col, row) }));
+  return list;
+}
+
+// A word of a command line, whatever is in it.
+function quoted(word) {
+  return /^[\w@%+=:,./#-]+$/.test(word) ? word : `'${word.replace(/'/g, `'"'"'`)}'`;
 }
 
 function setTheme(name) {
@@ -44,7 +78,7 @@ const KEPT = "tune-app-report";
 function keep() {
   const state = {
     filters: [...filters].map(([name, f]) => [name, f.text]), chosen: chosen === null ? null : value(column.trial_id, chosen),
-    sorts: sorts.map((s) => [s.col.name, s.falling]), page, scroll: window.scrollY, colourBy, per: document.getElementById("per-page").value,
+    sorts: sorts.map((s) => [s.col.name, s.falling]), page, scroll: window.scrollY, colourBy, moreIsOpen, per: document.getElementById("per-page").value,
   };
   try { sessionStorage.setItem(KEPT, JSON.stringify(state)); } catch { /* a reader without storage starts anew */ }
 }
@@ -57,6 +91,7 @@ function recall() {
   for (const [name, falling] of state.sorts.reverse()) if (column[name]) sortBy(name, falling);
   document.getElementById("per-page").value = state.per;
   colourBy = column[state.colourBy] ? state.colourBy : "";
+  moreIsOpen = state.moreIsOpen;
   page = state.page;
   const row = rowCount ? column.trial_id.values.indexOf(state.chosen) : -1;
   if (row >= 0) { chosen = row; details(row); }
@@ -86,7 +121,6 @@ function start() {
   if (column.size_bytes) sortBy("size_bytes", false);
   if (column.on_frontier) sortBy("on_frontier", true);
   if (version) recall();
-  const places = [...document.querySelectorAll("[data-figure]")];
   for (const place of places) near.observe(place);
   if (chosen === null && report.chosen !== null) {
     chosen = report.chosen;
@@ -126,7 +160,8 @@ function start() {
   document.getElementById("theme").addEventListener("click", () => setTheme(theme() === "dark" ? "light" : "dark"));
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { themeButton(); drawAll(); });
   narrow.addEventListener("change", drawAll);
-  window.addEventListener("beforeprint", () => places.forEach((place) => draw(place.dataset.figure)));
+  window.addEventListener("beforeprint", () => setPaper(true));
+  window.addEventListener("afterprint", () => setPaper(false));
   if (version) follow(version);
 }
 
