@@ -186,8 +186,10 @@ def dashboard(
         print(grafana)
         return
     from cluster.ray_jobs import RayBackend
+    from tune_app.progress import doing
 
-    url = RayBackend(address).dashboard_url()
+    with doing("asking the cluster"):
+        url = RayBackend(address).dashboard_url()
     print(url)
     if open:
         import webbrowser
@@ -267,10 +269,7 @@ def export(
     record = export_trial(folder, trial, target)
     print(f"{target}/model.mbq: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
     if onnx:
-        from tune_app.progress import doing
-
-        with doing("checking the ONNX file"):
-            result = export_onnx(folder, record, target)
+        result = export_onnx(folder, record, target)
         print(
             f"{target}/model.onnx: {result.size_bytes:,} bytes, accuracy {100 * result.accuracy:.2f} % "
             "on the validation split"

@@ -10,9 +10,10 @@ from tune_app.cost import seconds_saved, training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.frontier import hypervolume, knee
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
 from tune_app.objectives import costs_of
 from tune_app.points import FrontierPoint, costs_of_points, frontier_points
+from tune_app.records import read_records
 from tune_app.units import show_number, show_points, show_ratio, show_share, show_size
 
 
@@ -114,7 +115,7 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
         frontier_size=len(points),
         hypervolume=volume,
         best=_best(points, knee(costs) if points else None),
-        totals=_totals(latest(Ledger(folder.trials).read()[0]), spec),
+        totals=_totals(read_records(folder), spec),
     )
 
 

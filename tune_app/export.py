@@ -8,7 +8,9 @@ from trainables.storage import StoragePath, remove, replace
 from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.ledger import Assignment, TrialRecord
+from tune_app.progress import counting, doing
+from tune_app.records import read_records
 
 if TYPE_CHECKING:
     from trainables.data import DataSet, Images
@@ -21,7 +23,7 @@ def find_trial(folder: ExperimentFolder, name: str) -> TrialRecord:
     Raises:
         ConfigError: no trial or several fit, or the trial has no artifact.
     """
-    records = latest(Ledger(folder.trials).read()[0])
+    records = read_records(folder)
     found = [r for r in records if name in _names(r.assignment)]
     found = found or [r for r in records if name and r.assignment.trial_id.startswith(name)]
     if not found:
@@ -72,7 +74,10 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
     path = target / "model.onnx"
     remove(path)
     content, images = verified_artifact(record, folder), _validation_images(folder)
-    result = write_and_check(content, images, packed_accuracy(content, images, choose_device(gpu_share=0)))
+    with doing("evaluating the packed file"):
+        accuracy = packed_accuracy(content, images, choose_device(gpu_share=0))
+    with counting("checking the ONNX file, images", total=len(images)) as advance:
+        result = write_and_check(content, images, accuracy, advance=advance)
     replace(path, result.content)
     return result
 

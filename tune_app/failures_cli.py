@@ -42,8 +42,10 @@ def failures(
 ) -> None:
     """Show where a network errs on the validation split, and what compression broke."""
     from tune_app.failures.text import summary
+    from tune_app.progress import doing
 
-    subject = _subject(place, trial, experiment=experiment, data=data, root=root)
+    with doing("loading the network and the data"):
+        subject = _subject(place, trial, experiment=experiment, data=data, root=root)
     target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
     analysis, files = _work(subject, target)
     if json:

@@ -26,9 +26,12 @@ def inspect_path(place: str | StoragePath) -> "FileReport":
         raise ConfigError(
             f"cannot read {path}: {err.strerror or 'no such file'}. Give the path of a model.mbq."
         ) from err
-    from trainables.export.inspect import inspect_file
+    from tune_app.progress import doing
 
-    return inspect_file(content)
+    with doing("decoding"):
+        from trainables.export.inspect import inspect_file
+
+        return inspect_file(content)
 
 
 def print_report(report: "FileReport", *, title: str, json: bool) -> None:

@@ -4,7 +4,7 @@ Everything else (parquet files, the sampler's study, budgets) is derived from it
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,11 @@ class Damaged:
     """Its checksum holds: another version of this package wrote it."""
 
 
+Files = Iterable[tuple[StoragePath, bytes | OSError]]
+Watch = Callable[[Files, int], Files]
+"""Passes files on, one by one, and knows how many there are."""
+
+
 class Ledger:
     """The records under one folder."""
 
@@ -143,15 +148,15 @@ class Ledger:
             return None
         return found if isinstance(found, TrialRecord) else None
 
-    def read(self) -> tuple[list[TrialRecord], list[Damaged]]:
-        """All records in order of proposal, and the files that are none.
+    def read(self, *, watch: Watch = lambda files, total: files) -> tuple[list[TrialRecord], list[Damaged]]:
+        """All records in order of proposal, and the files that are none; `watch` sees how far it is.
 
         Raises:
             StorageUnavailable: a file cannot be read.
         """
         records, damaged = list[TrialRecord](), list[Damaged]()
         paths = [self._folder / name for name in names(self._folder, "*.json")]
-        for path, content in zip(paths, read_many(paths), strict=True):
+        for path, content in watch(zip(paths, read_many(paths), strict=True), len(paths)):
             if isinstance(content, FileNotFoundError):  # put into quarantine since the folder was listed
                 continue
             found = _decode(path, content)

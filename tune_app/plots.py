@@ -16,6 +16,7 @@ from trainables.storage import StoragePath, read_bytes, replace
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.metric import LOG_SPAN, SHARES, TITLES, direction
+from tune_app.progress import doing
 from tune_app.tables import load_trials
 
 SIZE_IN = (12.0, 8.0)
@@ -122,6 +123,12 @@ def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> No
 def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
     if path.suffix.lower() not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
         raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
+    with doing("drawing"):
+        content = _drawn(path.suffix.lower(), draw)
+    replace(path, content)
+
+
+def _drawn(suffix: str, draw: Callable[[Any], None]) -> bytes:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -131,9 +138,8 @@ def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
         FigureCanvasAgg(figure)
         draw(figure)
         stream = io.BytesIO()
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
-        figure.savefig(stream, format=path.suffix.lower()[1:], metadata=metadata)
-    replace(path, stream.getvalue())
+        figure.savefig(stream, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else {})
+    return stream.getvalue()
 
 
 def _metrics(spec: ExperimentSpec) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from cluster.errors import first_line
+from trainables.config import training_of
 from trainables.errors import ConfigError, TuneAppError
 from trainables.storage import exists, remove_tree
 from tune_app.baseline import BaselineInfo, make_baseline, read_baseline
@@ -153,8 +154,10 @@ def _prepare(spec: ExperimentSpec, view: LiveView, stop: StopSignal) -> tuple[Ba
     """Loads the data once and makes the baseline, in a worker; returns the data's object reference."""
     view.phase("asking every node")
     refuse(check_cluster(spec))
-    known = read_baseline(ExperimentFolder(spec.folder)) is not None
-    view.phase("loading data" if known else "loading data, making the baseline")
+    if read_baseline(ExperimentFolder(spec.folder)) is not None:
+        view.phase("loading data")
+    else:
+        view.phase("loading data, making the baseline", epochs=_baseline_epochs(spec))
     share = spec.resources
     task = ray.remote(num_returns=2, num_cpus=share.cpu, num_gpus=share.gpu_at_first)(_prepare_in_worker)
     data, info = task.remote(spec.model_dump_json())
@@ -168,6 +171,12 @@ def _prepare(spec: ExperimentSpec, view: LiveView, stop: StopSignal) -> tuple[Ba
         raise
     except RayError as err:
         raise ClusterUnavailable(f"the baseline's worker was lost: {first_line(err)}. Run again to go on.") from err
+
+
+def _baseline_epochs(spec: ExperimentSpec) -> int:
+    """0 where they cannot be counted: none at all, or those of a teacher come before."""
+    schedule = training_of(spec.base.baseline)
+    return 0 if schedule is None or schedule.distill is not None else schedule.epochs
 
 
 def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
@@ -205,5 +214,5 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
 
 @contextlib.contextmanager
 def _view(status: Status, folder: ExperimentFolder, console: Console | None) -> Iterator[LiveView]:
-    with LiveView(status, console=console, progress=folder.stages / "progress") as view:
+    with LiveView(status, console=console, stages=folder.stages) as view:
         yield view

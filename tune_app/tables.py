@@ -21,7 +21,9 @@ from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
+from tune_app.progress import doing
+from tune_app.records import read_records
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 from tune_app.table_file import check_table, encode_table
@@ -137,10 +139,11 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
         same_spec = table.schema.metadata.items() >= _provenance(spec).items()
         if same_spec and set(ids) == _newest_ids(_trial_ids(folder)):
             return table
-    records = latest(Ledger(folder.trials).read()[0])
+    records = read_records(folder)
     baseline = read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
-    return _table(records, group_runs(records, spec), spec, held_out_accuracies(folder), reference)
+    with doing("comparing trials"):
+        return _table(records, group_runs(records, spec), spec, held_out_accuracies(folder), reference)
 
 
 def _table(

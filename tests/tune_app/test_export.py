@@ -84,7 +84,7 @@ def test_a_file_that_computes_something_else_is_not_left_behind(
 ) -> None:
     assert cli("export", folder.path, LABEL, "--output", tmp_path / "out", "--onnx").code == 0
     assert (tmp_path / "out" / "model.onnx").exists()
-    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images: 0.5)
+    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images, advance: 0.5)
     result = cli("export", folder.path, LABEL, "--output", tmp_path / "out", "--onnx")
     assert result.code == ArtifactMismatch.exit_code == 6
     assert "the ONNX file has accuracy 0.5000, the packed file" in result.err
