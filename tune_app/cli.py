@@ -115,6 +115,9 @@ def run(
     warm_start: Annotated[
         str | None, typer.Option(metavar="EXPERIMENT", help="Learn from this experiment, and take over its results.")
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run trials once more that an error or a lost worker ended.")
+    ] = False,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard too, on loopback.")] = False,
 ) -> None:
     """Start a search, or go on where it stopped."""
@@ -124,10 +127,12 @@ def run(
     if trials is not None:
         budget = loaded.budget.model_copy(update={"trials": trials})
         loaded = loaded.model_copy(update={"budget": budget})
-    search(loaded, warm_start=warm_start, dashboard=dashboard)
+    search(loaded, warm_start=warm_start, retry_failed=retry_failed, dashboard=dashboard)
 
 
-def search(spec: "ExperimentSpec", *, warm_start: str | None = None, dashboard: bool = False) -> None:
+def search(
+    spec: "ExperimentSpec", *, warm_start: str | None = None, retry_failed: bool = False, dashboard: bool = False
+) -> None:
     """Runs a search and says how it ended."""
     from tune_app.folder import ExperimentFolder
 
@@ -138,7 +143,7 @@ def search(spec: "ExperimentSpec", *, warm_start: str | None = None, dashboard: 
     from tune_app.runner import run_search
     from tune_app.summary import summary
 
-    outcome = run_search(spec, warm_start=other, dashboard=dashboard, console=console())
+    outcome = run_search(spec, warm_start=other, retry_failed=retry_failed, dashboard=dashboard, console=console())
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
     print("\n".join(summary(outcome, spec)))
@@ -256,7 +261,9 @@ def finalize(experiment: Experiment) -> None:
 @app.command(rich_help_panel=NETWORKS)
 def export(
     experiment: Experiment,
-    trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of a trial.", show_default=False)
+    ],
     output: Annotated[str, typer.Option(help="Folder to write to.  \\[default: the trial's label]")] = "",
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
 ) -> None:
@@ -280,7 +287,7 @@ def export(
 def latency(
     experiment: Experiment,
     trials: Annotated[
-        list[str], typer.Argument(metavar="TRIAL...", help="Labels (p30_w4_a8) or ids of trials.", show_default=False)
+        list[str], typer.Argument(metavar="TRIAL", help="Labels (p30_w4_a8) or ids of trials.", show_default=False)
     ],
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each network and batch size.")] = 200,
     warmup: Annotated[int, typer.Option(min=1, help="Runs before these that are not timed.")] = 20,
@@ -308,7 +315,9 @@ def inspect(
 
 @app.command(rich_help_panel=TOOLS)
 def spaces(
-    name: Annotated[str, typer.Argument(help="A space, to print as YAML; none: list all.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="SPACE", help="A space, to print as YAML; none: list all.", show_default=False)
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """List the search spaces that a spec can name, or show one."""

@@ -58,11 +58,8 @@ def failures(
 
 
 def folder_name(label: str) -> str:
-    """A label as a part of a folder's name; the full rung goes without saying."""
-    from search_spaces.rungs import FULL
-
-    name = label.replace(f"@{FULL}", "")
-    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in name)
+    """A label as a part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in label)
 
 
 def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":

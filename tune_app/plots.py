@@ -81,8 +81,7 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     for row in load_trials(folder).to_pylist():
         if row["state"] != "complete" or row["rung"] != FULL or (row["repeat"] and not row["on_frontier"]):
             continue
-        label = row["label"].removesuffix(f"@{FULL}")
-        point = Point(label, _value(row, x_metric), _value(row, y_metric), row.get("w_bits"))
+        point = Point(row["label"], _value(row, x_metric), _value(row, y_metric), row.get("w_bits"))
         found["complete" if row["feasible"] else "infeasible"].append(point)
         if row["on_frontier"]:
             found["frontier"].append(point)

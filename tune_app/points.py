@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from search_spaces.rungs import FULL
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Params
@@ -27,7 +26,7 @@ class FrontierPoint:
     @property
     def label(self) -> str:
         """`p30_w4_a8`: what other commands call it."""
-        return str(self.row["label"]).removesuffix(f"@{FULL}")
+        return str(self.row["label"])
 
     @property
     def trial_id(self) -> str:

@@ -167,6 +167,7 @@ class TimeLeftColumn(ProgressColumn):
     def __init__(self) -> None:
         super().__init__()
         self._pace = Pace()
+        self._pace.left(0, 1)  # the work starts now, though its bar may show later
 
     def render(self, task: Task) -> Text:
         """The cell."""

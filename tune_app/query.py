@@ -292,9 +292,12 @@ def _problem(expression: dict[str, Any], columns: list[str]) -> str:
 
 
 def _column_problem(path: list[str], columns: list[str]) -> str:
-    name = path[-1] if len(path) <= 2 and path[:-1] in ([], ["trials"]) else ".".join(path)
-    if name.lower() in {c.lower() for c in columns}:
-        return ""
+    known = {c.lower(): c for c in columns}
+    own = path[1:] if len(path) > 1 and path[0].lower() == "trials" else path
+    name = ".".join(own)
+    spelled = known.get(name.lower())
+    if spelled is not None:
+        return "" if len(own) == 1 else f'a name with a dot needs double quotes: write "{spelled}".'
     return f"there is no column {name!r}: {_nearest(name, columns)}"
 
 

@@ -142,7 +142,9 @@ def optuna(
 @app.command(rich_help_panel=NETWORKS)
 def reproduce(
     experiment: Experiment,
-    trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of a trial.", show_default=False)
+    ],
     output: Annotated[str, typer.Option(help="New folder to work in.  \\[default: the label, with -again]")] = "",
 ) -> None:
     """Make one trial again from nothing, baseline included, and say whether its file is the same."""

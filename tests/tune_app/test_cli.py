@@ -106,7 +106,7 @@ def test_an_unknown_trial_names_the_known_ones(cli: Cli, tmp_path: Path) -> None
     folder = make_experiment(tmp_path)
     result = cli("export", folder.path, "p99_w1_a1", "--output", tmp_path / "out")
     assert result.code == 2
-    assert "p30_w4_a8@full" in one_line(result)
+    assert "p30_w4_a8" in one_line(result)
     assert not (tmp_path / "out").exists()
 
 

@@ -163,7 +163,7 @@ def test_the_test_split_is_never_read(
     ("arguments", "message"),
     [
         (["{exp}"], "is an experiment: name one of its trials too, or `baseline`"),
-        (["{exp}", "p99"], f"known: {LABEL}@full"),
+        (["{exp}", "p99"], f"known: {LABEL}"),
         (["{exp}", LABEL, "--data", "digits"], "are for a file"),
         (["{exp}/artifacts", LABEL], "is no experiment"),
         (["none.mbq", "--data", "digits"], "there is no none.mbq"),
@@ -232,13 +232,13 @@ def test_progress_counts_the_predictions_of_both_networks(folder: ExperimentFold
 
 def test_the_section_of_a_trial_is_made_in_one_call(folder: ExperimentFolder) -> None:
     title, content = trial_section(folder, LABEL)
-    assert title == f"Failures of {LABEL}@full"
+    assert title == f"Failures of {LABEL}"
     assert "newly wrong" in content
 
 
 @pytest.mark.parametrize(
     ("label", "name"),
-    [("p30_w4_a8@full", "p30_w4_a8"), ("p30_w4_a8@full#2", "p30_w4_a8-2"), ("x=../y/model.mbq", "x=..-y-model.mbq")],
+    [("p30_w4_a8", "p30_w4_a8"), ("p30_w4_a8@ptq#2", "p30_w4_a8-ptq-2"), ("x=../y/model.mbq", "x=..-y-model.mbq")],
 )
 def test_a_label_becomes_one_folder(label: str, name: str) -> None:
     assert folder_name(label) == name

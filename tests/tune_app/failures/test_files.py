@@ -111,7 +111,7 @@ def test_the_summary_says_what_broke(analysis: Analysis) -> None:
     change = analysis.change
     assert change is not None
     assert f"{len(change.newly_wrong)} images newly wrong, {len(change.newly_right)} newly right" in text
-    assert "p30_w4_a8@full of toy, 12,345 bytes" in text
+    assert "p30_w4_a8 of toy, 12,345 bytes" in text
     worst = NAMES[int(np.argmin(change.class_accuracy))]
     assert text.split("classes that lost most")[1].splitlines()[2].startswith(f"  {worst}")
 
@@ -156,7 +156,7 @@ class Page(html.parser.HTMLParser):
 def test_the_section_is_one_piece_of_html_that_needs_nothing_else(analysis: Analysis) -> None:
     title, content = section(analysis)
     page = Page(content)
-    assert title == "Failures of p30_w4_a8@full"
+    assert title == "Failures of p30_w4_a8"
     assert page.open == []
     assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "i"} == set()
     images = [attributes for tag, attributes in page.tags if tag == "img"]
