@@ -1,5 +1,6 @@
 """The command line: thin commands over the library. Heavy imports wait until a command needs them."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,16 +22,20 @@ from tune_app.track_cli import app as track_app
 if TYPE_CHECKING:
     from tune_app.experiment import ExperimentSpec
 
+OUTPUT_CLOSED = 141
+"""As a shell calls the end of a program whose output nobody reads any more, as in `| head`."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done · 1 a bug · 2 bad input · 3 storage or cluster does not answer · "
-    "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal.",
+    "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal · "
+    "141 nobody reads the output any more.",
 )
 app.add_typer(cache_app, name="cache", rich_help_panel=TOOLS)
 app.add_typer(jobs_app, name="jobs", rich_help_panel=CLUSTERS)
-reading_app.command(rich_help_panel=RESULTS)(failures)
+reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app failures demo/demo p75_w2_a8")(failures)
 for reading in (reading_app, report_app, track_app):
     app.add_typer(reading)
 
@@ -93,7 +98,7 @@ def baseline(spec: SpecFile) -> None:
     )
 
 
-@app.command(rich_help_panel=SEARCH)
+@app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
 def plan(
     spec: SpecFile,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -108,7 +113,7 @@ def plan(
     print_plan(read_plan(loaded), json=json)
 
 
-@app.command(rich_help_panel=SEARCH)
+@app.command(rich_help_panel=SEARCH, epilog="Example: tune-app run demo/demo.yaml --trials 30")
 def run(
     spec: SpecFile,
     trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
@@ -202,7 +207,10 @@ def dashboard(
         webbrowser.open(url)
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(
+    rich_help_panel=RESULTS,
+    epilog="Example: tune-app frontier demo/demo --all --where 'accuracy > 0.95 and w_bits = 4' --sort -accuracy",
+)
 def frontier(
     experiment: Experiment,
     all: Annotated[bool, typer.Option("--all", help="All trials, not only the frontier.")] = False,
@@ -226,10 +234,16 @@ def frontier(
         write_frame(trace_frame(experiment), json=json, csv=csv, parquet=parquet, title=f"hypervolume of {experiment}")
         return
     frame = frontier_frame(experiment, all=all, where=where, sort=sort, limit=limit)
-    write_frame(frame, json=json, csv=csv, parquet=parquet, title=f"{'trials' if all else 'frontier'} of {experiment}")
+    none = "no trial of the full schedule is complete and feasible yet; --all shows every trial, with reasons"
+    if where.strip():
+        none = f"no row satisfies {where!r}; shares such as accuracy lie between 0 and 1, sizes are bytes"
+    elif all:
+        none = "no trial has finished yet"
+    title = f"{'trials' if all else 'frontier'} of {experiment}"
+    write_frame(frame, json=json, csv=csv, parquet=parquet, title=title, none=none)
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app plot demo/demo --output frontier.svg")
 def plot(
     experiment: Experiment,
     output: Annotated[str, typer.Option(help="PNG or SVG file.")] = "frontier.png",
@@ -243,7 +257,7 @@ def plot(
     print(output)
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app finalize demo/demo")
 def finalize(experiment: Experiment) -> None:
     """Evaluate the baseline and the frontier on the test split, once."""
     from tune_app.finalize import finalize as evaluate
@@ -258,7 +272,7 @@ def finalize(experiment: Experiment) -> None:
     )
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app export demo/demo p75_w2_a8 --onnx")
 def export(
     experiment: Experiment,
     trial: Annotated[
@@ -283,7 +297,7 @@ def export(
         )
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app latency demo/demo p75_w2_a8 p50_w4_a8 --batch 1")
 def latency(
     experiment: Experiment,
     trials: Annotated[
@@ -302,7 +316,7 @@ def latency(
     print_latency(measure_trials(folder, trials, batches=batch, runs=runs, warmup=warmup), json=json)
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -313,7 +327,7 @@ def inspect(
     print_report(inspect_path(file), title=file, json=json)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app spaces mixed")
 def spaces(
     name: Annotated[
         str, typer.Argument(metavar="SPACE", help="A space, to print as YAML; none: list all.", show_default=False)
@@ -329,7 +343,16 @@ def spaces(
 def main() -> None:
     """Entry point: turns every error of ours into one line and its exit code."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what is left to be flushed at exit goes here)
+        sys.exit(OUTPUT_CLOSED)
+    except SystemExit as end:
+        # Typer and rich meet a closed pipe themselves, and exit with the code of a bug.
+        sys.exit(OUTPUT_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code)
     except (TuneAppError, ClusterError) as err:
         print(f"error: {err}", file=sys.stderr)
         sys.exit(err.exit_code)

@@ -104,7 +104,8 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
         StorageUnavailable: a file cannot be read.
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
-    points = frontier_points(folder, spec)
+    records = read_records(folder)
+    points = frontier_points(folder, spec, records)
     costs = costs_of_points(points, spec)
     volume = None
     if baseline is not None:
@@ -116,7 +117,7 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
         frontier_size=len(points),
         hypervolume=volume,
         best=_best(points, knee(costs) if points else None),
-        totals=_totals(read_records(folder), spec),
+        totals=_totals(records, spec),
     )
 
 

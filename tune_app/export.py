@@ -23,16 +23,17 @@ SHOWN = 8
 """Names in a message."""
 
 
-def find_trial(folder: ExperimentFolder, name: str) -> TrialRecord:
+def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
     """The complete trial with this label (`p30_w4_a8`, `p30_w4_a8@ptq#2`), id, or unique start of an id.
 
     A label without a rung is of the full schedule, or else of the only rung that knows its point. `@full` may be
-    written out, and a label that a table cut ends with `…`.
+    written out, and a label that a table cut ends with `…`. `records` are those of the folder, if they were read
+    already.
 
     Raises:
         ConfigError: no trial or several fit, or the trial has no artifact.
     """
-    records = read_records(folder)
+    records = read_records(folder) if records is None else records
     found = next(filter(None, ([r for r in records if fits(name, r.assignment)] for fits in FITS)), [])
     if not found:
         raise ConfigError(f"no trial of {folder.path} is called {name!r}; {_known(name, records)}")

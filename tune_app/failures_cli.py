@@ -35,7 +35,7 @@ def failures(
         str, typer.Option(metavar="NAME|SPEC", help="For a file of no experiment: a data set, or a spec's YAML file.")
     ] = "",
     root: Annotated[str | None, typer.Option(metavar="FOLDER", help="Files of the data set that --data names.")] = None,
-    output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write; failures-LABEL unless given.")] = "",
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write.  \\[default: failures-LABEL]")] = "",
     json: Annotated[
         bool, typer.Option("--json", help="JSON on standard output; files only where --output says.")
     ] = False,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes, storage_path
 from tune_app.text_table import print_table
 
@@ -31,7 +31,10 @@ def inspect_path(place: str | StoragePath) -> "FileReport":
     with doing("decoding"):
         from trainables.export.inspect import inspect_file
 
-        return inspect_file(content)
+        try:
+            return inspect_file(content)
+        except CorruptFile as err:
+            raise CorruptFile(f"{path} is no whole packed file ({err}): give the path of a model.mbq.") from err
 
 
 def print_report(report: "FileReport", *, title: str, json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cluster.job import Backend, JobHandle
-from tune_app.progress import doing
+from tune_app.progress import Verbosity, doing, verbosity
 from tune_app.text_table import print_table
 
 app = typer.Typer(no_args_is_help=True, help="See, follow and stop what was submitted.")
@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
 def open_backend(name: str, address: str) -> Backend:
-    """The backend that follows jobs; which cluster it speaks to is said on standard error.
+    """The backend that follows jobs; which cluster it speaks to is said on standard error, if not to be quiet.
 
     Raises:
         ClusterError: there is none of this name, or it only makes plans.
@@ -37,7 +37,8 @@ def open_backend(name: str, address: str) -> Backend:
     backend = kind(address)
     assert isinstance(backend, Backend), "local and ray follow jobs"
     where = getattr(backend, "address", "this machine")
-    print(f"cluster: {where}", file=sys.stderr)
+    if verbosity() > Verbosity.QUIET:
+        print(f"cluster: {where}", file=sys.stderr)
     return backend
 
 

@@ -9,6 +9,7 @@ from tune_app.export import find_trial
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
 from tune_app.progress import counting, track
+from tune_app.records import read_records
 from tune_app.text_table import print_table
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def measure_trials(
     from trainables.export.latency import measure_latency
     from trainables.export.onnx_graph import write_onnx
 
-    records = [find_trial(folder, name) for name in names]
+    known = read_records(folder)
+    records = [find_trial(folder, name, known) for name in names]
     packed = {record.assignment.label: verified_artifact(record, folder) for record in records}
     files = {REFERENCE: baseline_onnx(folder, next(iter(packed.values())))}
     for label, content in track(packed.items(), "writing ONNX files", total=len(packed)):

@@ -74,6 +74,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def note(text: str) -> None:
+    """Something that people should know, in a line beside the results; nothing when a command is to be quiet."""
+    console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Pace:
     """How long something still takes, from how fast it went so far; between two steps it counts down."""
 

@@ -298,7 +298,8 @@ def _column_problem(path: list[str], columns: list[str]) -> str:
     spelled = known.get(name.lower())
     if spelled is not None:
         return "" if len(own) == 1 else f'a name with a dot needs double quotes: write "{spelled}".'
-    return f"there is no column {name!r}: {_nearest(name, columns)}"
+    text = "" if _close(name, columns) else f"if it is a text, write it in single quotes, '{name}'; "
+    return f"there is no column {name!r}: {text}{_nearest(name, columns)}"
 
 
 def _function_problem(call: dict[str, Any]) -> str:
@@ -317,8 +318,12 @@ def _cast_problem(cast: dict[str, Any]) -> str:
 
 
 def _nearest(name: str, columns: list[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), columns, n=1)
+    close = _close(name, columns)
     return f"did you mean {close[0]!r}?" if close else f"the columns are {', '.join(columns)}."
+
+
+def _close(name: str, columns: list[str]) -> list[str]:
+    return difflib.get_close_matches(name.lower(), columns, n=1)
 
 
 def _shown(where: str) -> str:

@@ -22,13 +22,13 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 WINNERS = 10
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app pick demo/demo --max-drop 1pp --where 'a_bits = 8'")
 def pick(
     experiment: Experiment,
     knee: Annotated[bool, typer.Option("--knee", help="The knee of what keeps the bounds; the default.")] = False,
-    max_drop: Annotated[str, typer.Option(metavar="POINTS", help="Below the baseline at most: 1pp.")] = "",
-    max_bytes: Annotated[str, typer.Option(metavar="SIZE", help="At most: 300KB, 0.3MiB.")] = "",
-    ratio: Annotated[str, typer.Option(metavar="RATIO", help="Smaller than fp32 at least: 10x.")] = "",
+    max_drop: Annotated[str | None, typer.Option(metavar="POINTS", help="Below the baseline at most: 1pp.")] = None,
+    max_bytes: Annotated[str | None, typer.Option(metavar="SIZE", help="At most: 300KB, 0.3MiB.")] = None,
+    ratio: Annotated[str | None, typer.Option(metavar="RATIO", help="Smaller than fp32 at least: 10x.")] = None,
     where: Annotated[str, typer.Option(help='Condition, e.g. "w_bits = 4 and macs < 1e6".')] = "",
     json: Json = False,
 ) -> None:
@@ -39,9 +39,9 @@ def pick(
     from tune_app.units import parse_points, parse_ratio, parse_size, show_points, show_ratio, show_share, show_size
 
     wish = Wish(
-        max_drop=parse_points(max_drop) if max_drop else None,
-        max_bytes=parse_size(max_bytes) if max_bytes else None,
-        min_ratio=parse_ratio(ratio) if ratio else None,
+        max_drop=None if max_drop is None else parse_points(max_drop),
+        max_bytes=None if max_bytes is None else parse_size(max_bytes),
+        min_ratio=None if ratio is None else parse_ratio(ratio),
         where=where,
         knee=knee,
     )
@@ -61,7 +61,7 @@ def pick(
     print(f"  reproduce  {again}")
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app summary demo/demo --json")
 def summary(
     experiment: Experiment,
     json: Json = False,
@@ -84,7 +84,7 @@ def summary(
         print("\n".join(found.lines()))
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app compare demo/demo demo/wider --output both.png")
 def compare(
     first: Annotated[str, typer.Argument(metavar="EXPERIMENT_A", help="Folder or URI.", show_default=False)],
     second: Annotated[str, typer.Argument(metavar="EXPERIMENT_B", help="Folder or URI.", show_default=False)],
@@ -122,7 +122,7 @@ def compare(
         print(output)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app optuna demo/demo --output demo.log")
 def optuna(
     experiment: Experiment,
     output: Annotated[str, typer.Option(help="New journal file.  \\[default: the experiment's name, with .log]")] = "",
@@ -139,7 +139,7 @@ def optuna(
     print(f"optuna-dashboard {target}")
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app reproduce demo/demo p75_w2_a8")
 def reproduce(
     experiment: Experiment,
     trial: Annotated[

@@ -30,7 +30,7 @@ class ImageFormat(StrEnum):
     SVG = "svg"
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app report demo/demo --output demo.html")
 def report(
     experiment: Experiment,
     output: Annotated[str, typer.Option(help="HTML file to write.  \\[default: report.html]")] = "",

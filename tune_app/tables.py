@@ -121,12 +121,12 @@ def current_table(folder: ExperimentFolder) -> TableFile | None:
     return None
 
 
-def load_trials(folder: ExperimentFolder) -> pa.Table:
+def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:
     """The table of all trials as the ledger has them now; nothing is written.
 
     trials.parquet answers when it is intact, was made for the stored spec, and holds the same attempts as
     the ledger's file names; so a sweep that runs shows its newest trials. Otherwise the rows are built
-    from the ledger and the test results.
+    from the ledger, unless its `records` were read already, and from the test results.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -139,7 +139,7 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
         same_spec = table.schema.metadata.items() >= _provenance(spec).items()
         if same_spec and set(ids) == _newest_ids(_trial_ids(folder)):
             return table
-    records = read_records(folder)
+    records = read_records(folder) if records is None else records
     baseline = read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
     with doing("comparing trials"):

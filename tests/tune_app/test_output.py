@@ -114,6 +114,18 @@ def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: P
     ]
 
 
+@pytest.mark.parametrize("columns", [20, 40])
+def test_a_terminal_that_is_too_narrow_cuts_nothing(columns: int, frame: pd.DataFrame, printed) -> None:
+    shown = printed(frame, columns=columns)
+    for row in frame[frame["state"] == "complete"].to_dict("records"):
+        for text in (row["label"], f"{100 * row['accuracy']:.2f}%", f"{row['size_bytes']:,.0f}", row["trial_id"]):
+            assert text in shown
+
+
+def test_an_empty_table_says_why_it_is_empty(frame: pd.DataFrame, printed) -> None:
+    assert printed(frame[:0], none="nothing has finished yet") == "toy: nothing has finished yet.\n"
+
+
 def test_at_80_columns_no_number_and_no_name_is_cut(tmp_path: Path, printed) -> None:
     params = {"prune_frac": 0.35, "w_bits": 4, "a_bits": 8}
     records = [

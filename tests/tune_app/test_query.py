@@ -266,6 +266,12 @@ def test_a_name_with_a_dot_is_a_column(tmp_path: Path) -> None:
         frontier_frame(folder.path, where="w_bits.depth = 5")
 
 
+def test_text_without_quotes_is_told_to_have_some(folder: ExperimentFolder) -> None:
+    for where in ("label = p0_w8_a8", 'label = "p0_w8_a8"'):
+        with pytest.raises(ConfigError, match=r"'p0_w8_a8': if it is a text, write it in single quotes, 'p0_w8_a8'; "):
+            frontier_frame(folder.path, where=where)
+
+
 def test_a_condition_that_takes_too_long_is_stopped() -> None:
     table = pa.table({"number": pa.array(range(3_000_000), pa.int64())})
     slow = " or ".join(f"ln(number + {i}.5) < -1" for i in range(120))
