@@ -214,12 +214,16 @@ def dashboard(
 def frontier(
     experiment: Experiment,
     all: Annotated[bool, typer.Option("--all", help="All trials, not only the frontier.")] = False,
-    where: Annotated[str, typer.Option(help='Filter, e.g. "accuracy > 0.95 and size_bytes < 40000".')] = "",
-    sort: Annotated[str, typer.Option(help="Column to sort by; -column for falling order.")] = "",
+    where: Annotated[
+        str, typer.Option(metavar="CONDITION", help='Filter, e.g. "accuracy > 0.95 and size_bytes < 40000".')
+    ] = "",
+    sort: Annotated[
+        str, typer.Option(metavar="COLUMN", help="-COLUMN for falling order.  \\[default: size_bytes]")
+    ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
-    parquet: Annotated[str | None, typer.Option(help="Write the rows to a parquet file.")] = None,
+    parquet: Annotated[str | None, typer.Option(metavar="FILE", help="Write the rows to a parquet file.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="How the frontier's hypervolume grew, by trial.")] = False,
 ) -> None:
     """Show the Pareto frontier."""
@@ -246,7 +250,7 @@ def frontier(
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app plot demo/demo --output frontier.svg")
 def plot(
     experiment: Experiment,
-    output: Annotated[str, typer.Option(help="PNG or SVG file.")] = "frontier.png",
+    output: Annotated[str, typer.Option(metavar="FILE", help="PNG or SVG.")] = "frontier.png",
 ) -> None:
     """Draw all trials with the frontier."""
     from trainables.storage import storage_path

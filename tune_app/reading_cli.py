@@ -29,7 +29,7 @@ def pick(
     max_drop: Annotated[str | None, typer.Option(metavar="POINTS", help="Below the baseline at most: 1pp.")] = None,
     max_bytes: Annotated[str | None, typer.Option(metavar="SIZE", help="At most: 300KB, 0.3MiB.")] = None,
     ratio: Annotated[str | None, typer.Option(metavar="RATIO", help="Smaller than fp32 at least: 10x.")] = None,
-    where: Annotated[str, typer.Option(help='Condition, e.g. "w_bits = 4 and macs < 1e6".')] = "",
+    where: Annotated[str, typer.Option(metavar="CONDITION", help='E.g. "w_bits = 4 and macs < 1e6".')] = "",
     json: Json = False,
 ) -> None:
     """Choose a point of the frontier: within a drop the smallest, within a size the most accurate, else the knee."""
@@ -88,7 +88,7 @@ def summary(
 def compare(
     first: Annotated[str, typer.Argument(metavar="EXPERIMENT_A", help="Folder or URI.", show_default=False)],
     second: Annotated[str, typer.Argument(metavar="EXPERIMENT_B", help="Folder or URI.", show_default=False)],
-    output: Annotated[str, typer.Option(help="Draw both frontiers into this PNG or SVG file.")] = "",
+    output: Annotated[str, typer.Option(metavar="FILE", help="Draw both frontiers into this PNG or SVG file.")] = "",
     json: Json = False,
 ) -> None:
     """Compare two frontiers: hypervolume from one reference, coverage, and the points that beat the other's."""
@@ -125,7 +125,9 @@ def compare(
 @app.command(rich_help_panel=TOOLS, epilog="Example: tune-app optuna demo/demo --output demo.log")
 def optuna(
     experiment: Experiment,
-    output: Annotated[str, typer.Option(help="New journal file.  \\[default: the experiment's name, with .log]")] = "",
+    output: Annotated[
+        str, typer.Option(metavar="FILE", help="New journal file.  \\[default: the experiment's name, with .log]")
+    ] = "",
 ) -> None:
     """Write the experiment as an Optuna study, for optuna-dashboard and Optuna's own tools."""
     from trainables.storage import storage_path
