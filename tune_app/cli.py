@@ -218,7 +218,7 @@ def frontier(
         str, typer.Option(metavar="CONDITION", help='Filter, e.g. "accuracy > 0.95 and size_bytes < 40000".')
     ] = "",
     sort: Annotated[
-        str, typer.Option(metavar="COLUMN", help="-COLUMN for falling order.  \\[default: size_bytes]")
+        str, typer.Option(metavar="COLUMN", help="To sort by; -COLUMN for falling order.  \\[default: size_bytes]")
     ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
