@@ -40,6 +40,8 @@ class TrialFailure(TuneAppError):
     state: ClassVar[State] = "failed"
     stage = ""
     """Kind of the stage that failed; set on the way out of it."""
+    remembered = False
+    """Nothing was tried: the stage failed before, and its failure was remembered."""
 
 
 class InfeasiblePoint(TrialFailure):

@@ -1,5 +1,6 @@
 """A configuration, from data to a verified file: stages over the cache, pack, decode, measure."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,16 +24,18 @@ from trainables.workplace import Workplace
 
 
 def run_stages(
-    config: TrialConfig, stages: Sequence[StageConfig], workplace: Workplace
+    config: TrialConfig, stages: Sequence[StageConfig], workplace: Workplace, costs: list[StageCost] | None = None
 ) -> tuple[StageResult, list[StageCost]]:
     """Folds the first stages of a configuration over the cache; returns the last result and every cost.
+
+    Costs are added to `costs` as they come, that of a stage that fails included.
 
     Raises:
         TrialFailure: a stage failed; its `stage` says which.
     """
     keys = stage_keys(config, fingerprint=workplace.data.fingerprint)
     result: StageResult | None = None
-    costs: list[StageCost] = []
+    costs = [] if costs is None else costs
     trainer = _Trainer(config, workplace, costs)
     for stage, key in zip(stages, keys, strict=False):
         result = trainer.run(stage, key, parent=result)
@@ -66,10 +69,14 @@ class _Trainer:
             )
             return run_stage(stage, context)
 
+        started = time.perf_counter()
         try:
             result, cost = work.cache.get_or_run(key, stage.kind, make)
-        except TrialFailure as err:
-            err.stage = err.stage or stage.kind
+        except Exception as err:
+            known, seconds = isinstance(err, TrialFailure) and err.remembered, time.perf_counter() - started
+            self.costs.append(StageCost(kind=stage.kind, key=key, seconds=seconds, cached=known))
+            if isinstance(err, TrialFailure):
+                err.stage = err.stage or stage.kind
             raise
         self.costs.append(cost)
         return result
@@ -81,14 +88,18 @@ class _Trainer:
         return self.run(self.config.teacher, teacher_key(self.config, fingerprint=fingerprint), parent=None)
 
 
-def run_pipeline(config: TrialConfig, workplace: Workplace, artifact: StoragePath) -> Completed:
+def run_pipeline(
+    config: TrialConfig, workplace: Workplace, artifact: StoragePath, costs: list[StageCost] | None = None
+) -> Completed:
     """Trains what is not cached, writes `artifact`, decodes it from its bytes and measures it.
+
+    What each stage took is added to `costs` as in `run_stages`, and so is known after a failure too.
 
     Raises:
         TrialFailure: there is no usable result.
         StorageUnavailable: a folder cannot be written.
     """
-    result, costs = run_stages(config, config.stages(), workplace)
+    result, costs = run_stages(config, config.stages(), workplace, costs)
     content = _write(result, workplace.data, artifact, coder=config.pack.coder)
     measurement = measure(content, result, workplace)
     if config.measure.onnx:

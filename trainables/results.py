@@ -66,7 +66,7 @@ class Failed(Frozen):
     """No usable result; it can never reach the frontier, since it holds no measurement."""
 
     failure: Failure
-    stages: list[StageCost]
+    stages: list[StageCost] = Field(description="up to the one that failed; none of a worker that was lost")
 
 
 METRICS = {

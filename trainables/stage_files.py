@@ -73,7 +73,9 @@ def read_stage(folder: StoragePath) -> StageResult:
         failed, finished = read_many(folder / name for name in (FAILED, FINISHED))
         if isinstance(failed, bytes):
             failure = _unsealed(failed)
-            raise getattr(errors, failure["kind"])(failure["message"])
+            known: TrialFailure = getattr(errors, failure["kind"])(failure["message"])
+            known.remembered = True
+            raise known
         about = _unsealed(finished)
         weights = read_bytes(folder / WEIGHTS)
         if sha256(weights) != about["weights_sha256"]:

@@ -18,7 +18,7 @@ Experiment = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: tune-app cache ls demo/demo")
 def ls(
     experiment: Experiment,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -34,7 +34,7 @@ def ls(
         _print_use(use)
 
 
-@app.command()
+@app.command(epilog="Example: tune-app cache gc demo/demo --max-bytes 2GB --dry-run")
 def gc(
     experiment: Experiment,
     max_bytes: Annotated[

@@ -1,5 +1,6 @@
 """The command line: thin commands over the library. Heavy imports wait until a command needs them."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,16 +22,20 @@ from tune_app.track_cli import app as track_app
 if TYPE_CHECKING:
     from tune_app.experiment import ExperimentSpec
 
+OUTPUT_CLOSED = 141
+"""As a shell calls the end of a program whose output nobody reads any more, as in `| head`."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done · 1 a bug · 2 bad input · 3 storage or cluster does not answer · "
-    "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal.",
+    "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal · "
+    "141 nobody reads the output any more.",
 )
 app.add_typer(cache_app, name="cache", rich_help_panel=TOOLS)
 app.add_typer(jobs_app, name="jobs", rich_help_panel=CLUSTERS)
-reading_app.command(rich_help_panel=RESULTS)(failures)
+reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app failures demo/demo p75_w2_a8")(failures)
 for reading in (reading_app, report_app, track_app):
     app.add_typer(reading)
 
@@ -93,7 +98,7 @@ def baseline(spec: SpecFile) -> None:
     )
 
 
-@app.command(rich_help_panel=SEARCH)
+@app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
 def plan(
     spec: SpecFile,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -108,13 +113,16 @@ def plan(
     print_plan(read_plan(loaded), json=json)
 
 
-@app.command(rich_help_panel=SEARCH)
+@app.command(rich_help_panel=SEARCH, epilog="Example: tune-app run demo/demo.yaml --trials 30")
 def run(
     spec: SpecFile,
     trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
     warm_start: Annotated[
         str | None, typer.Option(metavar="EXPERIMENT", help="Learn from this experiment, and take over its results.")
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run trials once more that an error or a lost worker ended.")
+    ] = False,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard too, on loopback.")] = False,
 ) -> None:
     """Start a search, or go on where it stopped."""
@@ -124,10 +132,12 @@ def run(
     if trials is not None:
         budget = loaded.budget.model_copy(update={"trials": trials})
         loaded = loaded.model_copy(update={"budget": budget})
-    search(loaded, warm_start=warm_start, dashboard=dashboard)
+    search(loaded, warm_start=warm_start, retry_failed=retry_failed, dashboard=dashboard)
 
 
-def search(spec: "ExperimentSpec", *, warm_start: str | None = None, dashboard: bool = False) -> None:
+def search(
+    spec: "ExperimentSpec", *, warm_start: str | None = None, retry_failed: bool = False, dashboard: bool = False
+) -> None:
     """Runs a search and says how it ended."""
     from tune_app.folder import ExperimentFolder
 
@@ -138,7 +148,7 @@ def search(spec: "ExperimentSpec", *, warm_start: str | None = None, dashboard: 
     from tune_app.runner import run_search
     from tune_app.summary import summary
 
-    outcome = run_search(spec, warm_start=other, dashboard=dashboard, console=console())
+    outcome = run_search(spec, warm_start=other, retry_failed=retry_failed, dashboard=dashboard, console=console())
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
     print("\n".join(summary(outcome, spec)))
@@ -186,8 +196,10 @@ def dashboard(
         print(grafana)
         return
     from cluster.ray_jobs import RayBackend
+    from tune_app.progress import doing
 
-    url = RayBackend(address).dashboard_url()
+    with doing("asking the cluster"):
+        url = RayBackend(address).dashboard_url()
     print(url)
     if open:
         import webbrowser
@@ -195,16 +207,23 @@ def dashboard(
         webbrowser.open(url)
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(
+    rich_help_panel=RESULTS,
+    epilog="Example: tune-app frontier demo/demo --all --where 'accuracy > 0.95 and w_bits = 4' --sort -accuracy",
+)
 def frontier(
     experiment: Experiment,
     all: Annotated[bool, typer.Option("--all", help="All trials, not only the frontier.")] = False,
-    where: Annotated[str, typer.Option(help='Filter, e.g. "accuracy > 0.95 and size_bytes < 40000".')] = "",
-    sort: Annotated[str, typer.Option(help="Column to sort by; -column for falling order.")] = "",
+    where: Annotated[
+        str, typer.Option(metavar="CONDITION", help='Filter, e.g. "accuracy > 0.95 and size_bytes < 40000".')
+    ] = "",
+    sort: Annotated[
+        str, typer.Option(metavar="COLUMN", help="To sort by; -COLUMN for falling order.  \\[default: size_bytes]")
+    ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
-    parquet: Annotated[str | None, typer.Option(help="Write the rows to a parquet file.")] = None,
+    parquet: Annotated[str | None, typer.Option(metavar="FILE", help="Write the rows to a parquet file.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="How the frontier's hypervolume grew, by trial.")] = False,
 ) -> None:
     """Show the Pareto frontier."""
@@ -219,13 +238,19 @@ def frontier(
         write_frame(trace_frame(experiment), json=json, csv=csv, parquet=parquet, title=f"hypervolume of {experiment}")
         return
     frame = frontier_frame(experiment, all=all, where=where, sort=sort, limit=limit)
-    write_frame(frame, json=json, csv=csv, parquet=parquet, title=f"{'trials' if all else 'frontier'} of {experiment}")
+    none = "no trial of the full schedule is complete and feasible yet; --all shows every trial, with reasons"
+    if where.strip():
+        none = f"no row satisfies {where!r}; shares such as accuracy lie between 0 and 1, sizes are bytes"
+    elif all:
+        none = "no trial has finished yet"
+    title = f"{'trials' if all else 'frontier'} of {experiment}"
+    write_frame(frame, json=json, csv=csv, parquet=parquet, title=title, none=none)
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app plot demo/demo --output frontier.svg")
 def plot(
     experiment: Experiment,
-    output: Annotated[str, typer.Option(help="PNG or SVG file.")] = "frontier.png",
+    output: Annotated[str, typer.Option(metavar="FILE", help="PNG or SVG.")] = "frontier.png",
 ) -> None:
     """Draw all trials with the frontier."""
     from trainables.storage import storage_path
@@ -236,7 +261,7 @@ def plot(
     print(output)
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app finalize demo/demo")
 def finalize(experiment: Experiment) -> None:
     """Evaluate the baseline and the frontier on the test split, once."""
     from tune_app.finalize import finalize as evaluate
@@ -251,10 +276,12 @@ def finalize(experiment: Experiment) -> None:
     )
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app export demo/demo p75_w2_a8 --onnx")
 def export(
     experiment: Experiment,
-    trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of a trial.", show_default=False)
+    ],
     output: Annotated[str, typer.Option(help="Folder to write to.  \\[default: the trial's label]")] = "",
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too, checked with onnxruntime.")] = False,
 ) -> None:
@@ -267,21 +294,18 @@ def export(
     record = export_trial(folder, trial, target)
     print(f"{target}/model.mbq: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
     if onnx:
-        from tune_app.progress import doing
-
-        with doing("checking the ONNX file"):
-            result = export_onnx(folder, record, target)
+        result = export_onnx(folder, record, target)
         print(
             f"{target}/model.onnx: {result.size_bytes:,} bytes, accuracy {100 * result.accuracy:.2f} % "
             "on the validation split"
         )
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app latency demo/demo p75_w2_a8 p50_w4_a8 --batch 1")
 def latency(
     experiment: Experiment,
     trials: Annotated[
-        list[str], typer.Argument(metavar="TRIAL...", help="Labels (p30_w4_a8) or ids of trials.", show_default=False)
+        list[str], typer.Argument(metavar="TRIAL", help="Labels (p30_w4_a8) or ids of trials.", show_default=False)
     ],
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each network and batch size.")] = 200,
     warmup: Annotated[int, typer.Option(min=1, help="Runs before these that are not timed.")] = 20,
@@ -296,7 +320,7 @@ def latency(
     print_latency(measure_trials(folder, trials, batches=batch, runs=runs, warmup=warmup), json=json)
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
@@ -307,9 +331,11 @@ def inspect(
     print_report(inspect_path(file), title=file, json=json)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app spaces mixed")
 def spaces(
-    name: Annotated[str, typer.Argument(help="A space, to print as YAML; none: list all.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="SPACE", help="A space, to print as YAML; none: list all.", show_default=False)
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """List the search spaces that a spec can name, or show one."""
@@ -321,7 +347,16 @@ def spaces(
 def main() -> None:
     """Entry point: turns every error of ours into one line and its exit code."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what is left to be flushed at exit goes here)
+        sys.exit(OUTPUT_CLOSED)
+    except SystemExit as end:
+        # Typer and rich meet a closed pipe themselves, and exit with the code of a bug.
+        sys.exit(OUTPUT_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code)
     except (TuneAppError, ClusterError) as err:
         print(f"error: {err}", file=sys.stderr)
         sys.exit(err.exit_code)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainables.results import Completed
+from trainables.results import Failed
 from tune_app.ledger import TrialRecord
 
 if TYPE_CHECKING:
@@ -13,8 +13,16 @@ if TYPE_CHECKING:
 
 
 def training_seconds(record: TrialRecord) -> float:
-    """What a trial computed itself: the stages that it did not find in the cache; of a failed one all its time."""
-    if not isinstance(record.result, Completed):
+    """What a trial cost this experiment; nothing if another one ran it."""
+    return 0.0 if record.taken_from else computed_seconds(record)
+
+
+def computed_seconds(record: TrialRecord) -> float:
+    """What a trial computed itself: the stages that it did not find in the cache, the one that failed included.
+
+    A failed trial whose stages nobody noted counts with all its time.
+    """
+    if isinstance(record.result, Failed) and not record.result.stages:
         return record.seconds
     return sum(stage.seconds for stage in record.result.stages if not stage.cached)
 
@@ -24,9 +32,38 @@ def seconds_saved(records: Sequence[TrialRecord]) -> float:
 
     A stage that none of these records computed counts nothing: the shared baseline would be trained once anyway.
     """
-    stages = [stage for record in records for stage in record.result.stages]
+    stages = [stage for record in records if not record.taken_from for stage in record.result.stages]
     made = {stage.key: stage.seconds for stage in stages if not stage.cached}
     return sum(made[stage.key] - stage.seconds for stage in stages if stage.cached and stage.key in made)
+
+
+@dataclass
+class TakenOver:
+    """What one experiment gave another."""
+
+    trials: int = 0
+    training_seconds: float = 0.0
+    """That they took there."""
+
+
+def taken_over(records: Sequence[TrialRecord]) -> dict[str, TakenOver]:
+    """By the name of the experiment that ran them, the trials that did not run here."""
+    found: dict[str, TakenOver] = {}
+    for record in records:
+        if record.taken_from:
+            from_there = found.setdefault(record.taken_from, TakenOver())
+            from_there.trials += 1
+            from_there.training_seconds += computed_seconds(record)
+    return found
+
+
+def cost_lines(training_s: float, saved_s: float, others: Mapping[str, TakenOver]) -> list[str]:
+    """What training took, what the cache saved, and what came from other experiments, as people read it."""
+    lines = [f"training: {training_s:,.0f} s, {max(0.0, saved_s):,.0f} s more saved by the stage cache"]
+    for name, there in others.items():
+        trials = f"{there.trials:,} trial{'' if there.trials == 1 else 's'}"
+        lines.append(f"taken over: {trials} from {name}, with {there.training_seconds:,.0f} s of training there")
+    return lines
 
 
 @dataclass(frozen=True)

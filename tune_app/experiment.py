@@ -110,7 +110,9 @@ class Budget(Frozen):
     )
     wall_s: float | None = Field(default=None, gt=0, description="seconds of one run of the command; null: no limit")
     training_s: float | None = Field(
-        default=None, gt=0, description="seconds that stages of all trials took, without what the cache answered"
+        default=None,
+        gt=0,
+        description="seconds that stages of all trials took, without what the cache answered or a warm start brought",
     )
     stagnation: Stagnation | None = Field(default=None, description="null: goes on however little it finds")
     failed_share: float = Field(

@@ -1,18 +1,19 @@
 """The summary of an experiment: its best points, its baseline, its totals; of a running one as far as it is."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
 from tune_app.baseline import BaselineInfo, read_baseline
-from tune_app.cost import seconds_saved, training_seconds
+from tune_app.cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.frontier import hypervolume, knee
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
 from tune_app.objectives import costs_of
 from tune_app.points import FrontierPoint, costs_of_points, frontier_points
+from tune_app.records import read_records
 from tune_app.units import show_number, show_points, show_ratio, show_share, show_size
 
 
@@ -32,6 +33,8 @@ class Totals:
     training_seconds: float
     seconds_saved: float
     """By the stage cache."""
+    taken_over: dict[str, TakenOver]
+    """What other experiments ran, by their names; it is in no other number of seconds."""
     failures: dict[str, int]
     """Trials without a usable result, by the kind of their failure."""
 
@@ -62,7 +65,7 @@ class ExperimentSummary:
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
             "best": {name: point_document(point) for name, point in self.best.items()},
-            "totals": vars(self.totals),
+            "totals": asdict(self.totals),
         }
 
     def lines(self) -> list[str]:
@@ -80,8 +83,7 @@ class ExperimentSummary:
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
         volume = "" if self.hypervolume is None else f", hypervolume {show_number(self.hypervolume)}"
         lines.append(f"frontier: {self.frontier_size} point{'' if self.frontier_size == 1 else 's'}{volume}")
-        saved = max(0.0, totals.seconds_saved)
-        lines.append(f"training: {totals.training_seconds:,.0f} s, {saved:,.0f} s more saved by the stage cache")
+        lines += cost_lines(totals.training_seconds, totals.seconds_saved, totals.taken_over)
         lines += [f"failed: {n} of {kind}" for kind, n in totals.failures.items()]
         return lines
 
@@ -102,7 +104,8 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
         StorageUnavailable: a file cannot be read.
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
-    points = frontier_points(folder, spec)
+    records = read_records(folder)
+    points = frontier_points(folder, spec, records)
     costs = costs_of_points(points, spec)
     volume = None
     if baseline is not None:
@@ -114,7 +117,7 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
         frontier_size=len(points),
         hypervolume=volume,
         best=_best(points, knee(costs) if points else None),
-        totals=_totals(latest(Ledger(folder.trials).read()[0]), spec),
+        totals=_totals(records, spec),
     )
 
 
@@ -155,5 +158,6 @@ def _totals(records: list[TrialRecord], spec: ExperimentSpec) -> Totals:
         done=rungs[FULL],
         training_seconds=sum(map(training_seconds, records)),
         seconds_saved=seconds_saved(records),
+        taken_over=taken_over(records),
         failures=dict(failures.most_common()),
     )

@@ -1,34 +1,44 @@
 """Export of one point: its packed file, its card, and its ONNX file, verified, into a folder of the user's."""
 
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, remove, replace
 from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.ledger import Assignment, TrialRecord, params_label
+from tune_app.progress import counting, doing
+from tune_app.records import read_records
 
 if TYPE_CHECKING:
     from trainables.data import DataSet, Images
     from trainables.export.onnx_check import OnnxResult
 
+SHOWN = 8
+"""Names in a message."""
 
-def find_trial(folder: ExperimentFolder, name: str) -> TrialRecord:
-    """The complete trial with this label (`p30_w4_a8`), id, or unique start of an id.
+
+def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
+    """The complete trial with this label (`p30_w4_a8`, `p30_w4_a8@ptq#2`), id, or unique start of an id.
+
+    A label without a rung is of the full schedule, or else of the only rung that knows its point. `@full` may be
+    written out, and a label that a table cut ends with `…`. `records` are those of the folder, if they were read
+    already.
 
     Raises:
         ConfigError: no trial or several fit, or the trial has no artifact.
     """
-    records = latest(Ledger(folder.trials).read()[0])
-    found = [r for r in records if name in _names(r.assignment)]
-    found = found or [r for r in records if name and r.assignment.trial_id.startswith(name)]
+    records = read_records(folder) if records is None else records
+    found = next(filter(None, ([r for r in records if fits(name, r.assignment)] for fits in FITS)), [])
     if not found:
-        known = ", ".join(r.assignment.label for r in records if r.state == "complete")
-        raise ConfigError(f"no trial of {folder.path} is called {name!r}; known: {known[:400] or 'none yet'}.")
+        raise ConfigError(f"no trial of {folder.path} is called {name!r}; {_known(name, records)}")
     if len(found) > 1:
-        raise ConfigError(f"{name!r} fits {', '.join(r.assignment.trial_id for r in found[:8])}: give one of them.")
+        raise ConfigError(f"{name!r} fits {_some([r.assignment.trial_id for r in found])}: give one of them.")
     if found[0].state != "complete":
         raise ConfigError(f"trial {name!r} is {found[0].state} ({found[0].reason}): it has no artifact.")
     return found[0]
@@ -72,7 +82,10 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
     path = target / "model.onnx"
     remove(path)
     content, images = verified_artifact(record, folder), _validation_images(folder)
-    result = write_and_check(content, images, packed_accuracy(content, images, choose_device(gpu_share=0)))
+    with doing("evaluating the packed file"):
+        accuracy = packed_accuracy(content, images, choose_device(gpu_share=0))
+    with counting("checking the ONNX file, images", total=len(images)) as advance:
+        result = write_and_check(content, images, accuracy, advance=advance)
     replace(path, result.content)
     return result
 
@@ -91,9 +104,35 @@ def experiment_data(folder: ExperimentFolder) -> "DataSet":
     return data
 
 
-def _names(work: Assignment) -> set[str]:
-    """What people may call a trial; without a rung they mean its first run."""
-    return {work.label, work.label.partition("@")[0]} if work.repeat == 0 else {work.label}
+def _is_named(name: str, work: Assignment) -> bool:
+    return name == work.label or (work.rung == FULL and name.replace(f"@{FULL}", "") == work.label)
+
+
+def _is_first_run(name: str, work: Assignment) -> bool:
+    return work.repeat == 0 and name == params_label(work.params)
+
+
+def _has_id(name: str, work: Assignment) -> bool:
+    return name != "" and work.trial_id.startswith(name)
+
+
+def _was_cut(name: str, work: Assignment) -> bool:
+    return name.endswith("…") and work.label.startswith(name[:-1])
+
+
+FITS = (_is_named, _is_first_run, _has_id, _was_cut)
+"""Ways to call a trial; the first that some trial answers to counts."""
+
+
+def _known(name: str, records: Sequence[TrialRecord]) -> str:
+    labels = [r.assignment.label for r in records if r.state == "complete"]
+    close = difflib.get_close_matches(name, labels, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {_some(labels) or 'none yet'}."
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _validation_images(folder: ExperimentFolder) -> "Images":

@@ -35,16 +35,18 @@ def failures(
         str, typer.Option(metavar="NAME|SPEC", help="For a file of no experiment: a data set, or a spec's YAML file.")
     ] = "",
     root: Annotated[str | None, typer.Option(metavar="FOLDER", help="Files of the data set that --data names.")] = None,
-    output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write; failures-LABEL unless given.")] = "",
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write.  \\[default: failures-LABEL]")] = "",
     json: Annotated[
         bool, typer.Option("--json", help="JSON on standard output; files only where --output says.")
     ] = False,
 ) -> None:
     """Show where a network errs on the validation split, and what compression broke."""
     from tune_app.failures.text import summary
+    from tune_app.progress import doing
 
-    subject = _subject(place, trial, experiment=experiment, data=data, root=root)
-    target = output or ("" if json else f"failures-{folder_name(subject.about.name)}")
+    with doing("loading the network and the data"):
+        subject = _subject(place, trial, experiment=experiment, data=data, root=root)
+    target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
     analysis, files = _work(subject, target)
     if json:
         from tune_app.failures.files import as_json

@@ -11,8 +11,9 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, read_held_out, store_held_out
 from tune_app.lease import Lease
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
 from tune_app.progress import track
+from tune_app.records import read_records
 from tune_app.rows import frontier_ids
 from tune_app.tables import write_tables
 
@@ -42,14 +43,14 @@ def finalize(folder: ExperimentFolder) -> Final:
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
     with Lease(folder):
-        records = latest(Ledger(folder.trials).read()[0])
+        records = read_records(folder)
         ids = set(frontier_ids(records, spec))
         front = [r for r in records if r.assignment.trial_id in ids]
         if baseline is None or not front:
             raise ConfigError(f"{folder.path} has no frontier yet: run `tune-app run` first.")
-        tested = track(front, "evaluating on the test split", total=len(front))
-        results = {r.assignment.trial_id: _test_record(r, spec, folder) for r in tested}
-        reference = _test_baseline(spec, folder, baseline)
+        tested = track([None, *front], "evaluating on the test split", total=1 + len(front))
+        found = [_test_baseline(spec, folder, baseline) if r is None else _test_record(r, spec, folder) for r in tested]
+        reference, results = found[0], {r.assignment.trial_id: f for r, f in zip(front, found[1:], strict=True)}
         write_tables(folder, records, spec, reference=baseline.reference(spec))
     gaps = [r.metrics()["accuracy"] - results[r.assignment.trial_id].accuracy for r in front]
     return Final(reference, results, gap=statistics.fmean(gaps), baseline_gap=baseline.accuracy - reference.accuracy)

@@ -17,7 +17,7 @@ from trainables.storage import (
     subfolders,
 )
 from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import as_text, dump_spec, parse_spec
+from tune_app.spec_file import as_text, as_written, dump_spec, in_one_line, parse_spec
 
 MOVED = {"storage", "base.data.root", "base.baseline.checkpoint", "base.teacher.checkpoint"}
 """Where things lie: no change of the experiment."""
@@ -98,14 +98,16 @@ class ExperimentFolder:
         if different:
             where, old, new = different[0]
             raise ConfigError(
-                f"{self.path} holds an experiment with another {where.partition('.')[0]}: {where} is {old!r} there and "
-                f"{new!r} here. Its records would mean something else: give this spec another name."
+                f"{self.path} holds an experiment with another {where.partition('.')[0]}: {where} is "
+                f"{in_one_line(old)} there and {in_one_line(new)} here. Its records would mean something else: give "
+                "this spec another name."
             )
         if stored == spec:
             return []
         replace(self.spec_file, text)
-        changed = differences(stored.model_dump(mode="json"), spec.model_dump(mode="json"))
-        return [f"{where}: {old} → {new}" for where, old, new in changed if where not in MOVED]
+        changed = differences(as_written(stored), as_written(spec))
+        shown = [(where, in_one_line(old), in_one_line(new)) for where, old, new in changed if where not in MOVED]
+        return [f"{where}: {old} → {new}" for where, old, new in shown]
 
     def probe(self) -> None:
         """Proves that the folder can be written.

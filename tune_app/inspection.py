@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes, storage_path
 from tune_app.text_table import print_table
 
@@ -26,9 +26,15 @@ def inspect_path(place: str | StoragePath) -> "FileReport":
         raise ConfigError(
             f"cannot read {path}: {err.strerror or 'no such file'}. Give the path of a model.mbq."
         ) from err
-    from trainables.export.inspect import inspect_file
+    from tune_app.progress import doing
 
-    return inspect_file(content)
+    with doing("decoding"):
+        from trainables.export.inspect import inspect_file
+
+        try:
+            return inspect_file(content)
+        except CorruptFile as err:
+            raise CorruptFile(f"{path} is no whole packed file ({err}): give the path of a model.mbq.") from err
 
 
 def print_report(report: "FileReport", *, title: str, json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cluster.job import Backend, JobHandle
+from tune_app.progress import Verbosity, doing, verbosity
 from tune_app.text_table import print_table
 
 app = typer.Typer(no_args_is_help=True, help="See, follow and stop what was submitted.")
@@ -20,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
 def open_backend(name: str, address: str) -> Backend:
-    """The backend that follows jobs; which cluster it speaks to is said on standard error.
+    """The backend that follows jobs; which cluster it speaks to is said on standard error, if not to be quiet.
 
     Raises:
         ClusterError: there is none of this name, or it only makes plans.
@@ -36,7 +37,8 @@ def open_backend(name: str, address: str) -> Backend:
     backend = kind(address)
     assert isinstance(backend, Backend), "local and ray follow jobs"
     where = getattr(backend, "address", "this machine")
-    print(f"cluster: {where}", file=sys.stderr)
+    if verbosity() > Verbosity.QUIET:
+        print(f"cluster: {where}", file=sys.stderr)
     return backend
 
 
@@ -44,7 +46,8 @@ def open_backend(name: str, address: str) -> Backend:
 def list_jobs(backend: BackendName = "", address: Address = "", json: Json = False) -> None:
     """Show the jobs that a cluster knows, the newest first."""
     opened = open_backend(backend, address)
-    rows = [_row(job, opened) for job in opened.list()]
+    with doing("asking the cluster"):
+        rows = [_row(job, opened) for job in opened.list()]
     if json:
         print(json_text.dumps(rows, indent=1))
         return
@@ -56,7 +59,8 @@ def list_jobs(backend: BackendName = "", address: Address = "", json: Json = Fal
 def status(job: Name, backend: BackendName = "", address: Address = "", json: Json = False) -> None:
     """Say how far a job is: pending, running, succeeded, failed or stopped."""
     opened = open_backend(backend, address)
-    row = _row(_find(job, opened), opened)
+    with doing("asking the cluster"):
+        row = _row(_find(job, opened), opened)
     print(json_text.dumps(row, indent=1) if json else row["state"])
 
 
@@ -78,12 +82,14 @@ def logs(
 def stop(job: Name, backend: BackendName = "", address: Address = "") -> None:
     """End a job as Ctrl-C does; what is finished stays, and a new submission goes on."""
     opened = open_backend(backend, address)
-    found = _find(job, opened)
-    state = opened.status(found)
+    with doing("asking the cluster"):
+        found = _find(job, opened)
+        state = opened.status(found)
+        if not state.is_final:
+            opened.stop(found)
     if state.is_final:
         print(f"{found.submission_id} ended before: {state}")
         return
-    opened.stop(found)
     print(f"{found.submission_id}: stop signal sent; finished trials are kept")
 
 

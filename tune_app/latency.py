@@ -8,7 +8,8 @@ from tune_app.baseline import read_baseline
 from tune_app.export import find_trial
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
-from tune_app.progress import doing
+from tune_app.progress import counting, track
+from tune_app.records import read_records
 from tune_app.text_table import print_table
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ def measure_trials(
     from trainables.export.latency import measure_latency
     from trainables.export.onnx_graph import write_onnx
 
-    records = [find_trial(folder, name) for name in names]
+    known = read_records(folder)
+    records = [find_trial(folder, name, known) for name in names]
     packed = {record.assignment.label: verified_artifact(record, folder) for record in records}
-    with doing("writing ONNX files"):
-        files = {REFERENCE: baseline_onnx(folder, next(iter(packed.values())))}
-        files |= {label: write_onnx(content) for label, content in packed.items()}
-    with doing(f"timing {len(files)} networks, {runs} runs each"):
-        return measure_latency(files, batches=batches, runs=runs, warmup=warmup)
+    files = {REFERENCE: baseline_onnx(folder, next(iter(packed.values())))}
+    for label, content in track(packed.items(), "writing ONNX files", total=len(packed)):
+        files[label] = write_onnx(content)
+    # A batch takes as long as its images: counted in runs, the time left would jump from one size to the next.
+    images = (warmup + runs) * sum(batches) * len(files)
+    with counting(f"timing {len(files)} networks, images", total=images) as advance:
+        return measure_latency(files, batches=batches, runs=runs, warmup=warmup, advance=advance)
 
 
 def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:

@@ -4,7 +4,7 @@ Everything else (parquet files, the sampler's study, budgets) is derived from it
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Assignment(Frozen):
     rung: str = FULL
     repeat: int = Field(default=0, ge=0, description="further run of a point with other random numbers; 0: the first")
     seed: int = Field(description="of the stages after the baseline")
-    attempt: int = Field(default=1, ge=1)
+    attempt: int = Field(default=1, ge=1, description="one more each time that it runs again after it failed")
     sampler_attrs: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -44,9 +44,10 @@ class Assignment(Frozen):
 
     @property
     def label(self) -> str:
-        """What people read: `p30_w4_a8@full`; repeat 1, the second run, is `p30_w4_a8@full#2`."""
+        """What people read and type: `p30_w4_a8`, of a shorter schedule `p30_w4_a8@ptq`; its second run is `…#2`."""
+        rung = "" if self.rung == FULL else f"@{self.rung}"
         again = f"#{self.repeat + 1}" if self.repeat else ""
-        return f"{params_label(self.params)}@{self.rung}{again}"
+        return f"{params_label(self.params)}{rung}{again}"
 
 
 _WORK = TypeAdapter(list[Assignment])
@@ -77,6 +78,7 @@ class TrialRecord(Frozen):
     gpu_share: float = Field(default=0.0, description="of a GPU, that it held")
     gpu_peak_share: float | None = Field(default=None, description="most of a GPU's memory that it reserved, 0 to 1")
     out_of_memory: int = Field(default=0, description="times it had run out of GPU memory before")
+    taken_from: str = Field(default="", description="name of the experiment that ran it; empty: this one")
 
     @property
     def state(self) -> State:
@@ -120,6 +122,11 @@ class Damaged:
     """Its checksum holds: another version of this package wrote it."""
 
 
+Files = Iterable[tuple[StoragePath, bytes | OSError]]
+Watch = Callable[[Files, int], Files]
+"""Passes files on, one by one, and knows how many there are."""
+
+
 class Ledger:
     """The records under one folder."""
 
@@ -143,15 +150,15 @@ class Ledger:
             return None
         return found if isinstance(found, TrialRecord) else None
 
-    def read(self) -> tuple[list[TrialRecord], list[Damaged]]:
-        """All records in order of proposal, and the files that are none.
+    def read(self, *, watch: Watch = lambda files, total: files) -> tuple[list[TrialRecord], list[Damaged]]:
+        """All records in order of proposal, and the files that are none; `watch` sees how far it is.
 
         Raises:
             StorageUnavailable: a file cannot be read.
         """
         records, damaged = list[TrialRecord](), list[Damaged]()
         paths = [self._folder / name for name in names(self._folder, "*.json")]
-        for path, content in zip(paths, read_many(paths), strict=True):
+        for path, content in watch(zip(paths, read_many(paths), strict=True), len(paths)):
             if isinstance(content, FileNotFoundError):  # put into quarantine since the folder was listed
                 continue
             found = _decode(path, content)

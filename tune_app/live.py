@@ -1,7 +1,6 @@
 """The one live view of a search: a panel on a terminal, one line per finished trial elsewhere."""
 
 import contextlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,10 +14,11 @@ from rich.table import Table
 
 from search_spaces.rungs import FULL
 from trainables.errors import StorageUnavailable
-from trainables.storage import StoragePath, names
+from trainables.storage import StoragePath
+from tune_app.epochs import saved_epochs
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord
-from tune_app.progress import Verbosity, verbosity
+from tune_app.progress import Pace, Verbosity, duration, verbosity
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 
 
@@ -28,6 +28,8 @@ class Status:
 
     spec: ExperimentSpec
     phase: str = "starting Ray"
+    epochs: int = 0
+    """Of the training that the phase is; 0: it is none."""
     records: Sequence[TrialRecord] = ()
     done: int = 0
     """Trials that count toward the budget."""
@@ -77,12 +79,11 @@ class Status:
 class LiveView:
     """A context that shows a status until it ends."""
 
-    def __init__(self, status: Status, *, console: Console | None = None, progress: StoragePath | None = None) -> None:
+    def __init__(self, status: Status, *, console: Console | None = None, stages: StoragePath | None = None) -> None:
         self._status = status
         self._console = console or Console(stderr=True)
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._printed = 0
+        self._stages = stages
+        self._pace = Pace()
         self._live: Live | None = None
 
     def __enter__(self) -> "LiveView":
@@ -97,9 +98,10 @@ class LiveView:
         if self._live is not None:
             self._live.__exit__(kind, err, trace)
 
-    def phase(self, text: str) -> None:
-        """Names what happens now."""
-        self._status.phase = text
+    def phase(self, text: str, *, epochs: int = 0) -> None:
+        """Names what happens now, and how many epochs it trains for."""
+        self._status.phase, self._status.epochs = text, epochs
+        self._pace = Pace()
         if self._live is None:
             self._console.print(text, highlight=False)
 
@@ -121,9 +123,10 @@ class LiveView:
     def _render(self) -> RenderableType:
         status, spec = self._status, self._status.spec
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(f"[bold]{spec.name}[/bold]", status.phase + self._epoch())
+        grid.add_row(f"[bold]{spec.name}[/bold]", status.phase)
         done = status.done
         if not status.reference:
+            self._add_epochs(grid)
             return grid
         grid.add_row("trials", f"{done} done of {spec.budget.trials}, {status.running} running, {status.failed} failed")
         below = [f"{n} {rung}" for rung, n in status.below().items()]
@@ -136,18 +139,19 @@ class LiveView:
             grid.add_row(f"best {name}", f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")
         front = status.frontier()
         grid.add_row("frontier", f"{len(front)} points, hypervolume {status.hypervolume(front):,.4g}")
-        left = status.seconds_left()
-        grid.add_row("time left", "…" if left is None else f"about {_duration(left)}")
+        grid.add_row("time left", _about(status.seconds_left()))
         return grid
 
-    def _epoch(self) -> str:
-        """The newest epoch among the stages in progress, read from file names alone."""
-        if self._progress is None or self._status.reference:
-            return ""
-        epochs: list[int] = []
+    def _add_epochs(self, grid: Table) -> None:
+        """How far the baseline is; it trains alone, so that every saved epoch is one of its own."""
+        total, done = self._status.epochs, 0
+        if not total or self._stages is None:
+            return
         with contextlib.suppress(StorageUnavailable):
-            epochs = [int(name.split("-")[1]) for name in names(self._progress, "*/epoch-*.safetensors")]
-        return f" (epoch {max(epochs)})" if epochs else ""
+            done = min(total, sum(saved_epochs(self._stages).values()))
+        grid.add_row("epochs", f"{done} done of {total}")
+        grid.add_row("", ProgressBar(total=total, completed=done, width=40))
+        grid.add_row("time left", _about(self._pace.left(done, total)))
 
 
 def _stages(record: TrialRecord) -> str:
@@ -158,7 +162,5 @@ def _stages(record: TrialRecord) -> str:
     return f" ({', '.join(parts)})"
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _about(seconds: float | None) -> str:
+    return "…" if seconds is None else f"about {duration(seconds)}"

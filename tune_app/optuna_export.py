@@ -13,8 +13,9 @@ from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, replace
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
 from tune_app.progress import track
+from tune_app.records import read_records
 
 if TYPE_CHECKING:
     import optuna
@@ -39,7 +40,7 @@ def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]
     from optuna.storages.journal import JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    spec, records = folder.read_spec(), latest(Ledger(folder.trials).read()[0])
+    spec, records = folder.read_spec(), read_records(folder)
     log = _memory_backend()
     storage, counts = JournalStorage(log), {}
     for rung in [FULL, *(name for name in spec.rungs if name != FULL)]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import ConfigError
 from trainables.storage import replace, storage_path
+from tune_app.text_table import WIDEST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,9 @@ REASON_CHARS = 60
 ABSENT = "–"
 
 
-def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | None, title: str) -> None:
+def write_frame(
+    frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | None, title: str, none: str = "no rows"
+) -> None:
     """Prints rows, or writes them to a parquet file; JSON and CSV go to standard output alone.
 
     Args:
@@ -28,6 +31,7 @@ def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | 
         csv: with a header; a missing value is empty.
         parquet: path or URI of a file to write in one step.
         title: heads the table that people read.
+        none: what they read where there is no row.
 
     Raises:
         ConfigError: JSON and CSV at once, or the file's name is a folder's.
@@ -44,7 +48,7 @@ def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | 
     elif parquet is not None:
         print(f"{len(frame)} rows written to {parquet}")
     else:
-        _print_table(frame, title)
+        _print_table(frame, title, none)
 
 
 def _arrow(frame: "pd.DataFrame") -> "pa.Table":
@@ -64,16 +68,17 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
     replace(path, stream.getvalue())
 
 
-def _print_table(frame: "pd.DataFrame", title: str) -> None:
-    """The columns that people want; only the state gives way when the terminal is narrow."""
+def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
+    """The columns that people want; only the state gives way when the terminal is narrow, and no cell is cut."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     if frame.empty:
-        console.print(Text(f"{title}: no rows."))
+        console.print(Text(f"{title}: {none}."), soft_wrap=True)
         return
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     records = _arrow(frame).to_pylist()
@@ -87,7 +92,9 @@ def _print_table(frame: "pd.DataFrame", title: str) -> None:
         )
     for record in records:
         table.add_row(*(Text(column.text(record)) for column in columns))
-    console.print(table)
+    wide = Console(highlight=False, width=WIDEST)
+    needed = Measurement.get(wide, wide.options, table).minimum
+    Console(highlight=False, width=max(console.width, needed)).print(table)
 
 
 class _Column:

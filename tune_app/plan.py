@@ -13,15 +13,18 @@ from pydantic import Field
 
 from search_spaces.rungs import at_rung
 from trainables.cache import StageCache
-from trainables.config import Frozen, QuantAwareTrain, TrialConfig
+from trainables.config import Frozen
 from trainables.errors import ConfigError
 from trainables.stage_files import StageEntry
 from trainables.storage import exists, files_by_folder
 from tune_app.baseline import read_baseline
 from tune_app.cost import Typical
+from tune_app.epochs import planned_epochs
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
+from tune_app.progress import doing
+from tune_app.records import read_records
 from tune_app.stage_needs import Remainder, StageNeed, configurations, stage_needs
 
 
@@ -87,7 +90,7 @@ def read_plan(spec: ExperimentSpec) -> Plan:
         spec,
         fingerprint=_load_fingerprint(spec) if baseline is None else baseline.fingerprint,
         entries=StageCache(folder.stages).entries(),
-        records=latest(Ledger(folder.trials).read()[0]),
+        records=read_records(folder),
         artifacts=_artifact_sizes(folder),
     )
 
@@ -149,16 +152,10 @@ def _rung_plans(spec: ExperimentSpec, total: int, records: Sequence[TrialRecord]
     plans: list[RungPlan] = []
     trials = min(spec.budget.trials, total)
     for name, rung in reversed(spec.rungs.items()):
-        plans.append(RungPlan(name=name, epochs=_epochs(at_rung(spec.base, rung)), trials=trials, done=done[name]))
+        epochs = planned_epochs(at_rung(spec.base, rung).quantize)
+        plans.append(RungPlan(name=name, epochs=epochs, trials=trials, done=done[name]))
         trials = min(math.ceil(eta * trials - 1e-9), total)
     return tuple(reversed(plans))
-
-
-def _epochs(config: TrialConfig) -> int:
-    quantize = config.quantize
-    if not isinstance(quantize, QuantAwareTrain):
-        return 0
-    return quantize.schedule.epochs + len(quantize.progressive_bits) * quantize.progressive_epochs
 
 
 def _left(rungs: Sequence[RungPlan]) -> dict[str, int]:
@@ -195,7 +192,8 @@ def _stage_plans(needs: Iterable[StageNeed], rest: Remainder, typical: Typical) 
 def _load_fingerprint(spec: ExperimentSpec) -> str:
     from trainables.data import load_data
 
-    return load_data(spec.base.data).fingerprint
+    with doing("loading data"):
+        return load_data(spec.base.data).fingerprint
 
 
 def _artifact_sizes(folder: ExperimentFolder) -> list[int]:

@@ -15,6 +15,7 @@ from tune_app.baseline import read_baseline
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.metric import SHARES, TITLES, direction, is_log
+from tune_app.progress import doing
 from tune_app.tables import load_trials
 
 SIZE_IN = (12.0, 8.0)
@@ -79,8 +80,7 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     for row in load_trials(folder).to_pylist():
         if row["state"] != "complete" or row["rung"] != FULL or (row["repeat"] and not row["on_frontier"]):
             continue
-        label = row["label"].removesuffix(f"@{FULL}")
-        point = Point(label, _value(row, x_metric), _value(row, y_metric), row.get("w_bits"))
+        point = Point(row["label"], _value(row, x_metric), _value(row, y_metric), row.get("w_bits"))
         found["complete" if row["feasible"] else "infeasible"].append(point)
         if row["on_frontier"]:
             found["frontier"].append(point)
@@ -121,6 +121,12 @@ def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> No
 def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
     if path.suffix.lower() not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
         raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
+    with doing("drawing"):
+        content = _drawn(path.suffix.lower(), draw)
+    replace(path, content)
+
+
+def _drawn(suffix: str, draw: Callable[[Any], None]) -> bytes:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -130,9 +136,8 @@ def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
         FigureCanvasAgg(figure)
         draw(figure)
         stream = io.BytesIO()
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
-        figure.savefig(stream, format=path.suffix.lower()[1:], metadata=metadata)
-    replace(path, stream.getvalue())
+        figure.savefig(stream, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else {})
+    return stream.getvalue()
 
 
 def _metrics(spec: ExperimentSpec) -> tuple[str, str]:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from search_spaces.rungs import FULL
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Params
+from tune_app.ledger import Params, TrialRecord
 from tune_app.objectives import costs_of
 from tune_app.tables import load_trials
 
@@ -27,7 +26,7 @@ class FrontierPoint:
     @property
     def label(self) -> str:
         """`p30_w4_a8`: what other commands call it."""
-        return str(self.row["label"]).removesuffix(f"@{FULL}")
+        return str(self.row["label"])
 
     @property
     def trial_id(self) -> str:
@@ -35,14 +34,16 @@ class FrontierPoint:
         return str(self.row["trial_id"])
 
 
-def frontier_points(folder: ExperimentFolder, spec: ExperimentSpec) -> list[FrontierPoint]:
-    """The members of the frontier, in rising order of size.
+def frontier_points(
+    folder: ExperimentFolder, spec: ExperimentSpec, records: Sequence[TrialRecord] | None = None
+) -> list[FrontierPoint]:
+    """The members of the frontier, in rising order of size; `records` if they were read already.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
-    table = load_trials(folder)
+    table = load_trials(folder, records)
     return points_of(table.filter(table["on_frontier"]), spec)
 
 

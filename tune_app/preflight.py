@@ -109,7 +109,7 @@ def refuse(found: Iterable[Finding]) -> None:
     for finding in found:
         if not finding.holds:
             kind = ENDS_WITH.get(finding.rule, ConfigError)
-            raise kind(f"{finding.rule}: {finding.found}. {finding.way_out}")
+            raise kind(f"{finding.rule}: {finding.found.rstrip('.')}. {finding.way_out}".strip())
 
 
 def _answers(nodes: Sequence[NodeReport]) -> Finding:

@@ -6,6 +6,7 @@ Silent until a command line says how much it wants to see, so that the library p
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import TypeVar
@@ -15,14 +16,20 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
+    TimeElapsedColumn,
 )
+from rich.text import Text
 
 SHOWN_AFTER_S = 1.0
 """What is over sooner shows nothing."""
+REFRESH_PER_S = 4
+LOOK_EVERY_S = 0.5
+"""Between two looks at work that says nothing by itself."""
 LOGGERS = ("tune_app", "trainables", "cluster")
 Item = TypeVar("Item")
 
@@ -60,6 +67,39 @@ def console() -> Console:
     return Console(stderr=True, quiet=_wanted is Verbosity.QUIET)
 
 
+def duration(seconds: float) -> str:
+    """`5 s`, `2 min 5 s`, `3 h 20 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def note(text: str) -> None:
+    """Something that people should know, in a line beside the results; nothing when a command is to be quiet."""
+    console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class Pace:
+    """How long something still takes, from how fast it went so far; between two steps it counts down."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, float] | None = None
+        self._last = (0.0, 0.0)
+
+    def left(self, done: float, total: float) -> float | None:
+        """Seconds, by what is done now; None before the first step since the first call."""
+        now = self._clock()
+        if self._first is None or done < self._last[1]:
+            self._first = self._last = (now, done)
+        elif done > self._last[1]:
+            self._last = (now, done)
+        (began, before), (at, reached) = self._first, self._last
+        if reached <= before:
+            return None
+        return max(0.0, (at - began) / (reached - before) * (total - reached) - (now - at))
+
+
 def track(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
     """The items one by one, with a bar on a terminal; with detail a line for each in a log."""
     with _bar(what, total) as (bar, place):
@@ -69,6 +109,14 @@ def track(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
                 bar.advance(place)
             elif _wanted is Verbosity.DETAILED:
                 console().print(f"{what}: {number} of {total}", highlight=False)
+
+
+def counted(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
+    """As `track`, for items of which each is too small for a line of its own."""
+    with counting(what, total=total) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 @contextlib.contextmanager
@@ -81,12 +129,55 @@ def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
+def following(what: str, *, total: int, done: Callable[[], int]) -> Iterator[None]:
+    """A bar for work that says nothing by itself: `done` finds out how much of `total` there is, again and again."""
+    if not total:
+        with doing(what):
+            yield
+        return
+    over = threading.Event()
+    with _bar(what, total) as (bar, place):
+        if bar is None:
+            if _wanted is Verbosity.DETAILED:
+                console().print(what, highlight=False)
+            yield
+            return
+
+        def follow() -> None:
+            while not over.wait(LOOK_EVERY_S):
+                with contextlib.suppress(Exception):  # what is wrong with the files, the work itself will say
+                    bar.update(place, completed=done())
+
+        looks = threading.Thread(target=follow, daemon=True)
+        looks.start()
+        try:
+            yield
+        finally:
+            over.set()
+            looks.join()
+
+
+@contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Says what goes on while it lasts; how long is not known."""
+    """Says what goes on while it lasts, and since when; how long it still takes is not known."""
     with _bar(what, None) as (bar, _):
         if bar is None and _wanted is Verbosity.DETAILED:
             console().print(what, highlight=False)
         yield
+
+
+class TimeLeftColumn(ProgressColumn):
+    """`12 s left`; rich's own forgets steps that took longer than half a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pace = Pace()
+        self._pace.left(0, 1)  # the work starts now, though its bar may show later
+
+    def render(self, task: Task) -> Text:
+        """The cell."""
+        left = None if task.total is None else self._pace.left(task.completed, task.total)
+        return Text("… left" if left is None else f"{duration(left)} left", style="progress.remaining")
 
 
 @contextlib.contextmanager
@@ -96,8 +187,9 @@ def _bar(what: str, total: int | None) -> Iterator[tuple[Progress | None, TaskID
     if target.quiet or not target.is_terminal:
         yield None, TaskID(0)
         return
-    known = [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)] if total is not None else []
-    bar = Progress(SpinnerColumn(), TextColumn("{task.description}"), *known, console=target, transient=True)
+    known = [TimeElapsedColumn()] if total is None else [BarColumn(), MofNCompleteColumn(), TimeLeftColumn()]
+    words = TextColumn("{task.description}", markup=False)
+    bar = Progress(SpinnerColumn(), words, *known, console=target, transient=True, refresh_per_second=REFRESH_PER_S)
     place = bar.add_task(what, total=total)
     later = threading.Timer(SHOWN_AFTER_S, bar.start)
     later.daemon = True

@@ -26,8 +26,8 @@ class Proposer:
 
     `key_of` gives the configuration key of a point, `steps_of` the stages that a trial needs, `reference` the corner
     of the hypervolume by objective. `in_flight` is what the last driver was running: those without a record go
-    first. Samplers learn from `advice` too, records that are no results here. Points that `screen` refuses are not
-    proposed.
+    first, then, with `retry_failed`, a new attempt of each trial that failed. Samplers learn from `advice` too, records
+    that are no results here. Points that `screen` refuses are not proposed.
     """
 
     def __init__(
@@ -41,12 +41,15 @@ class Proposer:
         in_flight: Sequence[Assignment] = (),
         advice: Sequence[TrialRecord] = (),
         screen: Screen = lambda params: "",
+        retry_failed: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
         self._clock, self._began = clock, clock()
         self._key_of = key_of
-        self._records = {_place(r.assignment): r for r in latest(records)}
+        newest = latest(records)
+        failed = [r.assignment for r in newest if retry_failed and r.state == "failed"]
+        self._records = {_place(r.assignment): r for r in newest if not retry_failed or r.state != "failed"}
         self._running: dict[str, tuple[Assignment, Any]] = {}
         self._ladder = Ladder(spec, reference)
         self._strategy = open_strategy(
@@ -66,8 +69,11 @@ class Proposer:
                 self._strategy.learn(record)
         for record in advice:
             self._strategy.advise(record)
-        again = [w for w in in_flight if _place(w) not in self._records and self._is_wanted(w)]
-        self._queue: deque[Assignment] = deque(again)
+        known = {r.assignment.trial_id for r in records}
+        cut_off = [w for w in in_flight if _place(w) not in self._records and w.trial_id not in known]
+        begun = {_place(w) for w in cut_off}
+        retries = [w.model_copy(update={"attempt": w.attempt + 1}) for w in failed if _place(w) not in begun]
+        self._queue: deque[Assignment] = deque(filter(self._is_wanted, [*cut_off, *retries]))
         used = [r.assignment.number for r in records] + [w.number for w in in_flight]
         self._number = max(used, default=-1) + 1
 

@@ -292,10 +292,14 @@ def _problem(expression: dict[str, Any], columns: list[str]) -> str:
 
 
 def _column_problem(path: list[str], columns: list[str]) -> str:
-    name = path[-1] if len(path) <= 2 and path[:-1] in ([], ["trials"]) else ".".join(path)
-    if name.lower() in {c.lower() for c in columns}:
-        return ""
-    return f"there is no column {name!r}: {_nearest(name, columns)}"
+    known = {c.lower(): c for c in columns}
+    own = path[1:] if len(path) > 1 and path[0].lower() == "trials" else path
+    name = ".".join(own)
+    spelled = known.get(name.lower())
+    if spelled is not None:
+        return "" if len(own) == 1 else f'a name with a dot needs double quotes: write "{spelled}".'
+    text = "" if _close(name, columns) else f"if it is a text, write it in single quotes, '{name}'; "
+    return f"there is no column {name!r}: {text}{_nearest(name, columns)}"
 
 
 def _function_problem(call: dict[str, Any]) -> str:
@@ -314,8 +318,12 @@ def _cast_problem(cast: dict[str, Any]) -> str:
 
 
 def _nearest(name: str, columns: list[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), columns, n=1)
+    close = _close(name, columns)
     return f"did you mean {close[0]!r}?" if close else f"the columns are {', '.join(columns)}."
+
+
+def _close(name: str, columns: list[str]) -> list[str]:
+    return difflib.get_close_matches(name.lower(), columns, n=1)
 
 
 def _shown(where: str) -> str:

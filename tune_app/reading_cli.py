@@ -22,14 +22,14 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 WINNERS = 10
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app pick demo/demo --max-drop 1pp --where 'a_bits = 8'")
 def pick(
     experiment: Experiment,
     knee: Annotated[bool, typer.Option("--knee", help="The knee of what keeps the bounds; the default.")] = False,
-    max_drop: Annotated[str, typer.Option(metavar="POINTS", help="Below the baseline at most: 1pp.")] = "",
-    max_bytes: Annotated[str, typer.Option(metavar="SIZE", help="At most: 300KB, 0.3MiB.")] = "",
-    ratio: Annotated[str, typer.Option(metavar="RATIO", help="Smaller than fp32 at least: 10x.")] = "",
-    where: Annotated[str, typer.Option(help='Condition, e.g. "w_bits = 4 and macs < 1e6".')] = "",
+    max_drop: Annotated[str | None, typer.Option(metavar="POINTS", help="Below the baseline at most: 1pp.")] = None,
+    max_bytes: Annotated[str | None, typer.Option(metavar="SIZE", help="At most: 300KB, 0.3MiB.")] = None,
+    ratio: Annotated[str | None, typer.Option(metavar="RATIO", help="Smaller than fp32 at least: 10x.")] = None,
+    where: Annotated[str, typer.Option(metavar="CONDITION", help='E.g. "w_bits = 4 and macs < 1e6".')] = "",
     json: Json = False,
 ) -> None:
     """Choose a point of the frontier: within a drop the smallest, within a size the most accurate, else the knee."""
@@ -39,9 +39,9 @@ def pick(
     from tune_app.units import parse_points, parse_ratio, parse_size, show_points, show_ratio, show_share, show_size
 
     wish = Wish(
-        max_drop=parse_points(max_drop) if max_drop else None,
-        max_bytes=parse_size(max_bytes) if max_bytes else None,
-        min_ratio=parse_ratio(ratio) if ratio else None,
+        max_drop=None if max_drop is None else parse_points(max_drop),
+        max_bytes=None if max_bytes is None else parse_size(max_bytes),
+        min_ratio=None if ratio is None else parse_ratio(ratio),
         where=where,
         knee=knee,
     )
@@ -61,7 +61,7 @@ def pick(
     print(f"  reproduce  {again}")
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app summary demo/demo --json")
 def summary(
     experiment: Experiment,
     json: Json = False,
@@ -84,11 +84,11 @@ def summary(
         print("\n".join(found.lines()))
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app compare demo/demo demo/wider --output both.png")
 def compare(
     first: Annotated[str, typer.Argument(metavar="EXPERIMENT_A", help="Folder or URI.", show_default=False)],
     second: Annotated[str, typer.Argument(metavar="EXPERIMENT_B", help="Folder or URI.", show_default=False)],
-    output: Annotated[str, typer.Option(help="Draw both frontiers into this PNG or SVG file.")] = "",
+    output: Annotated[str, typer.Option(metavar="FILE", help="Draw both frontiers into this PNG or SVG file.")] = "",
     json: Json = False,
 ) -> None:
     """Compare two frontiers: hypervolume from one reference, coverage, and the points that beat the other's."""
@@ -122,10 +122,12 @@ def compare(
         print(output)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app optuna demo/demo --output demo.log")
 def optuna(
     experiment: Experiment,
-    output: Annotated[str, typer.Option(help="New journal file.  \\[default: the experiment's name, with .log]")] = "",
+    output: Annotated[
+        str, typer.Option(metavar="FILE", help="New journal file.  \\[default: the experiment's name, with .log]")
+    ] = "",
 ) -> None:
     """Write the experiment as an Optuna study, for optuna-dashboard and Optuna's own tools."""
     from trainables.storage import storage_path
@@ -139,10 +141,12 @@ def optuna(
     print(f"optuna-dashboard {target}")
 
 
-@app.command(rich_help_panel=NETWORKS)
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app reproduce demo/demo p75_w2_a8")
 def reproduce(
     experiment: Experiment,
-    trial: Annotated[str, typer.Argument(help="Label (p30_w4_a8) or id of a trial.", show_default=False)],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of a trial.", show_default=False)
+    ],
     output: Annotated[str, typer.Option(help="New folder to work in.  \\[default: the label, with -again]")] = "",
 ) -> None:
     """Make one trial again from nothing, baseline included, and say whether its file is the same."""

@@ -30,10 +30,10 @@ class ImageFormat(StrEnum):
     SVG = "svg"
 
 
-@app.command(rich_help_panel=RESULTS)
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app report demo/demo --output demo.html")
 def report(
     experiment: Experiment,
-    output: Annotated[str, typer.Option(help="HTML file to write.", show_default="report.html")] = "",
+    output: Annotated[str, typer.Option(help="HTML file to write.  \\[default: report.html]")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Serve it here, and follow the search.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="For --watch; 0: a free one.")] = 0,
     figures: Annotated[str, typer.Option(metavar="FOLDER", help="Write every figure as an image instead.")] = "",

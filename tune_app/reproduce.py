@@ -6,11 +6,12 @@ from trainables.errors import ConfigError
 from trainables.results import Completed
 from trainables.storage import StoragePath, exists
 from tune_app.baseline import make_baseline, read_baseline
+from tune_app.epochs import epochs_by_stage, epochs_done
 from tune_app.errors import SearchAborted
 from tune_app.export import find_trial
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
-from tune_app.progress import doing
+from tune_app.progress import doing, following
 from tune_app.spec_file import dump_spec
 from tune_app.trainable import run_trial
 
@@ -69,12 +70,17 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath) -> Repro
         raise ConfigError(f"the data set is not the one that {folder.path} began with: restore its files.")
     copy = ExperimentFolder(spec.folder)
     replace(copy.spec_file, dump_spec(spec).encode())
-    with doing("making the baseline"):
+    work, share = first.assignment, spec.resources
+    config = spec.trial(work.params, work.rung, repeat=work.repeat)
+    epochs = epochs_by_stage(config, fingerprint=data.fingerprint)
+    with following(
+        f"training {work.label} again, epochs",
+        total=sum(epochs.values()),
+        done=lambda: epochs_done(copy.stages, epochs),
+    ):
         make_baseline(spec, data)
-    share = spec.resources
-    workplace = open_workplace(data, copy.stages, cpu=share.cpu, gpu=share.gpu_at_first, compile=share.compile)
-    with doing(f"running {first.assignment.label}"):
-        again = run_trial(first.assignment, spec, copy, workplace)
+        workplace = open_workplace(data, copy.stages, cpu=share.cpu, gpu=share.gpu_at_first, compile=share.compile)
+        again = run_trial(work, spec, copy, workplace)
     if not isinstance(again.result, Completed):
         raise SearchAborted(f"{first.assignment.label} gave no result this time: {again.reason}")
     return Reproduction(first, again, copy.artifacts / again.assignment.trial_id / "model.mbq")

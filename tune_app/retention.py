@@ -17,7 +17,9 @@ from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.ledger import Assignment, TrialRecord
+from tune_app.progress import doing, track
+from tune_app.records import read_records
 from tune_app.rows import frontier_ids
 
 LAST = {"ptq", "qat"}
@@ -64,7 +66,7 @@ def survey(folder: ExperimentFolder) -> CacheUse:
         CorruptFile: the stored spec is damaged.
         StorageUnavailable: a file cannot be read.
     """
-    entries, is_needed = StageCache(folder.stages).entries(), _needs(folder, in_flight=())
+    entries, is_needed = _entries(folder), _needs(folder, in_flight=())
     kinds = {kind: _use(e for e in entries if e.kind == kind) for kind in sorted({e.kind for e in entries})}
     return CacheUse(kinds=kinds, total=_use(entries), needed=_use(e for e in entries if is_needed(e)))
 
@@ -87,17 +89,22 @@ def collect(folder: ExperimentFolder, *, max_bytes: int, dry_run: bool = False) 
         remove_drafts(folder.path, older_than_s=OVER_S)
         StageCache(folder.stages).sweep(older_than_s=OVER_S)
         collection = _collection(folder, lease.in_flight(), max_bytes)
-        for entry in collection.removed:
+        for entry in track(collection.removed, "removing stages", total=len(collection.removed)):
             lease.check()
             StageCache(folder.stages).remove(entry.key)
     return collection
 
 
 def _collection(folder: ExperimentFolder, in_flight: Iterable[Assignment], max_bytes: int) -> Collection:
-    entries = StageCache(folder.stages).entries()
+    entries = _entries(folder)
     removed = _surplus(entries, _needs(folder, in_flight=in_flight), max_bytes)
     kept = sum(e.size_bytes for e in entries) - sum(e.size_bytes for e in removed)
     return Collection(removed, kept, max_bytes)
+
+
+def _entries(folder: ExperimentFolder) -> list[StageEntry]:
+    with doing("reading the stage cache"):
+        return StageCache(folder.stages).entries()
 
 
 def _surplus(
@@ -120,7 +127,7 @@ def _needs(folder: ExperimentFolder, *, in_flight: Iterable[Assignment]) -> Call
     spec, baseline = folder.read_spec(), read_baseline(folder)
     # A cache belongs to one experiment: of these kinds it holds the baseline and the teacher, and nothing else.
     shared = {network.kind for network in (spec.base.baseline, spec.base.teacher) if network is not None}
-    keys = _frontier_keys(latest(Ledger(folder.trials).read()[0]), spec)
+    keys = _frontier_keys(read_records(folder), spec)
     if baseline is not None:
         keys.update(key for work in in_flight for key in _chain(work, spec, baseline.fingerprint))
     return lambda entry: entry.kind in shared or entry.key in keys

@@ -58,6 +58,7 @@ TAIL = {
     "gpu_share": pa.float64(),
     "gpu_peak_share": pa.float64(),
     "out_of_memory": pa.int64(),
+    "taken_from": pa.string(),
 }
 
 
@@ -159,6 +160,7 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
         "gpu_share": record.gpu_share,
         "gpu_peak_share": record.gpu_peak_share,
         "out_of_memory": record.out_of_memory,
+        "taken_from": record.taken_from or None,
     }
     for stage in result.stages:
         row[f"seconds_{stage.kind}"] = row.get(f"seconds_{stage.kind}", 0.0) + stage.seconds

@@ -13,6 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from cluster.errors import first_line
+from trainables.config import training_of
 from trainables.errors import ConfigError, TuneAppError
 from trainables.storage import exists, remove_tree
 from tune_app.baseline import BaselineInfo, make_baseline, read_baseline
@@ -79,9 +80,11 @@ def run_search(
     console: Console | None = None,
     worker: type[TrialWorker] = TrialWorker,
     dashboard: bool = False,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Runs what is left of the budget, first taking over what another experiment found out.
 
+    With `retry_failed`, trials that failed by an error or a lost worker run once more, each as a new attempt.
     `worker` runs the trials and writes their records. A Ray that is started here gets a `dashboard` if wanted.
 
     Raises:
@@ -100,14 +103,16 @@ def run_search(
         Ledger(folder.trials).quarantine(damaged)
         names = [d.path.name for d in damaged]
         known = read_baseline(folder)
-        spent = in_full(latest(records)) >= spec.budget.trials and not wants_repeats(latest(records), spec)
-        if known is not None and spent:  # nothing to do needs no cluster
+        if known is not None and _is_spent(
+            latest(records), spec, retry_failed=retry_failed
+        ):  # nothing to do needs no cluster
             write_tables(folder, latest(records), spec, reference=known.reference(spec))
             _refuse_empty(latest(records), spec)
             return Outcome(folder, known, latest(records), 0, names, f"{spec.budget.trials} trials")
         with ray_session(dashboard=dashboard) as stop:
             baseline, data = _prepare(spec, view, stop)
-            proposer = _replay(spec, folder, baseline, lease.in_flight(), warm_start, view)
+            in_flight = lease.in_flight()
+            proposer = _replay(spec, folder, baseline, in_flight, warm_start, view, retry_failed=retry_failed)
             before = len(proposer.records)
             driver = Driver(spec, folder, lease, proposer, baseline, status, view, stop, worker)
             started = time.monotonic()
@@ -121,6 +126,12 @@ def run_search(
     return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, names, why, seconds)
 
 
+def _is_spent(records: list[TrialRecord], spec: ExperimentSpec, *, retry_failed: bool) -> bool:
+    if retry_failed and any(r.state == "failed" for r in records):
+        return False
+    return in_full(records) >= spec.budget.trials and not wants_repeats(records, spec)
+
+
 def _replay(
     spec: ExperimentSpec,
     folder: ExperimentFolder,
@@ -128,6 +139,8 @@ def _replay(
     in_flight: list[Assignment],
     warm_start: ExperimentFolder | None,
     view: LiveView,
+    *,
+    retry_failed: bool,
 ) -> Proposer:
     """A proposer that knows every record, of this experiment and of the one that it starts from."""
 
@@ -146,6 +159,7 @@ def _replay(
         in_flight=in_flight,
         advice=advice,
         screen=open_screen(spec, baseline.architecture),
+        retry_failed=retry_failed,
     )
 
 
@@ -153,8 +167,10 @@ def _prepare(spec: ExperimentSpec, view: LiveView, stop: StopSignal) -> tuple[Ba
     """Loads the data once and makes the baseline, in a worker; returns the data's object reference."""
     view.phase("asking every node")
     refuse(check_cluster(spec))
-    known = read_baseline(ExperimentFolder(spec.folder)) is not None
-    view.phase("loading data" if known else "loading data, making the baseline")
+    if read_baseline(ExperimentFolder(spec.folder)) is not None:
+        view.phase("loading data")
+    else:
+        view.phase("loading data, making the baseline", epochs=_baseline_epochs(spec))
     share = spec.resources
     task = ray.remote(num_returns=2, num_cpus=share.cpu, num_gpus=share.gpu_at_first)(_prepare_in_worker)
     data, info = task.remote(spec.model_dump_json())
@@ -168,6 +184,12 @@ def _prepare(spec: ExperimentSpec, view: LiveView, stop: StopSignal) -> tuple[Ba
         raise
     except RayError as err:
         raise ClusterUnavailable(f"the baseline's worker was lost: {first_line(err)}. Run again to go on.") from err
+
+
+def _baseline_epochs(spec: ExperimentSpec) -> int:
+    """0 where they cannot be counted: none at all, or those of a teacher come before."""
+    schedule = training_of(spec.base.baseline)
+    return 0 if schedule is None or schedule.distill is not None else schedule.epochs
 
 
 def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
@@ -205,5 +227,5 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
 
 @contextlib.contextmanager
 def _view(status: Status, folder: ExperimentFolder, console: Console | None) -> Iterator[LiveView]:
-    with LiveView(status, console=console, progress=folder.stages / "progress") as view:
+    with LiveView(status, console=console, stages=folder.stages) as view:
         yield view

@@ -67,14 +67,17 @@ def parse_spec(text: str, *, source: str) -> ExperimentSpec:
 
 def dump_spec(spec: ExperimentSpec) -> str:
     """The resolved spec as YAML; `parse_spec` inverts it."""
-    content = spec.model_dump(mode="json")
-    content["constraints"] = [str(c) for c in spec.constraints]
-    stream = io.StringIO()
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump(content, stream)
-    return stream.getvalue()
+    return _yaml(as_written(spec), flow=False)
+
+
+def as_written(spec: ExperimentSpec) -> dict[str, Any]:
+    """The resolved spec as the values that a file of it holds."""
+    return {**spec.model_dump(mode="json"), "constraints": [str(c) for c in spec.constraints]}
+
+
+def in_one_line(value: Any) -> str:
+    """A value as a spec may write it: `[accuracy >= 0.93]`, `{low: 0, high: 0.5}`, `null`."""
+    return _yaml([value], flow=True).strip()[1:-1]  # a list, since a lone scalar would be a document with an end mark
 
 
 def read_text(path: Path) -> str:
@@ -132,6 +135,15 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
         found = "nothing" if content is None else type(content).__name__
         raise ConfigError(f"{source}: a spec is a mapping of keys, but the file holds {found}; see examples/demo.yaml.")
     return content
+
+
+def _yaml(content: Any, *, flow: bool) -> str:
+    yaml, stream = YAML(typ="safe"), io.StringIO()
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = flow, False  # type: ignore[assignment]
+    if flow:
+        yaml.width = 1_000_000
+    yaml.dump(content, stream)
+    return stream.getvalue()
 
 
 def _resolve(spec: ExperimentSpec) -> ExperimentSpec:

@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from search_spaces.rungs import at_rung
-from trainables.config import TrialConfig, stage_keys, teacher_key, training_of, trial_key
+from trainables.config import TrialConfig, stage_keys, teacher_key, trial_key
+from tune_app.epochs import teacher_of
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Place
 from tune_app.ledger import Params
+from tune_app.progress import counted
 
 SAMPLE = 2_000
 SEED = 0
@@ -89,7 +91,7 @@ def stage_needs(
         tried: configurations and rungs that have a record.
     """
     needs: dict[str, StageNeed] = {}
-    for config_key, full in configs.by_key.items():
+    for config_key, full in counted(configs.by_key.items(), "counting stages, points", total=len(configs.by_key)):
         for name, rung in spec.rungs.items():
             for need in _chain(at_rung(full, rung), name, fingerprint):
                 needs.setdefault(need.key, need).uses[name] += (config_key, name) not in tried
@@ -100,9 +102,9 @@ def _chain(config: TrialConfig, rung: str, fingerprint: str) -> list[StageNeed]:
     keys = stage_keys(config, fingerprint=fingerprint)
     stages = config.stages()
     chain = [StageNeed(key, stage.kind, "") for stage, key in zip(stages[:-1], keys[:-1], strict=True)]
-    learns = any(schedule is not None and schedule.distill is not None for schedule in map(training_of, stages))
-    if config.teacher is not None and learns:
-        chain.insert(0, StageNeed(teacher_key(config, fingerprint=fingerprint), config.teacher.kind, ""))
+    teacher = teacher_of(config)
+    if teacher is not None:
+        chain.insert(0, StageNeed(teacher_key(config, fingerprint=fingerprint), teacher.kind, ""))
     return [*chain, StageNeed(keys[-1], stages[-1].kind, rung)]
 
 

@@ -40,9 +40,11 @@ def submit(
         print(planner(address).plan(job_of(spec, attempt=1)).to_yaml(), end="")
         return
     from tune_app.jobs_cli import open_backend
+    from tune_app.progress import doing
 
     opened = open_backend(backend, address)
-    handle = opened.submit(opened.plan(job_of(spec, attempt=next_attempt(opened, spec.name))))
+    with doing("submitting"):
+        handle = opened.submit(opened.plan(job_of(spec, attempt=next_attempt(opened, spec.name))))
     print(f"{handle.submission_id} submitted; results go to {spec.storage}. Try next:")
     where = ["--backend", backend, *(["--address", address] if address else [])]
     for verb, *options in (["logs", "--follow"], ["status"], ["stop"]):
@@ -71,10 +73,11 @@ def doctor(spec: "ExperimentSpec", *, json: bool) -> None:
 
     from tune_app.preflight import refuse
     from tune_app.probes import check_cluster
+    from tune_app.progress import doing
     from tune_app.session import ray_session
     from tune_app.text_table import print_table
 
-    with ray_session():
+    with doing("starting or joining Ray, and asking every node"), ray_session():
         found = check_cluster(spec)
     if json:
         print(json_text.dumps([finding.model_dump() for finding in found], indent=1))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from search_spaces.rungs import FULL
-from tune_app.cost import seconds_saved, training_seconds
+from tune_app.cost import cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Agreement, Ladder
 from tune_app.ledger import TrialRecord
@@ -21,8 +21,7 @@ def summary(outcome: "Outcome", spec: ExperimentSpec) -> list[str]:
     lines = [
         f"{outcome.folder.path}: {len(records)} trials ({outcome.new} new), {complete} complete, "
         f"{len(frontier_ids(records, spec))} on the frontier; ended with {outcome.why}",
-        f"training: {sum(map(training_seconds, records)):,.0f} s, "
-        f"{max(0.0, seconds_saved(records)):,.0f} s more saved by the stage cache",
+        *cost_lines(sum(map(training_seconds, records)), seconds_saved(records), taken_over(records)),
     ]
     if spec.fidelity is not None:
         lines.append(_rungs(records, spec))

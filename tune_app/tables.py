@@ -21,12 +21,14 @@ from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
+from tune_app.progress import doing
+from tune_app.records import read_records
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 from tune_app.table_file import check_table, encode_table
 
-SCHEMA = "4"
+SCHEMA = "5"
 LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
 QUIET_NS = 2_000_000_000
 """A ledger that did not change for so long is at rest."""
@@ -119,12 +121,12 @@ def current_table(folder: ExperimentFolder) -> TableFile | None:
     return None
 
 
-def load_trials(folder: ExperimentFolder) -> pa.Table:
+def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:
     """The table of all trials as the ledger has them now; nothing is written.
 
     trials.parquet answers when it is intact, was made for the stored spec, and holds the same attempts as
     the ledger's file names; so a sweep that runs shows its newest trials. Otherwise the rows are built
-    from the ledger and the test results.
+    from the ledger, unless its `records` were read already, and from the test results.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -137,10 +139,11 @@ def load_trials(folder: ExperimentFolder) -> pa.Table:
         same_spec = table.schema.metadata.items() >= _provenance(spec).items()
         if same_spec and set(ids) == _newest_ids(_trial_ids(folder)):
             return table
-    records = latest(Ledger(folder.trials).read()[0])
+    records = read_records(folder) if records is None else records
     baseline = read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
-    return _table(records, group_runs(records, spec), spec, held_out_accuracies(folder), reference)
+    with doing("comparing trials"):
+        return _table(records, group_runs(records, spec), spec, held_out_accuracies(folder), reference)
 
 
 def _table(

@@ -13,8 +13,9 @@ from tune_app.cost import training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.frontier import hypervolume_trace
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import TrialRecord
 from tune_app.objectives import costs_of, is_feasible
+from tune_app.records import read_records
 
 
 def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
     spec, baseline = folder.read_spec(), read_baseline(folder)
     if baseline is None:
         raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
-    records = latest(Ledger(folder.trials).read()[0])
+    records = read_records(folder)
     columns = ["number", "label", "trials", "training_s", "hypervolume"]
     return pd.DataFrame(hypervolume_rows(records, spec, baseline.reference(spec)), columns=columns)
 

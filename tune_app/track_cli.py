@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app track demo/demo --to wandb --mode offline")
 def track(
     experiment: Annotated[
         str,

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
-from trainables.results import Completed, Failed, Failure
+from trainables.results import Completed, Failed, Failure, StageCost
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
@@ -73,15 +73,16 @@ def _outcome(
 ) -> Completed | Failed:
     from trainables.pipeline import run_pipeline
 
+    costs: list[StageCost] = []
     try:
         config = spec.trial(work.params, work.rung, repeat=work.repeat)
-        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq")
+        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq", costs)
         _check_finite(done, spec)
         return done
     except StorageUnavailable:
         raise
     except TrialFailure as err:
-        return failed(err)
+        return failed(err, stages=costs)
     except Exception as err:
         from trainables.device import is_out_of_memory
 
@@ -89,11 +90,11 @@ def _outcome(
             raise OutOfMemory(f"{work.label} ran out of GPU memory") from err
         wrapped = UnexpectedError(f"{type(err).__name__}: {err}")
         wrapped.__cause__ = err
-        return failed(wrapped, trace="".join(traceback.format_exception(err)))
+        return failed(wrapped, stages=costs, trace="".join(traceback.format_exception(err)))
 
 
-def failed(err: TrialFailure, *, trace: str = "") -> Failed:
-    """The result of a trial that ended with this error."""
+def failed(err: TrialFailure, *, stages: Sequence[StageCost] = (), trace: str = "") -> Failed:
+    """The result of a trial that ended with this error, after or in the last of these stages."""
     failure = Failure(
         kind=type(err).__name__,
         state=err.state,
@@ -101,7 +102,7 @@ def failed(err: TrialFailure, *, trace: str = "") -> Failed:
         message=str(err),
         traceback=trace[-MAX_TRACEBACK:],
     )
-    return Failed(failure=failure, stages=[])
+    return Failed(failure=failure, stages=list(stages))
 
 
 def worker_lost(retries: int) -> TrialFailure:
@@ -149,7 +150,7 @@ def assignments(config: dict[str, Any]) -> list[Assignment]:
 def ray_config(work: Sequence[Assignment], grant: Grant) -> dict[str, Any]:
     """The configuration of a Ray trial that does this: flat, since Tune copies and walks it at every turn.
 
-    `name` is what people read in Ray's dashboard: `p30_w4_a8@full`, or `p30_w4_a8@ptq+7` for a batch of eight.
+    `name` is what people read in Ray's dashboard: `p30_w4_a8`, or `p30_w4_a8@ptq+7` for a batch of eight.
     """
     first, *more = work
     return {

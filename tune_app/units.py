@@ -17,7 +17,8 @@ def parse_size(text: str) -> int:
         ConfigError: the text is no size.
     """
     plain = re.sub(r"(?<=[0-9])_(?=[0-9])", "", text.strip())
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)? *[A-Za-z]*", plain):  # ByteSize ignores what follows a size
+    # ByteSize ignores what follows a size, and takes 1.5 for one byte.
+    if re.fullmatch(r"[0-9]+ *[A-Za-z]*|[0-9]+\.[0-9]+ *[A-Za-z]+", plain):
         with contextlib.suppress(ValueError, OverflowError):
             return int(TypeAdapter(ByteSize).validate_python(plain))
     raise ConfigError(f"{text!r} is no size: write it like 500MB, 2GB or 1_000_000.")

@@ -60,8 +60,9 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
             continue
         if isinstance(record.result, Completed):
             _copy_artifact(work.trial_id, other, folder)
-        renumbered = record.model_copy(update={"assignment": work.model_copy(update={"number": number})})
-        taken += ledger.add(renumbered)
+        renumbered = work.model_copy(update={"number": number})
+        origin = record.taken_from or other.path.name
+        taken += ledger.add(record.model_copy(update={"assignment": renumbered, "taken_from": origin}))
         number += 1
     return taken
 

@@ -233,7 +233,7 @@ def test_an_onnx_file_that_computes_something_else_is_a_finding_not_the_end(
 ) -> None:
     from trainables.export import onnx_check
 
-    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images: 0.0)
+    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images, advance: 0.0)
     config = make_trial().model_copy(update={"measure": MeasureConfig(onnx=True)})
     measurement = run_pipeline(config, workplace, tmp_path / "model.mbq").measurement
     assert measurement.onnx_failure is not None

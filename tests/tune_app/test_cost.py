@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.tune_app.factories import make_record
 from trainables.results import StageCost
-from tune_app.cost import seconds_saved, training_seconds
+from tune_app.cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.ledger import TrialRecord
 
 
@@ -20,7 +20,22 @@ def with_stages(number: int, *stages: tuple[str, float, bool]) -> TrialRecord:
 def test_training_counts_what_the_cache_did_not_answer() -> None:
     assert training_seconds(make_record(0, {"w_bits": 4})) == 1.5
     failed = make_record(0, {"w_bits": 4}, state="failed").model_copy(update={"seconds": 7.0})
-    assert training_seconds(failed) == 7.0
+    assert training_seconds(failed) == 1.5
+    nobody_noted = failed.result.model_copy(update={"stages": []})
+    assert training_seconds(failed.model_copy(update={"result": nobody_noted})) == 7.0
+
+
+def test_what_another_experiment_ran_costs_nothing_here() -> None:
+    there = [with_stages(0, ("pruned", 60.0, False)), with_stages(1, ("pruned", 0.5, True), ("a", 9.0, False))]
+    taken = [record.model_copy(update={"taken_from": "other"}) for record in there]
+    here = with_stages(2, ("b", 4.0, False))
+    assert sum(map(training_seconds, [*taken, here])) == 4.0
+    assert seconds_saved([*taken, here]) == 0.0
+    assert taken_over([*taken, here]) == {"other": TakenOver(trials=2, training_seconds=69.0)}
+    assert cost_lines(4.0, -0.1, taken_over([*taken[:1], here])) == [
+        "training: 4 s, 0 s more saved by the stage cache",
+        "taken over: 1 trial from other, with 60 s of training there",
+    ]
 
 
 def test_each_trial_that_found_a_stage_saved_what_it_took_less_the_reading() -> None:

@@ -393,11 +393,19 @@ def test_what_does_not_change_the_meaning_of_records_may_change(change: dict[str
 def test_what_changed_is_said(tmp_path: Path) -> None:
     folder = claimed(make_spec(tmp_path))
     assert folder.claim(make_spec(tmp_path)) == []
-    changed = make_spec(tmp_path, budget={"trials": 99}, sampler={"name": "ehvi"}, repeats={"seeds": 2})
+    changed = make_spec(
+        tmp_path,
+        constraints=["accuracy >= 0.9", "size_bytes <= 50000"],
+        sampler={"name": "ehvi"},
+        budget={"trials": 99, "stagnation": {}},
+        repeats={"seeds": 2},
+    )
     assert folder.claim(changed) == [
+        "constraints: [] → [accuracy >= 0.9, size_bytes <= 50000]",
         "sampler.name: tpe → ehvi",
         "budget.trials: 10 → 99",
-        "repeats: None → {'seeds': 2, 'min_probability': 0.05}",
+        "budget.stagnation: null → {trials: 30, gain: 0.001}",
+        "repeats: null → {seeds: 2, min_probability: 0.05}",
     ]
     elsewhere = changed.model_copy(update={"storage": str(tmp_path / "moved")})
     assert folder.claim(elsewhere) == []

@@ -21,8 +21,8 @@ def test_best_points_baseline_and_totals(tmp_path: Path) -> None:
     }
     assert (found.frontier_size, found.totals.trials) == (3, {"complete": 5, "invalid": 1})
     assert (found.totals.done, found.totals.budget, found.totals.repeats) == (6, 10, 0)
-    # Each complete trial computed its own stage (1.5 s); the failed one is counted whole (2 s).
-    assert found.totals.training_seconds == pytest.approx(5 * 1.5 + 2)
+    # Each trial, also the failed one, computed its own stage.
+    assert found.totals.training_seconds == pytest.approx(6 * 1.5)
     assert found.totals.failures == {"Diverged": 1}
     expected = 0.85 * (1e6 - 250_000) + 0.83 * (250_000 - 90_000) + 0.78 * (90_000 - 60_000)
     assert found.hypervolume == pytest.approx(expected)
@@ -45,6 +45,15 @@ def test_people_read_lines_and_programs_a_document(tmp_path: Path) -> None:
     assert document["best"]["accuracy"]["size_bytes"] == 250_000
     assert document["baseline"]["accuracy"] == 0.95
     assert document["totals"]["trials"] == {"complete": 5, "invalid": 1}
+
+
+def test_what_a_warm_start_brought_is_told_apart(tmp_path: Path) -> None:
+    records = make_records()
+    records[1:4] = [record.model_copy(update={"taken_from": "before"}) for record in records[1:4]]
+    found = summarise(make_experiment(tmp_path, records))
+    assert (found.totals.done, found.totals.training_seconds) == (6, pytest.approx(3 * 1.5))
+    assert found.document()["totals"]["taken_over"] == {"before": {"trials": 3, "training_seconds": 4.5}}
+    assert "taken over: 3 trials from before, with 4 s of training there" in found.lines()
 
 
 def test_rungs_and_repeats_are_told_apart(tmp_path: Path) -> None:

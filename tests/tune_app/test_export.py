@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Result
 from tests.specs import tiny_spec
 from tests.tune_app.factories import make_experiment, make_record
+from tests.tune_app.test_ladder import make_laddered
 from trainables.config import TrialConfig
 from trainables.data import load_data
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
@@ -59,8 +60,36 @@ def test_a_point_without_a_rung_means_its_first_run(tmp_path: Path) -> None:
     params = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
     records = [make_record(i, params, repeat=i) for i in range(3)]
     found = make_experiment(tmp_path, records)
-    for name, expected in (("p30_w4_a8", 0), ("p30_w4_a8@full", 0), ("p30_w4_a8@full#2", 1), ("p30_w4_a8@full#3", 2)):
+    for name, expected in (("p30_w4_a8", 0), ("p30_w4_a8@full", 0), ("p30_w4_a8#2", 1), ("p30_w4_a8@full#3", 2)):
         assert find_trial(found, name) == records[expected]
+
+
+def test_every_label_is_a_name_of_its_trial_alone(tmp_path: Path) -> None:
+    long = {"prune_frac": 0.25, "w_bits.depthwise": 8, "w_bits.projection": 4}
+    points = [{"w_bits": 4, "a_bits": 8}, {"w_bits": 2, "a_bits": 8}, long]
+    records = [
+        make_record(10 * i + repeat + 5 * (rung == "ptq"), point, rung=rung, repeat=repeat)
+        for i, point in enumerate(points)
+        for rung, repeat in (("ptq", 0), ("full", 0), ("full", 1))
+        if (i, rung) != (1, "full")  # this point got no further
+    ]
+    laddered = make_laddered(tmp_path)
+    found = make_experiment(tmp_path, records, base=laddered.base, fidelity=laddered.fidelity)
+    for record in records:
+        assert find_trial(found, record.assignment.label) == record
+    assert [r.assignment.label for r in records[:3]] == ["w4_a8@ptq", "w4_a8", "w4_a8#2"]
+    assert find_trial(found, "w2_a8").assignment.label == "w2_a8@ptq"
+    assert find_trial(found, "w2_a8@p…").assignment.label == "w2_a8@ptq"
+    with pytest.raises(ConfigError, match=r"fits .*-full-a1, .*-full-a1, .*-ptq-a1: give one of them"):
+        find_trial(found, "p25_w_bits.depthwise=8_w_b…")
+    with pytest.raises(ConfigError, match=r"did you mean 'w4_a8'\?$"):
+        find_trial(found, "w4_b8")
+
+
+def test_of_many_trials_a_few_are_named(tmp_path: Path) -> None:
+    found = make_experiment(tmp_path, [make_record(i, {"w_bits": i}) for i in range(12)], space={"w_bits": [2, 4]})
+    with pytest.raises(ConfigError, match=r"known: w0, w1, w2, w3, w4, w5, w6, w7 and 4 more\.$"):
+        find_trial(found, "nothing like it")
 
 
 def test_onnx_is_written_beside_the_packed_file(folder: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
@@ -84,7 +113,7 @@ def test_a_file_that_computes_something_else_is_not_left_behind(
 ) -> None:
     assert cli("export", folder.path, LABEL, "--output", tmp_path / "out", "--onnx").code == 0
     assert (tmp_path / "out" / "model.onnx").exists()
-    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images: 0.5)
+    monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images, advance: 0.5)
     result = cli("export", folder.path, LABEL, "--output", tmp_path / "out", "--onnx")
     assert result.code == ArtifactMismatch.exit_code == 6
     assert "the ONNX file has accuracy 0.5000, the packed file" in result.err
@@ -108,11 +137,11 @@ def test_latency_compares_trials_with_the_baseline(folder: ExperimentFolder, cli
     assert result.code == 0, result.err
     lines = [line.split() for line in result.out.splitlines()]
     assert [line[-6] for line in lines if line[:2] == ["baseline", "fp32"]] == ["1", "3"]
-    assert [line[1] for line in lines if line[:1] == [f"{LABEL}@full"]] == ["1", "3"]
+    assert [line[1] for line in lines if line[:1] == [LABEL]] == ["1", "3"]
     assert "Do not compare figures of two calls." in result.out
     found = json.loads(cli("latency", folder.path, LABEL, *options, "--json").out)
     assert [(row["name"], row["batch"], row["runs"]) for row in found["rows"]] == [
-        (name, batch, 2) for batch in (1, 3) for name in ("baseline fp32", f"{LABEL}@full")
+        (name, batch, 2) for batch in (1, 3) for name in ("baseline fp32", LABEL)
     ]
 
 

@@ -73,6 +73,7 @@ def test_a_job_is_found_by_its_id_and_by_its_experiment(
     for number in (1, 2):
         sent = cli("submit", spec, "--backend", "local")
         assert (sent.code, sent.err) == (0, "cluster: this machine\n")
+        assert cli("-q", "jobs", "list", "--backend", "local").err == ""
         assert sent.out.startswith(f"toy-{number} submitted; results go to ")
         wait_for(cli, f"toy-{number}", JobState.SUCCEEDED)
     assert list(states(cli)) == ["toy-2", "toy-1"]

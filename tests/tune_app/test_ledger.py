@@ -285,14 +285,14 @@ def test_a_budget_counts_first_runs_of_the_full_schedule() -> None:
 
 def test_names_of_repeats_count_runs() -> None:
     found = [make_record(i, POINT, repeat=i).assignment for i in range(3)]
-    assert [w.label for w in found] == ["p30_w4_a8@full", "p30_w4_a8@full#2", "p30_w4_a8@full#3"]
+    assert [w.label for w in found] == ["p30_w4_a8", "p30_w4_a8#2", "p30_w4_a8#3"]
     assert len({w.trial_id for w in found}) == 3
 
 
 def test_names_of_trials() -> None:
     assignment = Assignment(number=0, config_key="ab" * 32, params=POINT, seed=0, attempt=2)
     assert assignment.trial_id == "abababababababab-full-a2"
-    assert assignment.label == "p30_w4_a8@full"
+    assert assignment.label == "p30_w4_a8"
     assert params_label({"prune_frac": 0.125, "depth": 3}) == "p12.5_depth=3"
     assert params_label({"prune_frac": 0.0}) == "p0"
     assert params_label({"prune_frac": 0.1 + 0.2}) == "p30"

@@ -35,7 +35,7 @@ def test_trials_keep_their_parameters_objectives_times_and_reasons(tmp_path: Pat
     second, failed = study.trials[1], study.trials[4]
     assert second.params == {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
     assert second.values == [0.93, 90_000]
-    assert second.user_attrs["label"] == "p30_w4_a8@full"
+    assert second.user_attrs["label"] == "p30_w4_a8"
     assert second.user_attrs["bops"] == 640 * 90_000
     assert second.datetime_start is not None
     assert second.datetime_start.astimezone(UTC) == datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)

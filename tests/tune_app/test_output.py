@@ -79,9 +79,9 @@ def test_the_table_shows_what_people_want(frame: pd.DataFrame, printed) -> None:
     assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "trial", "id"]
     ids = frame["trial_id"].tolist()
     assert [line.split() for line in lines[3:]] == [
-        ["p50_w4_a8@full", "88.00%", "60,000", "16.7x", ids[0]],
-        ["p30_w4_a8@full", "93.00%", "90,000", "11.1x", ids[1]],
-        ["p0_w8_a8@full", "95.00%", "250,000", "4.0x", ids[4]],
+        ["p50_w4_a8", "88.00%", "60,000", "16.7x", ids[0]],
+        ["p30_w4_a8", "93.00%", "90,000", "11.1x", ids[1]],
+        ["p0_w8_a8", "95.00%", "250,000", "4.0x", ids[4]],
     ]
 
 
@@ -109,9 +109,21 @@ def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: P
     assert max(map(len, lines)) <= 80
     assert lines[1].split() == ["label", "accuracy", "mean±sd", "p", "bytes", "ratio", "trial", "id"]
     assert [line.split() for line in lines[3:]] == [
-        ["p35_w4_a8@full", "88.00%", "90.00±2.00%", "1.00", "60,000", "16.7x", ids[0]],
-        ["p0_w8_a8@full", "99.00%", "–", "1.00", "90,000", "11.1x", ids[3]],
+        ["p35_w4_a8", "88.00%", "90.00±2.00%", "1.00", "60,000", "16.7x", ids[0]],
+        ["p0_w8_a8", "99.00%", "–", "1.00", "90,000", "11.1x", ids[3]],
     ]
+
+
+@pytest.mark.parametrize("columns", [20, 40])
+def test_a_terminal_that_is_too_narrow_cuts_nothing(columns: int, frame: pd.DataFrame, printed) -> None:
+    shown = printed(frame, columns=columns)
+    for row in frame[frame["state"] == "complete"].to_dict("records"):
+        for text in (row["label"], f"{100 * row['accuracy']:.2f}%", f"{row['size_bytes']:,.0f}", row["trial_id"]):
+            assert text in shown
+
+
+def test_an_empty_table_says_why_it_is_empty(frame: pd.DataFrame, printed) -> None:
+    assert printed(frame[:0], none="nothing has finished yet") == "toy: nothing has finished yet.\n"
 
 
 def test_at_80_columns_no_number_and_no_name_is_cut(tmp_path: Path, printed) -> None:
@@ -122,7 +134,7 @@ def test_at_80_columns_no_number_and_no_name_is_cut(tmp_path: Path, printed) -> 
     ]
     shown = printed(frontier_frame(make_experiment(tmp_path, records).path, all=True))
     assert max(map(len, shown.splitlines())) <= 80
-    for text in ("p35_w4_a8@full", "87.65%", "12,345,678", "0.1x", *(r.assignment.trial_id for r in records)):
+    for text in ("p35_w4_a8", "87.65%", "12,345,678", "0.1x", *(r.assignment.trial_id for r in records)):
         assert text in shown
     assert "…" in shown
     assert len(shown.splitlines()) < 20

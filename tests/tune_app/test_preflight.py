@@ -67,6 +67,14 @@ def test_a_node_that_differs_is_named(
     assert found[rule].way_out
 
 
+def test_a_refusal_is_two_sentences_with_one_full_stop_each(spec: ExperimentSpec) -> None:
+    broken = report("b", storage="cannot write /x: Permission denied.")
+    with pytest.raises(StorageUnavailable, match=r"^storage: b: cannot write /x: Permission denied\. Give every node"):
+        refuse(wrong(spec, broken))
+    with pytest.raises(ConfigError, match=r"^a rule: broken\.$"):
+        refuse([Finding(rule="a rule", holds=False, found="broken")])
+
+
 def test_of_a_node_that_did_not_tell_nothing_else_is_said(spec: ExperimentSpec) -> None:
     silent = NodeReport(host="b", silence="No module named 'tune_app'")
     assert [finding.rule for finding in wrong(spec, report("a"), silent)] == ["nodes"]

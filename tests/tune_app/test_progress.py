@@ -11,10 +11,22 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import Result
-from tests.tune_app.factories import make_experiment, make_record, make_spec, store_baseline
-from tune_app import progress
+from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec, store_baseline
+from tune_app import live, progress
 from tune_app.live import LiveView, Status
-from tune_app.progress import LOGGERS, Verbosity, counting, doing, set_verbosity, track, verbosity
+from tune_app.progress import (
+    LOGGERS,
+    Pace,
+    Verbosity,
+    counted,
+    counting,
+    doing,
+    duration,
+    following,
+    set_verbosity,
+    track,
+    verbosity,
+)
 
 Cli = Callable[..., Result]
 
@@ -68,6 +80,44 @@ def test_work_that_is_counted_elsewhere_moves_the_bar(terminal: io.StringIO) -> 
         wait_for("3/5", terminal)
 
 
+def test_work_that_says_nothing_is_looked_at(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOOK_EVERY_S", 0.01)
+    set_verbosity(Verbosity.NORMAL)
+    looks = iter([OSError("gone for a moment"), *range(1, 1000)])
+
+    def done() -> int:
+        found = next(looks)
+        if isinstance(found, OSError):
+            raise found
+        return min(found, 7)
+
+    with following("training, epochs", total=9, done=done):
+        wait_for("7/9", terminal)
+        wait_for("s left", terminal)
+
+
+def test_work_of_no_countable_length_is_named_alone(terminal: io.StringIO) -> None:
+    set_verbosity(Verbosity.NORMAL)
+    with following("copying", total=0, done=lambda: 0):
+        wait_for("copying", terminal)
+    assert "0/0" not in terminal.getvalue()
+
+
+def test_the_time_left_is_that_of_the_pace_so_far_and_counts_down() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock)
+    seen = []
+    for now, done in ((0, 2), (10, 2), (20, 3), (25, 3), (40, 4), (99, 4), (100, 1)):
+        clock.now = now
+        seen.append(pace.left(done, total=6))
+    # Two were done before; the third took 20 s, so three more take 60 s; it restarted at the end.
+    assert seen == [None, None, 60, 55, 40, 0, None]
+
+
+def test_durations_are_written_in_two_units_at_most() -> None:
+    assert [duration(s) for s in (0.4, 59.6, 125, 12_000)] == ["0 s", "1 min 0 s", "2 min 5 s", "3 h 20 min"]
+
+
 def test_work_of_unknown_length_is_named(terminal: io.StringIO) -> None:
     set_verbosity(Verbosity.NORMAL)
     with doing("thinking"):
@@ -93,6 +143,8 @@ def test_a_log_gets_no_bars(wanted: Verbosity, capsys: pytest.CaptureFixture[str
     set_verbosity(wanted)
     with doing("thinking"):
         assert list(track("ab", "reading", total=2)) == ["a", "b"]
+        with following("training", total=2, done=lambda: 1):
+            pass
     assert capsys.readouterr() == ("", "")
 
 
@@ -100,7 +152,8 @@ def test_a_log_with_detail_gets_lines(capsys: pytest.CaptureFixture[str]) -> Non
     set_verbosity(Verbosity.DETAILED)
     with doing("thinking"):
         list(track("ab", "reading", total=2))
-    assert capsys.readouterr() == ("", "thinking\nreading: 1 of 2\nreading: 2 of 2\n")
+        assert list(counted("ab", "counting", total=2)) == ["a", "b"]
+    assert capsys.readouterr() == ("", "thinking\nreading: 1 of 2\nreading: 2 of 2\ncounting\n")
 
 
 def test_the_library_is_silent_by_itself(terminal: io.StringIO) -> None:
@@ -120,6 +173,23 @@ def test_detail_shows_messages_and_stages(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == "tune_app.driver: a worker started\n"
     detailed, normal = shown.getvalue().splitlines()
     assert detailed == normal + " (train cached, ptq 1.5 s)"
+
+
+def test_the_baseline_shows_its_epochs_and_the_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, clock = io.StringIO(), Clock()
+    monkeypatch.setattr(live, "Pace", lambda: Pace(clock=clock))
+    console = Console(file=shown, force_terminal=True, width=100)
+    view = LiveView(Status(make_spec(tmp_path)), console=console, stages=tmp_path)
+    view.phase("making the baseline", epochs=4)
+    for epoch in range(3):
+        clock.now = 30.0 * epoch
+        (tmp_path / "progress/key").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"progress/key/epoch-{epoch:06}-0.safetensors").touch()
+        console.print(view._render())
+    text = shown.getvalue()
+    assert [text.count(f"{n} done of 4") for n in range(4)] == [1, 1, 1, 0]
+    assert "about 1 min 30 s" in text
+    assert "about 1 min 0 s" in text
 
 
 def test_quiet_and_verbose_exclude_each_other(cli: Cli, tmp_path: Path) -> None:

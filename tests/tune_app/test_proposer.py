@@ -15,6 +15,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs, hypervolume
 from tune_app.ledger import Assignment, TrialRecord
 from tune_app.proposer import Proposer
+from tune_app.runner import _is_spent
 
 SPACE = {"prune_frac": {"low": 0.0, "high": 0.9, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
 
@@ -266,3 +267,41 @@ def test_tpe_finds_more_hypervolume_than_the_ordered_grid(tmp_path: Path) -> Non
         return hypervolume(costs(np.array(rows), list(spec.objectives.values())), [0.0, 1e6])
 
     assert volume("tpe") > volume("grid")
+
+
+def test_failed_trials_run_again_when_asked_and_count_once(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 8})
+    done = drive(open_proposer(spec))
+    states = {1: "failed", 3: "invalid", 6: "failed"}
+    records = [closed_form(r.assignment, state=states.get(i, "complete")) for i, r in enumerate(done)]
+    assert drive(open_proposer(spec, records)) == []
+    proposer = open_proposer(spec, records, retry_failed=True)
+    assert (len(proposer.records), proposer.progress.trials, proposer.progress.failed) == (6, 6, 1)
+    again = drive(proposer)
+    wanted = [records[i].assignment.model_copy(update={"attempt": 2}) for i in (1, 6)]
+    assert [r.assignment for r in again] == wanted
+    assert len({r.assignment.trial_id for r in [*records, *again]}) == 10
+    assert (len(proposer.records), proposer.progress.trials, proposer.progress.failed) == (8, 8, 1)
+    assert drive(open_proposer(spec, [*records, *again], retry_failed=True)) == []
+
+
+def test_a_retry_that_was_cut_off_is_the_same_attempt(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 4})
+    records = [
+        closed_form(r.assignment, state="failed" if i == 2 else "complete")
+        for i, r in enumerate(drive(open_proposer(spec)))
+    ]
+    first = records[2].assignment
+    second = first.model_copy(update={"attempt": 2})
+    for in_flight in ([second], [first], [first, second]):  # the first has its record already
+        again = drive(open_proposer(spec, records, in_flight=in_flight, retry_failed=True))
+        assert [r.assignment for r in again] == [second]
+    assert drive(open_proposer(spec, records, in_flight=[first, second])) == []
+
+
+def test_a_failed_trial_keeps_a_spent_budget_open_only_when_asked(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, budget={"trials": 2})
+    records = [make_record(0, {"w_bits": 2}), make_record(1, {"w_bits": 4}, state="failed")]
+    assert _is_spent(records, spec, retry_failed=False)
+    assert not _is_spent(records, spec, retry_failed=True)
+    assert _is_spent(records[:1] * 2, spec, retry_failed=True)

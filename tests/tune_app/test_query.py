@@ -175,7 +175,7 @@ def test_a_mistake_is_explained_in_one_line(folder: ExperimentFolder, where: str
         ("contains(reason, 'NaN')", {4}),
         ("starts_with(label, 'p0')", {0}),
         ("lower(upper(state)) = 'invalid'", {4}),
-        ("label || '!' = 'p0_w8_a8@full!'", {0}),
+        ("label || '!' = 'p0_w8_a8!'", {0}),
         ("size_bytes / 1000 + 1 <= 61", {3}),
         ("size_bytes // 1000 % 2 = 1", {5}),
         ("-w_bits ** 2 = -4 or w_bits ^ 2 = 4", {4}),
@@ -257,7 +257,19 @@ def test_a_filter_keeps_values_and_types(folder: ExperimentFolder) -> None:
 def test_a_name_with_a_dot_is_a_column(tmp_path: Path) -> None:
     records = [make_record(i, {"w_bits.depthwise": 4 + i}) for i in range(2)]
     folder = make_experiment(tmp_path, records)
-    assert numbers(frontier_frame(folder.path, all=True, where='"w_bits.depthwise" = 5')) == [1]
+    for where in ('"w_bits.depthwise" = 5', 'trials."w_bits.depthwise" = 5'):
+        assert numbers(frontier_frame(folder.path, all=True, where=where)) == [1]
+    for where in ("w_bits.depthwise >= 6", "trials.w_bits.depthwise >= 6", "W_BITS.depthwise in (4, 5)"):
+        with pytest.raises(ConfigError, match=r"needs double quotes: write \"w_bits\.depthwise\"\.$"):
+            frontier_frame(folder.path, where=where)
+    with pytest.raises(ConfigError, match=r"there is no column 'w_bits\.depth': did you mean 'w_bits\.depthwise'"):
+        frontier_frame(folder.path, where="w_bits.depth = 5")
+
+
+def test_text_without_quotes_is_told_to_have_some(folder: ExperimentFolder) -> None:
+    for where in ("label = p0_w8_a8", 'label = "p0_w8_a8"'):
+        with pytest.raises(ConfigError, match=r"'p0_w8_a8': if it is a text, write it in single quotes, 'p0_w8_a8'; "):
+            frontier_frame(folder.path, where=where)
 
 
 def test_a_condition_that_takes_too_long_is_stopped() -> None:

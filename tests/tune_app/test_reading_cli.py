@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import Result
-from tests.tune_app.factories import make_experiment, make_record, store_baseline
+from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline
 from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger
 
 Cli = Callable[..., Result]
 
@@ -56,6 +58,11 @@ def test_pick_for_programs(bounds: list[str], label: str, cli: Cli, folder: Expe
     [
         (["--max-drop", "1"], "'1' is no number of percentage points: write it like 1pp"),
         (["--max-bytes", "big"], "'big' is no size"),
+        (["--max-bytes", "-3KB"], "'-3KB' is no size"),
+        (["--max-bytes", "1.5"], "'1.5' is no size"),
+        (["--max-bytes", ""], "'' is no size"),
+        (["--max-drop", ""], "'' is no number of percentage points"),
+        (["--ratio", ""], "'' is no ratio"),
         (["--ratio", "0x"], "'0x' is no ratio: write it like 10x"),
         (["--ratio", "100x"], "none of 3 frontier points is at least 100.0x smaller: the smallest, p50_w4_a8"),
         (["--where", "colour = 'red'"], "there is no column 'colour'"),
@@ -107,3 +114,43 @@ def test_an_experiment_without_results_is_no_crash(records: list, cli: Cli, tmp_
     done = cli("pick", folder.path)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "has no frontier yet" in done.err
+    shown = cli("frontier", folder.path)
+    assert (shown.code, shown.err) == (0, "")
+    assert "no trial of the full schedule is complete and feasible yet; --all shows every trial" in shown.out
+    assert ("no trial has finished yet" in cli("frontier", folder.path, "--all").out) == (not records)
+
+
+def test_a_condition_that_nothing_satisfies_reminds_of_the_units(cli: Cli, folder: ExperimentFolder) -> None:
+    shown = cli("frontier", folder.path, "--where", "accuracy > 95")
+    assert shown.code == 0
+    assert "no row satisfies 'accuracy > 95'; shares such as accuracy lie between 0 and 1" in shown.out
+
+
+def test_a_damaged_record_is_named_once_and_the_rest_is_read(cli: Cli, folder: ExperimentFolder) -> None:
+    path = Path(str(folder.trials)) / f"{make_records()[2].assignment.trial_id}.json"
+    path.write_bytes(path.read_bytes()[:100])
+    Path(str(folder.trials_table)).unlink()
+    for command in (["summary"], ["frontier", "--all"], ["pick"], ["frontier", "--trace"]):
+        done = cli(command[0], folder.path, *command[1:])
+        assert done.code == 0
+        assert done.err == f"left out: {path}: not a trial record (100 bytes)\n"
+        assert cli("-q", command[0], folder.path, *command[1:]).err == ""
+
+
+@pytest.mark.parametrize("command", [["summary"], ["latency", "p30_w4_a8", "p0_w8_a8"], ["pick"], ["compare"]])
+def test_a_command_reads_the_ledger_once(
+    command: list[str], cli: Cli, folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_experiment(tmp_path, name="other", tables=False)
+    store_baseline(other)
+    for table in (folder.trials_table, folder.frontier_table):
+        Path(str(table)).unlink()
+    reads, read = [], Ledger.read
+
+    def counted(ledger: Ledger, **more: Any) -> Any:
+        reads.append(str(ledger._folder))
+        return read(ledger, **more)
+
+    monkeypatch.setattr(Ledger, "read", counted)
+    cli(command[0], folder.path, *command[1:], *([other.path] if command == ["compare"] else []))
+    assert len(reads) == len(set(reads)) == 1 + (command == ["compare"])

@@ -299,7 +299,7 @@ def test_a_repeat_is_named_after_its_point_and_has_a_seed_of_its_own(searched: E
     labels = {r.assignment.label for r in done}
     for work in repeated(done):
         assert work.rung == FULL
-        assert work.label.endswith(f"@full#{work.repeat + 1}")
+        assert work.label.endswith(f"#{work.repeat + 1}")
         assert work.label.partition("#")[0] in labels
         assert work.config_key == key_of(work.params, work.repeat)
         assert work.seed == repeat_seed(0, work.repeat) != 0

@@ -44,6 +44,16 @@ def test_the_trials_the_frontier_and_the_training_are_counted(tmp_path: Path) ->
     ]
 
 
+def test_what_was_taken_over_is_no_training_of_this_run(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    taken = make_record(0, {"w_bits": 4}).model_copy(update={"taken_from": "demo"})
+    lines = summary(make_outcome(spec, [taken, make_record(1, {"w_bits": 8})]), spec)
+    assert lines[1:] == [
+        "training: 2 s, 0 s more saved by the stage cache",
+        "taken over: 1 trial from demo, with 2 s of training there",
+    ]
+
+
 def test_rungs_are_counted_and_their_agreement_is_said(tmp_path: Path) -> None:
     spec = make_laddered(tmp_path, budget={"trials": 14})
     done = drive(open_proposer(spec))

@@ -38,7 +38,7 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
     assert list(row.items()) == [
         ("trial_id", record.assignment.trial_id),
         ("number", 7),
-        ("label", "p30_w4_a8@full"),
+        ("label", "p30_w4_a8"),
         ("rung", "full"),
         ("state", "complete"),
         ("reason", ""),
@@ -90,15 +90,16 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("gpu_share", 0.0),
         ("gpu_peak_share", None),
         ("out_of_memory", 0),
+        ("taken_from", None),
     ]
 
 
-def test_a_row_says_what_a_trial_took_of_a_gpu(tmp_path: Path) -> None:
-    took = {"gpu_share": 0.5, "gpu_peak_share": 0.375, "out_of_memory": 1}
+def test_a_row_says_what_a_trial_took_of_a_gpu_and_who_ran_it(tmp_path: Path) -> None:
+    took = {"gpu_share": 0.5, "gpu_peak_share": 0.375, "out_of_memory": 1, "taken_from": "demo"}
     folder = make_experiment(tmp_path, [make_record(0, {"w_bits": 4}).model_copy(update=took), make_records()[2]])
     [row, other] = read_table(folder.trials_table).select(list(took)).to_pylist()
     assert row == took
-    assert other == {"gpu_share": 0.0, "gpu_peak_share": None, "out_of_memory": 0}
+    assert other == {"gpu_share": 0.0, "gpu_peak_share": None, "out_of_memory": 0, "taken_from": None}
 
 
 def test_a_failed_trial_has_nulls_and_its_reason(tmp_path: Path) -> None:
@@ -192,13 +193,13 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
     assert frame["label"].tolist() == [r.assignment.label for r in make_records()]
     assert frame["on_frontier"].tolist() == [True, True, False, True, False, False]
     query = f"SELECT label FROM '{folder.frontier_table}'"
-    assert [row[0] for row in duckdb.sql(query).fetchall()] == ["p50_w4_a8@full", "p30_w4_a8@full", "p0_w8_a8@full"]
+    assert [row[0] for row in duckdb.sql(query).fetchall()] == ["p50_w4_a8", "p30_w4_a8", "p0_w8_a8"]
 
 
 def test_the_metadata_say_what_the_table_is(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     metadata = read_table(folder.frontier_table).schema.metadata
-    assert metadata[b"tune_app.schema"] == b"4"
+    assert metadata[b"tune_app.schema"] == b"5"
     assert metadata[b"tune_app.experiment"] == b"toy"
     assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
     assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
@@ -266,10 +267,10 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     table = pa.table({"accuracy": [1.0]})
     pq.write_table(table, path)
-    with pytest.raises(CorruptFile, match="table schema none, this version reads 4"):
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 5"):
         read_table(path)
     pq.write_table(table.replace_schema_metadata({"tune_app.schema": "1"}), path)
-    with pytest.raises(CorruptFile, match="table schema 1, this version reads 4"):
+    with pytest.raises(CorruptFile, match="table schema 1, this version reads 5"):
         read_table(path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "absent.parquet")
@@ -299,7 +300,7 @@ def test_a_table_behind_the_ledger_is_rebuilt_in_memory(storage: StoragePath) ->
     before = read_bytes(folder.trials_table)
     Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
     table = load_trials(folder)
-    assert labels(table)[-1] == "p50_w2_a4@full"
+    assert labels(table)[-1] == "p50_w2_a4"
     assert table["on_frontier"].to_pylist() == [False] * 6 + [True]
     assert table["test_accuracy"].to_pylist() == [0.94, *[None] * 6]
     assert read_bytes(folder.trials_table) == before
@@ -324,7 +325,7 @@ def test_a_table_of_another_spec_or_experiment_is_not_believed(storage: StorageP
     assert load_trials(folder)["feasible"].to_pylist() == [True, True, True, False, False, True]
     other = make_experiment(storage, [make_record(0, {"w_bits": 4})], name="other")
     replace(other.trials_table, read_bytes(folder.trials_table))
-    assert labels(load_trials(other)) == ["w4@full"]
+    assert labels(load_trials(other)) == ["w4"]
 
 
 def test_a_damaged_record_does_not_hide_the_others(storage: StoragePath) -> None:

@@ -13,6 +13,7 @@ from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import Completed
 from trainables.stage_files import read_stage
 from trainables.workplace import Workplace, open_workplace
+from tune_app.cost import training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
@@ -101,6 +102,7 @@ def test_an_error_of_any_kind_is_a_record_with_its_traceback(
     assert record.state == "failed"
     assert record.reason == "UnexpectedError: ZeroDivisionError: on purpose"
     assert "in broken" in record.result.failure.traceback  # type: ignore[union-attr]
+    assert [(cost.kind, cost.cached) for cost in record.result.stages] == [("train", False), ("ptq", False)]
     assert Ledger(ExperimentFolder(spec.folder).trials).find(record.assignment.trial_id) == record
 
 
@@ -110,9 +112,14 @@ def test_a_failure_names_its_stage_in_the_record(
     def diverge(*args: object) -> None:
         raise Diverged("the loss is nan")
 
-    monkeypatch.setattr("trainables.baseline.fit", diverge)
-    record = run(spec, workplace)
-    assert (record.state, record.result.failure.stage) == ("invalid", "train")  # type: ignore[union-attr]
+    monkeypatch.setattr("trainables.prune.channel_prune.fit", diverge)
+    record, again = run(spec, workplace, 3), run(spec, workplace, 4)
+    assert (record.state, record.result.failure.stage) == ("invalid", "channel_prune")  # type: ignore[union-attr]
+    stages = [[(cost.kind, cost.cached) for cost in found.result.stages] for found in (record, again)]
+    # The second trial finds the baseline, and the memory of the failure.
+    assert stages == [[("train", False), ("channel_prune", False)], [("train", True), ("channel_prune", True)]]
+    assert 0 < training_seconds(record) <= record.seconds
+    assert training_seconds(again) == 0
 
 
 def test_a_storage_that_went_away_is_no_failed_trial(

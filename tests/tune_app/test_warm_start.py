@@ -85,6 +85,7 @@ def test_a_result_comes_with_its_file_and_a_number_of_this_experiment(folders: F
     taken, _ = Ledger(here.trials).read()
     assert [r.assignment.number for r in taken] == [0, 1, 2, 3]
     assert [r.result for r in taken[1:]] == [r.result for r in records()]
+    assert [r.taken_from for r in taken] == ["", "other", "other", "other"]
     for record in taken[1:]:
         name = record.assignment.trial_id
         assert content(here.artifacts / name) == {"card.json": b"{}", "model.mbq": name.encode()}
@@ -96,6 +97,12 @@ def test_taking_over_twice_changes_nothing(folders: Folders) -> None:
     before = tree(here.path)
     assert take_over(records(), other, here) == 0
     assert tree(here.path) == before
+
+
+def test_who_ran_a_trial_stays_known_when_it_goes_from_hand_to_hand(folders: Folders) -> None:
+    other, here = folders
+    take_over([r.model_copy(update={"taken_from": "first"}) for r in records()], other, here)
+    assert {r.taken_from for r in Ledger(here.trials).read()[0]} == {"first"}
 
 
 def test_what_is_known_here_is_not_taken_over(folders: Folders) -> None:

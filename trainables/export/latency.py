@@ -6,7 +6,7 @@ that their figures can be compared with each other, but not with those of anothe
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -52,9 +52,16 @@ class LatencyReport(Frozen):
 
 
 def measure_latency(
-    files: Mapping[str, bytes], *, batches: Sequence[int] = BATCHES, runs: int = RUNS, warmup: int = WARMUP
+    files: Mapping[str, bytes],
+    *,
+    batches: Sequence[int] = BATCHES,
+    runs: int = RUNS,
+    warmup: int = WARMUP,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> LatencyReport:
     """Runs all files by turns on the same random images; the first one is the reference of `speedup`.
+
+    Between two turns `advance` is told of the images that went through, all files together.
 
     Raises:
         ConfigError: there is no file, or a number is below 1.
@@ -69,7 +76,7 @@ def measure_latency(
     sessions = {name: open_session(content) for name, content in files.items()}
     rows = []
     for batch in batches:
-        seconds = _timed(sessions, batch, runs=runs, warmup=warmup)
+        seconds = _timed(sessions, batch, runs=runs, warmup=warmup, advance=advance)
         reference = min(next(iter(seconds.values())))
         rows += [_row(name, batch, seconds[name], len(content), reference) for name, content in files.items()]
     machine = Machine(
@@ -83,7 +90,12 @@ def measure_latency(
 
 
 def _timed(
-    sessions: Mapping[str, ort.InferenceSession], batch: int, *, runs: int, warmup: int
+    sessions: Mapping[str, ort.InferenceSession],
+    batch: int,
+    *,
+    runs: int,
+    warmup: int,
+    advance: Callable[[int], None],
 ) -> dict[str, list[float]]:
     """Seconds of each run; one run of every file, then the next of every file."""
     shapes = {name: (batch, *session.get_inputs()[0].shape[1:]) for name, session in sessions.items()}
@@ -94,6 +106,7 @@ def _timed(
             started = time.perf_counter()
             onnx_logits(session, pixels[name])
             seconds[name].append(time.perf_counter() - started)
+        advance(batch * len(sessions))
     return {name: times[warmup:] for name, times in seconds.items()}
 
 

@@ -1,5 +1,6 @@
 """A written ONNX file, run by onnxruntime: does it compute what the packed file computes?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ TOLERANCE = 0.001
 """The accuracies of the packed and the ONNX file may differ by a tenth of a point, or by one image where that is
 more: a sum in another order can move a value across a rounding border, and n images resolve no less than 1/n."""
 BATCH = 256
+Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -29,25 +31,29 @@ class OnnxResult:
         return len(self.content)
 
 
-def write_and_check(packed: bytes, images: Images, packed_accuracy: float) -> OnnxResult:
-    """The ONNX file of a packed file, if onnxruntime finds the same accuracy with it.
+def write_and_check(
+    packed: bytes, images: Images, packed_accuracy: float, *, advance: Advance = lambda count: None
+) -> OnnxResult:
+    """The ONNX file of a packed file, if onnxruntime finds the same accuracy with it; `advance` counts images.
 
     Raises:
         ArtifactMismatch: it does not.
         CorruptFile: the bytes are no packed file.
     """
     content = write_onnx(packed)
-    return OnnxResult(content, check_onnx(content, images, packed_accuracy))
+    return OnnxResult(content, check_onnx(content, images, packed_accuracy, advance=advance))
 
 
-def check_onnx(content: bytes, images: Images, packed_accuracy: float) -> float:
+def check_onnx(
+    content: bytes, images: Images, packed_accuracy: float, *, advance: Advance = lambda count: None
+) -> float:
     """The accuracy of an ONNX file.
 
     Raises:
         ArtifactMismatch: it is more than a tenth of a point (on fewer than 1,000 images: more than one image) away
             from `packed_accuracy`, or onnxruntime refuses the file.
     """
-    accuracy = onnx_accuracy(content, images)
+    accuracy = onnx_accuracy(content, images, advance=advance)
     allowed = max(TOLERANCE, 1 / len(images))
     if abs(accuracy - packed_accuracy) > allowed + 1e-9:
         raise ArtifactMismatch(
@@ -57,7 +63,7 @@ def check_onnx(content: bytes, images: Images, packed_accuracy: float) -> float:
     return accuracy
 
 
-def onnx_accuracy(content: bytes, images: Images) -> float:
+def onnx_accuracy(content: bytes, images: Images, *, advance: Advance = lambda count: None) -> float:
     """Fraction of images whose largest logit is at the label.
 
     Raises:
@@ -68,6 +74,7 @@ def onnx_accuracy(content: bytes, images: Images) -> float:
     for start in range(0, len(images), BATCH):
         pixels = images.pixels[start : start + BATCH].cpu().numpy()
         right += int((onnx_logits(session, pixels).argmax(1) == labels[start : start + BATCH]).sum())
+        advance(len(pixels))
     return right / len(images)
 
 

@@ -13,7 +13,7 @@ def calibration_figure(analysis: Analysis) -> Drawing:
     """Reliability diagram (Guo et al. 2017, figure 1) and confidence of right and wrong predictions."""
 
     def draw(figure: Any) -> None:
-        title(figure, f"{short(analysis.about.name, LABEL_CHARS)}: confidence on {len(analysis.labels):,} images")
+        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: confidence on {len(analysis.labels):,} images")
         reliability, histogram = figure.subplots(1, 2)
         _draw_reliability(analysis, reliability)
         _draw_confidence(analysis, histogram)

@@ -116,7 +116,7 @@ def _info(analysis: Analysis, what: str, which: str, order_by: np.ndarray) -> Cl
     shift = none if change is None else change.class_accuracy
     part = f"\nthe {len(order)} of {len(known)} classes {which}" if len(order) < len(known) else ""
     return ClassInfo(
-        title=f"{short(analysis.about.name, LABEL_CHARS)}: {what}{part}",
+        title=f"{short(analysis.about.label, LABEL_CHARS)}: {what}{part}",
         names=tuple(short(analysis.names[i]) for i in order),
         images=scores.images[order],
         accuracy=scores.accuracy[order],

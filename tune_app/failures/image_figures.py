@@ -22,7 +22,7 @@ def top_confusions_figure(analysis: Analysis) -> Drawing | None:
         return None
 
     def draw(figure: Any) -> None:
-        title(figure, f"{short(analysis.about.name, LABEL_CHARS)}: top confusions, with confidence")
+        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: top confusions, with confidence")
         grid = figure.subplots(
             len(found), IN_ROW + 1, squeeze=False, gridspec_kw={"width_ratios": [2.3] + [1] * IN_ROW}
         )
@@ -66,7 +66,7 @@ def _gallery(analysis: Analysis, what: str, places: np.ndarray, caption: Caption
 
     def draw(figure: Any) -> None:
         count = f"{len(shown)} of {len(places):,}" if len(shown) < len(places) else f"{len(shown)}"
-        title(figure, f"{short(analysis.about.name, LABEL_CHARS)}: {what} ({count})")
+        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: {what} ({count})")
         grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes, place in zip(grid, shown, strict=False):
             _tile(axes, analysis.images[place])

@@ -54,7 +54,7 @@ def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", l
     names = tuple(short(analysis.names[i]) for i in chosen)
     which = f"\nthe {len(chosen)} of {len(matrix)} classes with most errors" if rest.size else ""
     return MatrixInfo(
-        title=f"{short(analysis.about.name, LABEL_CHARS)}\n{what}{which}",
+        title=f"{short(analysis.about.label, LABEL_CHARS)}\n{what}{which}",
         classes=chosen,
         rows=names,
         columns=names + ((OTHERS,) if rest.size else ()),

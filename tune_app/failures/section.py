@@ -34,7 +34,7 @@ def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
         ConfigError, CorruptFile: as in `trial_subject` and `analyse`.
     """
     subject = trial_subject(folder, name)
-    with counting(f"predictions of {subject.about.name}", total=predictions(subject)) as advance:
+    with counting(f"predictions of {subject.about.label}", total=predictions(subject)) as advance:
         analysis = analyse(subject, advance=advance)
     return section(analysis)
 
@@ -51,7 +51,7 @@ def section(analysis: Analysis) -> tuple[str, str]:
         *(_figure(figure) for figure in track(found, "figures", total=len(found))),
         "</div>",
     ]
-    return f"Errors of {analysis.about.name}", "\n".join(parts)
+    return f"Errors of {analysis.about.label}", "\n".join(parts)
 
 
 def _table(title: str, rows: Sequence[Row]) -> str:

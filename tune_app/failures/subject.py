@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.rungs import FULL
 from trainables.config import DATASETS, DataConfig
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
@@ -30,11 +29,6 @@ class About:
     experiment: str = ""
     trial_id: str = ""
     size_bytes: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The label as people say it: the full rung goes without saying."""
-        return self.label.replace(f"@{FULL}", "")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def headline(analysis: Analysis) -> list[str]:
     size = "" if about.size_bytes is None else f", {about.size_bytes:,} bytes"
     scores = {"accuracy": outcome.scores.accuracy, "precision": outcome.scores.precision, "F1": outcome.scores.f1}
     lines = [
-        f"{about.name}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} validation images "
+        f"{about.label}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} validation images "
         f"of {about.data}, {show_count(len(outcome.errors), 'error')}",
         f"confidence: {_confidence(outcome)}",
         "mean over classes: " + ", ".join(f"{name} {percent(mean_score(score))}" for name, score in scores.items()),

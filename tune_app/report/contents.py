@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from search_spaces.rungs import FULL
 from trainables.storage import Lock, names, read_bytes
 from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.experiment import ExperimentSpec
@@ -67,7 +66,7 @@ class Contents:
         Of a point with many parameters it would fill lines: that is called by the start of its id.
         """
         work = self.records[row].assignment
-        label = work.label.replace(f"@{FULL}", "")
+        label = work.label
         if len(label) <= LABEL_CHARS:
             return label
         return f"{work.trial_id[:ID_CHARS]}{label[len(params_label(work.params)) :]}"

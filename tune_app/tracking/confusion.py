@@ -3,6 +3,7 @@
 from trainables.errors import ConfigError, CorruptFile
 from tune_app.baseline import read_baseline
 from tune_app.folder import ExperimentFolder
+from tune_app.progress import counting
 from tune_app.tracking.overview import ConfusionMatrix, Overview
 
 CHEAP_MACS = 5e9
@@ -29,9 +30,10 @@ def knee_confusion(folder: ExperimentFolder, overview: Overview) -> ConfusionMat
 
     try:
         subject = trial_subject(folder, overview.knee)
-        predicted = subject.network.predict(subject.data, choose_device(gpu_share=1)).argmax(1)
+        with counting("confusion matrix of the frontier's knee, images", total=len(subject.data.val)) as advance:
+            found = subject.network.predict(subject.data, choose_device(gpu_share=1), advance=advance)
     except (ConfigError, CorruptFile):
         return None
     names = subject.data.names or tuple(f"class {i}" for i in range(subject.data.classes))
-    counts = confusion_matrix(subject.data.val.labels, predicted, len(names))
+    counts = confusion_matrix(subject.data.val.labels, found.argmax(1), len(names))
     return ConfusionMatrix(subject.about.label, names, counts.tolist())

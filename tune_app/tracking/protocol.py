@@ -26,7 +26,7 @@ class RunInfo:
     run_id: str
     """`<experiment>-<trial>`: the same when a search goes on, on whatever machine."""
     name: str
-    """What people read: `p30_w4_a8@full`."""
+    """What people read: `p30_w4_a8`."""
     group: str
     """The experiment."""
     kind: str

@@ -57,10 +57,10 @@ def track(
         new = follower.look()
         overview = read_overview(folder)
         if confusion and follower.wants(overview.step + 1):
-            with doing("confusion matrix of the frontier's knee"):
-                overview = replace(overview, confusion=knee_confusion(folder, overview))
-        follower.show(overview)
-        follower.close()
+            overview = replace(overview, confusion=knee_confusion(folder, overview))
+        with doing(f"showing the overview to {config.kind}"):
+            follower.show(overview)
+            follower.close()
         files = str(local_place(folder) / "wandb") if tracker.destination == "offline" else ""
         return Shown(config.kind, tracker.destination, len(follower.done), new, files)
     finally:

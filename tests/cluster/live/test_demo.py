@@ -64,7 +64,7 @@ def test_the_demonstration_says_what_happens(shown: Shown) -> None:
     assert len(said) == len(ours), shown.printed
     assert all(re.fullmatch(line, found) for line, found in zip(ours, said, strict=True)), shown.printed
     # The job's log among them was followed to its end, and the frontier comes last.
-    log = [i for i, line in enumerate(lines) if re.match(r"\[[1-3]/3\] p\d+_w\d+_a8@full accuracy ", line)]
+    log = [i for i, line in enumerate(lines) if re.match(r"\[[1-3]/3\] p\d+_w\d+_a8 accuracy ", line)]
     assert len(log) == TRIALS, shown.printed
     assert log[0] > lines.index(said[0])
     assert lines.index(said[2]) < log[-1] < lines.index(said[3])
@@ -132,7 +132,7 @@ def test_a_job_is_seen_by_its_names_and_stopped_by_that_of_its_experiment(
     wait_for(lambda: any(folder.stages.glob("progress/*/epoch-*")))
     actors = [a for a in shown.get("/api/v0/actors?detail=1")["data"]["result"]["result"] if a["state"] == "ALIVE"]
     assert ("TrialWorker", "trials of endless") in {(actor["class_name"], actor["repr_name"]) for actor in actors}
-    assert "ray::p0_w3_a8@full" in titles()
+    assert "ray::p0_w3_a8" in titles()
     [job] = [job for job in shown.get("/api/jobs/") if job["submission_id"] == "endless-1"]
     assert job["metadata"].items() >= {"job_name": "endless", "storage": endless.storage, "trials": "6"}.items()
     again = cli("submit", file, *where)

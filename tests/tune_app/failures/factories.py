@@ -28,7 +28,7 @@ def make_analysis(
     channels: int = 3,
     names: tuple[str, ...] = (),
     groups: tuple[str, ...] = (),
-    label: str = "p30_w4_a8@full",
+    label: str = "p30_w4_a8",
 ) -> Analysis:
     """A network of some skill beside a baseline of more, or beside none, on images of noise."""
     rng = np.random.default_rng(1)

@@ -163,7 +163,7 @@ def test_the_test_split_is_never_read(
     ("arguments", "message"),
     [
         (["{exp}"], "is an experiment: name one of its trials too, or `baseline`"),
-        (["{exp}", "p99"], f"known: {LABEL}@full"),
+        (["{exp}", "p99"], f"known: {LABEL}"),
         (["{exp}", LABEL, "--data", "digits"], "are for a file"),
         (["{exp}/artifacts", LABEL], "is no experiment"),
         (["none.mbq", "--data", "digits"], "there is no none.mbq"),

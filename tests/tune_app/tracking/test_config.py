@@ -77,5 +77,5 @@ def test_tracking_may_change_between_runs_of_an_experiment(tmp_path: Path) -> No
     before, after = make_spec(tmp_path), make_spec(tmp_path, tracking="tensorboard")
     folder = ExperimentFolder(before.folder)
     assert folder.claim(before) == []
-    assert folder.claim(after) == ["tracking: [] → [{'kind': 'tensorboard', 'folder': ''}]"]
+    assert folder.claim(after) == ["tracking: [] → [{kind: tensorboard, folder: ''}]"]
     assert folder.read_spec() == after

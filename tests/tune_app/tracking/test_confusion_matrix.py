@@ -35,7 +35,7 @@ def test_it_counts_every_image_of_the_validation_split(folder: ExperimentFolder)
     ((record,), _) = Ledger(folder.trials).read()
     found = knee_confusion(folder, read_overview(folder))
     assert found is not None
-    assert (found.label, tuple(found.classes)) == ("p50_w4_a8@full", tuple("0123456789"))
+    assert (found.label, tuple(found.classes)) == ("p50_w4_a8", tuple("0123456789"))
     right, images = sum(row[i] for i, row in enumerate(found.counts)), sum(map(sum, found.counts))
     assert images == record.metrics()["n"]
     assert right / images == pytest.approx(record.metrics()["accuracy"])

@@ -64,7 +64,7 @@ def test_a_trial_is_one_run(tmp_path: Path, store: str) -> None:
     assert (shown.destination, shown.new) == (store, 2)
     found = runs(store, "whole")
     run = found[f"whole-{record.assignment.trial_id}"]
-    assert (run.info.run_name, run.info.status) == ("p50_w4_a8@full", "FINISHED")
+    assert (run.info.run_name, run.info.status) == ("p50_w4_a8", "FINISHED")
     assert run.data.params.items() >= {"w_bits": "4", "rung": "full", "repeat": "0", "seed": "0"}.items()
     assert history(store, run, "qat/loss") == [(6, 1), (7, 1 / 2), (8, 1 / 3), (9, 1 / 4)]
     assert run.data.metrics["accuracy"] == 0.9
@@ -101,7 +101,7 @@ def test_the_overview_has_totals_tables_and_a_page(tmp_path: Path, store: str) -
     assert history(store, run, "frontier_points") == [(1, 1)]
     client = MlflowClient(tracking_uri=store)
     place = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
-    assert json.loads((place / "frontier.json").read_text())["label"] == ["p50_w4_a8@full"]
+    assert json.loads((place / "frontier.json").read_text())["label"] == ["p50_w4_a8"]
     assert json.loads((place / "confusion_matrix.json").read_text())["counts"] == [[5, 1], [2, 7]]
     assert "parcoords" in (place / "parallel_coordinates.html").read_text()
 

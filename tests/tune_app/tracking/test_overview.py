@@ -17,7 +17,7 @@ def test_the_frontier_comes_first_and_in_order_of_size(tmp_path: Path) -> None:
         *("label", "prune_frac", "w_bits", "a_bits"),
         *("accuracy", "size_bytes", "compression_ratio"),
     )
-    assert overview.table(overview.frontier)[0][:6] == ["p50_w4_a8@full", 0.5, 4, 8, 0.88, 60_000]
+    assert overview.table(overview.frontier)[0][:6] == ["p50_w4_a8", 0.5, 4, 8, 0.88, 60_000]
 
 
 def test_totals_are_those_of_the_summary(tmp_path: Path) -> None:

@@ -75,5 +75,5 @@ def test_the_overview_has_totals_and_tables(tmp_path: Path) -> None:
     tracker.close()
     found = events(tmp_path / "board" / "toy-summary")
     assert [(event.step, event.value) for event in found.Scalars("frontier_points")] == [(1, 1)]
-    assert text(found, "frontier").splitlines()[2].startswith("| p50_w4_a8@full | 0.5 | 4 | 8 | 0.9 | 100000 |")
+    assert text(found, "frontier").splitlines()[2].startswith("| p50_w4_a8 | 0.5 | 4 | 8 | 0.9 | 100000 |")
     assert text(found, "confusion matrix of p50").splitlines()[2:] == ["| cat | 5 | 1 |", "| dog | 2 | 7 |"]

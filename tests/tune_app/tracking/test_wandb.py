@@ -45,7 +45,7 @@ def test_a_trial_is_one_run(tmp_path: Path) -> None:
     assert (shown.runs, shown.new, shown.destination) == (1, 1, "offline")
     run_id = f"toy-{record.assignment.trial_id}"
     (run,) = runs_of(folder)[run_id]
-    assert (run.name, run.group, run.job_type, run.project) == ("p50_w4_a8@full", "toy", "trial", "tune-app")
+    assert (run.name, run.group, run.job_type, run.project) == ("p50_w4_a8", "toy", "trial", "tune-app")
     assert run.resume
     assert run.config.items() >= {**POINT, "rung": "full", "seed": 0, "repeat": 0}.items()
     assert run.exit_code == 0
@@ -93,7 +93,7 @@ def test_the_summary_run_has_tables_and_charts(tmp_path: Path) -> None:
     finish(folder, UNPRUNED, 1, accuracy=0.9, size_bytes=90_000)
     finish(folder, {**POINT, "w_bits": 2}, 2, accuracy=0.7, size_bytes=60_000)
     tracker, _ = open_tracker(OFFLINE, folder, fall_back=False)
-    confusion = ConfusionMatrix("p50_w4_a8@full", ("cat", "dog"), ((5, 1), (2, 7)))
+    confusion = ConfusionMatrix("p50_w4_a8", ("cat", "dog"), ((5, 1), (2, 7)))
     overview = read_overview(folder, confusion=confusion)
     tracker.show(overview)
     tracker.close()
@@ -102,7 +102,7 @@ def test_the_summary_run_has_tables_and_charts(tmp_path: Path) -> None:
     (row,) = run.history
     assert row.items() >= {"trials": 3, "frontier_points": 2, "best_accuracy": 0.9, "_step": 7}.items()
     assert content_of(run, row["frontier"])["data"] == overview.table(overview.frontier)
-    assert [line[0] for line in content_of(run, row["frontier"])["data"]] == ["p50_w4_a8@full", "p0_w8_a8@full"]
+    assert [line[0] for line in content_of(run, row["frontier"])["data"]] == ["p50_w4_a8", "p0_w8_a8"]
     charts = run.config["_wandb"]["visualize"]
     assert {name: chart["panel_config"]["panelDefId"] for name, chart in charts.items()} == CHARTS
     assert charts["points"]["panel_config"]["fieldSettings"] == {"x": "size_bytes", "y": "accuracy"}

@@ -1,0 +1,18 @@
+"""The records of an experiment as commands read them: the newest of each configuration and rung, with a bar."""
+
+from tune_app.folder import ExperimentFolder
+from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.progress import counted, note
+
+
+def read_records(folder: ExperimentFolder) -> list[TrialRecord]:
+    """In order of proposal; what is damaged is left out, and named to people.
+
+    Raises:
+        StorageUnavailable: a file cannot be read.
+    """
+    ledger = Ledger(folder.trials)
+    records, damaged = ledger.read(watch=lambda files, total: counted(files, "reading trials", total=total))
+    for file in damaged:
+        note(f"left out: {file.problem}")
+    return latest(records)
