@@ -20,7 +20,7 @@ def test_the_volume_after_each_trial(tmp_path: Path) -> None:
     contents = small(tmp_path)
     info = volume_info(contents)
     assert info.trials == (1, 2, 3, 4, 5, 6)
-    assert info.training_s == (1.5, 3.0, 4.5, 6.0, 8.0, 9.5)  # the failed one counts with all its time
+    assert info.training_s == (1.5, 3.0, 4.5, 6.0, 7.5, 9.0)  # the failed one counts too
     reference = contents.reference
     assert reference is not None
     corner = costs_of(reference, contents.spec)
@@ -29,13 +29,15 @@ def test_the_volume_after_each_trial(tmp_path: Path) -> None:
     assert sum(map(training_seconds, contents.records)) == info.training_s[-1]
     by_trials, by_training = draw_volume(info)
     # Trials 3, 5 and 6 changed nothing; the last one is drawn all the same.
-    assert (by_trials.data[0]["x"], by_training.data[0]["x"]) == ([1, 2, 4, 6], [1.5, 3.0, 6.0, 9.5])
+    assert (by_trials.data[0]["x"], by_training.data[0]["x"]) == ([1, 2, 4, 6], [1.5, 3.0, 6.0, 9.0])
     assert by_training.layout["xaxis"]["title"]["text"] == "training of all trials, seconds"
 
 
 @pytest.mark.parametrize(("seconds", "unit"), [(50.0, "seconds"), (500.0, "minutes"), (5e4, "hours"), (5e5, "days")])
 def test_the_axis_of_time_has_the_largest_unit_that_is_reached(seconds: float, unit: str, tmp_path: Path) -> None:
-    failed = make_record(0, point(0.3, 2), state="failed").model_copy(update={"seconds": seconds})
+    lost = make_record(0, point(0.3, 2), state="failed")
+    nobody_noted = lost.result.model_copy(update={"stages": []})
+    failed = lost.model_copy(update={"seconds": seconds, "result": nobody_noted})
     figure = draw_volume(volume_info(small(tmp_path, [failed, make_record(1, point(0.3, 4))])))[1]
     assert figure.layout["xaxis"]["title"]["text"].endswith(unit)
 
