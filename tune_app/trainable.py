@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
@@ -16,6 +15,7 @@ from trainables.results import Completed, Failed, Failure, StageCost
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
+from tune_app.versions import installed_version
 
 if TYPE_CHECKING:
     from trainables.workplace import Workplace
@@ -138,7 +138,7 @@ def _check_finite(done: Completed, spec: ExperimentSpec) -> None:
 
 def environment(device: str) -> dict[str, str]:
     """Where a trial ran, and the versions that made its numbers."""
-    versions = {name.replace("-", "_"): version(name) for name in ("tune-app", "torch", "ray")}
+    versions = {name.replace("-", "_"): installed_version(name) for name in ("tune-app", "torch", "ray")}
     return {**versions, "host": socket.gethostname(), "device": device}
 
 
