@@ -14,7 +14,7 @@ from tests.tune_app.factories import make_experiment, store_baseline
 from trainables.config import StageConfig
 from trainables.export.packed import PARTS
 from trainables.size_formulas import FORMULAS
-from tune_app.rows import GROUPED, HEAD, MEASURED, TAIL
+from tune_app.rows import GROUPED, HEAD, MEASURED, STAGED, TAIL
 from tune_app.trace import trace_frame
 
 COLUMNS = (ROOT / "docs/columns.md").read_text()
@@ -22,6 +22,7 @@ NAMES = {pa.string(): "text", pa.int64(): "integer", pa.float64(): "number", pa.
 TYPES = {
     **HEAD,
     **MEASURED,
+    **STAGED,
     **GROUPED,
     **TAIL,
     **{f"size_{part}": pa.int64() for part in (*PARTS, "header")},
