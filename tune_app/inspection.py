@@ -34,7 +34,7 @@ def inspect_path(place: str | StoragePath) -> "FileReport":
         try:
             return inspect_file(content)
         except CorruptFile as err:
-            raise CorruptFile(f"{path} is no whole packed file ({err}): give the path of a model.mbq.") from err
+            raise CorruptFile(f"{path}: {err}. Give the path of a whole model.mbq.") from err
 
 
 def print_report(report: "FileReport", *, title: str, json: bool) -> None:
