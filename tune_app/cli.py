@@ -13,6 +13,7 @@ from trainables.errors import ConfigError, TuneAppError
 from tune_app.cache_cli import app as cache_app
 from tune_app.errors import Interrupted
 from tune_app.failures_cli import failures
+from tune_app.inspect_cli import inspect
 from tune_app.jobs_cli import app as jobs_app
 from tune_app.panels import CLUSTERS, NETWORKS, RESULTS, SEARCH, TOOLS
 from tune_app.reading_cli import app as reading_app
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(cache_app, name="cache", rich_help_panel=TOOLS)
 app.add_typer(jobs_app, name="jobs", rich_help_panel=CLUSTERS)
 reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app failures demo/demo p75_w2_a8")(failures)
+reading_app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")(inspect)
 for reading in (reading_app, report_app, track_app):
     app.add_typer(reading)
 
@@ -318,17 +320,6 @@ def latency(
 
     folder = ExperimentFolder.existing(experiment)
     print_latency(measure_trials(folder, trials, batches=batch, runs=runs, warmup=warmup), json=json)
-
-
-@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")
-def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-) -> None:
-    """Show where the bytes of a packed file go, layer by layer."""
-    from tune_app.inspection import inspect_path, print_report
-
-    print_report(inspect_path(file), title=file, json=json)
 
 
 @app.command(rich_help_panel=TOOLS, epilog="Example: tune-app spaces mixed")
