@@ -98,6 +98,8 @@ def baseline(spec: SpecFile) -> None:
         f"baseline of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
+    if info.imported:
+        print(f"{info.imported}. Check that the accuracy is the one that you know of it.")
 
 
 @app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
