@@ -1,16 +1,20 @@
-"""The shared network: trained from scratch, or imported from a file of weights."""
+"""The shared network: trained from scratch, imported from a file of weights, or left untrained."""
 
 from pathlib import Path
 
 import torch
 
 from trainables.checkpoint import Fitted, read_fitted
-from trainables.config import BaselineImport, BaselineTrain, file_sha256
+from trainables.config import BaselineImport, BaselineTrain, BaselineUntrained, file_sha256
 from trainables.device import seed_for
 from trainables.errors import ConfigError
 from trainables.models.model import Model, baseline_architecture, build
+from trainables.quant.ptq import remeasure_batch_norm_
 from trainables.stage import StageContext, StageResult, run_stage
 from trainables.train import evaluate, fit
+
+IMAGES = 2048
+"""From which an untrained network takes its statistics."""
 
 
 @run_stage.register
@@ -34,6 +38,18 @@ def _(config: BaselineImport, context: StageContext) -> StageResult:
     model = build(architecture)
     model.load_state_dict(model.state_dict() | read_import(config, model).state)
     context.device.place(model)
+    metrics = {"val_accuracy": evaluate(model, context.val)}
+    return StageResult(architecture=architecture, scheme=None, state=model.state_dict(), metrics=metrics)
+
+
+@run_stage.register
+def _(config: BaselineUntrained, context: StageContext) -> StageResult:
+    """Random weights; batch norm knows the images, so that values neither vanish nor grow from layer to layer."""
+    architecture = baseline_architecture(config.model, context.data)
+    torch.manual_seed(seed_for(context.seed, 0))
+    model = build(architecture)
+    context.device.place(model)
+    remeasure_batch_norm_(model, IMAGES, context)
     metrics = {"val_accuracy": evaluate(model, context.val)}
     return StageResult(architecture=architecture, scheme=None, state=model.state_dict(), metrics=metrics)
 

@@ -26,12 +26,12 @@ TOLERANCE = 0.001
 CHANCE_FACTOR = 1.5
 
 
-def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measurement:
+def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untrained: bool = False) -> Measurement:
     """Everything about a packed file, read from its bytes on the validation split.
 
     Raises:
         ArtifactMismatch: the decoded network is not the one that was packed.
-        Collapsed: its accuracy is at chance.
+        Collapsed: its accuracy is at chance, and the baseline was not `untrained`.
     """
     packed = unpack(content)
     accuracy = _accuracy(packed, workplace.val, workplace.device)
@@ -41,7 +41,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
             f"the decoded file has accuracy {accuracy:.4f}, the trained network {accuracy_trained:.4f}; "
             f"they may differ by {TOLERANCE}"
         )
-    if accuracy <= CHANCE_FACTOR / workplace.data.classes:
+    if not untrained and accuracy <= CHANCE_FACTOR / workplace.data.classes:
         raise Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
     model = trained.model()
     decoded = dict(zip(units(model), map(torch.from_numpy, packed.codes), strict=True))

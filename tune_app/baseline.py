@@ -32,6 +32,7 @@ class BaselineInfo(Frozen):
     activation_bytes: int = Field(description="all activations of one image, fp32")
     peak_activation_bytes: int = Field(description="most activations that are alive at once, fp32")
     seconds: float = Field(description="what it took in the run that made it")
+    untrained: bool = Field(default=False, description="a placeholder with random weights: accuracies mean nothing")
     imported: str = Field(default="", description="which tensors of a checkpoint had other names; empty: none")
     architecture: Architecture | None = Field(default=None, description="null in files of an older version")
 
@@ -42,6 +43,11 @@ class BaselineInfo(Frozen):
         """
         values = {**self.metrics(), "accuracy": 1 / self.classes}
         return {name: spec.reference.get(name, values[name]) for name in METRICS}
+
+    @property
+    def title(self) -> str:
+        """What it is called where its accuracy is shown."""
+        return "untrained baseline" if self.untrained else "baseline"
 
     def metrics(self) -> dict[str, float]:
         """As a trial of its own: what can be an objective, by column."""
@@ -105,6 +111,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         activation_bytes=counts.activation_bytes,
         peak_activation_bytes=counts.peak_activation_bytes,
         seconds=time.perf_counter() - started,
+        untrained=spec.base.baseline.kind == "untrained",
         imported=_imported(spec, model),
         architecture=result.architecture,
     )

@@ -21,6 +21,8 @@ from tune_app.report_cli import app as report_app
 from tune_app.track_cli import app as track_app
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tune_app.experiment import ExperimentSpec
 
 OUTPUT_CLOSED = 141
@@ -95,7 +97,7 @@ def baseline(spec: SpecFile) -> None:
 
     info = run_baseline(loaded, console=console())
     print(
-        f"baseline of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
+        f"{info.title} of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
     if info.imported:
@@ -247,8 +249,13 @@ def frontier(
         none = f"no row satisfies {where!r}; shares such as accuracy lie between 0 and 1, sizes are bytes"
     elif all:
         none = "no trial has finished yet"
-    title = f"{'trials' if all else 'frontier'} of {experiment}"
+    title = f"{'trials' if all else 'frontier'} of {experiment}{_untrained(frame)}"
     write_frame(frame, json=json, csv=csv, parquet=parquet, title=title, none=none)
+
+
+def _untrained(frame: "pd.DataFrame") -> str:
+    """A mark for trials of a placeholder: they have a stage of this kind."""
+    return " (untrained baseline: accuracies mean nothing)" if "seconds_untrained" in frame else ""
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app plot demo/demo --output frontier.svg")

@@ -34,7 +34,7 @@ EXAMPLE = "`tune-app demo` writes one to demo/demo.yaml"
 OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
 CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
 UNION_TAGS = {
-    *("range", "choices", "conditional", "train", "import", "ptq", "qat"),
+    *("range", "choices", "conditional", "train", "import", "untrained", "ptq", "qat"),
     *("int", "float", "constrained-float", "str"),
 }
 """What pydantic puts into the place of a problem to tell alternatives apart."""
@@ -196,7 +196,7 @@ def explain(err: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return f"{where} is missing: add it."
     if problem["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-        expected = problem["ctx"].get("expected_tags", "'train', 'import'; 'ptq', 'qat'")
+        expected = problem["ctx"].get("expected_tags", "'train', 'import', 'untrained'; 'ptq', 'qat'")
         return f"{where}.kind must be one of {expected}."
     message = str(problem["msg"]).removeprefix("Value error, ")
     value = repr(problem["input"])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save as save_safetensors
 
-from tests.trainables.factories import SMALL, few_digits, make_architecture, make_context, make_model
+from tests.trainables.factories import SMALL, digits, few_digits, make_architecture, make_context, make_model
 from trainables.checkpoint import fit, read_checkpoint
-from trainables.config import BaselineImport, BaselineTrain, ModelConfig, Schedule, file_sha256
+from trainables.config import BaselineImport, BaselineTrain, BaselineUntrained, ModelConfig, Schedule, file_sha256
 from trainables.errors import ConfigError
 from trainables.models.model import build
 from trainables.stage import run_stage
@@ -189,3 +189,13 @@ def test_a_network_trained_from_scratch_fits_the_data() -> None:
     assert result.architecture == make_architecture()
     assert result.scheme is None
     assert result.metrics.keys() == {"val_accuracy"}
+
+
+def test_an_untrained_network_is_random_and_its_values_keep_their_scale() -> None:
+    first, again = (run_stage(BaselineUntrained(kind="untrained", model=MODEL), make_context(digits())) for _ in "12")
+    assert first.metrics == again.metrics
+    assert all(torch.equal(tensor, again.state[name]) for name, tensor in first.state.items())
+    assert first.metrics["val_accuracy"] < 0.3
+    other = run_stage(BaselineUntrained(kind="untrained", model=MODEL), make_context(digits(), seed=1))
+    assert not torch.equal(first.state["head.layer.weight"], other.state["head.layer.weight"])
+    assert not any(torch.equal(t, torch.ones_like(t)) for n, t in first.state.items() if n.endswith("running_var"))

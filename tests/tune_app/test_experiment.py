@@ -166,7 +166,12 @@ REPLACED = [
     ("{trials: 3}", "{trials: 1e9}", "budget.trials: Input should be less than or equal to 1000000"),
     ("{trials: 3}", "{trials: abc}", "budget.trials: Input should be a valid integer"),
     ("{trials: 3}", "{}", "budget.trials is missing"),
-    ("kind: train", "kind: trian", "base.baseline.kind must be one of 'train', 'import'"),
+    (
+        "baseline:",
+        "teacher: {kind: untrained}\n  baseline:",
+        "base.teacher.kind must be one of 'train', 'import'",
+    ),
+    ("kind: train", "kind: trian", "base.baseline.kind must be one of 'train', 'import', 'untrained'"),
     ("kind: train, ", "", "base.baseline.kind must be one of"),
     ("kind: train", "kind: train, modle: {}", "unknown key 'base.baseline.modle'; did you mean 'model'?"),
     ("kind: train", "kind: train, model: {widht: 1}", "'base.baseline.model.widht'; did you mean 'width'?"),
