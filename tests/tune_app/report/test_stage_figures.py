@@ -1,5 +1,6 @@
 """What the stages left: bytes, epochs, rungs, time."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from search_spaces.rungs import FULL
 from tests.tune_app.factories import make_record, make_records
-from tests.tune_app.report.factories import STARTED, at, point, rich_experiment, small
+from tests.tune_app.report.factories import STARTED, at, point, rich_experiment, small, write_stage
 from trainables.config import digest
 from trainables.results import Completed, StageCost
 from trainables.storage import replace_json
@@ -69,10 +70,30 @@ def test_curves_of_each_kind_with_shared_stages_once(tmp_path: Path) -> None:
     assert (baseline.accuracy, len(baseline.labels)) == ((0.4, 0.7, 0.9, 0.96), len(contents.frontier))
     assert [len(curve.labels) for curve in info.kinds["qat"]] == [1] * len(contents.frontier)
     train, qat = draw_curves(info)
-    assert [trace["y"] for trace in train.data] == [[0.4, 0.7, 0.9, 0.96], pytest.approx([0.6, 0.3, 0.1, 0.04])]
-    assert [trace["yaxis"] for trace in train.data] == ["y", "y2"]
-    assert len(qat.data) == 2 * len(contents.frontier)
-    assert train.words == "One stage of 8 of 8 frontier points. It ends at 96.00 %."
+    validation, training, loss = train.data
+    assert (validation["y"], training["y"]) == ([0.4, 0.7, 0.9, 0.96], [0.3, 0.6, 0.8, 0.86])
+    assert loss["y"] == pytest.approx([0.6, 0.3, 0.1, 0.04])
+    assert [(trace["yaxis"], trace["opacity"]) for trace in train.data] == [("y", 1), ("y", 0.45), ("y2", 1)]
+    assert len(qat.data) == 3 * len(contents.frontier)
+    assert [trace["showlegend"] for trace in qat.data[:6]] == [True, False, False] * 2
+    assert train.words == (
+        "One stage of 8 of 8 frontier points. It ends at 96.00 %. Strong lines: validation accuracy; faint ones: "
+        "training accuracy."
+    )
+
+
+def test_stages_that_points_share_are_named_by_what_only_these_have(tmp_path: Path) -> None:
+    folder = rich_experiment(tmp_path)
+    for prune_frac in (0.0, 0.3, 0.5, 0.7):
+        write_stage(folder, digest(["prune", prune_frac]), "channel_prune", [0.5, 0.6])
+    contents = read_contents(folder)
+    pruned = curves_info(contents).kinds["channel_prune"]
+    shared = [curve.name for curve in pruned if len(curve.labels) > 1]
+    assert shared
+    assert all(re.fullmatch(r"p\d+ \(\d points\)", name) for name in shared)
+    [figure] = [figure for figure in draw_curves(curves_info(contents)) if figure.name == "curves-channel-prune"]
+    names = [trace["name"] for trace in figure.data if trace["showlegend"]]
+    assert len(names) == len(set(names)) == len(pruned)
 
 
 def test_a_damaged_description_is_an_absent_one(tmp_path: Path) -> None:
