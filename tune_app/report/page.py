@@ -76,6 +76,7 @@ def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
         "folder": str(contents.folder.path),
         "by_id": [row for row in range(len(contents.records)) if contents.handle(row) != contents.label(row)],
         "chosen": _chosen(cards(contents)),
+        "curves": next((figure.choices for figure in figures if figure.choices), {"name": ""}),
         "explore": EXPLORE,
         "pareto": PARETO,
         "parallel": PARALLEL,

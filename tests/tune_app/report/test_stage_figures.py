@@ -13,9 +13,11 @@ from trainables.config import digest
 from trainables.results import Completed, StageCost
 from trainables.storage import replace_json
 from tune_app.ledger import TrialRecord
-from tune_app.report import timeline
+from tune_app.report import chosen, timeline
+from tune_app.report.chosen import chosen_info, draw_chosen
 from tune_app.report.contents import read_contents
 from tune_app.report.curves import curves_info, draw_curves
+from tune_app.report.overview import BALANCED, cards
 from tune_app.report.rungs import draw_rungs, rung_pairs
 from tune_app.report.sizes import MOST, OTHER, SizesInfo, draw_sizes, sizes_info, spread
 from tune_app.report.timeline import REST, draw_timeline, pack, timeline_info
@@ -94,6 +96,40 @@ def test_stages_that_points_share_are_named_by_what_only_these_have(tmp_path: Pa
     [figure] = [figure for figure in draw_curves(curves_info(contents)) if figure.name == "curves-channel-prune"]
     names = [trace["name"] for trace in figure.data if trace["showlegend"]]
     assert len(names) == len(set(names)) == len(pruned)
+
+
+def test_the_stages_of_the_chosen_trial_follow_one_another(tmp_path: Path) -> None:
+    contents = read_contents(rich_experiment(tmp_path))
+    info = chosen_info(contents)
+    assert info.start is not None
+    assert contents.label(info.start) == next(c.detail for c in cards(contents) if c.name == BALANCED).split(" · ")[1]
+    figure = draw_chosen(info)
+    assert figure is not None
+    validation, training, loss = figure.data
+    last = contents.rows[info.start]["accuracy"]
+    assert (validation["y"][:4], validation["y"][-1]) == ([0.4, 0.7, 0.9, 0.96], last)
+    assert training["y"][-1] == pytest.approx(last - 0.1)
+    assert loss["y"][-1] == pytest.approx(1 - last)
+    assert [note["text"] for note in figure.layout["annotations"]] == ["train", "qat"]
+    assert [shape["x0"] for shape in figure.layout["shapes"]] == [4.5]
+    assert len(info.kinds) == 1 + sum(r.assignment.rung == FULL and r.state == "complete" for r in contents.records)
+    assert set(info.rows) == set(range(len(contents.records)))  # the baseline at least
+
+
+def test_of_many_trials_the_page_has_the_frontier_and_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = read_contents(rich_experiment(tmp_path))
+    front = [contents.row_of(group) for group in contents.frontier]
+    monkeypatch.setattr(chosen, "MOST_TRIALS", len(front) + 1)
+    info = chosen_info(contents)
+    assert set(info.rows) == {*front, len(contents.records) - 1}
+    figure = draw_chosen(info)
+    assert figure is not None
+    assert "the epochs of 9 of 52 trials" in figure.words
+    monkeypatch.setattr(chosen, "MOST_EPOCHS", 4 + 3)
+    assert len(chosen_info(contents).rows) == 1
+    assert draw_chosen(chosen_info(small(tmp_path / "none"))) is None
 
 
 def test_a_damaged_description_is_an_absent_one(tmp_path: Path) -> None:
