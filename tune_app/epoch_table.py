@@ -91,7 +91,8 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     if absent:
         some = f"{len(absent):,} of {show_count(len(stages), 'stage')}"
         note(f"no epochs of {some}: they failed, were removed by the cache, or ran in another experiment")
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
 
 
 def stage_uses(records: Iterable[TrialRecord], *, baseline_key: str) -> dict[str, StageUse]:
