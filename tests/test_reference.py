@@ -11,9 +11,15 @@ import pytest
 
 from tests.documents import PAGES, ROOT
 from tests.tune_app.factories import make_experiment, store_baseline
+from tests.tune_app.failures.factories import make_analysis
+from trainables.class_names import CIFAR10_GROUPS
 from trainables.config import StageConfig
 from trainables.export.packed import PARTS
 from trainables.size_formulas import FORMULAS
+from tune_app.epoch_table import LOGGED, STAGE
+from tune_app.experiment_summary import FORMULA
+from tune_app.failures.confusion import ACROSS
+from tune_app.failures.files import write_files
 from tune_app.rows import GROUPED, HEAD, MEASURED, STAGED, TAIL
 from tune_app.trace import trace_frame
 
@@ -96,5 +102,26 @@ def test_every_kind_of_stage_is_named_among_the_columns_of_seconds() -> None:
 def test_the_columns_of_the_trace_are_explained(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder)
-    rows = re.findall(r"^\| (.+?) \|", COLUMNS.split("## Over the trials")[1], re.M)
+    rows = re.findall(r"^\| (.+?) \|", COLUMNS.split("## Over the trials")[1].split("## Over the epochs")[0], re.M)
     assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(trace_frame(folder.path).columns)
+
+
+def test_the_columns_of_the_epochs_are_explained_with_their_types() -> None:
+    found = described(COLUMNS.split("## Over the epochs")[1])
+    assert {name: kind for name, (kind, _) in found.items()} == {n: NAMES[k] for n, k in {**STAGE, **LOGGED}.items()}
+
+
+def test_the_kinds_of_findings_are_explained() -> None:
+    text = (ROOT / "docs/commands.md").read_text().split("### What `summary` finds")[1].split("## Choose")[0]
+    code = (ROOT / "tune_app/findings.py").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(dict.fromkeys(re.findall(r'Finding\(\s*"(\w+)"', code)))
+    assert FORMULA in text
+
+
+def test_the_files_of_failures_are_listed(tmp_path: Path) -> None:
+    page = (ROOT / "docs/experiment.md").read_text()
+    rows = re.findall(r"^\| (`.+?) \|", page.split("## What `failures` writes")[1].split("\n## ")[0], re.M)
+    listed = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert listed == write_files(make_analysis(), tmp_path)
+    for group in (*CIFAR10_GROUPS, ACROSS):
+        assert f"`{group}`" in page

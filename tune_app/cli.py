@@ -11,6 +11,7 @@ import typer
 from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
 from tune_app.cache_cli import app as cache_app
+from tune_app.epochs_cli import epochs
 from tune_app.errors import Interrupted
 from tune_app.failures_cli import failures
 from tune_app.inspect_cli import inspect
@@ -41,6 +42,9 @@ app.add_typer(cache_app, name="cache", rich_help_panel=TOOLS)
 app.add_typer(jobs_app, name="jobs", rich_help_panel=CLUSTERS)
 reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app failures demo/demo p75_w2_a8")(failures)
 reading_app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")(inspect)
+reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app epochs demo/demo --parquet epochs.parquet")(
+    epochs
+)
 for reading in (reading_app, report_app, track_app):
     app.add_typer(reading)
 

@@ -1,6 +1,7 @@
 """The summary of an experiment: its best points, its baseline, its totals; of a running one as far as it is."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,13 +9,22 @@ from search_spaces.rungs import FULL
 from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.experiment import ExperimentSpec
+from tune_app.findings import COLUMNS, Finding, findings, tried
 from tune_app.folder import ExperimentFolder
 from tune_app.frontier import hypervolume, knee
 from tune_app.ledger import TrialRecord
 from tune_app.objectives import costs_of
-from tune_app.points import FrontierPoint, costs_of_points, frontier_points
+from tune_app.points import FrontierPoint, costs_of_points, points_of
 from tune_app.records import read_records
-from tune_app.units import show_number, show_points, show_ratio, show_share, show_size
+from tune_app.tables import load_trials
+from tune_app.units import show_count, show_number, show_points, show_ratio, show_share, show_size
+
+ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50
+"""Of the balanced score of an earlier system (examples/recipes/seed_002.yaml)."""
+FORMULA = f"{ACCURACY_WEIGHT:g} * accuracy / baseline accuracy + {RATIO_WEIGHT:g} * compression ratio / {RATIO_SCALE}"
+SCORE = f"the balanced score of seed_002 ({FORMULA})"
+PLANE = {"accuracy": "maximize", "size_bytes": "minimize"}
+"""Objectives whose frontier findings speak of."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,18 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The frontier's best point by the balanced score of an earlier system, which nothing here is chosen by."""
+
+    point: FrontierPoint
+    value: float
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values, with its formula."""
+        return {"formula": FORMULA, "value": self.value, **point_document(self.point)}
+
+
+@dataclass(frozen=True)
 class ExperimentSummary:
     """What an experiment has found so far."""
 
@@ -52,6 +74,9 @@ class ExperimentSummary:
     best: dict[str, FrontierPoint]
     """`accuracy`, `compression` and `balanced` (the knee); empty without a frontier."""
     totals: Totals
+    score: Score | None = None
+    """None without a baseline or a frontier."""
+    findings: tuple[Finding, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -70,6 +95,8 @@ class ExperimentSummary:
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
             "best": {name: point_document(point) for name, point in self.best.items()},
+            "balanced_score": None if self.score is None else self.score.document(),
+            "findings": [finding.document() for finding in self.findings],
             "totals": asdict(self.totals),
         }
 
@@ -80,16 +107,20 @@ class ExperimentSummary:
         lines = [f"{self.experiment}: {totals.done} of {totals.budget} trials of the full schedule; all: {states}"]
         if len(totals.rungs) > 1 or totals.repeats:
             rungs = ", ".join(f"{n} {rung}" for rung, n in totals.rungs.items())
-            lines.append(f"rungs: {rungs}" + (f"; {totals.repeats} repeats" if totals.repeats else ""))
+            lines.append(f"rungs: {rungs}" + (f"; {show_count(totals.repeats, 'repeat')}" if totals.repeats else ""))
         if self.baseline is not None:
             size = show_size(self.baseline.size_bytes)
             lines.append(f"{self.baseline.title}: {show_share(self.baseline.accuracy)}, {size} in fp32")
         for name, point in self.best.items():
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
+        if self.score is not None:
+            lines.append(f"best by {SCORE}: {self.score.point.label}, {self.score.value:.3f}")
         volume = "" if self.hypervolume is None else f", hypervolume {show_number(self.hypervolume)}"
-        lines.append(f"frontier: {self.frontier_size} point{'' if self.frontier_size == 1 else 's'}{volume}")
+        lines.append(f"frontier: {show_count(self.frontier_size, 'point')}{volume}")
         lines += cost_lines(totals.training_seconds, totals.seconds_saved, totals.taken_over)
         lines += [f"failed: {n} of {kind}" for kind, n in totals.failures.items()]
+        if self.findings:
+            lines += ["findings:", *(f"  {finding.text}" for finding in self.findings)]
         return lines
 
     def _figures(self, point: FrontierPoint) -> str:
@@ -110,7 +141,8 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
     records = read_records(folder)
-    points = frontier_points(folder, spec, records)
+    table = load_trials(folder, records)
+    points = points_of(table.filter(table["on_frontier"]), spec)
     costs = costs_of_points(points, spec)
     volume = None
     if baseline is not None:
@@ -123,7 +155,36 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
         hypervolume=volume,
         best=_best(points, knee(costs) if points else None),
         totals=_totals(records, spec),
+        score=None if baseline is None else best_score(points, baseline.accuracy),
+        findings=tuple(findings_of(table.select([*COLUMNS, *spec.space.root]).to_pylist(), spec, baseline)),
     )
+
+
+def findings_of(
+    rows: Sequence[Mapping[str, Any]],
+    spec: ExperimentSpec,
+    baseline: BaselineInfo | None,
+    *,
+    labels: Sequence[str] = (),
+) -> list[Finding]:
+    """What rows of the table of trials say; `labels` of the rows, if not those of their column."""
+    return findings(
+        tried(rows, list(spec.space.root), labels),
+        baseline_accuracy=None if baseline is None else baseline.accuracy,
+        images=None if baseline is None else baseline.n,
+        plane=spec.objectives == PLANE,
+    )
+
+
+def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> Score | None:
+    """The point of the highest balanced score, the smaller one of two; None without a point."""
+
+    def value(point: FrontierPoint) -> float:
+        accuracy, ratio = point.values["accuracy"], point.values["compression_ratio"]
+        return ACCURACY_WEIGHT * accuracy / baseline_accuracy + RATIO_WEIGHT * ratio / RATIO_SCALE
+
+    best = max(points, key=lambda p: (value(p), -p.values["size_bytes"]), default=None)
+    return None if best is None else Score(best, value(best))
 
 
 def point_document(point: FrontierPoint) -> dict[str, Any]:

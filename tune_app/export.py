@@ -33,14 +33,24 @@ def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecor
     Raises:
         ConfigError: no trial or several fit, or the trial has no artifact.
     """
+    found = find_record(folder, name, records)
+    if found.state != "complete":
+        raise ConfigError(f"trial {name!r} is {found.state} ({found.reason}): it has no artifact.")
+    return found
+
+
+def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
+    """As `find_trial`, of a trial of any state.
+
+    Raises:
+        ConfigError: no trial or several fit.
+    """
     records = read_records(folder) if records is None else records
     found = next(filter(None, ([r for r in records if fits(name, r.assignment)] for fits in FITS)), [])
     if not found:
         raise ConfigError(f"no trial of {folder.path} is called {name!r}; {_known(name, records)}")
     if len(found) > 1:
         raise ConfigError(f"{name!r} fits {_some([r.assignment.trial_id for r in found])}: give one of them.")
-    if found[0].state != "complete":
-        raise ConfigError(f"trial {name!r} is {found[0].state} ({found[0].reason}): it has no artifact.")
     return found[0]
 
 

@@ -7,6 +7,7 @@ import typer
 
 from trainables.errors import ConfigError
 from tune_app.panels import TOOLS
+from tune_app.units import show_count
 
 if TYPE_CHECKING:
     from tune_app.folder import ExperimentFolder
@@ -44,7 +45,7 @@ def track(
         print(json_text.dumps([vars(shown) for shown in found], indent=1))
         return
     for shown in found:
-        runs = f"{shown.runs} run{'' if shown.runs == 1 else 's'} ({shown.new} new)"
+        runs = f"{show_count(shown.runs, 'run')} ({shown.new:,} new)"
         print(f"{shown.kind}: {runs} {'offline' if shown.files else f'at {shown.destination}'}")
         if shown.files:
             print(f"  send them with `wandb sync {shown.files}`, or run this again where W&B has a key")

@@ -44,7 +44,24 @@ def test_people_read_lines_and_programs_a_document(tmp_path: Path) -> None:
     document = json.loads(json.dumps(found.document(), allow_nan=False))
     assert document["best"]["accuracy"]["size_bytes"] == 250_000
     assert document["baseline"]["accuracy"] == 0.95
+    assert [finding["kind"] for finding in document["findings"]] == ["near_baseline", "knee", "precision"]
+    assert document["findings"][0]["text"] in text
     assert document["totals"]["trials"] == {"complete": 5, "invalid": 1}
+
+
+def test_the_balanced_score_of_an_earlier_system_is_told_by_its_formula(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    store_baseline(folder)
+    found = summarise(folder)
+    assert found.score is not None
+    assert (found.score.point.label, found.score.value) == (
+        "p50_w4_a8", pytest.approx(0.6 * 0.88 / 0.95 + 0.4 * (1_000_000 / 60_000) / 50)
+    )  # fmt: skip
+    formula = "0.6 * accuracy / baseline accuracy + 0.4 * compression ratio / 50"
+    assert f"best by the balanced score of seed_002 ({formula}): p50_w4_a8, 0.689" in found.lines()
+    document = found.document()["balanced_score"]
+    assert (document["formula"], document["label"]) == (formula, "p50_w4_a8")
+    assert found.best["balanced"].label == "p30_w4_a8"  # that of `pick` and the report: the knee
 
 
 def test_what_a_warm_start_brought_is_told_apart(tmp_path: Path) -> None:
@@ -65,7 +82,7 @@ def test_rungs_and_repeats_are_told_apart(tmp_path: Path) -> None:
     found = summarise(folder)
     assert (found.totals.rungs, found.totals.repeats) == ({"ptq": 1, "full": 6}, 1)
     assert found.best["balanced"].values["accuracy"] == pytest.approx(0.92)
-    assert "rungs: 1 ptq, 6 full; 1 repeats" in found.lines()
+    assert "rungs: 1 ptq, 6 full; 1 repeat" in found.lines()
 
 
 @pytest.mark.parametrize("records", [[], [make_record(0, {"w_bits": 2}, state="failed")]], ids=["empty", "failures"])

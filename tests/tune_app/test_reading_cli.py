@@ -137,7 +137,9 @@ def test_a_damaged_record_is_named_once_and_the_rest_is_read(cli: Cli, folder: E
         assert cli("-q", command[0], folder.path, *command[1:]).err == ""
 
 
-@pytest.mark.parametrize("command", [["summary"], ["latency", "p30_w4_a8", "p0_w8_a8"], ["pick"], ["compare"]])
+@pytest.mark.parametrize(
+    "command", [["summary"], ["latency", "p30_w4_a8", "p0_w8_a8"], ["pick"], ["compare"], ["epochs", "p30_w4_a8"]]
+)
 def test_a_command_reads_the_ledger_once(
     command: list[str], cli: Cli, folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,18 +1,24 @@
 """Training curves: how the stages of frontier points went, epoch by epoch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tune_app.histories import History, finished_histories
+from tune_app.ledger import params_label
+from tune_app.repeats import Group
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
 from tune_app.report.sizes import spread
-from tune_app.units import show_share
+from tune_app.units import show_count, show_share
 
 MOST = 10
 """Frontier points whose stages are shown; of more, so many spread evenly."""
 COLORS = ("@c0", "@c1", "@c2", "@c3", "@c4", "@c5", "@muted")
 DASHES = ("solid", "dot", "dash", "dashdot")
+VALIDATION, TRAINING = "validation accuracy", "training accuracy"
+FAINT = 0.45
+"""Of the lines of training accuracy."""
 NAMES = {
     "train": "Training of the baseline",
     "channel_prune": "Pruning and fine-tuning",
@@ -28,6 +34,8 @@ class Curve:
     key: str
     labels: tuple[str, ...]
     """Of the points that it belongs to."""
+    name: str
+    """That tells it from the other stages of its kind: what its points have in common, or the first of them."""
     accuracy: tuple[float | None, ...]
     train_accuracy: tuple[float | None, ...]
     loss: tuple[float | None, ...]
@@ -45,15 +53,16 @@ class CurvesInfo:
 def curves_info(contents: Contents) -> CurvesInfo:
     """Reads the stages of frontier points; each one once, however many points share it."""
     chosen = spread(contents.frontier, MOST)
-    users: dict[tuple[str, str], list[str]] = {}
+    users: dict[tuple[str, str], list[Group]] = {}
     for group in chosen:
-        for stage in group.first.result.stages:
-            users.setdefault((stage.kind, stage.key), []).append(contents.label(contents.row_of(group)))
+        for key, kind in {stage.key: stage.kind for stage in group.first.result.stages}.items():
+            users.setdefault((kind, key), []).append(group)
     histories = finished_histories(contents.folder.stages, (key for _, key in users))
     kinds: dict[str, list[Curve]] = {}
-    for (kind, key), labels in users.items():
+    for (kind, key), groups in users.items():
         if key in histories:
-            kinds.setdefault(kind, []).append(_curve(key, labels, histories[key]))
+            labels = [contents.label(contents.row_of(group)) for group in groups]
+            kinds.setdefault(kind, []).append(_curve(key, labels, _name(groups, chosen, labels), histories[key]))
     order = list(NAMES)
     ranked = sorted(kinds, key=lambda kind: order.index(kind) if kind in order else len(order))
     return CurvesInfo(
@@ -68,43 +77,65 @@ def draw_curves(info: CurvesInfo) -> list[Figure]:
     return [_figure(info, kind, curves) for kind, curves in info.kinds.items()]
 
 
-def _curve(key: str, labels: list[str], history: History) -> Curve:
+def _name(groups: Sequence[Group], chosen: Sequence[Group], labels: Sequence[str]) -> str:
+    """Of a stage that several points share the values that all of them have, and no other point."""
+    if len(groups) == 1:
+        return labels[0]
+    params = [group.first.assignment.params for group in groups]
+    others = [group.first.assignment.params for group in chosen if group not in groups]
+    common = {
+        name: value
+        for name, value in params[0].items()
+        if all(p.get(name) == value for p in params) and all(p.get(name) != value for p in others)
+    }
+    if others and common:
+        return f"{params_label(common)} ({show_count(len(groups), 'point')})"
+    return f"{labels[0]} and {show_count(len(groups) - 1, 'other')}"
+
+
+def _curve(key: str, labels: list[str], name: str, history: History) -> Curve:
     def column(name: str) -> tuple[float | None, ...]:
         return tuple(None if row.get(name) is None else float(f"{row[name]:.5g}") for row in history)
 
-    return Curve(key, tuple(dict.fromkeys(labels)), column("val_accuracy"), column("train_accuracy"), column("loss"))
+    return Curve(key, tuple(labels), name, column("val_accuracy"), column("train_accuracy"), column("loss"))
 
 
 def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
     data = []
     for i, curve in enumerate(curves):
-        name = curve.labels[0] if len(curve.labels) == 1 else f"{curve.labels[0]} and {len(curve.labels) - 1} more"
         users = escaped(_many(curve.labels))
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
-        for values, axis, what in ((curve.accuracy, "y", "validation accuracy"), (curve.loss, "y2", "loss")):
+        legend = len(curves) > 1
+        for values, axis, what in (
+            (curve.accuracy, "y", VALIDATION),
+            (curve.train_accuracy, "y", TRAINING),
+            (curve.loss, "y2", "loss"),
+        ):
             if all(value is None for value in values):
                 continue
             form = ".2%" if axis == "y" else ".4g"
             data.append(
                 {
                     "type": "scatter",
-                    "mode": "lines+markers" if len(values) <= 30 else "lines",
-                    "name": escaped(name),
+                    "mode": "lines+markers" if len(values) <= 30 and what != TRAINING else "lines",
+                    "name": escaped(curve.name),
                     "legendgroup": curve.key[:16],
-                    "showlegend": axis == "y" and len(curves) > 1,
+                    "showlegend": legend,
                     "x": list(range(1, len(values) + 1)),
                     "y": list(values),
                     "xaxis": "x",
                     "yaxis": axis,
-                    "line": {"color": color, "dash": dash, "width": 1.8},
+                    "opacity": FAINT if what == TRAINING else 1,
+                    "line": {"color": color, "dash": dash, "width": 1.2 if what == TRAINING else 1.8},
                     "marker": {"size": 4},
                     "hovertemplate": f"{users}<br>epoch %{{x}}: {what} %{{y:{form}}}<extra></extra>",
                 }
             )
+            legend = False
     longest = max(len(curve.accuracy) for curve in curves)
     layout = {
         "xaxis": {"title": {"text": "epoch of the stage"}, "anchor": "y2", "tickformat": "d", **_whole(longest)},
-        "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "validation accuracy"}},
+        "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "accuracy"}},
         "yaxis2": {
             "domain": [0, 0.34],
             "title": {"text": "loss", "standoff": 12, "font": {"size": 13, "color": "@muted"}},
@@ -142,4 +173,6 @@ def _words(info: CurvesInfo, curves: tuple[Curve, ...]) -> str:
         else f" It ends at {show_share(last[0])}."
     )
     stages = f"{len(curves)} stages" if len(curves) > 1 else "One stage"
-    return f"{stages} of {info.points} of {info.of} frontier points.{ends}"
+    faint = any(value is not None for curve in curves for value in curve.train_accuracy)
+    lines = " Strong lines: validation accuracy; faint ones: training accuracy." if faint else ""
+    return f"{stages} of {info.points} of {info.of} frontier points.{ends}{lines}"

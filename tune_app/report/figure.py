@@ -26,6 +26,8 @@ class Figure:
     least_width: int = 0
     """In a narrower place it scrolls."""
     linked: bool = False
+    choices: Mapping[str, Any] | None = None
+    """Of the figure of the chosen trial: what the page's script draws of other choices."""
     most: int | None = None
     """Of a linked figure: rows that are drawn at once; of more the frontier and an even choice of the others."""
 

@@ -1,10 +1,11 @@
-"""What stands at the top of a report: the best points, the baseline, the totals."""
+"""What stands at the top of a report: the best points, the baseline, the totals, findings in words."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tune_app.cost import seconds_saved, training_seconds
+from tune_app.experiment_summary import findings_of
 from tune_app.frontier import knee
 from tune_app.ledger import in_full
 from tune_app.metric import show
@@ -92,6 +93,12 @@ def _training(contents: Contents) -> Card:
     return Card(
         "Training", duration(sum(map(training_seconds, contents.records))), f"{duration(saved)} saved by the cache"
     )
+
+
+def key_findings(contents: Contents) -> list[str]:
+    """What the trials say, in sentences."""
+    labels = [contents.label(row) for row in range(len(contents.records))]
+    return [finding.text for finding in findings_of(contents.rows, contents.spec, contents.baseline, labels=labels)]
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from tune_app.report.contents import Contents
 from tune_app.report.coordinates import NAME as PARALLEL
 from tune_app.report.coordinates import CoordinatesInfo, coordinates_info
 from tune_app.report.figure import Figure
-from tune_app.report.overview import BALANCED, Card, cards, status
+from tune_app.report.overview import BALANCED, Card, cards, key_findings, status
 from tune_app.report.palette import PALETTES
 from tune_app.report.pareto_figure import NAME as PARETO
 from tune_app.report.section import Section
@@ -43,6 +43,7 @@ def render(contents: Contents, sections: Sequence[Section], *, now: datetime, wa
         status=status(contents),
         damaged=contents.damaged,
         cards=cards(contents),
+        findings=key_findings(contents),
         sections=sections,
         explore=EXPLORE,
         watch=watch,
@@ -75,6 +76,7 @@ def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
         "folder": str(contents.folder.path),
         "by_id": [row for row in range(len(contents.records)) if contents.handle(row) != contents.label(row)],
         "chosen": _chosen(cards(contents)),
+        "curves": next((figure.choices for figure in figures if figure.choices), {"name": ""}),
         "explore": EXPLORE,
         "pareto": PARETO,
         "parallel": PARALLEL,

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable
 
+from tune_app.report.chosen import chosen_info, draw_chosen
 from tune_app.report.contents import Contents
 from tune_app.report.coordinates import coordinates_info, draw_coordinates
 from tune_app.report.curves import curves_info, draw_curves
@@ -54,8 +55,9 @@ def sizes(contents: Contents) -> Section | None:
 
 
 def training(contents: Contents) -> Section | None:
-    """Training curves of the frontier."""
-    figures = tuple(draw_curves(curves_info(contents)))
+    """Training curves of the chosen trial, and of the frontier."""
+    chosen = draw_chosen(chosen_info(contents))
+    figures = (*([chosen] if chosen else []), *draw_curves(curves_info(contents)))
     return Section("training", "Training", figures) if figures else None
 
 

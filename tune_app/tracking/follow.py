@@ -14,6 +14,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments
 from tune_app.progress import track
 from tune_app.tracking.curves import Curves, Started
+from tune_app.tracking.hyperparameters import trial_hyperparameters
 from tune_app.tracking.memory import Memory
 from tune_app.tracking.overview import NAME, Overview
 from tune_app.tracking.protocol import Artifact, RunEnd, RunInfo, TrackedRun, Tracker, Value
@@ -151,15 +152,8 @@ class Follower:
 
     def _info(self, work: Assignment) -> RunInfo:
         name = self._spec.name
-        about: dict[str, Value] = {
-            "experiment": name,
-            "number": work.number,
-            "rung": work.rung,
-            "repeat": work.repeat,
-            "seed": work.seed,
-            "attempt": work.attempt,
-        }
-        return RunInfo(f"{name}-{work.trial_id}", work.label, name, "trial", {**about, **work.params})
+        config = trial_hyperparameters(self._spec, work)
+        return RunInfo(f"{name}-{work.trial_id}", work.label, name, "trial", config)
 
 
 def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:

@@ -18,6 +18,10 @@ STEP = "epoch"
 LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 BATCH = 1000
 """Metrics that a server takes at once."""
+PARAMS = 100
+"""Parameters that it takes at once."""
+PARAM_CHARS = 500
+"""Of a parameter's value, which every server takes."""
 
 
 class MlflowTracker:
@@ -145,11 +149,11 @@ def _log(
 
     now = int(time.time() * 1000)
     metrics = [Metric(name, value, now, step) for step, row in rows.items() for name, value in row.items()]
-    about = {
-        "params": [Param(name, str(value)) for name, value in (params or {}).items()],
-        "tags": [RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()],
-    }
-    client.log_batch(run_id, metrics=metrics[:BATCH], **about)
+    known = [Param(name, str(value)[:PARAM_CHARS]) for name, value in (params or {}).items()]
+    labels = [RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()]
+    client.log_batch(run_id, metrics=metrics[:BATCH], params=known[:PARAMS], tags=labels)
+    for start in range(PARAMS, len(known), PARAMS):
+        client.log_batch(run_id, params=known[start : start + PARAMS])
     for start in range(BATCH, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 

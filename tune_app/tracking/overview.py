@@ -11,6 +11,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.experiment_summary import ExperimentSummary, summarise
 from tune_app.folder import ExperimentFolder
 from tune_app.tables import load_trials
+from tune_app.tracking.hyperparameters import hyperparameters
 from tune_app.tracking.protocol import RunInfo, Value
 
 NAME = "summary"
@@ -143,7 +144,8 @@ def _totals(found: ExperimentSummary) -> dict[str, float]:
 
 
 def _config(spec: ExperimentSpec, baseline: BaselineInfo | None) -> dict[str, Value]:
-    known: dict[str, Value] = {"experiment": spec.name, "data": spec.base.data.name, "budget": spec.budget.trials}
+    """That of the base, where a trial's parameters are not put in yet, with the baseline's figures."""
+    known: dict[str, Value] = {**hyperparameters(spec.base), "experiment": spec.name, "budget": spec.budget.trials}
     if baseline is not None:
         known |= {"baseline_accuracy": baseline.accuracy, "baseline_size_bytes": baseline.size_bytes}
     return known

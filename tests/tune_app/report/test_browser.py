@@ -42,6 +42,33 @@ def test_a_clicked_point_is_chosen_in_the_table(visit: Visit, report: Path) -> N
     assert "tune-app reproduce" in page.locator("#details").inner_text()
 
 
+def test_the_curves_are_those_of_the_chosen_trial(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    curves = page.locator('[data-figure="curves-chosen"]')
+    curves.scroll_into_view_if_needed()
+    read = "e => [e._fullLayout.xaxis.title.text, e.layout.annotations.map(a => a.text), e.data.map(t => [...t.y])]"
+
+    def chosen(label: str) -> Any:
+        page.get_by_role("button", name=label, exact=True).first.click()
+        page.wait_for_function(
+            "label => document.querySelector('[data-figure=\"curves-chosen\"]')"
+            "._fullLayout.xaxis.title.text.includes(label)",
+            arg=f"{label},",
+        )
+        return curves.evaluate(read)
+
+    curves.locator(".main-svg").first.wait_for()
+    title, kinds, lines = chosen("p70_w4_a4")
+    assert (title, kinds) == ("epoch of p70_w4_a4, over its stages", ["train", "qat"])
+    assert lines[0][:4] == [0.4, 0.7, 0.9, 0.96]
+    _, _, others = chosen("p0_w8_a8")
+    assert (others[0][:4], others[0][4:] != lines[0][4:]) == (lines[0][:4], True)
+    page.get_by_label("Filter state").select_option("invalid")
+    page.locator("#trial-table tbody tr button").first.click()
+    page.wait_for_function("() => document.querySelector('[data-figure=\"curves-chosen\"]').data[0].y.length === 4")
+    assert curves.evaluate(read)[1] == ["train"]  # what it did before it failed
+
+
 def test_a_filter_leaves_the_view_as_a_reader_zoomed_it(visit: Visit, report: Path) -> None:
     page = visit.open(report)
     box = page.locator(f"{PARETO} .nsewdrag").first.bounding_box()

@@ -15,7 +15,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.metric import axis_of, show
 from tune_app.report.contents import read_contents
 from tune_app.report.failed import Suspect, draw_failed, failed_info
-from tune_app.report.overview import cards, duration, environments, status
+from tune_app.report.overview import cards, duration, environments, key_findings, status
 from tune_app.report.trial_table import trial_columns
 
 
@@ -27,6 +27,17 @@ def test_the_cards_of_a_small_search(tmp_path: Path) -> None:
     assert found["Baseline"].detail == "1.00 MB in fp32"
     assert (found["Trials"].value, found["Trials"].detail) == ("6 of 10", "5 complete, 1 invalid; 3 on the frontier")
     assert found["Training"].value == "9 s"
+
+
+def test_findings_stand_at_the_top_and_call_trials_as_the_table_does(tmp_path: Path) -> None:
+    near, knee, precision = key_findings(small(tmp_path))
+    assert near.startswith("smallest within 1 pp of the baseline: p0_w8_a8, 95.00 % (-1.00 pp), 250 KB, 4.00x")
+    assert "p30_w4_a8 (93.00 %, 90.0 KB)" in knee
+    assert precision == "accuracies are of 179 validation images: one image is 0.56 pp"
+    wide = read_contents(wide_experiment(tmp_path / "wide"))
+    names = [wide.label(row) for row in range(len(wide.records))]
+    assert any(name in key_findings(wide)[0] for name in names)
+    assert key_findings(small(tmp_path / "empty", [])) == []
 
 
 def test_the_test_accuracy_of_the_baseline_is_told_when_it_is_known(tmp_path: Path) -> None:

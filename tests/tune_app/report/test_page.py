@@ -153,6 +153,12 @@ def test_embedded_json_ends_no_element(text: str) -> None:
     assert not set("<>&\u2028") & set(found)
 
 
+def test_findings_are_on_the_page_and_an_empty_search_has_none(tmp_path: Path) -> None:
+    page = page_of(small(tmp_path))
+    assert "<li>knee of the frontier&#39;s 3 points: p30_w4_a8 (93.00\u00a0%, 90.0\u00a0KB)" in page
+    assert 'id="findings-title"' not in page_of(small(tmp_path / "empty", []))
+
+
 def test_sections_of_other_modules_stand_before_the_provenance(tmp_path: Path) -> None:
     figure = Figure("errors", "Errors", "Two.", [{"type": "bar", "x": [1], "y": [2]}], {})
     page = page_of(small(tmp_path), Section("errors", "Where it errs", (figure,), "Some.", "<table id='mine'></table>"))

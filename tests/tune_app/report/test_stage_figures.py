@@ -1,5 +1,6 @@
 """What the stages left: bytes, epochs, rungs, time."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,14 +8,16 @@ import pytest
 
 from search_spaces.rungs import FULL
 from tests.tune_app.factories import make_record, make_records
-from tests.tune_app.report.factories import STARTED, at, point, rich_experiment, small
+from tests.tune_app.report.factories import STARTED, at, point, rich_experiment, small, write_stage
 from trainables.config import digest
 from trainables.results import Completed, StageRun
 from trainables.storage import replace_json
 from tune_app.ledger import TrialRecord
-from tune_app.report import timeline
+from tune_app.report import chosen, timeline
+from tune_app.report.chosen import chosen_info, draw_chosen
 from tune_app.report.contents import read_contents
 from tune_app.report.curves import curves_info, draw_curves
+from tune_app.report.overview import BALANCED, cards
 from tune_app.report.rungs import draw_rungs, rung_pairs
 from tune_app.report.sizes import MOST, OTHER, SizesInfo, draw_sizes, sizes_info, spread
 from tune_app.report.timeline import REST, draw_timeline, pack, timeline_info
@@ -69,10 +72,64 @@ def test_curves_of_each_kind_with_shared_stages_once(tmp_path: Path) -> None:
     assert (baseline.accuracy, len(baseline.labels)) == ((0.4, 0.7, 0.9, 0.96), len(contents.frontier))
     assert [len(curve.labels) for curve in info.kinds["qat"]] == [1] * len(contents.frontier)
     train, qat = draw_curves(info)
-    assert [trace["y"] for trace in train.data] == [[0.4, 0.7, 0.9, 0.96], pytest.approx([0.6, 0.3, 0.1, 0.04])]
-    assert [trace["yaxis"] for trace in train.data] == ["y", "y2"]
-    assert len(qat.data) == 2 * len(contents.frontier)
-    assert train.words == "One stage of 8 of 8 frontier points. It ends at 96.00 %."
+    validation, training, loss = train.data
+    assert (validation["y"], training["y"]) == ([0.4, 0.7, 0.9, 0.96], [0.3, 0.6, 0.8, 0.86])
+    assert loss["y"] == pytest.approx([0.6, 0.3, 0.1, 0.04])
+    assert [(trace["yaxis"], trace["opacity"]) for trace in train.data] == [("y", 1), ("y", 0.45), ("y2", 1)]
+    assert len(qat.data) == 3 * len(contents.frontier)
+    assert [trace["showlegend"] for trace in qat.data[:6]] == [True, False, False] * 2
+    assert train.words == (
+        "One stage of 8 of 8 frontier points. It ends at 96.00 %. Strong lines: validation accuracy; faint ones: "
+        "training accuracy."
+    )
+
+
+def test_stages_that_points_share_are_named_by_what_only_these_have(tmp_path: Path) -> None:
+    folder = rich_experiment(tmp_path)
+    for prune_frac in (0.0, 0.3, 0.5, 0.7):
+        write_stage(folder, digest(["prune", prune_frac]), "channel_prune", [0.5, 0.6])
+    contents = read_contents(folder)
+    pruned = curves_info(contents).kinds["channel_prune"]
+    shared = [curve.name for curve in pruned if len(curve.labels) > 1]
+    assert shared
+    assert all(re.fullmatch(r"p\d+ \(\d points\)", name) for name in shared)
+    [figure] = [figure for figure in draw_curves(curves_info(contents)) if figure.name == "curves-channel-prune"]
+    names = [trace["name"] for trace in figure.data if trace["showlegend"]]
+    assert len(names) == len(set(names)) == len(pruned)
+
+
+def test_the_stages_of_the_chosen_trial_follow_one_another(tmp_path: Path) -> None:
+    contents = read_contents(rich_experiment(tmp_path))
+    info = chosen_info(contents)
+    assert info.start is not None
+    assert contents.label(info.start) == next(c.detail for c in cards(contents) if c.name == BALANCED).split(" · ")[1]
+    figure = draw_chosen(info)
+    assert figure is not None
+    validation, training, loss = figure.data
+    last = contents.rows[info.start]["accuracy"]
+    assert (validation["y"][:4], validation["y"][-1]) == ([0.4, 0.7, 0.9, 0.96], last)
+    assert training["y"][-1] == pytest.approx(last - 0.1)
+    assert loss["y"][-1] == pytest.approx(1 - last)
+    assert [note["text"] for note in figure.layout["annotations"]] == ["train", "qat"]
+    assert [shape["x0"] for shape in figure.layout["shapes"]] == [4.5]
+    assert len(info.kinds) == 1 + sum(r.assignment.rung == FULL and r.state == "complete" for r in contents.records)
+    assert set(info.rows) == set(range(len(contents.records)))  # the baseline at least
+
+
+def test_of_many_trials_the_page_has_the_frontier_and_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = read_contents(rich_experiment(tmp_path))
+    front = [contents.row_of(group) for group in contents.frontier]
+    monkeypatch.setattr(chosen, "MOST_TRIALS", len(front) + 1)
+    info = chosen_info(contents)
+    assert set(info.rows) == {*front, len(contents.records) - 1}
+    figure = draw_chosen(info)
+    assert figure is not None
+    assert "the epochs of 9 of 52 trials" in figure.words
+    monkeypatch.setattr(chosen, "MOST_EPOCHS", 4 + 3)
+    assert len(chosen_info(contents).rows) == 1
+    assert draw_chosen(chosen_info(small(tmp_path / "none"))) is None
 
 
 def test_a_damaged_description_is_an_absent_one(tmp_path: Path) -> None:

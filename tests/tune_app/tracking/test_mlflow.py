@@ -14,7 +14,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.tracking.config import MlflowConfig
 from tune_app.tracking.overview import ConfusionMatrix, read_overview
 from tune_app.tracking.places import open_tracker
-from tune_app.tracking.protocol import TrackerUnavailable
+from tune_app.tracking.protocol import RunInfo, TrackerUnavailable
 from tune_app.tracking.track import track
 
 pytestmark = pytest.mark.filterwarnings(
@@ -65,12 +65,24 @@ def test_a_trial_is_one_run(tmp_path: Path, store: str) -> None:
     found = runs(store, "whole")
     run = found[f"whole-{record.assignment.trial_id}"]
     assert (run.info.run_name, run.info.status) == ("p50_w4_a8", "FINISHED")
-    assert run.data.params.items() >= {"w_bits": "4", "rung": "full", "repeat": "0", "seed": "0"}.items()
+    expected = {"w_bits": "4", "rung": "full", "repeat": "0", "seed": "0", "data.name": "digits"}
+    assert run.data.params.items() >= {**expected, "quantize.schedule.lr": "0.1"}.items()
     assert history(store, run, "qat/loss") == [(6, 1), (7, 1 / 2), (8, 1 / 3), (9, 1 / 4)]
     assert run.data.metrics["accuracy"] == 0.9
     assert run.data.tags["artifact"].endswith("model.mbq")
     (failed,) = [run for run in found.values() if run.info.status == "FAILED"]
     assert failed.data.tags["reason"] == "Diverged: the loss became NaN"
+
+
+def test_more_parameters_than_a_server_takes_at_once_are_sent_in_parts(tmp_path: Path, store: str) -> None:
+    folder, config = make(tmp_path, "many", store)
+    tracker, _ = open_tracker(config, folder, fall_back=False)
+    params = {f"p{i}": "x" * 10_000 for i in range(201)}
+    tracker.open(RunInfo("many-1", "many", "many", "trial", params)).leave()
+    tracker.close()
+    [run] = runs(store, "many").values()
+    assert len(run.data.params) == 201
+    assert set(run.data.params.values()) == {"x" * 500}
 
 
 def test_a_run_goes_on_where_the_store_is(tmp_path: Path, store: str) -> None:

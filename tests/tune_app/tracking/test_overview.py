@@ -26,7 +26,9 @@ def test_totals_are_those_of_the_summary(tmp_path: Path) -> None:
     overview = read_overview(folder)
     assert overview.totals.items() >= {"trials": 6, "complete": 5, "frontier_points": 3, "best_accuracy": 0.95}.items()
     assert overview.totals["hypervolume"] > 0
-    assert overview.info.config["baseline_accuracy"] == 0.95
+    config = overview.info.config
+    assert (config["baseline_accuracy"], config["data.name"], config["budget"]) == (0.95, "digits", 10)
+    assert config["baseline.model.name"] == "mobilenet_v2"
     assert overview.knee in {row["trial_id"] for row in overview.frontier}
 
 

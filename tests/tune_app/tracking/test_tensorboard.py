@@ -49,7 +49,7 @@ def test_parameters_and_measurements_are_hyperparameters(tmp_path: Path) -> None
     start = plugin_data_pb2.HParamsPluginData()
     start.ParseFromString(found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
     values = {name: value.number_value for name, value in start.session_start_info.hparams.items()}
-    assert values["w_bits"] == 4
+    assert (values["w_bits"], values["baseline.schedule.lr"]) == (4, pytest.approx(0.1))
     assert start.session_start_info.hparams["rung"].string_value == "full"
 
 

@@ -47,7 +47,8 @@ def test_a_trial_is_one_run(tmp_path: Path) -> None:
     (run,) = runs_of(folder)[run_id]
     assert (run.name, run.group, run.job_type, run.project) == ("p50_w4_a8", "toy", "trial", "tune-app")
     assert run.resume
-    assert run.config.items() >= {**POINT, "rung": "full", "seed": 0, "repeat": 0}.items()
+    assert run.config.items() >= {**POINT, "rung": "full", "seed": 0, "repeat": 0, "data.name": "digits"}.items()
+    assert run.config["prune.fine_tune.weight_decay"] == 5e-4
     assert run.exit_code == 0
     assert run.steps == list(range(1, sum(EPOCHS.values()) + 1))
     assert [row["qat/loss"] for row in run.history[5:]] == [1, 1 / 2, 1 / 3, 1 / 4]

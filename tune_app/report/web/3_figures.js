@@ -120,8 +120,36 @@ function colourLegend() {
   }
 }
 
+// The training of the chosen trial: its stages one after another, as the page's maker drew the first one.
+function ofChosen(figure) {
+  const row = chosen === null ? report.chosen : chosen;
+  const stages = (report.curves.rows[row] || []).map((place) => report.curves.stages[place]);
+  const starts = [];
+  let epochs = 0;
+  for (const stage of stages) {
+    starts.push(epochs);
+    epochs += stage.loss.length;
+  }
+  const x = Array.from({ length: epochs }, (_, i) => i + 1);
+  const label = row === null ? "" : escaped(value(column.label, row));
+  const text = { y: 0.43, yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 11, color: "@muted" } };
+  const line = { color: "@muted", width: 1, dash: "dot" };
+  const none = { ...text, text: `The page has no epochs of ${label}`, x: 0.5, y: 0.7, xref: "paper", xanchor: "center" };
+  return {
+    ...figure,
+    data: figure.data.map((trace, i) => ({ ...trace, x, y: stages.flatMap((stage) => stage[report.curves.columns[i]]) })),
+    layout: {
+      ...figure.layout,
+      xaxis: { ...figure.layout.xaxis, title: { ...figure.layout.xaxis.title, text: `epoch of ${label}, over its stages` } },
+      shapes: starts.slice(1).map((s) => ({ type: "line", x0: s + 0.5, x1: s + 0.5, y0: 0, y1: 1, yref: "paper", line })),
+      annotations: stages.length ? stages.map((stage, i) => ({ ...text, textangle: -90, text: escaped(stage.kind), x: starts[i] + 0.5 })) : [none],
+      uirevision: label,
+    },
+  };
+}
+
 function draw(name) {
-  const figure = report.figures[name];
+  const figure = name === report.curves.name ? ofChosen(report.figures[name]) : report.figures[name];
   const place = document.querySelector(`[data-figure="${name}"]`);
   if (!place) return;
   const palette = report.palettes[theme()];
@@ -154,7 +182,7 @@ function draw(name) {
 }
 
 function drawLinked() {
-  for (const name of drawn) if (report.figures[name].linked) draw(name);
+  for (const name of drawn) if (report.figures[name].linked || name === report.curves.name) draw(name);
 }
 
 function drawAll() {

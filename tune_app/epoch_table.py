@@ -1,0 +1,147 @@
+"""The epochs of an experiment as a table: one row per epoch of every stage, each stage once, however many share it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath
+from tune_app.baseline import read_baseline
+from tune_app.export import find_record
+from tune_app.folder import ExperimentFolder
+from tune_app.histories import History, finished_histories
+from tune_app.ledger import TrialRecord
+from tune_app.progress import doing, note
+from tune_app.records import read_records
+from tune_app.units import show_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINE, TEACHER = "baseline", "teacher"
+WHOLE = ("train", "import")
+"""Kinds of stages without a parent: the baseline, or a teacher of its own."""
+WITHOUT_EPOCHS = ("import", "ptq", "sensitivity")
+STAGE = {
+    "stage_key": pa.string(),
+    "stage": pa.string(),
+    "parent_key": pa.string(),
+    "trials": pa.int64(),
+    "trial_id": pa.string(),
+    "label": pa.string(),
+    "epoch": pa.int64(),
+    "epoch_of_step": pa.int64(),
+}
+LOGGED = {
+    "step": pa.int64(),
+    "bits": pa.int64(),
+    "lr": pa.float64(),
+    "loss": pa.float64(),
+    "train_accuracy": pa.float64(),
+    "val_accuracy": pa.float64(),
+    "prune_frac": pa.float64(),
+    "sparsity": pa.float64(),
+    "accuracy_pruned": pa.float64(),
+    "seconds": pa.float64(),
+}
+"""What stages of ours write of an epoch; columns of others follow."""
+
+
+@dataclass
+class StageUse:
+    """A stage, and who uses it."""
+
+    key: str
+    kind: str
+    """As records have it; a teacher of its own is `teacher`."""
+    parent: str | None
+    first: TrialRecord
+    """Of the trials that use it, in order of proposal."""
+    trials: int = 0
+
+
+def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame":
+    """One row per epoch of each finished stage of the trials that have ended, stages in the order of their first use.
+
+    Args:
+        experiment: folder or URI.
+        trial: label or id of one trial, or `baseline`; empty: all.
+
+    Raises:
+        ConfigError: the folder holds no experiment, or no such trial.
+        CorruptFile: the stored baseline is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    import pandas as pd
+
+    folder = ExperimentFolder.existing(experiment)
+    baseline = read_baseline(folder)
+    if baseline is None:
+        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    records = read_records(folder)
+    keys = _keys(folder, records, baseline.key, trial)
+    uses = stage_uses(records, baseline_key=baseline.key)
+    stages = [use for key, use in uses.items() if keys is None or key in keys]
+    with doing("reading epochs"):
+        histories = finished_histories(folder.stages, (stage.key for stage in stages))
+    table = epoch_table(stages, histories)
+    absent = [stage for stage in stages if stage.key not in histories and stage.kind not in WITHOUT_EPOCHS]
+    if absent:
+        some = f"{len(absent):,} of {show_count(len(stages), 'stage')}"
+        note(f"no epochs of {some}: they failed, were removed by the cache, or ran in another experiment")
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
+
+
+def stage_uses(records: Iterable[TrialRecord], *, baseline_key: str) -> dict[str, StageUse]:
+    """By key the stages of these trials, in the order of their first use; one that failed is among them."""
+    found: dict[str, StageUse] = {}
+    for record in sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt)):
+        kinds = {stage.key: stage.kind for stage in record.result.stages}
+        parent: str | None = None
+        for key, kind in kinds.items():
+            teaches = kind in WHOLE and key != baseline_key
+            use = found.setdefault(key, StageUse(key, TEACHER if teaches else kind, None, record))
+            use.trials += 1
+            if not teaches:
+                use.parent, parent = use.parent or parent, key
+    return found
+
+
+def epoch_table(stages: Sequence[StageUse], histories: Mapping[str, History]) -> pa.Table:
+    """The rows of stages whose histories are known."""
+    rows = [row for stage in stages for row in _rows(stage, histories.get(stage.key, []))]
+    numbers = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
+    others = sorted(numbers - {*STAGE, *LOGGED})
+    schema = pa.schema({**STAGE, **LOGGED, **dict.fromkeys(others, pa.float64())})
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def _keys(folder: ExperimentFolder, records: Sequence[TrialRecord], baseline_key: str, trial: str) -> set[str] | None:
+    """Of the stages that are asked for; None: all."""
+    if not trial:
+        return None
+    if trial == BASELINE:
+        return {baseline_key}
+    return {stage.key for stage in find_record(folder, trial, records).result.stages}
+
+
+def _rows(stage: StageUse, history: History) -> list[dict[str, Any]]:
+    work = stage.first.assignment
+    about = {
+        "stage_key": stage.key,
+        "stage": stage.kind,
+        "parent_key": stage.parent,
+        "trials": stage.trials,
+        "trial_id": work.trial_id,
+        "label": work.label,
+    }
+    return [
+        {**_numbers(row), **about, "epoch": i, "epoch_of_step": row.get("epoch")} for i, row in enumerate(history, 1)
+    ]
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float | int]:
+    return {name: value for name, value in row.items() if isinstance(value, int | float)}
