@@ -10,12 +10,14 @@ import pyarrow as pa
 import pytest
 
 from tests.documents import PAGES, ROOT
+from tests.trainables.factories import few_digits, make_architecture, make_context, make_model, make_prune
 from tests.tune_app.factories import make_experiment, store_baseline
 from tests.tune_app.failures.factories import make_analysis
 from trainables.class_names import CIFAR10_GROUPS
-from trainables.config import StageConfig
+from trainables.config import Schedule, Sparsify, StageConfig
 from trainables.export.packed import PARTS
 from trainables.size_formulas import FORMULAS
+from trainables.stage import StageResult, run_stage
 from tune_app.epoch_table import LOGGED, STAGE
 from tune_app.experiment_summary import FORMULA
 from tune_app.failures.confusion import ACROSS
@@ -35,6 +37,7 @@ TYPES = {
     **{f"formula_{name}_bytes": pa.int64() for name in FORMULAS},
     "seconds": pa.float64(),
 }
+SPARSE_MODES = get_args(Sparsify.model_fields["mode"].annotation)
 PATTERNS = {"<parameter>", "<objective>_mean", "<objective>_sd", "seconds_<kind>"}
 
 
@@ -92,6 +95,17 @@ def test_every_column_is_explained_with_its_type() -> None:
     assert {name: kind for name, (kind, _) in found.items() if "<" not in name} == {
         name: NAMES[kind] for name, kind in TYPES.items()
     }
+
+
+def test_every_key_of_a_history_is_explained() -> None:
+    parent = StageResult(make_architecture(), None, make_model().state_dict(), {"val_accuracy": 0.1})
+    context = make_context(few_digits(), parent_result=parent)
+    once = Schedule(epochs=1, lr=0.01, batch_size=50)
+    pruning = make_prune(0.3, fine_tune=once)
+    sparsities = [Sparsify.model_validate({"sparsity": 0.5, "mode": m, "schedule": once}) for m in SPARSE_MODES]
+    found = {key for stage in (pruning, *sparsities) for row in run_stage(stage, context).history for key in row}
+    section = (ROOT / "docs/pipeline.md").read_text().split("## What a stage keeps")[1].split("```")[0]
+    assert found == set(re.findall(r"`(\w+)`", section)) - {"history", "channel_prune", "sparsify"}
 
 
 def test_every_kind_of_stage_is_named_among_the_columns_of_seconds() -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.tune_app.factories import make_experiment, make_record
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
 from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, Visit, drawn, marks, scroll_through
+from trainables.results import StageRun
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
 from tune_app.report import coordinates
@@ -276,6 +277,33 @@ def test_the_chosen_trial_is_shown_whole(left_open: "Page") -> None:
     assert terms[:6] == ["prune_frac", "w_bits", "a_bits", "accuracy", "size", "ratio"]
     assert {"MACs", "seed", "started (UTC)"} <= set(terms)
     assert len(set(terms)) == len(terms)
+
+
+def test_a_trial_at_chance_shows_its_numbers_and_why_it_is_no_result(visit: Visit, tmp_path: Path) -> None:
+    refused = make_record(
+        0, point(0.3, 2), 0.1, 60_000, "invalid", kind="Collapsed", message="at chance", measured=True
+    )
+    metrics = {"val_accuracy": 0.91, "val_accuracy_pruned": 0.5, "prune_frac_requested": 0.3}
+    stage = StageRun(kind="channel_prune", key="a" * 64, seconds=1.0, cached=False, metrics=metrics)
+    ended = refused.model_copy(update={"result": refused.result.model_copy(update={"stages": [stage]})})
+    contents = small(tmp_path, [ended, make_record(1, point(0.3, 4))], constraints=["accuracy >= 0.5"])
+    write_report(contents.folder, tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    page.locator("#trial-table tbody tr", has_text="invalid").get_by_role("button").click()
+    panel = page.locator("#details")
+    panel.get_by_text("Collapsed: at chance").wait_for()
+    assert panel.locator(".chips span").all_inner_texts() == ["invalid"]
+    terms = dict(zip(panel.locator("dt").all_inner_texts(), panel.locator("dd").all_inner_texts(), strict=True))
+    assert {name: terms[name] for name in ("accuracy", "drop", "pruned accuracy", "fine-tuned accuracy")} == {
+        "accuracy": "10.00 %",
+        "drop": "86.00 %",
+        "pruned accuracy": "50.00 %",
+        "fine-tuned accuracy": "91.00 %",
+    }
+    assert "sparsified accuracy" not in terms
+    assert "tune-app" not in panel.inner_text()
+    sizes = page.locator(PARETO).evaluate("e => e.data.flatMap(trace => [...trace.x || []])")
+    assert (100 in sizes, 60 in sizes) == (True, False)  # KB
 
 
 def test_on_a_small_screen_the_chosen_trial_is_short_and_a_link_leads_to_it(browser: "Browser", report: Path) -> None:

@@ -41,7 +41,7 @@ function marksOf(row) {
   const found = [value(column.state, row)];
   if (column.rung.shown) found.push(value(column.rung, row));
   if (column.on_frontier.values[row]) found.push("on the frontier");
-  if (column.feasible.values[row] === 0) found.push("outside the constraints");
+  if (column.feasible.values[row] === 0 && found[0] === "complete") found.push("outside the constraints");
   return found;
 }
 
