@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Trials set their own thread count; test processes run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo cluster-demo test check docs lock clean
+.PHONY: demo cluster-demo test test-units test-ray check docs lock clean
 
 demo: $(READY)
 	$(BIN)/tune-app demo
@@ -15,9 +15,15 @@ demo: $(READY)
 cluster-demo: $(READY)
 	$(BIN)/python -m cluster.demo examples/cluster_demo.yaml
 
-# Ray fills the machine by itself: its tests run alone, one after the other.
+# Tests with Ray run one after the other, and wait a lot for processes that start or die: the others fill those gaps, at
+# a priority that takes nothing from them.
 test: $(READY)
-	$(BIN)/pytest --numprocesses logical --dist loadfile -m "not ray"
+	$(MAKE) --no-print-directory --jobs=2 test-units test-ray
+
+test-units: $(READY)
+	nice -n 19 $(BIN)/pytest --numprocesses logical --dist loadfile -m "not ray"
+
+test-ray: $(READY)
 	$(BIN)/pytest -m ray
 
 check: $(READY)

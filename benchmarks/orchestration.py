@@ -33,6 +33,7 @@ from trainables.results import Completed, Measurement
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.on_ray import OnRay
 from tune_app.proposer import Proposer
 from tune_app.runner import run_baseline, run_search
 from tune_app.session import TUNE_SETTINGS
@@ -111,7 +112,7 @@ def run_ours(storage: Path, trials: int) -> float:
     spec = make_spec(storage, f"ours-{trials}-{time.monotonic_ns()}", trials)
     quiet = Console(file=io.StringIO())
     run_baseline(spec, console=quiet)
-    outcome = run_search(spec, console=quiet, worker=ClosedForm)
+    outcome = run_search(spec, engine=OnRay(worker=ClosedForm), console=quiet)
     assert sum(r.state == "complete" for r in outcome.records) == trials, "every trial has its record"
     return outcome.seconds / trials
 

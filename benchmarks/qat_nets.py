@@ -3,6 +3,7 @@
 All start from the same weights, channels last, in training mode.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,6 @@ from trainables.quant.lsq import LsqQuantizer
 from trainables.train import reestimate_batch_norm_
 
 SCHEME = QuantScheme(w_bits=4, a_bits=8)
-CPU = Device(torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,16 @@ class Setting:
     size: int
     width: float
     batch: int
+    device: str = "cpu"
+
+    @property
+    def place(self) -> Device:
+        """As training has it: bf16 under autocast on a GPU."""
+        return Device(torch.device(self.device))
 
     def __str__(self) -> str:
         shape = f"{self.channels}x{self.size}x{self.size}"
-        return f"MobileNetV2, width {self.width}, input {shape}, batch {self.batch}"
+        return f"MobileNetV2, width {self.width}, input {shape}, batch {self.batch}, {self.place.name}"
 
 
 def images(setting: Setting) -> Images:
@@ -42,7 +48,7 @@ def images(setting: Setting) -> Images:
     rng = np.random.default_rng(0)
     shape = (setting.batch, setting.channels, setting.size, setting.size)
     pixels = ImageSet(rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, 10, setting.batch))
-    return Images(pixels, (0.5,) * setting.channels, (0.3,) * setting.channels, CPU.torch)
+    return Images(pixels, (0.5,) * setting.channels, (0.3,) * setting.channels, setting.place.torch)
 
 
 def fp32(setting: Setting) -> Model:
@@ -50,7 +56,7 @@ def fp32(setting: Setting) -> Model:
     model = ModelConfig(name="mobilenet_v2", width=setting.width)
     torch.manual_seed(0)
     net = build(Architecture(model=model, classes=10, channels=setting.channels, image_size=setting.size))
-    CPU.place(net)
+    setting.place.place(net)
     # Of fresh batch norms, calibration would see activations that training never has.
     reestimate_batch_norm_(net, images(setting).batches(setting.batch))
     return net.train()
@@ -60,7 +66,7 @@ def ours(setting: Setting) -> Model:
     """Calibrated; weights and all step sizes learn (LSQ)."""
     net = fp32(setting)
     calibrate_(net, SCHEME, images(setting), 0)
-    CPU.place(net)
+    setting.place.place(net)
     return net.train()
 
 
@@ -104,7 +110,7 @@ def torchao_fixed_scales(setting: Setting) -> nn.Module:
 
 def compiled(network: Callable[[Setting], nn.Module]) -> Callable[[Setting], nn.Module]:
     """The same network through torch.compile, as training with `compile` on does."""
-    return lambda setting: Device(CPU.torch, compile=True).compiled(network(setting))
+    return lambda setting: dataclasses.replace(setting.place, compile=True).compiled(network(setting))
 
 
 def quantizers(net: nn.Module) -> list[LsqQuantizer]:

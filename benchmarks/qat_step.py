@@ -1,11 +1,14 @@
 """What one step of quantization-aware training costs beside the float step: ours, torch's, Brevitas', torchao's.
 
-    python benchmarks/qat_step.py
+    python -m benchmarks.qat_step
+    python -m benchmarks.qat_step --settings gpu --compile
 
-A step is the cross-entropy of a batch, backward, and the product's own optimizer, for all variants.
+A step is the cross-entropy of a batch, backward, and the product's own optimizer, for all variants. On a GPU all but
+fp32 run in bf16 under autocast, as training there does.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -27,7 +30,9 @@ from trainables.optimizer import make_optimizer
 SETTINGS = {
     "cifar": Setting(channels=3, size=32, width=0.5, batch=32),
     "digits": Setting(channels=1, size=12, width=0.25, batch=64),
+    "gpu": Setting(channels=3, size=32, width=1.0, batch=512, device="cuda"),
 }
+ON_CPU = [name for name, setting in SETTINGS.items() if setting.device == "cpu"]
 BAR = 1.4
 """Ours over the float step, median; and below both rivals."""
 LEARNING_RATE = 1e-3
@@ -49,6 +54,7 @@ RIVALS = {
 }
 VARIANTS = {
     REFERENCE: Variant(qat_nets.fp32, "no quantizers"),
+    "bf16": Variant(qat_nets.fp32, "no quantizers, autocast"),
     "ours": Variant(qat_nets.ours, "LSQ, weights and all steps learned"),
     "ours-fixed-steps": Variant(qat_nets.ours_fixed_steps, "ours, straight through, steps fixed"),
     "torch-fake-quantize": Variant(qat_nets.torch_fake_quantize, "torch.fake_quantize_*_affine, steps fixed"),
@@ -64,8 +70,11 @@ Times = dict[str, list[float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures and writes the report; 2 on a busy machine."""
+    """Measures and writes the report; 2 on a busy machine, or on one without the GPU that was asked for."""
     options = _options(arguments)
+    if "gpu" in options.settings and not torch.cuda.is_available():
+        print("the setting gpu needs an NVIDIA GPU, and torch finds none: choose others.", file=sys.stderr)
+        return 2
     torch.set_num_threads(options.threads)
     try:
         measure.check_idle(force=options.force)
@@ -82,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "load_at_start": load_at_start,
         "load_at_end": measure.load(),
         "packages": _versions(found),
+        "torch": torch.__version__,
         "skipped": skipped,
     }
     text = markdown(found, conditions)
@@ -99,22 +109,29 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Times], dict[str, str]]:
     skipped: dict[str, str] = {}
     for name in options.settings:
         steps: dict[str, Callable[[], object]] = {}
+        setting = SETTINGS[name]
         for variant in names:
+            if variant == "bf16" and setting.device == "cpu":
+                continue  # a CPU trains in fp32
             try:
-                steps[variant] = _step(variants[variant].network(SETTINGS[name]), SETTINGS[name])
+                steps[variant] = _step(variants[variant].network(setting), setting, autocast=variant != REFERENCE)
             except ModuleNotFoundError as err:
                 skipped[variant] = str(err)
         found[name] = measure.interleaved(steps, warmup=options.warmup, rounds=options.rounds, seed=options.seed)
     return found, skipped
 
 
-def _step(net: nn.Module, setting: Setting) -> Callable[[], object]:
+def _step(net: nn.Module, setting: Setting, *, autocast: bool) -> Callable[[], object]:
     [(images, labels)] = qat_nets.images(setting).batches(setting.batch)
     optimizer = make_optimizer(net, Schedule(epochs=1, lr=LEARNING_RATE))
 
     def step() -> None:
-        F.cross_entropy(net(images), labels).backward()
+        with setting.place.autocast() if autocast else contextlib.nullcontext():
+            loss = F.cross_entropy(net(images), labels)
+        loss.backward()
         optimizer.step(LEARNING_RATE)
+        if setting.device != "cpu":
+            torch.cuda.synchronize()
 
     return step
 
@@ -129,12 +146,12 @@ def markdown(found: Mapping[str, Times], conditions: Mapping[str, Any]) -> str:
         "medians with quartiles; a ratio is the median of the rounds' ratios to fp32."
     ]
     for name, times in found.items():
-        parts += [f"## {SETTINGS[name]}", _table(times), f"Bar: {_verdict(times)}."]
+        parts += [f"## {SETTINGS[name]}", _table(times, SETTINGS[name].batch), f"Bar: {_verdict(times)}."]
     parts += [f"Left out: {name} ({reason})." for name, reason in conditions["skipped"].items()]
     return "\n\n".join(parts)
 
 
-def _table(times: Times) -> str:
+def _table(times: Times, batch: int) -> str:
     meanings = {**VARIANTS, **COMPILED}
     rows = []
     for name, values in times.items():
@@ -142,11 +159,11 @@ def _table(times: Times) -> str:
         rows.append(
             [
                 *(name, meanings[name].meaning),
-                *(f"{ms.median:.1f}", f"{ms.low:.1f}–{ms.high:.1f}"),
+                *(f"{ms.median:.1f}", f"{ms.low:.1f}–{ms.high:.1f}", f"{1e3 * batch / ms.median:,.0f}"),
                 *(f"{ratio.median:.2f}", f"{ratio.low:.2f}–{ratio.high:.2f}"),
             ]
         )
-    return markdown_table(["variant", "what it is", "ms", "quartiles", "× fp32", "quartiles"], rows)
+    return markdown_table(["variant", "what it is", "ms", "quartiles", "images/s", "× fp32", "quartiles"], rows)
 
 
 def _verdict(times: Times) -> str:
@@ -184,7 +201,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=4, help="rounds that are not counted")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0, help="of the order inside each round")
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=ON_CPU)
     parser.add_argument("--only", nargs="+", choices=[*VARIANTS, *COMPILED], help="variants beside fp32; default: all")
     parser.add_argument("--compile", action="store_true", help="compiled variants too: one or two minutes each")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine")

@@ -47,6 +47,15 @@ def test_the_qat_step_is_reported_for_ours_beside_fp32(tmp_path: Path) -> None:
     page = (tmp_path / "qat_step.md").read_text()
     assert "ours at most 1.4 × fp32: " in page
     assert "brevitas" not in page
+    row = next(line for line in page.splitlines() if line.startswith("| ours |")).split(" | ")
+    assert float(row[4].replace(",", "")) == pytest.approx(1e3 * TINY.batch / float(row[2]), rel=0.05)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_without_a_gpu_its_setting_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert qat_step.main(["--settings", "gpu", "--force", "--output", str(tmp_path / "qat_step")]) == 2
+    assert "needs an NVIDIA GPU" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_rival_that_is_not_installed_is_left_out_with_the_reason(

@@ -18,7 +18,7 @@ STORAGE = {f"trainables/storage/{name}.py" for name in ("explain", "objects", "p
 HOMES = {
     "torch": {"trainables"},
     "ray": {
-        *(f"tune_app/{name}.py" for name in ("driver", "gauges", "probes", "runner", "searcher", "session", "worker")),
+        *(f"tune_app/{name}.py" for name in ("driver", "gauges", "on_ray", "probes", "searcher", "session", "worker")),
         "cluster/ray_jobs.py",
     },
     **dict.fromkeys(("upath", "fsspec", "s3fs", "gcsfs", "botocore"), STORAGE),

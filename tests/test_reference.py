@@ -20,7 +20,7 @@ from tune_app.epoch_table import LOGGED, STAGE
 from tune_app.experiment_summary import FORMULA
 from tune_app.failures.confusion import ACROSS
 from tune_app.failures.files import write_files
-from tune_app.rows import GROUPED, HEAD, MEASURED, TAIL
+from tune_app.rows import GROUPED, HEAD, MEASURED, STAGED, TAIL
 from tune_app.trace import trace_frame
 
 COLUMNS = (ROOT / "docs/columns.md").read_text()
@@ -28,6 +28,7 @@ NAMES = {pa.string(): "text", pa.int64(): "integer", pa.float64(): "number", pa.
 TYPES = {
     **HEAD,
     **MEASURED,
+    **STAGED,
     **GROUPED,
     **TAIL,
     **{f"size_{part}": pa.int64() for part in (*PARTS, "header")},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainables.errors import CorruptFile, TrialFailure
 from trainables.progress import Progress
-from trainables.results import StageCost
+from trainables.results import StageRun, kept_metrics
 from trainables.stage import StageResult
 from trainables.stage_files import StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
 from trainables.stage_signs import FAILED, FINISHED, MARKERS
@@ -37,7 +37,7 @@ class StageCache:
     poll_s: float = 0.2
     """Between two looks at a stage that another worker makes; five times that where a look is a request."""
 
-    def get_or_run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> tuple[StageResult, StageCost]:
+    def get_or_run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> tuple[StageResult, StageRun]:
         """The result of a stage: read when it exists, waited for when another worker makes it, else made here.
 
         Raises:
@@ -49,7 +49,7 @@ class StageCache:
         while True:
             found = self._find(key)
             if found is not None:
-                return found, StageCost(kind=kind, key=key, seconds=time.perf_counter() - started, cached=True)
+                return found, _noted(found, kind, key, started, cached=True)
             if lock.try_acquire():
                 break
             time.sleep(self.poll_s * (1 if isinstance(self.folder, Path) else 5))
@@ -59,7 +59,7 @@ class StageCache:
             result = found if found is not None else self._run(key, kind, run)
         finally:
             lock.release()
-        return result, StageCost(kind=kind, key=key, seconds=time.perf_counter() - started, cached=cached)
+        return result, _noted(result, kind, key, started, cached=cached)
 
     def entries(self) -> list[StageEntry]:
         """Every finished stage and remembered failure, by key. One whose description is damaged is left out.
@@ -126,3 +126,8 @@ class StageCache:
 
     def _log(self, event: str, key: str, kind: str) -> None:
         append_line(self.folder / "log.jsonl", {"event": event, "key": key, "kind": kind, "time": time.time()})
+
+
+def _noted(result: StageResult, kind: str, key: str, started: float, *, cached: bool) -> StageRun:
+    seconds = time.perf_counter() - started
+    return StageRun(kind=kind, key=key, seconds=seconds, cached=cached, metrics=kept_metrics(result.metrics))

@@ -1,6 +1,7 @@
 """Where tensors live and how the device is used: device, threads, autocast, memory format, seeding."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import cast
 
@@ -64,6 +65,11 @@ def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
     """CUDA when the trial holds a share of a GPU and there is one, else CPU."""
     use_cuda = gpu_share > 0 and torch.cuda.is_available()
     return Device(torch.device("cuda" if use_cuda else "cpu"), compile)
+
+
+def resources_here() -> dict[str, float]:
+    """CPUs and GPUs of this machine, in Ray's words."""
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
 def is_out_of_memory(err: BaseException) -> bool:

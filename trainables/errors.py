@@ -4,7 +4,10 @@ A leaf is a situation with a policy: what the ledger says of the trial (`state`)
 command that meets it. Experiment-level leaves are in `tune_app.errors`.
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from trainables.results import Measurement
 
 State = Literal["complete", "invalid", "failed"]
 
@@ -38,8 +41,12 @@ class TrialFailure(TuneAppError):
 
     exit_code = 4
     state: ClassVar[State] = "failed"
+    is_answer: ClassVar[bool] = False
+    """A finding about the configuration: nothing went wrong, and others may do well."""
     stage = ""
     """Kind of the stage that failed; set on the way out of it."""
+    measurement: "Measurement | None" = None
+    """Of the packed file, where it was written, decoded and measured before it was refused."""
     remembered = False
     """Nothing was tried: the stage failed before, and its failure was remembered."""
 
@@ -48,6 +55,7 @@ class InfeasiblePoint(TrialFailure):
     """The parameters give no legal network."""
 
     state = "invalid"
+    is_answer = True
 
 
 class Diverged(TrialFailure):
@@ -60,6 +68,7 @@ class Collapsed(TrialFailure):
     """The accuracy of the compressed network is at chance."""
 
     state = "invalid"
+    is_answer = True
 
 
 class NotFinite(TrialFailure):

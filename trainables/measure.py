@@ -31,7 +31,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
 
     Raises:
         ArtifactMismatch: the decoded network is not the one that was packed.
-        Collapsed: its accuracy is at chance.
+        Collapsed: its accuracy is at chance; the error carries the measurement.
     """
     packed = unpack(content)
     accuracy = _accuracy(packed, workplace.val, workplace.device)
@@ -41,13 +41,11 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
             f"the decoded file has accuracy {accuracy:.4f}, the trained network {accuracy_trained:.4f}; "
             f"they may differ by {TOLERANCE}"
         )
-    if accuracy <= CHANCE_FACTOR / workplace.data.classes:
-        raise Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
     model = trained.model()
     decoded = dict(zip(units(model), map(torch.from_numpy, packed.codes), strict=True))
     check_zeros(weights_of(model), decoded, where="in the decoded file")
     counts = count(model, trained.architecture)
-    return Measurement(
+    measurement = Measurement(
         accuracy=accuracy,
         accuracy_trained=accuracy_trained,
         n=len(workplace.val),
@@ -63,6 +61,15 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace) -> Measu
         peak_activation_bytes=counts.peak_activation_bytes,
         formula_bytes=formula_bytes(model),
     )
+    _check_above_chance(measurement, classes=workplace.data.classes)
+    return measurement
+
+
+def _check_above_chance(measurement: Measurement, *, classes: int) -> None:
+    if measurement.accuracy <= CHANCE_FACTOR / classes:
+        err = Collapsed(f"accuracy {measurement.accuracy:.4f} is at chance for {classes} classes")
+        err.measurement = measurement
+        raise err
 
 
 def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, target: StoragePath) -> Measurement:

@@ -17,39 +17,39 @@ from trainables.export.coders import Choice
 from trainables.export.packed import Header, pack
 from trainables.measure import measure, with_onnx
 from trainables.progress import Progress
-from trainables.results import Completed, StageCost
+from trainables.results import Completed, StageRun
 from trainables.stage import StageContext, StageResult, run_stage
 from trainables.storage import StoragePath, create_once, read_bytes, replace, sha256
 from trainables.workplace import Workplace
 
 
 def run_stages(
-    config: TrialConfig, stages: Sequence[StageConfig], workplace: Workplace, costs: list[StageCost] | None = None
-) -> tuple[StageResult, list[StageCost]]:
-    """Folds the first stages of a configuration over the cache; returns the last result and every cost.
+    config: TrialConfig, stages: Sequence[StageConfig], workplace: Workplace, runs: list[StageRun] | None = None
+) -> tuple[StageResult, list[StageRun]]:
+    """Folds the first stages of a configuration over the cache; returns the last result and what is noted of each.
 
-    Costs are added to `costs` as they come, that of a stage that fails included.
+    Notes are added to `runs` as they come, that of a stage that fails included.
 
     Raises:
         TrialFailure: a stage failed; its `stage` says which.
     """
     keys = stage_keys(config, fingerprint=workplace.data.fingerprint)
     result: StageResult | None = None
-    costs = [] if costs is None else costs
-    trainer = _Trainer(config, workplace, costs)
+    runs = [] if runs is None else runs
+    trainer = _Trainer(config, workplace, runs)
     for stage, key in zip(stages, keys, strict=False):
         result = trainer.run(stage, key, parent=result)
     assert result is not None, "a configuration has at least one stage"
-    return result, costs
+    return result, runs
 
 
 @dataclass(frozen=True)
 class _Trainer:
-    """Runs stages of one configuration over the cache and notes what each cost."""
+    """Runs stages of one configuration over the cache and notes what became of each."""
 
     config: TrialConfig
     workplace: Workplace
-    costs: list[StageCost]
+    runs: list[StageRun]
 
     def run(self, stage: StageConfig, key: str, *, parent: StageResult | None) -> StageResult:
         work, config = self.workplace, self.config
@@ -71,14 +71,14 @@ class _Trainer:
 
         started = time.perf_counter()
         try:
-            result, cost = work.cache.get_or_run(key, stage.kind, make)
+            result, run = work.cache.get_or_run(key, stage.kind, make)
         except Exception as err:
             known, seconds = isinstance(err, TrialFailure) and err.remembered, time.perf_counter() - started
-            self.costs.append(StageCost(kind=stage.kind, key=key, seconds=seconds, cached=known))
+            self.runs.append(StageRun(kind=stage.kind, key=key, seconds=seconds, cached=known))
             if isinstance(err, TrialFailure):
                 err.stage = err.stage or stage.kind
             raise
-        self.costs.append(cost)
+        self.runs.append(run)
         return result
 
     def _teacher(self) -> StageResult:
@@ -89,17 +89,17 @@ class _Trainer:
 
 
 def run_pipeline(
-    config: TrialConfig, workplace: Workplace, artifact: StoragePath, costs: list[StageCost] | None = None
+    config: TrialConfig, workplace: Workplace, artifact: StoragePath, runs: list[StageRun] | None = None
 ) -> Completed:
     """Trains what is not cached, writes `artifact`, decodes it from its bytes and measures it.
 
-    What each stage took is added to `costs` as in `run_stages`, and so is known after a failure too.
+    What each stage took is added to `runs` as in `run_stages`, and so is known after a failure too.
 
     Raises:
         TrialFailure: there is no usable result.
         StorageUnavailable: a folder cannot be written.
     """
-    result, costs = run_stages(config, config.stages(), workplace, costs)
+    result, runs = run_stages(config, config.stages(), workplace, runs)
     content = _write(result, workplace.data, artifact, coder=config.pack.coder)
     measurement = measure(content, result, workplace)
     if config.measure.onnx:
@@ -108,7 +108,7 @@ def run_pipeline(
         measurement=measurement,
         architecture=result.architecture,
         artifact_sha256=sha256(content),
-        stages=costs,
+        stages=runs,
     )
     replace(artifact.with_name("card.json"), completed.model_dump_json(indent=1).encode() + b"\n")
     return completed

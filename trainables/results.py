@@ -1,5 +1,6 @@
 """What a trial returns: a measurement of a real file, or a failure (torch-free)."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -7,14 +8,33 @@ from pydantic import Field
 from trainables.config import Architecture, Frozen
 from trainables.errors import State
 
+STAGE_METRICS = (
+    "val_accuracy",
+    "val_accuracy_pruned",
+    "prune_frac_requested",
+    "prune_frac_achieved",
+    "sparsity_requested",
+    "sparsity_achieved",
+    "stopped_early",
+)
+"""What a trial's record keeps of the metrics of its stages: some have hundreds, one for each layer."""
 
-class StageCost(Frozen):
-    """What one stage cost this trial; a cache hit cost the time of reading."""
+
+class StageRun(Frozen):
+    """One stage of a trial: what it cost, and how it ended; a cache hit cost the time of reading."""
 
     kind: str
     key: str
     seconds: float
     cached: bool
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="STAGE_METRICS that it has; none of a stage that failed, or of older records"
+    )
+
+
+def kept_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of a stage's metrics those that a trial's record keeps."""
+    return {name: metrics[name] for name in STAGE_METRICS if name in metrics}
 
 
 class Measurement(Frozen):
@@ -49,7 +69,7 @@ class Completed(Frozen):
     measurement: Measurement
     architecture: Architecture
     artifact_sha256: str
-    stages: list[StageCost]
+    stages: list[StageRun]
 
 
 class Failure(Frozen):
@@ -63,10 +83,14 @@ class Failure(Frozen):
 
 
 class Failed(Frozen):
-    """No usable result; it can never reach the frontier, since it holds no measurement."""
+    """No usable result; it can never reach the frontier, even where its file was measured."""
 
     failure: Failure
-    stages: list[StageCost] = Field(description="up to the one that failed; none of a worker that was lost")
+    measurement: Measurement | None = Field(
+        default=None,
+        description="of the packed file, where one was written, decoded and measured before it was refused",
+    )
+    stages: list[StageRun] = Field(description="up to the one that failed; none of a worker that was lost")
 
 
 METRICS = {

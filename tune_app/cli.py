@@ -21,6 +21,7 @@ from tune_app.report_cli import app as report_app
 from tune_app.track_cli import app as track_app
 
 if TYPE_CHECKING:
+    from tune_app.engine import Engine
     from tune_app.experiment import ExperimentSpec
 
 OUTPUT_CLOSED = 141
@@ -128,6 +129,10 @@ def run(
         bool, typer.Option("--retry-failed", help="Run trials once more that an error or a lost worker ended.")
     ] = False,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard too, on loopback.")] = False,
+    in_process: Annotated[
+        bool,
+        typer.Option("--in-process", help="Trials one by one in this process, without Ray; for debuggers."),
+    ] = False,
 ) -> None:
     """Start a search, or go on where it stopped."""
     from tune_app.spec_file import load_spec
@@ -136,11 +141,18 @@ def run(
     if trials is not None:
         budget = loaded.budget.model_copy(update={"trials": trials})
         loaded = loaded.model_copy(update={"budget": budget})
-    search(loaded, warm_start=warm_start, retry_failed=retry_failed, dashboard=dashboard)
+    if dashboard and in_process:
+        raise ConfigError("--dashboard is Ray's, and --in-process runs without Ray: choose one of them.")
+    search(loaded, warm_start=warm_start, retry_failed=retry_failed, dashboard=dashboard, in_process=in_process)
 
 
 def search(
-    spec: "ExperimentSpec", *, warm_start: str | None = None, retry_failed: bool = False, dashboard: bool = False
+    spec: "ExperimentSpec",
+    *,
+    warm_start: str | None = None,
+    retry_failed: bool = False,
+    dashboard: bool = False,
+    in_process: bool = False,
 ) -> None:
     """Runs a search and says how it ended."""
     from tune_app.folder import ExperimentFolder
@@ -152,10 +164,22 @@ def search(
     from tune_app.runner import run_search
     from tune_app.summary import summary
 
-    outcome = run_search(spec, warm_start=other, retry_failed=retry_failed, dashboard=dashboard, console=console())
+    engine = _engine(dashboard=dashboard, in_process=in_process)
+    view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
+    outcome = run_search(spec, engine=engine, warm_start=other, retry_failed=retry_failed, console=view)
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
     print("\n".join(summary(outcome, spec)))
+
+
+def _engine(*, dashboard: bool, in_process: bool) -> "Engine":
+    if in_process:
+        from tune_app.in_process import InProcess
+
+        return InProcess()
+    from tune_app.on_ray import OnRay
+
+    return OnRay(dashboard=dashboard)
 
 
 @app.command(rich_help_panel=CLUSTERS)

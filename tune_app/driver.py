@@ -15,23 +15,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import first_line
 from trainables.errors import StorageUnavailable, TuneAppError
-from tune_app.baseline import BaselineInfo
+from tune_app.engine import Search
 from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
-from tune_app.folder import ExperimentFolder
 from tune_app.gauges import Gauges
-from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord
-from tune_app.live import LiveView, Status
 from tune_app.lookout import Lookout
 from tune_app.point_keys import progress_keys, shared_start
-from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse, end_process, forget_pulses, take_pulse
 from tune_app.searcher import LedgerSearch
 from tune_app.session import fits_in_cluster
 from tune_app.shares import Shares
 from tune_app.signals import StopSignal
-from tune_app.tables import write_tables
 from tune_app.throttle import Throttle
 from tune_app.worker import TrialWorker
 
@@ -53,24 +48,10 @@ LOOK_SHARE = 0.1
 class Driver:
     """Lets Tune drive a proposer until the budget is spent."""
 
-    def __init__(
-        self,
-        spec: ExperimentSpec,
-        folder: ExperimentFolder,
-        lease: Lease,
-        proposer: Proposer,
-        baseline: BaselineInfo,
-        status: Status,
-        view: LiveView,
-        stop: StopSignal,
-        worker: type[TrialWorker],
-    ) -> None:
-
-        def rewrite() -> None:
-            lease.check()  # only its holder rewrites
-            write_tables(folder, proposer.records, spec, reference=baseline.reference(spec))
-
-        self.tables = Throttle(rewrite, every_s=TABLES_EVERY_S, share=TABLES_SHARE, waits=True)
+    def __init__(self, search: Search, stop: StopSignal, worker: type[TrialWorker]) -> None:
+        spec, folder, lease, proposer = search.spec, search.folder, search.lease, search.proposer
+        baseline, status, view = search.baseline, search.status, search.view
+        self.tables = Throttle(search.write_tables, every_s=TABLES_EVERY_S, share=TABLES_SHARE, waits=True)
         self._spec, self._folder, self._proposer, self._stop, self._lease = spec, folder, proposer, stop, lease
         self._status, self._view, self._worker = status, view, worker
         status.records, status.done = proposer.records, proposer.progress.trials

@@ -116,7 +116,11 @@ class Budget(Frozen):
     )
     stagnation: Stagnation | None = Field(default=None, description="null: goes on however little it finds")
     failed_share: float = Field(
-        default=0.5, ge=0, le=1, description="a larger share of trials without a result ends the search (exit code 4)"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="a larger share of trials that end badly, after ten, ends the search (exit code 4); "
+        "accuracy at chance and parameters without a legal network are answers and do not count",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from search_spaces.rungs import FULL
+from trainables import errors
 from trainables.config import Frozen, digest
 from trainables.errors import CorruptFile, State
 from trainables.results import Completed, Failed
@@ -92,8 +93,15 @@ class TrialRecord(Frozen):
             return ""
         return f"{self.result.failure.kind}: {self.result.failure.message}"
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether something went wrong, and it was not the configuration's own answer (`TrialFailure.is_answer`)."""
+        if isinstance(self.result, Completed):
+            return False
+        return not getattr(getattr(errors, self.result.failure.kind, None), "is_answer", False)
+
     def metrics(self) -> dict[str, float]:
-        """The measured numbers by column name; empty without a usable result."""
+        """The numbers of a usable result by column name; empty without one, also where its file was measured."""
         if isinstance(self.result, Failed):
             return {}
         numbers = self.result.measurement.model_dump(

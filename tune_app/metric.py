@@ -10,9 +10,29 @@ from tune_app.units import show_ratio, show_share, show_size
 
 LOG_SPAN = 10.0
 """An axis of bytes or counts whose values span more than this is logarithmic."""
-SHARES = {"accuracy", "sparsity_achieved", "prune_frac_achieved", "prune_frac", "sparsity", "test_accuracy"}
+SHARES = {
+    "accuracy",
+    "accuracy_drop",
+    "accuracy_fine_tuned",
+    "accuracy_pruned",
+    "accuracy_sparsified",
+    "accuracy_trained",
+    "prune_frac",
+    "prune_frac_achieved",
+    "prune_frac_requested",
+    "sparsity",
+    "sparsity_achieved",
+    "sparsity_reached",
+    "sparsity_requested",
+    "test_accuracy",
+}
 TITLES = {
     "accuracy": "accuracy (validation split)",
+    "accuracy_drop": "accuracy below the baseline's",
+    "accuracy_pruned": "accuracy after pruning, before fine-tuning",
+    "accuracy_fine_tuned": "accuracy after pruning and fine-tuning",
+    "accuracy_sparsified": "accuracy after sparsifying",
+    "accuracy_trained": "accuracy after quantization",
     "size_bytes": "size of the packed file",
     "compression_ratio": "compression ratio",
     "parameters": "parameters",
@@ -20,9 +40,23 @@ TITLES = {
     "bops": "bit operations",
     "activation_bytes": "activations of an image",
     "peak_activation_bytes": "peak activations of an image",
+    "prune_frac_requested": "share of channels to remove",
+    "prune_frac_achieved": "share of channels removed",
+    "sparsity_requested": "sparsity requested of the stage",
+    "sparsity_reached": "sparsity reached by the stage",
     "sparsity_achieved": "sparsity",
 }
 SHORT = {
+    "accuracy_drop": "drop",
+    "accuracy_pruned": "pruned accuracy",
+    "accuracy_fine_tuned": "fine-tuned accuracy",
+    "accuracy_sparsified": "sparsified accuracy",
+    "accuracy_trained": "quantized accuracy",
+    "prune_frac_requested": "pruning requested",
+    "prune_frac_achieved": "pruned",
+    "sparsity_requested": "sparsity requested",
+    "sparsity_reached": "sparsity reached",
+    "stopped_early": "stopped early",
     "size_bytes": "size",
     "compression_ratio": "ratio",
     "macs": "MACs",
@@ -51,8 +85,12 @@ def short(name: str) -> str:
 
 def direction(name: str, spec: ExperimentSpec) -> Direction:
     """Which way is better."""
-    upward = name in {"accuracy", "compression_ratio", "sparsity_achieved"}
+    upward = name in {"compression_ratio", "sparsity_achieved", "sparsity_reached"} or _is_accuracy(name)
     return spec.objectives.get(name, "maximize" if upward else "minimize")
+
+
+def _is_accuracy(name: str) -> bool:
+    return "accuracy" in name and name != "accuracy_drop"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def write_frame(
         none: what they read where there is no row.
 
     Raises:
-        ConfigError: JSON and CSV at once, or the file's name is a folder's.
+        ConfigError: JSON and CSV at once, or the file's name is a folder's or that of another format.
         StorageUnavailable: the file cannot be written.
     """
     if json and csv:
@@ -63,6 +63,10 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
     path = storage_path(place)
     if isinstance(path, Path) and path.is_dir():
         raise ConfigError(f"{path} is a folder: give the name of a file, such as frontier.parquet.")
+    if path.suffix.lower() != ".parquet":
+        raise ConfigError(
+            f"--parquet writes parquet, but got {path.name!r}: name it *.parquet, or take --csv or --json."
+        )
     stream = io.BytesIO()
     pq.write_table(_arrow(frame), stream, compression="zstd", write_page_checksum=True)
     replace(path, stream.getvalue())

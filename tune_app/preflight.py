@@ -5,7 +5,6 @@ import platform
 import shutil
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import Field
@@ -18,6 +17,7 @@ from tune_app.errors import ClusterUnavailable
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.plug_ins import packages_of
+from tune_app.versions import installed_version
 
 PACKAGES = ("ray", "torch", "tune-app")
 """Whose versions must be the same everywhere, as those of plug-ins: they decide what messages and numbers mean."""
@@ -54,7 +54,8 @@ class Finding(Frozen):
 def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
     """What this machine sees; `token` names a file that the driver put into the experiment's folder."""
     folder = ExperimentFolder(spec.folder)
-    storage, same, plug_ins = "", False, packages_of(spec.model_dump(mode="json"))
+    storage, same = "", False
+    packages = (*PACKAGES, *packages_of(spec.model_dump(mode="json")))
     try:
         folder.probe()
         same = exists(folder.path / token)
@@ -62,7 +63,10 @@ def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
         storage = str(err)
     return NodeReport(
         host=socket.gethostname(),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *plug_ins)}},
+        versions={
+            "python": platform.python_version(),
+            **{name: installed_version(name) for name in packages},
+        },
         storage=storage,
         same_storage=same,
         free_bytes=_free_bytes(folder),
@@ -196,13 +200,6 @@ def _same(name: str, driver: NodeReport, nodes: Sequence[NodeReport]) -> Finding
         found=f"{driver.host} has {ours}" + (f", but {', '.join(wrong)}" if wrong else ", and so have all nodes"),
         way_out="Install the same version everywhere, or submit with this one's image." if wrong else "",
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # its files are there, and nothing says which ones
-        return "none"
 
 
 def _missing_input(spec: ExperimentSpec) -> str:

@@ -62,9 +62,9 @@ def verbosity() -> Verbosity:
     return _wanted
 
 
-def console() -> Console:
-    """Standard error, which says nothing when a command is to be quiet."""
-    return Console(stderr=True, quiet=_wanted is Verbosity.QUIET)
+def console(*, plain: bool = False) -> Console:
+    """Standard error, which says nothing when a command is to be quiet; `plain`: in lines, also on a terminal."""
+    return Console(stderr=True, quiet=_wanted is Verbosity.QUIET, force_terminal=False if plain else None)
 
 
 def duration(seconds: float) -> str:

@@ -111,11 +111,11 @@ class Proposer:
         """What to run now, or None when the budget is spent, nothing is left, or results must come first.
 
         Raises:
-            SearchAborted: too many trials ended without a result.
+            SearchAborted: too many trials ended badly.
         """
         if too_many_failures(self._progress, self._spec.budget):
             raise SearchAborted(
-                f"{self._progress.failed} of {self._progress.finished} trials of {self._spec.name!r} have no result, "
+                f"{self._progress.faults} of {self._progress.finished} trials of {self._spec.name!r} ended badly, "
                 f"more than budget.failed_share allows ({self._spec.budget.failed_share:g}); most often: "
                 f"{_most_often(self._records.values())}"
             )
@@ -189,7 +189,7 @@ class Proposer:
 
 
 def _most_often(records: Iterable[TrialRecord]) -> str:
-    reasons = Counter(r.reason for r in records if r.reason)
+    reasons = Counter(r.reason for r in records if r.is_fault)
     return reasons.most_common(1)[0][0]
 
 

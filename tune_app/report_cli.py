@@ -35,9 +35,13 @@ def report(
     experiment: Experiment,
     output: Annotated[str, typer.Option(help="HTML file to write.  \\[default: report.html]")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Serve it here, and follow the search.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="For --watch; 0: a free one.")] = 0,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="For --watch.  \\[default: a free one]", show_default=False)
+    ] = None,
     figures: Annotated[str, typer.Option(metavar="FOLDER", help="Write every figure as an image instead.")] = "",
-    format: Annotated[ImageFormat, typer.Option("--format", help="Of these images.")] = ImageFormat.PNG,
+    format: Annotated[
+        ImageFormat | None, typer.Option("--format", help="Of these images.  \\[default: png]", show_default=False)
+    ] = None,
     failures: Annotated[
         list[str] | None, typer.Option(metavar="TRIAL", help="Add where this trial errs; may be given more than once.")
     ] = None,
@@ -47,13 +51,18 @@ def report(
 
     if sum(map(bool, (output, watch, figures))) > 1:
         raise ConfigError("--output writes a file, --watch serves it, --figures draws images: choose one of them.")
+    for option, value, other, given in (("--port", port, "--watch", watch), ("--format", format, "--figures", figures)):
+        if value is not None and not given:
+            raise ConfigError(f"{option} {value} is for {other}: give both, or neither.")
+    if failures and figures:
+        raise ConfigError("--failures adds to the page: `tune-app failures` draws that trial's figures.")
     folder = ExperimentFolder.existing(experiment)
     if figures:
-        _draw(folder, figures, format)
+        _draw(folder, figures, format or ImageFormat.PNG)
         return
     extra = [_failures(folder, number, trial) for number, trial in enumerate(failures or (), 1)]
     if watch:
-        _serve(folder, port, extra)
+        _serve(folder, port or 0, extra)
     else:
         _write(folder, output or "report.html", extra)
 

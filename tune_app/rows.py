@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from trainables.results import Completed
+from trainables.results import Completed, StageRun
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord
 from tune_app.objectives import is_feasible
@@ -26,6 +26,7 @@ HEAD = {
 }
 MEASURED = {
     "accuracy": pa.float64(),
+    "accuracy_drop": pa.float64(),
     "accuracy_trained": pa.float64(),
     "test_accuracy": pa.float64(),
     "n": pa.int64(),
@@ -42,6 +43,29 @@ MEASURED = {
     "onnx_accuracy": pa.float64(),
     "onnx_failure": pa.string(),
 }
+STAGED = {
+    "accuracy_pruned": pa.float64(),
+    "accuracy_fine_tuned": pa.float64(),
+    "accuracy_sparsified": pa.float64(),
+    "prune_frac_requested": pa.float64(),
+    "sparsity_requested": pa.float64(),
+    "sparsity_reached": pa.float64(),
+    "stopped_early": pa.bool_(),
+}
+STAGE_COLUMNS = {
+    "channel_prune": {
+        "val_accuracy_pruned": "accuracy_pruned",
+        "val_accuracy": "accuracy_fine_tuned",
+        "prune_frac_requested": "prune_frac_requested",
+    },
+    "sparsify": {
+        "val_accuracy": "accuracy_sparsified",
+        "sparsity_requested": "sparsity_requested",
+        "sparsity_achieved": "sparsity_reached",
+        "stopped_early": "stopped_early",
+    },
+}
+"""By kind of a stage, which of its metrics is which column."""
 GROUPED = {
     "repeats": pa.int64(),
     "p_non_dominated": pa.float64(),
@@ -69,13 +93,16 @@ def rows(
     *,
     test_accuracy: Mapping[str, float] | None = None,
     reference: Mapping[str, float] | None = None,
+    baseline_accuracy: float | None = None,
 ) -> list[dict[str, Any]]:
     """One row per record, all with the same columns in the same order; None where nothing is known.
 
-    A parameter is a column of its own name. Rows of the full rung say what all runs of their point say together:
-    `<objective>_mean` and `<objective>_sd` (sample standard deviation) over its `repeats` complete runs, whether
-    the means are `feasible`, and `p_non_dominated`, how likely no other feasible point dominates its true means.
-    `hypervolume_contribution` is what a row of the frontier alone adds to its hypervolume.
+    A parameter is a column of its own name. A trial that was refused after its file was measured has what was measured
+    too. `accuracy_drop` is against the baseline; the columns of STAGED say how its stages ended. Rows of the full rung
+    say what all runs of their point say together: `<objective>_mean` and `<objective>_sd` (sample standard deviation)
+    over its `repeats` complete runs, whether the means are `feasible`, and `p_non_dominated`, how likely no other
+    feasible point dominates its true means. `hypervolume_contribution` is what a row of the frontier alone adds to its
+    hypervolume.
     `size_<part>` are the bytes of a part of the packed file, `formula_<name>_bytes` what an earlier system's size
     formula makes of the network, `seconds_<kind>` what the stages of a kind cost this trial (a cache hit costs the
     time of reading). `gpu_share` of a GPU was the trial's, `gpu_peak_share` of its memory the most that it reserved,
@@ -87,6 +114,7 @@ def rows(
         spec: for the parameters, objectives and constraints.
         test_accuracy: by trial_id, for the trials whose accuracy on the test split is known.
         reference: the corner of the hypervolume, by objective; None: contributions stay unknown.
+        baseline_accuracy: on the validation split; None: drops stay unknown.
     """
     front = frontier(groups, spec)
     members = {group.first.assignment.trial_id for group in front}
@@ -99,6 +127,8 @@ def rows(
         row |= together.get(row["trial_id"], {})
         row["test_accuracy"] = (test_accuracy or {}).get(row["trial_id"])
         row["hypervolume_contribution"] = gains.get(row["trial_id"])
+        if baseline_accuracy is not None and "accuracy" in row:
+            row["accuracy_drop"] = baseline_accuracy - row["accuracy"]
     return [{n: _text(row.get(n)) if n in names else row.get(n) for n in schema.names} for row in found]
 
 
@@ -115,7 +145,7 @@ def schema_of(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema
 
     Types come from the names, never from the values, so that a column of nulls keeps its type.
     """
-    measured = [r.result.measurement for r in records if isinstance(r.result, Completed)]
+    measured = [r.result.measurement for r in records if r.result.measurement is not None]
     parts = sorted({part for m in measured for part in m.size_breakdown})
     formulas = sorted({name for m in measured for name in m.formula_bytes})
     planned: list[str] = [stage.kind for stage in spec.base.stages()]
@@ -124,6 +154,7 @@ def schema_of(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema
         **HEAD,
         **_param_types(records, spec),
         **MEASURED,
+        **STAGED,
         **{f"{name}_{kind}": pa.float64() for name in spec.objectives for kind in ("mean", "sd")},
         **GROUPED,
         **{f"size_{part}": pa.int64() for part in parts},
@@ -164,13 +195,21 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
     }
     for stage in result.stages:
         row[f"seconds_{stage.kind}"] = row.get(f"seconds_{stage.kind}", 0.0) + stage.seconds
-    if isinstance(result, Completed):
-        found = result.measurement
+        row |= _staged(stage)
+    found = result.measurement
+    if found is not None:
         row |= found.model_dump(exclude={"size_breakdown", "formula_bytes", "split"})
         row |= {f"size_{part}": size for part, size in found.size_breakdown.items()}
         row |= {f"formula_{name}_bytes": size for name, size in found.formula_bytes.items()}
+    if isinstance(result, Completed):
         row["artifact_sha256"] = result.artifact_sha256
     return row
+
+
+def _staged(stage: StageRun) -> dict[str, float | bool]:
+    columns = STAGE_COLUMNS.get(stage.kind, {})
+    values = {columns[name]: value for name, value in stage.metrics.items() if name in columns}
+    return {name: bool(value) if STAGED[name] == pa.bool_() else value for name, value in values.items()}
 
 
 def _together(groups: Sequence[Group], spec: ExperimentSpec) -> dict[str, dict[str, Any]]:

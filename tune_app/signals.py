@@ -1,7 +1,9 @@
-"""StopSignal: SIGINT and SIGTERM, remembered until a place where stopping is safe."""
+"""SIGINT and SIGTERM: remembered until a place where stopping is safe, or raised where they come."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -55,3 +57,25 @@ class StopSignal:
         self.number = number
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def stops_at_once() -> Iterator[None]:
+    """A stop signal raises where it comes. Outside the main thread nothing is caught.
+
+    Raises:
+        Interrupted: a stop signal has come.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, stop) for number in NUMBERS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from trainables.results import Completed
 from tune_app.cost import training_seconds
 from tune_app.experiment import Budget, ExperimentSpec
 from tune_app.frontier import hypervolume
@@ -24,7 +23,7 @@ class Progress:
         self._spec = spec
         self._corner = costs_of(reference, spec)
         self._front = np.empty((0, len(self._corner)))
-        self.finished, self.failed, self.trials = 0, 0, 0
+        self.finished, self.faults, self.trials = 0, 0, 0
         self.training_s = 0.0
         self.volumes: list[float] = []
         """Hypervolume after each trial of the full schedule."""
@@ -35,8 +34,7 @@ class Progress:
         """A finished trial."""
         self.finished += 1
         self.training_s += training_seconds(record)
-        complete = isinstance(record.result, Completed)
-        self.failed += not complete
+        self.faults += record.is_fault
         if not record.assignment.is_trial:
             return
         self.trials += 1
@@ -81,9 +79,12 @@ def out_of_time(progress: Progress, budget: Budget, *, wall_s: float) -> str:
 
 
 def too_many_failures(progress: Progress, budget: Budget) -> bool:
-    """Whether going on would burn the budget on trials that end badly."""
+    """Whether going on would burn the budget on trials that end badly.
+
+    A configuration at chance or without a legal network is an answer like any other: a grid may begin with many.
+    """
     enough = progress.finished >= MIN_FAILURES
-    return enough and progress.failed > budget.failed_share * progress.finished
+    return enough and progress.faults > budget.failed_share * progress.finished
 
 
 def is_stagnant(volumes: Sequence[float], trials: int, gain: float) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, names, read_bytes, replace, sha256
-from tune_app.baseline import read_baseline
+from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies
@@ -28,7 +28,7 @@ from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 from tune_app.table_file import check_table, encode_table
 
-SCHEMA = "5"
+SCHEMA = "6"
 LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
 QUIET_NS = 2_000_000_000
 """A ledger that did not change for so long is at rest."""
@@ -67,11 +67,11 @@ def write_tables(
         reference: the point that bounds the hypervolume, by objective, in the objective's units.
 
     Raises:
-        CorruptFile: a test result is not what was written.
+        CorruptFile: a test result or the baseline is not what was written.
         StorageUnavailable: the folder cannot be written.
     """
     groups = group_runs(records, spec)
-    trials = _table(records, groups, spec, held_out_accuracies(folder), reference)
+    trials = _table(folder, records, groups, spec, reference=reference, baseline=read_baseline(folder))
     place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
     front = frontier(groups, spec)
     members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
@@ -143,18 +143,27 @@ def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None 
     baseline = read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
     with doing("comparing trials"):
-        return _table(records, group_runs(records, spec), spec, held_out_accuracies(folder), reference)
+        return _table(folder, records, group_runs(records, spec), spec, reference=reference, baseline=baseline)
 
 
 def _table(
+    folder: ExperimentFolder,
     records: Sequence[TrialRecord],
     groups: Sequence[Group],
     spec: ExperimentSpec,
-    test_accuracy: Mapping[str, float],
+    *,
     reference: Mapping[str, float] | None,
+    baseline: BaselineInfo | None,
 ) -> pa.Table:
     schema = schema_of(records, spec).with_metadata(_provenance(spec))
-    found = rows(records, groups, spec, test_accuracy=test_accuracy, reference=reference)
+    found = rows(
+        records,
+        groups,
+        spec,
+        test_accuracy=held_out_accuracies(folder),
+        reference=reference,
+        baseline_accuracy=None if baseline is None else baseline.accuracy,
+    )
     return pa.Table.from_pylist(found, schema=schema)
 
 

@@ -8,14 +8,14 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
-from trainables.results import Completed, Failed, Failure, StageCost
+from trainables.results import Completed, Failed, Failure, StageRun
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
+from tune_app.versions import installed_version
 
 if TYPE_CHECKING:
     from trainables.workplace import Workplace
@@ -73,16 +73,16 @@ def _outcome(
 ) -> Completed | Failed:
     from trainables.pipeline import run_pipeline
 
-    costs: list[StageCost] = []
+    runs: list[StageRun] = []
     try:
         config = spec.trial(work.params, work.rung, repeat=work.repeat)
-        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq", costs)
+        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq", runs)
         _check_finite(done, spec)
         return done
     except StorageUnavailable:
         raise
     except TrialFailure as err:
-        return failed(err, stages=costs)
+        return failed(err, stages=runs)
     except Exception as err:
         from trainables.device import is_out_of_memory
 
@@ -90,10 +90,10 @@ def _outcome(
             raise OutOfMemory(f"{work.label} ran out of GPU memory") from err
         wrapped = UnexpectedError(f"{type(err).__name__}: {err}")
         wrapped.__cause__ = err
-        return failed(wrapped, stages=costs, trace="".join(traceback.format_exception(err)))
+        return failed(wrapped, stages=runs, trace="".join(traceback.format_exception(err)))
 
 
-def failed(err: TrialFailure, *, stages: Sequence[StageCost] = (), trace: str = "") -> Failed:
+def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "") -> Failed:
     """The result of a trial that ended with this error, after or in the last of these stages."""
     failure = Failure(
         kind=type(err).__name__,
@@ -102,7 +102,7 @@ def failed(err: TrialFailure, *, stages: Sequence[StageCost] = (), trace: str = 
         message=str(err),
         traceback=trace[-MAX_TRACEBACK:],
     )
-    return Failed(failure=failure, stages=list(stages))
+    return Failed(failure=failure, measurement=err.measurement, stages=list(stages))
 
 
 def worker_lost(retries: int) -> TrialFailure:
@@ -138,7 +138,7 @@ def _check_finite(done: Completed, spec: ExperimentSpec) -> None:
 
 def environment(device: str) -> dict[str, str]:
     """Where a trial ran, and the versions that made its numbers."""
-    versions = {name.replace("-", "_"): version(name) for name in ("tune-app", "torch", "ray")}
+    versions = {name.replace("-", "_"): installed_version(name) for name in ("tune-app", "torch", "ray")}
     return {**versions, "host": socket.gethostname(), "device": device}
 
 

@@ -10,7 +10,7 @@ from benchmarks.search.table import Cell, Table
 from search_spaces.rungs import FULL
 from trainables.config import Architecture, ModelConfig, digest
 from trainables.errors import State
-from trainables.results import Completed, Failed, Failure, Measurement, StageCost
+from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import Params, TrialRecord
 from tune_app.proposer import Proposer
@@ -166,7 +166,7 @@ class Ours:
         row = cell.row
         complete = row["state"] == "complete"
         stages = [
-            StageCost(kind=step.kind, key=step.key, seconds=stage.seconds, cached=False)
+            StageRun(kind=step.kind, key=step.key, seconds=stage.seconds, cached=False)
             for step, stage in zip(self._steps(work.params, work.rung), cell.stages, strict=True)
         ]
         record = TrialRecord(
@@ -204,7 +204,7 @@ def ranked(table: Table, seed: int) -> Policy:
 Make = Callable[[Table, int], Policy]
 
 
-def _completed(row: Any, stages: list[StageCost]) -> Completed:
+def _completed(row: Any, stages: list[StageRun]) -> Completed:
     content = {name: row[name] for name in Measurement.model_fields if name in row and row[name] == row[name]}
     measurement = Measurement.model_validate({**content, "size_breakdown": {}, "formula_bytes": {}})
     model = ModelConfig()

@@ -13,6 +13,7 @@ from tests.specs import tiny_spec
 from tests.tune_app.test_ladder import closed_form
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.on_ray import OnRay
 from tune_app.runner import run_search
 from tune_app.trainable import Grant
 from tune_app.worker import TrialWorker
@@ -40,7 +41,7 @@ def test_short_trials_run_on_every_worker(finished_search: ExperimentFolder, tmp
     folder = ExperimentFolder(spec.folder)
     shutil.copytree(finished_search.stages, folder.stages)
     shutil.copytree(finished_search.baseline_file.parent, folder.baseline_file.parent)
-    outcome = run_search(spec, worker=Short)
+    outcome = run_search(spec, engine=OnRay(worker=Short))
     shares = Counter(record.environment["pid"] for record in outcome.records)
     assert sum(shares.values()) == TRIALS
     assert len(shares) == 2, "a worker that is ready is kept, one that starts is not given up"

@@ -162,6 +162,7 @@ import sys
 from pathlib import Path
 
 from trainables.errors import OutOfMemory
+from tune_app.on_ray import OnRay
 from tune_app.runner import run_search
 from tune_app.spec_file import load_spec
 from tune_app.worker import TrialWorker
@@ -184,7 +185,7 @@ class Measured(TrialWorker):
         object.__setattr__(self._workplace.device, "peak_share", lambda: 0.3)
 
 
-run_search(load_spec(Path(sys.argv[1])), worker={"tight": Tight, "measured": Measured}[sys.argv[2]])
+run_search(load_spec(Path(sys.argv[1])), engine=OnRay(worker={"tight": Tight, "measured": Measured}[sys.argv[2]]))
 """
 
 

@@ -34,7 +34,16 @@ def test_the_stage_prunes_its_parent_and_says_what_it_kept() -> None:
     assert result.plan == plan_channels(make_model(), make_prune(0.5))
     assert result.architecture.widths == {name: len(kept) for name, kept in result.plan.items()}
     assert result.model().state_dict().keys() == make_model().state_dict().keys()
-    assert result.history == []
+    [row] = result.history
+    assert row == {
+        "step": 1,
+        "prune_frac_requested": 0.5,
+        "prune_frac_achieved": result.metrics["prune_frac_achieved"],
+        "channels": sum(map(len, result.plan.values())),
+        "accuracy_pruned": result.metrics["val_accuracy"],
+        "accuracy_fine_tuned": result.metrics["val_accuracy"],
+        "val_accuracy": result.metrics["val_accuracy"],
+    }
 
 
 def test_requested_and_achieved_fractions_are_both_told() -> None:
@@ -82,10 +91,23 @@ def test_every_score_after_the_first_is_read_with_batch_norm_measured_again(monk
 def test_each_step_but_the_last_trains_for_its_own_epochs() -> None:
     result = run(make_prune(0.6, steps=3, step_epochs=1, fine_tune=TWO), width=0.1)
     assert [(row["step"], row["epoch"]) for row in result.history] == [(1, 1), (2, 1), (3, 1), (3, 2)]
-    fractions = [row["prune_frac"] for row in result.history]
+    fractions = [row["prune_frac_achieved"] for row in result.history]
     assert fractions[:3] == pytest.approx([0.2, 0.4, 0.6], abs=0.02)
     assert fractions[-1] == result.metrics["prune_frac_achieved"]
     assert result.metrics["val_accuracy"] == result.history[-1]["val_accuracy"]
+
+
+def test_every_step_says_what_it_left_and_what_that_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    monkeypatch.setattr(channel_prune, "evaluate", lambda model, images: next(shares))
+    result = run(make_prune(0.6, steps=3, step_epochs=1, fine_tune=TWO), width=0.1)
+    first, second, before_last, last = result.history
+    requested = [row["prune_frac_requested"] for row in (first, second, last)]
+    assert requested == pytest.approx([0.2, 0.4, 0.6])
+    assert first["channels"] > second["channels"] > last["channels"] == sum(map(len, result.plan.values()))
+    found = [(row["accuracy_pruned"], row["accuracy_fine_tuned"]) for row in (first, second, before_last, last)]
+    assert found == [(0.1, 0.2), (0.3, 0.4), (0.5, 0.6), (0.5, 0.6)]
+    assert (result.metrics["val_accuracy_pruned"], result.metrics["val_accuracy"]) == (0.5, 0.6)
 
 
 @pytest.mark.parametrize("scope", ["uniform", "global"])

@@ -95,6 +95,17 @@ def test_every_stage_was_made_once(completed: Completed, workplace: Workplace) -
     assert made == [(e, kind, key) for kind, key in zip(kinds, keys, strict=True) for e in ("start", "finish")]
 
 
+def test_a_trial_says_how_each_of_its_stages_ended(completed: Completed, workplace: Workplace, tmp_path: Path) -> None:
+    again = run_pipeline(make_trial(), workplace, tmp_path / "model.mbq")
+    for trial in (completed, again):  # made here, and read from the cache
+        baseline, pruned, quantized = (stage.metrics for stage in trial.stages)
+        stored = [run_stages(make_trial(), make_trial().stages()[:n], workplace)[0].metrics for n in (1, 2, 3)]
+        assert baseline == {"val_accuracy": stored[0]["val_accuracy"]}
+        assert pruned == stored[1]
+        assert set(pruned) == {"val_accuracy", "val_accuracy_pruned", "prune_frac_requested", "prune_frac_achieved"}
+        assert quantized == {"val_accuracy": trial.measurement.accuracy_trained}
+
+
 def test_a_second_call_runs_nothing(completed: Completed, workplace: Workplace, tmp_path: Path) -> None:
     before = starts(workplace)
     again = run_pipeline(make_trial(), workplace, tmp_path / "model.mbq")
@@ -166,8 +177,13 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         prune={"fine_tune": nothing},
     )
     path = tmp_path_factory.mktemp("artifact") / "model.mbq"
-    with pytest.raises(Collapsed, match="is at chance for 10 classes"):
+    with pytest.raises(Collapsed, match="is at chance for 10 classes") as caught:
         run_pipeline(trial, workplace, path)
+    measured = caught.value.measurement
+    assert measured is not None
+    assert measured.size_bytes == path.stat().st_size
+    assert 0 <= measured.accuracy <= 0.15
+    assert measured.accuracy == measured.accuracy_trained
     return path.read_bytes()
 
 

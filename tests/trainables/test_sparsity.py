@@ -14,10 +14,11 @@ from trainables.config import SPARSITY, BaselineTrain, ModelConfig, QuantAwareTr
 from trainables.errors import ArtifactMismatch, InfeasiblePoint
 from trainables.models.units import Unit, units
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, check_zeros, zero_share
-from trainables.prune.sparsify import RaiseSparsity, cubic
+from trainables.prune.sparsify import RaiseSparsity, cubic, ramp_sparsity
 from trainables.prune.sparsity import SMALL, lamp, magnitude, make_masks, prunable
 from trainables.rules import Moment
 from trainables.stage import StageResult, run_stage
+from trainables.train import evaluate
 
 EXEMPT = ("first_conv", "depthwise", "classifier")
 ONE = Schedule(epochs=1, lr=0.02, batch_size=25)
@@ -188,15 +189,89 @@ def test_steps_stop_after_the_first_drop_that_passes_the_bound(parent: StageResu
     assert len(drops) < 5
     assert drops[-1] > 0.02
     assert all(drop <= 0.02 for drop in drops[:-1])
-    assert result.metrics["sparsity_achieved"] == pytest.approx(result.history[-1]["sparsity"], abs=1e-3)
+    assert result.metrics["sparsity_achieved"] == pytest.approx(result.history[-1]["sparsity_requested"], abs=1e-3)
     assert result.metrics["sparsity_achieved"] < 0.98
+    assert result.metrics["stopped_early"] == 1
+
+
+def test_a_drop_after_the_last_step_stops_nothing_early(parent: StageResult) -> None:
+    content = {"sparsity": 0.98, "mode": "iterative", "steps": 1, "max_accuracy_drop": 0.02, "min_density": 0.0}
+    config = Sparsify.model_validate({**content, "schedule": Schedule(epochs=0, lr=0.1)})
+    result = run_stage(config, make_context(few_digits(), parent_result=parent))
+    assert parent.metrics["val_accuracy"] - result.metrics["val_accuracy"] > 0.02
+    assert result.metrics["stopped_early"] == 0
+
+
+def test_every_step_says_what_it_left_and_what_that_cost(parent: StageResult) -> None:
+    content = {"sparsity": 0.9, "mode": "iterative", "steps": 2, "ramp_shape": "linear", "min_density": 0.0}
+    config = Sparsify.model_validate({**content, "schedule": {**ONE.model_dump(), "epochs": 2}})
+    result = run_stage(config, make_context(few_digits(), parent_result=parent))
+    total = sum(u.layer.weight.numel() for u in prunable(parent.model(), EXEMPT).values())
+    assert [(row["step"], row["epoch"]) for row in result.history] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    first, last = result.history[0], result.history[-1]
+    assert (first["sparsity_requested"], last["sparsity_requested"]) == pytest.approx((0.45, 0.9))
+    assert first["nonzeros"] == total - math.floor(0.45 * total)
+    pruned = parent.model()
+    layers = prunable(pruned, EXEMPT)
+    apply_masks_(pruned, make_masks(layers, 0.45))
+    assert first["accuracy_pruned"] == evaluate(pruned, make_context(few_digits()).val)
+    assert first["accuracy_fine_tuned"] == result.history[1]["val_accuracy"]
+    assert last["accuracy_fine_tuned"] == result.metrics["val_accuracy"]
+    now = prunable(result.model(), EXEMPT).values()
+    assert last["nonzeros"] == sum(int(u.layer.weight.count_nonzero()) for u in now)
+    assert last["sparsity_achieved"] == pytest.approx(result.metrics["sparsity_achieved"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 80),
+    st.floats(0.01, 1),
+    st.integers(1, 40),
+    st.floats(0.01, 0.99),
+)
+def test_the_ramp_names_the_masks_of_every_training_step(total: int, ramp: float, every: int, sparsity: float) -> None:
+    made: list[float] = [0.0]
+
+    class Watched(RaiseSparsity):
+        def _set(self, sparsity: float) -> None:
+            made.append(sparsity)
+
+    config = Sparsify(sparsity=sparsity, ramp=ramp, mask_every=every, schedule=ONE)
+    rule = Watched(make_model(width=0.1), config)
+    for step in range(1, total + 1):
+        rule.after_step(Moment(step, total))
+        assert ramp_sparsity(Moment(step, total), config) == made[-1]
+    assert made[-1] == sparsity
+
+
+@pytest.mark.parametrize("epochs", [0, 4])
+def test_every_epoch_of_a_ramp_says_what_its_masks_left(epochs: int, parent: StageResult) -> None:
+    schedule = ONE.model_copy(update={"epochs": epochs})
+    config = Sparsify(sparsity=0.8, min_density=0.0, schedule=schedule)
+    context = make_context(few_digits(), parent_result=parent)
+    result = run_stage(config, context)
+    total = sum(u.layer.weight.numel() for u in prunable(parent.model(), EXEMPT).values())
+    steps = context.train.batch_count(25)
+    assert len(result.history) == max(1, epochs)
+    for epoch, row in enumerate(result.history, 1):
+        wanted = ramp_sparsity(Moment(epoch * steps, len(result.history) * steps), config)
+        assert row["sparsity_requested"] == wanted
+        assert row["nonzeros"] == total - math.floor(total * wanted + 1e-9)
+    last = result.history[-1]
+    assert last["nonzeros"] == sum(
+        int(u.layer.weight.count_nonzero()) for u in prunable(result.model(), EXEMPT).values()
+    )
+    assert last["sparsity_achieved"] == pytest.approx(result.metrics["sparsity_achieved"])
+    assert last["val_accuracy"] == result.metrics["val_accuracy"]
+    assert result.metrics["stopped_early"] == 0
 
 
 def test_the_shape_of_the_steps(parent: StageResult) -> None:
     def shape(ramp_shape: str) -> list[float]:
         content = {"sparsity": 0.5, "mode": "iterative", "steps": 4, "ramp_shape": ramp_shape}
         config = Sparsify.model_validate({**content, "schedule": Schedule(epochs=0, lr=0.1)})
-        return [row["sparsity"] for row in run_stage(config, make_context(few_digits(), parent_result=parent)).history]
+        result = run_stage(config, make_context(few_digits(), parent_result=parent))
+        return [row["sparsity_requested"] for row in result.history]
 
     assert shape("linear") == pytest.approx([0.125, 0.25, 0.375, 0.5])
     # 0.9 in five cubic steps is 0.8424 at the third: 0.9·(1 − 0.4³)

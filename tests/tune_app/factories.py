@@ -17,7 +17,7 @@ from trainables.config import (
     digest,
 )
 from trainables.errors import State
-from trainables.results import Completed, Failed, Failure, Measurement, StageCost
+from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from trainables.storage import StoragePath, replace
 from tune_app.baseline import BaselineInfo
 from tune_app.experiment import ExperimentSpec
@@ -97,12 +97,13 @@ def make_record(
     attempt: int = 1,
     repeat: int = 0,
     environment: Mapping[str, str] | None = None,
+    measured: bool = False,
 ) -> TrialRecord:
-    """A finished trial; its configuration is named by its parameters alone."""
+    """A finished trial; its configuration is named by its parameters alone. `measured`: also where it failed."""
     key = digest([dict(params), repeat] if repeat else dict(params))
     stages = [
-        StageCost(kind="train", key="0" * 64, seconds=0.25, cached=True),
-        StageCost(kind="ptq", key=key, seconds=1.5, cached=False),
+        StageRun(kind="train", key="0" * 64, seconds=0.25, cached=True),
+        StageRun(kind="ptq", key=key, seconds=1.5, cached=False),
     ]
     measurement = Measurement(
         accuracy=accuracy,
@@ -125,7 +126,8 @@ def make_record(
     if state == "complete":
         result = Completed(measurement=measurement, architecture=architecture, artifact_sha256="f" * 64, stages=stages)
     else:
-        result = Failed(failure=Failure(kind=kind, state=state, stage="ptq", message=message), stages=stages)
+        failure = Failure(kind=kind, state=state, stage="ptq", message=message)
+        result = Failed(failure=failure, measurement=measurement if measured else None, stages=stages)
     return TrialRecord(
         assignment=Assignment(
             number=number, config_key=key, params=dict(params), rung=rung, repeat=repeat, seed=number, attempt=attempt

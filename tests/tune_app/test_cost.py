@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tune_app.factories import make_record
-from trainables.results import StageCost
+from trainables.results import StageRun
 from tune_app.cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.ledger import TrialRecord
 
@@ -13,7 +13,7 @@ from tune_app.ledger import TrialRecord
 def with_stages(number: int, *stages: tuple[str, float, bool]) -> TrialRecord:
     """A complete trial whose stages are (key, seconds, cached)."""
     record = make_record(number, {"w_bits": number})
-    costs = [StageCost(kind="qat", key=key, seconds=seconds, cached=cached) for key, seconds, cached in stages]
+    costs = [StageRun(kind="qat", key=key, seconds=seconds, cached=cached) for key, seconds, cached in stages]
     return record.model_copy(update={"result": record.result.model_copy(update={"stages": costs})})
 
 

@@ -15,6 +15,7 @@ from tests.tune_app.test_summary import BASELINE
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once, exists
 from tune_app.driver import SAVE_EVERY_S, SAVE_MOST_S, Driver
+from tune_app.engine import Search
 from tune_app.errors import Interrupted, LeaseHeld
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
@@ -64,7 +65,8 @@ class Bench:
         monkeypatch.setattr("tune_app.throttle.time", SimpleNamespace(monotonic=self.clock))
         view = LiveView(status := Status(spec))
         self.proposer = open_proposer(spec)
-        self.driver = Driver(spec, self.folder, lease, self.proposer, BASELINE, status, view, self.stop, TrialWorker)
+        search = Search(spec, self.folder, lease, self.proposer, BASELINE, status, view)
+        self.driver = Driver(search, self.stop, TrialWorker)
 
     def fit(self, play: Callable[[Loop], None]) -> None:
         def tuner(_spec: Any, _trial: Any, search: Any, step: Any, **_: Any) -> Any:

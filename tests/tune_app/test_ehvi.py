@@ -9,7 +9,7 @@ import pytest
 from search_spaces.rungs import FULL
 from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
 from tests.tune_app.test_ladder import count, drive, make_laddered, open_proposer
-from trainables.results import StageCost
+from trainables.results import StageRun
 from tune_app.ehvi import FIRST, Ehvi
 from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs, hypervolume
@@ -79,9 +79,9 @@ def test_paces_are_seconds_per_epoch_of_what_was_computed(tmp_path: Path) -> Non
     params = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
     parent, own = make_steps(params, FULL)
     stages = [
-        StageCost(kind="train", key="0" * 64, seconds=99.0, cached=False),
-        StageCost(kind=parent.kind, key=parent.key, seconds=0.1, cached=True),
-        StageCost(kind=own.kind, key=own.key, seconds=8.0, cached=False),
+        StageRun(kind="train", key="0" * 64, seconds=99.0, cached=False),
+        StageRun(kind=parent.kind, key=parent.key, seconds=0.1, cached=True),
+        StageRun(kind=own.kind, key=own.key, seconds=8.0, cached=False),
     ]
     record = make_record(0, params)
     record = record.model_copy(update={"result": record.result.model_copy(update={"stages": stages})})

@@ -69,6 +69,8 @@ def test_parquet_leaves_standard_output_to_json(frame: pd.DataFrame, printed, tm
 def test_refusals(frame: pd.DataFrame, printed, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose one of the two"):
         printed(frame, json=True, csv=True)
+    with pytest.raises(ConfigError, match=r"--parquet writes parquet, but got 'rows.csv'"):
+        printed(frame, parquet=tmp_path / "rows.csv")
     with pytest.raises(ConfigError, match="is a folder"):
         printed(frame, parquet=tmp_path)
 

@@ -19,7 +19,7 @@ from tests.tune_app.factories import make_experiment, make_record, make_spec
 from tests.tune_app.test_ladder import make_laddered
 from trainables.config import BaselineTrain, DataConfig, Distillation, ModelConfig, Schedule, stage_keys, teacher_key
 from trainables.errors import ConfigError
-from trainables.results import StageCost
+from trainables.results import StageRun
 from trainables.stage_files import StageEntry
 from tune_app.baseline import BaselineInfo
 from tune_app.experiment import ExperimentSpec
@@ -45,7 +45,7 @@ def record(spec: ExperimentSpec, number: int, point: Point, rung: str = FULL) ->
     """A finished trial of a point, with its real keys."""
     config = spec.trial(point, rung)
     stages = [
-        StageCost(kind=stage.kind, key=key, seconds=1.0, cached=False)
+        StageRun(kind=stage.kind, key=key, seconds=1.0, cached=False)
         for stage, key in zip(config.stages(), keys_of(spec, point, rung), strict=True)
     ]
     made = make_record(number, point, rung=rung)

@@ -276,12 +276,12 @@ def test_failed_trials_run_again_when_asked_and_count_once(tmp_path: Path) -> No
     records = [closed_form(r.assignment, state=states.get(i, "complete")) for i, r in enumerate(done)]
     assert drive(open_proposer(spec, records)) == []
     proposer = open_proposer(spec, records, retry_failed=True)
-    assert (len(proposer.records), proposer.progress.trials, proposer.progress.failed) == (6, 6, 1)
+    assert (len(proposer.records), proposer.progress.trials, proposer.progress.faults) == (6, 6, 1)
     again = drive(proposer)
     wanted = [records[i].assignment.model_copy(update={"attempt": 2}) for i in (1, 6)]
     assert [r.assignment for r in again] == wanted
     assert len({r.assignment.trial_id for r in [*records, *again]}) == 10
-    assert (len(proposer.records), proposer.progress.trials, proposer.progress.failed) == (8, 8, 1)
+    assert (len(proposer.records), proposer.progress.trials, proposer.progress.faults) == (8, 8, 1)
     assert drive(open_proposer(spec, [*records, *again], retry_failed=True)) == []
 
 

@@ -20,7 +20,7 @@ from trainables.cache import StageCache
 from trainables.config import BaselineImport, digest, stage_keys
 from trainables.data import load_data
 from trainables.errors import Diverged
-from trainables.results import StageCost
+from trainables.results import StageRun
 from trainables.stage import StageResult
 from trainables.stage_files import read_stage
 from trainables.storage import DRAFT, StoragePath
@@ -90,7 +90,7 @@ def chain(number: int, accuracy: float, size_bytes: int, pruned: str) -> TrialRe
     """A trial with a pruned parent; its last stage is named by its point."""
     record = make_record(number, point(number), accuracy, size_bytes)
     first, last = record.result.stages
-    stages = [first, StageCost(kind="channel_prune", key=pruned, seconds=2.0, cached=False), last]
+    stages = [first, StageRun(kind="channel_prune", key=pruned, seconds=2.0, cached=False), last]
     return record.model_copy(update={"result": record.result.model_copy(update={"stages": stages})})
 
 

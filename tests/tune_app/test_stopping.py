@@ -5,9 +5,13 @@ import pytest
 
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tests.tune_app.test_proposer import SPACE, closed_form, drive, open_proposer
+from trainables.errors import State
 from tune_app.errors import SearchAborted
 from tune_app.experiment import Budget, ExperimentSpec
+from tune_app.spec_file import load_spec
 from tune_app.stopping import Progress, is_stagnant, too_many_failures, why_stop
+
+RECIPES = Path(__file__).parents[2] / "examples/recipes"
 
 
 def make_progress(spec: ExperimentSpec, *records: Any) -> Progress:
@@ -67,6 +71,47 @@ def test_a_few_failures_are_no_reason_to_stop(spec: ExperimentSpec) -> None:
     assert not too_many_failures(make_progress(spec, *failed), Budget(trials=100, failed_share=1))
 
 
+@pytest.mark.parametrize("kind", ["Collapsed", "InfeasiblePoint"])
+def test_answers_of_configurations_are_no_reason_to_stop(kind: str, spec: ExperimentSpec) -> None:
+    answers = [make_record(i, {"w_bits": i}, state="invalid", kind=kind) for i in range(30)]
+    assert not too_many_failures(make_progress(spec, *answers), Budget(trials=100))
+
+
+@pytest.mark.parametrize(
+    "kind", ["Diverged", "NotFinite", "ArtifactMismatch", "OutOfMemory", "WorkerLost", "UnexpectedError", "Later"]
+)
+def test_faults_among_answers_are_a_reason_to_stop(kind: str, spec: ExperimentSpec) -> None:
+    answers = [make_record(i, {"w_bits": i}, state="invalid", kind="Collapsed") for i in range(5)]
+    faults = [make_record(i, {"w_bits": i}, state="failed", kind=kind) for i in range(5, 11)]
+    assert not too_many_failures(make_progress(spec, *answers, *faults[:5]), Budget(trials=100))
+    assert too_many_failures(make_progress(spec, *answers, *faults), Budget(trials=100))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("*seed_00*.yaml"))])
+def test_a_recipe_whose_narrow_widths_collapse_runs_to_its_end(name: str) -> None:
+    spec = load_spec(RECIPES / f"{name}.yaml")
+    proposer, done = open_proposer(spec), 0
+    while (work := proposer.next()) is not None:
+        narrow = min(int(value) for param, value in work.params.items() if param.endswith("_bits.all") or "_" in param)
+        state: State = "invalid" if narrow <= 4 else "complete"
+        record = make_record(done, work.params, 0.01, 1000 + done, state, kind="Collapsed", measured=True)
+        proposer.tell(record.model_copy(update={"assignment": work}))
+        done += 1
+    assert done == spec.budget.trials
+
+
+def test_the_message_of_a_search_that_ends_badly_names_a_fault(tmp_path: Path) -> None:
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, budget={"trials": 50}))
+    for i in range(21):
+        work = proposer.next()
+        assert work is not None
+        fault = {"state": "failed", "kind": "OutOfMemory"} if i % 2 or i == 20 else {"state": "invalid"}
+        record = make_record(i, work.params, **{"kind": "Collapsed", "message": "m", **fault})  # type: ignore[arg-type]
+        proposer.tell(record.model_copy(update={"assignment": work}))
+    with pytest.raises(SearchAborted, match=r"11 of 21 trials of 'toy' ended badly.*most often: OutOfMemory: m"):
+        proposer.next()
+
+
 def test_a_search_stops_when_its_time_is_over(tmp_path: Path) -> None:
     now = [0.0]
     spec = make_spec(tmp_path, space=SPACE, budget={"trials": 50, "wall_s": 10})
@@ -93,5 +138,5 @@ def test_a_search_ends_badly_when_most_trials_fail(tmp_path: Path) -> None:
         work = proposer.next()
         assert work is not None
         proposer.tell(closed_form(work, state="invalid"))
-    with pytest.raises(SearchAborted, match=r"10 of 10 trials of 'toy' have no result.*Diverged: the loss became NaN"):
+    with pytest.raises(SearchAborted, match=r"10 of 10 trials of 'toy' ended badly.*Diverged: the loss became NaN"):
         proposer.next()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tests.tune_app.test_ladder import closed_form, drive, make_laddered, open_proposer
-from trainables.results import StageCost
+from trainables.results import StageRun
 from tune_app.baseline import BaselineInfo
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -33,9 +33,9 @@ def make_outcome(spec: ExperimentSpec, records: list[TrialRecord]) -> Outcome:
 def test_the_trials_the_frontier_and_the_training_are_counted(tmp_path: Path) -> None:
     spec = make_spec(tmp_path)
     first, second = make_record(0, {"w_bits": 4}, 0.9, 100), make_record(1, {"w_bits": 8}, 0.8, 200)
-    shared = [StageCost(kind="prune", key="p", seconds=30.0, cached=False)]
+    shared = [StageRun(kind="prune", key="p", seconds=30.0, cached=False)]
     first = first.model_copy(update={"result": first.result.model_copy(update={"stages": shared})})
-    again = [StageCost(kind="prune", key="p", seconds=0.5, cached=True)]
+    again = [StageRun(kind="prune", key="p", seconds=0.5, cached=True)]
     second = second.model_copy(update={"result": second.result.model_copy(update={"stages": again})})
     lines = summary(make_outcome(spec, [first, second]), spec)
     assert lines == [

@@ -11,15 +11,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from search_spaces.space import FIELDS
-from tests.tune_app.factories import REFERENCE, at_rest, make_experiment, make_record, make_records, make_spec
+from tests.tune_app.factories import (
+    REFERENCE,
+    at_rest,
+    make_experiment,
+    make_record,
+    make_records,
+    make_spec,
+    store_baseline,
+)
 from trainables.errors import CorruptFile, StorageUnavailable
+from trainables.results import StageRun
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, store_held_out
 from tune_app.ledger import Ledger, TrialRecord, latest
 from tune_app.repeats import group_runs
-from tune_app.rows import GROUPED, HEAD, MEASURED, TAIL, frontier_ids, rows
+from tune_app.rows import GROUPED, HEAD, MEASURED, STAGED, TAIL, frontier_ids, rows
 from tune_app.spec_file import dump_spec
 from tune_app.tables import current_table, load_trials, read_table, write_tables
 
@@ -51,6 +60,7 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("w_bits", 4),
         ("a_bits", 8),
         ("accuracy", 0.93),
+        ("accuracy_drop", None),
         ("accuracy_trained", 0.93),
         ("test_accuracy", 0.91),
         ("n", 179),
@@ -66,6 +76,13 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("onnx_size_bytes", None),
         ("onnx_accuracy", None),
         ("onnx_failure", None),
+        ("accuracy_pruned", None),
+        ("accuracy_fine_tuned", None),
+        ("accuracy_sparsified", None),
+        ("prune_frac_requested", None),
+        ("sparsity_requested", None),
+        ("sparsity_reached", None),
+        ("stopped_early", None),
         ("accuracy_mean", 0.93),
         ("accuracy_sd", None),
         ("size_bytes_mean", 90_000.0),
@@ -107,6 +124,71 @@ def test_a_failed_trial_has_nulls_and_its_reason(tmp_path: Path) -> None:
     assert row["reason"] == "Diverged: bad ? byte"
     assert (row["state"], row["on_frontier"], row["feasible"]) == ("invalid", False, False)
     assert row["accuracy"] is row["size_bytes"] is row["artifact_sha256"] is row["prune_frac"] is None
+
+
+STAGES = [
+    StageRun(kind="train", key="a", seconds=1.0, cached=True, metrics={"val_accuracy": 0.95}),
+    StageRun(
+        kind="channel_prune",
+        key="b",
+        seconds=1.0,
+        cached=False,
+        metrics={
+            "val_accuracy": 0.94,
+            "val_accuracy_pruned": 0.5,
+            "prune_frac_requested": 0.3,
+            "prune_frac_achieved": 0.28,
+        },
+    ),
+    StageRun(
+        kind="sparsify",
+        key="c",
+        seconds=1.0,
+        cached=False,
+        metrics={"val_accuracy": 0.92, "sparsity_requested": 0.7, "sparsity_achieved": 0.405, "stopped_early": 1.0},
+    ),
+    StageRun(kind="ptq", key="d", seconds=1.0, cached=False, metrics={"val_accuracy": 0.9}),
+]
+
+
+def test_a_row_says_how_each_stage_ended(tmp_path: Path) -> None:
+    record = make_record(0, {"w_bits": 4}, 0.9)
+    found = record.model_copy(update={"result": record.result.model_copy(update={"stages": STAGES})})
+    folder = make_experiment(tmp_path, [found], tables=False)
+    store_baseline(folder, accuracy=0.95)
+    write_tables(folder, [found], folder.read_spec(), reference=REFERENCE)
+    for table in (read_table(folder.trials_table), load_trials(folder, [found])):
+        [row] = table.select([*STAGED, "accuracy_drop", "accuracy_trained"]).to_pylist()
+        assert row == {
+            "accuracy_pruned": 0.5,
+            "accuracy_fine_tuned": 0.94,
+            "accuracy_sparsified": 0.92,
+            "prune_frac_requested": 0.3,
+            "sparsity_requested": 0.7,
+            "sparsity_reached": 0.405,
+            "stopped_early": True,
+            "accuracy_drop": pytest.approx(0.05),
+            "accuracy_trained": 0.9,
+        }
+
+
+def test_a_failed_trial_says_how_its_finished_stages_ended(tmp_path: Path) -> None:
+    record = make_record(0, {"w_bits": 4}, state="failed")
+    found = record.model_copy(update={"result": record.result.model_copy(update={"stages": STAGES[:2]})})
+    [row] = made_rows([found], make_spec(tmp_path), baseline_accuracy=0.95)
+    assert (row["accuracy_pruned"], row["accuracy_fine_tuned"]) == (0.5, 0.94)
+    assert row["accuracy"] is row["accuracy_drop"] is row["stopped_early"] is None
+
+
+def test_a_trial_that_was_refused_after_its_measurement_shows_it(tmp_path: Path) -> None:
+    collapsed = make_record(
+        0, {"w_bits": 2}, 0.1, 60_000, state="invalid", kind="Collapsed", message="at chance", measured=True
+    )
+    [row] = made_rows([collapsed], make_spec(tmp_path), baseline_accuracy=0.95)
+    assert (row["accuracy"], row["size_bytes"], row["size_header"]) == (0.1, 60_000, 100)
+    assert (row["accuracy_drop"], row["compression_ratio"]) == (pytest.approx(0.85), pytest.approx(100 / 6))
+    assert (row["state"], row["reason"]) == ("invalid", "Collapsed: at chance")
+    assert (row["on_frontier"], row["feasible"], row["accuracy_mean"]) == (False, False, None)
 
 
 def test_the_frontier_is_full_complete_feasible_and_rises_in_size(tmp_path: Path) -> None:
@@ -184,7 +266,7 @@ def test_bounds_are_kept_by_the_means(tmp_path: Path) -> None:
 
 
 def test_no_parameter_is_named_like_another_column() -> None:
-    assert not set(FIELDS) & {*HEAD, *MEASURED, *GROUPED, *TAIL, "seconds"}
+    assert not set(FIELDS) & {*HEAD, *MEASURED, *STAGED, *GROUPED, *TAIL, "seconds"}
 
 
 def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
@@ -199,7 +281,7 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
 def test_the_metadata_say_what_the_table_is(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     metadata = read_table(folder.frontier_table).schema.metadata
-    assert metadata[b"tune_app.schema"] == b"5"
+    assert metadata[b"tune_app.schema"] == b"6"
     assert metadata[b"tune_app.experiment"] == b"toy"
     assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
     assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
@@ -267,10 +349,10 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     table = pa.table({"accuracy": [1.0]})
     pq.write_table(table, path)
-    with pytest.raises(CorruptFile, match="table schema none, this version reads 5"):
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 6"):
         read_table(path)
     pq.write_table(table.replace_schema_metadata({"tune_app.schema": "1"}), path)
-    with pytest.raises(CorruptFile, match="table schema 1, this version reads 5"):
+    with pytest.raises(CorruptFile, match="table schema 1, this version reads 6"):
         read_table(path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "absent.parquet")

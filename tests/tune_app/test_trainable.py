@@ -19,7 +19,8 @@ from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.point_keys import config_key, shared_start
 from tune_app.proposer import Proposer
-from tune_app.rows import frontier_ids
+from tune_app.repeats import group_runs
+from tune_app.rows import frontier_ids, rows
 from tune_app.trainable import run_trial
 
 
@@ -104,6 +105,23 @@ def test_an_error_of_any_kind_is_a_record_with_its_traceback(
     assert "in broken" in record.result.failure.traceback  # type: ignore[union-attr]
     assert [(cost.kind, cost.cached) for cost in record.result.stages] == [("train", False), ("ptq", False)]
     assert Ledger(ExperimentFolder(spec.folder).trials).find(record.assignment.trial_id) == record
+
+
+def test_a_network_at_chance_is_recorded_with_its_measurement(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainables.measure, "CHANCE_FACTOR", workplace.data.classes)
+    record = run(spec, workplace, 3)  # pruned
+    folder = ExperimentFolder(spec.folder)
+    assert Ledger(folder.trials).find(record.assignment.trial_id) == record
+    assert (record.state, record.metrics(), record.is_fault) == ("invalid", {}, False)
+    [row] = rows([record], group_runs([record], spec), spec)
+    assert row["reason"].startswith("Collapsed: accuracy 0.")
+    assert row["accuracy"] == row["accuracy_trained"] > 0
+    assert row["size_bytes"] == (folder.artifacts / record.assignment.trial_id / "model.mbq").stat().st_size
+    assert row["prune_frac_requested"] == record.assignment.params["prune_frac"]
+    assert None not in (row["accuracy_pruned"], row["accuracy_fine_tuned"])
+    assert not row["on_frontier"]
 
 
 def test_a_failure_names_its_stage_in_the_record(

@@ -22,12 +22,16 @@ PLANS = 500
 
 @run_stage.register
 def _(config: ChannelPrune, context: StageContext) -> StageResult:
-    """The fractions of the steps grow evenly and are of the parent's channels; so is the plan."""
+    """The fractions of the steps grow evenly and are of the parent's channels; so is the plan.
+
+    Every row of the history says of its step what was requested, how many channels are left, and the accuracy before
+    and after its training; a step without training has one row.
+    """
     model, architecture = context.parent_model(), context.parent.architecture
     full = channel_counts(model, head=config.head)
     plan = whole(full)
     history: list[dict[str, float]] = []
-    accuracy_pruned = 0.0
+    accuracy_pruned = accuracy = 0.0
     for step in range(1, config.steps + 1):
         last = step == config.steps
         run = context if last else context.phase(step)
@@ -37,14 +41,22 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
         _settle_(model, run)
         accuracy_pruned = evaluate(model, context.val)
         rows = fit(model, config.fine_tune if last else _between(config), run)
-        about = {"step": step, "prune_frac": prune_frac_achieved(architecture)}
-        history += [{**row, **about} for row in rows]
+        accuracy = evaluate(model, context.val)
+        about = {
+            "step": step,
+            "prune_frac_requested": _fraction(config, step),
+            "prune_frac_achieved": prune_frac_achieved(architecture),
+            "channels": sum(map(len, plan.values())),
+            "accuracy_pruned": accuracy_pruned,
+            "accuracy_fine_tuned": accuracy,
+        }
+        history += [{**row, **about} for row in rows] or [{**about, "val_accuracy": accuracy}]
     return StageResult(
         architecture=architecture,
         scheme=None,
         state=model.state_dict(),
         metrics={
-            "val_accuracy": evaluate(model, context.val),
+            "val_accuracy": accuracy,
             "val_accuracy_pruned": accuracy_pruned,
             "prune_frac_requested": config.prune_frac,
             "prune_frac_achieved": prune_frac_achieved(architecture),
@@ -64,11 +76,15 @@ def _kept(
     saved = progress.load()
     if saved is not None:
         return {name: saved.tensors[name].tolist() for name in full}
-    request = config.model_copy(update={"prune_frac": config.prune_frac * (step / config.steps)})
+    request = config.model_copy(update={"prune_frac": _fraction(config, step)})
     batches = run.train.sample(config.importance_images, seed_for(run.seed, 11)).batches(SCORE_BATCH)
     plan = plan_channels(model, request, full=full, batches=batches, seed=seed_for(run.seed, 12))
     progress.save(SavedEpoch({name: torch.tensor(kept) for name, kept in plan.items()}, []))
     return plan
+
+
+def _fraction(config: ChannelPrune, step: int) -> float:
+    return config.prune_frac * (step / config.steps)
 
 
 def _settle_(model: Model, run: StageContext) -> None:

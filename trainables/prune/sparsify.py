@@ -7,7 +7,7 @@ from trainables.config import Sparsify
 from trainables.errors import ArtifactMismatch
 from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
-from trainables.prune.sparsity import make_masks, prunable
+from trainables.prune.sparsity import make_masks, prunable, removed
 from trainables.rules import Moment
 from trainables.stage import StageContext, StageResult, run_stage
 from trainables.train import evaluate, fit
@@ -21,6 +21,22 @@ def cubic(share: float) -> float:
     return 1.0 - (1.0 - share) ** 3
 
 
+def newest_mask(moment: Moment, config: Sparsify) -> int:
+    """The training step, not after this one, at which a gradual run last made masks; 0: none yet."""
+    ramp = _ramp_steps(moment, config)
+    every = min(config.mask_every, max(1, ramp // MASKS_PER_RAMP))
+    return ramp if moment.step >= ramp else moment.step - moment.step % every
+
+
+def ramp_sparsity(moment: Moment, config: Sparsify) -> float:
+    """Of the masks that a gradual run has at a training step."""
+    return config.sparsity * cubic(newest_mask(moment, config) / _ramp_steps(moment, config))
+
+
+def _ramp_steps(moment: Moment, config: Sparsify) -> int:
+    return max(1, round(moment.total * config.ramp))
+
+
 class RaiseSparsity:
     """Step rule: new masks from the dense weights along the ramp, none after it."""
 
@@ -32,10 +48,8 @@ class RaiseSparsity:
 
     def after_step(self, moment: Moment) -> None:
         """Moves the masks when it is time."""
-        ramp = max(1, round(moment.total * self._config.ramp))
-        every = min(self._config.mask_every, max(1, ramp // MASKS_PER_RAMP))
-        if moment.step == ramp or (moment.step < ramp and moment.step % every == 0):
-            self._set(self._config.sparsity * cubic(moment.step / ramp))
+        if moment.step == newest_mask(moment, self._config):
+            self._set(ramp_sparsity(moment, self._config))
 
     def finish(self) -> None:
         """Makes the masks permanent."""
@@ -63,7 +77,11 @@ class RaiseSparsity:
 
 @run_stage.register
 def _(config: Sparsify, context: StageContext) -> StageResult:
-    """Sparsify the parent, gradually or in steps."""
+    """Sparsify the parent, gradually or in steps.
+
+    Every row of the history says which sparsity was requested and reached then, and how many weights stayed among
+    those that are not exempt; in steps, also the accuracy before and after the training of its step.
+    """
     model = context.parent_model()
     before = achieved_sparsity(model, config)
     train = _gradual if config.mode == "gradual" else _iterative
@@ -74,6 +92,7 @@ def _(config: Sparsify, context: StageContext) -> StageResult:
         "val_accuracy": evaluate(model, context.val),
         "sparsity_requested": config.sparsity,
         "sparsity_achieved": achieved,
+        "stopped_early": float(requested < config.sparsity),
     }
     return StageResult(
         architecture=context.parent.architecture,
@@ -93,11 +112,23 @@ def achieved_sparsity(model: nn.Module, config: Sparsify) -> float:
 def _gradual(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
     """One training run; the masks are fixed at the end of the ramp."""
     rule = RaiseSparsity(model, config)
-    history = fit(model, config.schedule, context, rules=[rule])
-    if config.schedule.epochs == 0:
+    rows = fit(model, config.schedule, context, rules=[rule])
+    if not rows:
         rule.after_step(Moment(1, 1))
     rule.finish()
+    rows = rows or [{"val_accuracy": evaluate(model, context.val)}]
+    total = sum(unit.layer.weight.numel() for unit in prunable(model, config.exempt).values())
+    steps = context.train.batch_count(config.schedule.batch_size)
+    ends = [Moment(steps * epoch, steps * len(rows)) for epoch in range(1, len(rows) + 1)]
+    history = [{**row, **_masked(total, ramp_sparsity(end, config))} for row, end in zip(rows, ends, strict=True)]
     return history, config.sparsity
+
+
+def _masked(weights: int, sparsity: float) -> dict[str, float]:
+    """What masks of a sparsity leave of so many weights."""
+    gone = removed(weights, sparsity)
+    achieved = gone / weights if weights else 0.0
+    return {"sparsity_requested": sparsity, "sparsity_achieved": achieved, "nonzeros": weights - gone}
 
 
 def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
@@ -111,9 +142,17 @@ def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[l
         sparsity = config.sparsity * (cubic(share) if config.ramp_shape == "cubic" else share)
         masks = make_masks(layers, sparsity, criterion=config.criterion, min_density=config.min_density)
         apply_masks_(model, masks)
-        about = {"step": step, "sparsity": sparsity, "accuracy_pruned": evaluate(model, context.val)}
+        left = sum(int(unit.layer.weight.count_nonzero()) for unit in layers.values())
+        about = {
+            "step": step,
+            "sparsity_requested": sparsity,
+            "sparsity_achieved": achieved_sparsity(model, config),
+            "nonzeros": left,
+            "accuracy_pruned": evaluate(model, context.val),
+        }
         rows = fit(model, config.schedule, context.phase(step), rules=[HoldZeros(model)])
         accuracy = evaluate(model, context.val)
+        about["accuracy_fine_tuned"] = accuracy
         history += [{**row, **about} for row in rows] or [{**about, "val_accuracy": accuracy}]
         if config.max_accuracy_drop is not None and before - accuracy > config.max_accuracy_drop:
             break

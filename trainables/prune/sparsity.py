@@ -42,7 +42,7 @@ def make_masks(
 ) -> dict[str, Tensor]:
     """True where a weight stays, in the shape of each layer's weight.
 
-    Exactly floor(n · sparsity) of the n weights of all layers together go; equal scores: the first ones.
+    Exactly `removed` of the n weights of all layers together go; equal scores: the first ones.
 
     Raises:
         InfeasiblePoint: the density that small layers keep leaves too few weights to remove.
@@ -50,7 +50,7 @@ def make_masks(
     score = SPARSITY[criterion]
     scores = [_protected(score(unit.layer.weight), min_density).flatten() for unit in layers.values()]
     flat = torch.cat(scores) if scores else torch.empty(0)
-    count = math.floor(len(flat) * sparsity + 1e-9)
+    count = removed(len(flat), sparsity)
     available = int(torch.isfinite(flat).sum())
     if count > available:
         raise InfeasiblePoint(
@@ -61,6 +61,11 @@ def make_masks(
     keep[torch.argsort(flat, stable=True)[:count]] = False
     parts = keep.split([len(s) for s in scores]) if scores else ()
     return {name: part.view_as(unit.layer.weight) for (name, unit), part in zip(layers.items(), parts, strict=True)}
+
+
+def removed(weights: int, sparsity: float) -> int:
+    """How many of so many weights go: floor(n · sparsity)."""
+    return math.floor(weights * sparsity + 1e-9)
 
 
 def _protected(scores: Tensor, min_density: float) -> Tensor:

@@ -106,6 +106,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         spec,
         test_accuracy=held_out_accuracies(folder),
         reference=None if baseline is None else baseline.reference(spec),
+        baseline_accuracy=None if baseline is None else baseline.accuracy,
     )
     step(1)
     return Contents(

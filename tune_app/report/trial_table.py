@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from tune_app.metric import short
 from tune_app.report.contents import Contents
+from tune_app.rows import STAGED
 
 Kind = Literal["text", "number", "share", "bytes", "ratio", "seconds", "flag", "time"]
 Cell = float | int | str | None
@@ -50,6 +51,8 @@ def trial_columns(contents: Contents) -> list[Column]:
         *((name, short(name), "number", name in contents.spec.objectives) for name in ("parameters", "macs", "bops")),
         ("activation_bytes", "activations", "bytes", "activation_bytes" in contents.spec.objectives),
         ("peak_activation_bytes", "peak activations", "bytes", "peak_activation_bytes" in contents.spec.objectives),
+        ("accuracy_drop", short("accuracy_drop"), "share", False),
+        *((name, short(name), "flag" if name == "stopped_early" else "share", False) for name in STAGED),
         ("prune_frac_achieved", "pruned", "share", False),
         ("sparsity_achieved", "sparsity", "share", "sparsity_achieved" in contents.spec.objectives),
         ("stages_cached", "cached stages", "number", False),
@@ -93,7 +96,7 @@ def _few(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _says_something(column: Column) -> bool:
-    if column.name in {"reason", "test_accuracy", "p_non_dominated"}:
+    if column.name in {"reason", "test_accuracy", "p_non_dominated", "accuracy_drop", *STAGED}:
         return any(value is not None for value in column.values)
     if column.name in {"accuracy_mean", "accuracy_sd", "repeats"}:
         return column.shown

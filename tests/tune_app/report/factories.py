@@ -10,7 +10,7 @@ from search_spaces.rungs import FULL
 from tests.tune_app.factories import make_experiment, make_record, store_baseline
 from tests.tune_app.test_ladder import QAT
 from trainables.config import BaselineTrain, ChannelPrune, DataConfig, Schedule, TrialConfig, digest
-from trainables.results import StageCost
+from trainables.results import StageRun
 from trainables.storage import StoragePath, replace
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
@@ -117,14 +117,14 @@ def rich_records() -> list[TrialRecord]:
 def _with_qat(record: TrialRecord) -> TrialRecord:
     """Its stages as a search with training has them, of a length that can be seen."""
     stages = [
-        StageCost(kind="train", key="0" * 64, seconds=0.01, cached=True),
-        StageCost(
+        StageRun(kind="train", key="0" * 64, seconds=0.01, cached=True),
+        StageRun(
             kind="channel_prune",
             key=digest(["prune", record.assignment.params["prune_frac"]]),
             seconds=0.4,
             cached=False,
         ),
-        StageCost(
+        StageRun(
             kind="qat", key=digest([record.assignment.params, record.assignment.repeat]), seconds=0.9, cached=False
         ),
     ]

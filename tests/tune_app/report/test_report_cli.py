@@ -47,6 +47,19 @@ def test_no_experiment_is_one_line(cli: Cli, tmp_path: Path) -> None:
     assert "is no experiment" in done.err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "0"], "--port 0 is for --watch"),
+        (["--format", "svg"], "--format svg is for --figures"),
+        (["--figures", "f", "--failures", "p50_w4_a8"], "--failures adds to the page"),
+    ],
+)
+def test_an_option_without_its_fellow_is_refused(options: list[str], said: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("report", small(tmp_path).folder.path, *options)
+    assert (done.code, said in done.err) == (2, True)
+
+
 def test_one_thing_at_a_time(cli: Cli, tmp_path: Path) -> None:
     folder = small(tmp_path).folder
     for more in (["--watch", "--figures", "f"], ["--output", "r.html", "--watch"], ["--output", "r", "--figures", "f"]):

@@ -10,7 +10,7 @@ from search_spaces.rungs import FULL
 from tests.tune_app.factories import make_record, make_records
 from tests.tune_app.report.factories import STARTED, at, point, rich_experiment, small, write_stage
 from trainables.config import digest
-from trainables.results import Completed, StageCost
+from trainables.results import Completed, StageRun
 from trainables.storage import replace_json
 from tune_app.ledger import TrialRecord
 from tune_app.report import chosen, timeline
@@ -208,7 +208,7 @@ def test_a_trial_whose_start_nobody_knows_is_left_out(tmp_path: Path) -> None:
 
 def test_a_stage_longer_than_its_trial_leaves_no_rest(tmp_path: Path) -> None:
     record = make_record(0, point(0.3, 4))
-    stages = [StageCost(kind="qat", key="a", seconds=5.0, cached=False)]
+    stages = [StageRun(kind="qat", key="a", seconds=5.0, cached=False)]
     result = record.result.model_copy(update={"stages": stages})
     info = timeline_info(small(tmp_path, [record.model_copy(update={"result": result})]))
     assert [piece.kind for piece in info.pieces] == ["qat"]

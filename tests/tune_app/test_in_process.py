@@ -1,0 +1,118 @@
+"""A search in one process: no Ray, the same files, the same ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Result
+from tests.specs import tiny_spec, write_spec
+from trainables.errors import OutOfMemory
+from tune_app import in_process
+from tune_app.errors import Interrupted
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.in_process import InProcess
+from tune_app.ledger import Ledger
+from tune_app.query import frontier_frame
+from tune_app.runner import run_baseline, run_search
+from tune_app.tables import read_table
+
+Cli = Callable[..., Result]
+# As on a machine where it is not installed: importing it fails.
+WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from tune_app.cli import main; main()"
+
+
+def short_spec(storage: Path, trials: int = 3) -> ExperimentSpec:
+    spec = tiny_spec(storage)
+    base = spec.base.model_dump()
+    base["baseline"]["schedule"] |= {"epochs": 2, "batch_size": 64}
+    base["prune"]["fine_tune"] |= {"epochs": 1, "batch_size": 64}
+    base["quantize"] = {"kind": "ptq"}
+    return ExperimentSpec.model_validate({**spec.model_dump(), "base": base, "budget": {"trials": trials}})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+    spec = short_spec(tmp_path_factory.mktemp("alone"))
+    outcome = run_search(spec, engine=InProcess())
+    assert (len(outcome.records), outcome.new, outcome.why) == (3, 3, "3 trials")
+    return ExperimentFolder(spec.folder)
+
+
+def test_it_leaves_what_every_search_leaves(done: ExperimentFolder) -> None:
+    table = read_table(done.path / "trials.parquet").to_pandas()
+    assert list(table.state) == ["complete"] * 3
+    for record in Ledger(done.trials).read()[0]:
+        artifact = done.artifacts / record.assignment.trial_id / "model.mbq"
+        assert artifact.stat().st_size == record.metrics()["size_bytes"]
+    assert len(frontier_frame(done.path)) >= 1
+
+
+def test_the_same_call_again_runs_nothing_and_a_larger_budget_the_rest(done: ExperimentFolder) -> None:
+    spec = short_spec(done.path.parent)
+    assert run_search(spec, engine=InProcess()).new == 0
+    assert run_search(short_spec(done.path.parent, trials=4), engine=InProcess()).new == 1
+
+
+def test_ray_need_not_be_installed(tmp_path: Path) -> None:
+    file = write_spec(tmp_path / "spec.yaml", short_spec(tmp_path, trials=1))
+    command = [sys.executable, "-c", WITHOUT_RAY, "run", str(file), "--in-process"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 complete" in ended.stdout
+    assert "Ray" not in ended.stderr
+
+
+def test_one_engine_at_a_time(cli: Cli, tmp_path: Path) -> None:
+    file = write_spec(tmp_path / "spec.yaml", short_spec(tmp_path))
+    ended = cli("run", file, "--in-process", "--dashboard")
+    assert (ended.code, "choose one of them" in ended.err) == (2, True)
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_stop_signal_ends_the_trial_that_runs_and_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, spec = in_process.run_trial, short_spec(tmp_path, trials=2)
+
+    def stopped(*args: Any) -> Any:
+        if len(Ledger(ExperimentFolder(spec.folder).trials).read()[0]) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(in_process, "run_trial", stopped)
+    with pytest.raises(Interrupted) as caught:
+        run_search(spec, engine=InProcess())
+    monkeypatch.setattr(in_process, "run_trial", real)
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len(read_table(ExperimentFolder(spec.folder).path / "trials.parquet")) == 1
+    assert run_search(spec, engine=InProcess()).new == 1
+
+
+def test_memory_that_is_not_enough_is_a_failed_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = in_process.run_trial, []
+
+    def short_of_memory(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OutOfMemory("the GPU's memory was not enough")
+        return real(*args)
+
+    monkeypatch.setattr(in_process, "run_trial", short_of_memory)
+    outcome = run_search(short_spec(tmp_path, trials=2), engine=InProcess())
+    assert sorted(record.state for record in outcome.records) == ["complete", "failed"]
+
+
+def test_the_baseline_alone(tmp_path: Path) -> None:
+    spec = short_spec(tmp_path)
+    info = run_baseline(spec, engine=InProcess())
+    assert info.parameters > 0
+    assert run_baseline(spec, engine=InProcess()) == info

@@ -1,0 +1,90 @@
+"""OnRay: trials as Ray Tune's, on the cluster of RAY_ADDRESS or on this machine."""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from cluster.errors import first_line
+from trainables.config import training_of
+from trainables.errors import TuneAppError
+from tune_app.baseline import BaselineInfo, make_baseline, read_baseline
+from tune_app.driver import Driver
+from tune_app.engine import Search
+from tune_app.errors import ClusterUnavailable
+from tune_app.experiment import ExperimentSpec
+from tune_app.folder import ExperimentFolder
+from tune_app.live import LiveView
+from tune_app.preflight import refuse
+from tune_app.probes import check_cluster
+from tune_app.session import ray_session
+from tune_app.signals import StopSignal
+from tune_app.worker import TrialWorker
+
+POLL_S = 0.3
+
+
+class OnRay:
+    """The engine of a search as people run it.
+
+    `worker` runs the trials and writes their records. A Ray that is started here gets a `dashboard` if wanted.
+    """
+
+    def __init__(self, *, worker: type[TrialWorker] = TrialWorker, dashboard: bool = False) -> None:
+        self._worker, self._dashboard = worker, dashboard
+        self._stop = StopSignal()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Connected to Ray."""
+        with ray_session(dashboard=self._dashboard) as self._stop:
+            yield
+
+    def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
+        """Loads the data once and makes the baseline, in a worker; returns the data's object reference."""
+        view.phase("asking every node")
+        refuse(check_cluster(spec))
+        if read_baseline(ExperimentFolder(spec.folder)) is not None:
+            view.phase("loading data")
+        else:
+            view.phase("loading data, making the baseline", epochs=_baseline_epochs(spec))
+        share = spec.resources
+        task = ray.remote(num_returns=2, num_cpus=share.cpu, num_gpus=share.gpu_at_first)(_prepare_in_worker)
+        data, info = task.remote(spec.model_dump_json())
+        try:
+            while not ray.wait([info], timeout=POLL_S)[0]:
+                self._stop.check()
+            return ray.get(info), data
+        except RayTaskError as err:
+            if isinstance(err.cause, TuneAppError):
+                raise err.cause from None
+            raise
+        except RayError as err:
+            raise ClusterUnavailable(f"the baseline's worker was lost: {first_line(err)}. Run again to go on.") from err
+
+    def run(self, search: Search, data: Any) -> None:
+        """Lets Tune drive the proposer."""
+        driver = Driver(search, self._stop, self._worker)
+        try:
+            driver.fit(data)
+        finally:
+            driver.tables.now()
+
+
+def _baseline_epochs(spec: ExperimentSpec) -> int:
+    """0 where they cannot be counted: none at all, or those of a teacher come before."""
+    schedule = training_of(spec.base.baseline)
+    return 0 if schedule is None or schedule.distill is not None else schedule.epochs
+
+
+def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
+    from trainables.data import load_data
+
+    spec = ExperimentSpec.model_validate_json(spec_json)
+    data = load_data(spec.base.data)
+    made = data, make_baseline(spec, data)
+    gc.freeze()  # Ray ends this process while the first workers start: it has no need to look for garbage then
+    return made
