@@ -232,8 +232,14 @@ def _words(content: Schema, shown: _Shown) -> str:
     if not text and len(models) == 1 and models[0] not in shown.alternatives:
         first = _paragraphs(shown.models[models[0]]["description"]).partition("\n")[0]
         text = first.partition(". ")[0].rstrip(".")
-        text = text[0].lower() + text[1:]
+        text = text if _begins_with_a_name(text) else text[0].lower() + text[1:]
     return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _begins_with_a_name(text: str) -> bool:
+    """Whether the capital at the start is a name's: EC2, or Compute Engine, whose next word has one too."""
+    first, _, rest = text.partition(" ")
+    return first != first.capitalize() or (len(first) > 3 and rest[:1].isupper())
 
 
 def anchor(title: str) -> str:

@@ -69,6 +69,17 @@ def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
 
 
+def test_a_description_begins_small_unless_with_a_name() -> None:
+    page = (ROOT / "docs/spec.md").read_text()
+    for text in (
+        "| EC2 instances, started",
+        "| Compute Engine instances, started",
+        "| pods, managed",
+        "| a data set, its",
+    ):
+        assert text in page
+
+
 def test_every_key_of_the_demo_is_on_the_page(reference: ModuleType) -> None:
     keys = set(re.findall(r"(\w+):", (ROOT / "tune_app/demo.yaml").read_text().split("name:", 1)[1]))
     shown = set(re.findall(r"^\| `(\w+)` \|", reference.page(), re.M))

@@ -29,11 +29,15 @@ SELECTING = ("max_pool", "relu", "hardtanh", "dropout", "flatten", "view", "resh
 
 @dataclass(frozen=True)
 class LayerCount:
-    """Multiply-accumulates of one weight layer, and the bits of their two operands."""
+    """Multiply-accumulates of one weight layer, the bits of their two operands, and the bytes of its output.
+
+    The output is the buffer that the layer writes: batch norm, activation and a residual sum work in place on it.
+    """
 
     macs: int
     w_bits: int
     a_bits: int
+    activation_bytes: int
 
     @property
     def bops(self) -> int:
@@ -77,12 +81,17 @@ def count(model: nn.Module, architecture: Architecture) -> Counts:
     image_bits = FLOAT_BITS if point_bits(first.weight_point) == FLOAT_BITS else IMAGE_BITS
     image = _Buffer(architecture.channels * architecture.image_size**2, image_bits, first=0, last=0)
     ops = trace(model, architecture)
-    buffers, layers = [image], {}
+    buffers, passed = [image], dict[str, tuple[Op, int, int]]()
     place = _Placement(ops, buffers)
     for i, op in enumerate(ops):
-        if _is(op, WEIGHT_OPS) and op.unit is not None:
-            layers[op.unit] = _layer_count(named[op.unit], op, a_bits=buffers[place.of[op.inputs[0]]].bits)
+        a_bits = buffers[place.of[op.inputs[0]]].bits
         place.run(i, op)
+        if _is(op, WEIGHT_OPS) and op.unit is not None:
+            passed[op.unit] = (op, a_bits, place.of[op.output])
+    layers = {
+        name: _layer_count(named[name], op, a_bits=a_bits, activation_bytes=buffers[output].bytes)
+        for name, (op, a_bits, output) in passed.items()
+    }
     peak = max(sum(b.bytes for b in buffers if b.first <= i <= b.last) for i in range(len(ops)))
     return Counts(layers, sum(b.bytes for b in buffers[1:]), peak)
 
@@ -91,26 +100,6 @@ def sparsity_achieved(codes: Sequence[np.ndarray]) -> float:
     """Share of zeros among all weights of a decoded file, whose layers `codes` holds."""
     total = sum(layer.size for layer in codes)
     return 1 - sum(int(np.count_nonzero(layer)) for layer in codes) / total
-
-
-def activation_elements(model: nn.Module, architecture: Architecture) -> dict[str, int]:
-    """Elements of one image's activations as earlier systems counted them, by the name of their size formula.
-
-    - `a`: the first convolution, every ReLU, the classifier (it reports them for a batch of 256, at a_bits);
-    - `b`: the output of every leaf module: convolution, batch norm, activation, pooling, dropout, classifier;
-    - `d`: the outputs of convolutions, in float32.
-    """
-    ops = trace(model, architecture)
-
-    def total(*kinds: str) -> int:
-        return sum(op.elements for op in ops if _is(op, kinds))
-
-    first = next(op.elements for op in ops if _is(op, ("conv",)))
-    return {
-        "a": first + total("relu", "hardtanh", "linear"),
-        "b": total("conv", "batch_norm", "relu", "hardtanh", "max_pool", "dropout", "linear"),
-        "d": total("conv"),
-    }
 
 
 @dataclass
@@ -157,10 +146,10 @@ class _Placement:
         return max(free, default=None)
 
 
-def _layer_count(unit: Unit, op: Op, *, a_bits: int) -> LayerCount:
+def _layer_count(unit: Unit, op: Op, *, a_bits: int, activation_bytes: int) -> LayerCount:
     weight = unit.layer.weight
     macs = weight.numel() * op.elements // weight.shape[0]
-    return LayerCount(macs, point_bits(unit.weight_point), a_bits)
+    return LayerCount(macs, point_bits(unit.weight_point), a_bits, activation_bytes)
 
 
 def _is(op: Op, parts: Sequence[str]) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.baseline import check_state, read_checkpoint
+from trainables.checkpoint import read_fitted
 from trainables.config import Architecture
 from trainables.data import DataSet, Images
 from trainables.device import Device
@@ -82,9 +82,8 @@ def read_network(path: StoragePath, architecture: Architecture | None) -> Networ
         raise ConfigError(f"{path} holds weights and does not say whose: name the experiment, or a spec's YAML file.")
     if not isinstance(path, Path):
         raise ConfigError(f"weights are read from a file of this machine, but got {path}: copy it first.")
-    model, state = build(architecture), read_checkpoint(path)
-    check_state(state, model.state_dict(), source=str(path))
-    model.load_state_dict(model.state_dict() | state)
+    model = build(architecture)
+    model.load_state_dict(model.state_dict() | read_fitted(path, model.state_dict()).state)
     return Network(model, architecture, size_bytes=path.stat().st_size)
 
 

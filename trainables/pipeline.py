@@ -101,7 +101,7 @@ def run_pipeline(
     """
     result, runs = run_stages(config, config.stages(), workplace, runs)
     content = _write(result, workplace.data, artifact, coder=config.pack.coder)
-    measurement = measure(content, result, workplace)
+    measurement = measure(content, result, workplace, untrained=config.baseline.kind == "untrained")
     if config.measure.onnx:
         measurement = with_onnx(measurement, content, workplace, artifact.with_name("model.onnx"))
     completed = Completed(

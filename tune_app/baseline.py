@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from trainables.config import Architecture, Frozen, stage_keys
+from trainables.config import Architecture, BaselineImport, Frozen, stage_keys
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import create_once, read_bytes
@@ -14,6 +14,7 @@ from tune_app.folder import ExperimentFolder
 
 if TYPE_CHECKING:
     from trainables.data import DataSet
+    from trainables.models.model import Model
 
 
 class BaselineInfo(Frozen):
@@ -31,6 +32,8 @@ class BaselineInfo(Frozen):
     activation_bytes: int = Field(description="all activations of one image, fp32")
     peak_activation_bytes: int = Field(description="most activations that are alive at once, fp32")
     seconds: float = Field(description="what it took in the run that made it")
+    untrained: bool = Field(default=False, description="a placeholder with random weights: accuracies mean nothing")
+    imported: str = Field(default="", description="which tensors of a checkpoint had other names; empty: none")
     architecture: Architecture | None = Field(default=None, description="null in files of an older version")
 
     def reference(self, spec: ExperimentSpec) -> dict[str, float]:
@@ -40,6 +43,11 @@ class BaselineInfo(Frozen):
         """
         values = {**self.metrics(), "accuracy": 1 / self.classes}
         return {name: spec.reference.get(name, values[name]) for name in METRICS}
+
+    @property
+    def title(self) -> str:
+        """What it is called where its accuracy is shown."""
+        return "untrained baseline" if self.untrained else "baseline"
 
     def metrics(self) -> dict[str, float]:
         """As a trial of its own: what can be an objective, by column."""
@@ -103,7 +111,22 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         activation_bytes=counts.activation_bytes,
         peak_activation_bytes=counts.peak_activation_bytes,
         seconds=time.perf_counter() - started,
+        untrained=spec.base.baseline.kind == "untrained",
+        imported=_imported(spec, model),
         architecture=result.architecture,
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info
+
+
+def _imported(spec: ExperimentSpec, model: "Model") -> str:
+    """How the names of an imported checkpoint were matched, as far as the file is still there."""
+    from trainables.baseline import read_import
+
+    config = spec.base.baseline
+    if not isinstance(config, BaselineImport):
+        return ""
+    try:
+        return read_import(config, model).summary
+    except ConfigError:  # the stage came from the cache
+        return ""

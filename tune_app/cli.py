@@ -14,6 +14,7 @@ from tune_app.cache_cli import app as cache_app
 from tune_app.epochs_cli import epochs
 from tune_app.errors import Interrupted
 from tune_app.failures_cli import failures
+from tune_app.inspect_cli import inspect
 from tune_app.jobs_cli import app as jobs_app
 from tune_app.panels import CLUSTERS, NETWORKS, RESULTS, SEARCH, TOOLS
 from tune_app.reading_cli import app as reading_app
@@ -21,6 +22,8 @@ from tune_app.report_cli import app as report_app
 from tune_app.track_cli import app as track_app
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tune_app.engine import Engine
     from tune_app.experiment import ExperimentSpec
 
@@ -38,6 +41,7 @@ app = typer.Typer(
 app.add_typer(cache_app, name="cache", rich_help_panel=TOOLS)
 app.add_typer(jobs_app, name="jobs", rich_help_panel=CLUSTERS)
 reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app failures demo/demo p75_w2_a8")(failures)
+reading_app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")(inspect)
 reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app epochs demo/demo --parquet epochs.parquet")(
     epochs
 )
@@ -98,9 +102,11 @@ def baseline(spec: SpecFile) -> None:
 
     info = run_baseline(loaded, console=console())
     print(
-        f"baseline of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
+        f"{info.title} of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
+    if info.imported:
+        print(f"{info.imported}. Check that the accuracy is the one that you know of it.")
 
 
 @app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
@@ -271,8 +277,13 @@ def frontier(
         none = f"no row satisfies {where!r}; shares such as accuracy lie between 0 and 1, sizes are bytes"
     elif all:
         none = "no trial has finished yet"
-    title = f"{'trials' if all else 'frontier'} of {experiment}"
+    title = f"{'trials' if all else 'frontier'} of {experiment}{_untrained(frame)}"
     write_frame(frame, json=json, csv=csv, parquet=parquet, title=title, none=none)
+
+
+def _untrained(frame: "pd.DataFrame") -> str:
+    """A mark for trials of a placeholder: they have a stage of this kind."""
+    return " (untrained baseline: accuracies mean nothing)" if "seconds_untrained" in frame else ""
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app plot demo/demo --output frontier.svg")
@@ -346,17 +357,6 @@ def latency(
 
     folder = ExperimentFolder.existing(experiment)
     print_latency(measure_trials(folder, trials, batches=batch, runs=runs, warmup=warmup), json=json)
-
-
-@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")
-def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A packed file, model.mbq.", show_default=False)],
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-) -> None:
-    """Show where the bytes of a packed file go, layer by layer."""
-    from tune_app.inspection import inspect_path, print_report
-
-    print_report(inspect_path(file), title=file, json=json)
 
 
 @app.command(rich_help_panel=TOOLS, epilog="Example: tune-app spaces mixed")

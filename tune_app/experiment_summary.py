@@ -86,7 +86,12 @@ class ExperimentSummary:
             "objectives": self.objectives,
             "baseline": None
             if baseline is None
-            else {"accuracy": baseline.accuracy, "size_bytes": baseline.size_bytes, "parameters": baseline.parameters},
+            else {
+                "accuracy": baseline.accuracy,
+                "size_bytes": baseline.size_bytes,
+                "parameters": baseline.parameters,
+                "untrained": baseline.untrained,
+            },
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
             "best": {name: point_document(point) for name, point in self.best.items()},
@@ -105,7 +110,7 @@ class ExperimentSummary:
             lines.append(f"rungs: {rungs}" + (f"; {show_count(totals.repeats, 'repeat')}" if totals.repeats else ""))
         if self.baseline is not None:
             size = show_size(self.baseline.size_bytes)
-            lines.append(f"baseline: {show_share(self.baseline.accuracy)}, {size} in fp32")
+            lines.append(f"{self.baseline.title}: {show_share(self.baseline.accuracy)}, {size} in fp32")
         for name, point in self.best.items():
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
         if self.score is not None:

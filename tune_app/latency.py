@@ -61,12 +61,12 @@ def print_latency(report: "LatencyReport", *, json: bool) -> None:
         print(report.model_dump_json(indent=1))
         return
     machine = report.machine
-    heads = ("network", "batch", "bytes", "min ms", "median ms", "p90 ms", "speedup")
+    heads = ("network", "batch", "onnx_size_bytes", "min ms", "median ms", "p90 ms", "speedup")
     rows = [
         (
             row.name,
             str(row.batch),
-            f"{row.size_bytes:,}",
+            f"{row.onnx_size_bytes:,}",
             *(f"{t:.3f}" for t in (row.min_ms, row.median_ms, row.p90_ms)),
             f"{row.speedup:.2f}x",
         )

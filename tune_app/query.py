@@ -25,6 +25,9 @@ from tune_app.tables import TableFile, current_table, load_trials
 MAX_WHERE = 10_000
 TIME_LIMIT_S = 10.0
 SORT = "size_bytes"
+CLOSE, SHOWN = 0.7, 3
+"""How like each other two names are that one may stand for the other, and how many are proposed."""
+LIST = "the first line of `tune-app frontier EXPERIMENT --all --csv` names all columns, docs/columns.md explains them."
 EXAMPLE = 'Write a condition such as "accuracy > 0.9 and size_bytes < 300000".'
 
 CLASSES = {
@@ -318,12 +321,15 @@ def _cast_problem(cast: dict[str, Any]) -> str:
 
 
 def _nearest(name: str, columns: list[str]) -> str:
-    close = _close(name, columns)
-    return f"did you mean {close[0]!r}?" if close else f"the columns are {', '.join(columns)}."
+    close = [repr(column) for column in _close(name, columns)]
+    return f"did you mean {' or '.join(close)}? {LIST.capitalize()}" if close else LIST
 
 
 def _close(name: str, columns: list[str]) -> list[str]:
-    return difflib.get_close_matches(name.lower(), columns, n=1)
+    """The column that is spelled most like it, or else a few that the name is a part of, or `size` of size_bytes."""
+    spelled = difflib.get_close_matches(name.lower(), columns, n=1, cutoff=CLOSE)
+    parts = [c for c in columns if len(name) >= 3 and name.lower() in c]
+    return spelled or sorted(parts, key=len)[:SHOWN]
 
 
 def _shown(where: str) -> str:

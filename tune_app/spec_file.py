@@ -3,7 +3,7 @@
 import difflib
 import io
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -25,12 +25,16 @@ from trainables.errors import ConfigError
 from trainables.storage import storage_path
 from tune_app.experiment import ExperimentSpec
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 MAX_SPEC_BYTES = 1_000_000
 MAX_DEPTH = 50
+EXAMPLE = "`tune-app demo` writes one to demo/demo.yaml"
 OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
 CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
 UNION_TAGS = {
-    *("range", "choices", "conditional", "train", "import", "ptq", "qat"),
+    *("range", "choices", "conditional", "train", "import", "untrained", "ptq", "qat"),
     *("int", "float", "constrained-float", "str"),
 }
 """What pydantic puts into the place of a problem to tell alternatives apart."""
@@ -88,7 +92,7 @@ def read_text(path: Path) -> str:
     """
     try:
         if path.is_dir():
-            raise ConfigError(f"{path} is a folder: give the path of a spec file, such as examples/demo.yaml.")
+            raise ConfigError(f"{path} is a folder: give the path of a spec file; {EXAMPLE}.")
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; a spec has at most {MAX_SPEC_BYTES:,}.")
         return as_text(path.read_bytes(), source=str(path))
@@ -133,7 +137,7 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
         raise ConfigError(f"{source}: not readable as YAML: {' '.join(str(err).split())}.") from err
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
-        raise ConfigError(f"{source}: a spec is a mapping of keys, but the file holds {found}; see examples/demo.yaml.")
+        raise ConfigError(f"{source}: a spec is a mapping of keys, but the file holds {found}; {EXAMPLE}.")
     return content
 
 
@@ -177,24 +181,36 @@ def _absolute(path: str) -> str:
 
 def explain(err: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a validation error in one line, with the nearest name for an unknown key."""
-    problem = err.errors()[0]
+    problems = err.errors()
+    problem = _first_problem(problems)
     places = [str(p) for p in problem["loc"] if p not in UNION_TAGS]
     where = ".".join(places) or "spec"
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, places[:-1])
+        missing = [
+            str(p["loc"][-1]) for p in problems if p["type"] == "missing" and p["loc"][:-1] == problem["loc"][:-1]
+        ]
+        known = list(dict.fromkeys([*_fields_at(model, places[:-1]), *missing]))
         close = difflib.get_close_matches(places[-1], known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
         return f"unknown key {where!r}; {hint}"
     if problem["type"] == "missing":
         return f"{where} is missing: add it."
     if problem["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-        expected = problem["ctx"].get("expected_tags", "'train', 'import'; 'ptq', 'qat'")
+        expected = problem["ctx"].get("expected_tags", "'train', 'import', 'untrained'; 'ptq', 'qat'")
         return f"{where}.kind must be one of {expected}."
     message = str(problem["msg"]).removeprefix("Value error, ")
     value = repr(problem["input"])
     hidden = problem["type"] == "credential" or len(value) > 60 or value in message
     shown = "" if hidden else f" (got {value})"
     return f"{where}: {message}{shown}."
+
+
+def _first_problem(problems: "list[ErrorDetails]") -> "ErrorDetails":
+    """The first one, but an unknown key goes before the missing key of the same mapping that it is like."""
+    first = problems[0]
+    unknown = [p for p in problems if p["type"] == "extra_forbidden" and p["loc"][:-1] == first["loc"][:-1]]
+    like = (p for p in unknown if difflib.get_close_matches(str(p["loc"][-1]), [str(first["loc"][-1])]))
+    return next(like, first) if first["type"] == "missing" else first
 
 
 def _fields_at(model: type[BaseModel], places: list[str]) -> list[str]:

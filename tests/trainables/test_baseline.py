@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save as save_safetensors
 
-from tests.trainables.factories import SMALL, few_digits, make_architecture, make_context, make_model
-from trainables.baseline import check_state, read_checkpoint
-from trainables.config import BaselineImport, BaselineTrain, ModelConfig, Schedule, file_sha256
+from tests.trainables.factories import SMALL, digits, few_digits, make_architecture, make_context, make_model
+from trainables.checkpoint import fit, read_checkpoint
+from trainables.config import BaselineImport, BaselineTrain, BaselineUntrained, ModelConfig, Schedule, file_sha256
 from trainables.errors import ConfigError
 from trainables.models.model import build
 from trainables.stage import run_stage
@@ -37,6 +37,9 @@ FORMS: dict[str, Callable[[dict[str, torch.Tensor]], bytes]] = {
     "legacy.pth": lambda s: torch_bytes(s, _use_new_zipfile_serialization=False),
     "wrapped.pt": lambda s: torch_bytes({"state_dict": s, "epoch": 3}),
     "model.pt": lambda s: torch_bytes({"model": s}),
+    "state.pt": lambda s: torch_bytes({"model_state_dict": s, "epoch": 3}),
+    "net.pt": lambda s: torch_bytes({"net": s, "acc": 91.2}),
+    "compiled.pt": lambda s: torch_bytes({f"_orig_mod.module.{n}": t for n, t in s.items()}),
     "parallel.pt": lambda s: torch_bytes({f"module.{n}": t for n, t in s.items()}),
     "half.pt": lambda s: torch_bytes({n: t.double() if t.is_floating_point() else t for n, t in s.items()}),
     "no counters.pt": lambda s: torch_bytes({n: t for n, t in s.items() if "num_batches" not in n}),
@@ -154,19 +157,22 @@ def test_weights_of_another_network_are_refused(
     name: str, tensor: torch.Tensor | None, expected: str, state: dict[str, torch.Tensor]
 ) -> None:
     with pytest.raises(ConfigError, match=f"^file.pt.*{expected}") as caught:
-        check_state(changed(state, name, tensor), state, source="file.pt")
+        fit(changed(state, name, tensor), state, source="file.pt")
     assert "\n" not in str(caught.value)
 
 
 def test_another_family_is_named_by_its_first_differences(state: dict[str, torch.Tensor]) -> None:
     vgg = build(make_architecture("vgg16")).state_dict()
-    with pytest.raises(ConfigError, match=r"are missing \(first: stem.layer.weight\), .* \(first: features.0.layer"):
-        check_state(vgg, state, source="file.pt")
+    first = (
+        r"tensor 1 is features.0.layer.weight \(3, 1, 3, 3\) there and stem.layer.weight \(8, 1, 3, 3\) in the model"
+    )
+    with pytest.raises(ConfigError, match=first):
+        fit(vgg, state, source="file.pt")
 
 
 def test_an_empty_dict_is_another_network(state: dict[str, torch.Tensor]) -> None:
     with pytest.raises(ConfigError, match="tensors are missing"):
-        check_state({}, state, source="file.pt")
+        fit({}, state, source="file.pt")
 
 
 def test_a_file_that_changed_since_it_was_named_is_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -183,3 +189,13 @@ def test_a_network_trained_from_scratch_fits_the_data() -> None:
     assert result.architecture == make_architecture()
     assert result.scheme is None
     assert result.metrics.keys() == {"val_accuracy"}
+
+
+def test_an_untrained_network_is_random_and_its_values_keep_their_scale() -> None:
+    first, again = (run_stage(BaselineUntrained(kind="untrained", model=MODEL), make_context(digits())) for _ in "12")
+    assert first.metrics == again.metrics
+    assert all(torch.equal(tensor, again.state[name]) for name, tensor in first.state.items())
+    assert first.metrics["val_accuracy"] < 0.3
+    other = run_stage(BaselineUntrained(kind="untrained", model=MODEL), make_context(digits(), seed=1))
+    assert not torch.equal(first.state["head.layer.weight"], other.state["head.layer.weight"])
+    assert not any(torch.equal(t, torch.ones_like(t)) for n, t in first.state.items() if n.endswith("running_var"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
-from trainables.counts import activation_elements, count, sparsity_achieved
+from trainables.counts import count, sparsity_achieved
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, units
 from trainables.prune.groups import PruneGroup
@@ -271,13 +271,15 @@ def test_a_network_that_fails_is_left_as_it_was() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_activation_styles_of_earlier_systems() -> None:
-    full, pruned = architecture(), architecture(prune_frac=0.4)
-    assert 256 * activation_elements(network(pruned), pruned)["a"] == 249_047_552
-    found = activation_elements(network(full), full)
-    assert found["b"] == 4_783_370
-    assert found["d"] == 1_639_936
-    assert activation_elements(network(full, QuantScheme()), full) == found
+def test_every_layer_has_the_bytes_of_what_it_writes() -> None:
+    shape = architecture(width=0.25)
+    counts = count(network(shape, QuantScheme(w_bits=4, a_bits=4, residual_bits=8)), shape)
+    layers = counts.layers
+    assert layers["stem"].activation_bytes == 8 * 32 * 32 // 2
+    assert layers["blocks.2.project"].activation_bytes == 8 * 32 * 32, "the sum of the block, with its own bits"
+    assert layers["classifier"].activation_bytes == 4 * 10
+    pooled = 1280
+    assert sum(layer.activation_bytes for layer in layers.values()) == counts.activation_bytes - pooled
 
 
 def test_sparsity_is_the_share_of_zero_codes() -> None:

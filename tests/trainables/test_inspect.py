@@ -1,15 +1,24 @@
+import copy
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from tests.trainables.factories import make_architecture, make_images, randomise_
 from tests.trainables.packed_files import make_header, packed
-from trainables.config import FLOAT_BITS
+from trainables.activation_memory import activation_elements
+from trainables.config import FLOAT_BITS, Architecture, QuantScheme
+from trainables.counts import count
+from trainables.errors import ConfigError
 from trainables.export.entropy import entropy_bits
 from trainables.export.inspect import inspect_file
-from trainables.export.packed import pack, size_breakdown, unpack
-from trainables.models.model import fp32_bytes
-from trainables.models.units import units
-from trainables.quant.fold import weight_codes
+from trainables.export.packed import Header, pack, size_breakdown, unpack
+from trainables.models.model import build, fp32_bytes
+from trainables.models.units import ConvUnit, units
+from trainables.quant.calibrate import calibrate_
+from trainables.quant.fold import round_side_info_, weight_codes
+from trainables.size_formulas import formula_bytes
 
 
 def test_the_report_counts_what_is_in_the_file() -> None:
@@ -55,6 +64,82 @@ def test_a_network_of_the_demo_is_within_two_percent_of_its_entropy() -> None:
     report = inspect_file(content)
     assert report.ratio_to_entropy is not None
     assert 1.0 < report.ratio_to_entropy < 1.02
+
+
+def test_layers_have_the_costs_of_the_network_that_was_packed() -> None:
+    model, content = packed(w_bits=4, a_bits=5, w_bits_by_layer={"head": 2})
+    report, counts = inspect_file(content), count(model, make_architecture())
+    for layer in report.layers:
+        costs = counts.layers[layer.name]
+        assert (layer.bits, layer.a_bits, layer.macs) == (costs.w_bits, costs.a_bits, costs.macs)
+        assert (layer.bops, layer.activation_bytes) == (costs.bops, costs.activation_bytes)
+    assert (report.macs, report.bops) == (counts.macs, counts.bops)
+
+
+def test_ratios_are_against_the_unpruned_network_in_float32() -> None:
+    content, shape = pruned_file()
+    report, full = inspect_file(content, batch=7), make_architecture()
+    unpruned = build(full)
+    base = count(unpruned, full)
+    weights = 4 * sum(unit.layer.weight.numel() for unit in units(unpruned).values())
+    assert shape.widths
+    assert (report.weight_fp32_bytes, report.fp32_macs, report.fp32_bops) == (weights, base.macs, base.bops)
+    assert report.weight_ratio == weights / (report.breakdown["codes"] + report.breakdown["models"])
+    buffers, peak = report.activations[:2]
+    assert report.activation_ratio == buffers.ratio == 7 * base.activation_bytes / buffers.size_bytes
+    assert buffers.size_bytes == 7 * inspect_file(content).activations[0].size_bytes
+    assert peak.fp32_bytes == 7 * base.peak_activation_bytes
+    assert report.macs < report.fp32_macs
+    relu = next(a for a in report.activations if a.name == "relu_outputs")
+    assert relu.size_bytes == math.ceil(7 * activation_elements(build(shape), shape)["relu_outputs"] * 5 / 8)
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"index_bits": 0}, {"index_bits": 17}])
+def test_numbers_out_of_bounds_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="choose others"):
+        inspect_file(packed(w_bits=4)[1], **wrong)
+
+
+def test_formulas_of_a_file_are_those_of_the_network_with_its_zeros() -> None:
+    model, content = packed(w_bits=3, a_bits=4, w_bits_by_layer={"head": FLOAT_BITS})
+    rounded = copy.deepcopy(model)
+    with torch.no_grad():
+        for unit in units(rounded).values():
+            if unit.weight_point.quantizer is not None:
+                unit.layer.weight.copy_(unit.weight_point(unit.layer.weight))
+        for unit in units(rounded).values():
+            if isinstance(unit, ConvUnit):
+                unit.bn.weight.copy_(torch.ones_like(unit.bn.weight))
+                unit.bn.bias.copy_(torch.ones_like(unit.bn.bias))
+    expected = formula_bytes(rounded)
+    reports = inspect_file(content).formulas
+    assert {f.column: f.size_bytes for f in reports if f.column} == expected
+    assert all(f.compression_ratio == fp32_bytes(make_architecture()) / f.size_bytes for f in reports)
+
+
+def test_an_index_of_other_width_is_no_column() -> None:
+    _, content = packed(w_bits=2, a_bits=4)
+    three, five = ({f.name: f for f in inspect_file(content, index_bits=k).formulas} for k in (3, 5))
+    assert (three["nonzero"].column, five["nonzero"].column) == ("b", "")
+    assert "5-bit" in five["nonzero_fillers"].counts
+    assert five["nonzero"].size_bytes > three["nonzero"].size_bytes
+    assert three["nonzero_fillers"].size_bytes > three["nonzero"].size_bytes, "some gaps need fillers"
+    assert five["layer_weights"] == three["layer_weights"]
+
+
+def pruned_file() -> tuple[bytes, Architecture]:
+    """A packed network that has lost channels; 5-bit activations."""
+    full = make_architecture()
+    group = build(full).prune_groups()[3]
+    kept = units(build(full))[group.source].layer.weight.shape[0] // 2
+    shape = full.model_copy(update={"widths": {group.name: kept}})
+    scheme = QuantScheme(w_bits=4, a_bits=5)
+    torch.manual_seed(0)
+    model = build(shape)
+    randomise_(model)
+    calibrate_(model.eval(), scheme, make_images(), 0)
+    round_side_info_(model, side_bits=16)
+    return pack(model, Header(architecture=shape, scheme=scheme, mean=(0.5,), std=(0.3,))), shape
 
 
 def test_there_is_no_ratio_without_quantized_weights() -> None:

@@ -59,7 +59,7 @@ def test_figures_are_of_the_timed_runs_alone(monkeypatch: pytest.MonkeyPatch) ->
     times = [float(t) for t in (9, 9, 5, 1, 2, 4, 3)]  # the first two are warm-up
     laboratory = Laboratory(monkeypatch, {"reference": [4.0], "x": times})
     reference, x = measure_latency(laboratory.files, batches=(1,), runs=5, warmup=2).rows
-    assert (x.name, x.batch, x.runs, x.size_bytes) == ("x", 1, 5, 1)
+    assert (x.name, x.batch, x.runs, x.onnx_size_bytes) == ("x", 1, 5, 1)
     assert (x.min_ms, x.median_ms) == (1000.0, 3000.0)
     assert x.p90_ms == pytest.approx(4600.0)
     assert (reference.speedup, x.speedup) == (1.0, 4.0)
@@ -74,7 +74,7 @@ def test_real_files_have_real_latencies(report: LatencyReport, files: dict[str, 
     assert [(row.batch, row.name) for row in report.rows] == [(b, name) for b in (2, 1) for name in NAMES]
     for row in report.rows:
         assert 0 < row.min_ms <= row.median_ms <= row.p90_ms
-        assert row.size_bytes == len(files[row.name])
+        assert row.onnx_size_bytes == len(files[row.name])
     assert [row.speedup for row in report.rows if row.name == NAMES[0]] == [1.0, 1.0]
     assert report.warmup == 1
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,15 +18,17 @@ from trainables.size_formulas import (
     FORMULAS,
     NetworkFacts,
     TensorFact,
-    formula_a,
-    formula_b,
+    codebook_bytes,
+    entries,
+    every_parameter_bytes,
+    float_bias_bytes,
     formula_bytes,
-    formula_c,
-    formula_d,
-    formula_kalkura,
-    formula_kalkura_huffman,
     huffman_bits,
+    huffman_bytes,
+    layer_weight_bytes,
     network_facts,
+    nonzero_bytes,
+    zero_runs,
 )
 
 PARAMETERS = 2_236_682
@@ -95,8 +98,8 @@ def mebibytes(size_bytes: float) -> str:
     ("prune_frac", "w_bits", "size_bytes", "printed"),
     [(0.25, 8, 1_784_954, "5.01"), (0.3, 4, 847_748, "10.55"), (0.4, 4, 757_428, "11.81"), (0.45, 4, 712_202, "12.56")],
 )
-def test_formula_a(prune_frac: float, w_bits: int, size_bytes: int, printed: str) -> None:
-    found = formula_a(facts_at(w_bits, prune_frac=prune_frac))
+def test_every_parameter_at_w_bits(prune_frac: float, w_bits: int, size_bytes: int, printed: str) -> None:
+    found = every_parameter_bytes(facts_at(w_bits, prune_frac=prune_frac))
     assert found == size_bytes
     assert ratio(PARAMETERS, found) == printed
     assert printed != "11.81" or f"{found / 2**20:.3f}" == "0.722"
@@ -106,15 +109,86 @@ def test_formula_a(prune_frac: float, w_bits: int, size_bytes: int, printed: str
     ("sparsity", "nnz", "w_bits", "printed"),
     [(0.5, 1_135_402, 8, "5.49"), (0.7, 694_890, 8, "8.74"), (0.8424, 381_246, 6, "17.99")],
 )
-def test_formula_b(sparsity: float, nnz: int, w_bits: int, printed: str) -> None:
+def test_non_zero_parameters_with_an_index(sparsity: float, nnz: int, w_bits: int, printed: str) -> None:
     facts = sparse(facts_at(w_bits), math.floor(sparsity * LAYER_WEIGHTS))
     assert sum(t.nnz for t in facts.tensors) == nnz
-    found = formula_b(facts)
+    found = nonzero_bytes(facts)
     assert ratio(PARAMETERS, found) == printed
     if nnz == 694_890:
         assert found == 1_023_949.75
         assert f"{found / 2**20:.4f}" == "0.9765"
     assert found - nnz * (w_bits + 3) / 8 == 68_476
+
+
+def scattered(facts: NetworkFacts, nnz: int) -> NetworkFacts:
+    """The same with so many non-zero elements at random places of all parameters."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros(PARAMETERS, bool)
+    mask[rng.permutation(PARAMETERS)[:nnz]] = True
+    ends = list(itertools.accumulate(t.numel for t in facts.tensors))
+    parts = np.split(mask, ends[:-1])
+    tensors = (
+        dataclasses.replace(tensor, nnz=int(part.sum()), zero_runs=zero_runs(part))
+        for tensor, part in zip(facts.tensors, parts, strict=True)
+    )
+    return dataclasses.replace(facts, tensors=tuple(tensors))
+
+
+@pytest.mark.parametrize(
+    ("nnz", "w_bits", "claimed", "with_fillers", "with_norm"),
+    [(1_135_402, 8, 5.49, 5.47, 5.05), (694_890, 8, 8.74, 8.32, 7.39), (381_246, 6, 17.99, 14.4, 11.8)],
+)
+def test_three_bits_cannot_index_every_gap_without_fillers(
+    nnz: int, w_bits: int, claimed: float, with_fillers: float, with_norm: float
+) -> None:
+    facts = scattered(facts_at(w_bits), nnz)
+    assert 4 * PARAMETERS / nonzero_bytes(facts) == pytest.approx(claimed, abs=5e-3)
+    digit = 0.05 if nnz == 381_246 else 0.005
+    right = nonzero_bytes(facts, fillers=True)
+    assert 4 * PARAMETERS / right == pytest.approx(with_fillers, abs=digit)
+    whole = nonzero_bytes(facts, fillers=True, norm_statistics=True)
+    assert whole - right == 136_448
+    assert 4 * PARAMETERS / whole == pytest.approx(with_norm, abs=max(digit, 0.008))
+
+
+def test_the_options_of_the_index() -> None:
+    facts = sparse(facts_at(8), 1_000_000)
+    nnz = PARAMETERS - 1_000_000
+    assert nonzero_bytes(facts, index_bits=0) == nnz + 68_476
+    assert nonzero_bytes(facts, index_bits=5) == nnz * 13 / 8 + 68_476
+    assert nonzero_bytes(facts, scales="tensor") == nnz * 11 / 8 + 4 * 53
+    assert nonzero_bytes(facts, scales="none") == nnz * 11 / 8
+    biases = 17_056 + 10
+    assert nonzero_bytes(facts, weights_only=True) == (nnz - biases) * 11 / 8 + 68_476
+
+
+def test_weights_alone_are_counted_at_their_own_bits() -> None:
+    tensors = (
+        TensorFact("a", "conv", 10, 4, 2, outputs=1, code_bits=0),
+        TensorFact("b", "linear", 10, 6, 8, outputs=1, code_bits=0),
+        TensorFact("c", "bias", 3, 3, 32, outputs=3, code_bits=0),
+    )
+    found = nonzero_bytes(NetworkFacts(8, tensors), weights_only=True, scales="none")
+    assert found == (4 * (2 + 3) + 6 * (8 + 3)) / 8
+
+
+@given(st.lists(st.booleans(), max_size=200), st.integers(1, 5))
+def test_entries_are_those_of_an_encoder_whose_stream_can_be_decoded(mask: list[bool], index_bits: int) -> None:
+    stream, zeros = list[tuple[int, bool]](), 0
+    for value in mask:
+        if value or zeros == 2**index_bits - 1:
+            stream.append((zeros, value))
+            zeros = 0
+        else:
+            zeros += 1
+    while stream and not stream[-1][1]:
+        stream.pop()  # nothing follows: the zeros at the end are those that no entry names
+    decoded = [value for gap, last in stream for value in [*[False] * gap, last]]
+    assert decoded == mask[: len(decoded)]
+    assert not any(mask[len(decoded) :])
+    array = np.array(mask, bool)
+    fact = TensorFact("x", "conv", len(mask), int(array.sum()), 8, 1, 0, zero_runs=zero_runs(array))
+    assert entries(fact, index_bits) == len(stream)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +204,8 @@ def test_formula_b(sparsity: float, nnz: int, w_bits: int, printed: str) -> None
         (2, "16.24", "0.53"),
     ],
 )
-def test_formula_c(w_bits: int, printed: str, printed_mebibytes: str) -> None:
-    found = formula_c(facts_at(w_bits))
+def test_weights_of_layers(w_bits: int, printed: str, printed_mebibytes: str) -> None:
+    found = layer_weight_bytes(facts_at(w_bits))
     assert ratio(PARAMETERS, found) == printed
     assert mebibytes(found) == printed_mebibytes
     assert w_bits != 8 or found == 2_202_772
@@ -148,44 +222,48 @@ def test_formula_c(w_bits: int, printed: str, printed_mebibytes: str) -> None:
         (100, 16, 4_738_256, "1.99", "4.52"),
     ],
 )
-def test_formula_d(classes: int, w_bits: int, size_bytes: int, printed: str, printed_mebibytes: str) -> None:
+def test_weights_with_float_biases(
+    classes: int, w_bits: int, size_bytes: int, printed: str, printed_mebibytes: str
+) -> None:
     facts = facts_at(w_bits, classes=classes)
-    found = formula_d(facts)
+    found = float_bias_bytes(facts)
     assert found == size_bytes
     assert ratio(sum(t.numel for t in facts.tensors), found) == printed
     assert mebibytes(found) == printed_mebibytes
 
 
-def test_formula_d_of_a_large_network() -> None:
+def test_weights_with_float_biases_of_a_large_network() -> None:
     facts = vgg16_with_three_linear_layers()
     assert sum(t.numel for t in facts.tensors) == 33_646_666
-    assert formula_d(facts) == 33_696_616
-    assert ratio(33_646_666, formula_d(facts)) == "3.99"
-    assert mebibytes(formula_d(facts)) == "32.14"
+    assert float_bias_bytes(facts) == 33_696_616
+    assert ratio(33_646_666, float_bias_bytes(facts)) == "3.99"
+    assert mebibytes(float_bias_bytes(facts)) == "32.14"
 
 
 @pytest.mark.parametrize(
     ("kind", "numel", "nnz", "bits", "size_bytes"),
     [("conv", 864, 749, 8, 2_630), ("linear", 12_800, 12_347, 5, 17_162)],
 )
-def test_formula_kalkura_of_one_tensor(kind: str, numel: int, nnz: int, bits: int, size_bytes: int) -> None:
+def test_codebooks_of_one_tensor(kind: str, numel: int, nnz: int, bits: int, size_bytes: int) -> None:
     tensor = TensorFact("weight", kind, numel, nnz, bits, outputs=1, code_bits=0)
-    assert formula_kalkura(NetworkFacts(8, (tensor,))) == size_bytes
+    assert codebook_bytes(NetworkFacts(8, (tensor,))) == size_bytes
 
 
-def test_formula_kalkura_counts_105_tensors_and_no_biases() -> None:
+def test_codebooks_of_105_tensors_and_no_biases() -> None:
     facts = facts_at(8)
     assert len(facts.weights) == 105
-    alone = [formula_kalkura(dataclasses.replace(facts, tensors=(t,))) for t in facts.weights]
-    assert formula_kalkura(facts) == sum(alone)
+    alone = [codebook_bytes(dataclasses.replace(facts, tensors=(t,))) for t in facts.weights]
+    assert codebook_bytes(facts) == sum(alone)
 
 
-def test_formula_kalkura_huffman() -> None:
+def test_huffman_package() -> None:
     bits, codebooks = 11_975_882, 88_488
     tensor = TensorFact("weight", "conv", 10**6, nnz=codebooks // 4, bits=16, outputs=1, code_bits=bits)
-    found = formula_kalkura_huffman(NetworkFacts(8, (tensor,)))
+    found = huffman_bytes(NetworkFacts(8, (tensor,)))
     assert found == 1_585_474
     assert ratio(PARAMETERS, found) == "5.64"
+    biases = TensorFact("bias", "bias", 17_066, 17_066, 32, outputs=17_066, code_bits=0)
+    assert ratio(PARAMETERS, huffman_bytes(NetworkFacts(8, (tensor, biases)), biases=True)) == "5.41"
 
 
 def test_facts_of_a_network() -> None:

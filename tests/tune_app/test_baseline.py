@@ -1,11 +1,23 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tests.conftest import Result
+from tests.specs import write_spec
 from tests.tune_app.factories import REFERENCE, make_spec
-from trainables.config import BaselineTrain, ChannelPrune, DataConfig, ModelConfig, PostTrainingQuant, Schedule
+from trainables.config import (
+    BaselineImport,
+    BaselineTrain,
+    ChannelPrune,
+    DataConfig,
+    ModelConfig,
+    PostTrainingQuant,
+    Schedule,
+)
 from trainables.config.trial import TrialConfig
 from trainables.counts import count
 from trainables.data import DataSet, load_data
@@ -59,6 +71,24 @@ def test_the_reference_is_the_float_network_at_chance(tmp_path: Path) -> None:
     folder.baseline_file.write_text(info.model_dump_json(exclude={"macs"}))
     with pytest.raises(CorruptFile, match="delete it"):
         read_baseline(folder)
+
+
+def test_an_import_tells_which_names_were_matched(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    spec, data = narrow_spec(tmp_path), few_digits()
+    state = build(baseline_architecture(MODEL, data)).state_dict()
+    told = {}
+    for name, tensors in {"own": state, "other": {f"x.{n}": t for n, t in state.items()}}.items():
+        torch.save(tensors, tmp_path / f"{name}.pt")
+        config = BaselineImport(kind="import", model=MODEL, checkpoint=str(tmp_path / f"{name}.pt"))
+        base = spec.base.model_copy(update={"baseline": config})
+        own = spec.model_copy(update={"base": base, "name": name})
+        info = make_baseline(own, data)
+        told[name] = cli("baseline", write_spec(tmp_path / f"{name}.yaml", own)).out
+        assert info == read_baseline(ExperimentFolder(own.folder))
+    assert "matched" not in told["own"]
+    assert "x.stem.layer.weight is stem.layer.weight, ..., x.classifier" in told["other"]
+    assert "Check that the accuracy" in told["other"]
+    assert "accuracy" in told["other"].splitlines()[0]
 
 
 def test_the_reference_of_these_tests_has_every_metric() -> None:

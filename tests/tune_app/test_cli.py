@@ -205,6 +205,26 @@ def test_inspect_refuses_a_file_that_is_damaged_or_not_there(
     assert result.out == ""
 
 
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html>\n<html></html>", bytes(1000), b"{}", b"short"])
+def test_inspect_says_of_another_file_that_it_is_none(content: bytes, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_bytes(content)
+    line = one_line(cli("inspect", path))
+    assert line.startswith(f"error: {path}: not a packed file: ")
+    assert line.endswith("Give the path of a whole model.mbq.")
+
+
+@pytest.mark.parametrize("content", [None, "[1]", ""])
+def test_the_way_out_of_a_bad_spec_exists(content: str | None, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path
+    if content is not None:
+        path = tmp_path / "spec.yaml"
+        path.write_text(content)
+    line = one_line(cli("plan", path))
+    assert "examples" not in line
+    assert line.endswith("`tune-app demo` writes one to demo/demo.yaml.")
+
+
 def test_inspect_refuses_a_folder(cli: Cli, tmp_path: Path) -> None:
     result = cli("inspect", tmp_path)
     assert result.code == 2

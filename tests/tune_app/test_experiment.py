@@ -123,6 +123,7 @@ def test_text_that_is_no_plain_yaml_is_refused(text: str) -> None:
 
 FIELDS = {
     "sampels: {}": "unknown key 'sampels'; did you mean 'sampler'?",
+    "resources: {cpus: 1}": "unknown key 'resources.cpus'; did you mean 'cpu'?",
     "xyz: 1": "unknown key 'xyz'; known: name, storage, base, space",
     "resources: {gpus: 1}": "unknown key 'resources.gpus'; did you mean 'gpu'?",
     "resources: {cpu: 0}": "resources.cpu: Input should be greater than 0",
@@ -165,7 +166,12 @@ REPLACED = [
     ("{trials: 3}", "{trials: 1e9}", "budget.trials: Input should be less than or equal to 1000000"),
     ("{trials: 3}", "{trials: abc}", "budget.trials: Input should be a valid integer"),
     ("{trials: 3}", "{}", "budget.trials is missing"),
-    ("kind: train", "kind: trian", "base.baseline.kind must be one of 'train', 'import'"),
+    (
+        "baseline:",
+        "teacher: {kind: untrained}\n  baseline:",
+        "base.teacher.kind must be one of 'train', 'import'",
+    ),
+    ("kind: train", "kind: trian", "base.baseline.kind must be one of 'train', 'import', 'untrained'"),
     ("kind: train, ", "", "base.baseline.kind must be one of"),
     ("kind: train", "kind: train, modle: {}", "unknown key 'base.baseline.modle'; did you mean 'model'?"),
     ("kind: train", "kind: train, model: {widht: 1}", "'base.baseline.model.widht'; did you mean 'width'?"),
@@ -193,7 +199,7 @@ SPACES = {
     "{w_bits: [64]}": "space.w_bits: 64: bits must be one of 2, ",
     "{w_bits: []}": "space.w_bits: the list of values must not be empty",
     "{w_bits: {low: 8, high: 2}}": "space.w_bits: low <= high must hold, but got low 8 and high 2",
-    "{w_bits: {low: 2, hihg: 8}}": "space.w_bits.high is missing",
+    "{w_bits: {low: 2, hihg: 8}}": "unknown key 'space.w_bits.hihg'; did you mean 'high'?",
     "{w_bits: {low: 2, high: 8, stp: 1}}": "unknown key 'space.w_bits.stp'",
     "{prune_frac: [1.0]}": "space.prune_frac: 1.0: input should be less than 1",
     "{prune_frac: [-0.1]}": "space.prune_frac: -0.1: input should be greater than or equal to 0",
@@ -210,6 +216,22 @@ SPACES = {
 @pytest.mark.parametrize("text", SPACES)
 def test_an_illegal_space_is_named(text: str) -> None:
     assert SPACES[text] in refusal(BASE + f"space: {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("base:", "bse:", "unknown key 'bse'; did you mean 'base'?"),
+        ("kind: train", "kind: train, schedul: {}", "unknown key 'base.baseline.schedul'; did you mean 'schedule'?"),
+        ("name: ", "nome: ", "unknown key 'nome'; did you mean 'name'?"),
+    ],
+)
+def test_a_misspelt_key_is_named_although_another_is_missing(old: str, new: str, says: str) -> None:
+    assert says in refusal(SPEC.replace(old, new, 1))
+
+
+def test_an_unknown_key_elsewhere_does_not_hide_a_missing_one() -> None:
+    assert "base is missing: add it." in refusal("name: x\nspace: {w_bits: [4]}\nresources: {gpus: 1}\n")
 
 
 POINTS = {

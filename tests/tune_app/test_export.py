@@ -139,7 +139,9 @@ def test_latency_compares_trials_with_the_baseline(folder: ExperimentFolder, cli
     assert [line[-6] for line in lines if line[:2] == ["baseline", "fp32"]] == ["1", "3"]
     assert [line[1] for line in lines if line[:1] == [LABEL]] == ["1", "3"]
     assert "Do not compare figures of two calls." in result.out
+    assert lines[0] == ["network", "batch", "onnx_size_bytes", "min", "ms", "median", "ms", "p90", "ms", "speedup"]
     found = json.loads(cli("latency", folder.path, LABEL, *options, "--json").out)
+    assert all(row["onnx_size_bytes"] > 0 for row in found["rows"])
     assert [(row["name"], row["batch"], row["runs"]) for row in found["rows"]] == [
         (name, batch, 2) for batch in (1, 3) for name in ("baseline fp32", LABEL)
     ]

@@ -1,18 +1,22 @@
 """One trial in plain Python: every end is a record, and numbers that are none never become objectives."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import trainables.measure
 import trainables.pipeline
-from tests.specs import tiny_spec
+from tests.conftest import Result
+from tests.specs import tiny_spec, write_spec
 from trainables.data import load_data
 from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import Completed
 from trainables.stage_files import read_stage
+from trainables.storage import replace
 from trainables.workplace import Workplace, open_workplace
+from tune_app.baseline import make_baseline
 from tune_app.cost import training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
@@ -21,6 +25,7 @@ from tune_app.point_keys import config_key, shared_start
 from tune_app.proposer import Proposer
 from tune_app.repeats import group_runs
 from tune_app.rows import frontier_ids, rows
+from tune_app.spec_file import dump_spec
 from tune_app.trainable import run_trial
 
 
@@ -54,8 +59,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, **numbers: float) -> None:
     """Replaces measured numbers, after the real measurement."""
     measure = trainables.measure.measure
 
-    def spoiled(*args: object) -> object:
-        return measure(*args).model_copy(update=numbers)  # type: ignore[arg-type]
+    def spoiled(*args: object, **options: object) -> object:
+        return measure(*args, **options).model_copy(update=numbers)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainables.pipeline, "measure", spoiled)
 
@@ -95,7 +100,7 @@ def test_a_card_or_record_never_holds_nan(
 def test_an_error_of_any_kind_is_a_record_with_its_traceback(
     spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*args: object) -> None:
+    def broken(*args: object, **options: object) -> None:
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr(trainables.pipeline, "measure", broken)
@@ -179,3 +184,44 @@ def test_a_worker_reads_shared_stages_once_and_answers_repeats_from_the_ledger(
     assert read_stage.cache_info().misses == len(keys) == 3  # the baseline once, and one result each
     monkeypatch.setattr(trainables.pipeline, "run_stages", pytest.fail)
     assert run(spec, workplace, 0) == first
+
+
+def test_trials_of_a_placeholder_are_complete_and_say_so(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    tiny = tiny_spec(tmp_path)
+    base = tiny.base.model_dump()
+    base["baseline"] = {"kind": "untrained", "model": {"name": "mobilenet_v2", "width": 0.1}}
+    base["prune"]["fine_tune"]["epochs"] = 0
+    base["quantize"] = {"kind": "ptq"}
+    spec = ExperimentSpec.model_validate({**tiny.model_dump(), "base": base})
+    folder, data = ExperimentFolder(spec.folder), load_data(spec.base.data)
+    replace(folder.spec_file, dump_spec(spec).encode())
+    info = make_baseline(spec, data)
+    place = open_workplace(data, folder.stages, cpu=1, gpu=0)
+    records = [run(spec, place, number) for number in (0, 5)]
+    assert [record.state for record in records] == ["complete", "complete"], [record.reason for record in records]
+    assert all(record.metrics()["accuracy"] < 0.3 for record in records)
+    assert info.untrained
+    said = {
+        name: cli(*words).out
+        for name, words in {
+            "baseline": ("baseline", write_spec(tmp_path / "spec.yaml", spec)),
+            "frontier": ("frontier", spec.folder, "--all"),
+            "csv": ("frontier", spec.folder, "--all", "--csv"),
+            "summary": ("summary", spec.folder),
+        }.items()
+    }
+    assert said["baseline"].startswith("untrained baseline of tiny: accuracy")
+    assert "(untrained baseline: accuracies mean nothing)" in said["frontier"]
+    assert "seconds_untrained" in said["csv"].splitlines()[0]
+    assert "untrained baseline: " in said["summary"]
+    assert json.loads(cli("summary", spec.folder, "--json").out)["baseline"]["untrained"] is True
+
+
+def test_a_trained_baseline_is_not_called_untrained(
+    spec: ExperimentSpec, workplace: Workplace, cli: Callable[..., Result]
+) -> None:
+    folder = ExperimentFolder(spec.folder)
+    replace(folder.spec_file, dump_spec(spec).encode())
+    assert not make_baseline(spec, workplace.data).untrained
+    run(spec, workplace)
+    assert "untrained" not in cli("frontier", spec.folder, "--all").out

@@ -40,6 +40,17 @@ class BaselineImport(Frozen):
     sha256: str = Field(default="", description="of the file; found when a spec is read")
 
 
+class BaselineUntrained(Frozen):
+    """A placeholder with random weights, to try everything out: sizes and costs are real, accuracies mean nothing.
+
+    Its trials do not fail for an accuracy at chance, and outputs call the baseline untrained.
+    """
+
+    VERSION: ClassVar[int] = 1
+    kind: Literal["untrained"]
+    model: ModelConfig = ModelConfig()
+
+
 class ChannelPrune(Frozen):
     """Remove whole channels, coupled layers together, then fine-tune. prune_frac = 0 leaves the stage out."""
 
@@ -176,10 +187,18 @@ class QuantAwareTrain(Frozen):
     )
 
 
-Baseline = Annotated[BaselineTrain | BaselineImport, Field(discriminator="kind")]
+Teacher = Annotated[BaselineTrain | BaselineImport, Field(discriminator="kind")]
+Baseline = Annotated[BaselineTrain | BaselineImport | BaselineUntrained, Field(discriminator="kind")]
 Quantize = Annotated[PostTrainingQuant | QuantAwareTrain, Field(discriminator="kind")]
 StageConfig = (
-    BaselineTrain | BaselineImport | ChannelPrune | Sparsify | Sensitivity | PostTrainingQuant | QuantAwareTrain
+    BaselineTrain
+    | BaselineImport
+    | BaselineUntrained
+    | ChannelPrune
+    | Sparsify
+    | Sensitivity
+    | PostTrainingQuant
+    | QuantAwareTrain
 )
 
 

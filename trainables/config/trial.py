@@ -14,6 +14,7 @@ from trainables.config.stages import (
     Sensitivity,
     Sparsify,
     StageConfig,
+    Teacher,
     training_of,
 )
 
@@ -41,7 +42,7 @@ class TrialConfig(Frozen):
     )
     data: DataConfig = DataConfig()
     baseline: Baseline = Field(description="the network that all trials start from")
-    teacher: Baseline | None = Field(default=None, description="network to distil from; null: the baseline")
+    teacher: Teacher | None = Field(default=None, description="network to distil from; null: the baseline")
     prune: ChannelPrune | None = None
     sparsify: Sparsify | None = None
     quantize: Quantize = Field(description="the last stage; what comes out is packed")

@@ -56,9 +56,11 @@ def header_bytes(file: bytes) -> int:
 
 
 def _metadata(file: bytes) -> dict[str, Any]:
+    if file[8:9] not in (b"", b"{"):
+        raise CorruptFile("not a packed file: it does not begin like one")
     (length,) = struct.unpack("<Q", file[:8])
     if length > min(MAX_HEADER_BYTES, len(file) - 8):
-        raise CorruptFile(f"packed file: a header of {length:,} bytes in a file of {len(file):,}")
+        raise CorruptFile(f"packed file: it is cut off, or damaged in its header ({len(file):,} bytes are left)")
     spec = json.loads(json.loads(file[8 : 8 + length])["__metadata__"][KEY])
     return dict(spec.items())
 

@@ -26,7 +26,7 @@ class Latency(Frozen):
     name: str
     batch: int
     runs: int
-    size_bytes: int
+    onnx_size_bytes: int = Field(description="of the ONNX file that ran; model.mbq has another size")
     min_ms: float
     median_ms: float
     p90_ms: float
@@ -116,7 +116,7 @@ def _row(name: str, batch: int, seconds: Sequence[float], size_bytes: int, refer
         name=name,
         batch=batch,
         runs=len(seconds),
-        size_bytes=size_bytes,
+        onnx_size_bytes=size_bytes,
         min_ms=1e3 * min(seconds),
         median_ms=1e3 * float(median),
         p90_ms=1e3 * float(p90),

@@ -125,4 +125,7 @@ def _baseline(folder: ExperimentFolder) -> "Network | None":
 
 def _label(path: StoragePath) -> str:
     """The file's name, or of one that is called the same everywhere its folder's too."""
-    return path.name if path.name not in {"model.mbq", "weights.safetensors"} else f"{path.parent.name}/{path.name}"
+    if path.name not in {"model.mbq", "weights.safetensors"}:
+        return path.name
+    folder = path.resolve().parent if isinstance(path, Path) else path.parent
+    return f"{folder.name}/{path.name}"

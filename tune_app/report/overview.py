@@ -76,7 +76,7 @@ def _baseline(contents: Contents) -> list[Card]:
         return [Card("Baseline", "none yet", "it is trained first")]
     test = "" if contents.baseline_test is None else f", test {show('accuracy', contents.baseline_test)}"
     size = f"{show_size(contents.baseline.size_bytes)} in fp32"
-    return [Card("Baseline", show("accuracy", contents.baseline.accuracy), f"{size}{test}")]
+    return [Card(contents.baseline.title.capitalize(), show("accuracy", contents.baseline.accuracy), f"{size}{test}")]
 
 
 def _trials(contents: Contents) -> Card:

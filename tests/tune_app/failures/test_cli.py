@@ -139,6 +139,18 @@ def test_a_file_of_no_experiment_is_judged_on_a_data_set(folder: ExperimentFolde
     assert (found["images"], found["data"], found["experiment"], found["baseline"]) == (144, "digits", None, None)
 
 
+def test_a_file_is_called_by_its_folder_wherever_the_command_runs(
+    folder: ExperimentFolder, cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = here / "point" / "inner"
+    inner.mkdir(parents=True)
+    shutil.copy(str(artifact(folder)), here / "point/model.mbq")
+    monkeypatch.chdir(inner)
+    result = cli("failures", "../model.mbq", "--data", "digits")
+    assert result.code == 0, result.err
+    assert [path.name for path in inner.iterdir()] == ["failures-point-model.mbq"]
+
+
 def test_a_spec_says_which_images_and_whose_weights(folder: ExperimentFolder, cli: Cli, here: Path) -> None:
     (here / "spec.yaml").write_text(dump_spec(folder.read_spec()))
     shutil.copy(str(stage(folder) / "weights.safetensors"), here / "net.safetensors")

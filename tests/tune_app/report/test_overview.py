@@ -1,5 +1,6 @@
 """What stands at the top, why trials failed, how numbers are written, and the columns of the table."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_the_test_accuracy_of_the_baseline_is_told_when_it_is_known(tmp_path: Pa
     replace(folder.baseline_file.parent / "test.json", b'{"accuracy": 0.951, "n": 100}')
     [card] = [card for card in cards(read_contents(folder)) if card.name == "Baseline"]
     assert card.detail == "1.00 MB in fp32, test 95.10 %"
+
+
+def test_a_placeholder_is_called_untrained(tmp_path: Path) -> None:
+    contents = small(tmp_path)
+    assert contents.baseline is not None
+    untrained = contents.baseline.model_copy(update={"untrained": True})
+    names = [card.name for card in cards(dataclasses.replace(contents, baseline=untrained))]
+    assert "Untrained baseline" in names
+    assert "Baseline" not in names
 
 
 def test_the_status_says_whether_a_search_works_on_it(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Memory of a network's activations by several rules, beside that of another network in float32.
+
+Earlier systems summed the outputs of the modules that their hooks met, at one width for all. Those sums put a network
+beside published numbers; what a machine needs is nearer to `buffers`, and to `peak`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from trainables.config import FLOAT_BITS, Architecture, Frozen
+from trainables.counts import Counts, count
+from trainables.trace import Op, trace
+
+RULES = {
+    "buffers": "all tensors that fused kernels write",
+    "peak": "the most of these alive at once",
+    "relu_outputs": "first conv, ReLUs, classifier (seed_000)",
+    "module_outputs": "outputs of all leaf modules (seed_002)",
+    "conv_outputs": "outputs of convolutions (seed_001)",
+}
+"""What is counted, with the recipe of the system that counted so; `buffers` and `peak` are ours."""
+
+
+class ActivationMemory(Frozen):
+    """Bytes of a batch by one rule, and of the unpruned network in float32 by the same."""
+
+    name: str
+    counts: str
+    size_bytes: int
+    fp32_bytes: int
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one image costs in a network, and the elements of its activations by the rules of earlier systems."""
+
+    counts: Counts
+    elements: dict[str, int]
+
+
+def counted(model: nn.Module, architecture: Architecture) -> Counted:
+    """The costs of a network, which may be on the meta device."""
+    return Counted(count(model, architecture), activation_elements(model, architecture))
+
+
+def activation_memory(
+    network: Counted, baseline: Counted, *, a_bits: int, batch: int = 1
+) -> tuple[ActivationMemory, ...]:
+    """By all rules. Those of earlier systems take `a_bits` for all; `buffers` and `peak` each tensor's own bits."""
+    ours, theirs = _sizes(network, a_bits, batch), _sizes(baseline, FLOAT_BITS, batch)
+    return tuple(
+        ActivationMemory(
+            name=name, counts=words, size_bytes=ours[name], fp32_bytes=theirs[name], ratio=theirs[name] / ours[name]
+        )
+        for name, words in RULES.items()
+    )
+
+
+def activation_elements(model: nn.Module, architecture: Architecture) -> dict[str, int]:
+    """Elements of one image's activations by the rules of earlier systems."""
+    ops = trace(model, architecture)
+    first = next(op.elements for op in ops if "conv" in op.name)
+    return {
+        "relu_outputs": first + _total(ops, "relu", "hardtanh", "linear"),
+        "module_outputs": _total(ops, "conv", "batch_norm", "relu", "hardtanh", "max_pool", "dropout", "linear"),
+        "conv_outputs": _total(ops, "conv"),
+    }
+
+
+def _total(ops: Sequence[Op], *kinds: str) -> int:
+    return sum(op.elements for op in ops if any(kind in op.name for kind in kinds))
+
+
+def _sizes(network: Counted, bits: int, batch: int) -> dict[str, int]:
+    counts = network.counts
+    fused = {"buffers": batch * counts.activation_bytes, "peak": batch * counts.peak_activation_bytes}
+    return {**fused, **{name: -(-batch * n * bits // 8) for name, n in network.elements.items()}}
