@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BASELINE, TEACHER = "baseline", "teacher"
 WHOLE = ("train", "import")
 """Kinds of stages without a parent: the baseline, or a teacher of its own."""
-WITHOUT_EPOCHS = ("import", "ptq", "sensitivity")
+WITHOUT_EPOCHS = ("import", "untrained", "ptq", "sensitivity")
 STAGE = {
     "stage_key": pa.string(),
     "stage": pa.string(),

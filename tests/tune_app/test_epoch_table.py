@@ -85,7 +85,9 @@ def test_columns_have_their_types_also_where_nothing_is_known(tmp_path: Path) ->
 def test_steps_of_pruning_count_on_and_columns_of_others_are_kept(tmp_path: Path) -> None:
     folder = make(tmp_path, POINT)
     key = keys_of(folder, work_of())["channel_prune"]
-    rows = [{"epoch": e, "step": s, "prune_frac_achieved": s / 4, "loss": 1.0, "own": 7.0} for s in (1, 2) for e in (1, 2)]
+    rows = [
+        {"epoch": e, "step": s, "prune_frac_achieved": s / 4, "loss": 1.0, "own": 7.0} for s in (1, 2) for e in (1, 2)
+    ]
     write_history(folder, key, [*rows, {"step": 3, "accuracy_pruned": 0.5, "val_accuracy": 0.5}])
     frame = epoch_frame(folder.path)
     pruned = frame[frame.stage_key == key]
