@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BASELINE, TEACHER = "baseline", "teacher"
 WHOLE = ("train", "import")
 """Kinds of stages without a parent: the baseline, or a teacher of its own."""
-WITHOUT_EPOCHS = ("import", "ptq", "sensitivity")
+WITHOUT_EPOCHS = ("import", "untrained", "ptq", "sensitivity")
 STAGE = {
     "stage_key": pa.string(),
     "stage": pa.string(),
@@ -41,9 +41,14 @@ LOGGED = {
     "loss": pa.float64(),
     "train_accuracy": pa.float64(),
     "val_accuracy": pa.float64(),
-    "prune_frac": pa.float64(),
-    "sparsity": pa.float64(),
+    "prune_frac_requested": pa.float64(),
+    "prune_frac_achieved": pa.float64(),
+    "channels": pa.int64(),
+    "sparsity_requested": pa.float64(),
+    "sparsity_achieved": pa.float64(),
+    "nonzeros": pa.int64(),
     "accuracy_pruned": pa.float64(),
+    "accuracy_fine_tuned": pa.float64(),
     "seconds": pa.float64(),
 }
 """What stages of ours write of an epoch; columns of others follow."""

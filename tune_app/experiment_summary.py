@@ -75,7 +75,7 @@ class ExperimentSummary:
     """`accuracy`, `compression` and `balanced` (the knee); empty without a frontier."""
     totals: Totals
     score: Score | None = None
-    """None without a baseline or a frontier."""
+    """None without a trained baseline or a frontier."""
     findings: tuple[Finding, ...] = ()
 
     def document(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def summarise(folder: ExperimentFolder) -> ExperimentSummary:
         hypervolume=volume,
         best=_best(points, knee(costs) if points else None),
         totals=_totals(records, spec),
-        score=None if baseline is None else best_score(points, baseline.accuracy),
+        score=None if baseline is None or baseline.untrained else best_score(points, baseline.accuracy),
         findings=tuple(findings_of(table.select([*COLUMNS, *spec.space.root]).to_pylist(), spec, baseline)),
     )
 
@@ -167,7 +167,12 @@ def findings_of(
     *,
     labels: Sequence[str] = (),
 ) -> list[Finding]:
-    """What rows of the table of trials say; `labels` of the rows, if not those of their column."""
+    """What rows of the table of trials say; `labels` of the rows, if not those of their column.
+
+    Of a placeholder's accuracies nothing is said.
+    """
+    if baseline is not None and baseline.untrained:
+        return []
     return findings(
         tried(rows, list(spec.space.root), labels),
         baseline_accuracy=None if baseline is None else baseline.accuracy,

@@ -15,7 +15,7 @@ from tests.tune_app.factories import make_baseline_info, make_experiment, make_r
 from tests.tune_app.tracking.experiments import EPOCHS, POINT, finish, keys_of, make_tracked, publish, work_of
 from trainables.config import digest
 from trainables.errors import ConfigError
-from trainables.results import StageCost
+from trainables.results import StageRun
 from trainables.storage import StoragePath, remove_tree, replace, replace_json
 from tune_app.epoch_table import LOGGED, STAGE, epoch_frame, stage_uses
 from tune_app.folder import ExperimentFolder
@@ -36,7 +36,7 @@ def make(storage: StoragePath, *points: Params) -> ExperimentFolder:
 
 def add(folder: ExperimentFolder, record: TrialRecord, *, histories: bool = True) -> None:
     keys = keys_of(folder, record.assignment)
-    stages = [StageCost(kind=kind, key=key, seconds=1.0, cached=False) for kind, key in keys.items()]
+    stages = [StageRun(kind=kind, key=key, seconds=1.0, cached=False) for kind, key in keys.items()]
     record = record.model_copy(update={"result": record.result.model_copy(update={"stages": stages})})
     assert Ledger(folder.trials).add(record)
     info = make_baseline_info().model_copy(update={"key": keys["train"]})
@@ -85,14 +85,16 @@ def test_columns_have_their_types_also_where_nothing_is_known(tmp_path: Path) ->
 def test_steps_of_pruning_count_on_and_columns_of_others_are_kept(tmp_path: Path) -> None:
     folder = make(tmp_path, POINT)
     key = keys_of(folder, work_of())["channel_prune"]
-    rows = [{"epoch": e, "step": s, "prune_frac": s / 4, "loss": 1.0, "own": 7.0} for s in (1, 2) for e in (1, 2)]
+    rows = [
+        {"epoch": e, "step": s, "prune_frac_achieved": s / 4, "loss": 1.0, "own": 7.0} for s in (1, 2) for e in (1, 2)
+    ]
     write_history(folder, key, [*rows, {"step": 3, "accuracy_pruned": 0.5, "val_accuracy": 0.5}])
     frame = epoch_frame(folder.path)
     pruned = frame[frame.stage_key == key]
     assert pruned.epoch.tolist() == [1, 2, 3, 4, 5]
     assert pruned.epoch_of_step.tolist() == [1, 2, 1, 2, pd.NA]
     assert pruned.step.tolist() == [1, 1, 2, 2, 3]
-    assert pruned.prune_frac.tolist()[:4] == [0.25, 0.25, 0.5, 0.5]
+    assert pruned.prune_frac_achieved.tolist()[:4] == [0.25, 0.25, 0.5, 0.5]
     assert pruned.own.tolist()[:4] == [7.0] * 4
     assert frame[frame.stage == "qat"].own.isna().all()
 
@@ -120,7 +122,7 @@ def test_a_teacher_of_its_own_is_told_from_the_baseline(tmp_path: Path) -> None:
     folder = make_tracked(tmp_path)
     record = finish(folder)
     kinds = {"t": "train", "b": "train", "p": "channel_prune", "q": "qat"}
-    stages = [StageCost(kind=kind, key=key, seconds=1.0, cached=False) for key, kind in kinds.items()]
+    stages = [StageRun(kind=kind, key=key, seconds=1.0, cached=False) for key, kind in kinds.items()]
     taught = record.model_copy(update={"result": record.result.model_copy(update={"stages": stages})})
     uses = stage_uses([taught], baseline_key="b")
     assert {use.key: (use.kind, use.parent) for use in uses.values()} == {

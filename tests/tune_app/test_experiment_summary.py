@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline
+from tests.tune_app.factories import make_baseline_info, make_experiment, make_record, make_records, store_baseline
 from tests.tune_app.test_ladder import make_laddered
+from trainables.storage import replace
 from tune_app.experiment_summary import summarise
 
 
@@ -62,6 +63,14 @@ def test_the_balanced_score_of_an_earlier_system_is_told_by_its_formula(tmp_path
     document = found.document()["balanced_score"]
     assert (document["formula"], document["label"]) == (formula, "p50_w4_a8")
     assert found.best["balanced"].label == "p30_w4_a8"  # that of `pick` and the report: the knee
+
+
+def test_nothing_is_found_in_the_accuracies_of_a_placeholder(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    info = make_baseline_info().model_copy(update={"untrained": True})
+    replace(folder.baseline_file, info.model_dump_json().encode())
+    found = summarise(folder)
+    assert (found.findings, found.score, found.frontier_size) == ((), None, 3)
 
 
 def test_what_a_warm_start_brought_is_told_apart(tmp_path: Path) -> None:
