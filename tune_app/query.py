@@ -322,7 +322,7 @@ def _cast_problem(cast: dict[str, Any]) -> str:
 
 def _nearest(name: str, columns: list[str]) -> str:
     close = [repr(column) for column in _close(name, columns)]
-    return f"did you mean {' or '.join(close)}? {LIST.capitalize()}" if close else LIST
+    return f"did you mean {' or '.join(close)}? {LIST[0].upper()}{LIST[1:]}" if close else LIST
 
 
 def _close(name: str, columns: list[str]) -> list[str]:

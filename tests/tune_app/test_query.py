@@ -124,7 +124,10 @@ def test_the_shape_of_the_query_alone_refuses_further_clauses(
         ("acuracy > 0.9", r"no column 'acuracy': did you mean 'accuracy'\?"),
         ("Size_Byte > 1", "did you mean 'size_bytes'"),
         ("size > 1", "no column 'size': did you mean 'size_bytes' or 'size_"),
-        ("Ratio > 10", r"no column 'Ratio': did you mean 'compression_ratio'\? The first line of `tune-app frontier"),
+        (
+            "Ratio > 10",
+            r"no column 'Ratio': did you mean 'compression_ratio'\? The first line of `tune-app frontier EXPERIMENT",
+        ),
         ("zzz > 1", "the first line of `tune-app frontier EXPERIMENT --all --csv` names all columns, docs/columns.md"),
         ("reason.x = 1", "no column 'reason.x'"),
         ("other.accuracy > 1", "no column 'other.accuracy'"),
