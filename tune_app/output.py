@@ -84,7 +84,8 @@ def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
     if frame.empty:
         console.print(Text(f"{title}: {none}."), soft_wrap=True)
         return
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    console.print(Text(title, style="table.title"), soft_wrap=True)  # the path in it is not broken
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     records = _arrow(frame).to_pylist()
     columns = [c for c in _COLUMNS if c.shown(records)]
     for column in columns:
