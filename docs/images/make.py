@@ -47,7 +47,7 @@ def terminal(experiment: str) -> None:
     for command in SESSION:
         line = command.format(experiment)
         console.print(Text.assemble(("$ ", "green"), (f"tune-app {line}", "bold")))
-        console.print(Text.from_ansi(tune_app(*line.split(), FORCE_COLOR="1")), soft_wrap=True)
+        console.print(Text.from_ansi(tune_app(*line.split(), FORCE_COLOR="1")))  # long lines are broken at a word
     console.save_svg(str(HERE / "terminal.svg"), title="tune-app", code_format=SVG, unique_id="session")
 
 
