@@ -167,24 +167,27 @@ def test_values_are_those_of_torchs_own_operators(bits: int, signed: bool) -> No
 
 
 @pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("shape", [(), (6, 1, 1, 1)])
-def test_the_form_for_compilers_has_the_same_gradients(bits: int, shape: tuple[int, ...]) -> None:
-    qn, qp = code_range(bits, signed=True)
-    torch.manual_seed(bits)
-    values, step = (torch.randn(6, 5, 3, 3) * qp * 0.2).double(), torch.full(shape, 0.13).double()
+@pytest.mark.parametrize("factor", [1, -1, 2], ids=["free", "negative", "held"])
+def test_the_form_for_compilers_is_the_same(bits: int, signed: bool, shape: tuple[int, ...], factor: float) -> None:
+    qn, qp = code_range(bits, signed=signed)
+    bound = 19 / 256
+    values, step = spread((6, 5, 3, 3), torch.tensor(bound), qn, qp), torch.full(shape, factor * bound)
     grad = torch.randn_like(values)
+    low, high, ceiling, scale = (torch.tensor(float(number)) for number in (-qn, qp, bound, 0.37))
     found = []
     for form in ("plain", "composed"):
         v, s = values.clone().requires_grad_(), step.clone().requires_grad_()
         if form == "plain":
-            out = fake_quantize(v, s, qn, qp, 0.37)
+            out = fake_quantize(v, s, qn, qp, 0.37, max_step=bound)
         else:
-            low, high = torch.tensor(-float(qn)), torch.tensor(float(qp))
-            out = composed(v, s, low, high, torch.tensor(0.37, dtype=torch.float64))
+            out = composed(v, s, low, high, ceiling, scale)
         out.backward(grad)
         found.append((out.detach(), v.grad, s.grad))
-    for plain, other in zip(*found, strict=True):
-        torch.testing.assert_close(plain, other)
+    assert torch.equal(found[1][0], found[0][0])
+    assert torch.equal(found[1][1], found[0][1])
+    torch.testing.assert_close(found[1][2], found[0][2], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -26,16 +26,24 @@ def fake_quantize(
     return out
 
 
-def composed(values: Tensor, step: Tensor, low: Tensor, high: Tensor, gradient_scale: Tensor) -> Tensor:
-    """`fake_quantize` for a positive step, made of plain operations that a compiler fuses.
+def composed(
+    values: Tensor, step: Tensor, low: Tensor, high: Tensor, ceiling: Tensor, gradient_scale: Tensor
+) -> Tensor:
+    """`fake_quantize` made of plain operations that a compiler fuses, with the same values and gradients.
 
-    `low` and `high` are the ends of the code range as () tensors: a graph that was compiled for one bit width
-    serves all others. A value on the very edge of the range passes its gradient in part.
+    `low` and `high`, the ends of the code range, and `ceiling`, the largest step, are () tensors: a graph that was
+    compiled for one bit width serves all others.
     """
-    scaled = step * gradient_scale
-    s = scaled + (step - scaled).detach()
-    x = torch.minimum(torch.maximum(values / s, low), high)
-    return (x + (x.round() - x).detach()) * s
+    held = step.detach().abs().clamp_min(MIN_STEP).minimum(ceiling)
+    with torch.no_grad():
+        scaled = values * held.reciprocal()
+        codes = scaled.round().maximum(low).minimum(high)
+        ratio = values / held
+        inside = (ratio > low) & (ratio < high)
+        of_step = (codes - ratio * inside) * gradient_scale
+    # Differences that are zero carry the gradients: |step| passes its own past the bounds.
+    of_step = of_step * (step.abs() - step.detach().abs())
+    return codes * held + inside * (values - values.detach()) + of_step
 
 
 class LsqQuantizer(Quantizer):
@@ -47,7 +55,7 @@ class LsqQuantizer(Quantizer):
         # How many values share the step: a tensor's weights, a channel's weights, or one image's activations.
         shared_by = x.numel() if self.weight and self.step.ndim == 0 else x[0].numel()
         if torch.compiler.is_compiling():
-            step = torch.minimum(self.step.abs().clamp_min(MIN_STEP), self.ceiling)
-            return composed(x.float(), step, self.low, self.high, (self.high * shared_by).rsqrt())
-        scale = 1 / math.sqrt(shared_by * self.qp)
-        return fake_quantize(x.float(), self.step, self.qn, self.qp, scale, max_step=self.max_step)
+            scale = (self.high * shared_by).rsqrt()
+            return composed(x.float(), self.step, self.low, self.high, self.ceiling, scale)
+        plain_scale = 1 / math.sqrt(shared_by * self.qp)
+        return fake_quantize(x.float(), self.step, self.qn, self.qp, plain_scale, max_step=self.max_step)
