@@ -1,0 +1,179 @@
+"""Which bars of accuracy and size finished searches reach, with the files that show it.
+
+    tune-app run examples/recipes/cifar10_frontier.yaml && tune-app finalize runs/cifar10_frontier
+    tune-app run examples/recipes/seed_000.yaml && tune-app finalize runs/seed_000
+    python -m benchmarks.frontier runs/cifar10_frontier runs/seed_000
+
+For a bar, the point is chosen by the validation split: of those small enough the one with the best mean accuracy. What
+is held against the bar is its mean accuracy on the test split, over all its runs. The first experiment's chosen files
+are copied beside the report, with what they decode to.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.report import markdown_table, write_report
+from trainables.errors import CorruptFile, TuneAppError
+from trainables.export.packed import unpack
+from trainables.storage import read_bytes, replace, sha256
+from tune_app.finalize import verified_artifact
+from tune_app.folder import ExperimentFolder
+from tune_app.query import frontier_frame
+from tune_app.records import read_records
+
+HERE = Path(__file__).parent
+BARS = ("0.954:9", "0.948:20", "0.94:30")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """So accurate on the test split, at least so many times smaller than the fp32 baseline."""
+
+    accuracy: float
+    ratio: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Bar":
+        """From `0.954:9`."""
+        accuracy, _, ratio = text.partition(":")
+        return cls(float(accuracy), float(ratio))
+
+    def choose(self, front: pd.DataFrame) -> pd.Series | None:
+        """The row to hold against it; None where no file is small enough."""
+        small = front[front.compression_ratio >= self.ratio]
+        return None if small.empty else small.loc[small.accuracy_mean.idxmax()]
+
+    def met(self, row: pd.Series | None) -> bool:
+        """Whether a row reaches it."""
+        return row is not None and bool(row.test_accuracy_mean >= self.accuracy)
+
+
+def tested_frontier(experiment: str) -> pd.DataFrame:
+    """The frontier of an experiment whose runs were all evaluated on the test split.
+
+    Raises:
+        TuneAppError: it was not finalized, or there is no such experiment.
+    """
+    front = frontier_frame(experiment)
+    if front.empty or front.test_accuracy_mean.isna().any():
+        raise TuneAppError(f"{experiment} needs a frontier with test results: `tune-app finalize {experiment}` first.")
+    return front.assign(experiment=Path(experiment).name)
+
+
+def structure(content: bytes) -> dict[str, Any]:
+    """What a packed file decodes to, in numbers that a test can hold it to.
+
+    Raises:
+        CorruptFile: it does not decode.
+    """
+    packed = unpack(content)
+    return {
+        "sha256": sha256(content),
+        "size_bytes": len(content),
+        "weights": [list(codes.shape) for codes in packed.codes],
+        "zeros": int(sum(np.count_nonzero(codes == 0) for codes in packed.codes)),
+    }
+
+
+def keep_files(experiment: str, trial_ids: Sequence[str], target: Path) -> dict[str, dict[str, Any]]:
+    """Copies the packed files of these trials; what each decodes to, by name of its file."""
+    folder = ExperimentFolder.existing(experiment)
+    records = {record.assignment.trial_id: record for record in read_records(folder)}
+    found = {}
+    for trial_id in dict.fromkeys(trial_ids):
+        record = records[trial_id]
+        content, name = verified_artifact(record, folder), f"{record.assignment.label}.mbq"
+        replace(target / name, content)
+        found[name] = structure(content)
+    return found
+
+
+def damaged_files(report: dict[str, Any], folder: Path) -> list[str]:
+    """Of the files that a report names, those that are not, or do not decode to, what it says."""
+
+    def intact(name: str, known: dict[str, Any]) -> bool:
+        try:
+            return structure(read_bytes(folder / name)) == known
+        except (OSError, CorruptFile):
+            return False
+
+    return [name for name, known in report["figures"]["files"].items() if not intact(name, known)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads, prints, writes; exit code 1 where a bar is not met, 2 where an experiment cannot answer."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("experiments", nargs="+", help="folders; the first one is held against the bars")
+    parser.add_argument("--bar", action="append", metavar="ACCURACY:RATIO", help=f"default: {' '.join(BARS)}")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "cifar10")
+    options = parser.parse_args(arguments)
+    bars = [Bar.parse(text) for text in options.bar or BARS]
+    try:
+        fronts = [tested_frontier(experiment) for experiment in options.experiments]
+        chosen = [bar.choose(fronts[0]) for bar in bars]
+        ids = [row.trial_id for row in chosen if row is not None]
+        files = keep_files(options.experiments[0], ids, options.output)
+    except TuneAppError as err:
+        print(err, file=sys.stderr)
+        return 2
+    everything = pd.concat(fronts, ignore_index=True)
+    everything.to_parquet(options.output / "frontier.parquet")
+    text = report(bars, chosen, everything)
+    print(text)
+    figures = {
+        "bars": [
+            {"accuracy": bar.accuracy, "ratio": bar.ratio, "met": bar.met(r)}
+            for bar, r in zip(bars, chosen, strict=True)
+        ],
+        "files": files,
+    }
+    write_report(options.output / "report", title="Frontier of accuracy and bytes", text=text, data=figures)
+    return 0 if all(bar.met(row) for bar, row in zip(bars, chosen, strict=True)) else 1
+
+
+def report(bars: Sequence[Bar], chosen: Sequence[pd.Series | None], points: pd.DataFrame) -> str:
+    """The bars, and under them every frontier point."""
+    verdicts = [
+        [f"{100 * bar.accuracy:.1f} % at {bar.ratio:g}x", *_told(row), "met" if bar.met(row) else "not met"]
+        for bar, row in zip(bars, chosen, strict=True)
+    ]
+    head = ("point", "test accuracy", "validation accuracy", "runs", "bytes", "ratio", "training s")
+    listed = [[row.experiment, *_told(row)] for _, row in points.iterrows()]
+    return "\n\n".join(
+        [
+            markdown_table(("bar", *head, ""), verdicts),
+            "Accuracies are means over a point's runs, each with another seed, with sample standard deviations; bytes, "
+            "ratio and seconds are of its first run.",
+            markdown_table(("experiment", *head), listed),
+        ]
+    )
+
+
+def _told(row: pd.Series | None) -> list[str]:
+    if row is None:
+        return ["none so small", *["–"] * 6]
+    return [
+        row.label,
+        _spread(row.test_accuracy_mean, row.test_accuracy_sd),
+        _spread(row.accuracy_mean, row.accuracy_sd),
+        str(row.repeats),
+        f"{row.size_bytes:,}",
+        f"{row.compression_ratio:.2f}x",
+        f"{row.seconds:.0f}",
+    ]
+
+
+def _spread(mean: float, sd: float | None) -> str:
+    known = "" if sd is None or pd.isna(sd) else f" ± {100 * sd:.2f}"
+    return f"{100 * mean:.2f} %{known}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
