@@ -302,14 +302,15 @@ def plot(
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app finalize demo/demo")
 def finalize(experiment: Experiment) -> None:
-    """Evaluate the baseline and the frontier on the test split, once."""
+    """Evaluate the baseline and all runs of the frontier's points on the test split, once."""
     from tune_app.finalize import finalize as evaluate
     from tune_app.folder import ExperimentFolder
 
     final = evaluate(ExperimentFolder.existing(experiment))
+    points, runs = len(final.frontier), sum(map(len, final.frontier))
     print(
         f"test split, {final.baseline.n} images: baseline {100 * final.baseline.accuracy:.2f} %, "
-        f"{len(final.frontier)} frontier points evaluated (column test_accuracy)\n"
+        f"{points} frontier points evaluated{f' in {runs} runs' if runs > points else ''} (column test_accuracy)\n"
         f"validation minus test accuracy: frontier {100 * final.gap:+.2f} points on average, "
         f"baseline {100 * final.baseline_gap:+.2f}"
     )

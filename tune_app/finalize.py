@@ -1,6 +1,7 @@
-"""The test split, once, for the baseline and the frontier only. Selection never sees it."""
+"""The test split, once, for the baseline and the runs of the frontier's points only. Selection never sees it."""
 
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tune_app.lease import Lease
 from tune_app.ledger import TrialRecord
 from tune_app.progress import track
 from tune_app.records import read_records
-from tune_app.rows import frontier_ids
+from tune_app.repeats import frontier, group_runs
 from tune_app.tables import write_tables
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Final:
-    """Test results of the baseline and of each frontier point by trial id."""
+    """Test results of the baseline and of every complete run of each frontier point."""
 
     baseline: HeldOut
-    frontier: dict[str, HeldOut]
+    frontier: list[dict[str, HeldOut]]
+    """Of each point its runs, by trial id."""
     gap: float
-    """Validation minus test accuracy, mean over the frontier: what choosing on validation images flatters, and more."""
+    """Validation minus test accuracy, of the points' means, mean over the frontier: what choosing on validation images
+    flatters, and more."""
     baseline_gap: float
     """The same of the baseline, which the search did not choose."""
 
@@ -44,16 +47,21 @@ def finalize(folder: ExperimentFolder) -> Final:
     spec, baseline = folder.read_spec(), read_baseline(folder)
     with Lease(folder):
         records = read_records(folder)
-        ids = set(frontier_ids(records, spec))
-        front = [r for r in records if r.assignment.trial_id in ids]
+        front = [group.complete for group in frontier(group_runs(records, spec), spec)]
         if baseline is None or not front:
             raise ConfigError(f"{folder.path} has no frontier yet: run `tune-app run` first.")
-        tested = track([None, *front], "evaluating on the test split", total=1 + len(front))
+        runs = [run for point in front for run in point]
+        tested = track([None, *runs], "evaluating on the test split", total=1 + len(runs))
         found = [_test_baseline(spec, folder, baseline) if r is None else _test_record(r, spec, folder) for r in tested]
-        reference, results = found[0], {r.assignment.trial_id: f for r, f in zip(front, found[1:], strict=True)}
+        reference, known = found[0], {r.assignment.trial_id: f for r, f in zip(runs, found[1:], strict=True)}
         write_tables(folder, records, spec, reference=baseline.reference(spec))
-    gaps = [r.metrics()["accuracy"] - results[r.assignment.trial_id].accuracy for r in front]
+    results = [{run.assignment.trial_id: known[run.assignment.trial_id] for run in point} for point in front]
+    gaps = [_gap(point, known) for point in front]
     return Final(reference, results, gap=statistics.fmean(gaps), baseline_gap=baseline.accuracy - reference.accuracy)
+
+
+def _gap(runs: Sequence[TrialRecord], results: Mapping[str, HeldOut]) -> float:
+    return statistics.fmean(r.metrics()["accuracy"] - results[r.assignment.trial_id].accuracy for r in runs)
 
 
 def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFolder) -> HeldOut:

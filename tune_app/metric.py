@@ -25,6 +25,8 @@ SHARES = {
     "sparsity_reached",
     "sparsity_requested",
     "test_accuracy",
+    "test_accuracy_mean",
+    "test_accuracy_sd",
 }
 TITLES = {
     "accuracy": "accuracy (validation split)",

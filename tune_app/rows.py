@@ -1,6 +1,7 @@
 """The rows of an experiment's tables: one per trial, with columns whose names and types follow from the spec."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 import pyarrow as pa
@@ -68,6 +69,8 @@ STAGE_COLUMNS = {
 """By kind of a stage, which of its metrics is which column."""
 GROUPED = {
     "repeats": pa.int64(),
+    "test_accuracy_mean": pa.float64(),
+    "test_accuracy_sd": pa.float64(),
     "p_non_dominated": pa.float64(),
     "hypervolume_contribution": pa.float64(),
 }
@@ -100,9 +103,9 @@ def rows(
     A parameter is a column of its own name. A trial that was refused after its file was measured has what was measured
     too. `accuracy_drop` is against the baseline; the columns of STAGED say how its stages ended. Rows of the full rung
     say what all runs of their point say together: `<objective>_mean` and `<objective>_sd` (sample standard deviation)
-    over its `repeats` complete runs, whether the means are `feasible`, and `p_non_dominated`, how likely no other
-    feasible point dominates its true means. `hypervolume_contribution` is what a row of the frontier alone adds to its
-    hypervolume.
+    over its `repeats` complete runs, the same of `test_accuracy` once all of them were evaluated, whether the means are
+    `feasible`, and `p_non_dominated`, how likely no other feasible point dominates its true means.
+    `hypervolume_contribution` is what a row of the frontier alone adds to its hypervolume.
     `size_<part>` are the bytes of a part of the packed file, `formula_<name>_bytes` what an earlier system's size
     formula makes of the network, `seconds_<kind>` what the stages of a kind cost this trial (a cache hit costs the
     time of reading). `gpu_share` of a GPU was the trial's, `gpu_peak_share` of its memory the most that it reserved,
@@ -119,7 +122,7 @@ def rows(
     front = frontier(groups, spec)
     members = {group.first.assignment.trial_id for group in front}
     gains = {} if reference is None else _contributions(front, spec, reference)
-    together = _together(groups, spec)
+    together = _together(groups, spec, test_accuracy or {})
     schema = schema_of(records, spec)
     names = {field.name for field in schema if field.type == pa.string()}
     found = [_row(r, spec, on_frontier=r.assignment.trial_id in members) for r in records]
@@ -212,7 +215,9 @@ def _staged(stage: StageRun) -> dict[str, float | bool]:
     return {name: bool(value) if STAGED[name] == pa.bool_() else value for name, value in values.items()}
 
 
-def _together(groups: Sequence[Group], spec: ExperimentSpec) -> dict[str, dict[str, Any]]:
+def _together(
+    groups: Sequence[Group], spec: ExperimentSpec, test_accuracy: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
     """By trial id what the runs of its point say together; nothing for a point without a usable result."""
     found: dict[str, dict[str, Any]] = {}
     for group, probability in zip(groups, probabilities(groups, spec), strict=True):
@@ -221,9 +226,19 @@ def _together(groups: Sequence[Group], spec: ExperimentSpec) -> dict[str, dict[s
         shared: dict[str, Any] = {"repeats": len(group.complete), "p_non_dominated": probability}
         for name in spec.objectives:
             shared |= {f"{name}_mean": group.mean[name], f"{name}_sd": group.sd.get(name)}
+        shared |= _tested([test_accuracy.get(run.assignment.trial_id) for run in group.complete])
         for run in group.runs.values():
             found[run.assignment.trial_id] = {**shared, "feasible": run.state == "complete" and group.feasible}
     return found
+
+
+def _tested(accuracies: Sequence[float | None]) -> dict[str, float]:
+    """Of the runs of a point; nothing before all were evaluated on the test split."""
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    if len(known) < len(accuracies):
+        return {}
+    spread = {"test_accuracy_sd": stdev(known)} if len(known) > 1 else {}
+    return {"test_accuracy_mean": fmean(known), **spread}
 
 
 def _contributions(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> dict[str, float]:

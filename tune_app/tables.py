@@ -28,7 +28,7 @@ from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 from tune_app.table_file import check_table, encode_table
 
-SCHEMA = "6"
+SCHEMA = "7"
 LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
 QUIET_NS = 2_000_000_000
 """A ledger that did not change for so long is at rest."""

@@ -38,20 +38,30 @@ def evaluated(storage: StoragePath, records: list[TrialRecord], test: dict[int, 
 
 def test_the_gap_is_the_mean_over_the_frontier_beside_that_of_the_baseline(storage: StoragePath) -> None:
     records = [with_artifact(make_record(i, p, 0.8 + i / 20, 50_000 + i)) for i, p in enumerate(POINTS)]
-    final = finalize(evaluated(storage, records, {0: 0.77, 1: 0.80, 2: 0.90}))
+    folder = evaluated(storage, records, {0: 0.77, 1: 0.80, 2: 0.90})
+    final = finalize(folder)
     assert final.gap == pytest.approx((0.03 + 0.05 + 0.00) / 3)
     assert final.baseline_gap == pytest.approx(0.01)
-    assert {r.accuracy for r in final.frontier.values()} == {0.77, 0.80, 0.90}
+    assert [[r.accuracy for r in point.values()] for point in final.frontier] == [[0.77], [0.80], [0.90]]
+    table = read_table(folder.trials_table)
+    assert table["test_accuracy_mean"].to_pylist() == [0.77, 0.80, 0.90]
+    assert table["test_accuracy_sd"].null_count == 3
 
 
-def test_of_a_repeated_point_the_first_file_alone_is_tested_and_compared_with_itself(storage: StoragePath) -> None:
+def test_all_runs_of_a_frontier_point_are_tested_each_compared_with_itself(storage: StoragePath) -> None:
     accuracies = [0.95, 0.85, 0.84]
-    records = [with_artifact(make_record(i, POINTS[0], a, 50_000, repeat=i)) for i, a in enumerate(accuracies)]
-    folder = evaluated(storage, records, {0: 0.87})
+    runs = [with_artifact(make_record(i, POINTS[1], a, 50_000, repeat=i)) for i, a in enumerate(accuracies)]
+    worse = with_artifact(make_record(3, POINTS[2], 0.80, 60_000))
+    failed = make_record(4, POINTS[1], repeat=3, state="failed")
+    folder = evaluated(storage, [*runs, worse, failed], {0: 0.87, 1: 0.85, 2: 0.80})
     final = finalize(folder)
-    assert final.gap == pytest.approx(0.95 - 0.87)
-    assert list(final.frontier) == [records[0].assignment.trial_id]
-    assert read_table(folder.trials_table)["test_accuracy"].to_pylist() == [0.87, None, None]
+    assert final.gap == pytest.approx((0.08 + 0.00 + 0.04) / 3)
+    assert [list(point) for point in final.frontier] == [[run.assignment.trial_id for run in runs]]
+    table = read_table(folder.trials_table)
+    assert table["test_accuracy"].to_pylist() == [0.87, 0.85, 0.80, None, None]
+    means, spreads = (table[f"test_accuracy_{kind}"].to_pylist() for kind in ("mean", "sd"))
+    assert means == [*[pytest.approx(0.84)] * 3, None, pytest.approx(0.84)]
+    assert spreads == [*[pytest.approx(0.036056, abs=1e-6)] * 3, None, pytest.approx(0.036056, abs=1e-6)]
 
 
 @pytest.mark.parametrize("harm", ["altered", "missing"])

@@ -88,6 +88,8 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("size_bytes_mean", 90_000.0),
         ("size_bytes_sd", None),
         ("repeats", 1),
+        ("test_accuracy_mean", 0.91),
+        ("test_accuracy_sd", None),
         ("p_non_dominated", 1.0),
         ("hypervolume_contribution", None),
         ("size_header", 100),
@@ -281,7 +283,7 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
 def test_the_metadata_say_what_the_table_is(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     metadata = read_table(folder.frontier_table).schema.metadata
-    assert metadata[b"tune_app.schema"] == b"6"
+    assert metadata[b"tune_app.schema"] == b"7"
     assert metadata[b"tune_app.experiment"] == b"toy"
     assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
     assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
@@ -349,10 +351,10 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     table = pa.table({"accuracy": [1.0]})
     pq.write_table(table, path)
-    with pytest.raises(CorruptFile, match="table schema none, this version reads 6"):
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 7"):
         read_table(path)
     pq.write_table(table.replace_schema_metadata({"tune_app.schema": "1"}), path)
-    with pytest.raises(CorruptFile, match="table schema 1, this version reads 6"):
+    with pytest.raises(CorruptFile, match="table schema 1, this version reads 7"):
         read_table(path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "absent.parquet")
@@ -386,6 +388,15 @@ def test_a_table_behind_the_ledger_is_rebuilt_in_memory(storage: StoragePath) ->
     assert table["on_frontier"].to_pylist() == [False] * 6 + [True]
     assert table["test_accuracy"].to_pylist() == [0.94, *[None] * 6]
     assert read_bytes(folder.trials_table) == before
+
+
+def test_a_mean_over_the_test_split_waits_for_all_runs(tmp_path: Path) -> None:
+    runs = [make_record(i, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, 0.9, 50_000, repeat=i) for i in range(2)]
+    known = {run.assignment.trial_id: accuracy for run, accuracy in zip(runs, (0.87, 0.89), strict=True)}
+    first = dict([next(iter(known.items()))])
+    found = [made_rows(runs, make_spec(tmp_path), test_accuracy=results) for results in (first, known)]
+    assert [[row["test_accuracy"] for row in rows] for rows in found] == [[0.87, None], [0.87, 0.89]]
+    assert [[row["test_accuracy_mean"] for row in rows] for rows in found] == [[None, None], [pytest.approx(0.88)] * 2]
 
 
 def test_a_second_attempt_replaces_the_first(storage: StoragePath) -> None:

@@ -43,6 +43,8 @@ def trial_columns(contents: Contents) -> list[Column]:
         ("test_accuracy", "test accuracy", "share", True),
         ("accuracy_mean", "mean accuracy", "share", _repeated(contents)),
         ("accuracy_sd", "± accuracy", "share", _repeated(contents)),
+        ("test_accuracy_mean", "mean test accuracy", "share", _repeated(contents)),
+        ("test_accuracy_sd", "± test accuracy", "share", _repeated(contents)),
         ("repeats", "runs", "number", _repeated(contents)),
         ("p_non_dominated", "p on frontier", "number", _repeated(contents)),
         ("seconds", "time", "seconds", True),
@@ -100,6 +102,8 @@ def _says_something(column: Column) -> bool:
         return any(value is not None for value in column.values)
     if column.name in {"accuracy_mean", "accuracy_sd", "repeats"}:
         return column.shown
+    if column.name in {"test_accuracy_mean", "test_accuracy_sd"}:
+        return column.shown and any(value is not None for value in column.values)
     return True
 
 
