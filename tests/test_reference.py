@@ -127,7 +127,7 @@ def test_the_columns_of_the_epochs_are_explained_with_their_types() -> None:
 
 def test_the_kinds_of_findings_are_explained() -> None:
     text = (ROOT / "docs/commands.md").read_text().split("### What `summary` finds")[1].split("## Choose")[0]
-    code = (ROOT / "tune_app/findings.py").read_text()
+    code = "".join((ROOT / f"tune_app/{name}.py").read_text() for name in ("collapse", "findings"))
     assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(dict.fromkeys(re.findall(r'Finding\(\s*"(\w+)"', code)))
     assert FORMULA in text
 

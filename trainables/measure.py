@@ -14,7 +14,7 @@ from trainables.models.model import fp32_bytes
 from trainables.models.units import count_parameters, units
 from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.masks import check_zeros, weights_of
-from trainables.results import Measurement
+from trainables.results import CHANCE_FACTOR, Measurement
 from trainables.size_formulas import formula_bytes
 from trainables.stage import StageResult
 from trainables.storage import StoragePath, remove, replace
@@ -23,7 +23,6 @@ from trainables.workplace import Workplace
 
 TOLERANCE = 0.001
 """A decoded file may differ from the trained network by a tenth of a point."""
-CHANCE_FACTOR = 1.5
 
 
 def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untrained: bool = False) -> Measurement:

@@ -8,6 +8,8 @@ from pydantic import Field
 from trainables.config import Architecture, Frozen
 from trainables.errors import State
 
+CHANCE_FACTOR = 1.5
+"""A trial with at most so many times the accuracy of chance is refused as collapsed."""
 STAGE_METRICS = (
     "val_accuracy",
     "val_accuracy_pruned",

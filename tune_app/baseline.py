@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainables.data import DataSet
     from trainables.models.model import Model
 
+UNTRAINED = "untrained baseline: accuracies mean nothing"
+
 
 class BaselineInfo(Frozen):
     """What a search needs to know of the baseline."""
@@ -53,6 +55,11 @@ class BaselineInfo(Frozen):
         """As a trial of its own: what can be an objective, by column."""
         known = {"compression_ratio": 1.0, "sparsity_achieved": 0.0}
         return {name: float(known[name] if name in known else getattr(self, name)) for name in METRICS}
+
+
+def caveat(spec: ExperimentSpec) -> str:
+    """What everybody must be told who sees accuracies of an experiment; empty: nothing."""
+    return UNTRAINED if spec.base.baseline.kind == "untrained" else ""
 
 
 def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:

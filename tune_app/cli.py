@@ -283,7 +283,9 @@ def frontier(
 
 def _untrained(frame: "pd.DataFrame") -> str:
     """A mark for trials of a placeholder: they have a stage of this kind."""
-    return " (untrained baseline: accuracies mean nothing)" if "seconds_untrained" in frame else ""
+    from tune_app.baseline import UNTRAINED
+
+    return f" ({UNTRAINED})" if "seconds_untrained" in frame else ""
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app plot demo/demo --output frontier.svg")
@@ -327,11 +329,13 @@ def export(
 ) -> None:
     """Write the packed file and the card of one point, and its ONNX file."""
     from trainables.storage import storage_path
-    from tune_app.export import export_onnx, export_trial
+    from tune_app.export import export_onnx, export_trial, find_trial, folder_name
     from tune_app.folder import ExperimentFolder
 
-    target, folder = storage_path(output or trial), ExperimentFolder.existing(experiment)
-    record = export_trial(folder, trial, target)
+    folder = ExperimentFolder.existing(experiment)
+    record = find_trial(folder, trial)
+    target = storage_path(output or folder_name(record))
+    export_trial(folder, record, target)
     print(f"{target}/model.mbq: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
     if onnx:
         result = export_onnx(folder, record, target)

@@ -57,6 +57,7 @@ class Driver:
         status.records, status.done = proposer.records, proposer.progress.trials
         status.resumed = status.done
         status.reference, status.started = baseline.reference(spec), time.monotonic()
+        self._finished = search.finished
         self._saver = Throttle(
             self._save_in_flight, every_s=SAVE_EVERY_S, share=SAVE_SHARE, waits=False, most_s=SAVE_MOST_S
         )
@@ -131,7 +132,7 @@ class Driver:
         self._status.running = len(self._proposer.running)
         if record is not None:
             self._status.records, self._status.done = self._proposer.records, self._proposer.progress.trials
-            self._view.finished(record)
+            self._finished(record)
             self.tables.maybe()
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tune_app.baseline import BaselineInfo
+from tune_app.collapse import collapse_notice, has_collapsed
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
+from tune_app.ledger import TrialRecord
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
 from tune_app.tables import write_tables
@@ -24,6 +26,13 @@ class Search:
     baseline: BaselineInfo
     status: Status
     view: LiveView
+
+    def finished(self, record: TrialRecord) -> None:
+        """Shows a trial that the proposer was told of, and says once if nothing is usable so far."""
+        self.view.finished(record)
+        notice = collapse_notice(self.proposer.records, self.baseline) if has_collapsed(record) else ""
+        if notice:
+            self.view.notice(notice)
 
     def write_tables(self) -> None:
         """Of all records so far.

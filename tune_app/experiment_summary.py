@@ -7,6 +7,7 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from tune_app.baseline import BaselineInfo, read_baseline
+from tune_app.collapse import collapse_finding
 from tune_app.cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.experiment import ExperimentSpec
 from tune_app.findings import COLUMNS, Finding, findings, tried
@@ -173,12 +174,14 @@ def findings_of(
     """
     if baseline is not None and baseline.untrained:
         return []
-    return findings(
+    collapse = None if baseline is None else collapse_finding(rows, baseline)
+    said = findings(
         tried(rows, list(spec.space.root), labels),
         baseline_accuracy=None if baseline is None else baseline.accuracy,
         images=None if baseline is None else baseline.n,
         plane=spec.objectives == PLANE,
     )
+    return said if collapse is None else [collapse, *said]
 
 
 def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> Score | None:

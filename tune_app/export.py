@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
-from trainables.storage import StoragePath, remove, replace
+from trainables.storage import StoragePath, exists, read_bytes, remove, replace, sha256
 from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Names in a message."""
+PACKED, CARD, ONNX = "model.mbq", "card.json", "model.onnx"
+FOLDER_CHARS = 100
+"""Of a label that names a folder; names of files end at 255 bytes."""
 
 
 def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
@@ -54,24 +57,31 @@ def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialReco
     return found[0]
 
 
-def export_trial(folder: ExperimentFolder, name: str, target: StoragePath) -> TrialRecord:
-    """Writes `model.mbq` and `card.json` of a trial into `target`, decoding the file once to prove it whole.
+def folder_name(record: TrialRecord) -> str:
+    """What the folder of an exported trial is called: its label, or its id where the label is long or holds a slash."""
+    work = record.assignment
+    return work.label if len(work.label) <= FOLDER_CHARS and not set("/\\") & set(work.label) else work.trial_id
+
+
+def export_trial(folder: ExperimentFolder, record: TrialRecord, target: StoragePath) -> None:
+    """Writes `model.mbq` and `card.json` of a complete trial into `target`, decoding the file once to prove it whole.
+
+    A target that holds an export of the same file is written again; files of another one are left as they are.
 
     Raises:
-        ConfigError: as in `find_trial`, or the target is a file.
+        ConfigError: the target is a file, or holds a file of these names that is not this trial's.
         CorruptFile: the artifact is not the file that was measured.
-        StorageUnavailable: the target cannot be written.
+        StorageUnavailable: the target cannot be read or written.
     """
     from trainables.export.packed import unpack
 
-    record = find_trial(folder, name)
     if isinstance(target, Path) and target.exists() and not target.is_dir():
         raise ConfigError(f"{target} is a file: give a folder.")
     content = verified_artifact(record, folder)
     unpack(content)
-    replace(target / "model.mbq", content)
-    replace(target / "card.json", record.model_dump_json(indent=1).encode() + b"\n")
-    return record
+    _refuse_others(target, record, content)
+    replace(target / PACKED, content)
+    replace(target / CARD, record.model_dump_json(indent=1).encode() + b"\n")
 
 
 def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePath) -> "OnnxResult":
@@ -89,7 +99,7 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
     from trainables.export.onnx_check import write_and_check
     from trainables.measure import packed_accuracy
 
-    path = target / "model.onnx"
+    path = target / ONNX
     remove(path)
     content, images = verified_artifact(record, folder), _validation_images(folder)
     with doing("evaluating the packed file"):
@@ -112,6 +122,17 @@ def experiment_data(folder: ExperimentFolder) -> "DataSet":
     if baseline is not None and data.fingerprint != baseline.fingerprint:
         raise ConfigError(f"the data set is not the one that {folder.path} began with: restore its files.")
     return data
+
+
+def _refuse_others(target: StoragePath, record: TrialRecord, content: bytes) -> None:
+    """What was exported before of this trial has its packed file, or a card that names that file."""
+    found = {name: read_bytes(target / name) for name in (PACKED, CARD, ONNX) if exists(target / name)}
+    digest = sha256(content).encode()
+    if found and found.get(PACKED) != content and digest not in found.get(CARD, b""):
+        raise ConfigError(
+            f"{target} holds {', '.join(found)} of something else than {record.assignment.label} "
+            f"({record.assignment.trial_id}): name another folder with --output."
+        )
 
 
 def _is_named(name: str, work: Assignment) -> bool:

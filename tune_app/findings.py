@@ -54,7 +54,7 @@ class Finding:
     """One thing that the data supports."""
 
     kind: str
-    """`near_baseline`, `knee`, `cliff`, `width`, `effect` or `precision`."""
+    """`collapse`, `near_baseline`, `knee`, `cliff`, `width`, `effect` or `precision`."""
     text: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The numbers of the text as JSON values: shares between 0 and 1, sizes in bytes."""

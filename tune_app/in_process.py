@@ -75,4 +75,4 @@ def run(work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, place:
 def _settle(search: Search, record: TrialRecord) -> None:
     search.proposer.tell(record)
     search.status.records, search.status.done = search.proposer.records, search.proposer.progress.trials
-    search.view.finished(record)
+    search.finished(record)

@@ -102,7 +102,11 @@ class TrialRecord(Frozen):
 
     def metrics(self) -> dict[str, float]:
         """The numbers of a usable result by column name; empty without one, also where its file was measured."""
-        if isinstance(self.result, Failed):
+        return self.measured() if isinstance(self.result, Completed) else {}
+
+    def measured(self) -> dict[str, float]:
+        """The numbers of the packed file by column name, also of one that was refused; empty where there is none."""
+        if self.result.measurement is None:
             return {}
         numbers = self.result.measurement.model_dump(
             exclude={"size_breakdown", "formula_bytes", "split", "onnx_failure"}

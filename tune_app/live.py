@@ -110,6 +110,10 @@ class LiveView:
         if self._live is None:
             self._console.out(self._line(record), highlight=False)
 
+    def notice(self, text: str) -> None:
+        """Says something that stays, also on a terminal."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def _line(self, record: TrialRecord) -> str:
         head = f"[{self._status.done}/{self._status.spec.budget.trials}] {record.assignment.label}"
         if record.state != "complete":

@@ -3,7 +3,7 @@
 import io
 import json as json_text
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tune_app.text_table import WIDEST
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from rich.table import Table
 
 LABEL_CHARS = 28
 REASON_CHARS = 60
@@ -73,11 +74,8 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
 
 
 def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
-    """The columns that people want; only the state gives way when the terminal is narrow, and no cell is cut."""
-    from rich import box
+    """The columns that people want; on a narrow terminal the state gives way, then the drop; no cell is cut."""
     from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
@@ -85,9 +83,23 @@ def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
         console.print(Text(f"{title}: {none}."), soft_wrap=True)
         return
     console.print(Text(title, style="table.title"), soft_wrap=True)  # the path in it is not broken
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     records = _arrow(frame).to_pylist()
     columns = [c for c in _COLUMNS if c.shown(records)]
+    table, needed = _table(columns, records)
+    if needed > console.width:
+        table, needed = _table([c for c in columns if c.name != "accuracy_drop"], records)
+    Console(highlight=False, width=max(console.width, needed)).print(table)
+
+
+def _table(columns: "Sequence[_Column]", records: list[dict[str, Any]]) -> "tuple[Table, int]":
+    """With the width that it needs at least."""
+    from rich import box
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for column in columns:
         table.add_column(
             column.head,
@@ -98,8 +110,7 @@ def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
     for record in records:
         table.add_row(*(Text(column.text(record)) for column in columns))
     wide = Console(highlight=False, width=WIDEST)
-    needed = Measurement.get(wide, wide.options, table).minimum
-    Console(highlight=False, width=max(console.width, needed)).print(table)
+    return table, Measurement.get(wide, wide.options, table).minimum
 
 
 class _Column:
@@ -119,8 +130,8 @@ class _Column:
             return any(r.get("state", "complete") != "complete" for r in records)
         if self.name == "test_accuracy":
             return any(r.get("test_accuracy") is not None for r in records)
-        if self.name == "accuracy_sd":
-            return any(r.get("accuracy_sd") is not None for r in records)
+        if self.name in {"accuracy_sd", "accuracy_drop"}:
+            return any(r.get(self.name) is not None for r in records)
         if self.name == "p_non_dominated":
             return any((r.get("repeats") or 0) > 1 for r in records)
         return self.name in records[0]
@@ -143,9 +154,14 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}%"
 
 
+def _points(value: float) -> str:
+    return f"{round(100 * value, 2) + 0.0:.2f}pp"  # no -0.00
+
+
 _COLUMNS = (
     _Column("label", "label", text=_short),
     _Column("accuracy", "accuracy", number=_percent),
+    _Column("accuracy_drop", "drop", number=_points),
     _Column("accuracy_sd", "mean±sd", number=str),
     _Column("p_non_dominated", "p", number=lambda value: f"{value:.2f}"),
     _Column("test_accuracy", "test", number=_percent),

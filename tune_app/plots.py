@@ -11,7 +11,7 @@ from typing import Any
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
-from tune_app.baseline import read_baseline
+from tune_app.baseline import UNTRAINED, caveat, read_baseline
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.metric import SHARES, TITLES, direction, is_log
@@ -66,6 +66,8 @@ class FrontierInfo:
     infeasible: tuple[Point, ...]
     baseline: Point | None
     stepped: bool
+    caveat: str = ""
+    """What is written over it."""
 
 
 def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
@@ -95,6 +97,7 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
         infeasible=tuple(found["infeasible"]),
         baseline=baseline,
         stepped=set(spec.objectives) == {x_metric, y_metric},
+        caveat=caveat(spec),
     )
 
 
@@ -159,12 +162,12 @@ def _axis(metric: str, spec: ExperimentSpec, values: list[float]) -> Axis:
 def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point | None:
     """The unpruned network, when it is measured."""
     found = read_baseline(folder)
-    return None if found is None else Point("baseline", found.metrics()[x_metric], found.metrics()[y_metric])
+    return None if found is None else Point(found.title, found.metrics()[x_metric], found.metrics()[y_metric])
 
 
 def _draw(info: FrontierInfo, figure: Any) -> None:
     title = f"{info.experiment}: {len(info.frontier)} of {len(info.complete)} trials on the frontier"
-    axes = _axes(figure, title, info.x, info.y)
+    axes = _axes(figure, "\n".join(filter(None, (title, info.caveat))), info.x, info.y)
     if not info.complete and not info.infeasible:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
     _draw_points(info, axes)
@@ -178,7 +181,9 @@ def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
     title = " and ".join(f"{info.experiment} ({len(info.frontier)})" for info in infos)
     x = dataclasses.replace(infos[0].x, log=any(info.x.log for info in infos))
     y = dataclasses.replace(infos[0].y, log=any(info.y.log for info in infos))
-    axes = _axes(figure, f"frontiers of {title}", x, y)
+    placeholders = ", ".join(info.experiment for info in infos if info.caveat)
+    mark = f"\n{placeholders}: {UNTRAINED}" if placeholders else ""
+    axes = _axes(figure, f"frontiers of {title}{mark}", x, y)
     for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
         colour = COLOURS[i % len(COLOURS)]
         if info.stepped and info.frontier:
@@ -187,7 +192,7 @@ def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
             axes, info.frontier, label=info.experiment, color=colour, marker=marker, s=90, edgecolors=INK, zorder=3
         )
         if info.baseline:
-            name = f"{info.experiment}: baseline, fp32"
+            name = f"{info.experiment}: {info.baseline.label}, fp32"
             _scatter(axes, [info.baseline], label=name, color=colour, s=260, marker="*", edgecolors=INK, zorder=3)
     axes.margins(0.08)
     if axes.get_legend_handles_labels()[0]:
@@ -219,7 +224,8 @@ def _draw_points(info: FrontierInfo, axes: Any) -> None:
         name = "frontier" if bits is None else f"frontier, {bits}-bit weights"
         _scatter(axes, members, label=name, color=COLOURS[i % len(COLOURS)], s=90, edgecolors=INK, zorder=3)
     if info.baseline:
-        _scatter(axes, [info.baseline], label="baseline, fp32", color=INK, s=260, marker="*", zorder=3)
+        name = f"{info.baseline.label}, fp32"
+        _scatter(axes, [info.baseline], label=name, color=INK, s=260, marker="*", zorder=3)
 
 
 def _scatter(axes: Any, points: list[Point] | tuple[Point, ...], **style: Any) -> None:

@@ -9,6 +9,7 @@ from search_spaces.rungs import FULL
 from trainables.config import (
     Architecture,
     BaselineTrain,
+    BaselineUntrained,
     ChannelPrune,
     ModelConfig,
     PostTrainingQuant,
@@ -79,9 +80,19 @@ def make_baseline_info(accuracy: float = 0.95) -> BaselineInfo:
     )
 
 
-def store_baseline(folder: ExperimentFolder, accuracy: float = 0.95) -> None:
+def make_untrained(storage: StoragePath, **changes: Any) -> ExperimentFolder:
+    """The trials of `make_experiment`, of a placeholder."""
+    plain = make_spec(storage)
+    base = plain.base.model_copy(update={"baseline": BaselineUntrained(kind="untrained")})
+    folder = make_experiment(storage, **{"base": base, **changes})
+    store_baseline(folder, untrained=True)
+    return folder
+
+
+def store_baseline(folder: ExperimentFolder, accuracy: float = 0.95, *, untrained: bool = False) -> None:
     """Puts it where a search would have written it."""
-    replace(folder.baseline_file, make_baseline_info(accuracy).model_dump_json().encode())
+    info = make_baseline_info(accuracy).model_copy(update={"untrained": untrained})
+    replace(folder.baseline_file, info.model_dump_json().encode())
 
 
 def make_record(

@@ -1,5 +1,6 @@
 """Two experiments are measured with one measure."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline
+from tests.tune_app.factories import make_experiment, make_record, make_records, make_untrained, store_baseline
 from trainables.errors import ConfigError
 from tune_app.compare import compare_experiments, coverage
 from tune_app.folder import ExperimentFolder
@@ -99,3 +100,17 @@ def test_the_picture_holds_both(suffix: str, pair: tuple[ExperimentFolder, Exper
     save_comparison_plot([frontier_info(folder) for folder in pair], path)
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG") or (b"toy" in content and b"other" in content)
+
+
+def test_the_picture_names_the_side_that_is_a_placeholder(tmp_path: Path) -> None:
+    trained = make_experiment(tmp_path, name="trained")
+    store_baseline(trained)
+    infos = [frontier_info(folder) for folder in (trained, make_untrained(tmp_path, name="placeholder"))]
+    for shown, name in ((infos, "both"), (infos[:1] * 2, "trained")):
+        save_comparison_plot(shown, tmp_path / f"{name}.svg")
+    both = (tmp_path / "both.svg").read_text()
+    assert "<!-- placeholder: untrained baseline: accuracies mean nothing -->" in both
+    assert {"placeholder: untrained baseline, fp32", "trained: baseline, fp32"} <= set(
+        re.findall("<!-- (.*?) -->", both)
+    )
+    assert "untrained" not in (tmp_path / "trained.svg").read_text()

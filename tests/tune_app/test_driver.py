@@ -9,7 +9,7 @@ import pytest
 from ray.tune.search import Searcher
 
 import tune_app.driver
-from tests.tune_app.factories import Clock, make_experiment, make_spec
+from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec
 from tests.tune_app.test_ladder import closed_form, open_proposer
 from tests.tune_app.test_summary import BASELINE
 from trainables.errors import StorageUnavailable
@@ -106,6 +106,22 @@ def test_what_an_earlier_driver_left_in_flight_is_not_kept_for_ever(bench: Bench
     bench.proposer.tell(closed_form(work))
     bench.fit(lambda loop: None)
     assert bench.lease.in_flight() == []
+
+
+def test_a_search_that_collapses_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tune_app.collapse.ENOUGH", 1)
+
+    def play(loop: Loop) -> None:
+        for name in ("a", "b"):
+            work = loop.start(name)
+            refused = make_record(work.number, work.params, 0.1, state="invalid", kind="Collapsed", measured=True)
+            Ledger(loop.folder.trials).add(refused.model_copy(update={"assignment": work}))
+            loop.search.on_trial_complete(name)
+
+    bench.fit(play)
+    assert capsys.readouterr().err.count("trials that were measured are all at chance") == 1
 
 
 def test_a_stop_signal_forgets_nothing_that_has_just_started(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from trainables.storage import sha256
 from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline
 from tune_app.experiment import ExperimentSpec
-from tune_app.export import export_onnx, export_trial, find_trial
+from tune_app.export import export_onnx, export_trial, find_trial, folder_name
 from tune_app.folder import ExperimentFolder
 from tune_app.latency import measure_trials
 from tune_app.ledger import Assignment, Ledger, TrialRecord
@@ -108,6 +108,53 @@ def test_without_the_option_there_is_no_onnx_file(folder: ExperimentFolder, cli:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.mbq", "card.json"}
 
 
+@pytest.mark.parametrize("name", [LABEL, f"{LABEL}@full", "p50_w4…", "c" * 5, f"{'c' * 16}-full-a1"])
+def test_the_folder_is_called_like_the_trial_however_it_was_named(
+    name: str, folder: ExperimentFolder, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli("export", folder.path, name).out.startswith(f"{LABEL}/model.mbq: ")
+    assert {path.name for path in tmp_path.iterdir()} == {LABEL}
+
+
+def test_a_label_that_makes_no_name_of_a_folder_gives_way_to_the_id() -> None:
+    short, many = make_record(0, {"w_bits": 4}, repeat=1), make_record(1, {f"w_bits.{i}": 4 for i in range(12)})
+    path = make_record(2, {"recipe": "a/b"})
+    assert [folder_name(r) for r in (short, many, path)] == [
+        "w4#2",
+        many.assignment.trial_id,
+        path.assignment.trial_id,
+    ]
+
+
+@pytest.mark.parametrize("name", ["model.mbq", "card.json", "model.onnx"])
+@pytest.mark.parametrize("options", [(), ("--onnx",)])
+def test_files_of_another_trial_are_not_overwritten(
+    name: str, options: tuple[str, ...], folder: ExperimentFolder, cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("another trial's")
+    result = cli("export", folder.path, LABEL, "--output", tmp_path / "out", *options)
+    assert result.code == 2
+    assert f"out holds {name} of something else than {LABEL} ({'c' * 16}-full-a1): name another folder" in result.err
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, "another trial's")]
+
+
+@pytest.mark.parametrize("lost", ["model.mbq", "card.json"])
+def test_an_export_of_the_same_file_is_made_whole_again(
+    lost: str, folder: ExperimentFolder, cli: Cli, tmp_path: Path
+) -> None:
+    command = ("export", folder.path, LABEL, "--output", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert cli(*command).code == 0
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "out" / lost).write_bytes(b"")
+    assert cli(*command).code == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == whole
+    assert whole["notes.txt"] == b"mine"
+
+
 def test_a_file_that_computes_something_else_is_not_left_behind(
     folder: ExperimentFolder, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +168,8 @@ def test_a_file_that_computes_something_else_is_not_left_behind(
 
 
 def test_another_data_set_is_refused(folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = export_trial(folder, LABEL, tmp_path / "out")
+    record = find_trial(folder, LABEL)
+    export_trial(folder, record, tmp_path / "out")
     info = json.loads(folder.baseline_file.read_text())
     elsewhere = tmp_path / "baseline.json"
     elsewhere.write_text(json.dumps({**info, "fingerprint": "0" * 64}))

@@ -12,13 +12,14 @@ import pytest
 
 from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
+from tests.tune_app.factories import make_record
 from trainables.errors import OutOfMemory
 from tune_app import in_process
-from tune_app.errors import Interrupted
+from tune_app.errors import Interrupted, SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.in_process import InProcess
-from tune_app.ledger import Ledger
+from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.query import frontier_frame
 from tune_app.runner import run_baseline, run_search
 from tune_app.tables import read_table
@@ -109,6 +110,22 @@ def test_memory_that_is_not_enough_is_a_failed_trial(tmp_path: Path, monkeypatch
     monkeypatch.setattr(in_process, "run_trial", short_of_memory)
     outcome = run_search(short_spec(tmp_path, trials=2), engine=InProcess())
     assert sorted(record.state for record in outcome.records) == ["complete", "failed"]
+
+
+def test_a_search_that_collapses_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, *_: Any) -> TrialRecord:
+        made = make_record(work.number, work.params, 0.1, state="invalid", kind="Collapsed", measured=True)
+        record = made.model_copy(update={"assignment": work})
+        Ledger(folder.trials).add(record)
+        return record
+
+    monkeypatch.setattr(in_process, "run_trial", refused)
+    monkeypatch.setattr("tune_app.collapse.ENOUGH", 4)
+    with pytest.raises(SearchAborted, match="none of 6 trials"):
+        run_search(short_spec(tmp_path, trials=6), engine=InProcess())
+    assert capsys.readouterr().err.count("the first 4 trials that were measured are all at chance") == 1
 
 
 def test_the_baseline_alone(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_record
+from tests.tune_app.factories import make_experiment, make_record, store_baseline
 from trainables.errors import ConfigError
 from tune_app.output import write_frame
 from tune_app.query import frontier_frame
@@ -100,6 +100,29 @@ def test_test_accuracy_is_shown_when_it_is_known(frame: pd.DataFrame, printed) -
     assert lines[1].split()[2] == "test"
     assert lines[3].split()[2] == "87.65%"
     assert lines[4].split()[2] == "–"
+
+
+def test_the_drop_against_the_baseline_is_shown_when_it_is_known(tmp_path: Path, printed) -> None:
+    accuracies = {4: 0.9, 6: 0.95 + 1e-9, 8: 0.97}
+    records = [make_record(i, {"w_bits": w}, acc, 50_000 * w) for i, (w, acc) in enumerate(accuracies.items())]
+    records.append(make_record(3, {"w_bits": 2}, 0.0, 10**6, state="failed"))
+    folder = make_experiment(tmp_path, records, tables=False)
+    assert "drop" not in printed(frontier_frame(folder.path, all=True))
+    store_baseline(folder, 0.95)
+    lines = printed(frontier_frame(folder.path, all=True), columns=100).splitlines()
+    assert lines[1].split()[:3] == ["label", "accuracy", "drop"]
+    assert [line.split()[2] for line in lines[3:]] == ["5.00pp", "0.00pp", "-2.00pp", "–"]
+
+
+def test_the_drop_gives_way_on_a_narrow_terminal(tmp_path: Path, printed) -> None:
+    params = {"prune_frac": 0.35, "w_bits": 4, "a_bits": 8}
+    records = [make_record(i, params, accuracy, 600_000, repeat=i) for i, accuracy in enumerate((0.88, 0.90, 0.92))]
+    folder = make_experiment(tmp_path, records, tables=False)
+    store_baseline(folder, 0.99)
+    wide, narrow = (printed(frontier_frame(folder.path), columns=columns) for columns in (100, 80))
+    assert (" drop " in wide, " drop " in narrow) == (True, False)
+    assert max(map(len, narrow.splitlines()[1:])) <= 80
+    assert narrow.splitlines()[1].split() == [word for word in wide.splitlines()[1].split() if word != "drop"]
 
 
 def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: Path, printed) -> None:

@@ -7,7 +7,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.tune_app.factories import BASELINE_BYTES, make_experiment, make_record, make_records, store_baseline
+from tests.tune_app.factories import (
+    BASELINE_BYTES,
+    make_experiment,
+    make_record,
+    make_records,
+    make_untrained,
+    store_baseline,
+)
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import replace
 from tune_app.plots import FrontierInfo, Point, frontier_info, save_frontier_plot
@@ -42,6 +49,15 @@ def test_the_baseline_is_shown_when_it_is_known(tmp_path: Path) -> None:
     assert info.baseline == Point("baseline", BASELINE_BYTES, 0.96)
     assert info.x.log  # 60,000 to 1,000,000 bytes
     assert "baseline, fp32" in texts(tmp_path / "with.svg", info)
+
+
+def test_the_figure_of_a_placeholder_says_so(tmp_path: Path) -> None:
+    trained = make_experiment(tmp_path / "trained")
+    store_baseline(trained)
+    shown = texts(tmp_path / "placeholder.svg", frontier_info(make_untrained(tmp_path / "placeholder")))
+    for text in ("untrained baseline: accuracies mean nothing", "untrained baseline, fp32", "toy: 3 of 5 trials"):
+        assert f"<!-- {text}" in shown
+    assert "untrained" not in texts(tmp_path / "trained.svg", frontier_info(trained))
 
 
 @pytest.mark.parametrize("body", [{"accuracy": 0.9}, [1], {"accuracy": None, "size_bytes": 3}])

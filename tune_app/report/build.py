@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
+from tune_app.baseline import caveat
 from tune_app.folder import ExperimentFolder
 from tune_app.progress import counting
 from tune_app.report.contents import READING, Contents, read_contents
@@ -58,8 +59,10 @@ def write_figures(folder: ExperimentFolder, target: StoragePath, form: Format) -
         CorruptFile, StorageUnavailable: as in `build_report`, or the folder cannot be written.
     """
     with counting("report", total=READING + len(SECTIONS)) as advance:
-        sections = sections_of(read_contents(folder, advance=advance), advance=advance)
-    return write_images([figure for section in sections for figure in section.figures], target, form)
+        contents = read_contents(folder, advance=advance)
+        sections = sections_of(contents, advance=advance)
+    figures = [figure for section in sections for figure in section.figures]
+    return write_images(figures, target, form, caveat=caveat(contents.spec))
 
 
 def all_sections(

@@ -52,8 +52,10 @@ def find_browser() -> str:
     return found
 
 
-def write_images(figures: Sequence[Figure], target: StoragePath, form: Format) -> list[str]:
+def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *, caveat: str = "") -> list[str]:
     """Draws every figure that shows something into a folder; returns the names of the files.
+
+    A caveat stands in the title of each.
 
     Raises:
         ConfigError: the target is a file, there is no browser, or it does not draw.
@@ -67,16 +69,18 @@ def write_images(figures: Sequence[Figure], target: StoragePath, form: Format) -
     browser = find_browser()
     with tempfile.TemporaryDirectory(prefix="tune-app-figures-") as scratch:
         names = [f"{figure.name}.{form}" for figure in shown]
-        _draw([_order(figure, Path(scratch) / name, form) for figure, name in zip(shown, names, strict=True)], browser)
+        places = [Path(scratch) / name for name in names]
+        _draw([_order(*order, form, caveat) for order in zip(shown, places, strict=True)], browser)
         for name in names:
             replace(target / name, (Path(scratch) / name).read_bytes())
     return names
 
 
-def _order(figure: Figure, path: Path, form: Format) -> dict[str, Any]:
+def _order(figure: Figure, path: Path, form: Format, caveat: str) -> dict[str, Any]:
     """One figure as kaleido takes it: in light colours, with its title, since no page says it."""
     spec = figure.spec()
-    title = {"text": figure.title, "x": 0.01, "xanchor": "left", "font": {"size": 17}}
+    text = f"{figure.title} ({caveat})" if caveat else figure.title
+    title = {"text": text, "x": 0.01, "xanchor": "left", "font": {"size": 17}}
     layout = merged(spec["layout"], {"title": title, "margin": {"t": spec["layout"]["margin"]["t"] + 64}})
     height = figure.height + 64
     return {

@@ -8,6 +8,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
+from tune_app.baseline import caveat
 from tune_app.report.contents import Contents
 from tune_app.report.coordinates import NAME as PARALLEL
 from tune_app.report.coordinates import CoordinatesInfo, coordinates_info
@@ -41,6 +42,7 @@ def render(contents: Contents, sections: Sequence[Section], *, now: datetime, wa
         version=version("tune-app"),
         made=now.strftime("%Y-%m-%d %H:%M:%S"),
         status=status(contents),
+        caveat=caveat(contents.spec).capitalize(),
         damaged=contents.damaged,
         cards=cards(contents),
         findings=key_findings(contents),

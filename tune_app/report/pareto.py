@@ -95,7 +95,7 @@ def _baseline(contents: Contents, x: str, y: str) -> Mark | None:
     if contents.baseline is None:
         return None
     known = contents.baseline.metrics()
-    return Mark("baseline", known[x], known[y])
+    return Mark(contents.baseline.title, known[x], known[y])
 
 
 def _published(contents: Contents, x: str, y: str) -> dict[str, tuple[Mark, ...]]:

@@ -20,13 +20,14 @@ def draw_pareto(info: ParetoInfo) -> Figure:
     """The frontier over everything else that was tried."""
     faint = 0.75 if len(info.dominated) <= FAINT else 0.4
     baseline = [info.baseline] if info.baseline else []
+    named = f"{info.baseline.label}, fp32" if info.baseline else ""
     data = [
         _marks(info, info.dominated, "dominated", color="@dim", size=7, opacity=faint),
         _marks(info, info.infeasible, "outside the constraints", color="@outside", size=8, symbol="x-thin", line=1.5),
         _line(info) if info.stepped else None,
         _front(info),
         *_systems(info),
-        _marks(info, baseline, "baseline, fp32", color="@ink", size=15, symbol="star"),
+        _marks(info, baseline, named, color="@ink", size=15, symbol="star"),
     ]
     return Figure(
         name=NAME,
@@ -151,7 +152,7 @@ def _words(info: ParetoInfo) -> str:
     if info.bounds:
         parts.append("Dashed lines are constraints.")
     if info.baseline:
-        parts.append(f"The fp32 baseline has {show(info.y.metric, info.baseline.y)}.")
+        parts.append(f"The {info.baseline.label} in fp32 has {show(info.y.metric, info.baseline.y)}.")
     if any(mark.x_sd or mark.y_sd for mark in info.frontier):
         parts.append("A point that ran several times lies at the mean of its runs; bars are one standard deviation.")
     if info.published:

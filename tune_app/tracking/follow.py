@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainables.results import Completed
 from trainables.storage import StoragePath, exists, names, read_bytes, redact
+from tune_app.baseline import caveat
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments
 from tune_app.progress import track
@@ -153,7 +154,7 @@ class Follower:
     def _info(self, work: Assignment) -> RunInfo:
         name = self._spec.name
         config = trial_hyperparameters(self._spec, work)
-        return RunInfo(f"{name}-{work.trial_id}", work.label, name, "trial", config)
+        return RunInfo(f"{name}-{work.trial_id}", work.label, name, "trial", config, caveat(self._spec))
 
 
 def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:
@@ -167,10 +168,10 @@ def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:
     }
     if record.reason:
         facts["reason"] = redact(record.reason)
-    if not isinstance(result, Completed):
-        return RunEnd(record.state, {}, facts)
-    sizes = {f"size/{part}": float(size) for part, size in result.measurement.size_breakdown.items()}
-    return RunEnd(record.state, {**record.metrics(), **sizes}, facts, _artifact(record, result, folder))
+    parts = {} if result.measurement is None else result.measurement.size_breakdown
+    metrics = {**record.measured(), **{f"size/{part}": float(size) for part, size in parts.items()}}
+    artifact = _artifact(record, result, folder) if isinstance(result, Completed) else None
+    return RunEnd(record.state, metrics, facts, artifact)
 
 
 def _artifact(record: TrialRecord, result: Completed, folder: ExperimentFolder) -> Artifact | None:

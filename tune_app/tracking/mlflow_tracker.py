@@ -13,6 +13,8 @@ from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo, TrackerUnavailabl
 
 RUN = "tune_app.run"
 """The tag that names a run: MLflow chooses ids itself."""
+DESCRIPTION = "mlflow.note.content"
+"""MLflow's own tag for what its pages show as the description of a run."""
 STEP = "epoch"
 """The metric that counts epochs over all stages; it says where a run goes on."""
 LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -86,7 +88,8 @@ class MlflowTracker:
         tags = {RUN: info.run_id, "kind": info.kind}
         run = known[0] if known else self._client.create_run(self._experiment, run_name=info.name, tags=tags)
         self._client.update_run(run.info.run_id, status="RUNNING")
-        _log(self._client, run.info.run_id, {}, params=info.config)
+        said = {DESCRIPTION: info.caveat} if info.caveat else {}
+        _log(self._client, run.info.run_id, {}, params=info.config, tags=said)
         return str(run.info.run_id)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
-from tune_app.baseline import BaselineInfo
+from tune_app.baseline import BaselineInfo, caveat
 from tune_app.experiment import ExperimentSpec
 from tune_app.experiment_summary import ExperimentSummary, summarise
 from tune_app.folder import ExperimentFolder
@@ -58,6 +58,10 @@ class Overview:
         """The values of rows in the order of the columns."""
         return [[row[name] for name in self.columns] for row in rows]
 
+    def titled(self, title: str) -> str:
+        """The title of a table or chart, with what its readers must know."""
+        return f"{title} ({self.info.caveat})" if self.info.caveat else title
+
     @property
     def axes(self) -> tuple[str, ...]:
         """Of the parallel coordinates: parameters, then what was measured."""
@@ -79,8 +83,9 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
     parameters = tuple(spec.space.root)
     bounds = (c.metric for c in spec.constraints)
     columns = dict.fromkeys(["label", *parameters, *MEASURED, *spec.objectives, *bounds, *("on_frontier", "feasible")])
+    config = _config(spec, found.baseline)
     return Overview(
-        info=RunInfo(f"{spec.name}-{NAME}", f"{spec.name}: {NAME}", spec.name, NAME, _config(spec, found.baseline)),
+        info=RunInfo(f"{spec.name}-{NAME}", f"{spec.name}: {NAME}", spec.name, NAME, config, caveat(spec)),
         records=len(rows),
         columns=(*columns, "trial_id"),
         parameters=parameters,
@@ -108,7 +113,7 @@ def parallel_coordinates(overview: Overview) -> dict[str, Any]:
                 "dimensions": [_dimension(name, [row[name] for row in overview.points]) for name in overview.axes],
             }
         ],
-        "layout": {"title": {"text": f"{overview.info.group}: {len(overview.points)} points"}},
+        "layout": {"title": {"text": overview.titled(f"{overview.info.group}: {len(overview.points)} points")}},
     }
 
 

@@ -32,6 +32,8 @@ class RunInfo:
     kind: str
     """`trial` or `summary`."""
     config: Mapping[str, Value] = field(default_factory=dict)
+    caveat: str = ""
+    """What everybody must be told who sees its numbers."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class RunEnd:
 
     state: str
     metrics: Mapping[str, float]
+    """What was measured, also of a trial that was refused for it."""
     facts: Mapping[str, Value]
     """Reason of a failure, seconds, stages that the cache answered, versions, host and device."""
     artifact: Artifact | None = None

@@ -34,11 +34,13 @@ class TensorBoardTracker:
             self._overview = _writer(self._place / overview.info.run_id)
         for name, value in overview.totals.items():
             self._overview.add_scalar(name, value, overview.records)
-        self._overview.add_text("frontier", _table(overview.columns, overview.table(overview.frontier)))
+        said = f"**{overview.info.caveat}**\n\n" if overview.info.caveat else ""
+        self._overview.add_text("frontier", said + _table(overview.columns, overview.table(overview.frontier)))
         if overview.confusion is not None:
             matrix = overview.confusion
             rows = [[name, *counts] for name, counts in zip(matrix.classes, matrix.counts, strict=True)]
-            self._overview.add_text(f"confusion matrix of {matrix.label}", _table(["true", *matrix.classes], rows))
+            table = said + _table(["true", *matrix.classes], rows)
+            self._overview.add_text(f"confusion matrix of {matrix.label}", table)
         self._overview.flush()
 
     def close(self) -> None:
@@ -63,14 +65,15 @@ class TensorBoardRun:
         self._writer.flush()
 
     def finish(self, end: RunEnd) -> None:
-        """Parameters and measurements as hyperparameters, which TensorBoard draws as parallel coordinates."""
+        """Parameters, state and measurements as hyperparameters, which TensorBoard draws as parallel coordinates."""
         from tensorboardX.summary import hparams
 
-        for summary in hparams(_plain(self._info.config), dict(end.metrics)):
+        caveat: dict[str, Value] = {"caveat": self._info.caveat} if self._info.caveat else {}
+        for summary in hparams({**_plain(self._info.config), "state": end.state, **caveat}, dict(end.metrics)):
             self._writer.file_writer.add_summary(summary)
         for name, value in end.metrics.items():
             self._writer.add_scalar(name, value, 0)
-        about: dict[str, Value] = {"state": end.state, **end.facts}
+        about: dict[str, Value] = {**caveat, "state": end.state, **end.facts}
         if end.artifact is not None:
             about |= {"artifact": end.artifact.uri, "sha256": end.artifact.sha256}
         self._writer.add_text("trial", _table(["name", "value"], list(about.items())))

@@ -57,7 +57,7 @@ class WandbTracker:
                 self._overview = self._init(overview.info)
                 self._overview.define_metric("*", step_metric="trials")
             points = wandb.Table(columns=list(overview.columns), data=overview.table(overview.points))
-            title = f"{overview.y} against {overview.x}"
+            title = overview.titled(f"{overview.y} against {overview.x}")
             charts = {
                 "frontier": wandb.Table(columns=list(overview.columns), data=overview.table(overview.frontier)),
                 "points": wandb.plot.scatter(points, overview.x, overview.y, title=title),
@@ -85,6 +85,7 @@ class WandbTracker:
                 group=info.group,
                 job_type=info.kind,
                 config=dict(info.config),
+                tags=[info.caveat] if info.caveat else None,
                 project=self._config.project,
                 entity=self._config.entity or None,
                 mode=self._connection.mode,
@@ -118,7 +119,7 @@ class WandbRun:
                 self._run.log(dict(epoch.values), step=epoch.step, commit=True)
 
     def finish(self, end: RunEnd) -> None:
-        """What was measured becomes the run's summary; a trial without a result is a failed run."""
+        """What was measured becomes the run's summary, beside its state; a trial without a result is a failed run."""
         with answers():
             self._run.summary.update({"state": end.state, **end.metrics, **end.facts})
             if end.artifact is not None:
@@ -184,5 +185,5 @@ def _confusion(overview: Overview) -> Any:
         vega_spec_name="wandb/confusion_matrix/v1",
         data_table=wandb.Table(columns=names, data=rows),
         fields={name: name for name in names},
-        string_fields={"title": f"{matrix.label}, validation split"},
+        string_fields={"title": overview.titled(f"{matrix.label}, validation split")},
     )

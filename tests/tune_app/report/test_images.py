@@ -9,13 +9,15 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.browser import needs_chromium
+from tests.tune_app.factories import make_untrained
 from tests.tune_app.report.factories import small
 from trainables.errors import ConfigError
-from tune_app.report import images
+from tune_app.report import build, images
+from tune_app.report.build import write_figures
 from tune_app.report.images import PNG_SCALE, WIDTH, find_browser, write_images
 from tune_app.report.pareto import pareto_info
 from tune_app.report.pareto_figure import draw_pareto
-from tune_app.report.sections import search
+from tune_app.report.sections import explore, search
 
 
 def test_png_and_svg_of_the_same_figure(tmp_path: Path) -> None:
@@ -31,6 +33,16 @@ def test_png_and_svg_of_the_same_figure(tmp_path: Path) -> None:
     text = "".join(ElementTree.parse(svg).getroot().itertext())
     assert "Accuracy against size" in text
     assert "baseline, fp32" in text
+
+
+def test_every_image_of_a_placeholder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_chromium()
+    monkeypatch.setattr(build, "sections_of", lambda contents, advance: [explore(contents)])
+    names = write_figures(make_untrained(tmp_path), tmp_path / "svg", "svg")
+    assert names == ["pareto.svg", "parallel.svg"]
+    for name in names:
+        text = "".join(ElementTree.parse(tmp_path / "svg" / name).getroot().itertext())
+        assert "(untrained baseline: accuracies mean nothing)" in text
 
 
 def test_figures_that_show_nothing_need_no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from tests.tune_app.factories import make_record, make_records
+from tests.tune_app.factories import make_record, make_records, make_untrained
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes
@@ -65,6 +65,13 @@ def data_of(page: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found
     return json.loads(found[1])
+
+
+def test_the_page_of_a_placeholder_says_so_at_its_top(tmp_path: Path) -> None:
+    said = "Untrained baseline: accuracies mean nothing."
+    top, _ = Read(page_of(read_contents(make_untrained(tmp_path / "placeholder")))).text.split("Accuracy against size")
+    assert said in top
+    assert said not in Read(page_of(small(tmp_path / "trained"))).text
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_app.factories import make_record, make_records
+from tests.tune_app.factories import make_record, make_records, make_untrained
 from tests.tune_app.report.factories import point, rich_experiment, small
 from trainables.config import DataConfig
 from tune_app.report.contents import read_contents
@@ -35,8 +35,14 @@ def test_the_figure_names_the_row_of_every_trial(tmp_path: Path) -> None:
     assert "customdata" not in traces["baseline, fp32"]
     assert traces[None]["line"]["shape"] == "hv"
     assert figure.words == (
-        "3 of 5 points on the frontier: from 88.00 % at 60.0 KB to 95.00 % at 250 KB. The fp32 baseline has 96.00 %."
+        "3 of 5 points on the frontier: from 88.00 % at 60.0 KB to 95.00 % at 250 KB. The baseline in fp32 has 96.00 %."
     )
+
+
+def test_a_placeholder_is_called_untrained(tmp_path: Path) -> None:
+    figure = draw_pareto(pareto_info(read_contents(make_untrained(tmp_path))))
+    assert "untrained baseline, fp32" in [trace.get("name") for trace in figure.data]
+    assert figure.words.endswith("The untrained baseline in fp32 has 95.00 %.")
 
 
 def test_a_point_that_ran_several_times_lies_at_the_mean_of_its_runs(tmp_path: Path) -> None:

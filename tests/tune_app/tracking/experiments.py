@@ -103,6 +103,12 @@ def finish(folder: ExperimentFolder, params: Params = POINT, number: int = 0, **
     return record
 
 
+def refuse(folder: ExperimentFolder, params: Params = POINT, number: int = 0) -> TrialRecord:
+    """A trial whose network was measured, at chance."""
+    about: dict[str, Any] = {"accuracy": 0.1, "size_bytes": 60_000, "kind": "Collapsed", "message": "at chance"}
+    return finish(folder, params, number, state="invalid", measured=True, **about)
+
+
 @dataclass
 class Page:
     """One run in the notebook."""

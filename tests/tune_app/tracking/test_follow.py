@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tune_app.factories import make_experiment, make_untrained
 from tests.tune_app.tracking.experiments import (
     EPOCHS,
     POINT,
@@ -12,6 +13,7 @@ from tests.tune_app.tracking.experiments import (
     finish,
     make_tracked,
     publish,
+    refuse,
     train,
     work_of,
 )
@@ -156,6 +158,27 @@ def test_a_trial_without_a_result_says_why(tmp_path: Path) -> None:
     (end,) = page.ends
     assert (end.state, dict(end.metrics), end.artifact) == ("invalid", {}, None)
     assert end.facts["reason"] == "Diverged: of s3://***@host/x"
+
+
+def test_a_trial_that_was_refused_after_its_file_was_measured_shows_both(tmp_path: Path) -> None:
+    folder, notebook = make_tracked(tmp_path), Notebook()
+    refuse(folder)
+    follower(folder, notebook).look()
+    (page,) = notebook.pages.values()
+    (end,) = page.ends
+    assert (end.state, end.facts["reason"], end.artifact) == ("invalid", "Collapsed: at chance", None)
+    assert end.metrics.items() >= {"accuracy": 0.1, "size_bytes": 60_000, "size/header": 100}.items()
+
+
+def test_runs_of_a_placeholder_carry_a_caveat_and_no_others(tmp_path: Path) -> None:
+    caveats = []
+    for folder in (make_untrained(tmp_path / "placeholder"), make_experiment(tmp_path / "trained")):
+        notebook = Notebook()
+        watching = follower(folder, notebook)
+        assert watching.look() == 6
+        infos = [page.info for page in notebook.pages.values()] + [read_overview(folder).info]
+        caveats.append({info.caveat for info in infos})
+    assert caveats == [{"untrained baseline: accuracies mean nothing"}, {""}]
 
 
 def test_a_trial_that_waits_for_a_worker_has_no_run(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, train, work_of
+from tests.tune_app.factories import make_untrained
+from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, refuse, train, work_of
 from tests.tune_app.tracking.holes import black_hole
 from trainables.storage import remove
 from tune_app.folder import ExperimentFolder
@@ -72,6 +73,25 @@ def test_a_trial_is_one_run(tmp_path: Path, store: str) -> None:
     assert run.data.tags["artifact"].endswith("model.mbq")
     (failed,) = [run for run in found.values() if run.info.status == "FAILED"]
     assert failed.data.tags["reason"] == "Diverged: the loss became NaN"
+
+
+def test_a_trial_that_was_refused_after_its_file_was_measured_is_a_failed_run_with_its_numbers(
+    tmp_path: Path, store: str
+) -> None:
+    folder, config = make(tmp_path, "refused", store)
+    record = refuse(folder)
+    track(folder, config, confusion=False)
+    run = runs(store, "refused")[f"refused-{record.assignment.trial_id}"]
+    assert (run.info.status, run.data.metrics["accuracy"]) == ("FAILED", 0.1)
+    assert run.data.tags.items() >= {"state": "invalid", "reason": "Collapsed: at chance"}.items()
+    assert "mlflow.note.content" not in run.data.tags
+
+
+def test_runs_of_a_placeholder_are_described_as_such(tmp_path: Path, store: str) -> None:
+    track(make_untrained(tmp_path, name="placeholder"), MlflowConfig(uri=store), confusion=False)
+    found = runs(store, "placeholder").values()
+    assert len(found) == 7
+    assert {run.data.tags["mlflow.note.content"] for run in found} == {"untrained baseline: accuracies mean nothing"}
 
 
 def test_more_parameters_than_a_server_takes_at_once_are_sent_in_parts(tmp_path: Path, store: str) -> None:

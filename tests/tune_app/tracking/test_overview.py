@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.tune_app.factories import make_experiment, make_record, store_baseline
+from tests.tune_app.factories import make_experiment, make_record, make_untrained, store_baseline
 from tune_app.tracking.overview import parallel_coordinates, read_overview
 
 
@@ -30,6 +30,12 @@ def test_totals_are_those_of_the_summary(tmp_path: Path) -> None:
     assert (config["baseline_accuracy"], config["data.name"], config["budget"]) == (0.95, "digits", 10)
     assert config["baseline.model.name"] == "mobilenet_v2"
     assert overview.knee in {row["trial_id"] for row in overview.frontier}
+
+
+def test_charts_of_a_placeholder_say_so(tmp_path: Path) -> None:
+    placeholder, trained = make_untrained(tmp_path / "placeholder"), make_experiment(tmp_path / "trained")
+    titles = [parallel_coordinates(read_overview(f))["layout"]["title"]["text"] for f in (placeholder, trained)]
+    assert titles == ["toy: 5 points (untrained baseline: accuracies mean nothing)", "toy: 5 points"]
 
 
 def test_an_experiment_without_a_trial_has_an_overview(tmp_path: Path) -> None:

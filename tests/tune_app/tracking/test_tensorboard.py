@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, train, work_of
+from tests.tune_app.factories import make_untrained
+from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, refuse, train, work_of
 from tune_app.tracking.config import TensorBoardConfig
 from tune_app.tracking.overview import ConfusionMatrix, read_overview
 from tune_app.tracking.places import open_tracker
@@ -26,6 +27,15 @@ def text(found: Any, tag: str) -> str:
     return str(found.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode())
 
 
+def started_with(found: Any) -> dict[str, Any]:
+    """The hyperparameters of a run."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    start = plugin_data_pb2.HParamsPluginData()
+    start.ParseFromString(found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+    return dict(start.session_start_info.hparams)
+
+
 def test_a_trial_is_one_folder_of_event_files(tmp_path: Path) -> None:
     folder = make_tracked(tmp_path)
     record = finish(folder)
@@ -40,17 +50,35 @@ def test_a_trial_is_one_folder_of_event_files(tmp_path: Path) -> None:
 
 
 def test_parameters_and_measurements_are_hyperparameters(tmp_path: Path) -> None:
-    from tensorboard.plugins.hparams import plugin_data_pb2
-
     folder = make_tracked(tmp_path)
     record = finish(folder)
     track(folder, CONFIG, confusion=False)
-    found = events(tmp_path / "toy" / "tracking" / "tensorboard" / f"toy-{record.assignment.trial_id}")
-    start = plugin_data_pb2.HParamsPluginData()
-    start.ParseFromString(found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
-    values = {name: value.number_value for name, value in start.session_start_info.hparams.items()}
+    found = started_with(events(tmp_path / "toy" / "tracking" / "tensorboard" / f"toy-{record.assignment.trial_id}"))
+    values = {name: value.number_value for name, value in found.items()}
     assert (values["w_bits"], values["baseline.schedule.lr"]) == (4, pytest.approx(0.1))
-    assert start.session_start_info.hparams["rung"].string_value == "full"
+    assert (found["rung"].string_value, found["state"].string_value) == ("full", "complete")
+    assert "caveat" not in found
+
+
+def test_a_trial_that_was_refused_after_its_file_was_measured_shows_both(tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path)
+    record = refuse(folder)
+    track(folder, CONFIG, confusion=False)
+    found = events(tmp_path / "toy" / "tracking" / "tensorboard" / f"toy-{record.assignment.trial_id}")
+    assert [event.value for event in found.Scalars("accuracy")] == pytest.approx([0.1])
+    assert started_with(found)["state"].string_value == "invalid"
+    assert {"| state | invalid |", "| reason | Collapsed: at chance |"} <= set(text(found, "trial").splitlines())
+
+
+def test_runs_and_tables_of_a_placeholder_say_so(tmp_path: Path) -> None:
+    caveat = "untrained baseline: accuracies mean nothing"
+    folder = make_untrained(tmp_path)
+    place = Path(track(folder, CONFIG, confusion=False).destination)
+    trial = next(path for path in place.iterdir() if path.name != "toy-summary")
+    assert started_with(events(trial))["caveat"].string_value == caveat
+    assert f"| caveat | {caveat} |" in text(events(trial), "trial").splitlines()
+    shown = text(events(place / "toy-summary"), "frontier").splitlines()
+    assert (shown[0], shown[2][:8]) == (f"**{caveat}**", "| label ")
 
 
 def test_a_run_that_goes_on_adds_to_its_curves(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.stored import tree
-from tests.tune_app.tracking.experiments import EPOCHS, POINT, finish, make_tracked, publish, train, work_of
+from tests.tune_app.factories import make_untrained
+from tests.tune_app.tracking.experiments import EPOCHS, POINT, finish, make_tracked, publish, refuse, train, work_of
 from tests.tune_app.tracking.fake_wandb import fake_wandb
 from tests.tune_app.tracking.holes import black_hole, only_polite
 from tests.tune_app.tracking.wandb_files import OfflineRun, offline_runs
@@ -30,6 +31,7 @@ from tune_app.tracking.wandb_connection import answers, connect
 
 OFFLINE = WandbConfig(mode="offline")
 KEY = "0123456789abcdef" * 2 + "01234567"
+CAVEAT = "untrained baseline: accuracies mean nothing"
 UNPRUNED = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
 
 
@@ -49,7 +51,7 @@ def test_a_trial_is_one_run(tmp_path: Path) -> None:
     assert run.resume
     assert run.config.items() >= {**POINT, "rung": "full", "seed": 0, "repeat": 0, "data.name": "digits"}.items()
     assert run.config["prune.fine_tune.weight_decay"] == 5e-4
-    assert run.exit_code == 0
+    assert (run.exit_code, run.tags) == (0, [])
     assert run.steps == list(range(1, sum(EPOCHS.values()) + 1))
     assert [row["qat/loss"] for row in run.history[5:]] == [1, 1 / 2, 1 / 3, 1 / 4]
     assert run.step_metrics == {f"{kind}/*": f"{kind}/epoch" for kind in EPOCHS}
@@ -86,6 +88,27 @@ def test_a_trial_without_a_result_is_a_failed_run(tmp_path: Path) -> None:
     (run,) = runs_of(folder)[f"toy-{record.assignment.trial_id}"]
     assert (run.exit_code, run.summary["reason"]) == (1, "Diverged: the loss became NaN")
     assert run.artifacts == {}
+
+
+def test_a_trial_that_was_refused_after_its_file_was_measured_is_a_failed_run_with_its_numbers(tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path)
+    record = refuse(folder)
+    track(folder, OFFLINE, confusion=False)
+    (run,) = runs_of(folder)[f"toy-{record.assignment.trial_id}"]
+    expected = {"state": "invalid", "reason": "Collapsed: at chance", "accuracy": 0.1, "size_bytes": 60_000}
+    assert (run.exit_code, run.artifacts) == (1, {})
+    assert run.summary.items() >= expected.items()
+
+
+def test_runs_of_a_placeholder_are_tagged_and_its_charts_say_so(tmp_path: Path) -> None:
+    folder = make_untrained(tmp_path)
+    track(folder, OFFLINE, confusion=False)
+    found = runs_of(folder)
+    assert len(found) == 7
+    assert [run.tags for runs in found.values() for run in runs] == [[CAVEAT]] * 7
+    (summary,) = found["toy-summary"]
+    scatter = summary.config["_wandb"]["visualize"]["points"]["panel_config"]["stringSettings"]
+    assert scatter["title"] == f"accuracy against size_bytes ({CAVEAT})"
 
 
 def test_the_summary_run_has_tables_and_charts(tmp_path: Path) -> None:

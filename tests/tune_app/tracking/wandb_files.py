@@ -23,6 +23,7 @@ class OfflineRun:
     group: str = ""
     job_type: str = ""
     project: str = ""
+    tags: list[str] = field(default_factory=list)
     started: tuple[int, int] = (0, 0)
     resume: bool = False
     config: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +68,7 @@ def _take(record: Any, run: OfflineRun) -> None:
     if kind == "run":
         about = record.run
         run.run_id, run.name, run.group, run.resume = about.run_id, about.display_name, about.run_group, about.resume
-        run.job_type, run.project = about.job_type, about.project
+        run.job_type, run.project, run.tags = about.job_type, about.project, list(about.tags)
         run.started = about.start_time.seconds, about.start_time.nanos
         _update(run.config, about.config.update)
     elif kind == "config":
