@@ -158,12 +158,13 @@ class EpochDeadline(Frozen):
     first_s: float = Field(default=900, gt=0, description="until an epoch was seen to end: loading, compiling")
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
 class ExperimentSpec(Frozen):
     """One experiment: the base configuration, what is searched, and how far."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="of the experiment, and of its folder in `storage`"
-    )
+    name: str = Field(pattern=NAME, description="of the experiment, and of its folder in `storage`")
     storage: str = Field(
         default="runs", min_length=1, description="folder or URI (s3://, gs://) that holds the experiment's folder"
     )

@@ -142,7 +142,9 @@ class _Column:
         if self.name == "state" and record.get("reason"):
             value = textwrap.shorten(record["reason"], REASON_CHARS, placeholder="…")
         if self.name == "accuracy_sd" and value is not None:
-            value = f"{100 * record['accuracy_mean']:.2f}±{100 * value:.2f}%"
+            return _spread(record["accuracy_mean"], value)
+        if self.name == "test_accuracy" and record.get("test_accuracy_sd") is not None:
+            return _spread(record["test_accuracy_mean"], record["test_accuracy_sd"])
         return ABSENT if value is None else self._form(value)
 
 
@@ -152,6 +154,10 @@ def _short(label: str) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}%"
+
+
+def _spread(mean: float, sd: float) -> str:
+    return f"{100 * mean:.2f}±{100 * sd:.2f}%"
 
 
 def _points(value: float) -> str:

@@ -155,7 +155,7 @@ def reproduce(
     from tune_app.reproduce import reproduce
     from tune_app.units import show_share
 
-    found = reproduce(ExperimentFolder.existing(experiment), trial, storage_path(output or f"{trial}-again"))
+    found = reproduce(ExperimentFolder.existing(experiment), trial, storage_path(output) if output else None)
     if found.same_file:
         print(f"{found.artifact}: the same file, byte for byte")
         return

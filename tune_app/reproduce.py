@@ -1,13 +1,15 @@
 """Reproduce: one trial again from nothing, and whether it gives the same file."""
 
+import re
 from dataclasses import dataclass
 
 from trainables.errors import ConfigError
 from trainables.results import Completed
-from trainables.storage import StoragePath, exists
+from trainables.storage import StoragePath, exists, storage_path
 from tune_app.baseline import make_baseline, read_baseline
 from tune_app.epochs import epochs_by_stage, epochs_done
 from tune_app.errors import SearchAborted
+from tune_app.experiment import NAME
 from tune_app.export import find_trial
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
@@ -37,7 +39,13 @@ class Reproduction:
         return [f"{name}: {old.get(name)} → {new.get(name)}" for name in new if old.get(name) != new.get(name)]
 
 
-def reproduce(folder: ExperimentFolder, name: str, target: StoragePath) -> Reproduction:
+def again_name(record: TrialRecord) -> str:
+    """What the experiment that makes a trial again is called: the label, as far as names allow, with -again."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", record.assignment.label) + "-again"
+    return name if re.match(NAME, name) else f"{record.assignment.trial_id}-again"
+
+
+def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = None) -> Reproduction:
     """Makes baseline, stages and packed file of a trial once more in a new folder, in this process.
 
     Nothing of the experiment is read but its spec and the trial's record.
@@ -45,15 +53,22 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath) -> Repro
     Args:
         folder: the experiment.
         name: of the trial, as in `export.find_trial`.
-        target: a folder that is not there yet; it becomes an experiment of this one trial.
+        target: a folder that is not there yet; it becomes an experiment of this one trial. None: `again_name`, here.
 
     Raises:
-        ConfigError: there is no such trial, the target exists, or the data set is another one.
+        ConfigError: there is no such trial, the target exists or can be no experiment's folder, or the data set is
+            another one.
         SearchAborted: the trial failed this time.
         TrialFailure: the baseline failed.
         StorageUnavailable: the target cannot be written.
     """
     first = find_trial(folder, name)
+    target = storage_path(again_name(first)) if target is None else target
+    if not re.match(NAME, target.name):
+        raise ConfigError(
+            f"a folder for one trial is an experiment, and its name must have letters, digits, '.', '_' and '-' alone, "
+            f"64 at most, but got {target.name!r}."
+        )
     if exists(target):
         raise ConfigError(f"{target} exists: give a new folder.")
     from trainables.data import load_data

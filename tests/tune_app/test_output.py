@@ -102,6 +102,11 @@ def test_test_accuracy_is_shown_when_it_is_known(frame: pd.DataFrame, printed) -
     assert lines[4].split()[2] == "–"
 
 
+def test_of_several_runs_the_mean_on_the_test_split_is_shown(frame: pd.DataFrame, printed) -> None:
+    frame.loc[0, ["test_accuracy", "test_accuracy_mean", "test_accuracy_sd"]] = (0.8765, 0.8812, 0.0034)
+    assert printed(frame[frame["on_frontier"]]).splitlines()[3].split()[2] == "88.12±0.34%"
+
+
 def test_the_drop_against_the_baseline_is_shown_when_it_is_known(tmp_path: Path, printed) -> None:
     accuracies = {4: 0.9, 6: 0.95 + 1e-9, 8: 0.97}
     records = [make_record(i, {"w_bits": w}, acc, 50_000 * w) for i, (w, acc) in enumerate(accuracies.items())]
