@@ -176,10 +176,10 @@ def _verdict(record: TrialRecord, folder: ExperimentFolder, workplaces: Workplac
     if other:
         return Verdict(record, path, other)
     network = _other_network(packed, result, size_bytes=len(content))
-    if workplaces is None or network:
+    if workplaces is None:
         return Verdict(record, path, network)
     accuracy, judged = _evaluated(content, record, result, workplaces)
-    return Verdict(record, path, judged, accuracy)
+    return Verdict(record, path, (*network, *judged), accuracy)
 
 
 def _other_bytes(content: bytes, result: Completed) -> tuple[Mismatch, ...]:

@@ -156,8 +156,8 @@ def test_an_accuracy_must_be_the_same_on_the_same_device(folder: ExperimentFolde
 
 
 def test_an_accuracy_of_other_images_is_none(folder: ExperimentFolder) -> None:
-    rewrite(folder, n=7)
-    assert rules(folder, evaluate=True) == ["n"]
+    rewrite(folder, n=7, parameters=1)
+    assert rules(folder, evaluate=True) == ["parameters", "n"]
 
 
 def test_another_data_set_is_refused_before_anything_is_evaluated(folder: ExperimentFolder, cli: Cli) -> None:
