@@ -19,6 +19,7 @@ from trainables.measure import file_metrics
 from trainables.results import METRICS
 from trainables.storage import sha256
 from tune_app.folder import ExperimentFolder
+from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord
 from tune_app.verify import verify
 
@@ -84,6 +85,11 @@ def test_what_was_measured_holds_and_nothing_is_changed(options: dict[str, bool]
     assert verdict.mismatches == ()
     assert verdict.accuracy == (record_of(folder).metrics()["accuracy"] if "evaluate" in options else None)
     assert tree(folder) == before
+
+
+def test_a_search_that_runs_is_no_hindrance(folder: ExperimentFolder) -> None:
+    with Lease(folder):
+        assert verify(folder).holds
 
 
 def test_a_file_alone_says_every_metric_but_the_accuracy(folder: ExperimentFolder) -> None:
