@@ -9,6 +9,7 @@ from trainables.counts import count, sparsity_achieved
 from trainables.data import Images
 from trainables.device import Device
 from trainables.errors import ArtifactMismatch, Collapsed
+from trainables.export.header import skeleton
 from trainables.export.packed import PackedModel, size_breakdown, unpack
 from trainables.models.model import fp32_bytes
 from trainables.models.units import count_parameters, units
@@ -86,6 +87,22 @@ def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, ta
         return measurement.model_copy(update={"onnx_failure": str(err)})
     replace(target, checked.content)
     return measurement.model_copy(update={"onnx_size_bytes": checked.size_bytes, "onnx_accuracy": checked.accuracy})
+
+
+def file_metrics(packed: PackedModel, *, size_bytes: int) -> dict[str, float]:
+    """By name the METRICS that a packed file says by itself, without images: all but the accuracy."""
+    architecture, model = packed.header.architecture, skeleton(packed.header)
+    counts = count(model, architecture)
+    return {
+        "size_bytes": size_bytes,
+        "compression_ratio": baseline_bytes(architecture) / size_bytes,
+        "parameters": count_parameters(model),
+        "macs": counts.macs,
+        "bops": counts.bops,
+        "activation_bytes": counts.activation_bytes,
+        "peak_activation_bytes": counts.peak_activation_bytes,
+        "sparsity_achieved": sparsity_achieved(packed.codes),
+    }
 
 
 def packed_accuracy(content: bytes, images: Images, device: Device) -> float:

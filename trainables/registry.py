@@ -69,6 +69,15 @@ class Registry(Generic[T]):
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"unknown {self.noun} {name!r}; known: {', '.join(known)}.{hint}")
 
+    def package(self, name: str) -> str:
+        """The package that brings a name, and its version: `own-plug-ins 1.0`; empty for a name of ours or of nobody.
+
+        Raises:
+            ConfigError: as in `installed`.
+        """
+        point = None if name in self._entries else self.installed().get(name)
+        return "" if point is None else source(point)
+
     def __getitem__(self, name: str) -> T:
         entry = self._entries.get(self.check(name))
         if entry is None:

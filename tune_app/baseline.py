@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from trainables.config import Architecture, BaselineImport, Frozen, stage_keys
+from trainables.config import Architecture, BaselineImport, Frozen, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import create_once, read_bytes
@@ -94,7 +94,11 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
     if stored is not None and stored.key != key:
         what = "data set" if stored.fingerprint != data.fingerprint else "baseline stage"
-        raise ConfigError(f"the {what} is not the one that {folder.path} began with: restore it or use another name.")
+        packages = sorted({*data_packages(spec.base.data), *stage_packages(spec.base.baseline)})
+        here = f" (here it is made by {', '.join(packages)})" if packages else ""
+        raise ConfigError(
+            f"the {what} is not the one that {folder.path} began with{here}: restore it or use another name."
+        )
     # The share of a trial, although it trains alone: the order of a sum depends on the number of threads, and
     # the baseline should be the same network on every machine.
     share = spec.resources

@@ -20,6 +20,7 @@ from tune_app.panels import CLUSTERS, NETWORKS, RESULTS, SEARCH, TOOLS
 from tune_app.reading_cli import app as reading_app
 from tune_app.report_cli import app as report_app
 from tune_app.track_cli import app as track_app
+from tune_app.verify_cli import verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,7 @@ reading_app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect 
 reading_app.command(rich_help_panel=RESULTS, epilog="Example: tune-app epochs demo/demo --parquet epochs.parquet")(
     epochs
 )
+reading_app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app verify demo/demo p75_w2_a8 --evaluate")(verify)
 for reading in (reading_app, report_app, track_app):
     app.add_typer(reading)
 

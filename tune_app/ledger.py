@@ -73,7 +73,7 @@ class TrialRecord(Frozen):
 
     assignment: Assignment
     result: Completed | Failed
-    environment: dict[str, str] = Field(description="versions of this package, torch and ray; host; device")
+    environment: dict[str, str] = Field(description="versions of this package, torch, ray and plug-ins; host; device")
     started_at: str = Field(description="UTC, ISO 8601; for people, never for order")
     seconds: float = Field(description="wall time of the trial in its worker")
     gpu_share: float = Field(default=0.0, description="of a GPU, that it held")

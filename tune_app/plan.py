@@ -23,6 +23,7 @@ from tune_app.epochs import planned_epochs
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
+from tune_app.plug_ins import refuse_other_versions
 from tune_app.progress import doing
 from tune_app.records import read_records
 from tune_app.stage_needs import Remainder, StageNeed, configurations, stage_needs
@@ -78,19 +79,21 @@ def read_plan(spec: ExperimentSpec) -> Plan:
     """The plan of a spec, by what its experiment holds if there is one; else the data set is loaded.
 
     Raises:
-        ConfigError: the data set cannot be loaded, or the experiment of this name has another base.
+        ConfigError: the data set cannot be loaded, or the experiment of this name has another base or results of
+            other versions of plug-ins.
         CorruptFile: the stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
     folder = ExperimentFolder(spec.folder)
     if exists(folder.spec_file) and folder.read_spec().base.identity() != spec.base.identity():
         raise ConfigError(f"{folder.path} holds an experiment with another base: give this spec another name.")
-    baseline = read_baseline(folder)
+    baseline, records = read_baseline(folder), read_records(folder)
+    refuse_other_versions(records, spec)
     return make_plan(
         spec,
         fingerprint=_load_fingerprint(spec) if baseline is None else baseline.fingerprint,
         entries=StageCache(folder.stages).entries(),
-        records=read_records(folder),
+        records=records,
         artifacts=_artifact_sizes(folder),
     )
 

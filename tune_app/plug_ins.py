@@ -1,9 +1,14 @@
-"""Plug-ins: every registry, and the installed packages whose names a spec uses."""
+"""Plug-ins: every registry, the installed packages whose names a spec uses, and the versions that results are of."""
+
+from collections.abc import Iterable
 
 from cluster.credentials import strings_in
 from search_spaces.samplers import SAMPLERS
-from trainables.config import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY
+from trainables.config import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY, trial_packages
+from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.registry import Registry
+from tune_app.experiment import ExperimentSpec
+from tune_app.ledger import Assignment, TrialRecord
 
 REGISTRIES: tuple[Registry[object], ...] = (
     MODELS,
@@ -22,3 +27,41 @@ def packages_of(content: object) -> list[str]:
     words = {text for _, text in strings_in(content)}
     points = [point for registry in REGISTRIES for point in registry.installed().values()]
     return sorted({point.dist.name for point in points if point.name in words and point.dist})
+
+
+def plug_ins_of(work: Assignment, spec: ExperimentSpec) -> str:
+    """The packages whose plug-ins make a trial, as they are installed here: `own-plug-ins 1.0`; empty for none.
+
+    So it is for parameters that give no configuration.
+    """
+    try:
+        config = spec.trial(work.params, work.rung, repeat=work.repeat)
+    except InfeasiblePoint:
+        return ""
+    return ", ".join(trial_packages(config))
+
+
+def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) -> None:
+    """Refuses to go on where results would not mean the same as those that are there.
+
+    A trial of other versions has another key: it would run again beside its old result.
+
+    Raises:
+        ConfigError: a complete trial of the space was made by other versions of plug-ins than are installed here.
+    """
+    installed = any(registry.installed() for registry in REGISTRIES)
+    for record in records:
+        work, made_by = record.assignment, record.environment.get("plug_ins", "")
+        if record.state != "complete" or not (made_by or installed) or not _is_searched(work, spec):
+            continue
+        here = plug_ins_of(work, spec)
+        if here != made_by:
+            raise ConfigError(
+                f"an experiment keeps the versions of its plug-ins, but {work.label} of {spec.name!r} was made by "
+                f"{made_by or 'no version that it noted'} and here is {here or 'no plug-in'}: install what made it, or "
+                "give this spec another name and --warm-start from the old one."
+            )
+
+
+def _is_searched(work: Assignment, spec: ExperimentSpec) -> bool:
+    return work.rung in spec.rungs and (work.params in spec.points or spec.space.contains(work.params))

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from cluster.launchable import EXAMPLE, VARIABLE
-from trainables.config import Frozen
+from trainables.config import Frozen, coder_packages
 from trainables.errors import ConfigError, StorageUnavailable, TuneAppError
 from trainables.storage import exists
 from tune_app.errors import ClusterUnavailable
@@ -66,6 +66,7 @@ def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
         versions={
             "python": platform.python_version(),
             **{name: installed_version(name) for name in packages},
+            **({"coders": ", ".join(coders)} if (coders := coder_packages()) else {}),
         },
         storage=storage,
         same_storage=same,
@@ -98,7 +99,7 @@ def findings(
         _disk([driver, *told]),
         _inputs(told),
         _fits(spec, live, launchable),
-        *(_same(name, driver, told) for name in driver.versions),
+        *(_same(name, driver, told) for name in dict.fromkeys(name for n in [driver, *told] for name in n.versions)),
     ]
 
 
@@ -191,7 +192,7 @@ def _holds(node: Mapping[str, float], need: Mapping[str, float]) -> bool:
 
 
 def _same(name: str, driver: NodeReport, nodes: Sequence[NodeReport]) -> Finding:
-    ours = driver.versions[name]
+    ours = driver.versions.get(name, "none")
     other = {node.host: node.versions.get(name, "none") for node in nodes}
     wrong = [f"{host} has {theirs}" for host, theirs in other.items() if theirs != ours]
     return Finding(

@@ -7,6 +7,7 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from trainables.config import repeat_seed
+from trainables.errors import InfeasiblePoint
 from tune_app.errors import SearchAborted
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder, Place
@@ -71,9 +72,12 @@ class Proposer:
             self._strategy.advise(record)
         known = {r.assignment.trial_id for r in records}
         cut_off = [w for w in in_flight if _place(w) not in self._records and w.trial_id not in known]
-        begun = {_place(w) for w in cut_off}
-        retries = [w.model_copy(update={"attempt": w.attempt + 1}) for w in failed if _place(w) not in begun]
-        self._queue: deque[Assignment] = deque(filter(self._is_wanted, [*cut_off, *retries]))
+        retries = [w.model_copy(update={"attempt": w.attempt + 1}) for w in failed]
+        queue: dict[Place, Assignment] = {}
+        for work in map(self._renamed, filter(self._is_wanted, [*cut_off, *retries])):
+            if work.trial_id not in known and _place(work) not in self._records:
+                queue.setdefault(_place(work), work)
+        self._queue: deque[Assignment] = deque(queue.values())
         used = [r.assignment.number for r in records] + [w.number for w in in_flight]
         self._number = max(used, default=-1) + 1
 
@@ -180,6 +184,13 @@ class Proposer:
             return None
         group, repeat = chosen
         return self._start(self._assignment(group.first.assignment.params, FULL, {}, repeat=repeat), None)
+
+    def _renamed(self, work: Assignment) -> Assignment:
+        """A plug-in that makes it may be of another version than when it was begun: then it makes another result."""
+        try:
+            return work.model_copy(update={"config_key": self._key_of(work.params, work.repeat)})
+        except InfeasiblePoint:  # its record will say so
+            return work
 
     def _is_wanted(self, work: Assignment) -> bool:
         if work.repeat:

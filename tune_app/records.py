@@ -1,7 +1,7 @@
 """The records of an experiment as commands read them: the newest of each configuration and rung, with a bar."""
 
 from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger import Damaged, Ledger, TrialRecord, latest
 from tune_app.progress import counted, note
 
 
@@ -11,8 +11,18 @@ def read_records(folder: ExperimentFolder) -> list[TrialRecord]:
     Raises:
         StorageUnavailable: a file cannot be read.
     """
-    ledger = Ledger(folder.trials)
-    records, damaged = ledger.read(watch=lambda files, total: counted(files, "reading trials", total=total))
+    records, damaged = read_ledger(folder)
     for file in damaged:
         note(f"left out: {file.problem}")
-    return latest(records)
+    return records
+
+
+def read_ledger(folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damaged]]:
+    """As `read_records`, and the files that are no records, of which nobody is told.
+
+    Raises:
+        StorageUnavailable: a file cannot be read.
+    """
+    ledger = Ledger(folder.trials)
+    records, damaged = ledger.read(watch=lambda files, total: counted(files, "reading trials", total=total))
+    return latest(records), damaged

@@ -18,6 +18,7 @@ from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full, latest
 from tune_app.live import LiveView, Status
+from tune_app.plug_ins import refuse_other_versions
 from tune_app.point_keys import remembered_keys, steps_of
 from tune_app.proposer import Proposer
 from tune_app.repeats import wants_repeats
@@ -88,6 +89,7 @@ def run_search(
     ):
         records, damaged = Ledger(folder.trials).read()
         Ledger(folder.trials).quarantine(damaged)
+        refuse_other_versions(latest(records), spec)
         names = [d.path.name for d in damaged]
         known = read_baseline(folder)
         if known is not None and _is_spent(

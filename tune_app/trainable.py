@@ -15,6 +15,7 @@ from trainables.results import Completed, Failed, Failure, StageRun
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
+from tune_app.plug_ins import plug_ins_of
 from tune_app.versions import installed_version
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run_trial(
     record = TrialRecord(
         assignment=work,
         result=result,
-        environment=environment(workplace.device.name),
+        environment=environment(workplace.device.name, plug_ins=plug_ins_of(work, spec)),
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started,
         gpu_share=grant.gpu_share,
@@ -136,10 +137,10 @@ def _check_finite(done: Completed, spec: ExperimentSpec) -> None:
         raise NotFinite(f"{', '.join(f'{name} is {numbers[name]}' for name in bad)}; objectives must be finite numbers")
 
 
-def environment(device: str) -> dict[str, str]:
-    """Where a trial ran, and the versions that made its numbers."""
+def environment(device: str, *, plug_ins: str = "") -> dict[str, str]:
+    """Where a trial ran, and the versions that made its numbers; of plug-ins only where it used some."""
     versions = {name.replace("-", "_"): installed_version(name) for name in ("tune-app", "torch", "ray")}
-    return {**versions, "host": socket.gethostname(), "device": device}
+    return {**versions, **({"plug_ins": plug_ins} if plug_ins else {}), "host": socket.gethostname(), "device": device}
 
 
 def assignments(config: dict[str, Any]) -> list[Assignment]:

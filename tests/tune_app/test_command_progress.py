@@ -23,6 +23,7 @@ COMMANDS = {
     "pick {exp} --json": ["reading trials"],
     "summary {exp} --yaml": ["reading trials"],
     "plot {exp} --output {out}/a.png": ["reading trials"],
+    "verify {exp} --evaluate --json": ["reading trials", "verifying trials"],
     "finalize {exp}": ["reading trials", "evaluating on the test split"],
     "report {exp} --output {out}/a.html": ["report"],
     "failures {exp} {trial} --output {out}/f": ["predictions", "figures"],

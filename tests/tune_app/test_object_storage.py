@@ -111,6 +111,7 @@ def test_every_command_that_reads_an_experiment_reads_it_there(spec: ExperimentS
             "inspect": ("inspect", packed, "--json"),
             "plot": ("plot", place, "--output", tmp_path / "f.svg"),
             "export": ("export", place, label, "--output", tmp_path / "out"),
+            "verify": ("verify", place, "--all", "--evaluate", "--json"),
             "finalize": ("finalize", place),
             "gc": ("cache", "gc", place, "--max-bytes", "0", "--dry-run"),
         }.items()
@@ -121,6 +122,7 @@ def test_every_command_that_reads_an_experiment_reads_it_there(spec: ExperimentS
     assert json.loads(answers["ls"].out)["total"]["stages"] == 4
     assert json.loads(answers["inspect"].out)["size_bytes"] == records[1].metrics()["size_bytes"]
     assert (tmp_path / "out" / "model.mbq").read_bytes() == read_bytes(storage_path(packed))
+    assert [trial["holds"] for trial in json.loads(answers["verify"].out)["trials"]] == [True, True]
     assert frontier_frame(place).test_accuracy.notna().all()
     assert json.loads(answers["plan"].out)["done"] == 2
     assert cli("finalize", place).out == answers["finalize"].out

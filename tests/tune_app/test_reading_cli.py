@@ -98,7 +98,7 @@ def test_compare_prints_a_table_and_draws_a_picture(cli: Cli, folder: Experiment
     assert [p["label"] for p in found["other"]["winners"]] == ["p30_w4_a8"]
 
 
-@pytest.mark.parametrize("command", ["pick", "summary", "compare", "reproduce"])
+@pytest.mark.parametrize("command", ["pick", "summary", "compare", "reproduce", "verify"])
 def test_no_experiment_is_one_line(command: str, cli: Cli, tmp_path: Path) -> None:
     more = {"compare": [tmp_path], "reproduce": ["p0"]}.get(command, [])
     done = cli(command, tmp_path / "none", *more)
@@ -138,7 +138,15 @@ def test_a_damaged_record_is_named_once_and_the_rest_is_read(cli: Cli, folder: E
 
 
 @pytest.mark.parametrize(
-    "command", [["summary"], ["latency", "p30_w4_a8", "p0_w8_a8"], ["pick"], ["compare"], ["epochs", "p30_w4_a8"]]
+    "command",
+    [
+        ["summary"],
+        ["latency", "p30_w4_a8", "p0_w8_a8"],
+        ["pick"],
+        ["compare"],
+        ["epochs", "p30_w4_a8"],
+        ["verify", "p30_w4_a8", "p0_w8_a8"],
+    ],
 )
 def test_a_command_reads_the_ledger_once(
     command: list[str], cli: Cli, folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from trainables.config.keys import (
     trial_key,
 )
 from trainables.config.model import Architecture, ModelConfig
+from trainables.config.packages import coder_packages, data_packages, stage_packages, trial_packages
 from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY
 from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
 from trainables.config.schedule import Distillation, Schedule
@@ -71,13 +72,17 @@ __all__ = [
     "Sparsify",
     "StageConfig",
     "TrialConfig",
+    "coder_packages",
     "data_key",
+    "data_packages",
     "digest",
     "file_sha256",
     "repeat_seed",
     "stage_key",
     "stage_keys",
+    "stage_packages",
     "teacher_key",
     "training_of",
     "trial_key",
+    "trial_packages",
 ]

@@ -1,10 +1,16 @@
-"""Keys: the name of a stage's result is a digest of everything that made it (torch-free)."""
+"""Keys: the name of a stage's result is a digest of everything that made it (torch-free).
+
+What packages with plug-ins make is named by their versions too; where all is ours, a key says nothing of packages.
+"""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trainables.config.data import DataConfig
+from trainables.config.packages import coder_packages, data_packages, stage_packages
 from trainables.config.stages import PLACES, StageConfig, training_of
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError
@@ -43,12 +49,13 @@ def stage_key(parent: str, config: StageConfig, *, seed: int, teacher: str = "")
     `teacher` is the key of a teacher that is not among the stage's ancestors.
     """
     content = config.model_dump(mode="json", exclude_defaults=True, exclude=PLACES)
-    return digest([parent, config.VERSION, config.kind, content, seed, *([teacher] if teacher else [])])
+    more = [*([teacher] if teacher else []), *_by(stage_packages(config))]
+    return digest([parent, config.VERSION, config.kind, content, seed, *more])
 
 
 def data_key(config: DataConfig, fingerprint: str) -> str:
     """The parent of the first stage: which images, in which split, with which augmentation."""
-    return digest([fingerprint, config.identity()])
+    return digest([fingerprint, config.identity(), *_by(data_packages(config))])
 
 
 def teacher_key(config: TrialConfig, *, fingerprint: str) -> str:
@@ -76,7 +83,12 @@ def trial_key(config: TrialConfig, *, fingerprint: str) -> str:
     after = {
         "pack": config.pack.model_dump(mode="json", exclude_defaults=True),
         "measure": config.measure.model_dump(mode="json", exclude_defaults=True),
+        "packages": coder_packages(),
     }
     changed = {name: content for name, content in after.items() if content}
     last = stage_keys(config, fingerprint=fingerprint)[-1]
     return digest(["trial", last, *([changed] if changed else [])])
+
+
+def _by(packages: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"packages": list(packages)}] if packages else []

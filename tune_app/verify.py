@@ -1,0 +1,218 @@
+"""Verify: whether packed files still are what the ledger says of them, proved again from their bytes."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainables.errors import ConfigError, CorruptFile
+from trainables.results import Completed
+from trainables.storage import StoragePath, read_bytes, sha256
+from tune_app.export import experiment_data, find_trial
+from tune_app.folder import ExperimentFolder, differences
+from tune_app.ledger import Damaged, TrialRecord
+from tune_app.progress import doing, note, track
+from tune_app.records import read_ledger
+from tune_app.rows import frontier_ids
+
+if TYPE_CHECKING:
+    from trainables.export.packed import PackedModel
+    from trainables.workplace import Workplace
+
+PACKED = "model.mbq"
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One thing that a record says of its packed file, and what is there instead."""
+
+    rule: str
+    """`file`, `size_bytes`, `sha256`, `decoding`, `architecture.<field>`, a metric, or `n` images."""
+    recorded: object
+    found: object
+    """JSON values."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A trial and its packed file."""
+
+    record: TrialRecord
+    path: StoragePath
+    mismatches: tuple[Mismatch, ...]
+    accuracy: float | None = None
+    """As evaluated again; None where it was not."""
+
+    @property
+    def label(self) -> str:
+        """Of the trial."""
+        return self.record.assignment.label
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What became of the promises of an experiment; `damaged` are files of the ledger that promise nothing now."""
+
+    folder: ExperimentFolder
+    verdicts: list[Verdict]
+    damaged: list[Damaged]
+
+    @property
+    def broken(self) -> list[Verdict]:
+        """The trials whose file is not as recorded."""
+        return [verdict for verdict in self.verdicts if verdict.mismatches]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything is as recorded."""
+        return not self.broken and not self.damaged
+
+    def way_out(self, verdict: Verdict) -> str:
+        """What makes the file of a trial again."""
+        return f"tune-app reproduce {self.folder.path} {verdict.label}"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "experiment": str(self.folder.path),
+            "holds": self.holds,
+            "trials": [self._entry(verdict) for verdict in self.verdicts],
+            "damaged_records": [{"path": str(file.path), "problem": file.problem} for file in self.damaged],
+        }
+
+    def _entry(self, verdict: Verdict) -> dict[str, Any]:
+        metrics = verdict.record.metrics()
+        return {
+            "label": verdict.label,
+            "trial_id": verdict.record.assignment.trial_id,
+            "artifact": str(verdict.path),
+            "size_bytes": int(metrics["size_bytes"]),
+            "accuracy": metrics["accuracy"],
+            "accuracy_again": verdict.accuracy,
+            "holds": not verdict.mismatches,
+            "mismatches": [vars(mismatch) for mismatch in verdict.mismatches],
+            "reproduce": self.way_out(verdict),
+        }
+
+
+def verify(
+    folder: ExperimentFolder, names: Sequence[str] = (), *, all: bool = False, evaluate: bool = False
+) -> Verification:
+    """Reads packed files again and compares them with their records; nothing is written.
+
+    A file must have the length and SHA-256 of the record, decode, and be a network of the recorded architecture and
+    METRICS. Of a file with other bytes nothing more than its decoding is looked at: the rest would follow from that.
+
+    Args:
+        folder: the experiment, finished or not.
+        names: of trials, as in `export.find_trial`; none: the frontier, each point by the file that stands for it.
+        all: every complete trial.
+        evaluate: also evaluate the decoded network on the validation split. Its accuracy must be the recorded one
+            where the device is; on another one it may differ by a tenth of a point, or by one image.
+
+    Raises:
+        ConfigError: a name fits no complete trial, there is nothing to verify, or the data set is not at hand or
+            another one.
+        CorruptFile: the stored spec or baseline is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    if all and names:
+        raise ConfigError(f"--all takes every trial: leave {names[0]!r} out, or --all.")
+    records, damaged = read_ledger(folder)
+    chosen = _named(folder, names, records) if names else _chosen(folder, records, all=all)
+    if names:
+        for file in damaged:
+            note(f"left out: {file.problem}")
+        damaged = []
+    if not chosen and not damaged:
+        raise ConfigError(
+            f"{folder.path} has no {'complete trial' if all else 'frontier'} yet: run `tune-app run` first."
+        )
+    workplaces = _workplaces(folder) if evaluate and chosen else None
+    verdicts = [_verdict(r, folder, workplaces) for r in track(chosen, "verifying trials", total=len(chosen))]
+    return Verification(folder, verdicts, damaged)
+
+
+def _named(folder: ExperimentFolder, names: Sequence[str], records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    found = [find_trial(folder, name, records) for name in names]
+    return list({record.assignment.trial_id: record for record in found}.values())
+
+
+def _chosen(folder: ExperimentFolder, records: Sequence[TrialRecord], *, all: bool) -> list[TrialRecord]:
+    if all:
+        return [record for record in records if record.state == "complete"]
+    by_id = {record.assignment.trial_id: record for record in records}
+    return [by_id[trial_id] for trial_id in frontier_ids(records, folder.read_spec())]
+
+
+Workplaces = Callable[[float], "Workplace"]
+"""By share of a GPU."""
+
+
+def _workplaces(folder: ExperimentFolder) -> Workplaces:
+    """The validation split once for each kind of device, with the threads that a trial has."""
+    with doing("loading data"):
+        from trainables.workplace import open_workplace
+
+        data, cpu = experiment_data(folder), folder.read_spec().resources.cpu
+    return functools.cache(lambda gpu: open_workplace(data, folder.stages, cpu=cpu, gpu=gpu))
+
+
+def _verdict(record: TrialRecord, folder: ExperimentFolder, workplaces: Workplaces | None) -> Verdict:
+    from trainables.export.packed import unpack
+
+    path = folder.artifacts / record.assignment.trial_id / PACKED
+    result = record.result
+    assert isinstance(result, Completed), "only such trials are chosen"
+    try:
+        content = read_bytes(path)
+    except OSError:
+        return Verdict(record, path, (Mismatch("file", str(path), "missing"),))
+    other = _other_bytes(content, result)
+    try:
+        packed = unpack(content)
+    except CorruptFile as err:
+        return Verdict(record, path, (*other, Mismatch("decoding", "a packed file", str(err))))
+    if other:
+        return Verdict(record, path, other)
+    network = _other_network(packed, result, size_bytes=len(content))
+    if workplaces is None:
+        return Verdict(record, path, network)
+    accuracy, judged = _evaluated(content, record, result, workplaces)
+    return Verdict(record, path, (*network, *judged), accuracy)
+
+
+def _other_bytes(content: bytes, result: Completed) -> tuple[Mismatch, ...]:
+    return _differing(
+        {"size_bytes": result.measurement.size_bytes, "sha256": result.artifact_sha256},
+        {"size_bytes": len(content), "sha256": sha256(content)},
+    )
+
+
+def _other_network(packed: "PackedModel", result: Completed, *, size_bytes: int) -> tuple[Mismatch, ...]:
+    from trainables.measure import file_metrics
+
+    recorded, inside = (a.model_dump(mode="json") for a in (result.architecture, packed.header.architecture))
+    found = file_metrics(packed, size_bytes=size_bytes)
+    return (
+        *(Mismatch(f"architecture.{where}", old, new) for where, old, new in differences(recorded, inside)),
+        *_differing({name: getattr(result.measurement, name) for name in found}, found),
+    )
+
+
+def _evaluated(
+    content: bytes, record: TrialRecord, result: Completed, workplaces: Workplaces
+) -> tuple[float, tuple[Mismatch, ...]]:
+    """The accuracy on the validation split, on a device of the kind on which the trial was measured if there is one."""
+    from trainables.measure import TOLERANCE, packed_accuracy
+
+    device, measured = record.environment.get("device", ""), result.measurement
+    place = workplaces(0.0 if device == "cpu" else 1.0)
+    accuracy, n = packed_accuracy(content, place.val, place.device), len(place.val)
+    allowed = 0.0 if place.device.name == device else max(TOLERANCE, 1 / n) + 1e-9
+    again = measured.accuracy if abs(accuracy - measured.accuracy) <= allowed else accuracy
+    return accuracy, _differing({"n": measured.n, "accuracy": measured.accuracy}, {"n": n, "accuracy": again})
+
+
+def _differing(recorded: dict[str, Any], found: dict[str, Any]) -> tuple[Mismatch, ...]:
+    return tuple(Mismatch(rule, recorded[rule], found[rule]) for rule in found if recorded[rule] != found[rule])
