@@ -19,12 +19,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """Processor, cores, Python and torch."""
+    """Processor, cores, GPU if there is one, Python and torch."""
     import torch
 
     models = {line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")}
     name = next(iter(models), platform.processor() or platform.machine())
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{name}, {os.cpu_count()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def provenance() -> dict[str, Any]:
