@@ -1,6 +1,5 @@
 """Random changes of training images, a batch at a time; every draw follows the generator that is passed."""
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +11,12 @@ from torch.nn import functional as F
 from trainables import color
 from trainables.config import Augment, ColorJitter
 from trainables.errors import ConfigError
-
-IMAGES_PER_DRAW = 4
-"""Images of a shuffled batch that share one draw of a policy. Most of a call is overhead: AutoAugment changes
-7,900 images/s (32x32, one core) one by one and 27,000 by four, TrivialAugment 10,300 and 32,000."""
+from trainables.policies import POLICIES
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers for a batch, one for each image. They are drawn on the CPU: the same on every device."""
+    """Random numbers for a batch, one for each image, drawn on the CPU: the same on every device."""
 
     count: int
     generator: torch.Generator
@@ -28,11 +24,11 @@ class Draw:
 
     def below(self, high: int) -> Tensor:
         """Whole numbers from 0 to high − 1, (B,)."""
-        return torch.randint(high, (self.count, 1), generator=self.generator).to(self.device)[:, 0]
+        return torch.randint(high, (self.count, 1), generator=self.generator).to(self.device, non_blocking=True)[:, 0]
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Float32 from [low, high), (B,)."""
-        return low + (high - low) * torch.rand(self.count, generator=self.generator).to(self.device)
+        return low + (high - low) * torch.rand(self.count, generator=self.generator).to(self.device, non_blocking=True)
 
 
 def check_channels(augment: Augment, channels: int) -> None:
@@ -63,7 +59,7 @@ def change(pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tens
     if augment.rotation_degrees:
         pixels = rotated(pixels, draw.uniform(-augment.rotation_degrees, augment.rotation_degrees))
     if augment.auto != "none":
-        pixels = _by_policy(pixels, augment.auto, generator)
+        pixels = POLICIES[augment.auto](pixels, generator)
     if augment.color_jitter != ColorJitter():
         pixels = _jittered(pixels, augment.color_jitter, draw)
     return pixels
@@ -102,30 +98,6 @@ def _cropped(pixels: Tensor, augment: Augment, draw: Draw) -> Tensor:
         rows, columns = ((size - 1) - ((size - 1) - (at - padding).abs()).abs() for at in (rows, columns))
     each = torch.arange(len(pixels), device=pixels.device).view(-1, 1, 1)
     return pixels[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _by_policy(pixels: Tensor, name: str, generator: torch.Generator) -> Tensor:
-    """The policies of torchvision, which draw from torch's global CPU generator: it is seeded and put back.
-
-    On the CPU whatever the device: a few images at a time are too little work for a GPU.
-    """
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        parts = [_policy(name)(part) for part in pixels.cpu().split(IMAGES_PER_DRAW)]
-    return torch.cat(parts).to(pixels.device)
-
-
-@functools.cache
-def _policy(name: str) -> Callable[[Tensor], Tensor]:
-    # Importing torchvision takes 1 s and imports torch's compiler, so only those who augment this way pay it.
-    from torchvision.transforms import v2
-
-    policies: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
-        "autoaugment_cifar10": lambda: v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10),
-        "trivial": v2.TrivialAugmentWide,
-    }
-    return policies[name]()
 
 
 def _jittered(pixels: Tensor, jitter: ColorJitter, draw: Draw) -> Tensor:

@@ -13,6 +13,7 @@ from trainables.config import (
     OBSERVERS,
     QUANTIZERS,
     SPARSITY,
+    Augment,
     BaselineImport,
     BaselineTrain,
     ChannelPrune,
@@ -196,6 +197,23 @@ def test_keys_are_sha256_and_all_different() -> None:
 def test_the_fingerprint_of_the_data_is_in_every_key() -> None:
     assert not set(stage_keys(TRIAL, fingerprint="f")) & set(stage_keys(TRIAL, fingerprint="g"))
     assert data_key(TRIAL.data, "f") != data_key(TRIAL.data, "g")
+
+
+POLICIES_BEFORE = {
+    "none": "465c190ce30503bae0dae47e1eee11dd5f2a7734853affc265e012e9e8835b55",
+    "autoaugment_cifar10": "8c13c63eb9793a9d92dfec1322987f795393751d5944297fdd56b23e822309ff",
+    "trivial": "c8c1f4041b64fda723bdfb462580021b83a60aef3bc959cb3dd9be3f358bfe86",
+}
+
+
+def test_the_version_of_policies_is_in_the_keys_of_data_that_one_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digests are from before policies had a version: only those of data with a policy may be others."""
+    configs = {auto: DataConfig.model_validate({"augment": {"auto": auto}}) for auto in POLICIES_BEFORE}
+    found = {auto: data_key(config, "f") for auto, config in configs.items()}
+    assert {auto for auto in found if found[auto] == POLICIES_BEFORE[auto]} == {"none"}
+    monkeypatch.setattr(Augment, "AUTO_VERSION", Augment.AUTO_VERSION + 1)
+    assert {auto for auto in found if found[auto] == data_key(configs[auto], "f")} == {"none"}
+    assert configs["trivial"].identity()["augment"] == configs["trivial"].augment.model_dump(mode="json")
 
 
 KINDS = [BaselineTrain, BaselineImport, ChannelPrune, Sparsify, Sensitivity, PostTrainingQuant, QuantAwareTrain]

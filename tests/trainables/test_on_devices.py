@@ -16,6 +16,7 @@ from trainables.data import Images
 from trainables.device import choose_device
 from trainables.measure import packed_accuracy
 from trainables.pipeline import run_pipeline, run_stages
+from trainables.policies import POLICIES
 from trainables.workplace import open_workplace
 
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
@@ -55,6 +56,19 @@ def test_float32_is_float32_where_files_are_evaluated(share: float) -> None:
     exact = F.conv2d(images.double(), weights.double())
     found = F.conv2d(images.to(device), weights.to(device)).cpu().double()
     assert (found - exact).norm() / exact.norm() < 1e-6  # TF32: 3e-4
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=ON_GPU) for name in POLICIES])
+def test_a_policy_makes_the_same_images_on_a_gpu_and_waits_for_nothing(name: str) -> None:
+    pixels = torch.from_numpy(digits().train.images[:500])
+    expected = POLICIES[name](pixels, torch.Generator().manual_seed(0))
+    here = pixels.to("cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = POLICIES[name](here, torch.Generator().manual_seed(0))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (found.cpu() == expected).float().mean() > 0.999  # ties between two pixels go either way
 
 
 @pytest.mark.filterwarnings("ignore:TensorFloat32")

@@ -1,6 +1,6 @@
 """DataConfig: which images a network sees (torch-free)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +22,8 @@ class ColorJitter(Frozen):
 class Augment(Frozen):
     """Random changes of training images, drawn anew for each image and applied in the order of the fields."""
 
+    AUTO_VERSION: ClassVar[int] = 2
+    """Of what the policies do; part of the key of data that one changes. The first, not named, drew for four images."""
     crop_padding: int = Field(default=4, ge=0, le=16, description="padding before a random crop, pixels")
     crop_mode: Literal["zero", "reflect"] = Field(default="zero", description="what the padding holds")
     flip: bool = Field(default=False, description="horizontal flip with probability 1/2")

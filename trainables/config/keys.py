@@ -55,7 +55,8 @@ def stage_key(parent: str, config: StageConfig, *, seed: int, teacher: str = "")
 
 def data_key(config: DataConfig, fingerprint: str) -> str:
     """The parent of the first stage: which images, in which split, with which augmentation."""
-    return digest([fingerprint, config.identity(), *_by(data_packages(config))])
+    auto = [] if config.augment.auto == "none" else [{"auto": config.augment.AUTO_VERSION}]
+    return digest([fingerprint, config.identity(), *auto, *_by(data_packages(config))])
 
 
 def teacher_key(config: TrialConfig, *, fingerprint: str) -> str:

@@ -1,0 +1,85 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from trainables.operations import OPERATIONS, apply
+from trainables.policies import AUTO, AUTO_LEVELS, NUMBERS, SIGNED, TRIVIAL, TRIVIAL_LEVELS, magnitudes
+
+
+def affine(image: Tensor, *, x: int = 0, y: int = 0, shear: tuple[float, float] = (0, 0)) -> Tensor:
+    degrees = [math.degrees(math.atan(by)) for by in shear]
+    return F.affine(image, 0.0, [x, y], 1.0, degrees, center=[0, 0] if any(shear) else None)
+
+
+THEIRS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "identity": lambda image, by: image,
+    "shear_x": lambda image, by: affine(image, shear=(by, 0)),
+    "shear_y": lambda image, by: affine(image, shear=(0, by)),
+    "translate_x": lambda image, by: affine(image, x=int(by)),
+    "translate_y": lambda image, by: affine(image, y=int(by)),
+    "rotate": F.rotate,
+    "brightness": lambda image, by: F.adjust_brightness(image, 1 + by),
+    "color": lambda image, by: F.adjust_saturation(image, 1 + by),
+    "contrast": lambda image, by: F.adjust_contrast(image, 1 + by),
+    "sharpness": lambda image, by: F.adjust_sharpness(image, 1 + by),
+    "posterize": lambda image, by: F.posterize(image, int(by)),
+    "solarize": lambda image, by: F.solarize(image, 255 * by),
+    "auto_contrast": lambda image, by: F.autocontrast(image),
+    "equalize": lambda image, by: F.equalize(image),
+    "invert": lambda image, by: F.invert(image),
+}
+
+
+def every_magnitude(name: str, size: int) -> Tensor:
+    """Those of both policies, with both signs where there are two."""
+    tables = (magnitudes(TRIVIAL, TRIVIAL_LEVELS), magnitudes(AUTO, AUTO_LEVELS, size=size))
+    found = torch.cat([table[NUMBERS[name]] for table in tables])
+    return torch.cat((found, -found)) if name in SIGNED else found
+
+
+def make_batch(count: int, channels: int, size: int) -> Tensor:
+    """Noise of all levels, noise of few, one level, and a slope, by turns."""
+    draws = torch.Generator().manual_seed(0)
+    batch = torch.randint(256, (count, channels, size, size), generator=draws, dtype=torch.uint8)
+    batch[1::4] = batch[1::4] // 8 + 90
+    batch[2::4] = batch[2::4, :, :1, :1]
+    batch[3::4] = torch.arange(size, dtype=torch.uint8) * (250 // size)
+    return batch
+
+
+def idle_operations(channels: int, size: int) -> set[str]:
+    """Saturation of grey images, and levels of images with too few pixels to spread them."""
+    return {"identity", *(["color"] if channels == 1 else []), *(["equalize"] if size**2 < 255 else [])}
+
+
+def test_every_operation_has_an_oracle() -> None:
+    assert [operation.__name__ for operation in OPERATIONS] == list(THEIRS)
+
+
+@pytest.mark.parametrize("size", [8, 9, 32, 33])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
+def test_an_operation_is_torchvisions(operation: Callable[[Tensor, Tensor], Tensor], channels: int, size: int) -> None:
+    by = every_magnitude(operation.__name__, size)
+    batch = make_batch(len(by), channels, size)
+    before = batch.clone()
+    theirs = THEIRS[operation.__name__]
+    expected = torch.stack([theirs(image, float(one)) for image, one in zip(batch, by, strict=True)])
+    assert torch.equal(operation(batch, by), expected)
+    assert torch.equal(batch, before)
+    assert torch.equal(expected, batch) == (operation.__name__ in idle_operations(channels, size))
+
+
+def test_each_image_of_a_batch_has_its_own_operation() -> None:
+    draws = torch.Generator().manual_seed(0)
+    kinds = torch.randint(len(OPERATIONS), (60,), generator=draws)
+    by = torch.stack([magnitudes(TRIVIAL, TRIVIAL_LEVELS)[kind, i % TRIVIAL_LEVELS] for i, kind in enumerate(kinds)])
+    batch = make_batch(60, 3, 32)
+    before = batch.clone()
+    alone = [OPERATIONS[kind](batch[i : i + 1], by[i : i + 1]) for i, kind in enumerate(kinds)]
+    assert torch.equal(apply(batch, kinds, by), torch.cat(alone))
+    assert torch.equal(batch, before)
