@@ -224,9 +224,8 @@ class Images:
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once in random order, augmented: every image is seen in each epoch."""
-        order = torch.randperm(len(self), generator=generator)
-        for index in order.tensor_split(self.batch_count(size)):
-            place = index.to(self.labels.device)
+        order = torch.randperm(len(self), generator=generator).to(self.labels.device)
+        for place in order.tensor_split(self.batch_count(size)):
             yield self._augmented(self.pixels[place], augment, generator), self.labels[place]
 
     def sample(self, count: int, seed: int) -> "Images":
