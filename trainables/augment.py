@@ -20,7 +20,10 @@ IMAGES_PER_DRAW = 4
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers for a batch, one for each image. They are drawn on the CPU: the same on every device."""
+    """Random numbers for a batch, one for each image. They are drawn on the CPU: the same on every device.
+
+    No draw waits until a GPU has done what came before.
+    """
 
     count: int
     generator: torch.Generator
@@ -28,11 +31,11 @@ class Draw:
 
     def below(self, high: int) -> Tensor:
         """Whole numbers from 0 to high − 1, (B,)."""
-        return torch.randint(high, (self.count, 1), generator=self.generator).to(self.device)[:, 0]
+        return torch.randint(high, (self.count, 1), generator=self.generator).to(self.device, non_blocking=True)[:, 0]
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Float32 from [low, high), (B,)."""
-        return low + (high - low) * torch.rand(self.count, generator=self.generator).to(self.device)
+        return low + (high - low) * torch.rand(self.count, generator=self.generator).to(self.device, non_blocking=True)
 
 
 def check_channels(augment: Augment, channels: int) -> None:

@@ -226,7 +226,7 @@ class Images:
         """All images once in random order, augmented: every image is seen in each epoch."""
         order = torch.randperm(len(self), generator=generator)
         for index in order.tensor_split(self.batch_count(size)):
-            place = index.to(self.labels.device)
+            place = index.to(self.labels.device, non_blocking=True)
             yield self._augmented(self.pixels[place], augment, generator), self.labels[place]
 
     def sample(self, count: int, seed: int) -> "Images":
