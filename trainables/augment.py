@@ -16,7 +16,10 @@ from trainables.policies import POLICIES
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers for a batch, one for each image, drawn on the CPU: the same on every device."""
+    """Random numbers for a batch, one for each image. They are drawn on the CPU: the same on every device.
+
+    No draw waits until a GPU has done what came before.
+    """
 
     count: int
     generator: torch.Generator

@@ -224,7 +224,7 @@ class Images:
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once in random order, augmented: every image is seen in each epoch."""
-        order = torch.randperm(len(self), generator=generator).to(self.labels.device)
+        order = torch.randperm(len(self), generator=generator).to(self.labels.device, non_blocking=True)
         for place in order.tensor_split(self.batch_count(size)):
             yield self._augmented(self.pixels[place], augment, generator), self.labels[place]
 

@@ -22,7 +22,7 @@ def make_loss(schedule: Schedule, context: StageContext) -> Loss:
     distill = schedule.distill
     if distill is None:
         return lambda logits, images, labels: of_labels(logits, labels)
-    teacher = context.teacher()
+    teacher = context.device.compiled(context.teacher())
 
     def mixed(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():

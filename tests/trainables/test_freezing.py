@@ -8,7 +8,8 @@ from tests.trainables.factories import few_digits, make_context, make_model, mak
 from trainables.config import BaselineTrain, Freezing, ModelConfig, QuantAwareTrain, QuantScheme, Schedule
 from trainables.models.units import units
 from trainables.quant.attach import activation_quantizers, weight_quantizer
-from trainables.quant.freezing import FreezeOscillations, FreezeSteps, GuardChannels, revive_channels_
+from trainables.quant.freezing import FreezeOscillations, FreezeSteps
+from trainables.quant.guard import GuardChannels
 from trainables.quant.qat import at_least
 from trainables.quant.quantizer import Quantizer
 from trainables.rules import Moment
@@ -118,7 +119,9 @@ def test_a_dead_channel_gets_its_largest_weight_back(granularity: str) -> None:
     assert (unit.layer.weight[5] == 0).all(), "a channel of zeros was pruned"
     untouched = [i for i in range(len(before)) if i != 2]
     assert torch.equal(unit.layer.weight[untouched], before[untouched])
-    assert revive_channels_(unit) == 0
+    revived = unit.layer.weight.detach().clone()
+    GuardChannels(model).after_step()
+    assert torch.equal(unit.layer.weight, revived)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import ArtifactMismatch
+from trainables.flat import FlatWeights, together
 from trainables.models.units import units
 from trainables.rules import Moment
 
@@ -31,24 +32,26 @@ class HoldZeros:
 
     def __init__(self, model: nn.Module) -> None:
         weights = {name: unit.layer.weight for name, unit in units(model).items()}
-        zeros = {name: weight == 0 for name, weight in weights.items()}
-        self._zeros = {name: zero for name, zero in zeros.items() if bool(zero.any())}
-        self._weights = {name: weights[name] for name in self._zeros}
+        sparse = {name: weight for name, weight in weights.items() if bool((weight == 0).any())}
+        self._weights = [FlatWeights(layers) for layers in together(sparse, on_cpu=0)]
+        self._zeros = [weights.values == 0 for weights in self._weights]
 
     @torch.no_grad()
     def after_step(self, moment: Moment) -> None:
         """Sets them to zero again."""
-        for name, zero in self._zeros.items():
-            self._weights[name].masked_fill_(zero, 0.0)
+        for weights, zeros in zip(self._weights, self._zeros, strict=True):
+            weights.read_().masked_fill_(zeros, 0.0)
+            weights.write_()
 
     def state(self) -> dict[str, Tensor]:
         """Which weights are held, by unit."""
-        return dict(self._zeros)
+        parts = zip(self._weights, self._zeros, strict=True)
+        return {name: zero for weights, zeros in parts for name, zero in weights.by_layer(zeros).items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`."""
-        for name, zero in self._zeros.items():
-            zero.copy_(state[name])
+        for name, own in self.state().items():
+            own.copy_(state[name])
 
 
 @torch.no_grad()

@@ -54,6 +54,11 @@ def weight_quantizer(unit: Unit) -> Quantizer:
     return quantizer
 
 
+def quantized_units(model: nn.Module) -> dict[str, Unit]:
+    """The units whose weight has a quantizer, by name, in forward order."""
+    return {name: unit for name, unit in units(model).items() if isinstance(unit.weight_point.quantizer, Quantizer)}
+
+
 def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
     """The activation quantizers by the name of their point, in forward order."""
     return {

@@ -1,14 +1,15 @@
 """Rules that make single parameters stand still while a network learns to be quantized."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trainables.config import Freezing
-from trainables.models.units import Unit, units
-from trainables.quant.attach import activation_quantizers, weight_quantizer
+from trainables.flat import FlatWeights, runs, together
+from trainables.quant.attach import activation_quantizers, quantized_units, weight_quantizer
+from trainables.quant.flat_steps import FlatSteps
 from trainables.quant.quantizer import Quantizer
 from trainables.rules import Moment
 
@@ -23,34 +24,27 @@ class FreezeOscillations:
 
     def __init__(self, model: nn.Module, config: Freezing) -> None:
         self._config = config
-        self._units = {
-            name: unit
-            for name, unit in units(model).items()
-            if isinstance(unit.weight_point.quantizer, Quantizer)
-            and unit.weight_point.quantizer.bits <= config.max_bits
-        }
-        self._memory = {name: _Memory(_codes(unit)) for name, unit in self._units.items()}
+        named = quantized_units(model)
+        quantizers = {name: weight_quantizer(unit) for name, unit in named.items()}
+        narrow = sorted((q.bits, name) for name, q in quantizers.items() if q.bits <= config.max_bits)
+        groups = together({name: named[name].layer.weight for _, name in narrow})
+        self._memories = [_Memory(weights, [quantizers[name] for name in weights]) for weights in groups]
 
     @torch.no_grad()
     def after_step(self, moment: Moment) -> None:
         """Counts oscillations, freezes, and puts frozen weights back where they were frozen."""
         threshold = self._threshold(moment.share)
-        for name, unit in self._units.items():
-            memory = self._memory[name]
-            memory.count(_codes(unit), momentum=self._config.momentum)
-            if threshold is not None:
-                memory.freeze(threshold)
-            frozen = memory.code * weight_quantizer(unit).safe_step()
-            unit.layer.weight.copy_(torch.where(memory.frozen, frozen, unit.layer.weight))
+        for memory in self._memories:
+            memory.follow_(self._config.momentum, threshold)
 
     def frozen_share(self) -> float:
         """Of the weights that may freeze, how many are frozen."""
-        total = sum(m.frozen.numel() for m in self._memory.values())
-        return sum(int(m.frozen.sum()) for m in self._memory.values()) / total if total else 0.0
+        total = sum(m.frozen.numel() for m in self._memories)
+        return sum(int(m.frozen.sum()) for m in self._memories) / total if total else 0.0
 
     def state(self) -> dict[str, Tensor]:
         """What is remembered of each weight, by unit and kind."""
-        return {f"{name}.{kind}": t for name, memory in self._memory.items() for kind, t in vars(memory).items()}
+        return {name: tensor for memory in self._memories for name, tensor in memory.state().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`."""
@@ -66,29 +60,57 @@ class FreezeOscillations:
 
 
 class _Memory:
-    """Of each weight of a layer: last code, direction of its last change, moving averages, whether it is frozen."""
+    """Of each weight of some layers, (N,): last code, direction of its last change, moving averages, whether frozen.
 
-    def __init__(self, codes: Tensor) -> None:
-        self.code = codes
-        self.direction = torch.zeros_like(codes)
-        self.frequency = torch.zeros_like(codes)
-        self.average = codes.clone()
-        self.frozen = torch.zeros_like(codes, dtype=torch.bool)
+    The layers are in the order of their widths.
+    """
 
-    def count(self, codes: Tensor, *, momentum: float) -> None:
-        """Takes the codes after a step into account; frozen weights keep theirs."""
-        codes = torch.where(self.frozen, self.code, codes)
-        change = (codes - self.code).sign()
-        oscillates = (change * self.direction < 0).to(codes.dtype)
+    def __init__(self, weights: Mapping[str, Tensor], quantizers: Sequence[Quantizer]) -> None:
+        sizes = [weight.numel() for weight in weights.values()]
+        self._weights = FlatWeights(weights)
+        self._steps = FlatSteps(quantizers, sizes)
+        self._widths = runs([quantizer.qp for quantizer in quantizers], sizes)
+        self.code = self._codes(self._weights.values, self._steps.read())
+        self.direction = torch.zeros_like(self.code)
+        self.frequency = torch.zeros_like(self.code)
+        self.average = self.code.clone()
+        self.frozen = torch.zeros_like(self.code, dtype=torch.bool)
+
+    def follow_(self, momentum: float, threshold: float | None) -> None:
+        """Takes the weights after a step into account; with a threshold, freezes, and puts the frozen ones back."""
+        weights, steps = self._weights.read_(), self._steps.read()
+        self._count(self._codes(weights, steps), momentum)
+        if threshold is not None:
+            self._freeze(threshold)
+            torch.where(self.frozen, self.code * steps, weights, out=weights)
+            self._weights.write_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Views in each layer's shape, by unit and kind."""
+        kinds = ("code", "direction", "frequency", "average", "frozen")
+        layers = {kind: self._weights.by_layer(getattr(self, kind)) for kind in kinds}
+        return {f"{name}.{kind}": tensor for kind in kinds for name, tensor in layers[kind].items()}
+
+    def _codes(self, weights: Tensor, steps: Tensor) -> Tensor:
+        codes = weights / steps
+        for highest, start, end in self._widths:
+            codes[start:end].clamp_(-highest, highest)
+        return codes.round_()
+
+    def _count(self, codes: Tensor, momentum: float) -> None:
+        """Frozen weights keep their codes."""
+        torch.where(self.frozen, self.code, codes, out=codes)
+        change = (codes - self.code).sign_()
+        oscillates = (change * self.direction).lt_(0)
         self.frequency.lerp_(oscillates, momentum)
         self.average.lerp_(codes, momentum)
-        self.direction.copy_(torch.where(change == 0, self.direction, change))
-        self.code.copy_(codes)
+        torch.where(change == 0, self.direction, change, out=self.direction)
+        self.code = codes
 
-    def freeze(self, threshold: float) -> None:
+    def _freeze(self, threshold: float) -> None:
         """Freezes what oscillates more often than the threshold."""
         new = (self.frequency > threshold) & ~self.frozen
-        self.code.copy_(torch.where(new, self.average.round(), self.code))
+        torch.where(new, self.average.round(), self.code, out=self.code)
         self.frozen |= new
 
 
@@ -118,45 +140,3 @@ class FreezeSteps:
         self._frozen = True
         for step in self._steps:
             step.requires_grad_(False)
-
-
-class GuardChannels:
-    """Step rule: a channel whose codes are all zero gets its largest weight back, as one step."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._units = [u for u in units(model).values() if isinstance(u.weight_point.quantizer, Quantizer)]
-
-    def after_step(self, moment: Moment | None = None) -> None:
-        """Revives them; a channel of nothing but zeros was pruned and stays as it is."""
-        for unit in self._units:
-            revive_channels_(unit)
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing to remember."""
-        return {}
-
-    def load(self, state: object) -> None:
-        """Nothing to do, as in `state`."""
-
-
-@torch.no_grad()
-def revive_channels_(unit: Unit) -> int:
-    """Moves the largest weight of each channel whose codes are all zero to ±1 step; returns how many there were."""
-    weight = unit.layer.weight
-    quantizer = weight_quantizer(unit)
-    rows = weight.flatten(1)
-    largest, place = rows.abs().max(dim=1)
-    steps = quantizer.safe_step().flatten().expand(len(rows))
-    dead = (quantizer.codes(weight).flatten(1) == 0).all(dim=1) & (largest > 0)
-    which = dead.nonzero().flatten()
-    if len(which):
-        changed = rows.clone()
-        changed[which, place[which]] = rows[which, place[which]].sign() * steps[which]
-        weight.copy_(changed.view_as(weight))
-    return len(which)
-
-
-def _codes(unit: Unit) -> Tensor:
-    quantizer = weight_quantizer(unit)
-    weight = unit.layer.weight.detach()
-    return (weight / quantizer.safe_step().detach()).clamp(-quantizer.qn, quantizer.qp).round()

@@ -5,7 +5,8 @@ from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros
 from trainables.quant.attach import detach_quantizers_
 from trainables.quant.calibrate import calibrated_
-from trainables.quant.freezing import FreezeOscillations, FreezeSteps, GuardChannels
+from trainables.quant.freezing import FreezeOscillations, FreezeSteps
+from trainables.quant.guard import GuardChannels
 from trainables.quant.ptq import finished, remeasure_batch_norm_, resolved_scheme
 from trainables.rules import StepRule
 from trainables.stage import StageContext, StageResult, run_stage

@@ -1,0 +1,66 @@
+"""GuardChannels: no channel of a network that learns to be quantized falls silent for good."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainables.flat import FlatWeights, runs, together
+from trainables.quant.attach import quantized_units, weight_quantizer
+from trainables.quant.flat_steps import FlatSteps
+from trainables.quant.quantizer import Quantizer
+from trainables.rules import Moment
+
+
+class GuardChannels:
+    """Step rule: a channel whose codes are all zero gets its largest weight back, as one step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        by_length = sorted(quantized_units(model).items(), key=lambda item: item[1].layer.weight[0].numel())
+        quantizers = {name: weight_quantizer(unit) for name, unit in by_length}
+        groups = together({name: unit.layer.weight for name, unit in by_length})
+        self._channels = [_Channels(weights, [quantizers[name] for name in weights]) for weights in groups]
+
+    @torch.no_grad()
+    def after_step(self, moment: Moment | None = None) -> None:
+        """Revives them; a channel of nothing but zeros was pruned and stays as it is."""
+        for channels in self._channels:
+            channels.revive_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing to remember."""
+        return {}
+
+    def load(self, state: object) -> None:
+        """Nothing to do, as in `state`."""
+
+
+class _Channels:
+    """The output channels of some layers, in the order of their lengths: layers of equal length are one matrix."""
+
+    def __init__(self, weights: Mapping[str, Tensor], quantizers: Sequence[Quantizer]) -> None:
+        self._weights = FlatWeights(weights)
+        self._steps = FlatSteps(quantizers, [len(weight) for weight in weights.values()])
+        lengths, sizes = [w[0].numel() for w in weights.values()], [w.numel() for w in weights.values()]
+        self._matrices = runs(lengths, sizes)
+        starts = [torch.arange(start, end, length) for length, start, end in self._matrices]
+        self._starts = torch.cat(starts).to(self._weights.values.device)
+
+    def revive_(self) -> None:
+        """Moves the largest weight of each channel whose codes are all zero to one step, with its sign.
+
+        Every channel's largest weight is written, most with the value it had: to count those that are not would
+        wait for a GPU.
+        """
+        weights, steps = self._weights.read_(), self._steps.read()
+        place = self._largest(weights)
+        largest = weights.index_select(0, place)
+        dead = ((largest * steps.reciprocal()).round_() == 0) & (largest != 0)
+        weights.index_copy_(0, place, torch.where(dead, largest.sign() * steps, largest))
+        self._weights.write_()
+
+    def _largest(self, weights: Tensor) -> Tensor:
+        """Where the weight of largest magnitude of each channel lies in (N,)."""
+        sizes = weights.abs()
+        within = [sizes[start:end].view(-1, length).max(1).indices for length, start, end in self._matrices]
+        return torch.cat(within).add_(self._starts)
