@@ -63,14 +63,7 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
         StorageUnavailable: the target cannot be written.
     """
     first = find_trial(folder, name)
-    target = storage_path(again_name(first)) if target is None else target
-    if not re.match(NAME, target.name):
-        raise ConfigError(
-            f"a folder for one trial is an experiment, and its name must have letters, digits, '.', '_' and '-' alone, "
-            f"64 at most, but got {target.name!r}."
-        )
-    if exists(target):
-        raise ConfigError(f"{target} exists: give a new folder.")
+    target = _new_place(storage_path(again_name(first)) if target is None else target)
     from trainables.data import load_data
     from trainables.storage import replace
     from trainables.workplace import open_workplace
@@ -99,6 +92,17 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     if not isinstance(again.result, Completed):
         raise SearchAborted(f"{first.assignment.label} gave no result this time: {again.reason}")
     return Reproduction(first, again, copy.artifacts / again.assignment.trial_id / "model.mbq")
+
+
+def _new_place(target: StoragePath) -> StoragePath:
+    if not re.match(NAME, target.name):
+        raise ConfigError(
+            f"a folder for one trial is an experiment, and its name must have letters, digits, '.', '_' and '-' alone, "
+            f"64 at most, but got {target.name!r}."
+        )
+    if exists(target):
+        raise ConfigError(f"{target} exists: give a new folder.")
+    return target
 
 
 def _sha256(record: TrialRecord) -> str:

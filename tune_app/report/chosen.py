@@ -7,6 +7,7 @@ from tune_app.frontier import knee
 from tune_app.histories import History, finished_histories
 from tune_app.repeats import mean_costs
 from tune_app.report.contents import Contents
+from tune_app.report.curves import accuracy_over_loss
 from tune_app.report.figure import Figure, escaped
 
 NAME = "curves-chosen"
@@ -109,16 +110,7 @@ def draw_chosen(info: ChosenInfo) -> Figure | None:
             "anchor": "y2",
             "tickformat": "d",
         },
-        "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "accuracy"}},
-        "yaxis2": {
-            "domain": [0, 0.34],
-            "title": {"text": "loss", "standoff": 12, "font": {"size": 13, "color": "@muted"}},
-            "gridcolor": "@grid",
-            "linecolor": "@grid",
-            "zeroline": False,
-            "automargin": True,
-            "rangemode": "tozero",
-        },
+        **accuracy_over_loss(),
         "shapes": [_border(start) for start in starts[1:]],
         "annotations": [_named(kind, start) for kind, start in zip(kinds, starts, strict=True)],
     }

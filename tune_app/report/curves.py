@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tune_app.histories import History, finished_histories
 from tune_app.ledger import params_label
@@ -77,6 +78,22 @@ def draw_curves(info: CurvesInfo) -> list[Figure]:
     return [_figure(info, kind, curves) for kind, curves in info.kinds.items()]
 
 
+def accuracy_over_loss() -> dict[str, Any]:
+    """The two vertical axes of training curves."""
+    return {
+        "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "accuracy"}},
+        "yaxis2": {
+            "domain": [0, 0.34],
+            "title": {"text": "loss", "standoff": 12, "font": {"size": 13, "color": "@muted"}},
+            "gridcolor": "@grid",
+            "linecolor": "@grid",
+            "zeroline": False,
+            "automargin": True,
+            "rangemode": "tozero",
+        },
+    }
+
+
 def _name(groups: Sequence[Group], chosen: Sequence[Group], labels: Sequence[str]) -> str:
     """Of a stage that several points share the values that all of them have, and no other point."""
     if len(groups) == 1:
@@ -135,16 +152,7 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
     longest = max(len(curve.accuracy) for curve in curves)
     layout = {
         "xaxis": {"title": {"text": "epoch of the stage"}, "anchor": "y2", "tickformat": "d", **_whole(longest)},
-        "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "accuracy"}},
-        "yaxis2": {
-            "domain": [0, 0.34],
-            "title": {"text": "loss", "standoff": 12, "font": {"size": 13, "color": "@muted"}},
-            "gridcolor": "@grid",
-            "linecolor": "@grid",
-            "zeroline": False,
-            "automargin": True,
-            "rangemode": "tozero",
-        },
+        **accuracy_over_loss(),
     }
     # The legend grows over the figure: two names stand beside each other.
     height = 420 + (22 * math.ceil(len(curves) / 2) if len(curves) > 1 else 0)
