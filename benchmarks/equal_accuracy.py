@@ -24,7 +24,7 @@ from report import markdown_table, write_report
 from search_spaces.parameters import Value
 from search_spaces.space import SearchSpace, to_trial
 from trainables.config import BaselineTrain, ModelConfig, PackConfig, Schedule, TrialConfig
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import TrialFailure
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.workplace import Workplace, open_workplace

@@ -30,7 +30,7 @@ from trainables.config import (
     Schedule,
     TrialConfig,
 )
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.pipeline import run_stages
 from trainables.workplace import Workplace, open_workplace
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Architecture, ModelConfig, QuantScheme
-from trainables.data import Images, ImageSet
+from trainables.data.images import Images, ImageSet
 from trainables.device import Device
 from trainables.models.model import Model, build
 from trainables.models.units import quant_points

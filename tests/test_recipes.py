@@ -10,7 +10,7 @@ import pytest
 from search_spaces.samplers import ORDERS
 from search_spaces.space import to_trial
 from trainables.config import Schedule, TrialConfig, training_of
-from trainables.data import DataSet, load_data
+from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import Collapsed
 from trainables.export.packed import unpack
 from trainables.pipeline import run_pipeline, run_stages

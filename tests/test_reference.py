@@ -13,8 +13,8 @@ from tests.documents import PAGES, ROOT
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_model, make_prune
 from tests.tune_app.factories import make_experiment, store_baseline
 from tests.tune_app.failures.factories import make_analysis
-from trainables.class_names import CIFAR10_GROUPS
 from trainables.config import Schedule, Sparsify, StageConfig
+from trainables.data.class_names import CIFAR10_GROUPS
 from trainables.export.packed import PARTS
 from trainables.size_formulas import FORMULAS
 from trainables.stage import StageResult, run_stage

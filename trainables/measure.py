@@ -6,7 +6,7 @@ import torch
 
 from trainables.config import Architecture
 from trainables.counts import count, sparsity_achieved
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.device import Device
 from trainables.errors import ArtifactMismatch, Collapsed
 from trainables.export.header import skeleton

@@ -7,7 +7,8 @@ import numpy as np
 
 from trainables.checkpoint import read_fitted
 from trainables.config import Architecture
-from trainables.data import DataSet, Images
+from trainables.data.data_sets import DataSet
+from trainables.data.images import Images
 from trainables.device import Device
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack

@@ -11,7 +11,7 @@ import trainables.quant.ptq
 import trainables.quant.qat
 import trainables.quant.sensitivity  # noqa: F401  (imported for their run_stage handlers)
 from trainables.config import StageConfig, TrialConfig, repeat_seed, stage_keys, teacher_key
-from trainables.data import DataSet
+from trainables.data.data_sets import DataSet
 from trainables.errors import TrialFailure
 from trainables.export.coders import Choice
 from trainables.export.packed import Header, pack

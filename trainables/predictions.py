@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.errors import ConfigError
 from trainables.train import EVAL_BATCH
 

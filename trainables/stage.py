@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from trainables.config import Architecture, Augment, QuantScheme
-from trainables.data import DataSet, Images
+from trainables.data.data_sets import DataSet
+from trainables.data.images import Images
 from trainables.device import Device, seed_for
 from trainables.models.model import Model, build
 from trainables.progress import Progress

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainables.averaging import WeightAverage
 from trainables.config import Schedule
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.device import seed_for
 from trainables.errors import Diverged
 from trainables.loss import make_loss

@@ -13,7 +13,7 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 
 if TYPE_CHECKING:
-    from trainables.data import DataSet
+    from trainables.data.data_sets import DataSet
     from trainables.models.model import Model
 
 UNTRAINED = "untrained baseline: accuracies mean nothing"

@@ -16,7 +16,8 @@ from tune_app.progress import counting, doing
 from tune_app.records import read_records
 
 if TYPE_CHECKING:
-    from trainables.data import DataSet, Images
+    from trainables.data.data_sets import DataSet
+    from trainables.data.images import Images
     from trainables.export.onnx_check import OnnxResult
 
 SHOWN = 8
@@ -116,7 +117,7 @@ def experiment_data(folder: ExperimentFolder) -> "DataSet":
     Raises:
         ConfigError: it is not at hand, or not the one that the experiment began with.
     """
-    from trainables.data import load_data
+    from trainables.data.data_sets import load_data
 
     data, baseline = load_data(folder.read_spec().base.data), read_baseline(folder)
     if baseline is not None and data.fingerprint != baseline.fingerprint:
@@ -167,7 +168,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _validation_images(folder: ExperimentFolder) -> "Images":
-    from trainables.data import Images
+    from trainables.data.images import Images
     from trainables.device import choose_device
 
     data = experiment_data(folder)

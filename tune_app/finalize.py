@@ -19,7 +19,7 @@ from tune_app.repeats import frontier, group_runs
 from tune_app.tables import write_tables
 
 if TYPE_CHECKING:
-    from trainables.data import Images
+    from trainables.data.images import Images
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _test_baseline(spec: ExperimentSpec, folder: ExperimentFolder, baseline: Bas
 
 
 def _test_images(spec: ExperimentSpec) -> "Images":
-    from trainables.data import load_test_images
+    from trainables.data.data_sets import load_test_images
     from trainables.device import choose_device
 
     return load_test_images(spec.base.data, choose_device(gpu_share=1).torch)

@@ -31,7 +31,7 @@ class InProcess:
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
         """Loads the data and makes the baseline here."""
-        from trainables.data import load_data
+        from trainables.data.data_sets import load_data
         from trainables.device import resources_here
 
         here = report_node(spec, "").model_copy(update={"same_storage": True})  # one machine has nothing to compare

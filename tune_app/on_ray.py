@@ -81,7 +81,7 @@ def _baseline_epochs(spec: ExperimentSpec) -> int:
 
 
 def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
-    from trainables.data import load_data
+    from trainables.data.data_sets import load_data
 
     spec = ExperimentSpec.model_validate_json(spec_json)
     data = load_data(spec.base.data)

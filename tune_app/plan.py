@@ -193,7 +193,7 @@ def _stage_plans(needs: Iterable[StageNeed], rest: Remainder, typical: Typical) 
 
 
 def _load_fingerprint(spec: ExperimentSpec) -> str:
-    from trainables.data import load_data
+    from trainables.data.data_sets import load_data
 
     with doing("loading data"):
         return load_data(spec.base.data).fingerprint

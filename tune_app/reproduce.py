@@ -64,7 +64,7 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     """
     first = find_trial(folder, name)
     target = _new_place(storage_path(again_name(first)) if target is None else target)
-    from trainables.data import load_data
+    from trainables.data.data_sets import load_data
     from trainables.storage import replace
     from trainables.workplace import open_workplace
 

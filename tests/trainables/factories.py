@@ -10,7 +10,8 @@ from torch import nn
 
 import trainables.pipeline  # noqa: F401  (registers the stages)
 from trainables.config import Architecture, Augment, ChannelPrune, DataConfig, ModelConfig, QuantScheme, Schedule
-from trainables.data import DataSet, Images, ImageSet, load_data
+from trainables.data.data_sets import DataSet, load_data
+from trainables.data.images import Images, ImageSet
 from trainables.device import Device
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, units

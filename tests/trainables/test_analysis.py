@@ -17,7 +17,7 @@ from trainables.config import (
     Schedule,
     TrialConfig,
 )
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import InfeasiblePoint
 from trainables.pipeline import run_pipeline
 from trainables.workplace import open_workplace

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
 from tests.trainables.factories import make_images
-from trainables import color
-from trainables.augment import change, cover, rotated
 from trainables.config import Augment, ColorJitter
-from trainables.data import Images
-from trainables.policies import POLICIES
+from trainables.data import color_jitter
+from trainables.data.augment import change, cover, rotated
+from trainables.data.images import Images
+from trainables.data.policies import POLICIES
 
 NONE = Augment(crop_padding=0)
 EACH = {
@@ -174,7 +174,7 @@ def test_a_rotation_is_torchvisions(size: int) -> None:
 
 def test_rotations_stay_within_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr("trainables.augment.rotated", lambda pixels, degrees: drawn.append(degrees) or pixels)
+    monkeypatch.setattr("trainables.data.augment.rotated", lambda pixels, degrees: drawn.append(degrees) or pixels)
     change(make_images(400).pixels, make_augment("rotation"), generator())
     assert drawn[0].abs().max() <= 20
     assert drawn[0].min() < -18
@@ -196,7 +196,7 @@ def test_changes_of_colour_are_torchvisions(name: str) -> None:
     images[0], images[1, :, 0] = 0.5, 1.0  # grey, and white
     by = torch.linspace(low, high, 40)
     expected = torch.stack([adjust(x, float(b)) for x, b in zip(images, by, strict=True)])
-    assert torch.allclose(getattr(color, name)(images, by), expected, atol=1e-5)
+    assert torch.allclose(getattr(color_jitter, name)(images, by), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast"])
@@ -204,13 +204,13 @@ def test_changes_of_grey_images_are_torchvisions(name: str) -> None:
     images = make_images(10).pixels.float() / 255
     by = torch.linspace(0, 2, 10)
     expected = torch.stack([COLOURS[name][0](x, float(b)) for x, b in zip(images, by, strict=True)])
-    assert torch.allclose(getattr(color, name)(images, by), expected, atol=1e-6)
+    assert torch.allclose(getattr(color_jitter, name)(images, by), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", COLOURS)
 def test_strengths_bound_the_factors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(color, name, lambda images, by: drawn.append(by) or images)
+    monkeypatch.setattr(color_jitter, name, lambda images, by: drawn.append(by) or images)
     change(make_images(400, channels=3).pixels, make_augment(name), generator())
     strength, centre = EACH[name]["color_jitter"][name], 0.0 if name == "hue" else 1.0
     assert (drawn[0] - centre).abs().max() <= strength
@@ -221,13 +221,16 @@ def test_strengths_bound_the_factors(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_the_order_of_colour_changes_is_drawn() -> None:
     images = make_images(200, channels=3).pixels.float() / 255
     by = torch.full((200,), 1.4)
-    orders = [color.contrast(color.brightness(images, by), by), color.brightness(color.contrast(images, by), by)]
+    orders = [
+        color_jitter.contrast(color_jitter.brightness(images, by), by),
+        color_jitter.brightness(color_jitter.contrast(images, by), by),
+    ]
     assert not torch.allclose(*orders, atol=1e-3)
 
     calls: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in COLOURS:
-            patch.setattr(color, name, lambda images, by, name=name: calls.append(name) or images)
+            patch.setattr(color_jitter, name, lambda images, by, name=name: calls.append(name) or images)
         every = Augment.model_validate({"crop_padding": 0, "color_jitter": dict.fromkeys(COLOURS, 0.1)})
         for seed in range(20):
             change(make_images(2, channels=3).pixels, every, generator(seed))
@@ -270,7 +273,7 @@ def test_no_change_waits_for_the_device(name: str) -> None:
 def test_no_change_imports_torchvision() -> None:
     """Which takes 1 s and imports torch's compiler."""
     code = (
-        "import sys, torch; from trainables.augment import change, cover; from trainables.config import Augment\n"
+        "import sys, torch; from trainables.data.augment import change, cover; from trainables.config import Augment\n"
         "for auto in ('autoaugment_cifar10', 'trivial'):\n"
         "    a = Augment.model_validate({'flip': True, 'rotation_degrees': 5, 'cutout': 2, 'erasing': 0.5,"
         " 'auto': auto, 'color_jitter': {'brightness': 0.1, 'hue': 0.1}})\n"

@@ -7,9 +7,11 @@ import pytest
 from torchvision import datasets
 
 from tests.trainables.factories import digits
-from trainables import class_names
 from trainables.config import DATASETS, DataConfig
-from trainables.data import ImageSet, Source, load_data
+from trainables.data import class_names
+from trainables.data.data_sets import load_data
+from trainables.data.images import ImageSet
+from trainables.data.sources import Source
 from trainables.errors import ConfigError
 
 KNOWN = {

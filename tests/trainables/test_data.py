@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from torchvision import datasets
 
 from tests.trainables.factories import CPU, digits, make_images
-from trainables.augment import change, check_channels, cover
 from trainables.config import DATASETS, Augment, DataConfig
-from trainables.data import Images, ImageSet, Source, load_data, load_test_images
+from trainables.data.augment import change, check_channels, cover
+from trainables.data.data_sets import load_data, load_test_images
+from trainables.data.images import Images, ImageSet
+from trainables.data.sources import Source
 from trainables.errors import ConfigError
 
 NONE = Augment(crop_padding=0)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from tests.trainables.factories import CPU, digits, make_architecture, make_model, make_quantized
 from trainables.config import QuantScheme
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export.packed import Header, pack
 from trainables.network_file import check_fits, read_network

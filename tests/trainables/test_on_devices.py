@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from tests.trainables.factories import CPU, digits, few_digits
 from tests.trainables.test_pipeline import SCHEDULE, make_trial
 from trainables.config import TrialConfig
-from trainables.data import Images
+from trainables.data.images import Images
+from trainables.data.policies import POLICIES
 from trainables.device import choose_device
 from trainables.measure import packed_accuracy
 from trainables.pipeline import run_pipeline, run_stages
-from trainables.policies import POLICIES
 from trainables.workplace import open_workplace
 
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]

@@ -15,7 +15,7 @@ from torch import nn
 
 from tests.trainables.factories import make_architecture, make_images, make_model, randomise_
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
 from trainables.export import onnx_check
 from trainables.export.onnx_activations import Grid, Value

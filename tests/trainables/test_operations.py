@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from trainables.operations import OPERATIONS, apply
-from trainables.policies import AUTO, AUTO_LEVELS, NUMBERS, SIGNED, TRIVIAL, TRIVIAL_LEVELS, magnitudes
+from trainables.data.policies import AUTO, AUTO_LEVELS, NUMBERS, SIGNED, TRIVIAL, TRIVIAL_LEVELS, magnitudes
+from trainables.data.policy_operations import OPERATIONS, apply
 
 
 def affine(image: Tensor, *, x: int = 0, y: int = 0, shear: tuple[float, float] = (0, 0)) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from tests.trainables.factories import make_images
-from trainables import operations
-from trainables.policies import (
+from trainables.data import policy_operations
+from trainables.data.policies import (
     AUTO,
     AUTO_CIFAR10,
     AUTO_LEVELS,
@@ -49,7 +49,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         seen.append((kinds, by))
         return pixels
 
-    monkeypatch.setattr(operations, "apply", note)
+    monkeypatch.setattr(policy_operations, "apply", note)
     return seen
 
 
@@ -118,7 +118,7 @@ def test_auto_augment_draws_every_pair_alike_and_operations_by_their_probability
 def _outcomes(kind: int, table: Tensor, level: int, probability: float) -> list[tuple[int, float, float]]:
     """Operation, magnitude and share; a magnitude of 0 has one sign."""
     by = float(table[kind, level])
-    if operations.OPERATIONS[kind].__name__ in SIGNED:
+    if policy_operations.OPERATIONS[kind].__name__ in SIGNED:
         return [(kind, by, probability / 2), (kind, -by, probability / 2)]
     return [(kind, by, probability)]
 

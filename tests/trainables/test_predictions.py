@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.trainables.factories import CPU, SMALL, few_digits, make_images, make_model, make_quantized
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.errors import ConfigError
 from trainables.predictions import predict
 from trainables.train import EVAL_BATCH, evaluate

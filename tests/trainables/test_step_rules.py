@@ -22,7 +22,7 @@ from trainables.config import (
     Schedule,
     Sparsify,
 )
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.device import Device
 from trainables.models.units import Unit, units
 from trainables.prune import masks, sparsify

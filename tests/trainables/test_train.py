@@ -24,7 +24,7 @@ from trainables.config import (
     Sparsify,
     StageConfig,
 )
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.device import choose_device, seed_for, use_threads
 from trainables.errors import Diverged
 from trainables.loss import distillation

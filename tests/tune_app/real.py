@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.specs import tiny_spec
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.storage import replace
 from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline

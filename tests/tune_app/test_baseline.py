@@ -20,7 +20,7 @@ from trainables.config import (
 )
 from trainables.config.trial import TrialConfig
 from trainables.counts import count
-from trainables.data import DataSet, load_data
+from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import CorruptFile
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS

@@ -13,7 +13,7 @@ from tests.specs import tiny_spec
 from tests.tune_app.factories import make_experiment, make_record
 from tests.tune_app.test_ladder import make_laddered
 from trainables.config import TrialConfig
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
 from trainables.export import onnx_check
 from trainables.pipeline import run_pipeline

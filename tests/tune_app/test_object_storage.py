@@ -11,7 +11,7 @@ from tests.conftest import Result
 from tests.s3 import Answer, endpoint, scripted_s3
 from tests.specs import tiny_spec, write_spec
 from tests.tune_app.factories import make_experiment
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import ConfigError, StorageUnavailable
 from trainables.results import Completed
 from trainables.stage_files import read_stage

@@ -294,7 +294,7 @@ def test_an_experiment_is_read_without_its_data_and_left_as_it_is(
     write_baseline(folder, spec)
     (folder.artifacts / "trial").mkdir(parents=True)
     (folder.artifacts / "trial" / "model.mbq").write_bytes(b"12345")
-    monkeypatch.setattr("trainables.data.load_data", pytest.fail)
+    monkeypatch.setattr("trainables.data.data_sets.load_data", pytest.fail)
     before = sorted(tmp_path.rglob("*"))
     plan = read_plan(spec)
     assert sorted(tmp_path.rglob("*")) == before

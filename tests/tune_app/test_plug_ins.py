@@ -28,7 +28,7 @@ from trainables.config import (
     trial_key,
     trial_packages,
 )
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.registry import Registry, _installed, _scan, source
 from trainables.storage import replace

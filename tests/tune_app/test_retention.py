@@ -18,7 +18,7 @@ from tests.trainables.factories import make_architecture
 from tests.tune_app.factories import make_experiment, make_record, make_spec
 from trainables.cache import StageCache
 from trainables.config import BaselineImport, digest, stage_keys
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import Diverged
 from trainables.results import StageRun
 from trainables.stage import StageResult

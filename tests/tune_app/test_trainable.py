@@ -10,7 +10,7 @@ import trainables.measure
 import trainables.pipeline
 from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import Completed
 from trainables.stage_files import read_stage

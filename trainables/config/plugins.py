@@ -19,10 +19,10 @@ MODELS: Registry[Any] = Registry(
 DATASETS: Registry[Any] = Registry(
     "data set",
     {
-        "digits": "trainables.data:load_digits",
-        "cifar10": "trainables.data:load_cifar10",
-        "cifar100": "trainables.data:load_cifar100",
-        "fashion_mnist": "trainables.data:load_fashion_mnist",
+        "digits": "trainables.data.sources:load_digits",
+        "cifar10": "trainables.data.sources:load_cifar10",
+        "cifar100": "trainables.data.sources:load_cifar100",
+        "fashion_mnist": "trainables.data.sources:load_fashion_mnist",
     },
     group="tune_app.datasets",
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.errors import ArtifactMismatch
 from trainables.export.onnx_graph import write_onnx
 from trainables.export.processor import products_saturate

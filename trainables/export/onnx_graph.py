@@ -75,7 +75,7 @@ def network_onnx(
 
 
 def _normalised(nodes: Nodes, mean: tuple[float, ...], std: tuple[float, ...]) -> Value:
-    """As `trainables.data.Images` does it, to the last bit."""
+    """As `trainables.data.images.Images` does it, to the last bit."""
     centre = np.array(mean, np.float32) * np.float32(255)
     scale = 1 / (np.array(std, np.float32) * np.float32(255))
     pixels = nodes.add("Cast", "pixels", name="pixels.float", to=FLOAT)

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from torch import Tensor, nn
 
 from trainables.config import MODELS, Architecture, ModelConfig
-from trainables.data import DataSet
+from trainables.data.data_sets import DataSet
 from trainables.models.graph import Step
 from trainables.models.units import count_parameters, initialise_
 from trainables.prune.groups import PruneGroup

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.models.model import Model
 from trainables.models.units import LinearUnit, units
 

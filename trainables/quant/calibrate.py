@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import OBSERVERS, QuantScheme
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.device import seed_for
 from trainables.models.model import Model
 from trainables.models.units import quant_points, units

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.config import OBSERVERS, QuantScheme, Sensitivity
-from trainables.data import Images
+from trainables.data.images import Images
 from trainables.device import seed_for
 from trainables.export.coders import LayerSpec, coded_bits
 from trainables.export.packed import Header, pack, size_breakdown

@@ -13,7 +13,7 @@ from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
 
 if TYPE_CHECKING:
-    from trainables.data import DataSet
+    from trainables.data.data_sets import DataSet
     from trainables.network_file import Network
 
 BASELINE = "baseline"
@@ -91,7 +91,7 @@ def loose_subject(path: StoragePath, source: str, *, root: str | None = None) ->
     Raises:
         ConfigError, CorruptFile, TrialFailure: as in `file_subject`.
     """
-    from trainables.data import load_data
+    from trainables.data.data_sets import load_data
     from trainables.models.model import baseline_architecture
     from trainables.network_file import check_fits, read_network
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Result
 from tests.tune_app.factories import make_experiment
 from tests.tune_app.test_export import quick_spec
-from trainables.data import load_data
+from trainables.data.data_sets import load_data
 from trainables.errors import ConfigError, CorruptFile
 from trainables.pipeline import run_pipeline
 from trainables.storage import StoragePath, replace, storage_path
@@ -166,7 +166,7 @@ def test_the_test_split_is_never_read(
     def refuse(*_: object) -> None:
         raise AssertionError("only finalize reads the test split")
 
-    monkeypatch.setattr("trainables.data.load_test_images", refuse)
+    monkeypatch.setattr("trainables.data.data_sets.load_test_images", refuse)
     assert numbers(cli, folder.path, LABEL)["split"] == "val"
     assert numbers(cli, artifact(folder), "--data", "digits")["split"] == "val"
 

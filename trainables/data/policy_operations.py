@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.color import LUMA
+from trainables.data.color_jitter import LUMA
 
 
 def identity(pixels: Tensor, by: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables import operations
-from trainables.operations import OPERATIONS
+from trainables.data import policy_operations
+from trainables.data.policy_operations import OPERATIONS
 
 Space = dict[str, tuple[float, float]]
 """Magnitudes of operations at the lowest and at the highest level, those between evenly spaced; 0: none is read."""
@@ -82,7 +82,7 @@ def trivial_augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     kinds = torch.tensor([NUMBERS[name] for name in TRIVIAL])[_below(len(TRIVIAL), count, generator)]
     levels = _below(TRIVIAL_LEVELS, count, generator)
     table = magnitudes(TRIVIAL, TRIVIAL_LEVELS)
-    return operations.apply(pixels, kinds, table[kinds, levels] * _signs(kinds, generator))
+    return policy_operations.apply(pixels, kinds, table[kinds, levels] * _signs(kinds, generator))
 
 
 def auto_augment_cifar10(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -94,7 +94,7 @@ def auto_augment_cifar10(pixels: Tensor, generator: torch.Generator) -> Tensor:
         happens = torch.rand(len(pairs), generator=generator) < torch.tensor(probabilities)[pairs]
         kinds = torch.tensor([NUMBERS[name] for name in names])[pairs] * happens
         by = table[kinds, torch.tensor(levels)[pairs]] * _signs(kinds, generator)
-        pixels = operations.apply(pixels, kinds, by)
+        pixels = policy_operations.apply(pixels, kinds, by)
     return pixels
 
 

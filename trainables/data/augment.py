@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables import color
 from trainables.config import Augment, ColorJitter
+from trainables.data import color_jitter
+from trainables.data.policies import POLICIES
 from trainables.errors import ConfigError
-from trainables.policies import POLICIES
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ def _jittered(pixels: Tensor, jitter: ColorJitter, draw: Draw) -> Tensor:
     """Brightness, contrast, saturation and hue, in an order drawn once for the batch."""
     images = pixels.float() / 255
     changes: list[tuple[Callable[[Tensor, Tensor], Tensor], float, float]] = [
-        (color.brightness, 1.0, jitter.brightness),
-        (color.contrast, 1.0, jitter.contrast),
-        (color.saturation, 1.0, jitter.saturation),
-        (color.hue, 0.0, jitter.hue),
+        (color_jitter.brightness, 1.0, jitter.brightness),
+        (color_jitter.contrast, 1.0, jitter.contrast),
+        (color_jitter.saturation, 1.0, jitter.saturation),
+        (color_jitter.hue, 0.0, jitter.hue),
     ]
     for i in torch.randperm(len(changes), generator=draw.generator).tolist():
         function, centre, strength = changes[i]

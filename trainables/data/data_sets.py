@@ -1,0 +1,104 @@
+"""Data sets: a source of images, checked, split by a seed, and named by a fingerprint of its bytes."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from trainables.config import DATASETS, DataConfig
+from trainables.data.augment import check_channels
+from trainables.data.images import Images, ImageSet
+from trainables.data.sources import Source
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Training and validation split of one data set; the test set is not in it. Plain arrays, cheap to share."""
+
+    train: ImageSet
+    val: ImageSet
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Colour channels."""
+        return int(self.train.images.shape[1])
+
+
+def load_data(config: DataConfig) -> DataSet:
+    """The training and validation split.
+
+    Raises:
+        ConfigError: files are missing or damaged, labels are out of range, a split would be empty, or the
+            constants or the augmentation do not fit the images.
+    """
+    source = _load(config)
+    check_channels(config.augment, source.rest.images.shape[1])
+    order = np.random.default_rng(config.split_seed).permutation(len(source.rest))
+    n_val = round(len(source.rest) * config.val_fraction)
+    if n_val < 1 or n_val >= len(source.rest):
+        raise ConfigError(
+            f"data.val_fraction {config.val_fraction} leaves an empty split of {len(source.rest)} images: "
+            "choose a fraction that leaves at least one image on each side."
+        )
+    train, val = source.rest.take(np.sort(order[n_val:])), source.rest.take(np.sort(order[:n_val]))
+    digest = hashlib.sha256(repr((source.classes, source.mean, source.std)).encode())
+    for part in (train, val):
+        digest.update(part.images.tobytes())
+        digest.update(part.labels.tobytes())
+    return DataSet(
+        *(train, val, source.classes, source.mean, source.std, digest.hexdigest()),
+        names=source.names,
+        groups=source.groups,
+    )
+
+
+def _load(config: DataConfig) -> Source:
+    loader: Callable[[DataConfig], Source] = DATASETS[config.name]
+    source = loader(config)
+    for part in (source.rest, source.test):
+        if len(part) == 0:
+            raise ConfigError(f"data set {config.name!r} has an empty split: unpack its files again.")
+        if part.labels.min() < 0 or part.labels.max() >= source.classes:
+            raise ConfigError(
+                f"data set {config.name!r}: labels must lie in 0..{source.classes - 1}, "
+                f"but lie in {part.labels.min()}..{part.labels.max()}: unpack its files again."
+            )
+    for words in (source.names, source.groups):
+        if words and len(words) != source.classes:
+            raise ConfigError(
+                f"data set {config.name!r} has {source.classes} classes, but {len(words)} names or groups of classes: "
+                "its loader must give one for each, or none."
+            )
+    return replace(source, mean=_constants(config, "mean", source), std=_constants(config, "std", source))
+
+
+def _constants(config: DataConfig, name: str, source: Source) -> tuple[float, ...]:
+    """The configuration's mean or std, or else the data set's own."""
+    given: tuple[float, ...] | None = getattr(config, name)
+    channels = source.rest.images.shape[1]
+    if given is not None and len(given) != channels:
+        raise ConfigError(
+            f"data.{name} must hold a number for each of the {channels} channels of {config.name!r}, "
+            f"but holds {len(given)}: leave it out for the data set's own."
+        )
+    own: tuple[float, ...] = getattr(source, name)
+    return own if given is None else given
+
+
+def load_test_images(config: DataConfig, device: torch.device) -> Images:
+    """The test set on a device; only the final step of a sweep asks for it.
+
+    Raises:
+        ConfigError: as in `load_data`.
+    """
+    source = _load(config)
+    return Images(source.test, source.mean, source.std, device)

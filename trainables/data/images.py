@@ -1,0 +1,77 @@
+"""Images in memory: arrays of a split, and their batches on a device, augmented as they are drawn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import Augment
+from trainables.data.augment import change, cover
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (N, C, S, S) uint8 and labels (N,) int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def take(self, index: np.ndarray) -> "ImageSet":
+        """The images at these places."""
+        return ImageSet(self.images[index], self.labels[index])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Images:
+    """One split on a device: uint8 images, normalised when a batch is drawn."""
+
+    def __init__(self, images: ImageSet, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        # A copy: arrays shared between processes are read-only, which torch tensors cannot express.
+        self.pixels = torch.from_numpy(images.images.copy()).to(device)
+        self.labels = torch.from_numpy(images.labels.copy()).to(device)
+        self._mean = torch.tensor(mean, device=device).view(1, -1, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(std, device=device).view(1, -1, 1, 1) * 255)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """(B, C, S, S) uint8 → float32, zero mean, channels last."""
+        return ((pixels.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
+
+    def batch_count(self, size: int) -> int:
+        """Batches of about equal size, at most `size`; one more image where a batch would hold one alone
+        (batch norm needs two)."""
+        return max(1, min(-(-len(self) // size), len(self) // 2))
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, without augmentation: (B, C, S, S) float32 and (B,) int64."""
+        count = self.batch_count(size)
+        for pixels, labels in zip(self.pixels.tensor_split(count), self.labels.tensor_split(count), strict=True):
+            yield self.normalised(pixels), labels
+
+    def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once in random order, augmented: every image is seen in each epoch."""
+        order = torch.randperm(len(self), generator=generator).to(self.labels.device, non_blocking=True)
+        for place in order.tensor_split(self.batch_count(size)):
+            yield self._augmented(self.pixels[place], augment, generator), self.labels[place]
+
+    def sample(self, count: int, seed: int) -> "Images":
+        """A seeded subset, for calibration and batch-norm re-estimation."""
+        generator = torch.Generator().manual_seed(seed)
+        place = torch.randperm(len(self), generator=generator)[:count].to(self.labels.device)
+        part = object.__new__(Images)
+        part.pixels, part.labels, part._mean, part._scale = (
+            self.pixels[place],
+            self.labels[place],
+            self._mean,
+            self._scale,
+        )
+        return part
+
+    def _augmented(self, pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+        return cover(self.normalised(change(pixels, augment, generator)), augment, generator)
