@@ -20,7 +20,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 
 from trainables.config import QuantScheme
 from trainables.models.model import Model
-from trainables.quant.quantizer import code_range
+from trainables.models.quantizer import code_range
 
 ATEN = torch.ops.aten
 EPSILON = 2**-12

@@ -4,10 +4,10 @@ import torch
 
 from trainables.config import Architecture, TrialConfig
 from trainables.counts import count
+from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import count_parameters
 from trainables.prune.plan import channel_counts, kept_count, multiple_of
-from trainables.quant.attach import attach_quantizers_
 
 COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
 """Metrics that need no weights."""

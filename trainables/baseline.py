@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from trainables.checkpoint import Fitted, read_fitted
 from trainables.config import BaselineImport, BaselineTrain, BaselineUntrained, file_sha256
 from trainables.device import seed_for
 from trainables.errors import ConfigError
+from trainables.models.checkpoint_file import Fitted, read_fitted
 from trainables.models.model import Model, baseline_architecture, build
 from trainables.quant.ptq import remeasure_batch_norm_
 from trainables.stage import StageContext, StageResult, run_stage

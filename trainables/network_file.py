@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.checkpoint import read_fitted
 from trainables.config import Architecture
 from trainables.data.data_sets import DataSet
 from trainables.data.images import Images
 from trainables.device import Device
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack
+from trainables.models.checkpoint_file import read_fitted
 from trainables.models.model import Model, build
 from trainables.predictions import Advance, predict
 from trainables.stage_files import WEIGHTS, read_stage

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import FLOAT_BITS
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import Unit, units
-from trainables.quant.quantizer import Quantizer
 from trainables.trace import point_bits
 
 Kind = Literal["conv", "linear", "scale", "bias"]

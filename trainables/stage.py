@@ -14,9 +14,9 @@ from trainables.config import Architecture, Augment, QuantScheme
 from trainables.data.data_sets import DataSet
 from trainables.data.images import Images
 from trainables.device import Device, seed_for
+from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.progress import Progress
-from trainables.quant.attach import attach_quantizers_
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trainables.config import FLOAT_BITS, Architecture
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import QuantPoint, quant_points, units
-from trainables.quant.quantizer import Quantizer
 
 QUANTIZE = "quantize"
 """Name of the operation of an activation point that has a quantizer."""

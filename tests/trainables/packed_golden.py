@@ -15,11 +15,11 @@ from torch import nn
 from tests.trainables.factories import make_architecture
 from trainables.config import QuantScheme
 from trainables.export.packed import Header, pack
+from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import Model, build
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import ConvUnit, units
-from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.fold import round_side_info_
-from trainables.quant.quantizer import Quantizer
 
 FOLDER = Path(__file__).parent / "golden"
 BITS = (32, 4, 2, 3, 4, 5, 6, 8, 6, 12, 4, 16, 3, 8)

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from tests.trainables.factories import SMALL, digits, few_digits, make_architecture, make_context, make_model
-from trainables.checkpoint import fit, read_checkpoint
 from trainables.config import BaselineImport, BaselineTrain, BaselineUntrained, ModelConfig, Schedule, file_sha256
 from trainables.errors import ConfigError
+from trainables.models.checkpoint_file import fit, read_checkpoint
 from trainables.models.model import build
 from trainables.stage import run_stage
 from trainables.train import evaluate

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_model
-from trainables.checkpoint import fit, read_fitted
 from trainables.config import Architecture, BaselineImport, ModelConfig, file_sha256
 from trainables.errors import ConfigError
+from trainables.models.checkpoint_file import fit, read_fitted
 from trainables.models.model import Model, build
 from trainables.network_file import read_network
 from trainables.stage import run_stage

@@ -6,12 +6,12 @@ import torch
 
 from tests.trainables.factories import few_digits, make_context, make_model, make_quantized
 from trainables.config import BaselineTrain, Freezing, ModelConfig, QuantAwareTrain, QuantScheme, Schedule
+from trainables.models.attach import activation_quantizers, weight_quantizer
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import units
-from trainables.quant.attach import activation_quantizers, weight_quantizer
 from trainables.quant.freezing import FreezeOscillations, FreezeSteps
 from trainables.quant.guard import GuardChannels
 from trainables.quant.qat import at_least
-from trainables.quant.quantizer import Quantizer
 from trainables.rules import Moment
 from trainables.stage import StageResult, run_stage
 

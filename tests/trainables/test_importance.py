@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from tests.trainables.factories import make_images, make_model
 from trainables.config import IMPORTANCE
 from trainables.models.model import Model
+from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import units
-from trainables.prune.groups import PruneGroup
 from trainables.prune.importance import Batch, Criterion, Score, channel_bytes, unchanged
 from trainables.testing.importance import ImportanceContract
 

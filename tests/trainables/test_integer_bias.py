@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from tests.trainables.factories import make_model
 from trainables.config import QuantScheme
+from trainables.models.attach import activation_quantizers, attach_quantizers_
+from trainables.models.quantizer import code_range
 from trainables.models.units import units
-from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.integer_bias import MAX_BIAS, code_gain, unit_steps, whole_bias
-from trainables.quant.quantizer import code_range
 
 FINITE = st.floats(-100, 100, width=32)
 

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from tests.trainables.factories import make_model
 from trainables.config import QuantScheme, Schedule
+from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model
 from trainables.optimizer import STEP_RATE, make_optimizer
-from trainables.quant.attach import attach_quantizers_
 
 RATES = [0.05, 0.1, 0.03, 0.01]
 

@@ -18,11 +18,11 @@ from trainables.errors import ConfigError, CorruptFile, Diverged
 from trainables.export import header as header_file
 from trainables.export.coders import coders
 from trainables.export.packed import PARTS, Header, pack, size_breakdown, unpack
+from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import build
 from trainables.models.units import units
 from trainables.prune.channels import prune_channels
 from trainables.prune.plan import plan_channels
-from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.fold import folded, round_side_info_, side_info, weight_codes
 from trainables.quant.integer_bias import unit_steps, whole_bias
 

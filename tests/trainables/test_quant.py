@@ -23,14 +23,14 @@ from trainables.config import (
     Schedule,
 )
 from trainables.errors import Diverged, InfeasiblePoint
+from trainables.models.attach import activation_quantizers, attach_quantizers_
+from trainables.models.quantizer import MIN_STEP, code_range
 from trainables.models.units import ConvUnit, quant_points, units
-from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_, side_info
 from trainables.quant.kernel import TILE, is_dense
 from trainables.quant.lsq import LsqQuantizer, composed, fake_quantize
 from trainables.quant.observers import minmax, mse
-from trainables.quant.quantizer import MIN_STEP, code_range
 from trainables.stage import StageResult, run_stage
 from trainables.train import reestimate_batch_norm_
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
+from trainables.models.attach import attach_quantizers_, weight_quantizer
 from trainables.models.model import Model, build
 from trainables.models.units import count_parameters, units
-from trainables.quant.attach import attach_quantizers_, weight_quantizer
 from trainables.size_formulas import (
     FORMULAS,
     NetworkFacts,

@@ -24,11 +24,11 @@ from trainables.config import (
 )
 from trainables.data.images import Images
 from trainables.device import Device
+from trainables.models.attach import weight_quantizer
 from trainables.models.units import Unit, units
 from trainables.prune import masks, sparsify
 from trainables.prune.masks import HoldZeros
 from trainables.quant import freezing, guard, lsq
-from trainables.quant.attach import weight_quantizer
 from trainables.quant.freezing import FreezeOscillations
 from trainables.quant.guard import GuardChannels
 from trainables.rules import Moment, StepRule

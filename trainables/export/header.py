@@ -13,9 +13,9 @@ from trainables.config import Architecture, Frozen, QuantScheme
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export.coders import LayerSpec
 from trainables.export.container import FORMAT, VERSION
+from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import units
-from trainables.quant.attach import attach_quantizers_
 from trainables.trace import point_bits
 
 MAX_WEIGHTS = 1 << 28

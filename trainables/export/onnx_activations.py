@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from trainables.export.onnx_nodes import FLOAT, Nodes
-from trainables.quant.quantizer import Quantizer
+from trainables.models.quantizer import Quantizer
 
 
 @dataclass(frozen=True)

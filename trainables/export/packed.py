@@ -26,9 +26,9 @@ from trainables.export.coders import Choice, LayerSpec, decode, encode
 from trainables.export.header import Contents, Header, from_json, layer_specs, skeleton, to_json
 from trainables.export.side_arrays import SIDE_DTYPES, from_arrays, to_arrays, wide_biases
 from trainables.export.streams import CodedWeights
+from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import Unit, units
-from trainables.quant.attach import activation_quantizers, attach_quantizers_
 from trainables.quant.fold import SideInfo, fold_, side_info, weight_codes
 from trainables.quant.integer_bias import unit_steps
 

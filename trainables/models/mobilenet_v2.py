@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from trainables.config import Architecture
 from trainables.models.graph import Layer, Mean, Quantize, Residual, Step
 from trainables.models.model import Model
+from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint
-from trainables.prune.groups import PruneGroup
 
 # expansion t, channels c, repeats n, stride s
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from trainables.config import MODELS, Architecture, ModelConfig
 from trainables.data.data_sets import DataSet
 from trainables.models.graph import Step
+from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import count_parameters, initialise_
-from trainables.prune.groups import PruneGroup
 
 
 class Model(nn.Module):

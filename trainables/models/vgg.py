@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from trainables.config import Architecture, LayerGroup
 from trainables.models.graph import Layer, MaxPool, Mean, Step
 from trainables.models.model import Model
+from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, LinearUnit
-from trainables.prune.groups import PruneGroup
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 

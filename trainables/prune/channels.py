@@ -7,8 +7,8 @@ from torch import Tensor
 
 from trainables.config import Architecture
 from trainables.models.model import Model, build
+from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import units
-from trainables.prune.groups import PruneGroup
 from trainables.prune.plan import ChannelPlan
 
 

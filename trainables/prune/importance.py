@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.model import Model
+from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, Unit, units
-from trainables.prune.groups import PruneGroup
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, S, S) float32 and labels (N,) int64."""

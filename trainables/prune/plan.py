@@ -11,8 +11,8 @@ from torch import Tensor
 from trainables.config import IMPORTANCE, ChannelPrune
 from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.model import Model
+from trainables.models.prune_groups import chosen
 from trainables.models.units import units
-from trainables.prune.groups import chosen
 from trainables.prune.importance import Batch, Criterion
 
 ChannelPlan = Mapping[str, list[int]]

@@ -6,10 +6,10 @@ from torch import Tensor
 from trainables.config import OBSERVERS, QuantScheme
 from trainables.data.images import Images
 from trainables.device import seed_for
+from trainables.models.attach import attach_quantizers_, detach_quantizers_
 from trainables.models.model import Model
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import quant_points, units
-from trainables.quant.attach import attach_quantizers_, detach_quantizers_
-from trainables.quant.quantizer import Quantizer
 from trainables.stage import StageContext
 
 BATCH = 128

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainables.quant.quantizer import MIN_STEP, Quantizer
+from trainables.models.quantizer import MIN_STEP, Quantizer
 
 
 class FlatSteps:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from trainables.errors import Diverged
 from trainables.models.model import Model
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import ConvUnit, Unit, units
 from trainables.quant.integer_bias import unit_steps, whole_bias
-from trainables.quant.quantizer import Quantizer
 from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits
 
 MAX_ROUNDS = 5

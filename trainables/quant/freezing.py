@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from trainables.config import Freezing
 from trainables.flat import FlatWeights, runs, together
-from trainables.quant.attach import activation_quantizers, quantized_units, weight_quantizer
+from trainables.models.attach import activation_quantizers, quantized_units, weight_quantizer
+from trainables.models.quantizer import Quantizer
 from trainables.quant.flat_steps import FlatSteps
-from trainables.quant.quantizer import Quantizer
 from trainables.rules import Moment
 
 

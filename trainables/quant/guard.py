@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.flat import FlatWeights, runs, together
-from trainables.quant.attach import quantized_units, weight_quantizer
+from trainables.models.attach import quantized_units, weight_quantizer
+from trainables.models.quantizer import Quantizer
 from trainables.quant.flat_steps import FlatSteps
-from trainables.quant.quantizer import Quantizer
 from trainables.rules import Moment
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from trainables.models.graph import Layer, MaxPool, Quantize, Residual, Step
 from trainables.models.model import Model
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import LinearUnit, QuantPoint, Unit, quant_points, units
-from trainables.quant.quantizer import Quantizer
 
 MAX_BITS = 8
 """Of inputs and weights that integer kernels multiply."""

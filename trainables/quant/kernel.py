@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.quant.quantizer import MIN_STEP
+from trainables.models.quantizer import MIN_STEP
 
 TILE = 262_144
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from trainables.models.quantizer import MIN_STEP, Quantizer
 from trainables.quant.kernel import OneStep, Steps, is_dense
-from trainables.quant.quantizer import MIN_STEP, Quantizer
 
 
 def fake_quantize(

@@ -1,9 +1,9 @@
 """Quantization-aware training: the calibrated network, then weights and step sizes learned together."""
 
 from trainables.config import QuantAwareTrain, QuantScheme
+from trainables.models.attach import detach_quantizers_
 from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros
-from trainables.quant.attach import detach_quantizers_
 from trainables.quant.calibrate import calibrated_
 from trainables.quant.freezing import FreezeOscillations, FreezeSteps
 from trainables.quant.guard import GuardChannels

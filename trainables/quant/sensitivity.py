@@ -9,12 +9,12 @@ from trainables.data.images import Images
 from trainables.device import seed_for
 from trainables.export.coders import LayerSpec, coded_bits
 from trainables.export.packed import Header, pack, size_breakdown
+from trainables.models.attach import attach_quantizers_, weight_quantizer
 from trainables.models.model import Model
+from trainables.models.quantizer import code_range
 from trainables.models.units import Unit, units
 from trainables.quant.allocate import Choice, to_metrics
-from trainables.quant.attach import attach_quantizers_, weight_quantizer
 from trainables.quant.fold import round_side_info_
-from trainables.quant.quantizer import code_range
 from trainables.stage import StageContext, StageResult, run_stage
 
 BATCH = 512

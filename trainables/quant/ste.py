@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from trainables.models.quantizer import Quantizer
 from trainables.quant.lsq import fake_quantize
-from trainables.quant.quantizer import Quantizer
 
 
 class StraightThroughQuantizer(Quantizer):

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from trainables.config import Architecture, ModelConfig
 from trainables.models.model import Model, build
+from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, units
 from trainables.prune.channels import prune_channels
-from trainables.prune.groups import PruneGroup
 from trainables.prune.importance import Batch, Criterion
 
 NETWORKS = (("mobilenet_v2", 0.1), ("vgg16", 0.1))

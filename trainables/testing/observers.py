@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from trainables.quant.quantizer import code_range
+from trainables.models.quantizer import code_range
 
 
 class ObserverContract:

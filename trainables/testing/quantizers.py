@@ -6,7 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from trainables.quant.quantizer import Quantizer, code_range
+from trainables.models.quantizer import Quantizer, code_range
 
 BITS = (2, 3, 4, 5, 6, 7, 8, 12, 16)
 

@@ -4,8 +4,8 @@ from torch import nn
 
 from trainables.config import FLOAT_BITS, QUANTIZERS, QuantScheme
 from trainables.errors import InfeasiblePoint
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import Unit, quant_points, units
-from trainables.quant.quantizer import Quantizer
 
 
 def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
