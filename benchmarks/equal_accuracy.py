@@ -27,7 +27,7 @@ from trainables.config import BaselineTrain, ModelConfig, PackConfig, Schedule, 
 from trainables.data.data_sets import load_data
 from trainables.errors import TrialFailure
 from trainables.pipeline import run_pipeline, run_stages
-from trainables.workplace import Workplace, open_workplace
+from trainables.stages.workplace import Workplace, open_workplace
 from tune_app.spec_file import load_spec
 
 BASELINE = BaselineTrain(

@@ -32,7 +32,7 @@ from trainables.config import (
 )
 from trainables.data.data_sets import load_data
 from trainables.pipeline import run_stages
-from trainables.workplace import Workplace, open_workplace
+from trainables.stages.workplace import Workplace, open_workplace
 
 Stage = PostTrainingQuant | QuantAwareTrain
 

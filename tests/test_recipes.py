@@ -15,7 +15,7 @@ from trainables.errors import Collapsed
 from trainables.export.packed import unpack
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.results import Completed
-from trainables.workplace import Workplace, open_workplace
+from trainables.stages.workplace import Workplace, open_workplace
 from tune_app.experiment import ExperimentSpec
 from tune_app.spec_file import load_spec
 

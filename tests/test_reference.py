@@ -17,7 +17,7 @@ from trainables.config import Schedule, Sparsify, StageConfig
 from trainables.data.class_names import CIFAR10_GROUPS
 from trainables.export.packed import PARTS
 from trainables.size_formulas import FORMULAS
-from trainables.stage import StageResult, run_stage
+from trainables.stages.stage import StageResult, run_stage
 from tune_app.epoch_table import LOGGED, STAGE
 from tune_app.experiment_summary import FORMULA
 from tune_app.failures.confusion import ACROSS

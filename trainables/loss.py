@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.config import Schedule
-from trainables.stage import StageContext
+from trainables.stages.stage import StageContext
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits (B, K), images (B, C, S, S), labels (B,)) → (); float32."""

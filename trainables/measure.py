@@ -17,10 +17,10 @@ from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.masks import check_zeros, weights_of
 from trainables.results import CHANCE_FACTOR, Measurement
 from trainables.size_formulas import formula_bytes
-from trainables.stage import StageResult
+from trainables.stages.stage import StageResult
+from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, remove, replace
 from trainables.train import evaluate
-from trainables.workplace import Workplace
 
 TOLERANCE = 0.001
 """A decoded file may differ from the trained network by a tenth of a point."""

@@ -14,8 +14,8 @@ from trainables.export.packed import unpack
 from trainables.models.checkpoint_file import read_fitted
 from trainables.models.model import Model, build
 from trainables.predictions import Advance, predict
-from trainables.stage_files import WEIGHTS, read_stage
-from trainables.stage_signs import FINISHED
+from trainables.stages.files import WEIGHTS, read_stage
+from trainables.stages.markers import FINISHED
 from trainables.storage import StoragePath, exists, read_bytes
 
 PACKED = ".mbq"

@@ -16,11 +16,11 @@ from trainables.errors import TrialFailure
 from trainables.export.coders import Choice
 from trainables.export.packed import Header, pack
 from trainables.measure import measure, with_onnx
-from trainables.progress import Progress
 from trainables.results import Completed, StageRun
-from trainables.stage import StageContext, StageResult, run_stage
+from trainables.stages.saved_epochs import Progress
+from trainables.stages.stage import StageContext, StageResult, run_stage
+from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, create_once, read_bytes, replace, sha256
-from trainables.workplace import Workplace
 
 
 def run_stages(

@@ -14,9 +14,9 @@ from trainables.device import seed_for
 from trainables.errors import Diverged
 from trainables.loss import make_loss
 from trainables.optimizer import make_optimizer
-from trainables.progress import SavedEpoch
 from trainables.rules import Moment, StepRule
-from trainables.stage import StageContext, on_cpu
+from trainables.stages.saved_epochs import SavedEpoch
+from trainables.stages.stage import StageContext, on_cpu
 
 EVAL_BATCH = 512
 AVERAGE_IMAGES = 2048

@@ -87,7 +87,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     from trainables.measure import baseline_bytes
     from trainables.models.units import count_parameters
     from trainables.pipeline import run_stages
-    from trainables.workplace import open_workplace
+    from trainables.stages.workplace import open_workplace
 
     folder = ExperimentFolder(spec.folder)
     stored = read_baseline(folder)

@@ -9,7 +9,7 @@ from trainables.results import Failed
 from tune_app.ledger import TrialRecord
 
 if TYPE_CHECKING:
-    from trainables.stage_files import StageEntry
+    from trainables.stages.files import StageEntry
 
 
 def training_seconds(record: TrialRecord) -> float:

@@ -14,7 +14,7 @@ from trainables.config import (
     teacher_key,
     training_of,
 )
-from trainables.stage_signs import MARKERS
+from trainables.stages.markers import MARKERS
 from trainables.storage import StoragePath, names, published
 
 

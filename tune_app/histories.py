@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainables.config import digest
-from trainables.stage_signs import FINISHED
+from trainables.stages.markers import FINISHED
 from trainables.storage import StoragePath, read_bytes, read_many, read_start
 
 HEAD_BYTES = 256 * 1024

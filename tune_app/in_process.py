@@ -42,7 +42,7 @@ class InProcess:
 
     def run(self, search: Search, data: Any) -> None:
         """One trial after the other."""
-        from trainables.workplace import open_workplace
+        from trainables.stages.workplace import open_workplace
 
         spec, folder, share = search.spec, search.folder, search.spec.resources
         gpu = 1.0 if share.gpu_at_first else 0.0

@@ -46,7 +46,7 @@ def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:
     """The baseline as a float ONNX file, batch norm folded; a trial's packed file says how images are normalised."""
     from trainables.export.onnx_graph import write_float_onnx
     from trainables.export.packed import unpack
-    from trainables.stage_files import read_stage
+    from trainables.stages.files import read_stage
 
     baseline = read_baseline(folder)
     if baseline is None:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from trainables.stage_signs import stage_signs
+from trainables.stages.markers import stage_signs
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment

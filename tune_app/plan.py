@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field
 
 from search_spaces.rungs import at_rung
-from trainables.cache import StageCache
 from trainables.config import Frozen
 from trainables.errors import ConfigError
-from trainables.stage_files import StageEntry
+from trainables.stages.cache import StageCache
+from trainables.stages.files import StageEntry
 from trainables.storage import exists, files_by_folder
 from tune_app.baseline import read_baseline
 from tune_app.cost import Typical

@@ -8,8 +8,8 @@ import psutil
 from pydantic import ValidationError
 
 from trainables.config import Frozen
-from trainables.processes import started_s
 from trainables.storage import read_many, remove, remove_tree, replace_json
+from trainables.storage.processes import started_s
 from tune_app.folder import ExperimentFolder
 
 

@@ -65,8 +65,8 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     first = find_trial(folder, name)
     target = _new_place(storage_path(again_name(first)) if target is None else target)
     from trainables.data.data_sets import load_data
+    from trainables.stages.workplace import open_workplace
     from trainables.storage import replace
-    from trainables.workplace import open_workplace
 
     # The last part of the path is the name of an experiment.
     stored = folder.read_spec()

@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from trainables.cache import StageCache
 from trainables.config import Frozen, stage_keys
 from trainables.errors import TuneAppError
-from trainables.stage_files import StageEntry
+from trainables.stages.cache import StageCache
+from trainables.stages.files import StageEntry
 from trainables.storage import remove_drafts
 from tune_app.baseline import read_baseline
 from tune_app.experiment import ExperimentSpec

@@ -19,7 +19,7 @@ from tune_app.plug_ins import plug_ins_of
 from tune_app.versions import installed_version
 
 if TYPE_CHECKING:
-    from trainables.workplace import Workplace
+    from trainables.stages.workplace import Workplace
 
 MAX_TRACEBACK = 8_000
 

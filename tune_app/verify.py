@@ -17,7 +17,7 @@ from tune_app.rows import frontier_ids
 
 if TYPE_CHECKING:
     from trainables.export.packed import PackedModel
-    from trainables.workplace import Workplace
+    from trainables.stages.workplace import Workplace
 
 PACKED = "model.mbq"
 
@@ -152,7 +152,7 @@ Workplaces = Callable[[float], "Workplace"]
 def _workplaces(folder: ExperimentFolder) -> Workplaces:
     """The validation split once for each kind of device, with the threads that a trial has."""
     with doing("loading data"):
-        from trainables.workplace import open_workplace
+        from trainables.stages.workplace import open_workplace
 
         data, cpu = experiment_data(folder), folder.read_spec().resources.cpu
     return functools.cache(lambda gpu: open_workplace(data, folder.stages, cpu=cpu, gpu=gpu))

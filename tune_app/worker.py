@@ -29,7 +29,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def open(self, data: list[Any], *, gpu_share: float) -> None:
         """Gets ready for `work`; a worker keeps its share for life."""
-        from trainables.workplace import open_workplace
+        from trainables.stages.workplace import open_workplace
 
         share = self._experiment.resources
         self._workplace = open_workplace(

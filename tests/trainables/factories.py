@@ -15,9 +15,9 @@ from trainables.data.images import Images, ImageSet
 from trainables.device import Device
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, units
-from trainables.progress import Progress
 from trainables.quant.calibrate import calibrate_
-from trainables.stage import StageContext
+from trainables.stages.saved_epochs import Progress
+from trainables.stages.stage import StageContext
 
 CPU = Device(torch.device("cpu"))
 SMALL = {"mobilenet_v2": 0.25, "vgg16": 0.05}

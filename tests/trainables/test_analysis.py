@@ -20,7 +20,7 @@ from trainables.config import (
 from trainables.data.data_sets import load_data
 from trainables.errors import InfeasiblePoint
 from trainables.pipeline import run_pipeline
-from trainables.workplace import open_workplace
+from trainables.stages.workplace import open_workplace
 
 NONE = Schedule(epochs=0, lr=0.1)
 DATA = DataConfig(name="digits", image_size=8)

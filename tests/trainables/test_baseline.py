@@ -14,7 +14,7 @@ from trainables.config import BaselineImport, BaselineTrain, BaselineUntrained, 
 from trainables.errors import ConfigError
 from trainables.models.checkpoint_file import fit, read_checkpoint
 from trainables.models.model import build
-from trainables.stage import run_stage
+from trainables.stages.stage import run_stage
 from trainables.train import evaluate
 
 MODEL = ModelConfig(width=SMALL["mobilenet_v2"])

@@ -12,12 +12,11 @@ import pytest
 import torch
 from upath import UPath
 
-import trainables.cache as cache_module
-import trainables.stage_files as stage_files
+import trainables.stages.cache as cache_module
+import trainables.stages.files as stage_files
 import trainables.storage.objects as objects
 from tests.stored import content, lines, tree
 from tests.trainables.factories import make_architecture
-from trainables.cache import StageCache
 from trainables.config import QuantScheme
 from trainables.errors import (
     CorruptFile,
@@ -27,10 +26,11 @@ from trainables.errors import (
     TrialFailure,
     WorkerLost,
 )
-from trainables.progress import Progress, SavedEpoch
-from trainables.stage import StageResult
-from trainables.stage_files import read_stage
-from trainables.stage_signs import stage_signs
+from trainables.stages.cache import StageCache
+from trainables.stages.files import read_stage
+from trainables.stages.markers import stage_signs
+from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.stage import StageResult
 from trainables.storage import (
     DRAFT,
     Lock,

@@ -12,10 +12,10 @@ from trainables.config import IMPORTANCE, MODELS, ChannelPrune, Schedule
 from trainables.errors import InfeasiblePoint
 from trainables.models.model import Model
 from trainables.models.units import units
-from trainables.progress import Progress, SavedEpoch
 from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.plan import plan_channels
-from trainables.stage import StageResult, run_stage
+from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.stage import StageResult, run_stage
 from trainables.train import reestimate_batch_norm_
 
 TWO = Schedule(epochs=2, lr=0.02, batch_size=40)

@@ -16,7 +16,7 @@ from trainables.errors import ConfigError
 from trainables.models.checkpoint_file import fit, read_fitted
 from trainables.models.model import Model, build
 from trainables.network_file import read_network
-from trainables.stage import run_stage
+from trainables.stages.stage import run_stage
 
 
 def cifar(name: str, **model: object) -> Architecture:

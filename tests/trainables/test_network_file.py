@@ -13,8 +13,8 @@ from trainables.export.packed import Header, pack
 from trainables.network_file import check_fits, read_network
 from trainables.predictions import predict
 from trainables.quant.fold import round_side_info_
-from trainables.stage import StageResult
-from trainables.stage_files import finished_files
+from trainables.stages.files import finished_files
+from trainables.stages.stage import StageResult
 from trainables.storage import StoragePath, replace
 
 MEAN, STD = (0.5,), (0.25,)

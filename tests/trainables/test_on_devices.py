@@ -17,7 +17,7 @@ from trainables.data.policies import POLICIES
 from trainables.device import choose_device
 from trainables.measure import packed_accuracy
 from trainables.pipeline import run_pipeline, run_stages
-from trainables.workplace import open_workplace
+from trainables.stages.workplace import open_workplace
 
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 SHARES = [pytest.param(0.0, id="cpu"), pytest.param(1.0, id="gpu", marks=ON_GPU)]

@@ -14,10 +14,10 @@ from trainables.models.model import build
 from trainables.models.units import count_parameters
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.results import Completed
-from trainables.stage import StageContext, StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
+from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import sha256
 from trainables.train import evaluate
-from trainables.workplace import Workplace, open_workplace
 
 SCHEDULE = {"epochs": 2, "lr": 0.02, "batch_size": 32}
 

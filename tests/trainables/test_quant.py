@@ -31,7 +31,7 @@ from trainables.quant.fold import folded, round_side_info_, side_info
 from trainables.quant.kernel import TILE, is_dense
 from trainables.quant.lsq import LsqQuantizer, composed, fake_quantize
 from trainables.quant.observers import minmax, mse
-from trainables.stage import StageResult, run_stage
+from trainables.stages.stage import StageResult, run_stage
 from trainables.train import reestimate_batch_norm_
 
 BITS = range(2, 9)

@@ -20,7 +20,7 @@ from trainables.export.packed import Header, pack
 from trainables.models.attach import weight_quantizer
 from trainables.models.units import units
 from trainables.quant.allocate import read_table
-from trainables.stage import StageContext, StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
 
 TRAIN = BaselineTrain(model=ModelConfig(width=0.1), schedule=Schedule(epochs=8, lr=0.05, batch_size=20))
 

@@ -17,7 +17,7 @@ from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, check_
 from trainables.prune.sparsify import RaiseSparsity, cubic, ramp_sparsity
 from trainables.prune.sparsity import SMALL, lamp, magnitude, make_masks, prunable
 from trainables.rules import Moment
-from trainables.stage import StageResult, run_stage
+from trainables.stages.stage import StageResult, run_stage
 from trainables.train import evaluate
 
 EXEMPT = ("first_conv", "depthwise", "classifier")

@@ -32,7 +32,7 @@ from trainables.quant import freezing, guard, lsq
 from trainables.quant.freezing import FreezeOscillations
 from trainables.quant.guard import GuardChannels
 from trainables.rules import Moment, StepRule
-from trainables.stage import StageResult, run_stage
+from trainables.stages.stage import StageResult, run_stage
 
 MIXED = {"w_bits": 3, "w_bits_by_group": {"depthwise": 4, "projection": 2}}
 STEPS = 12

@@ -29,8 +29,8 @@ from trainables.device import choose_device, seed_for, use_threads
 from trainables.errors import Diverged
 from trainables.loss import distillation
 from trainables.models.model import Model, build
-from trainables.progress import Progress, SavedEpoch
-from trainables.stage import StageResult, run_stage
+from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.stage import StageResult, run_stage
 from trainables.storage import StoragePath, exists, names, replace
 from trainables.train import evaluate, fit, learning_rate, reestimate_batch_norm_
 

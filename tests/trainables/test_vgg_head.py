@@ -19,7 +19,7 @@ from trainables.prune.importance import bn_taylor
 from trainables.quant.bias import correct_bias_, mean_outputs
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_
-from trainables.workplace import open_workplace
+from trainables.stages.workplace import open_workplace
 
 HEAD = (24, 16)
 LINEAR = ["head.0", "head.1", "classifier"]

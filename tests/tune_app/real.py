@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.specs import tiny_spec
 from trainables.data.data_sets import load_data
+from trainables.stages.workplace import open_workplace
 from trainables.storage import replace
-from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder

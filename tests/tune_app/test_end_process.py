@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from trainables.processes import started_s
+from trainables.storage.processes import started_s
 from tune_app.pulse import Pulse, end_process, own_pulse
 
 SLEEP = "import time; print(1, flush=True); time.sleep(1000)"

@@ -16,7 +16,7 @@ from trainables.config import (
     stage_keys,
     teacher_key,
 )
-from trainables.progress import Progress, SavedEpoch
+from trainables.stages.saved_epochs import Progress, SavedEpoch
 from trainables.storage import StoragePath, publish_folder, replace
 from tune_app.epochs import epochs_by_stage, epochs_done, planned_epochs, saved_epochs
 

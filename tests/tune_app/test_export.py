@@ -17,8 +17,8 @@ from trainables.data.data_sets import load_data
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
 from trainables.export import onnx_check
 from trainables.pipeline import run_pipeline
+from trainables.stages.workplace import open_workplace
 from trainables.storage import sha256
-from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.export import export_onnx, export_trial, find_trial, folder_name

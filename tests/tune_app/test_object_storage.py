@@ -14,9 +14,9 @@ from tests.tune_app.factories import make_experiment
 from trainables.data.data_sets import load_data
 from trainables.errors import ConfigError, StorageUnavailable
 from trainables.results import Completed
-from trainables.stage_files import read_stage
+from trainables.stages.files import read_stage
+from trainables.stages.workplace import open_workplace
 from trainables.storage import names, read_bytes, sha256, storage_path, subfolders
-from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline, read_baseline
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder

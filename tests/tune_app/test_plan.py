@@ -20,7 +20,7 @@ from tests.tune_app.test_ladder import make_laddered
 from trainables.config import BaselineTrain, DataConfig, Distillation, ModelConfig, Schedule, stage_keys, teacher_key
 from trainables.errors import ConfigError
 from trainables.results import StageRun
-from trainables.stage_files import StageEntry
+from trainables.stages.files import StageEntry
 from tune_app.baseline import BaselineInfo
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder

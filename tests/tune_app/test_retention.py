@@ -16,15 +16,15 @@ from tests.specs import tiny_spec
 from tests.stored import tree
 from tests.trainables.factories import make_architecture
 from tests.tune_app.factories import make_experiment, make_record, make_spec
-from trainables.cache import StageCache
 from trainables.config import BaselineImport, digest, stage_keys
 from trainables.data.data_sets import load_data
 from trainables.errors import Diverged
 from trainables.results import StageRun
-from trainables.stage import StageResult
-from trainables.stage_files import read_stage
+from trainables.stages.cache import StageCache
+from trainables.stages.files import read_stage
+from trainables.stages.stage import StageResult
+from trainables.stages.workplace import open_workplace
 from trainables.storage import DRAFT, StoragePath
-from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline, read_baseline
 from tune_app.errors import LeaseHeld
 from tune_app.experiment import ExperimentSpec

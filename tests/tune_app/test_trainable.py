@@ -13,9 +13,9 @@ from tests.specs import tiny_spec, write_spec
 from trainables.data.data_sets import load_data
 from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import Completed
-from trainables.stage_files import read_stage
+from trainables.stages.files import read_stage
+from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import replace
-from trainables.workplace import Workplace, open_workplace
 from tune_app.baseline import make_baseline
 from tune_app.cost import training_seconds
 from tune_app.experiment import ExperimentSpec

@@ -7,10 +7,10 @@ import torch
 from trainables.config import ChannelPrune, Schedule
 from trainables.device import seed_for
 from trainables.models.model import Model
-from trainables.progress import Progress, SavedEpoch
 from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
-from trainables.stage import StageContext, StageResult, run_stage
+from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train import evaluate, fit, reestimate_batch_norm_
 
 SCORE_BATCH = 32

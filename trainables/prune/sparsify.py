@@ -9,7 +9,7 @@ from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
 from trainables.prune.sparsity import make_masks, prunable, removed
 from trainables.rules import Moment
-from trainables.stage import StageContext, StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train import evaluate, fit
 
 MASKS_PER_RAMP = 20

@@ -10,7 +10,7 @@ from trainables.models.attach import attach_quantizers_, detach_quantizers_
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import quant_points, units
-from trainables.stage import StageContext
+from trainables.stages.stage import StageContext
 
 BATCH = 128
 VALUES_PER_BATCH = 4_096

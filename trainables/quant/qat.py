@@ -9,7 +9,7 @@ from trainables.quant.freezing import FreezeOscillations, FreezeSteps
 from trainables.quant.guard import GuardChannels
 from trainables.quant.ptq import finished, remeasure_batch_norm_, resolved_scheme
 from trainables.rules import StepRule
-from trainables.stage import StageContext, StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train import fit
 
 

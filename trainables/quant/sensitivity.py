@@ -15,7 +15,7 @@ from trainables.models.quantizer import code_range
 from trainables.models.units import Unit, units
 from trainables.quant.allocate import Choice, to_metrics
 from trainables.quant.fold import round_side_info_
-from trainables.stage import StageContext, StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
 
 BATCH = 512
 SLACK_BYTES = 64

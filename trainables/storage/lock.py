@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 from trainables.errors import StorageUnavailable
-from trainables.processes import started_s
 from trainables.storage.paths import StoragePath
+from trainables.storage.processes import started_s
 from trainables.storage.reading import names, read_bytes
 from trainables.storage.writing import create_once, replace
 

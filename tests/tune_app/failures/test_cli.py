@@ -14,8 +14,8 @@ from tests.tune_app.test_export import quick_spec
 from trainables.data.data_sets import load_data
 from trainables.errors import ConfigError, CorruptFile
 from trainables.pipeline import run_pipeline
+from trainables.stages.workplace import open_workplace
 from trainables.storage import StoragePath, replace, storage_path
-from trainables.workplace import open_workplace
 from tune_app.baseline import make_baseline, read_baseline
 from tune_app.failures.analysis import analyse, predictions
 from tune_app.failures.section import trial_section

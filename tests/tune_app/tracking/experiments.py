@@ -8,10 +8,10 @@ import torch
 
 from tests.tune_app.factories import make_record, make_spec, store_baseline
 from trainables.config import Architecture, ModelConfig, QuantAwareTrain, Schedule, TrialConfig
-from trainables.progress import Progress, SavedEpoch
-from trainables.stage import StageResult
-from trainables.stage_files import finished_files
-from trainables.stage_signs import FINISHED
+from trainables.stages.files import finished_files
+from trainables.stages.markers import FINISHED
+from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.stage import StageResult
 from trainables.storage import StoragePath, create_once, publish_folder, replace, sha256
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.errors import CorruptFile, TrialFailure
-from trainables.progress import Progress
 from trainables.results import StageRun, kept_metrics
-from trainables.stage import StageResult
-from trainables.stage_files import StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
-from trainables.stage_signs import FAILED, FINISHED, MARKERS
+from trainables.stages.files import StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
+from trainables.stages.markers import FAILED, FINISHED, MARKERS
+from trainables.stages.saved_epochs import Progress
+from trainables.stages.stage import StageResult
 from trainables.storage import (
     Lock,
     StoragePath,

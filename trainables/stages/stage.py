@@ -16,7 +16,7 @@ from trainables.data.images import Images
 from trainables.device import Device, seed_for
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
-from trainables.progress import Progress
+from trainables.stages.saved_epochs import Progress
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 import trainables.errors as errors
 from trainables.config import Architecture, QuantScheme, digest
 from trainables.errors import CorruptFile, TrialFailure
-from trainables.stage import StageResult, on_cpu
-from trainables.stage_signs import FAILED, FINISHED
+from trainables.stages.markers import FAILED, FINISHED
+from trainables.stages.stage import StageResult, on_cpu
 from trainables.storage import FileInfo, StoragePath, files_by_folder, read_bytes, read_many, sha256
 
 SCHEMA = 1

@@ -3,10 +3,10 @@
 import functools
 from dataclasses import dataclass
 
-from trainables.cache import StageCache
 from trainables.data.data_sets import DataSet
 from trainables.data.images import Images
 from trainables.device import Device, choose_device, use_threads
+from trainables.stages.cache import StageCache
 from trainables.storage import StoragePath
 
 
