@@ -18,7 +18,7 @@ from trainables.models.model import Model, build
 from trainables.models.units import quant_points
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.lsq import LsqQuantizer
-from trainables.train import reestimate_batch_norm_
+from trainables.train.loop import reestimate_batch_norm_
 
 SCHEME = QuantScheme(w_bits=4, a_bits=8)
 

@@ -25,7 +25,7 @@ from benchmarks import measure, qat_nets
 from benchmarks.qat_nets import Setting
 from benchmarks.report import markdown_table, write_report
 from trainables.config import Schedule
-from trainables.optimizer import make_optimizer
+from trainables.train.optimizer import make_optimizer
 
 SETTINGS = {
     "cifar": Setting(channels=3, size=32, width=0.5, batch=32),

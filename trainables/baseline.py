@@ -11,7 +11,7 @@ from trainables.models.checkpoint_file import Fitted, read_fitted
 from trainables.models.model import Model, baseline_architecture, build
 from trainables.quant.ptq import remeasure_batch_norm_
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train import evaluate, fit
+from trainables.train.loop import evaluate, fit
 
 IMAGES = 2048
 """From which an untrained network takes its statistics."""

@@ -20,7 +20,7 @@ from trainables.size_formulas import formula_bytes
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, remove, replace
-from trainables.train import evaluate
+from trainables.train.loop import evaluate
 
 TOLERANCE = 0.001
 """A decoded file may differ from the trained network by a tenth of a point."""

@@ -13,10 +13,10 @@ from trainables.errors import ConfigError
 from trainables.export.packed import unpack
 from trainables.models.checkpoint_file import read_fitted
 from trainables.models.model import Model, build
-from trainables.predictions import Advance, predict
 from trainables.stages.files import WEIGHTS, read_stage
 from trainables.stages.markers import FINISHED
 from trainables.storage import StoragePath, exists, read_bytes
+from trainables.train.predict import Advance, predict
 
 PACKED = ".mbq"
 

@@ -80,7 +80,7 @@ def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFo
 def _test_baseline(spec: ExperimentSpec, folder: ExperimentFolder, baseline: BaselineInfo) -> HeldOut:
     from trainables.device import choose_device
     from trainables.stages.files import read_stage
-    from trainables.train import evaluate
+    from trainables.train.loop import evaluate
 
     known = read_held_out(folder.baseline_file.parent)
     if known is not None:

@@ -15,7 +15,7 @@ from trainables.errors import ConfigError
 from trainables.models.checkpoint_file import fit, read_checkpoint
 from trainables.models.model import build
 from trainables.stages.stage import run_stage
-from trainables.train import evaluate
+from trainables.train.loop import evaluate
 
 MODEL = ModelConfig(width=SMALL["mobilenet_v2"])
 

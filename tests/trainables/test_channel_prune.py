@@ -16,7 +16,7 @@ from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.plan import plan_channels
 from trainables.stages.saved_epochs import Progress, SavedEpoch
 from trainables.stages.stage import StageResult, run_stage
-from trainables.train import reestimate_batch_norm_
+from trainables.train.loop import reestimate_batch_norm_
 
 TWO = Schedule(epochs=2, lr=0.02, batch_size=40)
 

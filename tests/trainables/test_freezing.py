@@ -12,8 +12,8 @@ from trainables.models.units import units
 from trainables.quant.freezing import FreezeOscillations, FreezeSteps
 from trainables.quant.guard import GuardChannels
 from trainables.quant.qat import at_least
-from trainables.rules import Moment
 from trainables.stages.stage import StageResult, run_stage
+from trainables.train.step_rule import Moment
 
 EARLY = Freezing(threshold_start=0.05, threshold_end=0.05, start=0.0, momentum=0.1)
 

@@ -11,11 +11,11 @@ from trainables.data.images import Images
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export.packed import Header, pack
 from trainables.network_file import check_fits, read_network
-from trainables.predictions import predict
 from trainables.quant.fold import round_side_info_
 from trainables.stages.files import finished_files
 from trainables.stages.stage import StageResult
 from trainables.storage import StoragePath, replace
+from trainables.train.predict import predict
 
 MEAN, STD = (0.5,), (0.25,)
 

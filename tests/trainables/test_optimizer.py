@@ -12,7 +12,7 @@ from tests.trainables.factories import make_model
 from trainables.config import QuantScheme, Schedule
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model
-from trainables.optimizer import STEP_RATE, make_optimizer
+from trainables.train.optimizer import STEP_RATE, make_optimizer
 
 RATES = [0.05, 0.1, 0.03, 0.01]
 
@@ -93,7 +93,7 @@ def test_a_loaded_state_goes_on_as_if_never_stopped(schedule: Schedule) -> None:
 def test_a_worker_does_not_import_the_compiler(optimizer: str) -> None:
     code = (
         "import sys, torch; from torch import nn; from trainables.config import Schedule; "
-        "from trainables.optimizer import make_optimizer; model = nn.Linear(2, 2); "
+        "from trainables.train.optimizer import make_optimizer; model = nn.Linear(2, 2); "
         "model(torch.ones(1, 2)).sum().backward(); "
         f"make_optimizer(model, Schedule(epochs=1, lr=0.1, optimizer={optimizer!r})).step(0.1); "
         " print('torch._dynamo' in sys.modules)"

@@ -17,7 +17,7 @@ from trainables.results import Completed
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import sha256
-from trainables.train import evaluate
+from trainables.train.loop import evaluate
 
 SCHEDULE = {"epochs": 2, "lr": 0.02, "batch_size": 32}
 

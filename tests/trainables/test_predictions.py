@@ -5,8 +5,8 @@ import torch
 from tests.trainables.factories import CPU, SMALL, few_digits, make_images, make_model, make_quantized
 from trainables.data.images import Images
 from trainables.errors import ConfigError
-from trainables.predictions import predict
-from trainables.train import EVAL_BATCH, evaluate
+from trainables.train.loop import EVAL_BATCH, evaluate
+from trainables.train.predict import predict
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -16,9 +16,9 @@ from trainables.models.units import Unit, units
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, check_zeros, zero_share
 from trainables.prune.sparsify import RaiseSparsity, cubic, ramp_sparsity
 from trainables.prune.sparsity import SMALL, lamp, magnitude, make_masks, prunable
-from trainables.rules import Moment
 from trainables.stages.stage import StageResult, run_stage
-from trainables.train import evaluate
+from trainables.train.loop import evaluate
+from trainables.train.step_rule import Moment
 
 EXEMPT = ("first_conv", "depthwise", "classifier")
 ONE = Schedule(epochs=1, lr=0.02, batch_size=25)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.trainables.factories import few_digits, make_context, make_images, make_model, make_quantized
-from trainables import train
 from trainables.config import (
     Augment,
     BaselineTrain,
@@ -31,8 +30,9 @@ from trainables.prune.masks import HoldZeros
 from trainables.quant import freezing, guard, lsq
 from trainables.quant.freezing import FreezeOscillations
 from trainables.quant.guard import GuardChannels
-from trainables.rules import Moment, StepRule
 from trainables.stages.stage import StageResult, run_stage
+from trainables.train import loop
+from trainables.train.step_rule import Moment, StepRule
 
 MIXED = {"w_bits": 3, "w_bits_by_group": {"depthwise": 4, "projection": 2}}
 STEPS = 12
@@ -218,7 +218,7 @@ class NoHostReads(TorchDispatchMode):
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Every training step runs as on a GPU and under `NoHostReads`; holds how many there were."""
     found: list[int] = []
-    step, make_masks = train._Run._step, sparsify.make_masks
+    step, make_masks = loop._Run._step, sparsify.make_masks
 
     def watched(self: Any, *args: Any) -> Any:
         found.append(len(found))
@@ -229,7 +229,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         with torch.utils._python_dispatch._disable_current_modes():  # reads once for each new mask
             return make_masks(*args, **options)
 
-    monkeypatch.setattr(train._Run, "_step", watched)
+    monkeypatch.setattr(loop._Run, "_step", watched)
     monkeypatch.setattr(sparsify, "make_masks", unwatched)
     monkeypatch.setattr(lsq, "is_dense", lambda values: False)
     return found
@@ -273,7 +273,7 @@ def test_a_rule_that_reads_is_noticed(steps: list[int]) -> None:
     rules: list[StepRule] = [Reads()]
     schedule = Schedule(epochs=1, lr=0.002, batch_size=50)
     with pytest.raises(AssertionError, match="reads the device"):
-        train.fit(make_model(width=0.1), schedule, make_context(few_digits()), rules=rules)
+        loop.fit(make_model(width=0.1), schedule, make_context(few_digits()), rules=rules)
 
 
 def test_the_teacher_is_compiled_with_its_student(parent: StageResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +286,7 @@ def test_the_teacher_is_compiled_with_its_student(parent: StageResult, monkeypat
     monkeypatch.setattr(Device, "compiled", noted)
     context = make_context(few_digits(), parent_result=parent, find_teacher=lambda: parent)
     student = context.parent_model()
-    train.fit(student, Schedule(epochs=0, lr=0.1, distill=Distillation()), context)
+    loop.fit(student, Schedule(epochs=0, lr=0.1, distill=Distillation()), context)
     teacher = next(model for model in compiled if model is not student)
     assert student in compiled
     assert not teacher.training

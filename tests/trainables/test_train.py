@@ -10,7 +10,6 @@ import torch
 
 from tests.stored import content
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_images, make_model
-from trainables.averaging import WeightAverage
 from trainables.config import (
     Augment,
     BaselineTrain,
@@ -27,12 +26,13 @@ from trainables.config import (
 from trainables.data.images import Images
 from trainables.device import choose_device, seed_for, use_threads
 from trainables.errors import Diverged
-from trainables.loss import distillation
 from trainables.models.model import Model, build
 from trainables.stages.saved_epochs import Progress, SavedEpoch
 from trainables.stages.stage import StageResult, run_stage
 from trainables.storage import StoragePath, exists, names, replace
-from trainables.train import evaluate, fit, learning_rate, reestimate_batch_norm_
+from trainables.train.averaging import WeightAverage
+from trainables.train.loop import evaluate, fit, learning_rate, reestimate_batch_norm_
+from trainables.train.loss import distillation
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 MODEL = ModelConfig(width=0.1, dropout=0.1)

@@ -11,7 +11,7 @@ from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
 from trainables.stages.saved_epochs import Progress, SavedEpoch
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train import evaluate, fit, reestimate_batch_norm_
+from trainables.train.loop import evaluate, fit, reestimate_batch_norm_
 
 SCORE_BATCH = 32
 """BN-Taylor squares the mean gradient of a batch: many small batches tell more than a few large ones."""

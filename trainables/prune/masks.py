@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import ArtifactMismatch
-from trainables.flat import FlatWeights, together
 from trainables.models.units import units
-from trainables.rules import Moment
+from trainables.train.flat_weights import FlatWeights, together
+from trainables.train.step_rule import Moment
 
 
 class MaskedWeight(nn.Module):

@@ -8,9 +8,9 @@ from trainables.errors import ArtifactMismatch
 from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
 from trainables.prune.sparsity import make_masks, prunable, removed
-from trainables.rules import Moment
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train import evaluate, fit
+from trainables.train.loop import evaluate, fit
+from trainables.train.step_rule import Moment
 
 MASKS_PER_RAMP = 20
 """A short run makes its masks more often than `mask_every` says, so that the ramp stays smooth."""

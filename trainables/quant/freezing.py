@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Freezing
-from trainables.flat import FlatWeights, runs, together
 from trainables.models.attach import activation_quantizers, quantized_units, weight_quantizer
 from trainables.models.quantizer import Quantizer
 from trainables.quant.flat_steps import FlatSteps
-from trainables.rules import Moment
+from trainables.train.flat_weights import FlatWeights, runs, together
+from trainables.train.step_rule import Moment
 
 
 class FreezeOscillations:

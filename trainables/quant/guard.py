@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.flat import FlatWeights, runs, together
 from trainables.models.attach import quantized_units, weight_quantizer
 from trainables.models.quantizer import Quantizer
 from trainables.quant.flat_steps import FlatSteps
-from trainables.rules import Moment
+from trainables.train.flat_weights import FlatWeights, runs, together
+from trainables.train.step_rule import Moment
 
 
 class GuardChannels:

@@ -10,7 +10,7 @@ from trainables.quant.bias import correct_bias_, mean_outputs
 from trainables.quant.calibrate import calibrated_
 from trainables.quant.fold import folded, round_side_info_
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train import evaluate, reestimate_batch_norm_
+from trainables.train.loop import evaluate, reestimate_batch_norm_
 
 BATCH = 128
 FOLDING_MOVES = 0.01

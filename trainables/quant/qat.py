@@ -8,9 +8,9 @@ from trainables.quant.calibrate import calibrated_
 from trainables.quant.freezing import FreezeOscillations, FreezeSteps
 from trainables.quant.guard import GuardChannels
 from trainables.quant.ptq import finished, remeasure_batch_norm_, resolved_scheme
-from trainables.rules import StepRule
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train import fit
+from trainables.train.loop import fit
+from trainables.train.step_rule import StepRule
 
 
 @run_stage.register

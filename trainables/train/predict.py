@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.data.images import Images
 from trainables.errors import ConfigError
-from trainables.train import EVAL_BATCH
+from trainables.train.loop import EVAL_BATCH
 
 Advance = Callable[[int], None]
 """Is told, again and again, how many more images are done."""

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.averaging import WeightAverage
 from trainables.config import Schedule
 from trainables.data.images import Images
 from trainables.device import seed_for
 from trainables.errors import Diverged
-from trainables.loss import make_loss
-from trainables.optimizer import make_optimizer
-from trainables.rules import Moment, StepRule
 from trainables.stages.saved_epochs import SavedEpoch
 from trainables.stages.stage import StageContext, on_cpu
+from trainables.train.averaging import WeightAverage
+from trainables.train.loss import make_loss
+from trainables.train.optimizer import make_optimizer
+from trainables.train.step_rule import Moment, StepRule
 
 EVAL_BATCH = 512
 AVERAGE_IMAGES = 2048
