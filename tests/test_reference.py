@@ -14,9 +14,9 @@ from tests.trainables.factories import few_digits, make_architecture, make_conte
 from tests.tune_app.factories import make_experiment, store_baseline
 from tests.tune_app.failures.factories import make_analysis
 from trainables.config import Schedule, Sparsify, StageConfig
+from trainables.costs.size_formulas import FORMULAS
 from trainables.data.class_names import CIFAR10_GROUPS
 from trainables.export.packed import PARTS
-from trainables.size_formulas import FORMULAS
 from trainables.stages.stage import StageResult, run_stage
 from tune_app.epoch_table import LOGGED, STAGE
 from tune_app.experiment_summary import FORMULA

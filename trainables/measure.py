@@ -5,7 +5,8 @@ import functools
 import torch
 
 from trainables.config import Architecture
-from trainables.counts import count, sparsity_achieved
+from trainables.costs.counts import count, sparsity_achieved
+from trainables.costs.size_formulas import formula_bytes
 from trainables.data.images import Images
 from trainables.device import Device
 from trainables.errors import ArtifactMismatch, Collapsed
@@ -16,7 +17,6 @@ from trainables.models.units import count_parameters, units
 from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.masks import check_zeros, weights_of
 from trainables.results import CHANCE_FACTOR, Measurement
-from trainables.size_formulas import formula_bytes
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, remove, replace

@@ -9,7 +9,7 @@ import trainables.prune.channel_prune
 import trainables.prune.sparsify
 import trainables.quant.ptq
 import trainables.quant.qat
-import trainables.quant.sensitivity  # noqa: F401  (imported for their run_stage handlers)
+import trainables.sensitivity  # noqa: F401  (imported for their run_stage handlers)
 from trainables.config import StageConfig, TrialConfig, repeat_seed, stage_keys, teacher_key
 from trainables.data.data_sets import DataSet
 from trainables.errors import TrialFailure

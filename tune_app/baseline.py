@@ -83,7 +83,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         ConfigError: the data set or checkpoint is another one than when the experiment began.
         TrialFailure: training failed.
     """
-    from trainables.counts import count
+    from trainables.costs.counts import count
     from trainables.measure import baseline_bytes
     from trainables.models.units import count_parameters
     from trainables.pipeline import run_stages

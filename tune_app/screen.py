@@ -33,7 +33,7 @@ def open_screen(spec: ExperimentSpec, architecture: Architecture | None) -> Scre
         return known[point]
 
     def _reason(params: Params) -> str:
-        from trainables.analysis import analyse
+        from trainables.costs.planned import analyse
 
         try:
             found = analyse(spec.trial(params), architecture)

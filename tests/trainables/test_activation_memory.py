@@ -1,9 +1,9 @@
 import pytest
 
 from tests.trainables.test_counts import architecture, even, network
-from trainables.activation_memory import RULES, activation_elements, activation_memory, counted
 from trainables.config import QuantScheme
-from trainables.counts import count
+from trainables.costs.activation_memory import RULES, activation_elements, activation_memory, counted
+from trainables.costs.counts import count
 
 
 def test_rules_of_earlier_systems() -> None:

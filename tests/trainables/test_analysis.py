@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from trainables.analysis import COUNTED, analyse
 from trainables.config import (
     Architecture,
     AutoBits,
@@ -17,6 +16,7 @@ from trainables.config import (
     Schedule,
     TrialConfig,
 )
+from trainables.costs.planned import COUNTED, analyse
 from trainables.data.data_sets import load_data
 from trainables.errors import InfeasiblePoint
 from trainables.pipeline import run_pipeline

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
-from trainables.counts import count, sparsity_achieved
+from trainables.costs.counts import count, sparsity_achieved
+from trainables.costs.operations import trace
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, units
-from trainables.trace import trace
 
 FAMILIES = sorted(MODELS.names())
 

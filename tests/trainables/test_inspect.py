@@ -7,9 +7,10 @@ import torch
 
 from tests.trainables.factories import make_architecture, make_images, randomise_
 from tests.trainables.packed_files import make_header, packed
-from trainables.activation_memory import activation_elements
 from trainables.config import FLOAT_BITS, Architecture, QuantScheme
-from trainables.counts import count
+from trainables.costs.activation_memory import activation_elements
+from trainables.costs.counts import count
+from trainables.costs.size_formulas import formula_bytes
 from trainables.errors import ConfigError
 from trainables.export.entropy import entropy_bits
 from trainables.export.inspect import inspect_file
@@ -18,7 +19,6 @@ from trainables.models.model import build, fp32_bytes
 from trainables.models.units import ConvUnit, units
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import round_side_info_, weight_codes
-from trainables.size_formulas import formula_bytes
 
 
 def test_the_report_counts_what_is_in_the_file() -> None:

@@ -11,10 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
-from trainables.models.attach import attach_quantizers_, weight_quantizer
-from trainables.models.model import Model, build
-from trainables.models.units import count_parameters, units
-from trainables.size_formulas import (
+from trainables.costs.size_formulas import (
     FORMULAS,
     NetworkFacts,
     TensorFact,
@@ -30,6 +27,9 @@ from trainables.size_formulas import (
     nonzero_bytes,
     zero_runs,
 )
+from trainables.models.attach import attach_quantizers_, weight_quantizer
+from trainables.models.model import Model, build
+from trainables.models.units import count_parameters, units
 
 PARAMETERS = 2_236_682
 LAYER_WEIGHTS = 2_202_560

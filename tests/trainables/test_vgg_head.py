@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from tests.trainables.factories import digits, make_architecture, make_images, randomise_
 from trainables.config import Architecture, ModelConfig, QuantScheme, TrialConfig
-from trainables.counts import count
+from trainables.costs.counts import count
 from trainables.export.packed import Header, pack, unpack
 from trainables.models.model import Model, build
 from trainables.models.units import LinearUnit, count_parameters, units

@@ -19,7 +19,7 @@ from trainables.config import (
     Schedule,
 )
 from trainables.config.trial import TrialConfig
-from trainables.counts import count
+from trainables.costs.counts import count
 from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import CorruptFile
 from trainables.models.model import baseline_architecture, build

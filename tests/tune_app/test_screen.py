@@ -6,9 +6,9 @@ import pytest
 
 from search_spaces.samplers import SAMPLERS, SLOW
 from tests.tune_app.test_ladder import count, drive, make_laddered, open_proposer
-from trainables.analysis import COUNTED as ANALYSED
-from trainables.analysis import analyse
 from trainables.config import Architecture, ModelConfig
+from trainables.costs.planned import COUNTED as ANALYSED
+from trainables.costs.planned import analyse
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import Params
 from tune_app.screen import COUNTED, open_screen

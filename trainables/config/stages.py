@@ -1,6 +1,6 @@
 """Stage configurations: each is the data of one step of the pipeline (torch-free).
 
-The type of a configuration picks the function that runs it (`trainables.stage`), and its content names the
+The type of a configuration picks the function that runs it (`trainables.stages.stage`), and its content names the
 result (`trainables.config.keys`).
 """
 

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field, ValidationError
 
 from trainables.config import Architecture, Frozen, QuantScheme
+from trainables.costs.operations import point_bits
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export.coders import LayerSpec
 from trainables.export.container import FORMAT, VERSION
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import units
-from trainables.trace import point_bits
 
 MAX_WEIGHTS = 1 << 28
 """A network of zeros takes next to no bytes: without a bound, a small file could ask for any memory."""

@@ -2,8 +2,8 @@
 
 import torch
 
-from trainables.activation_memory import ActivationMemory, Counted, activation_memory, counted
 from trainables.config import FLOAT_BITS, Architecture, Frozen
+from trainables.costs.activation_memory import ActivationMemory, Counted, activation_memory, counted
 from trainables.errors import ConfigError
 from trainables.export.coders import coder_names
 from trainables.export.entropy import entropy_bits

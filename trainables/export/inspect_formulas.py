@@ -5,9 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trainables.config import FLOAT_BITS, Frozen
-from trainables.export.header import skeleton
-from trainables.export.packed import PackedModel
-from trainables.size_formulas import (
+from trainables.costs.size_formulas import (
     NetworkFacts,
     TensorFact,
     codebook_bytes,
@@ -23,6 +21,8 @@ from trainables.size_formulas import (
     nonzero_bytes,
     zero_runs,
 )
+from trainables.export.header import skeleton
+from trainables.export.packed import PackedModel
 
 INDEX_BITS = 3
 

@@ -16,8 +16,8 @@ import numpy as np
 from torch import nn
 
 from trainables.config import FLOAT_BITS, Architecture
+from trainables.costs.operations import Op, point_bits, trace
 from trainables.models.units import Unit, units
-from trainables.trace import Op, point_bits, trace
 
 IMAGE_BITS = 8
 WEIGHT_OPS = ("conv", "linear")

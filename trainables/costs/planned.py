@@ -3,7 +3,7 @@
 import torch
 
 from trainables.config import Architecture, TrialConfig
-from trainables.counts import count
+from trainables.costs.counts import count
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import count_parameters

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from trainables.config import FLOAT_BITS, Architecture, Frozen
-from trainables.counts import Counts, count
-from trainables.trace import Op, trace
+from trainables.costs.counts import Counts, count
+from trainables.costs.operations import Op, trace
 
 RULES = {
     "buffers": "all tensors that fused kernels write",

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import FLOAT_BITS
+from trainables.costs.operations import point_bits
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import Unit, units
-from trainables.trace import point_bits
 
 Kind = Literal["conv", "linear", "scale", "bias"]
 Scales = Literal["channel", "tensor", "none"]
