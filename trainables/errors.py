@@ -4,10 +4,7 @@ A leaf is a situation with a policy: what the ledger says of the trial (`state`)
 command that meets it. Experiment-level leaves are in `tune_app.errors`.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-if TYPE_CHECKING:
-    from trainables.results import Measurement
+from typing import ClassVar, Literal
 
 State = Literal["complete", "invalid", "failed"]
 
@@ -45,8 +42,8 @@ class TrialFailure(TuneAppError):
     """A finding about the configuration: nothing went wrong, and others may do well."""
     stage = ""
     """Kind of the stage that failed; set on the way out of it."""
-    measurement: "Measurement | None" = None
-    """Of the packed file, where it was written, decoded and measured before it was refused."""
+    measurement: object = None
+    """The `results.Measurement` of the packed file, where it was written, decoded and measured before it was refused."""
     remembered = False
     """Nothing was tried: the stage failed before, and its failure was remembered."""
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
-from trainables.results import Completed, Failed, Failure, StageRun
+from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
@@ -103,7 +103,8 @@ def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "
         message=str(err),
         traceback=trace[-MAX_TRACEBACK:],
     )
-    return Failed(failure=failure, measurement=err.measurement, stages=list(stages))
+    measured = err.measurement if isinstance(err.measurement, Measurement) else None
+    return Failed(failure=failure, measurement=measured, stages=list(stages))
 
 
 def worker_lost(retries: int) -> TrialFailure:

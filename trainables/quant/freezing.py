@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from trainables.config import Freezing
 from trainables.models.attach import activation_quantizers, quantized_units, weight_quantizer
 from trainables.models.quantizer import Quantizer
-from trainables.quant.flat_steps import FlatSteps
-from trainables.train.flat_weights import FlatWeights, runs, together
+from trainables.train.flat_weights import FlatSteps, FlatWeights, runs, together
 from trainables.train.step_rule import Moment
 
 
