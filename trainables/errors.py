@@ -43,7 +43,7 @@ class TrialFailure(TuneAppError):
     stage = ""
     """Kind of the stage that failed; set on the way out of it."""
     measurement: object = None
-    """The `results.Measurement` of the packed file, where it was written, decoded and measured before it was refused."""
+    """The `results.Measurement` of the packed file, where one was measured before it was refused."""
     remembered = False
     """Nothing was tried: the stage failed before, and its failure was remembered."""
 

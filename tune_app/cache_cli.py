@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_app.text_table import print_table
+from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
     from tune_app.retention import CacheUse, Collection
@@ -45,7 +45,7 @@ def gc(
     """Remove stages until they take at most SIZE; results and packed files stay, the frontier's stages too."""
     from tune_app.folder import ExperimentFolder
     from tune_app.retention import collect
-    from tune_app.units import parse_size
+    from tune_app.terminal.quantities import parse_size
 
     bound = parse_size(max_bytes)
     _print_collection(collect(ExperimentFolder.existing(experiment), max_bytes=bound, dry_run=dry_run), dry_run=dry_run)

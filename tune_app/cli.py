@@ -65,7 +65,7 @@ def options(
     """Search for the best small versions of a trained network: prune, quantize, pack, measure, on Ray."""
     if verbose and quiet:
         raise ConfigError("--verbose asks for more and --quiet for less: choose one of the two.")
-    from tune_app.progress import Verbosity, set_verbosity
+    from tune_app.terminal.progress import Verbosity, set_verbosity
 
     set_verbosity(Verbosity.DETAILED if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
 
@@ -99,8 +99,8 @@ def baseline(spec: SpecFile) -> None:
     from tune_app.spec_file import load_spec
 
     loaded = load_spec(spec)
-    from tune_app.progress import console
     from tune_app.runner import run_baseline
+    from tune_app.terminal.progress import console
 
     info = run_baseline(loaded, console=console())
     print(
@@ -168,9 +168,9 @@ def search(
     other = None if warm_start is None else ExperimentFolder.existing(warm_start)
     if other is not None and other.path.resolve() == spec.folder.resolve():
         raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
-    from tune_app.progress import console
     from tune_app.runner import run_search
     from tune_app.summary import summary
+    from tune_app.terminal.progress import console
 
     engine = _engine(dashboard=dashboard, in_process=in_process)
     view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
@@ -232,7 +232,7 @@ def dashboard(
         print(grafana)
         return
     from cluster.ray_jobs import RayBackend
-    from tune_app.progress import doing
+    from tune_app.terminal.progress import doing
 
     with doing("asking the cluster"):
         url = RayBackend(address).dashboard_url()

@@ -9,7 +9,7 @@ from trainables.results import CHANCE_FACTOR
 from tune_app.baseline import BaselineInfo
 from tune_app.findings import Finding
 from tune_app.ledger import TrialRecord
-from tune_app.units import show_share
+from tune_app.terminal.quantities import show_share
 
 ENOUGH = 8
 """Trials at chance, and none that is not, before anything is said."""

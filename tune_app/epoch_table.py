@@ -13,9 +13,9 @@ from tune_app.export import find_record
 from tune_app.folder import ExperimentFolder
 from tune_app.histories import History, finished_histories
 from tune_app.ledger import TrialRecord
-from tune_app.progress import doing, note
 from tune_app.records import read_records
-from tune_app.units import show_count
+from tune_app.terminal.progress import doing, note
+from tune_app.terminal.quantities import show_count
 
 if TYPE_CHECKING:
     import pandas as pd

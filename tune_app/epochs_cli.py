@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_app.units import show_count, show_share
+from tune_app.terminal.quantities import show_count, show_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def epochs(
 
 
 def _print_epochs(frame: "pd.DataFrame") -> None:
-    from tune_app.text_table import print_table
+    from tune_app.terminal.table import print_table
 
     heads = ("stage", "epoch", "step", "lr", "loss", "train", "validation", "s")
     columns = ("stage", "epoch", "step", "lr", "loss", "train_accuracy", "val_accuracy", "seconds")
@@ -54,7 +54,7 @@ def _print_epochs(frame: "pd.DataFrame") -> None:
 
 def _print_stages(frame: "pd.DataFrame") -> None:
     """A line for each stage: a whole search has more epochs than people read."""
-    from tune_app.text_table import print_table
+    from tune_app.terminal.table import print_table
 
     rows = []
     for _, stage in frame.groupby("stage_key", sort=False):

@@ -18,7 +18,7 @@ from tune_app.objectives import costs_of
 from tune_app.points import FrontierPoint, costs_of_points, points_of
 from tune_app.records import read_records
 from tune_app.tables import load_trials
-from tune_app.units import show_count, show_number, show_points, show_ratio, show_share, show_size
+from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
 
 ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50
 """Of the balanced score of an earlier system (examples/recipes/seed_002.yaml)."""

@@ -12,8 +12,8 @@ from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, TrialRecord, params_label
-from tune_app.progress import counting, doing
 from tune_app.records import read_records
+from tune_app.terminal.progress import counting, doing
 
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet

@@ -42,7 +42,7 @@ def failures(
 ) -> None:
     """Show where a network errs on the validation split, and what compression broke."""
     from tune_app.failures.text import summary
-    from tune_app.progress import doing
+    from tune_app.terminal.progress import doing
 
     with doing("loading the network and the data"):
         subject = _subject(place, trial, experiment=experiment, data=data, root=root)
@@ -103,7 +103,7 @@ def _work(subject: "Subject", target: str) -> tuple["Analysis", list[str]]:
     from trainables.storage import storage_path
     from tune_app.failures.analysis import analyse, predictions
     from tune_app.failures.files import write_files
-    from tune_app.progress import counting
+    from tune_app.terminal.progress import counting
 
     with counting("predictions", total=predictions(subject)) as advance:
         analysis = analyse(subject, advance=advance)

@@ -13,10 +13,10 @@ from tune_app.folder import ExperimentFolder
 from tune_app.held_out import HeldOut, read_held_out, store_held_out
 from tune_app.lease import Lease
 from tune_app.ledger import TrialRecord
-from tune_app.progress import track
 from tune_app.records import read_records
 from tune_app.repeats import frontier, group_runs
 from tune_app.tables import write_tables
+from tune_app.terminal.progress import track
 
 if TYPE_CHECKING:
     from trainables.data.images import Images

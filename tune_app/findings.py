@@ -16,7 +16,7 @@ import numpy as np
 
 from search_spaces.rungs import FULL
 from tune_app.frontier import knee, non_dominated
-from tune_app.units import show_count, show_points, show_ratio, show_share, show_size
+from tune_app.terminal.quantities import show_count, show_points, show_ratio, show_share, show_size
 
 FEW = 3
 """Points or pairs below which nothing is said."""

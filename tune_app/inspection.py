@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, exists, read_bytes, storage_path
-from tune_app.text_table import print_table
+from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
     from trainables.export.inspect import FileReport, LayerReport
@@ -92,7 +92,7 @@ def print_formulas(report: "FileReport", *, title: str) -> None:
 
 
 def _report(content: bytes, source: str, batch: int, index_bits: int) -> "FileReport":
-    from tune_app.progress import doing
+    from tune_app.terminal.progress import doing
 
     with doing("decoding"):
         from trainables.export.inspect import inspect_file

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cluster.job import Backend, JobHandle
-from tune_app.progress import Verbosity, doing, verbosity
-from tune_app.text_table import print_table
+from tune_app.terminal.progress import Verbosity, doing, verbosity
+from tune_app.terminal.table import print_table
 
 app = typer.Typer(no_args_is_help=True, help="See, follow and stop what was submitted.")
 BackendName = Annotated[

@@ -8,9 +8,9 @@ from tune_app.baseline import read_baseline
 from tune_app.export import find_trial
 from tune_app.finalize import verified_artifact
 from tune_app.folder import ExperimentFolder
-from tune_app.progress import counting, track
 from tune_app.records import read_records
-from tune_app.text_table import print_table
+from tune_app.terminal.progress import counting, track
+from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
     from trainables.export.latency import LatencyReport

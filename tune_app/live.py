@@ -18,8 +18,8 @@ from trainables.storage import StoragePath
 from tune_app.epochs import saved_epochs
 from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord
-from tune_app.progress import Pace, Verbosity, duration, verbosity
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
+from tune_app.terminal.progress import Pace, Verbosity, duration, verbosity
 
 
 @dataclass

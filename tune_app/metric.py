@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_app.experiment import Direction, ExperimentSpec
-from tune_app.units import show_ratio, show_share, show_size
+from tune_app.terminal.quantities import show_ratio, show_share, show_size
 
 LOG_SPAN = 10.0
 """An axis of bytes or counts whose values span more than this is logarithmic."""

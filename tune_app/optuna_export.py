@@ -14,8 +14,8 @@ from trainables.storage import StoragePath, exists, replace
 from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
-from tune_app.progress import track
 from tune_app.records import read_records
+from tune_app.terminal.progress import track
 
 if TYPE_CHECKING:
     import optuna

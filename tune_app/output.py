@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import ConfigError
 from trainables.storage import replace, storage_path
-from tune_app.text_table import WIDEST
+from tune_app.terminal.table import WIDEST
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from tune_app.frontier import knee
 from tune_app.points import FrontierPoint, costs_of_points, points_of
 from tune_app.query import select
 from tune_app.tables import load_trials
-from tune_app.units import show_ratio, show_share, show_size
+from tune_app.terminal.quantities import show_ratio, show_share, show_size
 
 
 @dataclass(frozen=True)

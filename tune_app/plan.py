@@ -24,9 +24,9 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
 from tune_app.plug_ins import refuse_other_versions
-from tune_app.progress import doing
 from tune_app.records import read_records
 from tune_app.stage_needs import Remainder, StageNeed, configurations, stage_needs
+from tune_app.terminal.progress import doing
 
 
 class RungPlan(Frozen):

@@ -1,7 +1,7 @@
 """A plan on the terminal: rungs, stages, and what is still to come."""
 
 from tune_app.plan import Plan, StagePlan
-from tune_app.text_table import print_table
+from tune_app.terminal.table import print_table
 
 ABSENT = "–"
 UNKNOWN = "unknown"

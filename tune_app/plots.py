@@ -15,8 +15,8 @@ from tune_app.baseline import UNTRAINED, caveat, read_baseline
 from tune_app.experiment import Direction, ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.metric import SHARES, TITLES, direction, is_log
-from tune_app.progress import doing
 from tune_app.tables import load_trials
+from tune_app.terminal.progress import doing
 
 SIZE_IN = (12.0, 8.0)
 DPI = 100

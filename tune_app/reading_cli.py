@@ -36,7 +36,15 @@ def pick(
     from tune_app.experiment_summary import point_document
     from tune_app.folder import ExperimentFolder
     from tune_app.pick import Wish, pick
-    from tune_app.units import parse_points, parse_ratio, parse_size, show_points, show_ratio, show_share, show_size
+    from tune_app.terminal.quantities import (
+        parse_points,
+        parse_ratio,
+        parse_size,
+        show_points,
+        show_ratio,
+        show_share,
+        show_size,
+    )
 
     wish = Wish(
         max_drop=None if max_drop is None else parse_points(max_drop),
@@ -153,7 +161,7 @@ def reproduce(
     from trainables.storage import storage_path
     from tune_app.folder import ExperimentFolder
     from tune_app.reproduce import reproduce
-    from tune_app.units import show_share
+    from tune_app.terminal.quantities import show_share
 
     found = reproduce(ExperimentFolder.existing(experiment), trial, storage_path(output) if output else None)
     if found.same_file:
@@ -169,8 +177,8 @@ def reproduce(
 
 
 def _print_comparison(found: "Comparison") -> None:
-    from tune_app.text_table import print_table
-    from tune_app.units import show_number
+    from tune_app.terminal.quantities import show_number
+    from tune_app.terminal.table import print_table
 
     rows = [_row(side, other) for side, other in (found.sides, found.sides[::-1])]
     heads = ("experiment", "frontier", "hypervolume", "covers of the other", "beats the other", "baseline")
@@ -184,7 +192,7 @@ def _print_comparison(found: "Comparison") -> None:
 
 
 def _row(side: "Side", other: "Side") -> tuple[str, ...]:
-    from tune_app.units import show_number, show_share
+    from tune_app.terminal.quantities import show_number, show_share
 
     return (
         side.name,

@@ -2,7 +2,7 @@
 
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Damaged, Ledger, TrialRecord, latest
-from tune_app.progress import counted, note
+from tune_app.terminal.progress import counted, note
 
 
 def read_records(folder: ExperimentFolder) -> list[TrialRecord]:

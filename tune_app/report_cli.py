@@ -78,7 +78,7 @@ def _failures(folder: "ExperimentFolder", number: int, trial: str) -> "Section":
 def _write(folder: "ExperimentFolder", output: str, extra: "Sequence[Section]") -> None:
     from trainables.storage import storage_path
     from tune_app.report.build import write_report
-    from tune_app.units import show_size
+    from tune_app.terminal.quantities import show_size
 
     size = write_report(folder, storage_path(output), extra=extra)
     print(f"{output}: {show_size(size)}, one file for any browser")

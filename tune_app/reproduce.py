@@ -13,8 +13,8 @@ from tune_app.experiment import NAME
 from tune_app.export import find_trial
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
-from tune_app.progress import doing, following
 from tune_app.spec_file import dump_spec
+from tune_app.terminal.progress import doing, following
 from tune_app.trainable import run_trial
 
 

@@ -18,9 +18,9 @@ from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, TrialRecord
-from tune_app.progress import doing, track
 from tune_app.records import read_records
 from tune_app.rows import frontier_ids
+from tune_app.terminal.progress import doing, track
 
 LAST = {"ptq", "qat"}
 """Kinds of stages that end a trial: no other stage starts from them."""

@@ -12,7 +12,7 @@ from tune_app.epochs import teacher_of
 from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Place
 from tune_app.ledger import Params
-from tune_app.progress import counted
+from tune_app.terminal.progress import counted
 
 SAMPLE = 2_000
 SEED = 0

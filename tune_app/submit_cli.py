@@ -40,7 +40,7 @@ def submit(
         print(planner(address).plan(job_of(spec, attempt=1)).to_yaml(), end="")
         return
     from tune_app.jobs_cli import open_backend
-    from tune_app.progress import doing
+    from tune_app.terminal.progress import doing
 
     opened = open_backend(backend, address)
     with doing("submitting"):
@@ -73,9 +73,9 @@ def doctor(spec: "ExperimentSpec", *, json: bool) -> None:
 
     from tune_app.preflight import refuse
     from tune_app.probes import check_cluster
-    from tune_app.progress import doing
     from tune_app.session import ray_session
-    from tune_app.text_table import print_table
+    from tune_app.terminal.progress import doing
+    from tune_app.terminal.table import print_table
 
     with doing("starting or joining Ray, and asking every node"), ray_session():
         found = check_cluster(spec)

@@ -7,7 +7,7 @@ import typer
 
 from trainables.errors import ConfigError
 from tune_app.panels import TOOLS
-from tune_app.units import show_count
+from tune_app.terminal.quantities import show_count
 
 if TYPE_CHECKING:
     from tune_app.folder import ExperimentFolder

@@ -11,9 +11,9 @@ from trainables.storage import StoragePath, read_bytes, sha256
 from tune_app.export import experiment_data, find_trial
 from tune_app.folder import ExperimentFolder, differences
 from tune_app.ledger import Damaged, TrialRecord
-from tune_app.progress import doing, note, track
 from tune_app.records import read_ledger
 from tune_app.rows import frontier_ids
+from tune_app.terminal.progress import doing, note, track
 
 if TYPE_CHECKING:
     from trainables.export.packed import PackedModel

@@ -45,8 +45,8 @@ def verify(
 
 
 def _print(found: "Verification", *, evaluated: bool) -> None:
-    from tune_app.text_table import print_table
-    from tune_app.units import show_count
+    from tune_app.terminal.quantities import show_count
+    from tune_app.terminal.table import print_table
 
     if found.verdicts:
         print_table(
@@ -63,7 +63,7 @@ def _print(found: "Verification", *, evaluated: bool) -> None:
 
 
 def _row(verdict: "Verdict") -> tuple[str, ...]:
-    from tune_app.units import show_share
+    from tune_app.terminal.quantities import show_share
 
     metrics = verdict.record.metrics()
     rules = ", ".join(mismatch.rule for mismatch in verdict.mismatches)
@@ -89,7 +89,7 @@ def _damaged(file: "Damaged") -> str:
 
 
 def _refusal(found: "Verification") -> str:
-    from tune_app.units import show_count
+    from tune_app.terminal.quantities import show_count
 
     trials, records = len(found.broken), len(found.damaged)
     parts = [f"{trials} of {show_count(len(found.verdicts), 'trial')}"] if trials else []

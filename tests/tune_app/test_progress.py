@@ -12,9 +12,10 @@ from rich.console import Console
 
 from tests.conftest import Result
 from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec, store_baseline
-from tune_app import live, progress
+from tune_app import live
 from tune_app.live import LiveView, Status
-from tune_app.progress import (
+from tune_app.terminal import progress
+from tune_app.terminal.progress import (
     LOGGERS,
     Pace,
     Verbosity,

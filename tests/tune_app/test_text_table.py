@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune_app.text_table import print_table
+from tune_app.terminal.table import print_table
 
 LONG = "a sentence of many words, " * 20 + "with [brackets] and ○ at its end"
 

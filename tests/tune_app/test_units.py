@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.errors import ConfigError
-from tune_app.units import (
+from tune_app.terminal.quantities import (
     parse_points,
     parse_ratio,
     parse_size,

@@ -13,7 +13,7 @@ from tune_app.failures.figures import FIGURES, figures
 from tune_app.failures.ink import to_png
 from tune_app.failures.numbers import numbers, per_class
 from tune_app.failures.text import report
-from tune_app.progress import track
+from tune_app.terminal.progress import track
 
 CORNER = "true \\ predicted"
 

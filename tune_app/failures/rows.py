@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tune_app.failures.analysis import Analysis
 from tune_app.failures.confusion import confusions, errors_by_group
 from tune_app.failures.numbers import per_class
-from tune_app.units import show_points
+from tune_app.terminal.quantities import show_points
 
 ABSENT = "–"
 NAMES = {"class", "taken for", "predicted", "baseline predicted", "group"}

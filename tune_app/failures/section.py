@@ -10,7 +10,7 @@ from tune_app.failures.rows import NAMES, Row, class_rows, confusion_rows, group
 from tune_app.failures.subject import trial_subject
 from tune_app.failures.text import headline
 from tune_app.folder import ExperimentFolder
-from tune_app.progress import counting, track
+from tune_app.terminal.progress import counting, track
 
 LIMIT = 20
 # What is wider than the screen scrolls by itself, with the keyboard as well.

@@ -17,7 +17,7 @@ from tune_app.failures.rows import (
     image_rows,
     percent,
 )
-from tune_app.units import show_count, show_points, show_share
+from tune_app.terminal.quantities import show_count, show_points, show_share
 
 SHORT, LONG = 10, 20
 

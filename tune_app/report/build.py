@@ -8,12 +8,12 @@ from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
 from tune_app.baseline import caveat
 from tune_app.folder import ExperimentFolder
-from tune_app.progress import counting
 from tune_app.report.contents import READING, Contents, read_contents
 from tune_app.report.images import Format, write_images
 from tune_app.report.page import render
 from tune_app.report.section import Section
 from tune_app.report.sections import SECTIONS, sections_of
+from tune_app.terminal.progress import counting
 
 
 def build_report(folder: ExperimentFolder, *, extra: Sequence[Section] = (), watch: str = "") -> str:

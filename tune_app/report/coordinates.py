@@ -8,7 +8,7 @@ from typing import Any
 from tune_app.metric import axis_of, short, show
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
-from tune_app.units import show_count
+from tune_app.terminal.quantities import show_count
 
 NAME = "parallel"
 FEW = 9

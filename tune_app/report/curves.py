@@ -11,7 +11,7 @@ from tune_app.repeats import Group
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
 from tune_app.report.sizes import spread
-from tune_app.units import show_count, show_share
+from tune_app.terminal.quantities import show_count, show_share
 
 MOST = 10
 """Frontier points whose stages are shown; of more, so many spread evenly."""

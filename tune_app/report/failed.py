@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trainables.results import Failed
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
-from tune_app.units import show_count
+from tune_app.terminal.quantities import show_count
 
 SUSPECTS = 5
 LEAST = 3

@@ -11,7 +11,7 @@ from tune_app.ledger import in_full
 from tune_app.metric import show
 from tune_app.repeats import Group, mean_costs
 from tune_app.report.contents import Contents
-from tune_app.units import show_points, show_size
+from tune_app.terminal.quantities import show_points, show_size
 
 BALANCED = "Best balanced"
 

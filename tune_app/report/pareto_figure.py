@@ -6,7 +6,7 @@ from typing import Any
 from tune_app.metric import Axis, show
 from tune_app.report.figure import Figure, escaped
 from tune_app.report.pareto import Mark, ParetoInfo
-from tune_app.units import show_count
+from tune_app.terminal.quantities import show_count
 
 NAME = "pareto"
 SYMBOLS = ("triangle-up-open", "diamond-open", "square-open", "pentagon-open", "hexagram-open")

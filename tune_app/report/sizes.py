@@ -9,7 +9,7 @@ from trainables.results import Completed
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
 from tune_app.report.palette import CYCLE
-from tune_app.units import show_size
+from tune_app.terminal.quantities import show_size
 
 MOST = 16
 """Points that are shown; of more, so many spread evenly over the frontier."""

@@ -10,7 +10,7 @@ from tune_app.ledger import TrialRecord
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
 from tune_app.report.palette import CYCLE
-from tune_app.units import show_count
+from tune_app.terminal.quantities import show_count
 
 MOST = 200
 """Trials that are shown, the newest ones."""

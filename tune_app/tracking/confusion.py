@@ -3,7 +3,7 @@
 from trainables.errors import ConfigError, CorruptFile
 from tune_app.baseline import read_baseline
 from tune_app.folder import ExperimentFolder
-from tune_app.progress import counting
+from tune_app.terminal.progress import counting
 from tune_app.tracking.overview import ConfusionMatrix, Overview
 
 CHEAP_MACS = 5e9

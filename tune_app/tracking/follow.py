@@ -13,7 +13,7 @@ from trainables.storage import StoragePath, exists, names, read_bytes, redact
 from tune_app.baseline import caveat
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments
-from tune_app.progress import track
+from tune_app.terminal.progress import track
 from tune_app.tracking.curves import Curves, Started
 from tune_app.tracking.hyperparameters import trial_hyperparameters
 from tune_app.tracking.memory import Memory
