@@ -28,7 +28,7 @@ from trainables.data.data_sets import load_data
 from trainables.errors import TrialFailure
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.stages.workplace import Workplace, open_workplace
-from tune_app.spec_file import load_spec
+from tune_app.spec.yaml_file import load_spec
 
 BASELINE = BaselineTrain(
     model=ModelConfig(name="mobilenet_v2", width=0.25),

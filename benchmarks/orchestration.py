@@ -30,13 +30,13 @@ from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
 from trainables.config import Architecture, ModelConfig
 from trainables.results import Completed, Measurement
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray import OnRay
 from tune_app.proposer import Proposer
 from tune_app.runner import run_baseline, run_search
 from tune_app.session import TUNE_SETTINGS
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.trainable import Grant
 from tune_app.worker import TrialWorker
 

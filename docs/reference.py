@@ -17,7 +17,7 @@ from search_spaces.space import FIELDS, TOGETHER
 from trainables.config import ALIASES, DATASETS, GROUPS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY
 from trainables.registry import Registry
 from trainables.results import METRICS
-from tune_app.experiment import ExperimentSpec
+from tune_app.spec.experiment import ExperimentSpec
 
 PAGE = Path(__file__).parent / "spec.md"
 ROOT = "ExperimentSpec"

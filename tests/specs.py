@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.storage import StoragePath
-from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import dump_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import dump_spec
 
 
 def tiny_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:

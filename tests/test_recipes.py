@@ -16,8 +16,8 @@ from trainables.export.packed import unpack
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.results import Completed
 from trainables.stages.workplace import Workplace, open_workplace
-from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import load_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import load_spec
 
 FOLDER = Path(__file__).parent.parent / "examples/recipes"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}

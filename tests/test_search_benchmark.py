@@ -11,8 +11,8 @@ import pytest
 from benchmarks.search import policies, replay
 from benchmarks.search.simulator import Job, simulate
 from benchmarks.search.table import Cell, Table, load_table
-from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import load_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import load_spec
 
 SPEC = Path(__file__).parent.parent / "benchmarks" / "search" / "table.yaml"
 REFERENCE = {"accuracy": 0.5, "size_bytes": 300_000.0}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tune_app.engine import Engine
-    from tune_app.experiment import ExperimentSpec
+    from tune_app.spec.experiment import ExperimentSpec
 
 OUTPUT_CLOSED = 141
 """As a shell calls the end of a program whose output nobody reads any more, as in `| head`."""
@@ -76,7 +76,7 @@ def demo(
 ) -> None:
     """Search on a small data set, in minutes, with nothing to download."""
     from tune_app.demo import next_commands, write_demo
-    from tune_app.spec_file import load_spec
+    from tune_app.spec.yaml_file import load_spec
 
     started = time.monotonic()
     spec_file = write_demo(folder)
@@ -96,7 +96,7 @@ def demo(
 @app.command(rich_help_panel=SEARCH)
 def baseline(spec: SpecFile) -> None:
     """Train the shared baseline, or import it; a second call finds it."""
-    from tune_app.spec_file import load_spec
+    from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
     from tune_app.runner import run_baseline
@@ -117,7 +117,7 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Say what a search would run, and the time and disk that it takes; nothing is written."""
-    from tune_app.spec_file import load_spec
+    from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
     from tune_app.plan import read_plan
@@ -143,7 +143,7 @@ def run(
     ] = False,
 ) -> None:
     """Start a search, or go on where it stopped."""
-    from tune_app.spec_file import load_spec
+    from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
     if trials is not None:
@@ -196,7 +196,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Ask every node of the cluster whether a search can run; `run` does so before it starts."""
-    from tune_app.spec_file import load_spec
+    from tune_app.spec.yaml_file import load_spec
     from tune_app.submit_cli import doctor as examine
 
     examine(load_spec(spec), json=json)
@@ -211,7 +211,7 @@ def submit(
     output: Annotated[Path | None, typer.Option(help="Folder for the files of kuberay, aws and gcp.")] = None,
 ) -> None:
     """Run a search on a cluster; once more, it goes on where it stopped."""
-    from tune_app.spec_file import load_spec
+    from tune_app.spec.yaml_file import load_spec
     from tune_app.submit_cli import submit as send
 
     send(load_spec(spec), source=spec, backend=backend, address=address, dry_run=dry_run, output=output)

@@ -17,7 +17,6 @@ from cluster.errors import first_line
 from trainables.errors import StorageUnavailable, TuneAppError
 from tune_app.engine import Search
 from tune_app.errors import ClusterUnavailable
-from tune_app.experiment import ExperimentSpec
 from tune_app.gauges import Gauges
 from tune_app.ledger import Ledger, TrialRecord
 from tune_app.lookout import Lookout
@@ -27,6 +26,7 @@ from tune_app.searcher import LedgerSearch
 from tune_app.session import fits_in_cluster
 from tune_app.shares import Shares
 from tune_app.signals import StopSignal
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.throttle import Throttle
 from tune_app.worker import TrialWorker
 

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 from tune_app.baseline import BaselineInfo
 from tune_app.collapse import collapse_notice, has_collapsed
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import TrialRecord
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import write_tables
 
 

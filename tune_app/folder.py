@@ -16,8 +16,8 @@ from trainables.storage import (
     storage_path,
     subfolders,
 )
-from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import as_text, as_written, dump_spec, in_one_line, parse_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import as_text, as_written, dump_spec, in_one_line, parse_spec
 
 MOVED = {"storage", "base.data.root", "base.baseline.checkpoint", "base.teacher.checkpoint"}
 """Where things lie: no change of the experiment."""

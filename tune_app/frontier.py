@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tune_app.experiment import Direction
+    from tune_app.spec.experiment import Direction
 
 TIE_DIGITS = 12
 """Knee distances that agree to this many decimals count as equal: the rest is rounding."""

@@ -8,12 +8,12 @@ from typing import Any
 from trainables.errors import OutOfMemory
 from tune_app.baseline import BaselineInfo, make_baseline
 from tune_app.engine import Search
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.live import LiveView
 from tune_app.preflight import findings, refuse, report_node
 from tune_app.signals import stops_at_once
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.throttle import Throttle
 from tune_app.trainable import Grant, run_trial, unfinished_record
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_app.experiment import Direction, ExperimentSpec
+from tune_app.spec.experiment import Direction, ExperimentSpec
 from tune_app.terminal.quantities import show_ratio, show_share, show_size
 
 LOG_SPAN = 10.0

@@ -8,7 +8,7 @@ import numpy as np
 from tune_app.frontier import costs
 
 if TYPE_CHECKING:
-    from tune_app.experiment import ExperimentSpec
+    from tune_app.spec.experiment import ExperimentSpec
 
 
 def costs_of(metrics: Mapping[str, float], spec: "ExperimentSpec") -> np.ndarray:

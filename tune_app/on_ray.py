@@ -15,13 +15,13 @@ from tune_app.baseline import BaselineInfo, make_baseline, read_baseline
 from tune_app.driver import Driver
 from tune_app.engine import Search
 from tune_app.errors import ClusterUnavailable
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.live import LiveView
 from tune_app.preflight import refuse
 from tune_app.probes import check_cluster
 from tune_app.session import ray_session
 from tune_app.signals import StopSignal
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.worker import TrialWorker
 
 POLL_S = 0.3

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
 from tune_app.baseline import BaselineInfo, read_baseline
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.frontier import knee
 from tune_app.points import FrontierPoint, costs_of_points, points_of
 from tune_app.query import select
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import load_trials
 from tune_app.terminal.quantities import show_ratio, show_share, show_size
 

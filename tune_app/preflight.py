@@ -14,9 +14,9 @@ from trainables.config import Frozen, coder_packages
 from trainables.errors import ConfigError, StorageUnavailable, TuneAppError
 from trainables.storage import exists
 from tune_app.errors import ClusterUnavailable
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.plug_ins import packages_of
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.versions import installed_version
 
 PACKAGES = ("ray", "torch", "tune-app")

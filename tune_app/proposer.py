@@ -9,11 +9,11 @@ from search_spaces.rungs import FULL
 from trainables.config import repeat_seed
 from trainables.errors import InfeasiblePoint
 from tune_app.errors import SearchAborted
-from tune_app.experiment import ExperimentSpec
 from tune_app.ladder import Ladder, Place
 from tune_app.ledger import Assignment, Params, TrialRecord, latest
 from tune_app.repeats import Group, group_runs, next_repeat, point_of, probabilities
 from tune_app.screen import Screen
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stopping import Progress, out_of_time, too_many_failures, why_stop
 from tune_app.strategies import open_strategy
 from tune_app.strategy import KeyOf, StepsOf

@@ -13,7 +13,6 @@ from trainables.storage import exists, remove_tree
 from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.engine import Engine, Search
 from tune_app.errors import SearchAborted
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full, latest
@@ -23,6 +22,7 @@ from tune_app.point_keys import remembered_keys, steps_of
 from tune_app.proposer import Proposer
 from tune_app.repeats import wants_repeats
 from tune_app.screen import open_screen
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import write_tables
 from tune_app.tracking.beside import tracked
 from tune_app.warm_start import compare, take_over

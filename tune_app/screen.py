@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from trainables.config import Architecture
 from trainables.errors import InfeasiblePoint
-from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import Params
+from tune_app.spec.experiment import ExperimentSpec
 
 COUNTED = {"parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"}
 """Metrics that the configuration decides; the bytes of the file and the accuracy must be measured."""

@@ -6,8 +6,8 @@ Trials of one rung train the same way, so they are a class: what one of them nee
 import math
 from collections.abc import Iterable
 
-from tune_app.experiment import Resources
 from tune_app.ledger import TrialRecord
+from tune_app.spec.experiment import Resources
 
 MARGIN = 1.2
 """Times the most memory that a trial of the class took: pruned less, the next one is a little larger."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from tune_app.cost import training_seconds
-from tune_app.experiment import Budget, ExperimentSpec
 from tune_app.frontier import hypervolume
 from tune_app.ledger import TrialRecord
 from tune_app.objectives import costs_of, is_feasible
+from tune_app.spec.experiment import Budget, ExperimentSpec
 
 MIN_FAILURES = 10
 """Records before the share of failed ones means anything."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from search_spaces.parameters import Value
 from search_spaces.samplers import ORDERS, SAMPLERS, distribution, suggest
 from search_spaces.space import SearchSpace
-from tune_app.experiment import ExperimentSpec
 from tune_app.ledger import TrialRecord
+from tune_app.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

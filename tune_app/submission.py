@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from cluster.errors import NoSuchJob
 from cluster.job import Backend, JobHandle, JobSpec
 from tune_app.errors import LeaseHeld
-from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import dump_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import dump_spec
 
 
 def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:

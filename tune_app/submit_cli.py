@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cluster.job import SubmitPlan
-    from tune_app.experiment import ExperimentSpec
+    from tune_app.spec.experiment import ExperimentSpec
 
 
 def submit(

@@ -10,12 +10,12 @@ from trainables.errors import ConfigError
 from trainables.storage import StoragePath
 from tune_app.baseline import read_baseline
 from tune_app.cost import training_seconds
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.frontier import hypervolume_trace
 from tune_app.ledger import TrialRecord
 from tune_app.objectives import costs_of, is_feasible
 from tune_app.records import read_records
+from tune_app.spec.experiment import ExperimentSpec
 
 
 def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:

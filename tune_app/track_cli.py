@@ -11,7 +11,7 @@ from tune_app.terminal.quantities import show_count
 
 if TYPE_CHECKING:
     from tune_app.folder import ExperimentFolder
-    from tune_app.tracking.config import AnyTracker
+    from tune_app.spec.trackers import AnyTracker
 
 app = typer.Typer()
 
@@ -53,7 +53,7 @@ def track(
 
 def _configs(folder: "ExperimentFolder", kinds: list[str], *, mode: str) -> "list[AnyTracker]":
     """The spec's trackers, or those that are named, with the spec's options where it has some."""
-    from tune_app.tracking.config import WandbConfig, default_config
+    from tune_app.spec.trackers import WandbConfig, default_config
 
     known: dict[str, AnyTracker] = {config.kind: config for config in folder.read_spec().tracking}
     named: list[str] = list(dict.fromkeys(kinds)) or list(known)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
 from tune_app.plug_ins import plug_ins_of
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.versions import installed_version
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from tune_app.experiment import EpochDeadline
+from tune_app.spec.experiment import EpochDeadline
 
 REMEMBERED = 101
 """Steps whose durations the median is taken over."""

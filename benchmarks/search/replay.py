@@ -26,7 +26,7 @@ from benchmarks.search import policies
 from benchmarks.search.policies import Make
 from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.table import Table, load_table
-from tune_app.spec_file import load_spec
+from tune_app.spec.yaml_file import load_spec
 
 HERE = Path(__file__).parent
 SHARES = (0.95, 0.99)

@@ -5,7 +5,7 @@ from cluster.config import ClusterConfig
 from tests.cluster.test_credentials import EXAMPLES
 from trainables.errors import ConfigError
 from tune_app.demo import demo_spec
-from tune_app.spec_file import parse_spec
+from tune_app.spec.yaml_file import parse_spec
 
 REFUSED = {
     "an unknown key": ({"worker": {}}, "Extra inputs are not permitted"),

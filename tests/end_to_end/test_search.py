@@ -18,7 +18,7 @@ from trainables.storage import sha256
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
 from tune_app.query import frontier_frame
-from tune_app.spec_file import dump_spec
+from tune_app.spec.yaml_file import dump_spec
 
 pytestmark = pytest.mark.ray
 Cli = Callable[..., Result]

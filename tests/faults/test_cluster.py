@@ -12,8 +12,8 @@ import pytest
 
 from tests.faults.test_kill import TIMEOUT_S, Start, events, facts, records, wait_for, with_baseline
 from tests.specs import write_spec
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
+from tune_app.spec.experiment import ExperimentSpec
 
 pytestmark = pytest.mark.ray
 Driver = Callable[..., "subprocess.Popen[str]"]
@@ -164,7 +164,7 @@ from pathlib import Path
 from trainables.errors import OutOfMemory
 from tune_app.on_ray import OnRay
 from tune_app.runner import run_search
-from tune_app.spec_file import load_spec
+from tune_app.spec.yaml_file import load_spec
 from tune_app.worker import TrialWorker
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from search_spaces.presets import PRESETS
 from search_spaces.space import SearchSpace
-from tune_app.spec_file import load_spec
+from tune_app.spec.yaml_file import load_spec
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 

@@ -15,8 +15,8 @@ from tests.specs import tiny_spec, write_spec
 from tests.tune_app.factories import make_experiment
 from tune_app.demo import demo_spec
 from tune_app.errors import LeaseHeld, SearchAborted
-from tune_app.experiment import ExperimentSpec
-from tune_app.spec_file import dump_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]
 

@@ -11,10 +11,10 @@ from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_ste
 from tests.tune_app.test_ladder import count, drive, make_laddered, open_proposer
 from trainables.results import StageRun
 from tune_app.ehvi import FIRST, Ehvi
-from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs, hypervolume
 from tune_app.ladder import Ladder
 from tune_app.ledger import TrialRecord
+from tune_app.spec.experiment import ExperimentSpec
 
 EHVI = {"name": "ehvi"}
 WIDE = {"prune_frac": {"low": 0.0, "high": 0.7, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [3, 4, 6, 8]}

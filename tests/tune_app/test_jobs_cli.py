@@ -13,7 +13,7 @@ from cluster.job import JobState
 from cluster.local import LocalBackend
 from tests.conftest import Result
 from tests.tune_app.factories import make_spec
-from tune_app.spec_file import dump_spec
+from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]
 ENDLESS = "trap 'exit 143' TERM; echo ready; while true; do sleep 0.05; done"

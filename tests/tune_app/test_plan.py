@@ -22,12 +22,12 @@ from trainables.errors import ConfigError
 from trainables.results import StageRun
 from trainables.stages.files import StageEntry
 from tune_app.baseline import BaselineInfo
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
 from tune_app.plan import Plan, StagePlan, make_plan, read_plan
 from tune_app.point_keys import config_key
-from tune_app.spec_file import dump_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import dump_spec
 
 PRINT = "f" * 64
 Point = dict[str, float | int | str]

@@ -33,7 +33,6 @@ from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.registry import Registry, _installed, _scan, source
 from trainables.storage import replace
 from tune_app.baseline import make_baseline
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.in_process import InProcess
 from tune_app.ledger import Ledger, TrialRecord, latest
@@ -44,6 +43,7 @@ from tune_app.preflight import findings, report_node
 from tune_app.proposer import Proposer
 from tune_app.reproduce import Reproduction
 from tune_app.runner import run_search
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.warm_start import compare
 
 

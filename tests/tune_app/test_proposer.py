@@ -11,11 +11,11 @@ from search_spaces.rungs import FULL
 from search_spaces.samplers import SAMPLERS, SLOW
 from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from trainables.config import digest
-from tune_app.experiment import ExperimentSpec
 from tune_app.frontier import costs, hypervolume
 from tune_app.ledger import Assignment, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.runner import _is_spent
+from tune_app.spec.experiment import ExperimentSpec
 
 SPACE = {"prune_frac": {"low": 0.0, "high": 0.9, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
 

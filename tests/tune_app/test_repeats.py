@@ -15,7 +15,6 @@ from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_sp
 from tests.tune_app.test_ladder import make_laddered
 from tests.tune_app.test_proposer import SPACE, closed_form, key_of, open_proposer, optuna_trials
 from trainables.config import repeat_seed
-from tune_app.experiment import ExperimentSpec, Repeats
 from tune_app.frontier import hypervolume, non_dominated
 from tune_app.ledger import Assignment, TrialRecord, in_full
 from tune_app.live import Status
@@ -33,6 +32,7 @@ from tune_app.repeats import (
     standard_errors,
     wants_repeats,
 )
+from tune_app.spec.experiment import ExperimentSpec, Repeats
 
 A, B, C = ({"prune_frac": 0.0, "w_bits": bits, "a_bits": 8} for bits in (8, 4, 2))
 RACE = {"seeds": 3, "min_probability": 0.05}

@@ -27,7 +27,6 @@ from trainables.stages.workplace import open_workplace
 from trainables.storage import DRAFT, StoragePath
 from tune_app.baseline import make_baseline, read_baseline
 from tune_app.errors import LeaseHeld
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Ledger, TrialRecord
@@ -35,6 +34,7 @@ from tune_app.point_keys import config_key
 from tune_app.proposer import Proposer
 from tune_app.retention import collect, survey
 from tune_app.rows import frontier_ids
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.trainable import run_trial
 
 BASELINE = "0" * 64

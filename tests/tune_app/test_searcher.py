@@ -12,7 +12,6 @@ from tests.tune_app.test_ladder import closed_form, make_laddered, open_proposer
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once
 from tune_app.errors import LeaseHeld
-from tune_app.experiment import ExperimentSpec, Resources
 from tune_app.folder import ExperimentFolder
 from tune_app.lease import Lease
 from tune_app.ledger import Assignment, Ledger, TrialRecord
@@ -20,6 +19,7 @@ from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse
 from tune_app.searcher import LedgerSearch
 from tune_app.shares import Shares
+from tune_app.spec.experiment import ExperimentSpec, Resources
 from tune_app.trainable import assignments
 
 

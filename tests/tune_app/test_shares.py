@@ -3,9 +3,9 @@
 import pytest
 
 from tests.tune_app.factories import make_record
-from tune_app.experiment import Resources
 from tune_app.ledger import TrialRecord
 from tune_app.shares import MOST, Shares
+from tune_app.spec.experiment import Resources
 
 
 def took(number: int, *, peak: float | None = None, share: float = 1.0, out_of_memory: int = 0) -> TrialRecord:

@@ -18,14 +18,14 @@ from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import replace
 from tune_app.baseline import make_baseline
 from tune_app.cost import training_seconds
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
 from tune_app.point_keys import config_key, shared_start
 from tune_app.proposer import Proposer
 from tune_app.repeats import group_runs
 from tune_app.rows import frontier_ids, rows
-from tune_app.spec_file import dump_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import dump_spec
 from tune_app.trainable import run_trial
 
 

@@ -96,7 +96,7 @@ def loose_subject(path: StoragePath, source: str, *, root: str | None = None) ->
     from trainables.network_file import check_fits, read_network
 
     if Path(source).suffix in YAML:
-        from tune_app.spec_file import load_spec
+        from tune_app.spec.yaml_file import load_spec
 
         base = load_spec(Path(source)).base
         config = base.data if root is None else base.data.model_copy(update={"root": root})

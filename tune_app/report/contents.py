@@ -7,12 +7,12 @@ from typing import Any
 
 from trainables.storage import Lock, names, read_bytes
 from tune_app.baseline import BaselineInfo, read_baseline
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
 from tune_app.held_out import held_out_accuracies, read_held_out
 from tune_app.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.repeats import Group, frontier, group_runs
 from tune_app.rows import rows
+from tune_app.spec.experiment import ExperimentSpec
 
 LABEL_CHARS, ID_CHARS = 40, 10
 READING = 2

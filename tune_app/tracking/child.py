@@ -15,7 +15,7 @@ from dataclasses import replace
 from trainables.errors import StorageUnavailable
 from trainables.storage import Lock, redact
 from tune_app.folder import ExperimentFolder
-from tune_app.tracking.config import AnyTracker
+from tune_app.spec.trackers import AnyTracker
 from tune_app.tracking.confusion import is_cheap, knee_confusion
 from tune_app.tracking.follow import Follower
 from tune_app.tracking.overview import read_overview

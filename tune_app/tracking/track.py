@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from trainables.storage import Lock
 from tune_app.errors import LeaseHeld
 from tune_app.folder import ExperimentFolder
+from tune_app.spec.trackers import AnyTracker
 from tune_app.terminal.progress import doing
-from tune_app.tracking.config import AnyTracker
 from tune_app.tracking.confusion import knee_confusion
 from tune_app.tracking.follow import Follower
 from tune_app.tracking.overview import read_overview

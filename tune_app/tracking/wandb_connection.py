@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from trainables.errors import ConfigError
 from trainables.storage import redact
-from tune_app.tracking.config import WandbConfig
+from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.protocol import TrackerUnavailable
 
 ANSWER_S = 5.0

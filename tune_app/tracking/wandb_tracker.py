@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.storage import redact
-from tune_app.tracking.config import WandbConfig
+from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.overview import Overview, parallel_coordinates
 from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo
 from tune_app.tracking.wandb_connection import ONLINE, Connection, answers, library

@@ -17,9 +17,9 @@ from cluster import demo
 from cluster.local_cluster import LocalCluster
 from tests.cluster.live.prometheus import Prometheus
 from tests.specs import tiny_spec, write_spec
-from tune_app.experiment import ExperimentSpec
 from tune_app.folder import ExperimentFolder
-from tune_app.spec_file import load_spec
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import load_spec
 
 # Ray hands the numbers of a process on every ten seconds by default: as long as a whole search takes here.
 SETTINGS = {"RAY_metrics_report_interval_ms": "1000"}

@@ -23,7 +23,7 @@ from tune_app.failures.subject import file_subject, trial_subject
 from tune_app.failures_cli import folder_name
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Assignment, Ledger, TrialRecord
-from tune_app.spec_file import dump_spec
+from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]
 LABEL = "p50_w4_a8"

@@ -17,7 +17,7 @@ from tests.tune_app.report.factories import STARTED, point, small
 from trainables.config import digest
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import TrialRecord
-from tune_app.spec_file import dump_spec
+from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]
 MANY = 10_000

@@ -23,9 +23,9 @@ from trainables.errors import ConfigError
 from trainables.storage import Lock, exists
 from tune_app.errors import LeaseHeld
 from tune_app.folder import ExperimentFolder
+from tune_app.spec.trackers import TensorBoardConfig, WandbConfig
 from tune_app.tracking import beside
 from tune_app.tracking.beside import tracked
-from tune_app.tracking.config import TensorBoardConfig, WandbConfig
 from tune_app.tracking.places import NEEDS, lock_place
 from tune_app.tracking.track import track
 

@@ -8,8 +8,8 @@ import pytest
 from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError
 from tune_app.folder import ExperimentFolder
-from tune_app.spec_file import dump_spec, parse_spec
-from tune_app.tracking.config import KINDS, MlflowConfig, TensorBoardConfig, WandbConfig
+from tune_app.spec.trackers import KINDS, MlflowConfig, TensorBoardConfig, WandbConfig
+from tune_app.spec.yaml_file import dump_spec, parse_spec
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 

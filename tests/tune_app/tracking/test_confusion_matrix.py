@@ -12,7 +12,7 @@ from tests.tune_app.tracking.wandb_files import offline_runs
 from trainables.storage import remove_tree
 from tune_app.folder import ExperimentFolder
 from tune_app.ledger import Ledger
-from tune_app.tracking.config import WandbConfig
+from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.confusion import is_cheap, knee_confusion
 from tune_app.tracking.overview import read_overview
 from tune_app.tracking.track import track

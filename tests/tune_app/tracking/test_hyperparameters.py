@@ -9,7 +9,7 @@ from tests.tune_app.factories import make_record, make_spec
 from tests.tune_app.test_ladder import make_laddered
 from tests.tune_app.tracking.experiments import EPOCHS, POINT, make_tracked
 from trainables.config import BaselineImport, BaselineTrain, DataConfig, Distillation, Schedule, TrialConfig
-from tune_app.experiment import ExperimentSpec
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tracking.hyperparameters import hyperparameters, trial_hyperparameters
 
 SCHEDULE = Schedule(epochs=3, lr=0.1)

@@ -12,7 +12,7 @@ from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, pu
 from tests.tune_app.tracking.holes import black_hole
 from trainables.storage import remove
 from tune_app.folder import ExperimentFolder
-from tune_app.tracking.config import MlflowConfig
+from tune_app.spec.trackers import MlflowConfig
 from tune_app.tracking.overview import ConfusionMatrix, read_overview
 from tune_app.tracking.places import open_tracker
 from tune_app.tracking.protocol import RunInfo, TrackerUnavailable

@@ -20,8 +20,8 @@ from tests.tune_app.tracking.wandb_files import OfflineRun, offline_runs
 from trainables.errors import ConfigError
 from trainables.storage import Lock, read_bytes, remove, sha256
 from tune_app.folder import ExperimentFolder
+from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking import child, wandb_connection, wandb_tracker
-from tune_app.tracking.config import WandbConfig
 from tune_app.tracking.follow import Follower
 from tune_app.tracking.overview import ConfusionMatrix, read_overview
 from tune_app.tracking.places import lock_place, open_memory, open_tracker
@@ -270,7 +270,7 @@ def show_runs(folder: ExperimentFolder) -> str:
 DEATH = """
 import psutil
 from pathlib import Path
-from tune_app.tracking.config import WandbConfig
+from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.protocol import RunEnd, RunInfo, TrackerUnavailable
 from tune_app.tracking.wandb_connection import Connection
 from tune_app.tracking.wandb_tracker import WandbTracker

@@ -23,7 +23,7 @@ from ruamel.yaml.tokens import (
 from trainables.config import BaselineImport, file_sha256
 from trainables.errors import ConfigError
 from trainables.storage import storage_path
-from tune_app.experiment import ExperimentSpec
+from tune_app.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -17,7 +17,7 @@ from trainables.config import Frozen, QuantAwareTrain, TrialConfig
 from trainables.errors import ConfigError
 from trainables.results import METRICS
 from trainables.storage import StoragePath, storage_path
-from tune_app.tracking.config import TrackerConfig, written_out
+from tune_app.spec.trackers import TrackerConfig, written_out
 
 MAX_TRIALS = 1_000_000
 Direction = Literal["maximize", "minimize"]
