@@ -30,8 +30,8 @@ from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
 from trainables.config import Architecture, ModelConfig
 from trainables.results import Completed, Measurement
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray import OnRay
 from tune_app.proposer import Proposer
 from tune_app.runner import run_baseline, run_search

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
 from trainables.storage import replace
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.query import frontier_frame
 from tune_app.spec.yaml_file import dump_spec, load_spec
 from tune_app.table_file import CHECKSUM, encode_table

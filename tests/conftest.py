@@ -15,7 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from trainables.storage import StoragePath
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
 # Before anything imports Ray: its token and caches go to a home of the test session's own.
 HOME = os.environ["HOME"] = tempfile.mkdtemp(prefix="tune-app-home-")
@@ -85,7 +85,7 @@ def ray_address() -> Iterator[str]:
 def finished_search(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> "ExperimentFolder":
     """A real search that was left alone until its end. Tests that change an experiment copy it first."""
     from tests.specs import tiny_spec
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.runner import run_search
 
     spec = tiny_spec(tmp_path_factory.mktemp("finished"))

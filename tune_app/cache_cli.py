@@ -24,7 +24,7 @@ def ls(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Show stages, bytes and seconds by kind of stage, and what of it is needed."""
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.retention import survey
 
     use = survey(ExperimentFolder.existing(experiment))
@@ -43,7 +43,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
 ) -> None:
     """Remove stages until they take at most SIZE; results and packed files stay, the frontier's stages too."""
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.retention import collect
     from tune_app.terminal.quantities import parse_size
 

@@ -163,7 +163,7 @@ def search(
     in_process: bool = False,
 ) -> None:
     """Runs a search and says how it ended."""
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     other = None if warm_start is None else ExperimentFolder.existing(warm_start)
     if other is not None and other.path.resolve() == spec.folder.resolve():
@@ -285,7 +285,7 @@ def frontier(
 
 def _untrained(frame: "pd.DataFrame") -> str:
     """A mark for trials of a placeholder: they have a stage of this kind."""
-    from tune_app.baseline import UNTRAINED
+    from tune_app.ledger.baseline import UNTRAINED
 
     return f" ({UNTRAINED})" if "seconds_untrained" in frame else ""
 
@@ -297,7 +297,7 @@ def plot(
 ) -> None:
     """Draw all trials with the frontier."""
     from trainables.storage import storage_path
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.plots import frontier_info, save_frontier_plot
 
     save_frontier_plot(frontier_info(ExperimentFolder.existing(experiment)), storage_path(output))
@@ -308,7 +308,7 @@ def plot(
 def finalize(experiment: Experiment) -> None:
     """Evaluate the baseline and all runs of the frontier's points on the test split, once."""
     from tune_app.finalize import finalize as evaluate
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     final = evaluate(ExperimentFolder.existing(experiment))
     points, runs = len(final.frontier), sum(map(len, final.frontier))
@@ -332,7 +332,7 @@ def export(
     """Write the packed file and the card of one point, and its ONNX file."""
     from trainables.storage import storage_path
     from tune_app.export import export_onnx, export_trial, find_trial, folder_name
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     folder = ExperimentFolder.existing(experiment)
     record = find_trial(folder, trial)
@@ -359,8 +359,8 @@ def latency(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Time trials and the fp32 baseline in onnxruntime, by turns, on one thread of the CPU."""
-    from tune_app.folder import ExperimentFolder
     from tune_app.latency import measure_trials, print_latency
+    from tune_app.ledger.folder import ExperimentFolder
 
     folder = ExperimentFolder.existing(experiment)
     print_latency(measure_trials(folder, trials, batches=batch, runs=runs, warmup=warmup), json=json)

@@ -6,9 +6,9 @@ from typing import Any
 from search_spaces.rungs import FULL
 from trainables.errors import Collapsed
 from trainables.results import CHANCE_FACTOR
-from tune_app.baseline import BaselineInfo
 from tune_app.findings import Finding
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.terminal.quantities import show_share
 
 ENOUGH = 8

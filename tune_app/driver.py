@@ -18,7 +18,7 @@ from trainables.errors import StorageUnavailable, TuneAppError
 from tune_app.engine import Search
 from tune_app.errors import ClusterUnavailable
 from tune_app.gauges import Gauges
-from tune_app.ledger import Ledger, TrialRecord
+from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.lookout import Lookout
 from tune_app.point_keys import progress_keys, shared_start
 from tune_app.pulse import Pulse, end_process, forget_pulses, take_pulse

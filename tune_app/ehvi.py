@@ -17,7 +17,7 @@ from trainables.results import Completed
 from tune_app.frontier import costs
 from tune_app.improvement import improvement
 from tune_app.ladder import Ladder
-from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.objectives import costs_of, is_feasible
 from tune_app.screen import Screen
 from tune_app.spec.experiment import ExperimentSpec

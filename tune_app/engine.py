@@ -4,11 +4,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tune_app.baseline import BaselineInfo
 from tune_app.collapse import collapse_notice, has_collapsed
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.live import LiveView, Status
 from tune_app.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec

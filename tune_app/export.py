@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace, sha256
-from tune_app.baseline import read_baseline
 from tune_app.finalize import verified_artifact
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, TrialRecord, params_label
-from tune_app.records import read_records
+from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, TrialRecord, params_label
+from tune_app.ledger.reading import read_records
 from tune_app.terminal.progress import counting, doing
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ def folder_name(label: str) -> str:
 def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":
     from trainables.storage import exists, storage_path
     from tune_app.failures.subject import file_subject, loose_subject, trial_subject
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     if experiment and data:
         raise ConfigError("--experiment brings its own data set: leave --data out.")
@@ -86,7 +86,7 @@ def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | 
 def _home(path: "StoragePath") -> "StoragePath":
     """The experiment in whose folder a file lies: in artifacts/<id>/ or in stages/<key>/."""
     from trainables.storage import exists
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     if exists(ExperimentFolder(path).spec_file):
         raise ConfigError(f"{path} is an experiment: name one of its trials too, or `baseline`.")

@@ -4,7 +4,7 @@ from collections import Counter
 
 from ray.util.metrics import Gauge
 
-from tune_app.cost import seconds_saved, training_seconds
+from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.live import Status
 
 DESCRIPTIONS = {

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.errors import OutOfMemory
-from tune_app.baseline import BaselineInfo, make_baseline
 from tune_app.engine import Search
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.baseline import BaselineInfo, make_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.live import LiveView
 from tune_app.preflight import findings, refuse, report_node
 from tune_app.signals import stops_at_once

@@ -19,7 +19,7 @@ def inspect_path(place: str | StoragePath, *, batch: int = 1, index_bits: int = 
         ConfigError: there is no such file.
         CorruptFile: it is truncated, altered, or no packed file.
     """
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     path = storage_path(place)
     try:
@@ -44,7 +44,7 @@ def inspect_trial(
     """
     from tune_app.export import find_trial
     from tune_app.finalize import verified_artifact
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     folder = ExperimentFolder.existing(experiment)
     record = find_trial(folder, trial)

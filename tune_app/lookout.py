@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 
 from trainables.stages.markers import stage_signs
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment
 from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse, read_pulses
 from tune_app.spec.experiment import ExperimentSpec

@@ -11,11 +11,11 @@ from ray.exceptions import RayError, RayTaskError
 from cluster.errors import first_line
 from trainables.config import training_of
 from trainables.errors import TuneAppError
-from tune_app.baseline import BaselineInfo, make_baseline, read_baseline
 from tune_app.driver import Driver
 from tune_app.engine import Search
 from tune_app.errors import ClusterUnavailable
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.baseline import BaselineInfo, make_baseline, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.live import LiveView
 from tune_app.preflight import refuse
 from tune_app.probes import check_cluster

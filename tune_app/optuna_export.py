@@ -11,9 +11,9 @@ from search_spaces.parameters import Value
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, replace
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import TrialRecord
-from tune_app.records import read_records
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.reading import read_records
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.terminal.progress import track
 

@@ -17,13 +17,13 @@ from trainables.errors import ConfigError
 from trainables.stages.cache import StageCache
 from trainables.stages.files import StageEntry
 from trainables.storage import exists, files_by_folder
-from tune_app.baseline import read_baseline
-from tune_app.cost import Typical
 from tune_app.epochs import planned_epochs
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import TrialRecord
-from tune_app.plug_ins import refuse_other_versions
-from tune_app.records import read_records
+from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.reading import read_records
+from tune_app.ledger.training_cost import Typical
+from tune_app.ledger.versions import refuse_other_versions
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stage_needs import Remainder, StageNeed, configurations, stage_needs
 from tune_app.terminal.progress import doing

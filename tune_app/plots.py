@@ -11,8 +11,8 @@ from typing import Any
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
-from tune_app.baseline import UNTRAINED, caveat, read_baseline
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.baseline import UNTRAINED, caveat, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.metric import SHARES, TITLES, direction, is_log
 from tune_app.spec.experiment import Direction, ExperimentSpec
 from tune_app.tables import load_trials

@@ -3,7 +3,7 @@
 import functools
 
 from trainables.config import stage_keys, teacher_key, training_of, trial_key
-from tune_app.ledger import Assignment, Params
+from tune_app.ledger.ledger import Assignment, Params
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.strategy import KeyOf, Step
 

@@ -14,8 +14,8 @@ from trainables.config import Frozen, coder_packages
 from trainables.errors import ConfigError, StorageUnavailable, TuneAppError
 from trainables.storage import exists
 from tune_app.errors import ClusterUnavailable
-from tune_app.folder import ExperimentFolder
-from tune_app.plug_ins import packages_of
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.versions import packages_of
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.versions import installed_version
 

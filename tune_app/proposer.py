@@ -10,7 +10,7 @@ from trainables.config import repeat_seed
 from trainables.errors import InfeasiblePoint
 from tune_app.errors import SearchAborted
 from tune_app.ladder import Ladder, Place
-from tune_app.ledger import Assignment, Params, TrialRecord, latest
+from tune_app.ledger.ledger import Assignment, Params, TrialRecord, latest
 from tune_app.repeats import Group, group_runs, next_repeat, point_of, probabilities
 from tune_app.screen import Screen
 from tune_app.spec.experiment import ExperimentSpec

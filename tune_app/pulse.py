@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from trainables.config import Frozen
 from trainables.storage import read_many, remove, remove_tree, replace_json
 from trainables.storage.processes import started_s
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 
 
 class Pulse(Frozen):

@@ -19,7 +19,7 @@ import pyarrow as pa
 from cluster.errors import first_line
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tables import TableFile, current_table, load_trials
 
 MAX_WHERE = 10_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from search_spaces.rungs import FULL
 from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
 from tune_app.ladder import Ladder, Place
-from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.screen import Screen
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.strategy import Choice, KeyOf

@@ -34,7 +34,7 @@ def pick(
 ) -> None:
     """Choose a point of the frontier: within a drop the smallest, within a size the most accurate, else the knee."""
     from tune_app.experiment_summary import point_document
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.pick import Wish, pick
     from tune_app.terminal.quantities import (
         parse_points,
@@ -77,7 +77,7 @@ def summary(
 ) -> None:
     """Sum up an experiment: best accuracy, best compression, best balanced, baseline, totals."""
     from tune_app.experiment_summary import summarise
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     if json and yaml:
         raise ConfigError("JSON and YAML both go to standard output: choose one of the two.")
@@ -101,7 +101,7 @@ def compare(
 ) -> None:
     """Compare two frontiers: hypervolume from one reference, coverage, and the points that beat the other's."""
     from tune_app.compare import compare_experiments
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     folders = [ExperimentFolder.existing(name) for name in (first, second)]
     found = compare_experiments(*folders)
@@ -139,7 +139,7 @@ def optuna(
 ) -> None:
     """Write the experiment as an Optuna study, for optuna-dashboard and Optuna's own tools."""
     from trainables.storage import storage_path
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.optuna_export import write_journal
 
     folder = ExperimentFolder.existing(experiment)
@@ -159,7 +159,7 @@ def reproduce(
 ) -> None:
     """Make one trial again from nothing, baseline included, and say whether its file is the same."""
     from trainables.storage import storage_path
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.reproduce import reproduce
     from tune_app.terminal.quantities import show_share
 

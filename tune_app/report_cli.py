@@ -12,7 +12,7 @@ from tune_app.panels import RESULTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.report.section import Section
 
 app = typer.Typer()
@@ -47,7 +47,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file with all figures and trials; it needs no network and no other file."""
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
 
     if sum(map(bool, (output, watch, figures))) > 1:
         raise ConfigError("--output writes a file, --watch serves it, --figures draws images: choose one of them.")

@@ -10,14 +10,14 @@ from rich.console import Console
 
 from trainables.errors import ConfigError
 from trainables.storage import exists, remove_tree
-from tune_app.baseline import BaselineInfo, read_baseline
 from tune_app.engine import Engine, Search
 from tune_app.errors import SearchAborted
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord, in_full, latest
+from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, in_full, latest
+from tune_app.ledger.versions import refuse_other_versions
 from tune_app.live import LiveView, Status
-from tune_app.plug_ins import refuse_other_versions
 from tune_app.point_keys import remembered_keys, steps_of
 from tune_app.proposer import Proposer
 from tune_app.repeats import wants_repeats

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from trainables.config import Architecture
 from trainables.errors import InfeasiblePoint
-from tune_app.ledger import Params
+from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
 
 COUNTED = {"parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"}

@@ -7,8 +7,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from trainables.errors import TrialFailure
-from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse
 from tune_app.shares import Shares

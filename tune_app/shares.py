@@ -6,7 +6,7 @@ Trials of one rung train the same way, so they are a class: what one of them nee
 import math
 from collections.abc import Iterable
 
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import Resources
 
 MARGIN = 1.2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tune_app.ledger import Assignment, Params, TrialRecord
+from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from search_spaces.parameters import Value
 from search_spaces.samplers import ORDERS, SAMPLERS, distribution, suggest
 from search_spaces.space import SearchSpace
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, names, read_bytes, replace, sha256
-from tune_app.baseline import BaselineInfo, read_baseline
-from tune_app.folder import ExperimentFolder
-from tune_app.held_out import held_out_accuracies
-from tune_app.ledger import TrialRecord
-from tune_app.records import read_records
+from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.reading import read_records
+from tune_app.ledger.test_results import held_out_accuracies
 from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 from tune_app.spec.experiment import ExperimentSpec

@@ -10,7 +10,7 @@ from tune_app.panels import TOOLS
 from tune_app.terminal.quantities import show_count
 
 if TYPE_CHECKING:
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.spec.trackers import AnyTracker
 
 app = typer.Typer()
@@ -34,7 +34,7 @@ def track(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Show the runs of an experiment to trackers; once more, it shows what is new."""
-    from tune_app.folder import ExperimentFolder
+    from tune_app.ledger.folder import ExperimentFolder
     from tune_app.tracking.track import track
 
     folder = ExperimentFolder.existing(experiment)

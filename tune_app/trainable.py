@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
-from tune_app.plug_ins import plug_ins_of
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
+from tune_app.ledger.versions import plug_ins_of
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.versions import installed_version
 

@@ -9,9 +9,9 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.results import Completed
 from trainables.storage import StoragePath, read_bytes, sha256
 from tune_app.export import experiment_data, find_trial
-from tune_app.folder import ExperimentFolder, differences
-from tune_app.ledger import Damaged, TrialRecord
-from tune_app.records import read_ledger
+from tune_app.ledger.folder import ExperimentFolder, differences
+from tune_app.ledger.ledger import Damaged, TrialRecord
+from tune_app.ledger.reading import read_ledger
 from tune_app.rows import frontier_ids
 from tune_app.terminal.progress import doing, note, track
 

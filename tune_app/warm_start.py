@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from trainables.errors import ConfigError
 from trainables.results import Completed
 from trainables.storage import names, publish_folder, read_many, remove_folder
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.strategy import KeyOf
 

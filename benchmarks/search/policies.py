@@ -11,7 +11,7 @@ from search_spaces.rungs import FULL
 from trainables.config import Architecture, ModelConfig, digest
 from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
-from tune_app.ledger import Params, TrialRecord
+from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.strategy import Step

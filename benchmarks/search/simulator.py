@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.search.table import Cell, Table
 from tune_app.frontier import hypervolume
-from tune_app.ledger import Params
+from tune_app.ledger.ledger import Params
 
 
 @dataclass(frozen=True)

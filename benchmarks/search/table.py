@@ -11,7 +11,7 @@ import pandas as pd
 
 from search_spaces.parameters import Value
 from tune_app.frontier import hypervolume
-from tune_app.ledger import Params
+from tune_app.ledger.ledger import Params
 from tune_app.objectives import costs_of
 from tune_app.spec.experiment import ExperimentSpec
 

@@ -13,8 +13,8 @@ import pytest
 from tests.specs import tiny_spec, write_spec
 from tests.stored import lines
 from trainables.storage import names, storage_path
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.ray
 TIMEOUT_S = 240

@@ -15,8 +15,8 @@ from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from trainables.export.packed import unpack
 from trainables.storage import sha256
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger
 from tune_app.query import frontier_frame
 from tune_app.spec.yaml_file import dump_spec
 

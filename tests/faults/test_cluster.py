@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.test_kill import TIMEOUT_S, Start, events, facts, records, wait_for, with_baseline
 from tests.specs import write_spec
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
 pytestmark = pytest.mark.ray

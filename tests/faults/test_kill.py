@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from tests.specs import tiny_spec, write_spec
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Ledger, TrialRecord
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import read_table
 

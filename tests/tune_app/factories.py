@@ -20,9 +20,9 @@ from trainables.config import (
 from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from trainables.storage import StoragePath, replace
-from tune_app.baseline import BaselineInfo
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, Params, TrialRecord, latest
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, latest
 from tune_app.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec

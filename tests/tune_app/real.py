@@ -6,9 +6,9 @@ from tests.specs import tiny_spec
 from trainables.data.data_sets import load_data
 from trainables.stages.workplace import open_workplace
 from trainables.storage import replace
-from tune_app.baseline import make_baseline
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment
+from tune_app.ledger.baseline import make_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment
 from tune_app.point_keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec

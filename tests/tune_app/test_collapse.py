@@ -14,7 +14,7 @@ from trainables.storage import replace
 from tune_app.collapse import ENOUGH, collapse_notice
 from tune_app.engine import Search
 from tune_app.experiment_summary import summarise
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.live import LiveView, Status
 
 BASELINE = make_baseline_info()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.conftest import Result
 from tests.tune_app.real import label_of, make_real_experiment
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.terminal import progress
 from tune_app.terminal.progress import Verbosity, set_verbosity, verbosity
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tests.tune_app.factories import make_record
 from trainables.results import StageRun
-from tune_app.cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.training_cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 
 
 def with_stages(number: int, *stages: tuple[str, float, bool]) -> TrialRecord:

@@ -17,9 +17,9 @@ from trainables.storage import create_once, exists
 from tune_app.driver import SAVE_EVERY_S, SAVE_MOST_S, Driver
 from tune_app.engine import Search
 from tune_app.errors import Interrupted, LeaseHeld
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger
 from tune_app.live import LiveView, Status
 from tune_app.pulse import own_pulse, write_pulse
 from tune_app.signals import StopSignal

@@ -13,7 +13,7 @@ from trainables.results import StageRun
 from tune_app.ehvi import FIRST, Ehvi
 from tune_app.frontier import costs, hypervolume
 from tune_app.ladder import Ladder
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
 EHVI = {"name": "ehvi"}

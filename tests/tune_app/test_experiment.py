@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tests.tune_app.factories import SPACE, make_experiment, make_spec
 from trainables.config import BaselineImport, file_sha256
 from trainables.errors import ConfigError, CorruptFile, StorageUnavailable
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import Constraint, ExperimentSpec
 from tune_app.spec.yaml_file import MAX_SPEC_BYTES, dump_spec, load_spec
 from tune_app.spec.yaml_file import parse_spec as parse_text

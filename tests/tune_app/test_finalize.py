@@ -5,11 +5,11 @@ import pytest
 from tests.tune_app.factories import make_experiment, make_record
 from trainables.errors import CorruptFile
 from trainables.storage import StoragePath, read_bytes, remove, replace, sha256
-from tune_app.baseline import BaselineInfo
 from tune_app.finalize import finalize
-from tune_app.folder import ExperimentFolder
-from tune_app.held_out import HeldOut, store_held_out
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.tables import read_table
 
 POINTS = [{"prune_frac": 0.3, "w_bits": bits, "a_bits": 8} for bits in (2, 4, 8)]

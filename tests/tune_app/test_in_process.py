@@ -16,9 +16,9 @@ from tests.tune_app.factories import make_record
 from trainables.errors import OutOfMemory
 from tune_app import in_process
 from tune_app.errors import Interrupted, SearchAborted
-from tune_app.folder import ExperimentFolder
 from tune_app.in_process import InProcess
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.query import frontier_frame
 from tune_app.runner import run_baseline, run_search
 from tune_app.spec.experiment import ExperimentSpec

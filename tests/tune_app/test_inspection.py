@@ -11,8 +11,8 @@ from tests.conftest import Result
 from tests.tune_app.real import label_of, make_real_experiment
 from trainables.export.inspect import inspect_file
 from trainables.export.inspect_formulas import INDEX_BITS
-from tune_app.folder import ExperimentFolder
-from tune_app.records import read_records
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.reading import read_records
 
 Cli = Callable[..., Result]
 GOLDEN = Path(__file__).parents[1] / "trainables/golden/side8.mbq"

@@ -14,7 +14,7 @@ from search_spaces.samplers import SAMPLERS, SLOW
 from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from trainables.config import QuantAwareTrain, Schedule, digest
 from tune_app.ladder import Ladder
-from tune_app.ledger import Assignment, TrialRecord
+from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 

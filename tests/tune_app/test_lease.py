@@ -12,8 +12,8 @@ import pytest
 from tests.tune_app.factories import make_experiment
 from trainables.storage import StoragePath, names, read_bytes, replace, replace_json
 from tune_app.errors import LeaseHeld
-from tune_app.lease import Lease
-from tune_app.ledger import Assignment
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment
 
 WORK = Assignment(number=3, config_key="a" * 64, params={"w_bits": 4}, seed=0)
 
@@ -39,7 +39,7 @@ def test_the_lease_is_free_after_the_context(storage: StoragePath) -> None:
 def test_a_killed_driver_is_replaced_at_once(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     code = (
-        "import sys, time; from tune_app.folder import ExperimentFolder; from tune_app.lease import Lease; "
+        "import sys, time; from tune_app.ledger.folder import ExperimentFolder; from tune_app.ledger.lease import Lease; "
         "lease = Lease(ExperimentFolder.existing(sys.argv[1])).__enter__(); "
         "print('held', flush=True); time.sleep(60)"
     )

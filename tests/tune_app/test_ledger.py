@@ -9,7 +9,7 @@ from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import METRICS
 from trainables.storage import DRAFT, StoragePath, names, read_bytes, replace
-from tune_app.ledger import Assignment, Damaged, Ledger, TrialRecord, in_full, latest, params_label
+from tune_app.ledger.ledger import Assignment, Damaged, Ledger, TrialRecord, in_full, latest, params_label
 
 POINT = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
 
@@ -189,7 +189,7 @@ def test_a_record_that_goes_while_it_is_read_is_absent(ledger: Ledger, monkeypat
     def listed(folder: StoragePath, pattern: str) -> list[str]:
         return ["0.json", *names(folder, pattern)]
 
-    monkeypatch.setattr("tune_app.ledger.names", listed)
+    monkeypatch.setattr("tune_app.ledger.ledger.names", listed)
     assert ledger.read() == ([record], [])
 
 

@@ -14,8 +14,8 @@ from tests.tune_app.test_proposer import open_proposer, optuna_trials
 from trainables.config import digest
 from tune_app.compare import compare_experiments
 from tune_app.experiment_summary import summarise
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, Params, TrialRecord, latest
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger, Params, TrialRecord, latest
 from tune_app.live import Status
 from tune_app.optuna_export import write_journal
 from tune_app.pick import Wish, pick

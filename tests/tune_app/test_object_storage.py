@@ -17,10 +17,10 @@ from trainables.results import Completed
 from trainables.stages.files import read_stage
 from trainables.stages.workplace import open_workplace
 from trainables.storage import names, read_bytes, sha256, storage_path, subfolders
-from tune_app.baseline import make_baseline, read_baseline
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.ledger.baseline import make_baseline, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, latest
 from tune_app.point_keys import config_key
 from tune_app.query import frontier_frame
 from tune_app.spec.experiment import ExperimentSpec

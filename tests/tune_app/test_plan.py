@@ -21,9 +21,9 @@ from trainables.config import BaselineTrain, DataConfig, Distillation, ModelConf
 from trainables.errors import ConfigError
 from trainables.results import StageRun
 from trainables.stages.files import StageEntry
-from tune_app.baseline import BaselineInfo
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.plan import Plan, StagePlan, make_plan, read_plan
 from tune_app.point_keys import config_key
 from tune_app.spec.experiment import ExperimentSpec

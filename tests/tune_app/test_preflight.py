@@ -11,7 +11,7 @@ from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError, StorageUnavailable
 from tune_app import probes
 from tune_app.errors import ClusterUnavailable
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.preflight import LEAST_FREE_BYTES, Finding, NodeReport, findings, refuse, report_node
 from tune_app.spec.experiment import ExperimentSpec
 

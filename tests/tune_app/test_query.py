@@ -9,8 +9,8 @@ import pytest
 
 from tests.tune_app.factories import REFERENCE, at_rest, make_experiment, make_record, store_baseline
 from trainables.errors import ConfigError
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, latest
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger, latest
 from tune_app.query import MAX_WHERE, frontier_frame, select
 from tune_app.tables import TableFile, current_table, load_trials, write_tables
 

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from tests.conftest import Result
 from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger
 
 Cli = Callable[..., Result]
 

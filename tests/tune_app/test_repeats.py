@@ -16,7 +16,7 @@ from tests.tune_app.test_ladder import make_laddered
 from tests.tune_app.test_proposer import SPACE, closed_form, key_of, open_proposer, optuna_trials
 from trainables.config import repeat_seed
 from tune_app.frontier import hypervolume, non_dominated
-from tune_app.ledger import Assignment, TrialRecord, in_full
+from tune_app.ledger.ledger import Assignment, TrialRecord, in_full
 from tune_app.live import Status
 from tune_app.proposer import Proposer
 from tune_app.repeats import (

@@ -25,11 +25,11 @@ from trainables.stages.files import read_stage
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import open_workplace
 from trainables.storage import DRAFT, StoragePath
-from tune_app.baseline import make_baseline, read_baseline
 from tune_app.errors import LeaseHeld
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Ledger, TrialRecord
+from tune_app.ledger.baseline import make_baseline, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.point_keys import config_key
 from tune_app.proposer import Proposer
 from tune_app.retention import collect, survey

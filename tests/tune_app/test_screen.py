@@ -9,7 +9,7 @@ from tests.tune_app.test_ladder import count, drive, make_laddered, open_propose
 from trainables.config import Architecture, ModelConfig
 from trainables.costs.planned import COUNTED as ANALYSED
 from trainables.costs.planned import analyse
-from tune_app.ledger import Params
+from tune_app.ledger.ledger import Params
 from tune_app.screen import COUNTED, open_screen
 from tune_app.spec.experiment import ExperimentSpec
 

@@ -12,9 +12,9 @@ from tests.tune_app.test_ladder import closed_form, make_laddered, open_proposer
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once
 from tune_app.errors import LeaseHeld
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse
 from tune_app.searcher import LedgerSearch

@@ -3,9 +3,9 @@ from pathlib import Path
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tests.tune_app.test_ladder import closed_form, drive, make_laddered, open_proposer
 from trainables.results import StageRun
-from tune_app.baseline import BaselineInfo
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.runner import Outcome
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.summary import agreements, summary

@@ -16,10 +16,10 @@ from trainables.results import Completed
 from trainables.stages.files import read_stage
 from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import replace
-from tune_app.baseline import make_baseline
-from tune_app.cost import training_seconds
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.baseline import make_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.training_cost import training_seconds
 from tune_app.point_keys import config_key, shared_start
 from tune_app.proposer import Proposer
 from tune_app.repeats import group_runs

@@ -18,9 +18,9 @@ from trainables.export.packed import unpack
 from trainables.measure import file_metrics
 from trainables.results import METRICS
 from trainables.storage import sha256
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Ledger, TrialRecord
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.verify import verify
 
 Cli = Callable[..., Result]

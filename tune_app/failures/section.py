@@ -9,7 +9,7 @@ from tune_app.failures.inline_svg import to_svg
 from tune_app.failures.rows import NAMES, Row, class_rows, confusion_rows, group_rows
 from tune_app.failures.subject import trial_subject
 from tune_app.failures.text import headline
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.terminal.progress import counting, track
 
 LIMIT = 20

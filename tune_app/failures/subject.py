@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from trainables.config import DATASETS, DataConfig
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.baseline import read_baseline
 from tune_app.export import experiment_data, find_trial
 from tune_app.finalize import verified_artifact
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.folder import ExperimentFolder
 
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet

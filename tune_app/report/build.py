@@ -6,8 +6,8 @@ from pathlib import Path
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
-from tune_app.baseline import caveat
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.baseline import caveat
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.report.contents import READING, Contents, read_contents
 from tune_app.report.images import Format, write_images
 from tune_app.report.page import render

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_app.histories import History, finished_histories
-from tune_app.ledger import params_label
+from tune_app.ledger.ledger import params_label
 from tune_app.repeats import Group
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped

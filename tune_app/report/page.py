@@ -8,7 +8,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
-from tune_app.baseline import caveat
+from tune_app.ledger.baseline import caveat
 from tune_app.report.contents import Contents
 from tune_app.report.coordinates import NAME as PARALLEL
 from tune_app.report.coordinates import CoordinatesInfo, coordinates_info

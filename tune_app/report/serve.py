@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from trainables.errors import ConfigError, TuneAppError
 from trainables.storage import exists, names
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.report.build import build_report
 from tune_app.report.section import Section
 

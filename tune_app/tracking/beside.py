@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import psutil
 from rich.console import Console
 
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tracking.places import check_installed
 

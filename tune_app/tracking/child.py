@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from trainables.errors import StorageUnavailable
 from trainables.storage import Lock, redact
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import AnyTracker
 from tune_app.tracking.confusion import is_cheap, knee_confusion
 from tune_app.tracking.follow import Follower

@@ -1,8 +1,8 @@
 """The confusion matrix of an experiment's knee, which an overview may have (torch is imported on use)."""
 
 from trainables.errors import ConfigError, CorruptFile
-from tune_app.baseline import read_baseline
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.terminal.progress import counting
 from tune_app.tracking.overview import ConfusionMatrix, Overview
 

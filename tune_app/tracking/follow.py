@@ -10,9 +10,9 @@ from pathlib import Path
 
 from trainables.results import Completed
 from trainables.storage import StoragePath, exists, names, read_bytes, redact
-from tune_app.baseline import caveat
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, Ledger, TrialRecord, decode_assignments
+from tune_app.ledger.baseline import caveat
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, decode_assignments
 from tune_app.terminal.progress import track
 from tune_app.tracking.curves import Curves, Started
 from tune_app.tracking.hyperparameters import trial_hyperparameters

@@ -8,7 +8,7 @@ from trainables.config import TrialConfig
 from trainables.errors import TrialFailure
 from trainables.storage import redact
 from tune_app.epochs import teacher_of
-from tune_app.ledger import Assignment
+from tune_app.ledger.ledger import Assignment
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tracking.protocol import Value
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
-from tune_app.baseline import BaselineInfo, caveat
 from tune_app.experiment_summary import ExperimentSummary, summarise
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.baseline import BaselineInfo, caveat
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import load_trials
 from tune_app.tracking.hyperparameters import hyperparameters

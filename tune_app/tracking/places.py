@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import AnyTracker, MlflowConfig, TensorBoardConfig
 from tune_app.tracking.memory import Memory
 from tune_app.tracking.protocol import Tracker

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from trainables.storage import Lock
 from tune_app.errors import LeaseHeld
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import AnyTracker
 from tune_app.terminal.progress import doing
 from tune_app.tracking.confusion import knee_confusion

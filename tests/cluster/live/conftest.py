@@ -17,7 +17,7 @@ from cluster import demo
 from cluster.local_cluster import LocalCluster
 from tests.cluster.live.prometheus import Prometheus
 from tests.specs import tiny_spec, write_spec
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 

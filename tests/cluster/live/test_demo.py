@@ -19,9 +19,9 @@ from cluster.working_dir import PACKAGES
 from tests.cluster.live.conftest import TRIALS, Shown, live_spec, token_header
 from tests.conftest import Result
 from tests.specs import write_spec
-from tune_app.folder import ExperimentFolder
-from tune_app.lease import Lease
-from tune_app.ledger import Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Ledger
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.submission import job_of
 

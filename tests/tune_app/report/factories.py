@@ -12,8 +12,8 @@ from tests.tune_app.test_ladder import QAT
 from trainables.config import BaselineTrain, ChannelPrune, DataConfig, Schedule, TrialConfig, digest
 from trainables.results import StageRun
 from trainables.storage import StoragePath, replace
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.report.contents import Contents, read_contents
 
 EVIL = "</script><img src=x onerror=alert(1)> & <b>bold</b>"

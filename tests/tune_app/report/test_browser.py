@@ -12,8 +12,8 @@ from tests.tune_app.factories import make_experiment, make_record
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
 from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, Visit, drawn, marks, scroll_through
 from trainables.results import StageRun
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger
 from tune_app.report import coordinates
 from tune_app.report.build import write_report
 from tune_app.report.contents import read_contents

@@ -15,8 +15,8 @@ from tests.conftest import Result
 from tests.tune_app.factories import make_experiment, make_record, make_spec, store_baseline
 from tests.tune_app.report.factories import STARTED, point, small
 from trainables.config import digest
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]

@@ -7,8 +7,8 @@ import pytest
 
 from tests.tune_app.factories import make_record
 from tests.tune_app.report.factories import point, rich_experiment, small
-from tune_app.cost import training_seconds
 from tune_app.frontier import hypervolume
+from tune_app.ledger.training_cost import training_seconds
 from tune_app.objectives import costs_of
 from tune_app.report import importance
 from tune_app.report.contents import read_contents

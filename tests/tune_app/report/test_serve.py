@@ -12,8 +12,8 @@ from tests.tune_app.factories import make_record
 from tests.tune_app.report.factories import point, small
 from trainables.errors import ConfigError
 from trainables.storage import replace
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger
 from tune_app.report.serve import ReportServer, version_of
 
 

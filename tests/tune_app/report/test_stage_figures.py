@@ -12,7 +12,7 @@ from tests.tune_app.report.factories import STARTED, at, point, rich_experiment,
 from trainables.config import digest
 from trainables.results import Completed, StageRun
 from trainables.storage import replace_json
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.report import chosen, timeline
 from tune_app.report.chosen import chosen_info, draw_chosen
 from tune_app.report.contents import read_contents

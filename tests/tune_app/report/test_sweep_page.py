@@ -12,8 +12,8 @@ from tests.tune_app.failures.factories import make_analysis
 from tests.tune_app.report.factories import rich_experiment
 from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, TOO_PALE, Visit, drawn, lines, marks, scroll_through
 from tune_app.failures.section import section
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.metric import show
 from tune_app.report.build import write_report
 from tune_app.report.section import Section

@@ -22,7 +22,7 @@ from tests.tune_app.tracking.wandb_files import offline_runs
 from trainables.errors import ConfigError
 from trainables.storage import Lock, exists
 from tune_app.errors import LeaseHeld
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import TensorBoardConfig, WandbConfig
 from tune_app.tracking import beside
 from tune_app.tracking.beside import tracked
@@ -118,7 +118,7 @@ import sys
 import time
 from rich.console import Console
 from trainables.storage import storage_path
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tracking.beside import tracked
 
 folder = ExperimentFolder(storage_path(sys.argv[1]))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import KINDS, MlflowConfig, TensorBoardConfig, WandbConfig
 from tune_app.spec.yaml_file import dump_spec, parse_spec
 

@@ -10,8 +10,8 @@ from tests.tune_app.failures.test_cli import made_in
 from tests.tune_app.tracking.experiments import make_tracked
 from tests.tune_app.tracking.wandb_files import offline_runs
 from trainables.storage import remove_tree
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Ledger
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger
 from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.confusion import is_cheap, knee_confusion
 from tune_app.tracking.overview import read_overview

@@ -6,7 +6,7 @@ import pytest
 
 from tests.tune_app.tracking.experiments import EPOCHS, keys_of, make_tracked, publish, rows, train, work_of
 from trainables.storage import StoragePath, read_bytes, remove_tree, replace
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tracking.curves import Curves
 from tune_app.tracking.protocol import Epoch
 

@@ -18,7 +18,7 @@ from tests.tune_app.tracking.experiments import (
     work_of,
 )
 from trainables.storage import StoragePath, read_bytes, replace
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tracking.follow import Follower
 from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import open_memory

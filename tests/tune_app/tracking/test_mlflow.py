@@ -11,7 +11,7 @@ from tests.tune_app.factories import make_untrained
 from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, refuse, train, work_of
 from tests.tune_app.tracking.holes import black_hole
 from trainables.storage import remove
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import MlflowConfig
 from tune_app.tracking.overview import ConfusionMatrix, read_overview
 from tune_app.tracking.places import open_tracker

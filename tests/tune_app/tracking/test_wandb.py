@@ -19,7 +19,7 @@ from tests.tune_app.tracking.holes import black_hole, only_polite
 from tests.tune_app.tracking.wandb_files import OfflineRun, offline_runs
 from trainables.errors import ConfigError
 from trainables.storage import Lock, read_bytes, remove, sha256
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking import child, wandb_connection, wandb_tracker
 from tune_app.tracking.follow import Follower

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainables.results import Failed
-from tune_app.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord
 
 if TYPE_CHECKING:
     from trainables.stages.files import StageEntry

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from trainables.config import Frozen
 from trainables.errors import CorruptFile
 from trainables.storage import StoragePath, create_once, names, read_bytes, read_many
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 
 NAME = "test.json"
 

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from trainables.storage import Lock, read_bytes, replace
 from tune_app.errors import LeaseHeld
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Assignment, decode_assignments, encode_assignments
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Assignment, decode_assignments, encode_assignments
 
 
 class Lease:

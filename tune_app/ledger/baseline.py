@@ -9,7 +9,7 @@ from trainables.config import Architecture, BaselineImport, Frozen, data_package
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import create_once, read_bytes
-from tune_app.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:

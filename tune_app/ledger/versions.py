@@ -7,7 +7,7 @@ from search_spaces.samplers import SAMPLERS
 from trainables.config import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY, trial_packages
 from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.registry import Registry
-from tune_app.ledger import Assignment, TrialRecord
+from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
 REGISTRIES: tuple[Registry[object], ...] = (

@@ -1,7 +1,7 @@
 """The records of an experiment as commands read them: the newest of each configuration and rung, with a bar."""
 
-from tune_app.folder import ExperimentFolder
-from tune_app.ledger import Damaged, Ledger, TrialRecord, latest
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Damaged, Ledger, TrialRecord, latest
 from tune_app.terminal.progress import counted, note
 
 
