@@ -14,11 +14,11 @@ import numpy as np
 from search_spaces.parameters import Value
 from search_spaces.rungs import FULL
 from trainables.results import Completed
-from tune_app.frontier import costs
-from tune_app.improvement import improvement
+from tune_app.frontier.hypervolume_gain import improvement
+from tune_app.frontier.objectives import costs_of, is_feasible
+from tune_app.frontier.pareto import costs
 from tune_app.ladder import Ladder
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
-from tune_app.objectives import costs_of, is_feasible
 from tune_app.screen import Screen
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.strategy import Choice, Step, StepsOf

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import read_bytes, sha256
+from tune_app.frontier.points import frontier, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import HeldOut, read_held_out, store_held_out
-from tune_app.repeats import frontier, group_runs
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import write_tables
 from tune_app.terminal.progress import track

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from search_spaces.rungs import FULL
-from tune_app.frontier import knee, non_dominated
+from tune_app.frontier.pareto import knee, non_dominated
 from tune_app.terminal.quantities import show_count, show_points, show_ratio, show_share, show_size
 
 FEW = 3

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from search_spaces.rungs import FULL, bit_class
+from tune_app.frontier.objectives import costs_of
+from tune_app.frontier.promotion import Standing, order, rank_correlation
 from tune_app.ledger.ledger import Assignment, TrialRecord
-from tune_app.objectives import costs_of
-from tune_app.promotion import Standing, order, rank_correlation
 from tune_app.spec.experiment import ExperimentSpec
 
 Place = tuple[str, str]

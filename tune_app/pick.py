@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.frontier import knee
+from tune_app.frontier.pareto import knee
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.points import FrontierPoint, costs_of_points, points_of

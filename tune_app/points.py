@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tune_app.frontier.objectives import costs_of
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Params, TrialRecord
-from tune_app.objectives import costs_of
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import load_trials
 

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.results import Completed, StageRun
+from tune_app.frontier.objectives import is_feasible
+from tune_app.frontier.points import Group, frontier, frontier_contributions, group_runs, probabilities
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.objectives import is_feasible
-from tune_app.repeats import Group, frontier, frontier_contributions, group_runs, probabilities
 from tune_app.spec.experiment import ExperimentSpec
 
 HEAD = {

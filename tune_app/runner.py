@@ -12,6 +12,7 @@ from trainables.errors import ConfigError
 from trainables.storage import exists, remove_tree
 from tune_app.engine import Engine, Search
 from tune_app.errors import SearchAborted
+from tune_app.frontier.points import wants_repeats
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
@@ -20,7 +21,6 @@ from tune_app.ledger.versions import refuse_other_versions
 from tune_app.live import LiveView, Status
 from tune_app.point_keys import remembered_keys, steps_of
 from tune_app.proposer import Proposer
-from tune_app.repeats import wants_repeats
 from tune_app.screen import open_screen
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import write_tables

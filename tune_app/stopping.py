@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tune_app.frontier import hypervolume
+from tune_app.frontier.objectives import costs_of, is_feasible
+from tune_app.frontier.pareto import hypervolume
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.training_cost import training_seconds
-from tune_app.objectives import costs_of, is_feasible
 from tune_app.spec.experiment import Budget, ExperimentSpec
 
 MIN_FAILURES = 10

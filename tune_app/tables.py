@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, names, read_bytes, replace, sha256
+from tune_app.frontier.points import Group, frontier, frontier_volume, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_accuracies
-from tune_app.repeats import Group, frontier, frontier_volume, group_runs
 from tune_app.rows import rows, schema_of
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.table_file import check_table, encode_table

@@ -8,13 +8,13 @@ import pandas as pd
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.frontier import hypervolume_trace
+from tune_app.frontier.objectives import costs_of, is_feasible
+from tune_app.frontier.pareto import hypervolume_trace
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import training_seconds
-from tune_app.objectives import costs_of, is_feasible
 from tune_app.spec.experiment import ExperimentSpec
 
 

@@ -176,7 +176,7 @@ def oracle_line(table: Table) -> str:
 
 def oracle(table: Table, share: float) -> float:
     """Training seconds of a greedy schedule; an upper bound of the least possible."""
-    from tune_app.frontier import hypervolume
+    from tune_app.frontier.pareto import hypervolume
 
     cells = [cell for (_, rung), cell in table.cells.items() if rung == "full" and cell.row["state"] == "complete"]
     costs = np.array([table.costs(cell.row) for cell in cells])

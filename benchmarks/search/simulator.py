@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.search.table import Cell, Table
-from tune_app.frontier import hypervolume
+from tune_app.frontier.pareto import hypervolume
 from tune_app.ledger.ledger import Params
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from search_spaces.parameters import Value
-from tune_app.frontier import hypervolume
+from tune_app.frontier.objectives import costs_of
+from tune_app.frontier.pareto import hypervolume
 from tune_app.ledger.ledger import Params
-from tune_app.objectives import costs_of
 from tune_app.spec.experiment import ExperimentSpec
 
 PARENTS = {"channel_prune": ("prune_frac",), "sparsify": ("prune_frac", "sparsity")}

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _is_pareto_front
 
-from tune_app.frontier import costs, hypervolume, knee, non_dominated
+from tune_app.frontier.pareto import costs, hypervolume, knee, non_dominated
 
 
 def small_costs(max_objectives: int = 4, high: int = 5) -> st.SearchStrategy[np.ndarray]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from tune_app.frontier.points import frontier
 from tune_app.gauges import DESCRIPTIONS, readings
 from tune_app.grafana import as_json
 from tune_app.live import Status
-from tune_app.repeats import frontier
 
 
 def test_every_gauge_has_a_panel_of_its_own() -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tune_app.frontier import hypervolume
-from tune_app.improvement import PROBES, improvement
+from tune_app.frontier.hypervolume_gain import PROBES, improvement
+from tune_app.frontier.pareto import hypervolume
 
 
 def by_definition(front: np.ndarray, reference: np.ndarray, samples: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from tune_app.frontier import contributions, hypervolume, hypervolume_trace, non_dominated, pareto_ranks
-from tune_app.promotion import Standing, order, rank_correlation
+from tune_app.frontier.pareto import contributions, hypervolume, hypervolume_trace, non_dominated, pareto_ranks
+from tune_app.frontier.promotion import Standing, order, rank_correlation
 
 REFERENCE = (10.0, 10.0)
 

@@ -11,7 +11,7 @@ from search_spaces.rungs import FULL
 from search_spaces.samplers import SAMPLERS, SLOW
 from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from trainables.config import digest
-from tune_app.frontier import costs, hypervolume
+from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.proposer import Proposer
 from tune_app.runner import _is_spent

@@ -23,10 +23,10 @@ from tests.tune_app.factories import (
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import StageRun
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace
+from tune_app.frontier.points import group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.test_results import HeldOut, store_held_out
-from tune_app.repeats import group_runs
 from tune_app.rows import GROUPED, HEAD, MEASURED, STAGED, TAIL, frontier_ids, rows
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tune_app.frontier import knee
+from tune_app.frontier.pareto import knee
+from tune_app.frontier.points import mean_costs
 from tune_app.histories import History, finished_histories
-from tune_app.repeats import mean_costs
 from tune_app.report.contents import Contents
 from tune_app.report.curves import accuracy_over_loss
 from tune_app.report.figure import Figure, escaped

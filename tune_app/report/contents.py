@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from trainables.storage import Lock, names, read_bytes
+from tune_app.frontier.points import Group, frontier, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.ledger.test_results import held_out_accuracies, read_held_out
-from tune_app.repeats import Group, frontier, group_runs
 from tune_app.rows import rows
 from tune_app.spec.experiment import ExperimentSpec
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune_app.frontier.points import Group
 from tune_app.histories import History, finished_histories
 from tune_app.ledger.ledger import params_label
-from tune_app.repeats import Group
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
 from tune_app.report.sizes import spread

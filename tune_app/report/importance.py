@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.samplers import distribution
+from tune_app.frontier.points import Group
 from tune_app.metric import short
-from tune_app.repeats import Group
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tune_app.experiment_summary import findings_of
-from tune_app.frontier import knee
+from tune_app.frontier.pareto import knee
+from tune_app.frontier.points import Group, mean_costs
 from tune_app.ledger.ledger import in_full
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.metric import show
-from tune_app.repeats import Group, mean_costs
 from tune_app.report.contents import Contents
 from tune_app.terminal.quantities import show_points, show_size
 

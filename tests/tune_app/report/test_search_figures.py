@@ -7,9 +7,9 @@ import pytest
 
 from tests.tune_app.factories import make_record
 from tests.tune_app.report.factories import point, rich_experiment, small
-from tune_app.frontier import hypervolume
+from tune_app.frontier.objectives import costs_of
+from tune_app.frontier.pareto import hypervolume
 from tune_app.ledger.training_cost import training_seconds
-from tune_app.objectives import costs_of
 from tune_app.report import importance
 from tune_app.report.contents import read_contents
 from tune_app.report.importance import FEWEST, draw_importance, importance_info

@@ -14,9 +14,9 @@ import numpy as np
 
 from search_spaces.rungs import FULL
 from trainables.results import Completed
-from tune_app.frontier import contributions, costs, hypervolume, non_dominated
+from tune_app.frontier.objectives import costs_of, is_feasible
+from tune_app.frontier.pareto import contributions, costs, hypervolume, non_dominated
 from tune_app.ledger.ledger import Params, TrialRecord
-from tune_app.objectives import costs_of, is_feasible
 from tune_app.spec.experiment import ExperimentSpec, Repeats
 
 DRAWS = 2_000

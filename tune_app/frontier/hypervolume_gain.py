@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tune_app.frontier import non_dominated
+from tune_app.frontier.pareto import non_dominated
 
 PROBES = 2_000
 """Random points that stand for the volume of three objectives."""

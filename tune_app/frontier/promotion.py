@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_app.frontier import contributions, pareto_ranks
+from tune_app.frontier.pareto import contributions, pareto_ranks
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tune_app.frontier import costs
+from tune_app.frontier.pareto import costs
 
 if TYPE_CHECKING:
     from tune_app.spec.experiment import ExperimentSpec
