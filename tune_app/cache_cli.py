@@ -8,7 +8,7 @@ import typer
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
-    from tune_app.retention import CacheUse, Collection
+    from tune_app.stages.retention import CacheUse, Collection
 
 app = typer.Typer(no_args_is_help=True, help="Show what finished stages take on disk, or remove what is not needed.")
 
@@ -25,7 +25,7 @@ def ls(
 ) -> None:
     """Show stages, bytes and seconds by kind of stage, and what of it is needed."""
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.retention import survey
+    from tune_app.stages.retention import survey
 
     use = survey(ExperimentFolder.existing(experiment))
     if json:
@@ -44,7 +44,7 @@ def gc(
 ) -> None:
     """Remove stages until they take at most SIZE; results and packed files stay, the frontier's stages too."""
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.retention import collect
+    from tune_app.stages.retention import collect
     from tune_app.terminal.quantities import parse_size
 
     bound = parse_size(max_bytes)

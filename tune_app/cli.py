@@ -120,8 +120,8 @@ def plan(
     from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
-    from tune_app.plan import read_plan
     from tune_app.plan_output import print_plan
+    from tune_app.stages.plan import read_plan
 
     print_plan(read_plan(loaded), json=json)
 

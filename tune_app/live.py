@@ -15,10 +15,10 @@ from rich.table import Table
 from search_spaces.rungs import FULL
 from trainables.errors import StorageUnavailable
 from trainables.storage import StoragePath
-from tune_app.epochs import saved_epochs
 from tune_app.frontier.points import Group, frontier, frontier_volume, group_runs
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.epochs import saved_epochs
 from tune_app.terminal.progress import Pace, Verbosity, duration, verbosity
 
 

@@ -1,6 +1,6 @@
 """A plan on the terminal: rungs, stages, and what is still to come."""
 
-from tune_app.plan import Plan, StagePlan
+from tune_app.stages.plan import Plan, StagePlan
 from tune_app.terminal.table import print_table
 
 ABSENT = "–"

@@ -18,7 +18,7 @@ from trainables.config import (
 )
 from trainables.stages.saved_epochs import Progress, SavedEpoch
 from trainables.storage import StoragePath, publish_folder, replace
-from tune_app.epochs import epochs_by_stage, epochs_done, planned_epochs, saved_epochs
+from tune_app.stages.epochs import epochs_by_stage, epochs_done, planned_epochs, saved_epochs
 
 THREE = Schedule(epochs=3, lr=0.1)
 

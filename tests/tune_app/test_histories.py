@@ -7,7 +7,7 @@ import pytest
 from tests.tune_app.factories import make_experiment
 from tests.tune_app.report.factories import write_stage
 from trainables.storage import StoragePath, remove_tree
-from tune_app.histories import finished_histories, finished_history
+from tune_app.stages.histories import finished_histories, finished_history
 
 KEYS = ("0" * 64, "1" * 64)
 

@@ -24,10 +24,10 @@ from trainables.stages.files import StageEntry
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.plan import Plan, StagePlan, make_plan, read_plan
 from tune_app.point_keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
+from tune_app.stages.plan import Plan, StagePlan, make_plan, read_plan
 
 PRINT = "f" * 64
 Point = dict[str, float | int | str]

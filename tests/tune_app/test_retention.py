@@ -32,9 +32,9 @@ from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.point_keys import config_key
 from tune_app.proposer import Proposer
-from tune_app.retention import collect, survey
 from tune_app.rows import frontier_ids
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.retention import collect, survey
 from tune_app.trainable import run_trial
 
 BASELINE = "0" * 64

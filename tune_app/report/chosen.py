@@ -5,10 +5,10 @@ from typing import Any
 
 from tune_app.frontier.pareto import knee
 from tune_app.frontier.points import mean_costs
-from tune_app.histories import History, finished_histories
 from tune_app.report.contents import Contents
 from tune_app.report.curves import accuracy_over_loss
 from tune_app.report.figure import Figure, escaped
+from tune_app.stages.histories import History, finished_histories
 
 NAME = "curves-chosen"
 MOST_TRIALS = 500

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_app.frontier.points import Group
-from tune_app.histories import History, finished_histories
 from tune_app.ledger.ledger import params_label
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
 from tune_app.report.sizes import spread
+from tune_app.stages.histories import History, finished_histories
 from tune_app.terminal.quantities import show_count, show_share
 
 MOST = 10

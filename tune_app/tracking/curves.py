@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from trainables.config import stage_keys, training_of
 from trainables.errors import TrialFailure
 from trainables.storage import StoragePath, names
-from tune_app.histories import Row, finished_history, saved_history
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.histories import Row, finished_history, saved_history
 from tune_app.tracking.protocol import Epoch
 
 Started = Mapping[str, Sequence[StoragePath]]

@@ -7,9 +7,9 @@ from typing import Any
 from trainables.config import TrialConfig
 from trainables.errors import TrialFailure
 from trainables.storage import redact
-from tune_app.epochs import teacher_of
 from tune_app.ledger.ledger import Assignment
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.epochs import teacher_of
 from tune_app.tracking.protocol import Value
 
 AMOUNTS = {"prune": "prune_frac", "sparsify": "sparsity"}

@@ -93,7 +93,7 @@ def test_a_checkpoint_that_is_none_shows_nothing(storage: StoragePath, content: 
 
 
 def test_a_long_head_is_read_to_its_end(storage: StoragePath, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_app.histories.HEAD_BYTES", 16)
+    monkeypatch.setattr("tune_app.stages.histories.HEAD_BYTES", 16)
     folder = make_tracked(storage)
     train(folder, work_of(), "train", 2)
     assert shape(epochs(folder)) == ALL[:2]

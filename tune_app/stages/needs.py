@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from search_spaces.rungs import at_rung
 from trainables.config import TrialConfig, stage_keys, teacher_key, trial_key
-from tune_app.epochs import teacher_of
 from tune_app.ladder import Place
 from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.epochs import teacher_of
 from tune_app.terminal.progress import counted
 
 SAMPLE = 2_000

@@ -17,7 +17,6 @@ from trainables.errors import ConfigError
 from trainables.stages.cache import StageCache
 from trainables.stages.files import StageEntry
 from trainables.storage import exists, files_by_folder
-from tune_app.epochs import planned_epochs
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
@@ -25,7 +24,8 @@ from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import Typical
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.stage_needs import Remainder, StageNeed, configurations, stage_needs
+from tune_app.stages.epochs import planned_epochs
+from tune_app.stages.needs import Remainder, StageNeed, configurations, stage_needs
 from tune_app.terminal.progress import doing
 
 
