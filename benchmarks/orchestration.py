@@ -33,8 +33,8 @@ from trainables.results import Completed, Measurement
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray import OnRay
-from tune_app.proposer import Proposer
 from tune_app.runner import run_baseline, run_search
+from tune_app.search.proposer import Proposer
 from tune_app.session import TUNE_SETTINGS
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.trainable import Grant
@@ -160,7 +160,7 @@ def resume_seconds(storage: Path, trials: int) -> float:
 
 
 def _proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = ()) -> Proposer:
-    from tune_app.point_keys import config_key, steps_of
+    from tune_app.search.keys import config_key, steps_of
 
     return Proposer(
         spec,

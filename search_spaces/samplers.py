@@ -32,7 +32,7 @@ SAMPLERS: Registry[Any] = Registry(
         "random": "search_spaces.samplers:uniform",
         "grid": "search_spaces.samplers:grid",
         "shuffled_grid": "search_spaces.samplers:shuffled_grid",
-        "ehvi": "tune_app.ehvi:Ehvi",
+        "ehvi": "tune_app.search.ehvi:Ehvi",
     },
     group="tune_app.samplers",
 )

@@ -20,8 +20,8 @@ from tune_app.errors import ClusterUnavailable
 from tune_app.gauges import Gauges
 from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.lookout import Lookout
-from tune_app.point_keys import progress_keys, shared_start
 from tune_app.pulse import Pulse, end_process, forget_pulses, take_pulse
+from tune_app.search.keys import progress_keys, shared_start
 from tune_app.searcher import LedgerSearch
 from tune_app.session import fits_in_cluster
 from tune_app.shares import Shares

@@ -10,7 +10,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.live import LiveView, Status
-from tune_app.proposer import Proposer
+from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import write_tables
 

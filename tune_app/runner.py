@@ -19,9 +19,9 @@ from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, in_full, latest
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.live import LiveView, Status
-from tune_app.point_keys import remembered_keys, steps_of
-from tune_app.proposer import Proposer
-from tune_app.screen import open_screen
+from tune_app.search.bounds import open_screen
+from tune_app.search.keys import remembered_keys, steps_of
+from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables import write_tables
 from tune_app.tracking.beside import tracked

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from search_spaces.samplers import SURROGATES
-from tune_app.ehvi import Ehvi
-from tune_app.ladder import Ladder
-from tune_app.rank_search import RankSearch
-from tune_app.screen import Screen
+from tune_app.search.bounds import Screen
+from tune_app.search.ehvi import Ehvi
+from tune_app.search.ladder import Ladder
+from tune_app.search.rank_search import RankSearch
+from tune_app.search.strategy import KeyOf, StepsOf, Strategy
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.strategy import KeyOf, StepsOf, Strategy
 
 
 def open_strategy(

@@ -8,8 +8,8 @@ from trainables.results import Completed
 from trainables.storage import names, publish_folder, read_many, remove_folder
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
+from tune_app.search.strategy import KeyOf
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.strategy import KeyOf
 
 PACKED = "model.mbq"
 

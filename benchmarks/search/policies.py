@@ -12,9 +12,9 @@ from trainables.config import Architecture, ModelConfig, digest
 from trainables.errors import State
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from tune_app.ledger.ledger import Params, TrialRecord
-from tune_app.proposer import Proposer
+from tune_app.search.proposer import Proposer
+from tune_app.search.strategy import Step
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.strategy import Step
 
 RUNGS = ("ptq", "short", FULL)
 LEVELS = {"ptq": 1, "short": 3, FULL: 9}

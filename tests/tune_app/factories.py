@@ -23,10 +23,10 @@ from trainables.storage import StoragePath, replace
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, latest
-from tune_app.proposer import Proposer
+from tune_app.search.proposer import Proposer
+from tune_app.search.strategy import Step
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.strategy import Step
 from tune_app.tables import write_tables
 
 BASELINE_BYTES = 1_000_000

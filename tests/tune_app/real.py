@@ -9,7 +9,7 @@ from trainables.storage import replace
 from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment
-from tune_app.point_keys import config_key
+from tune_app.search.keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.trainable import run_trial

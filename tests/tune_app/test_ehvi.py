@@ -10,10 +10,10 @@ from search_spaces.rungs import FULL
 from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
 from tests.tune_app.test_ladder import count, drive, make_laddered, open_proposer
 from trainables.results import StageRun
-from tune_app.ehvi import FIRST, Ehvi
 from tune_app.frontier.pareto import costs, hypervolume
-from tune_app.ladder import Ladder
 from tune_app.ledger.ledger import TrialRecord
+from tune_app.search.ehvi import FIRST, Ehvi
+from tune_app.search.ladder import Ladder
 from tune_app.spec.experiment import ExperimentSpec
 
 EHVI = {"name": "ehvi"}

@@ -13,9 +13,9 @@ from search_spaces.rungs import FULL
 from search_spaces.samplers import SAMPLERS, SLOW
 from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from trainables.config import QuantAwareTrain, Schedule, digest
-from tune_app.ladder import Ladder
 from tune_app.ledger.ledger import Assignment, TrialRecord
-from tune_app.proposer import Proposer
+from tune_app.search.ladder import Ladder
+from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 
 QAT = QuantAwareTrain(kind="qat", schedule=Schedule(epochs=9, lr=0.1))

@@ -29,7 +29,7 @@ from tune_app.report.pareto import pareto_info
 from tune_app.report.rungs import rung_pairs
 from tune_app.report.sizes import sizes_info
 from tune_app.report.volume import volume_info
-from tune_app.stopping import Progress
+from tune_app.search.budget import Progress
 from tune_app.tables import read_table
 from tune_app.trace import trace_frame
 from tune_app.tracking.overview import read_overview

@@ -24,7 +24,7 @@ from trainables.stages.files import StageEntry
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.point_keys import config_key
+from tune_app.search.keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.stages.plan import Plan, StagePlan, make_plan, read_plan

@@ -13,8 +13,8 @@ from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_sp
 from trainables.config import digest
 from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import Assignment, TrialRecord
-from tune_app.proposer import Proposer
 from tune_app.runner import _is_spent
+from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 
 SPACE = {"prune_frac": {"low": 0.0, "high": 0.9, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}

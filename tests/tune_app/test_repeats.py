@@ -31,7 +31,7 @@ from tune_app.frontier.points import (
 )
 from tune_app.ledger.ledger import Assignment, TrialRecord, in_full
 from tune_app.live import Status
-from tune_app.proposer import Proposer
+from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec, Repeats
 
 A, B, C = ({"prune_frac": 0.0, "w_bits": bits, "a_bits": 8} for bits in (8, 4, 2))

@@ -10,7 +10,7 @@ from trainables.config import Architecture, ModelConfig
 from trainables.costs.planned import COUNTED as ANALYSED
 from trainables.costs.planned import analyse
 from tune_app.ledger.ledger import Params
-from tune_app.screen import COUNTED, open_screen
+from tune_app.search.bounds import COUNTED, open_screen
 from tune_app.spec.experiment import ExperimentSpec
 
 ARCHITECTURE = Architecture(model=ModelConfig(), classes=10, channels=3, image_size=32)

@@ -15,8 +15,8 @@ from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.proposer import Proposer
 from tune_app.pulse import Pulse
+from tune_app.search.proposer import Proposer
 from tune_app.searcher import LedgerSearch
 from tune_app.shares import Shares
 from tune_app.spec.experiment import ExperimentSpec, Resources

@@ -7,9 +7,9 @@ from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tests.tune_app.test_proposer import SPACE, closed_form, drive, open_proposer
 from trainables.errors import State
 from tune_app.errors import SearchAborted
+from tune_app.search.budget import Progress, is_stagnant, too_many_failures, why_stop
 from tune_app.spec.experiment import Budget, ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
-from tune_app.stopping import Progress, is_stagnant, too_many_failures, why_stop
 
 RECIPES = Path(__file__).parents[2] / "examples/recipes"
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from search_spaces.space import SearchSpace
-from tune_app.surrogate import Features, Surrogate
+from tune_app.search.surrogate import Features, Surrogate
 
 PLAIN = SearchSpace.model_validate({"prune_frac": [0, 0.3, 0.6], "importance": ["l1", "l2"], "w_bits": [4]})
 CONDITIONAL = SearchSpace.model_validate(

@@ -15,7 +15,7 @@ from trainables.stages.stage import StageResult
 from trainables.storage import StoragePath, create_once, publish_folder, replace, sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, encode_assignments
-from tune_app.point_keys import progress_keys
+from tune_app.search.keys import progress_keys
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.tracking.overview import Overview

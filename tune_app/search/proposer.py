@@ -10,13 +10,13 @@ from trainables.config import repeat_seed
 from trainables.errors import InfeasiblePoint
 from tune_app.errors import SearchAborted
 from tune_app.frontier.points import Group, group_runs, next_repeat, point_of, probabilities
-from tune_app.ladder import Ladder, Place
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord, latest
-from tune_app.screen import Screen
+from tune_app.search.bounds import Screen
+from tune_app.search.budget import Progress, out_of_time, too_many_failures, why_stop
+from tune_app.search.ladder import Ladder, Place
+from tune_app.search.strategy import KeyOf, StepsOf
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.stopping import Progress, out_of_time, too_many_failures, why_stop
 from tune_app.strategies import open_strategy
-from tune_app.strategy import KeyOf, StepsOf
 
 
 class Proposer:

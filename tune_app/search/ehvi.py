@@ -17,12 +17,12 @@ from trainables.results import Completed
 from tune_app.frontier.hypervolume_gain import improvement
 from tune_app.frontier.objectives import costs_of, is_feasible
 from tune_app.frontier.pareto import costs
-from tune_app.ladder import Ladder
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
-from tune_app.screen import Screen
+from tune_app.search.bounds import Screen
+from tune_app.search.ladder import Ladder
+from tune_app.search.strategy import Choice, Step, StepsOf
+from tune_app.search.surrogate import Features, Surrogate
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.strategy import Choice, Step, StepsOf
-from tune_app.surrogate import Features, Surrogate
 
 MAX_CANDIDATES = 2_000
 MAX_OBSERVATIONS = 400

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
-from tune_app.ladder import Ladder, Place
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
-from tune_app.screen import Screen
+from tune_app.search.bounds import Screen
+from tune_app.search.ladder import Ladder, Place
+from tune_app.search.strategy import Choice, KeyOf
+from tune_app.search.study import Ask, Point, open_study
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.strategy import Choice, KeyOf
-from tune_app.study import Ask, Point, open_study
 
 MAX_ASKS = 30
 """Proposals in a row that may be repeats before a random new point is taken instead; a slow sampler gets two."""

@@ -4,8 +4,8 @@ import functools
 
 from trainables.config import stage_keys, teacher_key, training_of, trial_key
 from tune_app.ledger.ledger import Assignment, Params
+from tune_app.search.strategy import KeyOf, Step
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.strategy import KeyOf, Step
 
 REMEMBERED = 100_000
 
