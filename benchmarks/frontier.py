@@ -26,7 +26,7 @@ from trainables.storage import read_bytes, replace, sha256
 from tune_app.finalize import verified_artifact
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import read_records
-from tune_app.query import frontier_frame
+from tune_app.tables.query import frontier_frame
 
 HERE = Path(__file__).parent
 BARS = ("0.954:9", "0.948:20", "0.94:30")

@@ -27,10 +27,10 @@ from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
 from trainables.storage import replace
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.query import frontier_frame
 from tune_app.spec.yaml_file import dump_spec, load_spec
-from tune_app.table_file import CHECKSUM, encode_table
-from tune_app.tables import current_table, read_table, write_tables
+from tune_app.tables.query import frontier_frame
+from tune_app.tables.sealed_parquet import CHECKSUM, encode_table
+from tune_app.tables.trials import current_table, read_table, write_tables
 
 HERE = Path(__file__).parent
 BAR = 1.3

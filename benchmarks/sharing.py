@@ -19,9 +19,9 @@ import pandas as pd
 
 from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
-from tune_app.query import frontier_frame
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec, load_spec
+from tune_app.tables.query import frontier_frame
 
 HERE = Path(__file__).parent
 

@@ -13,10 +13,10 @@ from typer.main import get_command
 
 from tests.documents import CLUSTER, PAGES, README, ROOT, Block, Shell, blocks, commands, merged, runs
 from tune_app.cli import app
-from tune_app.query import frontier_frame
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
-from tune_app.tables import read_table
+from tune_app.tables.query import frontier_frame
+from tune_app.tables.trials import read_table
 
 OURS = [page for page in PAGES if page != CLUSTER]
 PLUG_INS = [ROOT / f"docs/how-to/{name}.md" for name in ("own-model", "own-data", "own-pruner")]

@@ -264,10 +264,10 @@ def frontier(
 ) -> None:
     """Show the Pareto frontier."""
     from tune_app.output import write_frame
-    from tune_app.query import frontier_frame
+    from tune_app.tables.query import frontier_frame
 
     if trace:
-        from tune_app.trace import trace_frame
+        from tune_app.tables.growth import trace_frame
 
         if all or where or sort or limit:
             raise ConfigError("--trace shows every trial in its order: leave --all, --where, --sort and --limit out.")

@@ -36,7 +36,7 @@ def next_commands(experiment: str, spec_file: Path, trials: int) -> list[str]:
 
 def _smallest_close_to(experiment: str) -> str:
     """The label of the smallest frontier point within two points of the most accurate one."""
-    from tune_app.query import frontier_frame
+    from tune_app.tables.query import frontier_frame
 
     frame = frontier_frame(experiment)
     close = frame[frame["accuracy"] >= frame["accuracy"].max() - 0.02]

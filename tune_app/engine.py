@@ -12,7 +12,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.live import LiveView, Status
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import write_tables
+from tune_app.tables.trials import write_tables
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.points import FrontierPoint, costs_of_points, points_of
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import load_trials
+from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
 
 ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50

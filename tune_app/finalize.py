@@ -15,7 +15,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import HeldOut, read_held_out, store_held_out
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import write_tables
+from tune_app.tables.trials import write_tables
 from tune_app.terminal.progress import track
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from tune_app.frontier.pareto import knee
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.points import FrontierPoint, costs_of_points, points_of
-from tune_app.query import select
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import load_trials
+from tune_app.tables.query import select
+from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import show_ratio, show_share, show_size
 
 

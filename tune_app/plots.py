@@ -13,9 +13,9 @@ from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
 from tune_app.ledger.baseline import UNTRAINED, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.metric import SHARES, TITLES, direction, is_log
 from tune_app.spec.experiment import Direction, ExperimentSpec
-from tune_app.tables import load_trials
+from tune_app.tables.columns import SHARES, TITLES, direction, is_log
+from tune_app.tables.trials import load_trials
 from tune_app.terminal.progress import doing
 
 SIZE_IN = (12.0, 8.0)

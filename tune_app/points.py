@@ -11,7 +11,7 @@ from tune_app.frontier.objectives import costs_of
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import load_trials
+from tune_app.tables.trials import load_trials
 
 
 @dataclass(frozen=True)

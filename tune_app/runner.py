@@ -23,7 +23,7 @@ from tune_app.search.bounds import open_screen
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import write_tables
+from tune_app.tables.trials import write_tables
 from tune_app.tracking.beside import tracked
 from tune_app.warm_start import compare, take_over
 

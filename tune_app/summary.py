@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from search_spaces.rungs import FULL
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.training_cost import cost_lines, seconds_saved, taken_over, training_seconds
-from tune_app.rows import frontier_ids
 from tune_app.search.ladder import Agreement, Ladder
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.trial_rows import frontier_ids
 
 if TYPE_CHECKING:
     from tune_app.runner import Outcome

@@ -12,7 +12,7 @@ from tune_app.export import experiment_data, find_trial
 from tune_app.ledger.folder import ExperimentFolder, differences
 from tune_app.ledger.ledger import Damaged, TrialRecord
 from tune_app.ledger.reading import read_ledger
-from tune_app.rows import frontier_ids
+from tune_app.tables.trial_rows import frontier_ids
 from tune_app.terminal.progress import doing, note, track
 
 if TYPE_CHECKING:

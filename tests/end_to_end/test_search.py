@@ -17,8 +17,8 @@ from trainables.export.packed import unpack
 from trainables.storage import sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
-from tune_app.query import frontier_frame
 from tune_app.spec.yaml_file import dump_spec
+from tune_app.tables.query import frontier_frame
 
 pytestmark = pytest.mark.ray
 Cli = Callable[..., Result]

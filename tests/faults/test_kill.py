@@ -20,7 +20,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import read_table
+from tune_app.tables.trials import read_table
 
 pytestmark = pytest.mark.ray
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -27,7 +27,7 @@ from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tables import write_tables
+from tune_app.tables.trials import write_tables
 
 BASELINE_BYTES = 1_000_000
 REFERENCE = {

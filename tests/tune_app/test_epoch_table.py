@@ -17,9 +17,9 @@ from trainables.config import digest
 from trainables.errors import ConfigError
 from trainables.results import StageRun
 from trainables.storage import StoragePath, remove_tree, replace, replace_json
-from tune_app.epoch_table import LOGGED, STAGE, epoch_frame, stage_uses
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord
+from tune_app.tables.epochs import LOGGED, STAGE, epoch_frame, stage_uses
 
 Cli = Callable[..., Result]
 OTHER: Params = {"prune_frac": 0.5, "w_bits": 2, "a_bits": 8}

@@ -10,7 +10,7 @@ from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.test_results import HeldOut, store_held_out
-from tune_app.tables import read_table
+from tune_app.tables.trials import read_table
 
 POINTS = [{"prune_frac": 0.3, "w_bits": bits, "a_bits": 8} for bits in (2, 4, 8)]
 

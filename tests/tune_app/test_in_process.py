@@ -19,10 +19,10 @@ from tune_app.errors import Interrupted, SearchAborted
 from tune_app.in_process import InProcess
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.query import frontier_frame
 from tune_app.runner import run_baseline, run_search
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import read_table
+from tune_app.tables.query import frontier_frame
+from tune_app.tables.trials import read_table
 
 Cli = Callable[..., Result]
 # As on a machine where it is not installed: importing it fails.

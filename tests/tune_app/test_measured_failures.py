@@ -21,7 +21,6 @@ from tune_app.live import Status
 from tune_app.optuna_export import write_journal
 from tune_app.pick import Wish, pick
 from tune_app.plots import frontier_info
-from tune_app.query import frontier_frame
 from tune_app.report.contents import read_contents
 from tune_app.report.coordinates import coordinates_info
 from tune_app.report.importance import importance_info
@@ -30,8 +29,9 @@ from tune_app.report.rungs import rung_pairs
 from tune_app.report.sizes import sizes_info
 from tune_app.report.volume import volume_info
 from tune_app.search.budget import Progress
-from tune_app.tables import read_table
-from tune_app.trace import trace_frame
+from tune_app.tables.growth import trace_frame
+from tune_app.tables.query import frontier_frame
+from tune_app.tables.trials import read_table
 from tune_app.tracking.overview import read_overview
 from tune_app.warm_start import compare as compare_for_warm_start
 

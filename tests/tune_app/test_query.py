@@ -11,8 +11,8 @@ from tests.tune_app.factories import REFERENCE, at_rest, make_experiment, make_r
 from trainables.errors import ConfigError
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, latest
-from tune_app.query import MAX_WHERE, frontier_frame, select
-from tune_app.tables import TableFile, current_table, load_trials, write_tables
+from tune_app.tables.query import MAX_WHERE, frontier_frame, select
+from tune_app.tables.trials import TableFile, current_table, load_trials, write_tables
 
 
 @pytest.fixture(scope="module", params=["rows from the ledger", "it's a file"])
@@ -113,7 +113,9 @@ def test_the_shape_of_the_query_alone_refuses_further_clauses(
     folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, clause: str
 ) -> None:
     """Without the second pair of parentheses, which makes most of them syntax errors before."""
-    monkeypatch.setattr("tune_app.query._statement", lambda where, **_: f"SELECT * FROM trials WHERE (\n{where}\n)")
+    monkeypatch.setattr(
+        "tune_app.tables.query._statement", lambda where, **_: f"SELECT * FROM trials WHERE (\n{where}\n)"
+    )
     with pytest.raises(ConfigError, match="is more than a condition"):
         select(load_trials(folder), HOSTILE[clause])
 
@@ -288,7 +290,7 @@ def test_a_condition_that_takes_too_long_is_stopped() -> None:
 
 def test_the_database_itself_reaches_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second wall: what stops a query if the check of the condition had a hole."""
-    monkeypatch.setattr("tune_app.query._check", lambda *_: None)
+    monkeypatch.setattr("tune_app.tables.query._check", lambda *_: None)
     file = tmp_path / "x.csv"
     file.write_text("a\n1\n")
     for source in (f"read_csv('{file}')", f"'{file}'"):
@@ -304,7 +306,7 @@ def test_the_database_reaches_the_file_of_the_table_alone(tmp_path: Path, monkey
     at_rest(folder)
     source = current_table(folder)
     assert isinstance(source, TableFile)
-    monkeypatch.setattr("tune_app.query._check", lambda *_: None)
+    monkeypatch.setattr("tune_app.tables.query._check", lambda *_: None)
     assert select(source, "true").num_rows == 6
     with pytest.raises(ConfigError, match="disabled by configuration"):
         select(source, f"exists (SELECT * FROM '{folder.frontier_table}')")

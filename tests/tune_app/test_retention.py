@@ -30,11 +30,11 @@ from tune_app.ledger.baseline import make_baseline, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
-from tune_app.rows import frontier_ids
 from tune_app.search.keys import config_key
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.retention import collect, survey
+from tune_app.tables.trial_rows import frontier_ids
 from tune_app.trainable import run_trial
 
 BASELINE = "0" * 64

@@ -27,10 +27,10 @@ from tune_app.frontier.points import group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.test_results import HeldOut, store_held_out
-from tune_app.rows import GROUPED, HEAD, MEASURED, STAGED, TAIL, frontier_ids, rows
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tables import current_table, load_trials, read_table, write_tables
+from tune_app.tables.trial_rows import GROUPED, HEAD, MEASURED, STAGED, TAIL, frontier_ids, rows
+from tune_app.tables.trials import current_table, load_trials, read_table, write_tables
 
 
 def made_rows(records: list[TrialRecord], spec: ExperimentSpec, **known: Any) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_spec
 from trainables.errors import ConfigError
-from tune_app.trace import hypervolume_rows, trace_frame
+from tune_app.tables.growth import hypervolume_rows, trace_frame
 
 
 def test_the_volume_grows_with_trials_and_training(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.ledger.training_cost import training_seconds
-from tune_app.rows import frontier_ids, rows
 from tune_app.search.keys import config_key, shared_start
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
+from tune_app.tables.trial_rows import frontier_ids, rows
 from tune_app.trainable import run_trial
 
 

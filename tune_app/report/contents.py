@@ -11,8 +11,8 @@ from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.ledger.test_results import held_out_accuracies, read_held_out
-from tune_app.rows import rows
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.trial_rows import rows
 
 LABEL_CHARS, ID_CHARS = 40, 10
 READING = 2

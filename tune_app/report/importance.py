@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from search_spaces.samplers import distribution
 from tune_app.frontier.points import Group
-from tune_app.metric import short
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
+from tune_app.tables.columns import short
 
 if TYPE_CHECKING:
     from optuna.study import Study

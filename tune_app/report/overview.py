@@ -9,8 +9,8 @@ from tune_app.frontier.pareto import knee
 from tune_app.frontier.points import Group, mean_costs
 from tune_app.ledger.ledger import in_full
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
-from tune_app.metric import show
 from tune_app.report.contents import Contents
+from tune_app.tables.columns import show
 from tune_app.terminal.quantities import show_points, show_size
 
 BALANCED = "Best balanced"

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tune_app.metric import Axis, show
 from tune_app.report.figure import Figure, escaped
 from tune_app.report.pareto import Mark, ParetoInfo
+from tune_app.tables.columns import Axis, show
 from tune_app.terminal.quantities import show_count
 
 NAME = "pareto"

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tune_app.metric import short
 from tune_app.report.contents import Contents
-from tune_app.rows import STAGED
+from tune_app.tables.columns import short
+from tune_app.tables.trial_rows import STAGED
 
 Kind = Literal["text", "number", "share", "bytes", "ratio", "seconds", "flag", "time"]
 Cell = float | int | str | None

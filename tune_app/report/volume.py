@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_app.metric import short
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
 from tune_app.report.overview import duration
+from tune_app.tables.columns import short
+from tune_app.tables.growth import hypervolume_rows
 from tune_app.terminal.quantities import show_count, show_number
-from tune_app.trace import hypervolume_rows
 
 UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 

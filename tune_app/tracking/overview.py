@@ -10,7 +10,7 @@ from tune_app.experiment_summary import ExperimentSummary, summarise
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables import load_trials
+from tune_app.tables.trials import load_trials
 from tune_app.tracking.hyperparameters import hyperparameters
 from tune_app.tracking.protocol import RunInfo, Value
 

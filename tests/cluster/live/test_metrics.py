@@ -10,7 +10,7 @@ from tests.cluster.live.conftest import TRIALS, Shown
 from tests.cluster.live.prometheus import Prometheus
 from tune_app.gauges import DESCRIPTIONS
 from tune_app.grafana import dashboard, metric
-from tune_app.query import frontier_frame
+from tune_app.tables.query import frontier_frame
 
 pytestmark = pytest.mark.ray
 

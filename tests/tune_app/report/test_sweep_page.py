@@ -14,9 +14,9 @@ from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, TOO_PALE, Vi
 from tune_app.failures.section import section
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
-from tune_app.metric import show
 from tune_app.report.build import write_report
 from tune_app.report.section import Section
+from tune_app.tables.columns import show
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -23,9 +23,9 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_accuracies
-from tune_app.rows import rows, schema_of
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.table_file import check_table, encode_table
+from tune_app.tables.sealed_parquet import check_table, encode_table
+from tune_app.tables.trial_rows import rows, schema_of
 from tune_app.terminal.progress import doing
 
 SCHEMA = "7"

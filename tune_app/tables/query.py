@@ -20,7 +20,7 @@ from cluster.errors import first_line
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.tables import TableFile, current_table, load_trials
+from tune_app.tables.trials import TableFile, current_table, load_trials
 
 MAX_WHERE = 10_000
 TIME_LIMIT_S = 10.0
