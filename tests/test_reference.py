@@ -18,9 +18,9 @@ from trainables.costs.size_formulas import FORMULAS
 from trainables.data.class_names import CIFAR10_GROUPS
 from trainables.export.packed import PARTS
 from trainables.stages.stage import StageResult, run_stage
-from tune_app.experiment_summary import FORMULA
 from tune_app.failures.confusion import ACROSS
 from tune_app.failures.files import write_files
+from tune_app.findings.summary import FORMULA
 from tune_app.tables.epochs import LOGGED, STAGE
 from tune_app.tables.growth import trace_frame
 from tune_app.tables.trial_rows import GROUPED, HEAD, MEASURED, STAGED, TAIL

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tune_app.collapse import collapse_notice, has_collapsed
+from tune_app.findings.at_chance import collapse_notice, has_collapsed
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease

@@ -10,7 +10,7 @@ from trainables.errors import ConfigError
 from tune_app.panels import NETWORKS, RESULTS, TOOLS
 
 if TYPE_CHECKING:
-    from tune_app.compare import Comparison, Side
+    from tune_app.findings.compare import Comparison, Side
 
 app = typer.Typer()
 
@@ -33,9 +33,9 @@ def pick(
     json: Json = False,
 ) -> None:
     """Choose a point of the frontier: within a drop the smallest, within a size the most accurate, else the knee."""
-    from tune_app.experiment_summary import point_document
+    from tune_app.findings.pick import Wish, pick
+    from tune_app.findings.summary import point_document
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.pick import Wish, pick
     from tune_app.terminal.quantities import (
         parse_points,
         parse_ratio,
@@ -76,7 +76,7 @@ def summary(
     yaml: Annotated[bool, typer.Option("--yaml", help="YAML on standard output.")] = False,
 ) -> None:
     """Sum up an experiment: best accuracy, best compression, best balanced, baseline, totals."""
-    from tune_app.experiment_summary import summarise
+    from tune_app.findings.summary import summarise
     from tune_app.ledger.folder import ExperimentFolder
 
     if json and yaml:
@@ -100,7 +100,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two frontiers: hypervolume from one reference, coverage, and the points that beat the other's."""
-    from tune_app.compare import compare_experiments
+    from tune_app.findings.compare import compare_experiments
     from tune_app.ledger.folder import ExperimentFolder
 
     folders = [ExperimentFolder.existing(name) for name in (first, second)]
@@ -111,7 +111,7 @@ def compare(
 
         save_comparison_plot([frontier_info(folder) for folder in folders], storage_path(output))
     if json:
-        from tune_app.experiment_summary import point_document
+        from tune_app.findings.summary import point_document
 
         sides = {
             side.name: {

@@ -111,7 +111,7 @@ def test_what_an_earlier_driver_left_in_flight_is_not_kept_for_ever(bench: Bench
 def test_a_search_that_collapses_says_so(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tune_app.collapse.ENOUGH", 1)
+    monkeypatch.setattr("tune_app.findings.at_chance.ENOUGH", 1)
 
     def play(loop: Loop) -> None:
         for name in ("a", "b"):

@@ -8,7 +8,7 @@ import pytest
 from tests.tune_app.factories import make_baseline_info, make_experiment, make_record, make_records, store_baseline
 from tests.tune_app.test_ladder import make_laddered
 from trainables.storage import replace
-from tune_app.experiment_summary import summarise
+from tune_app.findings.summary import summarise
 
 
 def test_best_points_baseline_and_totals(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tune_app.factories import make_experiment, make_record, store_baseline
-from tune_app.experiment_summary import summarise
-from tune_app.findings import FEW, NEAR, Finding, Tried, findings, frontier_of, is_width, tried
+from tune_app.findings.findings import FEW, NEAR, Finding, Tried, findings, frontier_of, is_width, tried
+from tune_app.findings.summary import summarise
 
 BASELINE = 0.95
 PARAMETERS = ("prune_frac", "w_bits", "a_bits")

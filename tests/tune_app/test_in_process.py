@@ -122,7 +122,7 @@ def test_a_search_that_collapses_says_so_and_goes_on(
         return record
 
     monkeypatch.setattr(in_process, "run_trial", refused)
-    monkeypatch.setattr("tune_app.collapse.ENOUGH", 4)
+    monkeypatch.setattr("tune_app.findings.at_chance.ENOUGH", 4)
     with pytest.raises(SearchAborted, match="none of 6 trials"):
         run_search(short_spec(tmp_path, trials=6), engine=InProcess())
     assert capsys.readouterr().err.count("the first 4 trials that were measured are all at chance") == 1

@@ -6,8 +6,8 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline
 from trainables.errors import ConfigError
+from tune_app.findings.pick import Wish, pick
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.pick import Wish, pick
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tune_app.experiment_summary import findings_of
+from tune_app.findings.summary import findings_of
 from tune_app.frontier.pareto import knee
 from tune_app.frontier.points import Group, mean_costs
 from tune_app.ledger.ledger import in_full

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
-from tune_app.experiment_summary import ExperimentSummary, summarise
+from tune_app.findings.summary import ExperimentSummary, summarise
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec

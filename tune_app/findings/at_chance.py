@@ -6,7 +6,7 @@ from typing import Any
 from search_spaces.rungs import FULL
 from trainables.errors import Collapsed
 from trainables.results import CHANCE_FACTOR
-from tune_app.findings import Finding
+from tune_app.findings.findings import Finding
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.terminal.quantities import show_share

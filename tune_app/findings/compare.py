@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.errors import ConfigError
+from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, frontier_points
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, non_dominated
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.points import FrontierPoint, costs_of_points, frontier_points
 from tune_app.spec.experiment import ExperimentSpec
 
 

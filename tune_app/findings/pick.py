@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
+from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.frontier.pareto import knee
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.points import FrontierPoint, costs_of_points, points_of
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.query import select
 from tune_app.tables.trials import load_trials

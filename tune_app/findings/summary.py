@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
-from tune_app.collapse import collapse_finding
-from tune_app.findings import COLUMNS, Finding, findings, tried
+from tune_app.findings.at_chance import collapse_finding
+from tune_app.findings.findings import COLUMNS, Finding, findings, tried
+from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
@@ -15,7 +16,6 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
-from tune_app.points import FrontierPoint, costs_of_points, points_of
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
