@@ -27,7 +27,7 @@ HOMES = {
         *(f"tune_app/{name}.py" for name in ("study", "optuna_export", "report/importance")),
     },
     "duckdb": {"tune_app/tables/query.py"},
-    "matplotlib": {"tune_app/plots.py", "tune_app/failures/ink.py"},
+    "matplotlib": {"tune_app/drawing/frontier_plot.py", "tune_app/drawing/sheet.py"},
     "wandb": {"tune_app/tracking/wandb_connection.py"},
     "tensorboardX": {"tune_app/tracking/tensorboard_tracker.py"},
     "mlflow": {"tune_app/tracking/mlflow_tracker.py"},

@@ -297,8 +297,8 @@ def plot(
 ) -> None:
     """Draw all trials with the frontier."""
     from trainables.storage import storage_path
+    from tune_app.drawing.frontier_plot import frontier_info, save_frontier_plot
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.plots import frontier_info, save_frontier_plot
 
     save_frontier_plot(frontier_info(ExperimentFolder.existing(experiment)), storage_path(output))
     print(output)

@@ -12,6 +12,7 @@ from tests.tune_app.test_ladder import make_laddered
 from tests.tune_app.test_optuna_export import load
 from tests.tune_app.test_proposer import open_proposer, optuna_trials
 from trainables.config import digest
+from tune_app.drawing.frontier_plot import frontier_info
 from tune_app.findings.compare import compare_experiments
 from tune_app.findings.pick import Wish, pick
 from tune_app.findings.summary import summarise
@@ -20,7 +21,6 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord, latest
 from tune_app.live import Status
 from tune_app.optuna_export import write_journal
-from tune_app.plots import frontier_info
 from tune_app.report.contents import read_contents
 from tune_app.report.coordinates import coordinates_info
 from tune_app.report.importance import importance_info

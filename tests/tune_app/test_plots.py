@@ -17,7 +17,7 @@ from tests.tune_app.factories import (
 )
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import replace
-from tune_app.plots import FrontierInfo, Point, frontier_info, save_frontier_plot
+from tune_app.drawing.frontier_plot import FrontierInfo, Point, frontier_info, save_frontier_plot
 
 
 def texts(path: Path, info: FrontierInfo) -> str:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from tune_app.drawing.sheet import BLUE, INK, LABEL_CHARS, ORANGE, PAPER, Drawing, clean, percent_axis, short, title
 from tune_app.failures.analysis import Analysis
 from tune_app.failures.calibration import BINS, Calibration
-from tune_app.failures.ink import BLUE, INK, LABEL_CHARS, ORANGE, PAPER, Drawing, clean, percent_axis, short, title
 
 
 def calibration_figure(analysis: Analysis) -> Drawing:

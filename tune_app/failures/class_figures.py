@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.ink import (
+from tune_app.drawing.sheet import (
     BLUE,
     INK,
     LABEL_CHARS,
@@ -18,6 +17,7 @@ from tune_app.failures.ink import (
     short,
     title,
 )
+from tune_app.failures.analysis import Analysis
 
 CLASSES = 25
 ROW_IN = 0.32

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tune_app.drawing.sheet import Drawing
 from tune_app.failures.analysis import Analysis
 from tune_app.failures.calibration_figure import calibration_figure
 from tune_app.failures.class_figures import accuracy_figure, change_figure
@@ -12,7 +13,6 @@ from tune_app.failures.image_figures import (
     newly_wrong_figure,
     top_confusions_figure,
 )
-from tune_app.failures.ink import Drawing
 from tune_app.failures.matrix_figures import counts_figure, image_matrix_figure, shares_figure
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, remove, replace
+from tune_app.drawing.sheet import to_png
 from tune_app.failures.analysis import Analysis
 from tune_app.failures.figures import FIGURES, figures
-from tune_app.failures.ink import to_png
 from tune_app.failures.numbers import numbers, per_class
 from tune_app.failures.text import report
 from tune_app.terminal.progress import track

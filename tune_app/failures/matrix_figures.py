@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.confusion import hardest, shares
-from tune_app.failures.ink import (
+from tune_app.drawing.sheet import (
     BLUE,
     EDGE,
     GREY,
@@ -20,6 +18,8 @@ from tune_app.failures.ink import (
     tint,
     title,
 )
+from tune_app.failures.analysis import Analysis
+from tune_app.failures.confusion import hardest, shares
 
 CLASSES = 20
 CLASSES_WITH_IMAGES = 12

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
+from tune_app.drawing.palette import painted
 from tune_app.report.figure import Figure, merged
-from tune_app.report.palette import painted
 from tune_app.terminal.progress import track
 
 Format = Literal["png", "svg"]

@@ -8,13 +8,13 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
+from tune_app.drawing.palette import PALETTES
 from tune_app.ledger.baseline import caveat
 from tune_app.report.contents import Contents
 from tune_app.report.coordinates import NAME as PARALLEL
 from tune_app.report.coordinates import CoordinatesInfo, coordinates_info
 from tune_app.report.figure import Figure
 from tune_app.report.overview import BALANCED, Card, cards, key_findings, status
-from tune_app.report.palette import PALETTES
 from tune_app.report.pareto_figure import NAME as PARETO
 from tune_app.report.section import Section
 from tune_app.report.sections import EXPLORE

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from trainables.results import Completed
+from tune_app.drawing.palette import CYCLE
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
-from tune_app.report.palette import CYCLE
 from tune_app.terminal.quantities import show_size
 
 MOST = 16

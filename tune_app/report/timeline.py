@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from tune_app.drawing.palette import CYCLE
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
-from tune_app.report.palette import CYCLE
 from tune_app.terminal.quantities import show_count
 
 MOST = 200

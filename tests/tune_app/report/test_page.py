@@ -16,12 +16,12 @@ from tests.tune_app.factories import make_record, make_records, make_untrained
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes
+from tune_app.drawing.palette import PALETTES, painted
 from tune_app.report import build
 from tune_app.report.build import all_sections, build_report, write_report
 from tune_app.report.contents import Contents, read_contents
 from tune_app.report.figure import Figure
 from tune_app.report.page import embedded, render
-from tune_app.report.palette import PALETTES, painted
 from tune_app.report.section import Section
 from tune_app.report.sections import sections_of
 from tune_app.report.templates import joined

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 
-from tune_app.failures.ink import EDGE, GREY, GRID, INK, PAPER, Drawing, drawn
+from tune_app.drawing.sheet import EDGE, GREY, GRID, INK, PAPER, Drawing, drawn
 
 PX_PER_IN = 96
 ROLES = {INK: "ink", GREY: "muted", GRID: "line", EDGE: "line", PAPER: "surface"}

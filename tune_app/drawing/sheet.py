@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.plots import COLOURS, GREY, INK
+from tune_app.drawing.frontier_plot import COLOURS, GREY, INK
 
 BLUE, ORANGE = COLOURS[0], COLOURS[5]
 PAPER, GRID, EDGE = "#FEFEFE", "#E4E4E4", "#D0D0D0"

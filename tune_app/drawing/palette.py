@@ -5,7 +5,7 @@ The data colours are those of Okabe and Ito (2008), distinguishable with every c
 
 from typing import Any, Literal
 
-from tune_app.plots import COLOURS
+from tune_app.drawing.frontier_plot import COLOURS
 
 Theme = Literal["light", "dark"]
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW = COLOURS
