@@ -30,6 +30,7 @@ from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
 from trainables.config import Architecture, ModelConfig
 from trainables.results import Completed, Measurement
+from tune_app.engine.trial import Grant
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray import OnRay
@@ -37,7 +38,6 @@ from tune_app.runner import run_baseline, run_search
 from tune_app.search.proposer import Proposer
 from tune_app.session import TUNE_SETTINGS
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.trainable import Grant
 from tune_app.worker import TrialWorker
 
 SIZES = (100, 300, 1_000)

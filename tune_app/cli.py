@@ -25,7 +25,7 @@ from tune_app.verify_cli import verify
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tune_app.engine import Engine
+    from tune_app.engine.engine import Engine
     from tune_app.spec.experiment import ExperimentSpec
 
 OUTPUT_CLOSED = 141
@@ -182,7 +182,7 @@ def search(
 
 def _engine(*, dashboard: bool, in_process: bool) -> "Engine":
     if in_process:
-        from tune_app.in_process import InProcess
+        from tune_app.engine.in_process import InProcess
 
         return InProcess()
     from tune_app.on_ray import OnRay

@@ -15,7 +15,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import first_line
 from trainables.errors import StorageUnavailable, TuneAppError
-from tune_app.engine import Search
+from tune_app.engine.engine import Search
+from tune_app.engine.stop_signal import StopSignal
+from tune_app.engine.throttle import Throttle
 from tune_app.errors import ClusterUnavailable
 from tune_app.gauges import Gauges
 from tune_app.ledger.ledger import Ledger, TrialRecord
@@ -25,9 +27,7 @@ from tune_app.search.keys import progress_keys, shared_start
 from tune_app.searcher import LedgerSearch
 from tune_app.session import fits_in_cluster
 from tune_app.shares import Shares
-from tune_app.signals import StopSignal
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.throttle import Throttle
 from tune_app.worker import TrialWorker
 
 TABLES_EVERY_S = 5.0

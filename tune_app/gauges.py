@@ -4,8 +4,8 @@ from collections import Counter
 
 from ray.util.metrics import Gauge
 
+from tune_app.engine.live_view import Status
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
-from tune_app.live import Status
 
 DESCRIPTIONS = {
     "trials": "Finished trials by state; running ones are those that have no record yet.",

@@ -12,8 +12,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import first_line
 from trainables.storage import create_once, remove
+from tune_app.engine.preflight import Finding, NodeReport, findings, report_node
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.preflight import Finding, NodeReport, findings, report_node
 from tune_app.session import launchable
 from tune_app.spec.experiment import ExperimentSpec
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from trainables.errors import ConfigError
 from trainables.results import Completed
 from trainables.storage import StoragePath, exists, storage_path
+from tune_app.engine.trial import run_trial
 from tune_app.errors import SearchAborted
 from tune_app.export import find_trial
 from tune_app.ledger.baseline import make_baseline, read_baseline
@@ -15,7 +16,6 @@ from tune_app.spec.experiment import NAME
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.stages.epochs import epochs_by_stage, epochs_done
 from tune_app.terminal.progress import doing, following
-from tune_app.trainable import run_trial
 
 
 @dataclass(frozen=True)

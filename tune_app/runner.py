@@ -10,7 +10,8 @@ from rich.console import Console
 
 from trainables.errors import ConfigError
 from trainables.storage import exists, remove_tree
-from tune_app.engine import Engine, Search
+from tune_app.engine.engine import Engine, Search
+from tune_app.engine.live_view import LiveView, Status
 from tune_app.errors import SearchAborted
 from tune_app.frontier.points import wants_repeats
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
@@ -18,7 +19,6 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, in_full, latest
 from tune_app.ledger.versions import refuse_other_versions
-from tune_app.live import LiveView, Status
 from tune_app.search.bounds import open_screen
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer

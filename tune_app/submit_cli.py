@@ -71,7 +71,7 @@ def doctor(spec: "ExperimentSpec", *, json: bool) -> None:
     """
     import json as json_text
 
-    from tune_app.preflight import refuse
+    from tune_app.engine.preflight import refuse
     from tune_app.probes import check_cluster
     from tune_app.session import ray_session
     from tune_app.terminal.progress import doing

@@ -6,13 +6,13 @@ from tests.specs import tiny_spec
 from trainables.data.data_sets import load_data
 from trainables.stages.workplace import open_workplace
 from trainables.storage import replace
+from tune_app.engine.trial import run_trial
 from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment
 from tune_app.search.keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.trainable import run_trial
 
 PLACE = 5
 """Of the trial in the space: pruned."""

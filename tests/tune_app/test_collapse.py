@@ -11,11 +11,11 @@ from rich.console import Console
 
 from tests.tune_app.factories import make_baseline_info, make_experiment, make_record, make_spec, store_baseline
 from trainables.storage import replace
-from tune_app.engine import Search
+from tune_app.engine.engine import Search
+from tune_app.engine.live_view import LiveView, Status
 from tune_app.findings.at_chance import ENOUGH, collapse_notice
 from tune_app.findings.summary import summarise
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.live import LiveView, Status
 
 BASELINE = make_baseline_info()
 WHY = (

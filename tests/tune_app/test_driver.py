@@ -15,15 +15,15 @@ from tests.tune_app.test_summary import BASELINE
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once, exists
 from tune_app.driver import SAVE_EVERY_S, SAVE_MOST_S, Driver
-from tune_app.engine import Search
+from tune_app.engine.engine import Search
+from tune_app.engine.live_view import LiveView, Status
+from tune_app.engine.stop_signal import StopSignal
+from tune_app.engine.trial import assignments
 from tune_app.errors import Interrupted, LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger
-from tune_app.live import LiveView, Status
 from tune_app.pulse import own_pulse, write_pulse
-from tune_app.signals import StopSignal
-from tune_app.trainable import assignments
 from tune_app.worker import TrialWorker
 
 
@@ -62,7 +62,7 @@ class Bench:
             monkeypatch.setattr(tune_app.driver, name, stand_in)
         monkeypatch.setattr(tune_app.driver.tune, "with_parameters", lambda *_, **__: None)
         monkeypatch.setattr(tune_app.driver.gc, "freeze", lambda: None)
-        monkeypatch.setattr("tune_app.throttle.time", SimpleNamespace(monotonic=self.clock))
+        monkeypatch.setattr("tune_app.engine.throttle.time", SimpleNamespace(monotonic=self.clock))
         view = LiveView(status := Status(spec))
         self.proposer = open_proposer(spec)
         search = Search(spec, self.folder, lease, self.proposer, BASELINE, status, view)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from tune_app.engine.live_view import Status
 from tune_app.frontier.points import frontier
 from tune_app.gauges import DESCRIPTIONS, readings
 from tune_app.grafana import as_json
-from tune_app.live import Status
 
 
 def test_every_gauge_has_a_panel_of_its_own() -> None:
@@ -52,7 +52,7 @@ def test_readings_are_what_the_records_say(tmp_path: Path) -> None:
 def test_the_frontier_is_computed_once_for_all_gauges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status = Status(make_spec(tmp_path), records=[make_record(0, {"w_bits": 2}, 0.8, 100_000)], reference=REFERENCE)
     asked: list[object] = []
-    monkeypatch.setattr("tune_app.live.frontier", lambda *given: asked.append(given) or frontier(*given))
+    monkeypatch.setattr("tune_app.engine.live_view.frontier", lambda *given: asked.append(given) or frontier(*given))
     readings(status)
     assert len(asked) == 1
 

@@ -14,9 +14,9 @@ from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from tests.tune_app.factories import make_record
 from trainables.errors import OutOfMemory
-from tune_app import in_process
+from tune_app.engine import in_process
+from tune_app.engine.in_process import InProcess
 from tune_app.errors import Interrupted, SearchAborted
-from tune_app.in_process import InProcess
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.runner import run_baseline, run_search

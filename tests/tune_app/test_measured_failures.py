@@ -13,13 +13,13 @@ from tests.tune_app.test_optuna_export import load
 from tests.tune_app.test_proposer import open_proposer, optuna_trials
 from trainables.config import digest
 from tune_app.drawing.frontier_plot import frontier_info
+from tune_app.engine.live_view import Status
 from tune_app.findings.compare import compare_experiments
 from tune_app.findings.pick import Wish, pick
 from tune_app.findings.summary import summarise
 from tune_app.frontier.points import group_runs, probabilities
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord, latest
-from tune_app.live import Status
 from tune_app.optuna_export import write_journal
 from tune_app.report.contents import read_contents
 from tune_app.report.coordinates import coordinates_info

@@ -17,6 +17,7 @@ from trainables.results import Completed
 from trainables.stages.files import read_stage
 from trainables.stages.workplace import open_workplace
 from trainables.storage import names, read_bytes, sha256, storage_path, subfolders
+from tune_app.engine.trial import run_trial
 from tune_app.ledger.baseline import make_baseline, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
@@ -26,7 +27,6 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import write_tables
-from tune_app.trainable import run_trial
 from tune_app.warm_start import take_over
 
 Cli = Callable[..., Result]

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from tests.conftest import Result
 from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec, store_baseline
-from tune_app import live
-from tune_app.live import LiveView, Status
+from tune_app.engine import live_view as live
+from tune_app.engine.live_view import LiveView, Status
 from tune_app.terminal import progress
 from tune_app.terminal.progress import (
     LOGGERS,

@@ -15,6 +15,7 @@ from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_sp
 from tests.tune_app.test_ladder import make_laddered
 from tests.tune_app.test_proposer import SPACE, closed_form, key_of, open_proposer, optuna_trials
 from trainables.config import repeat_seed
+from tune_app.engine.live_view import Status
 from tune_app.frontier.pareto import hypervolume, non_dominated
 from tune_app.frontier.points import (
     Group,
@@ -30,7 +31,6 @@ from tune_app.frontier.points import (
     wants_repeats,
 )
 from tune_app.ledger.ledger import Assignment, TrialRecord, in_full
-from tune_app.live import Status
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec, Repeats
 

@@ -25,6 +25,7 @@ from trainables.stages.files import read_stage
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import open_workplace
 from trainables.storage import DRAFT, StoragePath
+from tune_app.engine.trial import run_trial
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.baseline import make_baseline, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -35,7 +36,6 @@ from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.retention import collect, survey
 from tune_app.tables.trial_rows import frontier_ids
-from tune_app.trainable import run_trial
 
 BASELINE = "0" * 64
 

@@ -11,6 +11,7 @@ from search_spaces.rungs import FULL
 from tests.tune_app.test_ladder import closed_form, make_laddered, open_proposer
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once
+from tune_app.engine.trial import assignments
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
@@ -20,7 +21,6 @@ from tune_app.search.proposer import Proposer
 from tune_app.searcher import LedgerSearch
 from tune_app.shares import Shares
 from tune_app.spec.experiment import ExperimentSpec, Resources
-from tune_app.trainable import assignments
 
 
 class Bench:

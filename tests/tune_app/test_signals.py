@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from tune_app.engine.stop_signal import StopSignal
 from tune_app.errors import Interrupted
-from tune_app.signals import StopSignal
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

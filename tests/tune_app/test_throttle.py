@@ -6,7 +6,7 @@ import pytest
 
 from tests.tune_app.factories import Clock
 from trainables.errors import StorageUnavailable
-from tune_app.throttle import Throttle
+from tune_app.engine.throttle import Throttle
 
 
 class Work:
@@ -32,7 +32,7 @@ class Work:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     clock = Clock()
-    monkeypatch.setattr("tune_app.throttle.time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr("tune_app.engine.throttle.time", SimpleNamespace(monotonic=clock))
     return Work(clock)
 
 

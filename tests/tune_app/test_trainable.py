@@ -16,6 +16,7 @@ from trainables.results import Completed
 from trainables.stages.files import read_stage
 from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import replace
+from tune_app.engine.trial import run_trial
 from tune_app.frontier.points import group_runs
 from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -26,7 +27,6 @@ from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.tables.trial_rows import frontier_ids, rows
-from tune_app.trainable import run_trial
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tune_app.engine.live_view import LiveView, Status
 from tune_app.findings.at_chance import collapse_notice, has_collapsed
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.live import LiveView, Status
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import write_tables

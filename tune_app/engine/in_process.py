@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.errors import OutOfMemory
-from tune_app.engine import Search
+from tune_app.engine.engine import Search
+from tune_app.engine.live_view import LiveView
+from tune_app.engine.preflight import findings, refuse, report_node
+from tune_app.engine.stop_signal import stops_at_once
+from tune_app.engine.throttle import Throttle
+from tune_app.engine.trial import Grant, run_trial, unfinished_record
 from tune_app.ledger.baseline import BaselineInfo, make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.live import LiveView
-from tune_app.preflight import findings, refuse, report_node
-from tune_app.signals import stops_at_once
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.throttle import Throttle
-from tune_app.trainable import Grant, run_trial, unfinished_record
 
 TABLES_EVERY_S, TABLES_SHARE = 5.0, 0.02
 
