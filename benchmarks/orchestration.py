@@ -33,12 +33,12 @@ from trainables.results import Completed, Measurement
 from tune_app.engine.trial import Grant
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.on_ray import OnRay
+from tune_app.on_ray.engine import OnRay
+from tune_app.on_ray.session import TUNE_SETTINGS
+from tune_app.on_ray.worker import TrialWorker
 from tune_app.runner import run_baseline, run_search
 from tune_app.search.proposer import Proposer
-from tune_app.session import TUNE_SETTINGS
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.worker import TrialWorker
 
 SIZES = (100, 300, 1_000)
 WORKERS = 2

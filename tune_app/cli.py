@@ -185,7 +185,7 @@ def _engine(*, dashboard: bool, in_process: bool) -> "Engine":
         from tune_app.engine.in_process import InProcess
 
         return InProcess()
-    from tune_app.on_ray import OnRay
+    from tune_app.on_ray.engine import OnRay
 
     return OnRay(dashboard=dashboard)
 
@@ -226,7 +226,7 @@ def dashboard(
     """Say where the cluster's dashboard is, or write ours for the Grafana that it embeds."""
     if grafana is not None:
         from trainables.storage import replace
-        from tune_app.grafana import as_json
+        from tune_app.on_ray.grafana import as_json
 
         replace(grafana, as_json().encode())
         print(grafana)

@@ -113,7 +113,7 @@ def run_search(
 
 
 def _on_ray() -> Engine:
-    from tune_app.on_ray import OnRay
+    from tune_app.on_ray.engine import OnRay
 
     return OnRay()
 

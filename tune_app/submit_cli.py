@@ -72,8 +72,8 @@ def doctor(spec: "ExperimentSpec", *, json: bool) -> None:
     import json as json_text
 
     from tune_app.engine.preflight import refuse
-    from tune_app.probes import check_cluster
-    from tune_app.session import ray_session
+    from tune_app.on_ray.node_probes import check_cluster
+    from tune_app.on_ray.session import ray_session
     from tune_app.terminal.progress import doing
     from tune_app.terminal.table import print_table
 

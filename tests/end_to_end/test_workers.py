@@ -14,9 +14,9 @@ from tests.tune_app.test_ladder import closed_form
 from tune_app.engine.trial import Grant
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.on_ray import OnRay
+from tune_app.on_ray.engine import OnRay
+from tune_app.on_ray.worker import TrialWorker
 from tune_app.runner import run_search
-from tune_app.worker import TrialWorker
 
 pytestmark = pytest.mark.ray
 TRIALS = 200

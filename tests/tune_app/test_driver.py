@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-import tune_app.driver
+import tune_app.on_ray.driver
 from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec
 from tests.tune_app.test_ladder import closed_form, open_proposer
 from tests.tune_app.test_summary import BASELINE
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once, exists
-from tune_app.driver import SAVE_EVERY_S, SAVE_MOST_S, Driver
 from tune_app.engine.engine import Search
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.engine.stop_signal import StopSignal
@@ -23,8 +22,9 @@ from tune_app.errors import Interrupted, LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger
-from tune_app.pulse import own_pulse, write_pulse
-from tune_app.worker import TrialWorker
+from tune_app.on_ray.driver import SAVE_EVERY_S, SAVE_MOST_S, Driver
+from tune_app.on_ray.heartbeat import own_pulse, write_pulse
+from tune_app.on_ray.worker import TrialWorker
 
 
 class Loop:
@@ -60,8 +60,8 @@ class Bench:
         nothing = SimpleNamespace(show=lambda: None)
         for name, stand_in in (("Gauges", lambda _: nothing), ("ray", SimpleNamespace(wait=lambda *_, **__: None))):
             monkeypatch.setattr(tune_app.driver, name, stand_in)
-        monkeypatch.setattr(tune_app.driver.tune, "with_parameters", lambda *_, **__: None)
-        monkeypatch.setattr(tune_app.driver.gc, "freeze", lambda: None)
+        monkeypatch.setattr(tune_app.on_ray.driver.tune, "with_parameters", lambda *_, **__: None)
+        monkeypatch.setattr(tune_app.on_ray.driver.gc, "freeze", lambda: None)
         monkeypatch.setattr("tune_app.engine.throttle.time", SimpleNamespace(monotonic=self.clock))
         view = LiveView(status := Status(spec))
         self.proposer = open_proposer(spec)

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from trainables.storage.processes import started_s
-from tune_app.pulse import Pulse, end_process, own_pulse
+from tune_app.on_ray.heartbeat import Pulse, end_process, own_pulse
 
 SLEEP = "import time; print(1, flush=True); time.sleep(1000)"
 

@@ -9,8 +9,8 @@ import pytest
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tune_app.engine.live_view import Status
 from tune_app.frontier.points import frontier
-from tune_app.gauges import DESCRIPTIONS, readings
-from tune_app.grafana import as_json
+from tune_app.on_ray.gauges import DESCRIPTIONS, readings
+from tune_app.on_ray.grafana import as_json
 
 
 def test_every_gauge_has_a_panel_of_its_own() -> None:

@@ -8,8 +8,8 @@ from tests.tune_app.factories import Clock, make_experiment, make_record, make_s
 from tests.tune_app.test_ladder import open_proposer
 from trainables.storage import StoragePath, replace
 from tune_app.ledger.ledger import Assignment
-from tune_app.lookout import Lookout
-from tune_app.pulse import Pulse, end_pulse, write_pulse
+from tune_app.on_ray.heartbeat import Pulse, end_pulse, write_pulse
+from tune_app.on_ray.hung_trials import Lookout
 
 
 class Looks:

@@ -9,10 +9,10 @@ from ray.exceptions import NodeDiedError, RayError, RayTaskError
 
 from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError, StorageUnavailable
-from tune_app import probes
 from tune_app.engine.preflight import LEAST_FREE_BYTES, Finding, NodeReport, findings, refuse, report_node
 from tune_app.errors import ClusterUnavailable
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.on_ray import node_probes as probes
 from tune_app.spec.experiment import ExperimentSpec
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.15.0", "tune-app": "0.1.0"}

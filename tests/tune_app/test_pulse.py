@@ -5,7 +5,7 @@ import pytest
 from tests.tune_app.factories import make_experiment
 from trainables.storage import StoragePath, exists, replace
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.pulse import Pulse, end_pulse, forget_pulses, read_pulses, take_pulse, write_pulse
+from tune_app.on_ray.heartbeat import Pulse, end_pulse, forget_pulses, read_pulses, take_pulse, write_pulse
 
 HERE = Pulse(node_id="node", pid=1, started=2.5)
 

@@ -16,10 +16,10 @@ from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.pulse import Pulse
+from tune_app.on_ray.gpu_shares import Shares
+from tune_app.on_ray.heartbeat import Pulse
+from tune_app.on_ray.searcher import LedgerSearch
 from tune_app.search.proposer import Proposer
-from tune_app.searcher import LedgerSearch
-from tune_app.shares import Shares
 from tune_app.spec.experiment import ExperimentSpec, Resources
 
 

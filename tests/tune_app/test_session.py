@@ -10,8 +10,8 @@ import ray
 
 from trainables.errors import ConfigError
 from tune_app.errors import ClusterUnavailable
-from tune_app.head_watch import HeadWatch
-from tune_app.session import launchable, ray_session
+from tune_app.on_ray.head_watch import HeadWatch
+from tune_app.on_ray.session import launchable, ray_session
 
 
 @pytest.fixture

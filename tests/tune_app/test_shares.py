@@ -4,7 +4,7 @@ import pytest
 
 from tests.tune_app.factories import make_record
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.shares import MOST, Shares
+from tune_app.on_ray.gpu_shares import MOST, Shares
 from tune_app.spec.experiment import Resources
 
 

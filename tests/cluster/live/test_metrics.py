@@ -8,8 +8,8 @@ import pytest
 from tests.browser import require
 from tests.cluster.live.conftest import TRIALS, Shown
 from tests.cluster.live.prometheus import Prometheus
-from tune_app.gauges import DESCRIPTIONS
-from tune_app.grafana import dashboard, metric
+from tune_app.on_ray.gauges import DESCRIPTIONS
+from tune_app.on_ray.grafana import dashboard, metric
 from tune_app.tables.query import frontier_frame
 
 pytestmark = pytest.mark.ray

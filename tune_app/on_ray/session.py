@@ -17,8 +17,8 @@ from trainables.errors import ConfigError
 from trainables.storage import redact
 from tune_app.engine.stop_signal import StopSignal
 from tune_app.errors import ClusterUnavailable
-from tune_app.head_watch import HeadWatch
-from tune_app.shares import MOST
+from tune_app.on_ray.gpu_shares import MOST
+from tune_app.on_ray.head_watch import HeadWatch
 from tune_app.spec.experiment import ExperimentSpec
 
 CONNECT_S = 10.0

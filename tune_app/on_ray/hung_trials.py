@@ -7,7 +7,7 @@ from collections.abc import Callable
 from trainables.stages.markers import stage_signs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment
-from tune_app.pulse import Pulse, read_pulses
+from tune_app.on_ray.heartbeat import Pulse, read_pulses
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.watch import Watch

@@ -10,7 +10,7 @@ from trainables.errors import OutOfMemory
 from tune_app.engine.trial import Grant, assignments, run_trial
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, TrialRecord
-from tune_app.pulse import end_pulse, own_pulse, write_pulse
+from tune_app.on_ray.heartbeat import end_pulse, own_pulse, write_pulse
 from tune_app.spec.experiment import ExperimentSpec
 
 

@@ -14,7 +14,7 @@ from cluster.errors import first_line
 from trainables.storage import create_once, remove
 from tune_app.engine.preflight import Finding, NodeReport, findings, report_node
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.session import launchable
+from tune_app.on_ray.session import launchable
 from tune_app.spec.experiment import ExperimentSpec
 
 ANSWER_S = 30.0

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tune_app.gauges import DESCRIPTIONS, LABELS
+from tune_app.on_ray.gauges import DESCRIPTIONS, LABELS
 
 UID = "tuneApp"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}

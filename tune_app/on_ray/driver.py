@@ -19,16 +19,16 @@ from tune_app.engine.engine import Search
 from tune_app.engine.stop_signal import StopSignal
 from tune_app.engine.throttle import Throttle
 from tune_app.errors import ClusterUnavailable
-from tune_app.gauges import Gauges
 from tune_app.ledger.ledger import Ledger, TrialRecord
-from tune_app.lookout import Lookout
-from tune_app.pulse import Pulse, end_process, forget_pulses, take_pulse
+from tune_app.on_ray.gauges import Gauges
+from tune_app.on_ray.gpu_shares import Shares
+from tune_app.on_ray.heartbeat import Pulse, end_process, forget_pulses, take_pulse
+from tune_app.on_ray.hung_trials import Lookout
+from tune_app.on_ray.searcher import LedgerSearch
+from tune_app.on_ray.session import fits_in_cluster
+from tune_app.on_ray.worker import TrialWorker
 from tune_app.search.keys import progress_keys, shared_start
-from tune_app.searcher import LedgerSearch
-from tune_app.session import fits_in_cluster
-from tune_app.shares import Shares
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.worker import TrialWorker
 
 TABLES_EVERY_S = 5.0
 TABLES_SHARE = 0.02

@@ -10,9 +10,9 @@ from trainables.errors import TrialFailure
 from tune_app.engine.trial import Grant, memory_exhausted, ray_config, unfinished_record, worker_lost
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.pulse import Pulse
+from tune_app.on_ray.gpu_shares import Shares
+from tune_app.on_ray.heartbeat import Pulse
 from tune_app.search.proposer import Proposer
-from tune_app.shares import Shares
 
 
 class LedgerSearch(Searcher):  # type: ignore[misc]
