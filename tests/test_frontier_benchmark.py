@@ -9,7 +9,7 @@ import pytest
 from benchmarks import frontier, sharing
 from benchmarks.frontier import Bar
 from tests.tune_app.real import make_real_experiment
-from tune_app.finalize import finalize
+from tune_app.artifacts.test_split import finalize
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.yaml_file import load_spec
 

@@ -307,7 +307,7 @@ def plot(
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app finalize demo/demo")
 def finalize(experiment: Experiment) -> None:
     """Evaluate the baseline and all runs of the frontier's points on the test split, once."""
-    from tune_app.finalize import finalize as evaluate
+    from tune_app.artifacts.test_split import finalize as evaluate
     from tune_app.ledger.folder import ExperimentFolder
 
     final = evaluate(ExperimentFolder.existing(experiment))
@@ -331,7 +331,7 @@ def export(
 ) -> None:
     """Write the packed file and the card of one point, and its ONNX file."""
     from trainables.storage import storage_path
-    from tune_app.export import export_onnx, export_trial, find_trial, folder_name
+    from tune_app.artifacts.export import export_onnx, export_trial, find_trial, folder_name
     from tune_app.ledger.folder import ExperimentFolder
 
     folder = ExperimentFolder.existing(experiment)
@@ -359,7 +359,7 @@ def latency(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Time trials and the fp32 baseline in onnxruntime, by turns, on one thread of the CPU."""
-    from tune_app.latency import measure_trials, print_latency
+    from tune_app.artifacts.latency import measure_trials, print_latency
     from tune_app.ledger.folder import ExperimentFolder
 
     folder = ExperimentFolder.existing(experiment)

@@ -28,7 +28,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output: everything.")] = False,
 ) -> None:
     """Show where the bytes of a packed file go, layer by layer, and what the network computes and holds."""
-    from tune_app.inspection import inspect_path, inspect_trial, print_formulas, print_json, print_report
+    from tune_app.artifacts.inspect import inspect_path, inspect_trial, print_formulas, print_json, print_report
 
     counted = {"batch": batch, "index_bits": index_bits}
     if trial:

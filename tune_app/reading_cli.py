@@ -159,8 +159,8 @@ def reproduce(
 ) -> None:
     """Make one trial again from nothing, baseline included, and say whether its file is the same."""
     from trainables.storage import storage_path
+    from tune_app.artifacts.reproduce import reproduce
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.reproduce import reproduce
     from tune_app.terminal.quantities import show_share
 
     found = reproduce(ExperimentFolder.existing(experiment), trial, storage_path(output) if output else None)

@@ -8,8 +8,8 @@ import typer
 from trainables.errors import CorruptFile
 
 if TYPE_CHECKING:
+    from tune_app.artifacts.verify import Mismatch, Verdict, Verification
     from tune_app.ledger.ledger import Damaged
-    from tune_app.verify import Mismatch, Verdict, Verification
 
 
 def verify(
@@ -32,8 +32,8 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Prove again that packed files are what their records say: bytes, network and, if asked, accuracy."""
+    from tune_app.artifacts.verify import verify
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.verify import verify
 
     found = verify(ExperimentFolder.existing(experiment), trials or (), all=all, evaluate=evaluate)
     if json:

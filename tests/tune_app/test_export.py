@@ -19,8 +19,8 @@ from trainables.export import onnx_check
 from trainables.pipeline import run_pipeline
 from trainables.stages.workplace import open_workplace
 from trainables.storage import sha256
-from tune_app.export import export_onnx, export_trial, find_trial, folder_name
-from tune_app.latency import measure_trials
+from tune_app.artifacts.export import export_onnx, export_trial, find_trial, folder_name
+from tune_app.artifacts.latency import measure_trials
 from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord

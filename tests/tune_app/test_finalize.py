@@ -5,7 +5,7 @@ import pytest
 from tests.tune_app.factories import make_experiment, make_record
 from trainables.errors import CorruptFile
 from trainables.storage import StoragePath, read_bytes, remove, replace, sha256
-from tune_app.finalize import finalize
+from tune_app.artifacts.test_split import finalize
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord

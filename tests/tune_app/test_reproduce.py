@@ -9,9 +9,9 @@ from tests.tune_app.factories import make_record
 from tests.tune_app.real import label_of, make_real_experiment
 from trainables.errors import ConfigError
 from trainables.storage import sha256
+from tune_app.artifacts.reproduce import Reproduction, again_name, reproduce
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.reproduce import Reproduction, again_name, reproduce
 from tune_app.spec.experiment import NAME
 
 

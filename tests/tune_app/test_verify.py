@@ -18,10 +18,10 @@ from trainables.export.packed import unpack
 from trainables.measure import file_metrics
 from trainables.results import METRICS
 from trainables.storage import sha256
+from tune_app.artifacts.verify import verify
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
-from tune_app.verify import verify
 
 Cli = Callable[..., Result]
 GOLDEN = Path(__file__).parents[1] / "trainables/golden/side8.mbq"

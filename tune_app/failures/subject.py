@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from trainables.config import DATASETS, DataConfig
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.export import experiment_data, find_trial
-from tune_app.finalize import verified_artifact
+from tune_app.artifacts.export import experiment_data, find_trial
+from tune_app.artifacts.test_split import verified_artifact
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.export import find_record
+from tune_app.artifacts.export import find_record
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord

@@ -10,7 +10,7 @@ from tests.tune_app.factories import make_record
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
 from trainables.results import METRICS
 from trainables.storage import Lock, replace
-from tune_app.export import find_trial
+from tune_app.artifacts.export import find_trial
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.report.contents import read_contents
 from tune_app.report.failed import Suspect, draw_failed, failed_info

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
-from tune_app.export import find_trial
-from tune_app.finalize import verified_artifact
+from tune_app.artifacts.export import find_trial
+from tune_app.artifacts.test_split import verified_artifact
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import read_records

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import Completed
 from trainables.storage import StoragePath, read_bytes, sha256
-from tune_app.export import experiment_data, find_trial
+from tune_app.artifacts.export import experiment_data, find_trial
 from tune_app.ledger.folder import ExperimentFolder, differences
 from tune_app.ledger.ledger import Damaged, TrialRecord
 from tune_app.ledger.reading import read_ledger

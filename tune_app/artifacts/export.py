@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace, sha256
-from tune_app.finalize import verified_artifact
+from tune_app.artifacts.test_split import verified_artifact
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, TrialRecord, params_label
