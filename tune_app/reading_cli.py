@@ -140,7 +140,7 @@ def optuna(
     """Write the experiment as an Optuna study, for optuna-dashboard and Optuna's own tools."""
     from trainables.storage import storage_path
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.optuna_export import write_journal
+    from tune_app.tracking.optuna_journal import write_journal
 
     folder = ExperimentFolder.existing(experiment)
     target = output or f"{folder.read_spec().name}.log"

@@ -20,7 +20,6 @@ from tune_app.findings.summary import summarise
 from tune_app.frontier.points import group_runs, probabilities
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord, latest
-from tune_app.optuna_export import write_journal
 from tune_app.report.contents import read_contents
 from tune_app.report.coordinates import coordinates_info
 from tune_app.report.importance import importance_info
@@ -32,6 +31,7 @@ from tune_app.search.budget import Progress
 from tune_app.tables.growth import trace_frame
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import read_table
+from tune_app.tracking.optuna_journal import write_journal
 from tune_app.tracking.overview import read_overview
 from tune_app.warm_start import compare as compare_for_warm_start
 

@@ -17,7 +17,7 @@ from tests.conftest import Result
 from tests.tune_app.factories import make_experiment, make_record, make_records
 from tests.tune_app.test_ladder import make_laddered
 from trainables.errors import ConfigError
-from tune_app.optuna_export import write_journal
+from tune_app.tracking.optuna_journal import write_journal
 
 Cli = Callable[..., Result]
 
