@@ -36,7 +36,7 @@ from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray.engine import OnRay
 from tune_app.on_ray.session import TUNE_SETTINGS
 from tune_app.on_ray.worker import TrialWorker
-from tune_app.runner import run_baseline, run_search
+from tune_app.run.search import run_baseline, run_search
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 

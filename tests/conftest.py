@@ -86,7 +86,7 @@ def finished_search(ray_address: str, tmp_path_factory: pytest.TempPathFactory) 
     """A real search that was left alone until its end. Tests that change an experiment copy it first."""
     from tests.specs import tiny_spec
     from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.runner import run_search
+    from tune_app.run.search import run_search
 
     spec = tiny_spec(tmp_path_factory.mktemp("finished"))
     outcome = run_search(spec)

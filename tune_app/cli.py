@@ -99,7 +99,7 @@ def baseline(spec: SpecFile) -> None:
     from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
-    from tune_app.runner import run_baseline
+    from tune_app.run.search import run_baseline
     from tune_app.terminal.progress import console
 
     info = run_baseline(loaded, console=console())
@@ -168,8 +168,8 @@ def search(
     other = None if warm_start is None else ExperimentFolder.existing(warm_start)
     if other is not None and other.path.resolve() == spec.folder.resolve():
         raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
-    from tune_app.runner import run_search
-    from tune_app.summary import summary
+    from tune_app.run.outcome import summary
+    from tune_app.run.search import run_search
     from tune_app.terminal.progress import console
 
     engine = _engine(dashboard=dashboard, in_process=in_process)

@@ -94,7 +94,7 @@ def stop(job: Name, backend: BackendName = "", address: Address = "") -> None:
 
 
 def _find(name: str, backend: Backend) -> JobHandle:
-    from tune_app.submission import find_job
+    from tune_app.run.submission import find_job
 
     return find_job(backend.list(), name)
 

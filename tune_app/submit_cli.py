@@ -21,7 +21,7 @@ def submit(
     """
     from cluster import load
     from cluster.errors import PlanRefused
-    from tune_app.submission import job_of, next_attempt
+    from tune_app.run.submission import job_of, next_attempt
 
     planner, sends = load(backend), backend in ("local", "ray")
     if address and not sends:

@@ -16,7 +16,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray.engine import OnRay
 from tune_app.on_ray.worker import TrialWorker
-from tune_app.runner import run_search
+from tune_app.run.search import run_search
 
 pytestmark = pytest.mark.ray
 TRIALS = 200

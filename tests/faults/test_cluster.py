@@ -163,7 +163,7 @@ from pathlib import Path
 
 from trainables.errors import OutOfMemory
 from tune_app.on_ray.engine import OnRay
-from tune_app.runner import run_search
+from tune_app.run.search import run_search
 from tune_app.spec.yaml_file import load_spec
 from tune_app.on_ray.worker import TrialWorker
 

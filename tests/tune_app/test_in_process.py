@@ -19,7 +19,7 @@ from tune_app.engine.in_process import InProcess
 from tune_app.errors import Interrupted, SearchAborted
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.runner import run_baseline, run_search
+from tune_app.run.search import run_baseline, run_search
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import read_table

@@ -27,13 +27,13 @@ from tune_app.report.pareto import pareto_info
 from tune_app.report.rungs import rung_pairs
 from tune_app.report.sizes import sizes_info
 from tune_app.report.volume import volume_info
+from tune_app.run.warm_start import compare as compare_for_warm_start
 from tune_app.search.budget import Progress
 from tune_app.tables.growth import trace_frame
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import read_table
 from tune_app.tracking.optuna_journal import write_journal
 from tune_app.tracking.overview import read_overview
-from tune_app.warm_start import compare as compare_for_warm_start
 
 REFUSED: Params = {"prune_frac": 0.3, "w_bits": 2, "a_bits": 8}
 

@@ -22,12 +22,12 @@ from tune_app.ledger.baseline import make_baseline, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, latest
+from tune_app.run.warm_start import take_over
 from tune_app.search.keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import write_tables
-from tune_app.warm_start import take_over
 
 Cli = Callable[..., Result]
 

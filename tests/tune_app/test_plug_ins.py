@@ -39,12 +39,12 @@ from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.versions import REGISTRIES, packages_of, plug_ins_of, refuse_other_versions
-from tune_app.runner import run_search
+from tune_app.run.search import run_search
+from tune_app.run.warm_start import compare
 from tune_app.search.keys import config_key
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.plan import read_plan
-from tune_app.warm_start import compare
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_sp
 from trainables.config import digest
 from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import Assignment, TrialRecord
-from tune_app.runner import _is_spent
+from tune_app.run.search import _is_spent
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 

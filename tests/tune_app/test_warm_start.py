@@ -14,7 +14,7 @@ from trainables.errors import ConfigError
 from trainables.storage import StoragePath, remove, replace
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord
-from tune_app.warm_start import compare, take_over
+from tune_app.run.warm_start import compare, take_over
 
 INSIDE: list[Params] = [{"prune_frac": p, "w_bits": 4, "a_bits": 8} for p in (0.0, 0.3, 0.5)]
 

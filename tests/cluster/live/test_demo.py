@@ -22,8 +22,8 @@ from tests.specs import write_spec
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger
+from tune_app.run.submission import job_of
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.submission import job_of
 
 pytestmark = pytest.mark.ray
 Cli = Callable[..., Result]

@@ -11,7 +11,7 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trial_rows import frontier_ids
 
 if TYPE_CHECKING:
-    from tune_app.runner import Outcome
+    from tune_app.run.search import Outcome
 
 
 def summary(outcome: "Outcome", spec: ExperimentSpec) -> list[str]:

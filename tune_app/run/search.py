@@ -19,13 +19,13 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, in_full, latest
 from tune_app.ledger.versions import refuse_other_versions
+from tune_app.run.warm_start import compare, take_over
 from tune_app.search.bounds import open_screen
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import write_tables
 from tune_app.tracking.beside import tracked
-from tune_app.warm_start import compare, take_over
 
 
 @dataclass(frozen=True)
