@@ -23,9 +23,8 @@ from benchmarks.report import markdown_table, write_report
 from trainables.errors import CorruptFile, TuneAppError
 from trainables.export.packed import unpack
 from trainables.storage import read_bytes, replace, sha256
-from tune_app.artifacts.test_split import verified_artifact
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.reading import read_records
+from tune_app.ledger.reading import read_records, verified_artifact
 from tune_app.tables.query import frontier_frame
 
 HERE = Path(__file__).parent

@@ -37,7 +37,7 @@ SAMPLERS: Registry[Any] = Registry(
     group="tune_app.samplers",
 )
 SURROGATES = {"ehvi"}
-"""Samplers that are a strategy (tune_app.strategy): they choose point and rung together."""
+"""Samplers that are a strategy (tune_app.search.strategy): they choose point and rung together."""
 MAX_SHUFFLED = 1_000_000
 ORDERS = {"grid", "shuffled_grid"}
 """Samplers that are an Order; the others build an Optuna sampler from a space and a seed."""

@@ -331,8 +331,9 @@ def export(
 ) -> None:
     """Write the packed file and the card of one point, and its ONNX file."""
     from trainables.storage import storage_path
-    from tune_app.artifacts.export import export_onnx, export_trial, find_trial, folder_name
+    from tune_app.artifacts.export import export_onnx, export_trial, folder_name
     from tune_app.ledger.folder import ExperimentFolder
+    from tune_app.ledger.reading import find_trial
 
     folder = ExperimentFolder.existing(experiment)
     record = find_trial(folder, trial)

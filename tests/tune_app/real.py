@@ -6,8 +6,8 @@ from tests.specs import tiny_spec
 from trainables.data.data_sets import load_data
 from trainables.stages.workplace import open_workplace
 from trainables.storage import replace
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial
-from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment
 from tune_app.search.keys import config_key

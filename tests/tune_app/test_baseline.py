@@ -24,7 +24,8 @@ from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import CorruptFile
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS
-from tune_app.ledger.baseline import make_baseline, read_baseline
+from tune_app.engine.baseline import make_baseline
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 

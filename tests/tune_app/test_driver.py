@@ -59,7 +59,7 @@ class Bench:
         spec = make_spec(tmp_path, budget={"trials": 2}, max_concurrent_trials=2)
         nothing = SimpleNamespace(show=lambda: None)
         for name, stand_in in (("Gauges", lambda _: nothing), ("ray", SimpleNamespace(wait=lambda *_, **__: None))):
-            monkeypatch.setattr(tune_app.driver, name, stand_in)
+            monkeypatch.setattr(tune_app.on_ray.driver, name, stand_in)
         monkeypatch.setattr(tune_app.on_ray.driver.tune, "with_parameters", lambda *_, **__: None)
         monkeypatch.setattr(tune_app.on_ray.driver.gc, "freeze", lambda: None)
         monkeypatch.setattr("tune_app.engine.throttle.time", SimpleNamespace(monotonic=self.clock))
@@ -72,7 +72,7 @@ class Bench:
         def tuner(_spec: Any, _trial: Any, search: Any, step: Any, **_: Any) -> Any:
             return SimpleNamespace(fit=lambda: play(Loop(self.folder, self.clock, search, step)))
 
-        self._patch.setattr(tune_app.driver, "_tuner", tuner)
+        self._patch.setattr(tune_app.on_ray.driver, "_tuner", tuner)
         self.driver.fit(None)
 
 

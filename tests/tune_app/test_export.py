@@ -19,11 +19,12 @@ from trainables.export import onnx_check
 from trainables.pipeline import run_pipeline
 from trainables.stages.workplace import open_workplace
 from trainables.storage import sha256
-from tune_app.artifacts.export import export_onnx, export_trial, find_trial, folder_name
+from tune_app.artifacts.export import export_onnx, export_trial, folder_name
 from tune_app.artifacts.latency import measure_trials
-from tune_app.ledger.baseline import make_baseline
+from tune_app.engine.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.reading import find_trial
 from tune_app.spec.experiment import ExperimentSpec
 
 Cli = Callable[..., Result]

@@ -39,7 +39,8 @@ def test_the_lease_is_free_after_the_context(storage: StoragePath) -> None:
 def test_a_killed_driver_is_replaced_at_once(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     code = (
-        "import sys, time; from tune_app.ledger.folder import ExperimentFolder; from tune_app.ledger.lease import Lease; "
+        "import sys, time; from tune_app.ledger.folder import ExperimentFolder; "
+        "from tune_app.ledger.lease import Lease; "
         "lease = Lease(ExperimentFolder.existing(sys.argv[1])).__enter__(); "
         "print('held', flush=True); time.sleep(60)"
     )

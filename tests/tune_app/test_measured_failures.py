@@ -17,7 +17,8 @@ from tune_app.engine.live_view import Status
 from tune_app.findings.compare import compare_experiments
 from tune_app.findings.pick import Wish, pick
 from tune_app.findings.summary import summarise
-from tune_app.frontier.points import group_runs, probabilities
+from tune_app.frontier.chance import probabilities
+from tune_app.frontier.points import group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord, latest
 from tune_app.report.contents import read_contents

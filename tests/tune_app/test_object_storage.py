@@ -17,8 +17,9 @@ from trainables.results import Completed
 from trainables.stages.files import read_stage
 from trainables.stages.workplace import open_workplace
 from trainables.storage import names, read_bytes, sha256, storage_path, subfolders
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial
-from tune_app.ledger.baseline import make_baseline, read_baseline
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, latest

@@ -172,5 +172,8 @@ def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_matplotlib_is_loaded_on_use_alone() -> None:
-    check = "import sys, tune_app.plots; sys.exit(any(m in sys.modules for m in ('matplotlib', 'torch', 'ray')))"
+    check = (
+        "import sys, tune_app.drawing.frontier_plot; "
+        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'torch', 'ray')))"
+    )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

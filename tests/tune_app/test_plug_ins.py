@@ -33,9 +33,9 @@ from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.registry import Registry, _installed, _scan, source
 from trainables.storage import replace
 from tune_app.artifacts.reproduce import Reproduction
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.in_process import InProcess
 from tune_app.engine.preflight import findings, report_node
-from tune_app.ledger.baseline import make_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.versions import REGISTRIES, packages_of, plug_ins_of, refuse_other_versions

@@ -12,7 +12,7 @@ from trainables.errors import ConfigError, StorageUnavailable
 from tune_app.engine.preflight import LEAST_FREE_BYTES, Finding, NodeReport, findings, refuse, report_node
 from tune_app.errors import ClusterUnavailable
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.on_ray import node_probes as probes
+from tune_app.on_ray import node_probes
 from tune_app.spec.experiment import ExperimentSpec
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.15.0", "tune-app": "0.1.0"}
@@ -100,7 +100,7 @@ def test_an_error_on_a_node_is_what_it_reports(error: RayError, words: str) -> N
     def answer() -> NodeReport:
         raise error
 
-    heard = probes.heard(answer, "b")
+    heard = node_probes.heard(answer, "b")
     assert heard.host == "b"
     assert heard.silence.startswith(words)
     assert len(heard.silence.splitlines()) == 1

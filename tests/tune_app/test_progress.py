@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tests.conftest import Result
 from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec, store_baseline
-from tune_app.engine import live_view as live
+from tune_app.engine import live_view
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.terminal import progress
 from tune_app.terminal.progress import (
@@ -178,7 +178,7 @@ def test_detail_shows_messages_and_stages(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_baseline_shows_its_epochs_and_the_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown, clock = io.StringIO(), Clock()
-    monkeypatch.setattr(live, "Pace", lambda: Pace(clock=clock))
+    monkeypatch.setattr(live_view, "Pace", lambda: Pace(clock=clock))
     console = Console(file=shown, force_terminal=True, width=100)
     view = LiveView(Status(make_spec(tmp_path)), console=console, stages=tmp_path)
     view.phase("making the baseline", epochs=4)

@@ -16,22 +16,18 @@ from tests.tune_app.test_ladder import make_laddered
 from tests.tune_app.test_proposer import SPACE, closed_form, key_of, open_proposer, optuna_trials
 from trainables.config import repeat_seed
 from tune_app.engine.live_view import Status
-from tune_app.frontier.pareto import hypervolume, non_dominated
-from tune_app.frontier.points import (
-    Group,
-    frontier,
-    frontier_volume,
-    group_runs,
-    next_repeat,
+from tune_app.frontier.chance import (
     non_dominated_in_each,
     pooled_sd,
     probabilities,
     probability_non_dominated,
     standard_errors,
-    wants_repeats,
 )
+from tune_app.frontier.pareto import hypervolume, non_dominated
+from tune_app.frontier.points import Group, frontier, frontier_volume, group_runs
 from tune_app.ledger.ledger import Assignment, TrialRecord, in_full
 from tune_app.search.proposer import Proposer
+from tune_app.search.repeats import next_repeat, wants_repeats
 from tune_app.spec.experiment import ExperimentSpec, Repeats
 
 A, B, C = ({"prune_frac": 0.0, "w_bits": bits, "a_bits": 8} for bits in (8, 4, 2))
@@ -189,10 +185,10 @@ def test_leaving_out_far_points_changes_nothing(monkeypatch: pytest.MonkeyPatch)
         drawn.append(costs.shape[1])
         return non_dominated_in_each(costs, **known)
 
-    monkeypatch.setattr("tune_app.frontier.points.non_dominated_in_each", spy)
+    monkeypatch.setattr("tune_app.frontier.chance.non_dominated_in_each", spy)
     found = probability_non_dominated(means, errors)
     assert drawn[0] < 40
-    monkeypatch.setattr("tune_app.frontier.points.FAR", 1e6)
+    monkeypatch.setattr("tune_app.frontier.chance.FAR", 1e6)
     assert found == pytest.approx(probability_non_dominated(means, errors), abs=5 * math.sqrt(0.5 / 2_000))
     assert drawn[-1] == 80
 

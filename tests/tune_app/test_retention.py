@@ -25,9 +25,11 @@ from trainables.stages.files import read_stage
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import open_workplace
 from trainables.storage import DRAFT, StoragePath
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial
 from tune_app.errors import LeaseHeld
-from tune_app.ledger.baseline import make_baseline, read_baseline
+from tune_app.frontier.points import frontier_ids
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
@@ -35,7 +37,6 @@ from tune_app.search.keys import config_key
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.retention import collect, survey
-from tune_app.tables.trial_rows import frontier_ids
 
 BASELINE = "0" * 64
 

@@ -6,8 +6,8 @@ from trainables.results import StageRun
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.run.outcome import agreements, summary
-from tune_app.run.search import Outcome
+from tune_app.run.outcome import Outcome, summary
+from tune_app.search.ladder import agreements
 from tune_app.spec.experiment import ExperimentSpec
 
 BASELINE = BaselineInfo(

@@ -23,13 +23,13 @@ from tests.tune_app.factories import (
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import StageRun
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace
-from tune_app.frontier.points import group_runs
+from tune_app.frontier.points import frontier_ids, group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tables.trial_rows import GROUPED, HEAD, MEASURED, STAGED, TAIL, frontier_ids, rows
+from tune_app.tables.trial_rows import GROUPED, HEAD, MEASURED, STAGED, TAIL, rows
 from tune_app.tables.trials import current_table, load_trials, read_table, write_tables
 
 

@@ -16,9 +16,9 @@ from trainables.results import Completed
 from trainables.stages.files import read_stage
 from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import replace
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial
-from tune_app.frontier.points import group_runs
-from tune_app.ledger.baseline import make_baseline
+from tune_app.frontier.points import frontier_ids, group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.ledger.training_cost import training_seconds
@@ -26,7 +26,7 @@ from tune_app.search.keys import config_key, shared_start
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tables.trial_rows import frontier_ids, rows
+from tune_app.tables.trial_rows import rows
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.tune_app.factories import Clock
+from tune_app.on_ray.hung_trials import Watch
 from tune_app.spec.experiment import EpochDeadline
-from tune_app.watch import Watch
 
 DEADLINE = EpochDeadline(least_s=60, medians=5, first_s=900)
 

@@ -1,18 +1,14 @@
 """Export of one point: its packed file, its card, and its ONNX file, verified, into a folder of the user's."""
 
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace, sha256
-from tune_app.artifacts.test_split import verified_artifact
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Assignment, TrialRecord, params_label
-from tune_app.ledger.reading import read_records
+from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.reading import verified_artifact
 from tune_app.terminal.progress import counting, doing
 
 if TYPE_CHECKING:
@@ -20,42 +16,9 @@ if TYPE_CHECKING:
     from trainables.data.images import Images
     from trainables.export.onnx_check import OnnxResult
 
-SHOWN = 8
-"""Names in a message."""
 PACKED, CARD, ONNX = "model.mbq", "card.json", "model.onnx"
 FOLDER_CHARS = 100
 """Of a label that names a folder; names of files end at 255 bytes."""
-
-
-def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
-    """The complete trial with this label (`p30_w4_a8`, `p30_w4_a8@ptq#2`), id, or unique start of an id.
-
-    A label without a rung is of the full schedule, or else of the only rung that knows its point. `@full` may be
-    written out, and a label that a table cut ends with `…`. `records` are those of the folder, if they were read
-    already.
-
-    Raises:
-        ConfigError: no trial or several fit, or the trial has no artifact.
-    """
-    found = find_record(folder, name, records)
-    if found.state != "complete":
-        raise ConfigError(f"trial {name!r} is {found.state} ({found.reason}): it has no artifact.")
-    return found
-
-
-def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
-    """As `find_trial`, of a trial of any state.
-
-    Raises:
-        ConfigError: no trial or several fit.
-    """
-    records = read_records(folder) if records is None else records
-    found = next(filter(None, ([r for r in records if fits(name, r.assignment)] for fits in FITS)), [])
-    if not found:
-        raise ConfigError(f"no trial of {folder.path} is called {name!r}; {_known(name, records)}")
-    if len(found) > 1:
-        raise ConfigError(f"{name!r} fits {_some([r.assignment.trial_id for r in found])}: give one of them.")
-    return found[0]
 
 
 def folder_name(record: TrialRecord) -> str:
@@ -134,37 +97,6 @@ def _refuse_others(target: StoragePath, record: TrialRecord, content: bytes) -> 
             f"{target} holds {', '.join(found)} of something else than {record.assignment.label} "
             f"({record.assignment.trial_id}): name another folder with --output."
         )
-
-
-def _is_named(name: str, work: Assignment) -> bool:
-    return name == work.label or (work.rung == FULL and name.replace(f"@{FULL}", "") == work.label)
-
-
-def _is_first_run(name: str, work: Assignment) -> bool:
-    return work.repeat == 0 and name == params_label(work.params)
-
-
-def _has_id(name: str, work: Assignment) -> bool:
-    return name != "" and work.trial_id.startswith(name)
-
-
-def _was_cut(name: str, work: Assignment) -> bool:
-    return name.endswith("…") and work.label.startswith(name[:-1])
-
-
-FITS = (_is_named, _is_first_run, _has_id, _was_cut)
-"""Ways to call a trial; the first that some trial answers to counts."""
-
-
-def _known(name: str, records: Sequence[TrialRecord]) -> str:
-    labels = [r.assignment.label for r in records if r.state == "complete"]
-    close = difflib.get_close_matches(name, labels, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {_some(labels) or 'none yet'}."
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _validation_images(folder: ExperimentFolder) -> "Images":

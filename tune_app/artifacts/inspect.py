@@ -42,9 +42,8 @@ def inspect_trial(
         ConfigError: there is no such experiment, or the name fits no complete trial.
         CorruptFile: the artifact is not what was written.
     """
-    from tune_app.artifacts.export import find_trial
-    from tune_app.artifacts.test_split import verified_artifact
     from tune_app.ledger.folder import ExperimentFolder
+    from tune_app.ledger.reading import find_trial, verified_artifact
 
     folder = ExperimentFolder.existing(experiment)
     record = find_trial(folder, trial)

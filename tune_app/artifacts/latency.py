@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
-from tune_app.artifacts.export import find_trial
-from tune_app.artifacts.test_split import verified_artifact
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.reading import read_records
+from tune_app.ledger.reading import find_trial, read_records, verified_artifact
 from tune_app.terminal.progress import counting, track
 from tune_app.terminal.table import print_table
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from trainables.errors import ConfigError
 from trainables.results import Completed
 from trainables.storage import StoragePath, exists, storage_path
-from tune_app.artifacts.export import find_trial
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial
 from tune_app.errors import SearchAborted
-from tune_app.ledger.baseline import make_baseline, read_baseline
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.reading import find_trial
 from tune_app.spec.experiment import NAME
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.stages.epochs import epochs_by_stage, epochs_done

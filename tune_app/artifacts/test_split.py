@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainables.errors import ConfigError, CorruptFile
-from trainables.storage import read_bytes, sha256
+from trainables.errors import ConfigError
 from tune_app.frontier.points import frontier, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.ledger.reading import read_records
+from tune_app.ledger.reading import read_records, verified_artifact
 from tune_app.ledger.test_results import HeldOut, read_held_out, store_held_out
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import write_tables
@@ -96,20 +95,3 @@ def _test_images(spec: ExperimentSpec) -> "Images":
     from trainables.device import choose_device
 
     return load_test_images(spec.base.data, choose_device(gpu_share=1).torch)
-
-
-def verified_artifact(record: TrialRecord, folder: ExperimentFolder) -> bytes:
-    """The content of a record's packed file.
-
-    Raises:
-        CorruptFile: the file is missing or not the one that was measured.
-    """
-    path = folder.artifacts / record.assignment.trial_id / "model.mbq"
-    try:
-        content = read_bytes(path)
-    except OSError as err:
-        raise CorruptFile(f"{path} is missing: its trial must be run again.") from err
-    expected = getattr(record.result, "artifact_sha256", "")
-    if sha256(content) != expected:
-        raise CorruptFile(f"{path} is not the file that was measured (SHA-256 differs).")
-    return content

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import Completed
 from trainables.storage import StoragePath, read_bytes, sha256
-from tune_app.artifacts.export import experiment_data, find_trial
+from tune_app.artifacts.export import experiment_data
+from tune_app.frontier.points import frontier_ids
 from tune_app.ledger.folder import ExperimentFolder, differences
 from tune_app.ledger.ledger import Damaged, TrialRecord
-from tune_app.ledger.reading import read_ledger
-from tune_app.tables.trial_rows import frontier_ids
+from tune_app.ledger.reading import find_trial, read_ledger
 from tune_app.terminal.progress import doing, note, track
 
 if TYPE_CHECKING:

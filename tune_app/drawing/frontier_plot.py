@@ -11,10 +11,11 @@ from typing import Any
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
+from tune_app.drawing.axis import is_log
 from tune_app.ledger.baseline import UNTRAINED, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import Direction, ExperimentSpec
-from tune_app.tables.columns import SHARES, TITLES, direction, is_log
+from tune_app.tables.columns import SHARES, TITLES, direction
 from tune_app.tables.trials import load_trials
 from tune_app.terminal.progress import doing
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.errors import OutOfMemory
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.engine import Search
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import findings, refuse, report_node
 from tune_app.engine.stop_signal import stops_at_once
 from tune_app.engine.throttle import Throttle
 from tune_app.engine.trial import Grant, run_trial, unfinished_record
-from tune_app.ledger.baseline import BaselineInfo, make_baseline
+from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec

@@ -15,9 +15,8 @@ from trainables.errors import ConfigError, StorageUnavailable, TuneAppError
 from trainables.storage import exists
 from tune_app.errors import ClusterUnavailable
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.versions import packages_of
+from tune_app.ledger.versions import installed_version, packages_of
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.versions import installed_version
 
 PACKAGES = ("ray", "torch", "tune-app")
 """Whose versions must be the same everywhere, as those of plug-ins: they decide what messages and numbers mean."""

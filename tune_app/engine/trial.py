@@ -14,9 +14,8 @@ from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialF
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
-from tune_app.ledger.versions import plug_ins_of
+from tune_app.ledger.versions import installed_version, plug_ins_of
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.versions import installed_version
 
 if TYPE_CHECKING:
     from trainables.stages.workplace import Workplace

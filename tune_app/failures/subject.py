@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from trainables.config import DATASETS, DataConfig
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.artifacts.export import experiment_data, find_trial
-from tune_app.artifacts.test_split import verified_artifact
+from tune_app.artifacts.export import experiment_data
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.reading import find_trial, verified_artifact
 
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet

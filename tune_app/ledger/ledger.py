@@ -68,6 +68,10 @@ def decode_assignments(content: str | bytes) -> list[Assignment]:
     return _WORK.validate_json(content)
 
 
+Place = tuple[str, str]
+"""(configuration key, rung)."""
+
+
 class TrialRecord(Frozen):
     """One finished trial."""
 

@@ -1,6 +1,5 @@
 """What trials and stages cost in training time, and what the stage cache saved."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from trainables.results import Failed
 from tune_app.ledger.ledger import TrialRecord
 
 if TYPE_CHECKING:
-    from trainables.stages.files import StageEntry
+    pass
 
 
 def training_seconds(record: TrialRecord) -> float:
@@ -64,36 +63,3 @@ def cost_lines(training_s: float, saved_s: float, others: Mapping[str, TakenOver
         trials = f"{there.trials:,} trial{'' if there.trials == 1 else 's'}"
         lines.append(f"taken over: {trials} from {name}, with {there.training_seconds:,.0f} s of training there")
     return lines
-
-
-@dataclass(frozen=True)
-class Typical:
-    """Medians over the stages that a cache holds.
-
-    `rung_of` gives the rung of last stages by key, `epochs` the epochs of quantization-aware training by rung.
-    """
-
-    entries: Sequence["StageEntry"]
-    rung_of: Mapping[str, str]
-    epochs: Mapping[str, int]
-
-    def seconds(self, kind: str, rung: str = "") -> float | None:
-        """Of a stage of this kind, and of this rung if it ends a trial; None when there is none to judge by.
-
-        A rung of quantization-aware training without a stage of its own takes what the others take per epoch.
-        """
-        made = [e for e in self.entries if e.kind == kind and not e.failed]
-        own = [e.seconds for e in made if self.rung_of.get(e.key, "") == rung]
-        if own or kind != "qat":
-            return _median(own)
-        rates = [e.seconds / epochs for e in made if (epochs := self.epochs.get(self.rung_of.get(e.key, ""), 0))]
-        rate = _median(rates)
-        return None if rate is None else rate * self.epochs[rung]
-
-    def bytes(self, kind: str) -> float | None:
-        """Of a stage of this kind on disk; None when there is none to judge by."""
-        return _median([float(e.size_bytes) for e in self.entries if e.kind == kind and not e.failed])
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None

@@ -1,6 +1,7 @@
 """Plug-ins: every registry, the installed packages whose names a spec uses, and the versions that results are of."""
 
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 
 from cluster.credentials import strings_in
 from search_spaces.samplers import SAMPLERS
@@ -65,3 +66,11 @@ def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) 
 
 def _is_searched(work: Assignment, spec: ExperimentSpec) -> bool:
     return work.rung in spec.rungs and (work.params in spec.points or spec.space.contains(work.params))
+
+
+def installed_version(package: str) -> str:
+    """ "none" where it is not installed, or its files are there and nothing says which ones."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

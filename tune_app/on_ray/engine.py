@@ -11,12 +11,13 @@ from ray.exceptions import RayError, RayTaskError
 from cluster.errors import first_line
 from trainables.config import training_of
 from trainables.errors import TuneAppError
+from tune_app.engine.baseline import make_baseline
 from tune_app.engine.engine import Search
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import refuse
 from tune_app.engine.stop_signal import StopSignal
 from tune_app.errors import ClusterUnavailable
-from tune_app.ledger.baseline import BaselineInfo, make_baseline, read_baseline
+from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.on_ray.driver import Driver
 from tune_app.on_ray.node_probes import check_cluster

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune_app.drawing.axis import axis_of
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
-from tune_app.tables.columns import axis_of, short, show
+from tune_app.tables.columns import short, show
 from tune_app.terminal.quantities import show_count
 
 NAME = "parallel"

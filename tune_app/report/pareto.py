@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tune_app.drawing.axis import Axis, axis_of
 from tune_app.frontier.points import Group
 from tune_app.report.contents import Contents
 from tune_app.report.published import published_points
-from tune_app.tables.columns import Axis, axis_of, direction
+from tune_app.tables.columns import direction
 
 SIZED = {"size_bytes", "compression_ratio"}
 

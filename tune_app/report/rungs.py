@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from tune_app.drawing.axis import Axis, axis_of
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
-from tune_app.run.outcome import agreements
-from tune_app.tables.columns import Axis, axis_of, short
+from tune_app.search.ladder import agreements
+from tune_app.tables.columns import short
 from tune_app.terminal.quantities import show_count
 
 

@@ -1,20 +1,34 @@
 """What a run says at its end."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from search_spaces.rungs import FULL
+from tune_app.frontier.points import frontier_ids
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.training_cost import cost_lines, seconds_saved, taken_over, training_seconds
-from tune_app.search.ladder import Agreement, Ladder
+from tune_app.search.ladder import Agreement, agreements
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trial_rows import frontier_ids
-
-if TYPE_CHECKING:
-    from tune_app.run.search import Outcome
 
 
-def summary(outcome: "Outcome", spec: ExperimentSpec) -> list[str]:
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    folder: ExperimentFolder
+    baseline: BaselineInfo
+    records: list[TrialRecord]
+    new: int
+    quarantined: list[str]
+    why: str
+    """What ended it: the part of the budget that is spent, or that no point is left."""
+    seconds: float = 0.0
+    """Of the search itself, without Ray's start and the baseline."""
+
+
+def summary(outcome: Outcome, spec: ExperimentSpec) -> list[str]:
     """Lines: trials and frontier; training and what the cache saved; how the rungs agree."""
     records = outcome.records
     complete = sum(r.state == "complete" for r in records)
@@ -27,15 +41,6 @@ def summary(outcome: "Outcome", spec: ExperimentSpec) -> list[str]:
         lines.append(_rungs(records, spec))
         lines += [_agreement(found) for found in agreements(records, spec, outcome.baseline.reference(spec))]
     return lines
-
-
-def agreements(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: dict[str, float]) -> list[Agreement]:
-    """How the ranks of each rung agree with those of the next one."""
-    ladder = Ladder(spec, reference)
-    for record in records:
-        if record.assignment.repeat == 0:
-            ladder.add(record)
-    return ladder.agreements()
 
 
 def _rungs(records: Sequence[TrialRecord], spec: ExperimentSpec) -> str:

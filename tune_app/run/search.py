@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -13,34 +12,20 @@ from trainables.storage import exists, remove_tree
 from tune_app.engine.engine import Engine, Search
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.errors import SearchAborted
-from tune_app.frontier.points import wants_repeats
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, in_full, latest
 from tune_app.ledger.versions import refuse_other_versions
+from tune_app.run.outcome import Outcome
 from tune_app.run.warm_start import compare, take_over
 from tune_app.search.bounds import open_screen
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer
+from tune_app.search.repeats import wants_repeats
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import write_tables
 from tune_app.tracking.beside import tracked
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    folder: ExperimentFolder
-    baseline: BaselineInfo
-    records: list[TrialRecord]
-    new: int
-    quarantined: list[str]
-    why: str
-    """What ended it: the part of the budget that is spent, or that no point is left."""
-    seconds: float = 0.0
-    """Of the search itself, without Ray's start and the baseline."""
 
 
 def run_baseline(spec: ExperimentSpec, *, engine: Engine | None = None, console: Console | None = None) -> BaselineInfo:

@@ -1,17 +1,15 @@
 """Ladder: how the points stand at each rung, and which one climbs next. Made of records alone."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from search_spaces.rungs import FULL, bit_class
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.promotion import Standing, order, rank_correlation
-from tune_app.ledger.ledger import Assignment, TrialRecord
+from tune_app.ledger.ledger import Assignment, Place, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
-Place = tuple[str, str]
-"""(configuration key, rung)."""
 LEARNED = {"accuracy"}
 """Metrics that more training changes: a bound on them says nothing before the full schedule."""
 
@@ -132,3 +130,12 @@ class Ladder:
             ),
             pace=bit_class(spec.trial(work.params)),
         )
+
+
+def agreements(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: dict[str, float]) -> list[Agreement]:
+    """How the ranks of each rung agree with those of the next one."""
+    ladder = Ladder(spec, reference)
+    for record in records:
+        if record.assignment.repeat == 0:
+            ladder.add(record)
+    return ladder.agreements()

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from search_spaces.rungs import FULL
+from search_spaces.samplers import SURROGATES
 from trainables.config import repeat_seed
 from trainables.errors import InfeasiblePoint
 from tune_app.errors import SearchAborted
-from tune_app.frontier.points import Group, group_runs, next_repeat, point_of, probabilities
-from tune_app.ledger.ledger import Assignment, Params, TrialRecord, latest
+from tune_app.frontier.chance import probabilities
+from tune_app.frontier.points import Group, group_runs, point_of
+from tune_app.ledger.ledger import Assignment, Params, Place, TrialRecord, latest
 from tune_app.search.bounds import Screen
 from tune_app.search.budget import Progress, out_of_time, too_many_failures, why_stop
-from tune_app.search.ladder import Ladder, Place
-from tune_app.search.strategy import KeyOf, StepsOf
+from tune_app.search.ehvi import Ehvi
+from tune_app.search.ladder import Ladder
+from tune_app.search.rank_search import RankSearch
+from tune_app.search.repeats import next_repeat
+from tune_app.search.strategy import KeyOf, StepsOf, Strategy
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.strategies import open_strategy
 
 
 class Proposer:
@@ -206,3 +210,19 @@ def _most_often(records: Iterable[TrialRecord]) -> str:
 
 def _place(work: Assignment) -> Place:
     return work.config_key, work.rung
+
+
+def open_strategy(
+    spec: ExperimentSpec,
+    ladder: Ladder,
+    *,
+    key_of: KeyOf,
+    steps_of: StepsOf,
+    screen: Screen,
+    reference: Mapping[str, float],
+    finished: int,
+) -> Strategy:
+    """The strategy of the spec's sampler. `finished` records were there before: random draws do not start over."""
+    if spec.sampler.name in SURROGATES:
+        return Ehvi(spec, ladder, steps_of=steps_of, screen=screen, reference=reference)
+    return RankSearch(spec, ladder, key_of=key_of, screen=screen, finished=finished)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from search_spaces.rungs import FULL
 from search_spaces.samplers import ORDERS, SLOW, shuffled_grid
-from tune_app.ledger.ledger import Assignment, Params, TrialRecord
+from tune_app.ledger.ledger import Assignment, Params, Place, TrialRecord
 from tune_app.search.bounds import Screen
-from tune_app.search.ladder import Ladder, Place
+from tune_app.search.ladder import Ladder
 from tune_app.search.strategy import Choice, KeyOf
 from tune_app.search.study import Ask, Point, open_study
 from tune_app.spec.experiment import ExperimentSpec

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 from search_spaces.rungs import at_rung
 from trainables.config import TrialConfig, stage_keys, teacher_key, trial_key
-from tune_app.ledger.ledger import Params
-from tune_app.search.ladder import Place
+from tune_app.ledger.ledger import Params, Place
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import teacher_of
 from tune_app.terminal.progress import counted

@@ -7,7 +7,8 @@ unknown: the rest of the budget is taken to draw new points at random.
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import Field
 
@@ -21,7 +22,6 @@ from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
-from tune_app.ledger.training_cost import Typical
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import planned_epochs
@@ -36,6 +36,35 @@ class RungPlan(Frozen):
     epochs: int = Field(description="of quantization-aware training; 0: after training only")
     trials: int = Field(description="in all; below the full schedule as many as the ladder asks for")
     done: int
+
+
+@dataclass(frozen=True)
+class Typical:
+    """Medians over the stages that a cache holds.
+
+    `rung_of` gives the rung of last stages by key, `epochs` the epochs of quantization-aware training by rung.
+    """
+
+    entries: Sequence["StageEntry"]
+    rung_of: Mapping[str, str]
+    epochs: Mapping[str, int]
+
+    def seconds(self, kind: str, rung: str = "") -> float | None:
+        """Of a stage of this kind, and of this rung if it ends a trial; None when there is none to judge by.
+
+        A rung of quantization-aware training without a stage of its own takes what the others take per epoch.
+        """
+        made = [e for e in self.entries if e.kind == kind and not e.failed]
+        own = [e.seconds for e in made if self.rung_of.get(e.key, "") == rung]
+        if own or kind != "qat":
+            return _median(own)
+        rates = [e.seconds / epochs for e in made if (epochs := self.epochs.get(self.rung_of.get(e.key, ""), 0))]
+        rate = _median(rates)
+        return None if rate is None else rate * self.epochs[rung]
+
+    def bytes(self, kind: str) -> float | None:
+        """Of a stage of this kind on disk; None when there is none to judge by."""
+        return _median([float(e.size_bytes) for e in self.entries if e.kind == kind and not e.failed])
 
 
 class StagePlan(Frozen):
@@ -202,3 +231,7 @@ def _load_fingerprint(spec: ExperimentSpec) -> str:
 def _artifact_sizes(folder: ExperimentFolder) -> list[int]:
     """Bytes of what each trial left."""
     return [sum(file.size_bytes for file in files) for files in files_by_folder(folder.artifacts).values()]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

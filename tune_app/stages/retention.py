@@ -13,13 +13,13 @@ from trainables.errors import TuneAppError
 from trainables.stages.cache import StageCache
 from trainables.stages.files import StageEntry
 from trainables.storage import remove_drafts
+from tune_app.frontier.points import frontier_ids
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trial_rows import frontier_ids
 from tune_app.terminal.progress import doing, track
 
 LAST = {"ptq", "qat"}

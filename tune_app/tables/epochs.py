@@ -8,11 +8,10 @@ import pyarrow as pa
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.artifacts.export import find_record
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.ledger.reading import read_records
+from tune_app.ledger.reading import find_record, read_records
 from tune_app.stages.histories import History, finished_histories
 from tune_app.terminal.progress import doing, note
 from tune_app.terminal.quantities import show_count

@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.results import Completed, StageRun
+from tune_app.frontier.chance import probabilities
 from tune_app.frontier.objectives import is_feasible
-from tune_app.frontier.points import Group, frontier, frontier_contributions, group_runs, probabilities
+from tune_app.frontier.points import Group, frontier, frontier_contributions
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -133,14 +134,6 @@ def rows(
         if baseline_accuracy is not None and "accuracy" in row:
             row["accuracy_drop"] = baseline_accuracy - row["accuracy"]
     return [{n: _text(row.get(n)) if n in names else row.get(n) for n in schema.names} for row in found]
-
-
-def frontier_ids(records: Sequence[TrialRecord], spec: ExperimentSpec) -> list[str]:
-    """The trials of the full rung that are on the frontier, each standing for all runs of its point.
-
-    In the order of `repeats.frontier`.
-    """
-    return [group.first.assignment.trial_id for group in frontier(group_runs(records, spec), spec)]
 
 
 def schema_of(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema:

@@ -181,7 +181,7 @@ def test_packages_that_travel_are_the_ones_that_run_on_every_node(shown: Shown) 
     # What uv would install is here already, and nodes of a test reach no index.
     installed = {key: value for key, value in plan.runtime_env.items() if key not in ("uv", "config")}
     code = (
-        "import ray, trainables, tune_app.spec_file as ours; "
+        "import ray, trainables, tune_app.spec.yaml_file as ours; "
         "ray.init(log_to_driver=False); "
         'there = ray.remote(lambda: __import__("trainables").__file__); '
         "print(ours.__file__, ray.get(there.remote()))"

@@ -10,13 +10,14 @@ from tests.tune_app.factories import make_record
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
 from trainables.results import METRICS
 from trainables.storage import Lock, replace
-from tune_app.artifacts.export import find_trial
+from tune_app.drawing.axis import axis_of
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.reading import find_trial
 from tune_app.report.contents import read_contents
 from tune_app.report.failed import Suspect, draw_failed, failed_info
 from tune_app.report.overview import cards, duration, environments, key_findings, status
 from tune_app.report.trial_table import trial_columns
-from tune_app.tables.columns import axis_of, show
+from tune_app.tables.columns import show
 
 
 def test_the_cards_of_a_small_search(tmp_path: Path) -> None:

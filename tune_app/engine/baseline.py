@@ -1,0 +1,82 @@
+"""Makes the baseline of an experiment, or finds it in the stage cache."""
+
+import time
+from typing import TYPE_CHECKING
+
+from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
+from trainables.errors import ConfigError
+from trainables.storage import create_once
+from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.spec.experiment import ExperimentSpec
+
+if TYPE_CHECKING:
+    from trainables.data.data_sets import DataSet
+    from trainables.models.model import Model
+
+
+def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
+    """Trains or imports the baseline, or finds it in the stage cache, and stores it. Runs in a worker.
+
+    Raises:
+        ConfigError: the data set or checkpoint is another one than when the experiment began.
+        TrialFailure: training failed.
+    """
+    from trainables.costs.counts import count
+    from trainables.measure import baseline_bytes
+    from trainables.models.units import count_parameters
+    from trainables.pipeline import run_stages
+    from trainables.stages.workplace import open_workplace
+
+    folder = ExperimentFolder(spec.folder)
+    stored = read_baseline(folder)
+    key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
+    if stored is not None and stored.key != key:
+        what = "data set" if stored.fingerprint != data.fingerprint else "baseline stage"
+        packages = sorted({*data_packages(spec.base.data), *stage_packages(spec.base.baseline)})
+        here = f" (here it is made by {', '.join(packages)})" if packages else ""
+        raise ConfigError(
+            f"the {what} is not the one that {folder.path} began with{here}: restore it or use another name."
+        )
+    # The share of a trial, although it trains alone: the order of a sum depends on the number of threads, and
+    # the baseline should be the same network on every machine.
+    share = spec.resources
+    workplace = open_workplace(data, folder.stages, cpu=share.cpu, gpu=share.gpu_at_first, compile=share.compile)
+    started = time.perf_counter()
+    result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
+    if stored is not None:
+        return stored
+    model = result.model()
+    counts = count(model, result.architecture)
+    info = BaselineInfo(
+        key=key,
+        fingerprint=data.fingerprint,
+        accuracy=result.metrics["val_accuracy"],
+        n=len(data.val),
+        classes=data.classes,
+        parameters=count_parameters(model),
+        size_bytes=baseline_bytes(result.architecture),
+        macs=counts.macs,
+        bops=counts.bops,
+        activation_bytes=counts.activation_bytes,
+        peak_activation_bytes=counts.peak_activation_bytes,
+        seconds=time.perf_counter() - started,
+        untrained=spec.base.baseline.kind == "untrained",
+        imported=_imported(spec, model),
+        architecture=result.architecture,
+    )
+    create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
+    return info
+
+
+def _imported(spec: ExperimentSpec, model: "Model") -> str:
+    """How the names of an imported checkpoint were matched, as far as the file is still there."""
+    from trainables.baseline import read_import
+
+    config = spec.base.baseline
+    if not isinstance(config, BaselineImport):
+        return ""
+    try:
+        return read_import(config, model).summary
+    except ConfigError:  # the stage came from the cache
+        return ""
