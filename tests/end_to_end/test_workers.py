@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.specs import tiny_spec
-from tests.tune_app.test_ladder import closed_form
+from tests.tune_app.search.test_ladder import closed_form
 from tune_app.engine.trial import Grant
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Result
+from tests.tune_app.artifacts.test_export import quick_spec
 from tests.tune_app.factories import make_experiment
-from tests.tune_app.test_export import quick_spec
 from trainables.data.data_sets import load_data
 from trainables.errors import ConfigError, CorruptFile
 from trainables.pipeline import run_pipeline

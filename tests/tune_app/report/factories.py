@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from tests.tune_app.factories import make_experiment, make_record, store_baseline
-from tests.tune_app.test_ladder import QAT
+from tests.tune_app.search.test_ladder import QAT
 from trainables.config import BaselineTrain, ChannelPrune, DataConfig, Schedule, TrialConfig, digest
 from trainables.results import StageRun
 from trainables.storage import StoragePath, replace

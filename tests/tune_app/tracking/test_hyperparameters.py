@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.tune_app.factories import make_record, make_spec
-from tests.tune_app.test_ladder import make_laddered
+from tests.tune_app.search.test_ladder import make_laddered
 from tests.tune_app.tracking.experiments import EPOCHS, POINT, make_tracked
 from trainables.config import BaselineImport, BaselineTrain, DataConfig, Distillation, Schedule, TrialConfig
 from tune_app.spec.experiment import ExperimentSpec

@@ -1,0 +1,112 @@
+"""`tune-app inspect` of a file and of a trial."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Result
+from tests.tune_app.real import label_of, make_real_experiment
+from trainables.export.inspect import inspect_file
+from trainables.export.inspect_formulas import INDEX_BITS
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.reading import read_records
+
+Cli = Callable[..., Result]
+GOLDEN = Path(__file__).parents[2] / "trainables/golden/side8.mbq"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+    return make_real_experiment(tmp_path_factory.mktemp("inspection"))
+
+
+def cells(text: str, name: str) -> list[str]:
+    """The words of the line that begins with a name."""
+    return next(line.split() for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+def test_layers_are_shown_with_their_work_and_their_activations(cli: Cli) -> None:
+    out = cli("inspect", GOLDEN).out
+    report = inspect_file(GOLDEN.read_bytes())
+    last = report.layers[-1]
+    numbers = (last.macs, last.bits, last.a_bits, last.bops, last.activation_bytes)
+    assert [last.name, *(f"{n:,}" for n in numbers)] in [line.split() for line in out.splitlines()]
+    assert f"weights alone are {report.weight_ratio:.2f} times" in out
+    assert f"activations {report.activation_ratio:.2f} times" in out
+    assert f"{report.macs:,} MACs, " in out
+    rest = int(cells(out, "between layers")[-1].replace(",", ""))
+    assert rest + sum(layer.activation_bytes for layer in report.layers) == report.activations[0].size_bytes
+
+
+def test_activations_are_those_of_a_batch(cli: Cli) -> None:
+    out = cli("inspect", GOLDEN, "--batch", "100").out
+    assert "activations of 100 images" in out
+    for rule in inspect_file(GOLDEN.read_bytes(), batch=100).activations:
+        shown = [f"{rule.size_bytes:,}", f"{rule.fp32_bytes:,}", f"{rule.ratio:.2f}x"]
+        assert cells(out, rule.name) == [rule.name, *shown, *rule.counts.split()]
+
+
+def test_formulas_stand_beside_the_real_file(cli: Cli) -> None:
+    out = cli("inspect", GOLDEN, "--formulas", "--index-bits", "5").out
+    report = inspect_file(GOLDEN.read_bytes(), index_bits=5)
+    for formula in report.formulas:
+        assert cells(out, formula.name)[1:3] == [f"{formula.size_bytes:,}", f"{formula.compression_ratio:.2f}x"]
+    assert cells(out, "this file")[2] == f"{GOLDEN.stat().st_size:,}"
+    assert "5-bit index, filler zeros" in out
+    assert "after rounding" in out
+
+
+def test_json_holds_everything_at_once(cli: Cli) -> None:
+    found = json.loads(cli("inspect", GOLDEN, "--json", "--batch", "3").out)
+    assert found == json.loads(inspect_file(GOLDEN.read_bytes(), batch=3).model_dump_json())
+    assert {f["name"] for f in found["formulas"]} >= {"nonzero_fillers", "huffman"}
+
+
+def test_a_trial_is_inspected_by_its_label(folder: ExperimentFolder, cli: Cli) -> None:
+    [record] = read_records(folder)
+    label = label_of(folder)
+    result = cli("inspect", folder.path, label)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"{label}: mobilenet_v2")
+    found, metrics = json.loads(cli("inspect", folder.path, label, "--json").out), record.metrics()
+    for column in ("size_bytes", "macs", "bops", "compression_ratio"):
+        assert found[column] == metrics[column]
+    assert found["activations"][0]["size_bytes"] == metrics["activation_bytes"]
+    assert found["activations"][1]["size_bytes"] == metrics["peak_activation_bytes"]
+
+
+def test_formulas_that_do_not_count_zeros_are_the_columns_of_the_trial(folder: ExperimentFolder, cli: Cli) -> None:
+    [record] = read_records(folder)
+    assert record.result is not None
+    measured = record.result.measurement.formula_bytes  # type: ignore[union-attr]
+    found = json.loads(cli("inspect", folder.path, label_of(folder), "--json").out)["formulas"]
+    by_column = {f["column"]: f["size_bytes"] for f in found if f["column"]}
+    assert by_column.keys() == measured.keys()
+    for name in ("a", "c", "d"):
+        assert by_column[name] == measured[name]
+    assert by_column["b"] <= measured["b"], "rounding makes zeros"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{exp}"], "is an experiment: name one of its trials too"),
+        (["{exp}", "p99_w9"], "no trial of"),
+        (["none.mbq"], "cannot read"),
+        (["{exp}/artifacts", "p0"], "is no experiment"),
+    ],
+)
+def test_what_is_neither_a_file_nor_a_trial_is_refused(
+    arguments: list[str], says: str, folder: ExperimentFolder, cli: Cli
+) -> None:
+    result = cli("inspect", *(a.format(exp=folder.path) for a in arguments))
+    assert result.code == 2
+    assert re.fullmatch(rf"error: .*{says}.*\n", result.err)
+
+
+def test_the_default_index_is_the_one_of_the_columns(cli: Cli) -> None:
+    default, explicit = (cli("inspect", GOLDEN, "--formulas", *more).out for more in ((), ("--index-bits", INDEX_BITS)))
+    assert default == explicit
