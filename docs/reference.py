@@ -60,7 +60,7 @@ INTRO = """# The spec, key by key
 
 A search is one YAML file. This page is written from the schema that checks the file (`python docs/reference.py`): a
 key that is not here is refused, and so is a value out of its bounds. Keys without a default are required.
-[The demo's spec](../tune_app/demo.yaml) is a complete example.
+[The demo's spec](../tune_app/cli/demo.yaml) is a complete example.
 
 Relative paths start at the working directory. What decides the meaning of results (`base`, and what the rungs are)
 may not change once an experiment has begun; the rest may: [how to go on](how-to/resume.md).

@@ -99,7 +99,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """`tune-app ARGS…` in this process."""
 
     def call(*args: object) -> Result:
-        from tune_app.cli import main
+        from tune_app.cli.main import main
 
         monkeypatch.setattr(sys, "argv", ["tune-app", *map(str, args)])
         monkeypatch.setenv("COLUMNS", "120")

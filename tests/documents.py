@@ -134,7 +134,7 @@ class Shell:
         return said
 
     def _here(self, *arguments: str) -> str:
-        from tune_app.cli import main
+        from tune_app.cli.main import main
 
         out, err, code = io.StringIO(), io.StringIO(), 0
         with (

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from typer.main import get_command
 
 from tests.documents import CLUSTER, PAGES, README, ROOT, Block, Shell, blocks, commands, merged, runs
-from tune_app.cli import app
+from tune_app.cli.main import app
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 from tune_app.tables.query import frontier_frame
@@ -214,7 +214,7 @@ def test_examples_are_valid(path: Path) -> None:
 )
 def test_yaml_on_a_page_is_part_of_a_valid_spec(block: Block) -> None:
     yaml: Any = YAML(typ="safe")
-    demo = yaml.load((ROOT / "tune_app/demo.yaml").read_text())
+    demo = yaml.load((ROOT / "tune_app/cli/demo.yaml").read_text())
     spec = ExperimentSpec.model_validate(merged(demo, yaml.load(block.text)))
     spec.space.check(spec.base)
 

@@ -1,6 +1,10 @@
-"""Imports point one way, and heavy packages have few homes."""
+"""Imports point one way: between packages, between the rooms of a package, and to heavy packages, which have few homes.
+
+A room is a folder or a file directly below a package.
+"""
 
 import ast
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,21 +17,37 @@ ALLOWED = {
     "tune_app": {"tune_app", "search_spaces", "trainables", "cluster"},
     "cluster": {"cluster"},
 }
+ROOMS = {
+    "trainables": """
+        errors; registry, storage; config; results, device; data; models; stages; train; prune; quant; costs; export;
+        sensitivity, baseline, network_file, measure; pipeline; testing
+    """,
+    "search_spaces": "parameters, presets, rungs; space; samplers",
+    "tune_app": """
+        errors; terminal, spec; ledger; frontier; stages, search; tables; findings; drawing; engine, report;
+        on_ray, artifacts; mistakes; tracking; run; cli; __main__
+    """,
+    "cluster": """
+        credentials, errors, names, yaml_text; config, local_cluster; demo, image, job, launchable; __init__;
+        placement, pods, working_dir; kuberay, launcher, local, ray_jobs; aws, gcp
+    """,
+}
+"""By package its rooms, floor by floor from the ground up: a room imports itself and rooms of lower floors alone."""
+TABLES = {"trainables/config/plugins.py", "search_spaces/samplers.py", "cluster/__init__.py"}
+"""Files whose "module:name" strings may point anywhere: tables of what is imported on use."""
 STORAGE = {f"trainables/storage/{name}.py" for name in ("explain", "objects", "paths")}
-# Where a heavy package may be imported at module level ("top") or at all ("any").
 HOMES = {
     "torch": {"trainables"},
-    "ray": {
-        *(f"tune_app/{name}.py" for name in ("driver", "gauges", "on_ray", "probes", "searcher", "session", "worker")),
-        "cluster/ray_jobs.py",
-    },
+    "ray": {"tune_app/on_ray", "cluster/ray_jobs.py"},
     **dict.fromkeys(("upath", "fsspec", "s3fs", "gcsfs", "botocore"), STORAGE),
     "optuna": {
         "search_spaces/samplers.py",
-        *(f"tune_app/{name}.py" for name in ("study", "optuna_export", "report/importance")),
+        "tune_app/search/study.py",
+        "tune_app/tracking/optuna_journal.py",
+        "tune_app/report/importance.py",
     },
     "duckdb": {"tune_app/tables/query.py"},
-    "matplotlib": {"tune_app/drawing/frontier_plot.py", "tune_app/drawing/sheet.py"},
+    "matplotlib": {"tune_app/drawing"},
     "wandb": {"tune_app/tracking/wandb_connection.py"},
     "tensorboardX": {"tune_app/tracking/tensorboard_tracker.py"},
     "mlflow": {"tune_app/tracking/mlflow_tracker.py"},
@@ -39,56 +59,151 @@ HOMES = {
     "ml_dtypes": {"trainables/export/onnx_nodes.py"},
     "onnxruntime": {"trainables/export/onnx_check.py", "trainables/export/latency.py"},
 }
+"""Where a heavy package may be imported: packages, rooms and files."""
 TORCH_FREE = [
-    *(
-        f"trainables/{name}.py"
-        for name in ("class_names", "results", "errors", "registry", "stage_signs", "prune/groups")
-    ),
-    *(f"trainables/storage/{path.name}" for path in sorted((ROOT / "trainables/storage").glob("*.py"))),
+    *(f"trainables/{name}.py" for name in ("results", "errors", "registry")),
+    *("trainables/data/class_names.py", "trainables/stages/markers.py", "trainables/models/prune_groups.py"),
     *(
         f"trainables/export/{name}.py"
         for name in ("bits", "coders", "entropy", "plain", "rans", "smooth", "streams", "zstd")
     ),
-    *(f"trainables/config/{path.name}" for path in sorted((ROOT / "trainables/config").glob("*.py"))),
+    *(
+        f"trainables/{room}/{path.name}"
+        for room in ("storage", "config")
+        for path in sorted((ROOT / "trainables" / room).glob("*.py"))
+    ),
 ]
 
 
 def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere: at its top, inside functions, for type checking."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def files(package: str) -> list[Path]:
-    found = sorted((ROOT / package).rglob("*.py"))
+def named(path: Path) -> Iterator[str]:
+    """The modules in a file's "module:name" strings."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            module, _, name = node.value.partition(":")
+            if name.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+                yield module
+
+
+def files(package: str, root: Path = ROOT) -> list[Path]:
+    found = sorted((root / package).rglob("*.py"))
     assert found, f"no files in {package}"
     return found
 
 
+def floors(package: str) -> dict[str, int]:
+    """By room the number of its floor."""
+    listed = [[room.strip() for room in floor.split(",")] for floor in ROOMS[package].split(";")]
+    return {room: number for number, rooms in enumerate(listed) for room in rooms}
+
+
+def arrows(package: str, root: Path = ROOT) -> set[tuple[str, str, str]]:
+    """(file, its room, a room that it imports), for every import of another room of its package."""
+    found = set()
+    for path in files(package, root):
+        here = path.relative_to(root)
+        room = Path(here.parts[1]).stem
+        modules = [*imports(path), *(() if str(here) in TABLES else named(path))]
+        for parts in (module.split(".") for module in modules):
+            if parts[0] == package and len(parts) > 1:
+                is_room = any((root / package / f"{parts[1]}{end}").exists() for end in ("", ".py"))
+                other = parts[1] if is_room else "__init__"
+                found |= {(str(here), room, other)} if other != room else set()
+    return found
+
+
+def upward(package: str, root: Path = ROOT) -> set[str]:
+    """The imports that do not lead to a lower floor."""
+    floor = floors(package)
+    return {f"{path}: {other}" for path, room, other in arrows(package, root) if floor[room] <= floor.get(other, -1)}
+
+
 @pytest.mark.parametrize("package", ALLOWED)
-def test_imports_point_one_way(package: str) -> None:
-    ours = set(ALLOWED)
+def test_packages_import_one_way(package: str) -> None:
+    foreign = set(ALLOWED) - ALLOWED[package]
     wrong = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in files(package)
         for name in imports(path)
-        if name.partition(".")[0] in ours - ALLOWED[package]
+        if name.partition(".")[0] in foreign
     }
     assert not wrong
 
 
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_lower_floors_alone(package: str) -> None:
+    assert not upward(package)
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_has_its_floor(package: str) -> None:
+    rooms = {Path(path.relative_to(ROOT).parts[1]).stem for path in files(package)}
+    assert rooms - {"__init__"} == floors(package).keys() - {"__init__"}
+
+
+@pytest.mark.parametrize(
+    ("package", "file", "target"),
+    [
+        ("tune_app", "tables/growth.py", "run/growth.py"),
+        ("tune_app", "ledger/reading.py", "cli/reading.py"),
+        ("trainables", "train/loss.py", "export/loss.py"),
+        ("trainables", "config/keys.py", "measure.py"),
+    ],
+)
+def test_a_file_that_moves_up_is_found(package: str, file: str, target: str, tmp_path: Path) -> None:
+    """The rule has teeth: with a file and its importers' lines moved to a higher floor, some import points up."""
+    shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert not upward(package, tmp_path)
+    old, new = (f"{package}.{name.removesuffix('.py').replace('/', '.')}" for name in (file, target))
+    (tmp_path / package / file).rename(tmp_path / package / target)
+    for path in files(package, tmp_path):
+        path.write_text(path.read_text().replace(f"from {old} import", f"from {new} import"))
+    assert upward(package, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from tune_app.cli.main import main",
+        "def f() -> None:\n    import tune_app.cli.main",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tune_app.cli import main",
+        'TABLE = {"main": "tune_app.cli.main:main"}',
+    ],
+    ids=["top", "nested", "type checking", "string"],
+)
+def test_every_kind_of_import_counts(line: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tune_app", tmp_path / "tune_app", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tune_app/spec/extra.py").write_text(f"{line}\n")
+    assert upward("tune_app", tmp_path) == {"tune_app/spec/extra.py: cli"}
+
+
+def test_roots_of_packages_of_rooms_hold_no_other_file() -> None:
+    assert {path.name for path in (ROOT / "tune_app").glob("*.*")} == {"__init__.py", "__main__.py", "errors.py"}
+
+
+@pytest.mark.parametrize("package", ["tune_app", "trainables"])
+def test_every_room_says_what_it_promises(package: str) -> None:
+    for room in (path.parent for path in (ROOT / package).glob("*/__init__.py")):
+        said = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+        assert said.split("\n")[0].endswith("."), f"{room.name} promises nothing: {said!r}"
+
+
 @pytest.mark.parametrize("heavy", HOMES)
 def test_heavy_packages_stay_in_their_homes(heavy: str) -> None:
-    homes = HOMES[heavy]
+    homes = {ROOT / home for home in HOMES[heavy]}
     wrong = {
         str(path.relative_to(ROOT))
         for package in ALLOWED
         for path in files(package)
-        if any(name.partition(".")[0] == heavy for name in imports(path))
-        and package not in homes
-        and str(path.relative_to(ROOT)) not in homes
+        if any(name.partition(".")[0] == heavy for name in imports(path)) and not homes & {path, *path.parents}
     }
     assert not wrong
 
@@ -102,7 +217,7 @@ def test_nothing_unpickles() -> None:
     """No pickle is read: torch.load only with weights_only=True, and no pickle module."""
     for package in ALLOWED:
         for path in files(package):
-            assert not {"pickle", "cloudpickle", "joblib", "dill"} & set(imports(path)), path
+            assert not {"pickle", "cloudpickle", "joblib", "dill"} & {i.partition(".")[0] for i in imports(path)}, path
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                     assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path

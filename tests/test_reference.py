@@ -12,15 +12,15 @@ import pytest
 from tests.documents import PAGES, ROOT
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_model, make_prune
 from tests.tune_app.factories import make_experiment, store_baseline
-from tests.tune_app.failures.factories import make_analysis
+from tests.tune_app.mistakes.factories import make_analysis
 from trainables.config import Schedule, Sparsify, StageConfig
 from trainables.costs.size_formulas import FORMULAS
 from trainables.data.class_names import CIFAR10_GROUPS
 from trainables.export.packed import PARTS
 from trainables.stages.stage import StageResult, run_stage
-from tune_app.failures.confusion import ACROSS
-from tune_app.failures.files import write_files
 from tune_app.findings.summary import FORMULA
+from tune_app.mistakes.confusion import ACROSS
+from tune_app.mistakes.files import write_files
 from tune_app.tables.epochs import LOGGED, STAGE
 from tune_app.tables.growth import trace_frame
 from tune_app.tables.trial_rows import GROUPED, HEAD, MEASURED, STAGED, TAIL
@@ -84,7 +84,7 @@ def test_a_description_begins_small_unless_with_a_name() -> None:
 
 
 def test_every_key_of_the_demo_is_on_the_page(reference: ModuleType) -> None:
-    keys = set(re.findall(r"(\w+):", (ROOT / "tune_app/demo.yaml").read_text().split("name:", 1)[1]))
+    keys = set(re.findall(r"(\w+):", (ROOT / "tune_app/cli/demo.yaml").read_text().split("name:", 1)[1]))
     shown = set(re.findall(r"^\| `(\w+)` \|", reference.page(), re.M))
     assert keys - shown == {"accuracy", "size_bytes"}  # of the mapping of objectives
 

@@ -1,5 +1,5 @@
 """`python -m tune_app` is `tune-app`."""
 
-from tune_app.cli import main
+from tune_app.cli.main import main
 
 main()

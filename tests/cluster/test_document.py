@@ -12,7 +12,7 @@ from typer.main import get_command
 from tests.cluster.document import BLOCKS, COMMANDS, ROOT, RUN, TEXT, with_section
 from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
-from tune_app.cli import app
+from tune_app.cli.main import app
 
 Cli = Callable[..., Result]
 

@@ -1,0 +1,1 @@
+"""Networks of units, built from an architecture, and the places where quantizers sit in them."""

@@ -1,0 +1,1 @@
+"""The training loop and what acts on each of its steps. Every stage that trains uses it."""

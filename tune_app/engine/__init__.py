@@ -1,0 +1,1 @@
+"""Runs trials: what every engine shares, and the engine that needs no Ray."""

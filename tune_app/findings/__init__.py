@@ -1,0 +1,1 @@
+"""What an experiment says: its best points, comparisons and findings in words."""

@@ -1,0 +1,1 @@
+"""What an experiment remembers on disk, and how to find it again. All that comes later is derived from it."""

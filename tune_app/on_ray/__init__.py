@@ -1,0 +1,1 @@
+"""The engine on Ray. It is the only room of this package that imports ray."""

@@ -1,0 +1,1 @@
+"""Which stages an experiment needs, has, and may drop: for plans, progress and disk space."""

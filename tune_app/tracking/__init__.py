@@ -1,0 +1,1 @@
+"""How other programs see an experiment: W&B, TensorBoard, MLflow and the journal of Optuna."""

@@ -25,8 +25,8 @@ def knee_confusion(folder: ExperimentFolder, overview: Overview) -> ConfusionMat
     if not overview.knee:
         return None
     from trainables.device import choose_device
-    from tune_app.failures.confusion import confusion_matrix
-    from tune_app.failures.subject import trial_subject
+    from tune_app.mistakes.confusion import confusion_matrix
+    from tune_app.mistakes.subject import trial_subject
 
     try:
         subject = trial_subject(folder, overview.knee)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record, store_baseline
 from trainables.errors import ConfigError
-from tune_app.output import write_frame
+from tune_app.cli.frames import write_frame
 from tune_app.tables.query import frontier_frame
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from tests.test_docs import parse
-from tune_app.cli import app
+from tune_app.cli.main import app
 
 LOCAL = {"demo", "baseline", "doctor", "submit", "dashboard", "jobs list", "jobs status", "jobs logs", "jobs stop"}
 """Commands that are plain enough without an example, or need an account or a cluster."""

@@ -8,7 +8,7 @@ from search_spaces.presets import PRESETS
 from search_spaces.space import SearchSpace
 from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError
-from tune_app.spaces import as_yaml, describe, print_spaces
+from tune_app.cli.spaces import as_yaml, describe, print_spaces
 
 
 def test_all_presets_are_listed_with_their_size() -> None:

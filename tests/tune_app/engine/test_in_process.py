@@ -26,7 +26,7 @@ from tune_app.tables.trials import read_table
 
 Cli = Callable[..., Result]
 # As on a machine where it is not installed: importing it fails.
-WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from tune_app.cli import main; main()"
+WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from tune_app.cli.main import main; main()"
 
 
 def short_spec(storage: Path, trials: int = 3) -> ExperimentSpec:

@@ -71,7 +71,7 @@ def test_where_a_trial_errs_is_a_section(cli: Cli, tmp_path: Path, monkeypatch: 
     def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
         return f"Errors of <{name}>", f"<p>these, of {folder.path.name}</p>"
 
-    monkeypatch.setattr("tune_app.failures.section.trial_section", trial_section)
+    monkeypatch.setattr("tune_app.mistakes.section.trial_section", trial_section)
     output = tmp_path / "page.html"
     more = ["--failures", "p30_w4_a8", "--failures", "p0_w8_a8"]
     assert cli("report", small(tmp_path).folder.path, "--output", output, *more).code == 0

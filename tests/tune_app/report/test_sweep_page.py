@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from search_spaces.rungs import FULL
-from tests.tune_app.failures.factories import make_analysis
+from tests.tune_app.mistakes.factories import make_analysis
 from tests.tune_app.report.factories import rich_experiment
 from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, TOO_PALE, Visit, drawn, lines, marks, scroll_through
-from tune_app.failures.section import section
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
+from tune_app.mistakes.section import section
 from tune_app.report.build import write_report
 from tune_app.report.section import Section
 from tune_app.tables.columns import show

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.tune_app.factories import make_experiment
-from tests.tune_app.failures.test_cli import made_in
+from tests.tune_app.mistakes.test_cli import made_in
 from tests.tune_app.tracking.experiments import make_tracked
 from tests.tune_app.tracking.wandb_files import offline_runs
 from trainables.storage import remove_tree

@@ -9,7 +9,7 @@ from trainables.storage import replace
 
 def demo_spec() -> str:
     """The text of the demo's spec."""
-    return (files("tune_app") / "demo.yaml").read_text()
+    return (files("tune_app.cli") / "demo.yaml").read_text()
 
 
 def write_demo(folder: Path) -> Path:

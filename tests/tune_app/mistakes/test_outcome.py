@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from tests.tune_app.failures.factories import make_probabilities
-from tune_app.failures.outcome import compare, judge, mcnemar
+from tests.tune_app.mistakes.factories import make_probabilities
+from tune_app.mistakes.outcome import compare, judge, mcnemar
 
 LABELS = np.random.default_rng(0).integers(0, 4, 80)
 OTHER = judge(LABELS, make_probabilities(LABELS, 4, skill=1.5, seed=1))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_app.failures.outcome import Change, Outcome, compare, judge
-from tune_app.failures.subject import About, Subject
+from tune_app.mistakes.outcome import Change, Outcome, compare, judge
+from tune_app.mistakes.subject import About, Subject
 
 Advance = Callable[[int], None]
 

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tune_app.drawing.sheet import Drawing
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.calibration_figure import calibration_figure
-from tune_app.failures.class_figures import accuracy_figure, change_figure
-from tune_app.failures.image_figures import (
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.calibration_figure import calibration_figure
+from tune_app.mistakes.class_figures import accuracy_figure, change_figure
+from tune_app.mistakes.image_figures import (
     confident_errors_figure,
     newly_right_figure,
     newly_wrong_figure,
     top_confusions_figure,
 )
-from tune_app.failures.matrix_figures import counts_figure, image_matrix_figure, shares_figure
+from tune_app.mistakes.matrix_figures import counts_figure, image_matrix_figure, shares_figure
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import html
 from collections.abc import Iterable, Sequence
 
 from tune_app.drawing.inline_svg import to_svg
-from tune_app.failures.analysis import Analysis, analyse, predictions
-from tune_app.failures.figures import Figure, figures
-from tune_app.failures.rows import NAMES, Row, class_rows, confusion_rows, group_rows
-from tune_app.failures.subject import trial_subject
-from tune_app.failures.text import headline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.mistakes.analysis import Analysis, analyse, predictions
+from tune_app.mistakes.figures import Figure, figures
+from tune_app.mistakes.rows import NAMES, Row, class_rows, confusion_rows, group_rows
+from tune_app.mistakes.subject import trial_subject
+from tune_app.mistakes.text import headline
 from tune_app.terminal.progress import counting, track
 
 LIMIT = 20

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.calibration import CONFIDENT
-from tune_app.failures.confusion import mean_score
-from tune_app.failures.outcome import Outcome
-from tune_app.failures.rows import (
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.calibration import CONFIDENT
+from tune_app.mistakes.confusion import mean_score
+from tune_app.mistakes.outcome import Outcome
+from tune_app.mistakes.rows import (
     NAMES,
     Row,
     bin_rows,

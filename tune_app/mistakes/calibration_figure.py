@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from tune_app.drawing.sheet import BLUE, INK, LABEL_CHARS, ORANGE, PAPER, Drawing, clean, percent_axis, short, title
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.calibration import BINS, Calibration
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.calibration import BINS, Calibration
 
 
 def calibration_figure(analysis: Analysis) -> Drawing:

@@ -16,14 +16,14 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.pipeline import run_pipeline
 from trainables.stages.workplace import open_workplace
 from trainables.storage import StoragePath, replace, storage_path
+from tune_app.cli.failures import folder_name
 from tune_app.engine.baseline import make_baseline
-from tune_app.failures.analysis import analyse, predictions
-from tune_app.failures.section import trial_section
-from tune_app.failures.subject import file_subject, trial_subject
-from tune_app.failures_cli import folder_name
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
+from tune_app.mistakes.analysis import analyse, predictions
+from tune_app.mistakes.section import trial_section
+from tune_app.mistakes.subject import file_subject, trial_subject
 from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]

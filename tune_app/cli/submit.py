@@ -39,7 +39,7 @@ def submit(
     if dry_run:  # asks no cluster
         print(planner(address).plan(job_of(spec, attempt=1)).to_yaml(), end="")
         return
-    from tune_app.jobs_cli import open_backend
+    from tune_app.cli.jobs import open_backend
     from tune_app.terminal.progress import doing
 
     opened = open_backend(backend, address)

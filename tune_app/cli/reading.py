@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
-from tune_app.panels import NETWORKS, RESULTS, TOOLS
+from tune_app.cli.options import NETWORKS, RESULTS, TOOLS
 
 if TYPE_CHECKING:
     from tune_app.findings.compare import Comparison, Side

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 from sklearn.metrics import precision_recall_fscore_support
 
-from tune_app.failures.confusion import (
+from tune_app.mistakes.confusion import (
     ACROSS,
     class_scores,
     confusion_matrix,

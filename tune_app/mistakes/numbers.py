@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.calibration import Reliability
-from tune_app.failures.confusion import confusions, errors_by_group, mean_score
-from tune_app.failures.outcome import Outcome
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.calibration import Reliability
+from tune_app.mistakes.confusion import confusions, errors_by_group, mean_score
+from tune_app.mistakes.outcome import Outcome
 
 TOP = 20
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tune_app.drawing.sheet import EDGE, LABEL_CHARS, Drawing, picture, short, title
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.confusion import Confusion, confusions
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.confusion import Confusion, confusions
 
 ROWS, IN_ROW = 8, 8
 COLUMNS, IMAGES = 6, 24

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tune_app.failures.calibration import BINS, calibration, equal_mass, equal_width
+from tune_app.mistakes.calibration import BINS, calibration, equal_mass, equal_width
 
 CONFIDENCES = st.one_of(st.floats(1e-6, 1), st.integers(1, BINS).map(lambda i: float(np.linspace(0, 1, BINS + 1)[i])))
 

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.confusion import confusions, errors_by_group
-from tune_app.failures.numbers import per_class
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.confusion import confusions, errors_by_group
+from tune_app.mistakes.numbers import per_class
 from tune_app.terminal.quantities import show_points
 
 ABSENT = "–"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tune_app.failures.analysis import Analysis, from_probabilities
-from tune_app.failures.subject import About
+from tune_app.mistakes.analysis import Analysis, from_probabilities
+from tune_app.mistakes.subject import About
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

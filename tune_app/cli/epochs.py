@@ -28,7 +28,7 @@ def epochs(
     parquet: Annotated[str | None, typer.Option(metavar="FILE", help="Write the rows to a parquet file.")] = None,
 ) -> None:
     """Show the learning curves: every epoch of every stage, once, however many trials share the stage."""
-    from tune_app.output import write_frame
+    from tune_app.cli.frames import write_frame
     from tune_app.tables.epochs import epoch_frame
 
     frame = epoch_frame(experiment, trial)

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.tune_app.failures.factories import make_analysis, make_perfect
+from tests.tune_app.mistakes.factories import make_analysis, make_perfect
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, names, read_bytes
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.figures import FIGURES
-from tune_app.failures.files import as_json, confusion_csv, per_class_csv, predictions_parquet, write_files
-from tune_app.failures.numbers import numbers, per_class
-from tune_app.failures.section import section
-from tune_app.failures.text import report, summary
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.figures import FIGURES
+from tune_app.mistakes.files import as_json, confusion_csv, per_class_csv, predictions_parquet, write_files
+from tune_app.mistakes.numbers import numbers, per_class
+from tune_app.mistakes.section import section
+from tune_app.mistakes.text import report, summary
 
 NAMES = ("cat", "dog, small", 'a "b"', "<i>", "é")
 GROUPS = ("pet", "pet", "other", "other", "other")

@@ -9,8 +9,8 @@ from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from trainables.storage import StoragePath
-    from tune_app.failures.analysis import Analysis
-    from tune_app.failures.subject import Subject
+    from tune_app.mistakes.analysis import Analysis
+    from tune_app.mistakes.subject import Subject
 
 Place = Annotated[
     str,
@@ -41,7 +41,7 @@ def failures(
     ] = False,
 ) -> None:
     """Show where a network errs on the validation split, and what compression broke."""
-    from tune_app.failures.text import summary
+    from tune_app.mistakes.text import summary
     from tune_app.terminal.progress import doing
 
     with doing("loading the network and the data"):
@@ -49,7 +49,7 @@ def failures(
     target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
     analysis, files = _work(subject, target)
     if json:
-        from tune_app.failures.files import as_json
+        from tune_app.mistakes.files import as_json
 
         print(as_json(analysis), end="")
     else:
@@ -64,8 +64,8 @@ def folder_name(label: str) -> str:
 
 def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":
     from trainables.storage import exists, storage_path
-    from tune_app.failures.subject import file_subject, loose_subject, trial_subject
     from tune_app.ledger.folder import ExperimentFolder
+    from tune_app.mistakes.subject import file_subject, loose_subject, trial_subject
 
     if experiment and data:
         raise ConfigError("--experiment brings its own data set: leave --data out.")
@@ -101,8 +101,8 @@ def _home(path: "StoragePath") -> "StoragePath":
 def _work(subject: "Subject", target: str) -> tuple["Analysis", list[str]]:
     """The analysis, and the names of its files if there is a place for them; how far it is goes to the terminal."""
     from trainables.storage import storage_path
-    from tune_app.failures.analysis import analyse, predictions
-    from tune_app.failures.files import write_files
+    from tune_app.mistakes.analysis import analyse, predictions
+    from tune_app.mistakes.files import write_files
     from tune_app.terminal.progress import counting
 
     with counting("predictions", total=predictions(subject)) as advance:

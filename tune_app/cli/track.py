@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
-from tune_app.panels import TOOLS
+from tune_app.cli.options import TOOLS
 from tune_app.terminal.quantities import show_count
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from tests.tune_app.failures.factories import make_analysis, make_perfect
+from tests.tune_app.mistakes.factories import make_analysis, make_perfect
 from tune_app.drawing.inline_svg import to_svg
 from tune_app.drawing.palette import PALETTES
 from tune_app.drawing.sheet import BLUE, MOST_PIXELS, ORANGE, picture, short, tint, to_png
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.calibration_figure import confidence_shares
-from tune_app.failures.class_figures import CLASSES, accuracy_info, change_info
-from tune_app.failures.figures import FIGURES, figures
-from tune_app.failures.matrix_figures import OTHERS, STRONGEST, cell_colours, matrix_info
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.calibration_figure import confidence_shares
+from tune_app.mistakes.class_figures import CLASSES, accuracy_info, change_info
+from tune_app.mistakes.figures import FIGURES, figures
+from tune_app.mistakes.matrix_figures import OTHERS, STRONGEST, cell_colours, matrix_info
 
 OF_ERRORS = {"top_confusions", "confident_errors"}
 OF_CHANGES = {"class_changes", "newly_wrong", "newly_right"}

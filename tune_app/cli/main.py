@@ -10,17 +10,17 @@ import typer
 
 from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
-from tune_app.cache_cli import app as cache_app
-from tune_app.epochs_cli import epochs
+from tune_app.cli.cache import app as cache_app
+from tune_app.cli.epochs import epochs
+from tune_app.cli.failures import failures
+from tune_app.cli.inspect import inspect
+from tune_app.cli.jobs import app as jobs_app
+from tune_app.cli.options import CLUSTERS, NETWORKS, RESULTS, SEARCH, TOOLS
+from tune_app.cli.reading import app as reading_app
+from tune_app.cli.report import app as report_app
+from tune_app.cli.track import app as track_app
+from tune_app.cli.verify import verify
 from tune_app.errors import Interrupted
-from tune_app.failures_cli import failures
-from tune_app.inspect_cli import inspect
-from tune_app.jobs_cli import app as jobs_app
-from tune_app.panels import CLUSTERS, NETWORKS, RESULTS, SEARCH, TOOLS
-from tune_app.reading_cli import app as reading_app
-from tune_app.report_cli import app as report_app
-from tune_app.track_cli import app as track_app
-from tune_app.verify_cli import verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the spec and the results go.")] = Path("demo"),
 ) -> None:
     """Search on a small data set, in minutes, with nothing to download."""
-    from tune_app.demo import next_commands, write_demo
+    from tune_app.cli.demo import next_commands, write_demo
     from tune_app.spec.yaml_file import load_spec
 
     started = time.monotonic()
@@ -120,7 +120,7 @@ def plan(
     from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
-    from tune_app.plan_output import print_plan
+    from tune_app.cli.plan_output import print_plan
     from tune_app.stages.plan import read_plan
 
     print_plan(read_plan(loaded), json=json)
@@ -196,8 +196,8 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Ask every node of the cluster whether a search can run; `run` does so before it starts."""
+    from tune_app.cli.submit import doctor as examine
     from tune_app.spec.yaml_file import load_spec
-    from tune_app.submit_cli import doctor as examine
 
     examine(load_spec(spec), json=json)
 
@@ -211,8 +211,8 @@ def submit(
     output: Annotated[Path | None, typer.Option(help="Folder for the files of kuberay, aws and gcp.")] = None,
 ) -> None:
     """Run a search on a cluster; once more, it goes on where it stopped."""
+    from tune_app.cli.submit import submit as send
     from tune_app.spec.yaml_file import load_spec
-    from tune_app.submit_cli import submit as send
 
     send(load_spec(spec), source=spec, backend=backend, address=address, dry_run=dry_run, output=output)
 
@@ -263,7 +263,7 @@ def frontier(
     trace: Annotated[bool, typer.Option("--trace", help="How the frontier's hypervolume grew, by trial.")] = False,
 ) -> None:
     """Show the Pareto frontier."""
-    from tune_app.output import write_frame
+    from tune_app.cli.frames import write_frame
     from tune_app.tables.query import frontier_frame
 
     if trace:
@@ -375,7 +375,7 @@ def spaces(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """List the search spaces that a spec can name, or show one."""
-    from tune_app.spaces import print_spaces
+    from tune_app.cli.spaces import print_spaces
 
     print_spaces(name, json=json)
 

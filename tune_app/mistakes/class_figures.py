@@ -17,7 +17,7 @@ from tune_app.drawing.sheet import (
     short,
     title,
 )
-from tune_app.failures.analysis import Analysis
+from tune_app.mistakes.analysis import Analysis
 
 CLASSES = 25
 ROW_IN = 0.32

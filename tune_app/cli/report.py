@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
-from tune_app.panels import RESULTS
+from tune_app.cli.options import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def report(
 
 
 def _failures(folder: "ExperimentFolder", number: int, trial: str) -> "Section":
-    from tune_app.failures.section import trial_section
+    from tune_app.mistakes.section import trial_section
     from tune_app.report.section import Section
 
     title, html = trial_section(folder, trial)

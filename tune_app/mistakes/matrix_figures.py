@@ -18,8 +18,8 @@ from tune_app.drawing.sheet import (
     tint,
     title,
 )
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.confusion import hardest, shares
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.confusion import hardest, shares
 
 CLASSES = 20
 CLASSES_WITH_IMAGES = 12

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_app.failures.calibration import Calibration, calibration
-from tune_app.failures.confusion import ClassScores, class_scores, confusion_matrix
+from tune_app.mistakes.calibration import Calibration, calibration
+from tune_app.mistakes.confusion import ClassScores, class_scores, confusion_matrix
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, remove, replace
 from tune_app.drawing.sheet import to_png
-from tune_app.failures.analysis import Analysis
-from tune_app.failures.figures import FIGURES, figures
-from tune_app.failures.numbers import numbers, per_class
-from tune_app.failures.text import report
+from tune_app.mistakes.analysis import Analysis
+from tune_app.mistakes.figures import FIGURES, figures
+from tune_app.mistakes.numbers import numbers, per_class
+from tune_app.mistakes.text import report
 from tune_app.terminal.progress import track
 
 CORNER = "true \\ predicted"
