@@ -23,7 +23,7 @@ PACKED = ".mbq"
 
 @dataclass(frozen=True)
 class Network:
-    """A network on the CPU, and what normalises its input; None where only the data set says."""
+    """A network on the CPU, and what normalizes its input; None where only the data set says."""
 
     model: Model
     architecture: Architecture

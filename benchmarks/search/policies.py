@@ -135,7 +135,7 @@ class MoAsha:
         return Job(point, "ptq", trial)
 
     def tell(self, job: Job, cell: Cell) -> None:
-        """Its values, which it minimises; it says whether the trial goes on."""
+        """Its values, which it minimizes; it says whether the trial goes on."""
         if cell.row["state"] != "complete":
             return
         values = dict(zip(self._table.spec.objectives, self._table.costs(cell.row).tolist(), strict=True))

@@ -214,7 +214,7 @@ def plot(traces: Mapping[str, Sequence[Trace]], table: Table, path: Path) -> Non
         [line] = axes.plot(grid, middle, label=name, linewidth=2.5 if name == OURS else 1.2)
         axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15)
     for share in SHARES:
-        axes.axhline(share, color="grey", linewidth=0.6, linestyle=":")
+        axes.axhline(share, color="gray", linewidth=0.6, linestyle=":")
     axes.set(xscale="log", xlabel="training seconds", ylabel="share of the grid's hypervolume", ylim=(0.5, 1.0))
     axes.legend(fontsize=7)
     figure.tight_layout()

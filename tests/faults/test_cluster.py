@@ -149,9 +149,9 @@ def test_a_full_object_store_slows_nothing_down_for_ever(
         "print('full', flush=True)\n"
         "time.sleep(600)\n"
     )
-    neighbour = drive(cluster, hog)
-    assert neighbour.stdout is not None
-    assert neighbour.stdout.readline() == "full\n"
+    neighbor = drive(cluster, hog)
+    assert neighbor.stdout is not None
+    assert neighbor.stdout.readline() == "full\n"
     out, err = drive(cluster, "-m", "tune_app", "run", file).communicate(timeout=TIMEOUT_S)
     assert "3 complete" in out, err
     assert len(records(folder)) == 3

@@ -25,7 +25,7 @@ SMALL = {"mobilenet_v2": 0.25, "vgg16": 0.05}
 
 
 def make_architecture(name: str = "mobilenet_v2", **changes: Any) -> Architecture:
-    """A narrow network for 8x8 grey images; `width` and the fields of Architecture may be given."""
+    """A narrow network for 8x8 gray images; `width` and the fields of Architecture may be given."""
     model = ModelConfig(name=name, width=changes.pop("width", SMALL[name]))
     fields = {"model": model, "classes": 10, "channels": 1, "image_size": 8}
     return Architecture.model_validate({**fields, **changes})

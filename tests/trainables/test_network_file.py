@@ -28,7 +28,7 @@ def packed_file(folder: StoragePath) -> StoragePath:
     return folder / "model.mbq"
 
 
-def test_a_packed_file_says_how_its_input_is_normalised(storage: StoragePath) -> None:
+def test_a_packed_file_says_how_its_input_is_normalized(storage: StoragePath) -> None:
     network = read_network(packed_file(storage), None)
     assert (network.mean, network.std, network.architecture) == (MEAN, STD, make_architecture())
     images = Images(digits().val, MEAN, STD, CPU.torch)

@@ -11,7 +11,7 @@ Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, whic
 
 
 class ColorJitter(Frozen):
-    """Random changes of colour: factors from [1 − s, 1 + s], and a shift of the hue by up to `hue` turns."""
+    """Random changes of color: factors from [1 − s, 1 + s], and a shift of the hue by up to `hue` turns."""
 
     brightness: Strength = 0.0
     contrast: Strength = 0.0

@@ -38,7 +38,7 @@ def file_sha256(path: Path) -> str:
 def repeat_seed(seed: int, repeat: int) -> int:
     """The seed of the stages after the baseline: the configuration's own, or that of a repeat, below 2**31.
 
-    The first 31 bits of the SHA-256 of both numbers, so that repeats of neighbouring seeds share no random numbers.
+    The first 31 bits of the SHA-256 of both numbers, so that repeats of neighboring seeds share no random numbers.
     """
     return seed if repeat == 0 else int(digest(["repeat", seed, repeat])[:8], 16) >> 1
 

@@ -13,7 +13,7 @@ COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_by
 """Metrics that need no weights."""
 
 
-def analyse(config: TrialConfig, architecture: Architecture) -> dict[str, int]:
+def analyze(config: TrialConfig, architecture: Architecture) -> dict[str, int]:
     """The counted metrics of a configuration, equal to what its trial will measure; those that depend on weights
     (all of them under a global ranking of channels, BOPs under automatic bits) are left out.
 

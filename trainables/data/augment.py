@@ -53,7 +53,7 @@ def check_channels(augment: Augment, channels: int) -> None:
 
 
 def change(pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Crop, flip, rotation, policy and colour of a batch (B, C, S, S) uint8, which is not changed itself."""
+    """Crop, flip, rotation, policy and color of a batch (B, C, S, S) uint8, which is not changed itself."""
     draw = Draw(len(pixels), generator, pixels.device)
     if augment.crop_padding:
         pixels = _cropped(pixels, augment, draw)
@@ -71,7 +71,7 @@ def change(pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tens
 def cover(batch: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
     """Cutout (DeVries and Taylor, arXiv 1708.04552) and random erasing (Zhong et al., arXiv 1708.04896).
 
-    The batch (B, C, S, S) is normalised, so 0 is the mean.
+    The batch (B, C, S, S) is normalized, so 0 is the mean.
     """
     draw = Draw(len(batch), generator, batch.device)
     if augment.cutout:
@@ -82,7 +82,7 @@ def cover(batch: Tensor, augment: Augment, generator: torch.Generator) -> Tensor
 
 
 def rotated(pixels: Tensor, degrees: Tensor) -> Tensor:
-    """Turns each image (B, C, S, S) about its centre, counter-clockwise; nearest pixel, black corners."""
+    """Turns each image (B, C, S, S) about its center, counter-clockwise; nearest pixel, black corners."""
     turn = torch.deg2rad(degrees)
     cos, sin, zero = turn.cos(), turn.sin(), torch.zeros_like(turn)
     matrix = torch.stack((cos, -sin, zero, sin, cos, zero), dim=1).view(-1, 2, 3)
@@ -113,14 +113,14 @@ def _jittered(pixels: Tensor, jitter: ColorJitter, draw: Draw) -> Tensor:
         (color_jitter.hue, 0.0, jitter.hue),
     ]
     for i in torch.randperm(len(changes), generator=draw.generator).tolist():
-        function, centre, strength = changes[i]
+        function, center, strength = changes[i]
         if strength:
-            images = function(images, draw.uniform(centre - strength, centre + strength))
+            images = function(images, draw.uniform(center - strength, center + strength))
     return (images * 255).round().to(torch.uint8)
 
 
 def _cutout(size: int, side: int, draw: Draw) -> Tensor:
-    """A square whose centre lies anywhere in the image."""
+    """A square whose center lies anywhere in the image."""
     top, left = (draw.below(size) - side // 2 for _ in range(2))
     whole = torch.full_like(top, side)
     return _box(size, top, left, whole, whole)

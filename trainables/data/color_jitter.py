@@ -1,10 +1,10 @@
-"""Colour of image batches (B, C, S, S) float32 in 0..1; `by` (B,) holds one number for each image."""
+"""Color of image batches (B, C, S, S) float32 in 0..1; `by` (B,) holds one number for each image."""
 
 import torch
 from torch import Tensor
 
 LUMA = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in a grey value (ITU-R BT.601)."""
+"""Weights of red, green and blue in a gray value (ITU-R BT.601)."""
 
 
 def brightness(images: Tensor, by: Tensor) -> Tensor:
@@ -13,17 +13,17 @@ def brightness(images: Tensor, by: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, by: Tensor) -> Tensor:
-    """Mixes with the mean grey of the image."""
-    return _mixed(images, _grey(images).mean(dim=(2, 3), keepdim=True), by)
+    """Mixes with the mean gray of the image."""
+    return _mixed(images, _gray(images).mean(dim=(2, 3), keepdim=True), by)
 
 
 def saturation(images: Tensor, by: Tensor) -> Tensor:
-    """Mixes with the grey image; three channels."""
-    return _mixed(images, _grey(images), by)
+    """Mixes with the gray image; three channels."""
+    return _mixed(images, _gray(images), by)
 
 
 def hue(images: Tensor, by: Tensor) -> Tensor:
-    """Turns the hue by this share of the colour circle, in HSV; three channels."""
+    """Turns the hue by this share of the color circle, in HSV; three channels."""
     value, low = images.amax(1), images.amin(1)
     spread = value - low
     turned = (_sixths(images, value, spread) + 6 * by.view(-1, 1, 1)) % 6
@@ -40,7 +40,7 @@ def _sixths(images: Tensor, value: Tensor, spread: Tensor) -> Tensor:
     return torch.where(value == red, of_red, torch.where(value == green, of_green, of_blue))
 
 
-def _grey(images: Tensor) -> Tensor:
+def _gray(images: Tensor) -> Tensor:
     """(B, C, S, S) → (B, 1, S, S)."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)

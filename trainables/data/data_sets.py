@@ -29,7 +29,7 @@ class DataSet:
 
     @property
     def channels(self) -> int:
-        """Colour channels."""
+        """Color channels."""
         return int(self.train.images.shape[1])
 
 

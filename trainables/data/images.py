@@ -27,7 +27,7 @@ class ImageSet:
 
 
 class Images:
-    """One split on a device: uint8 images, normalised when a batch is drawn."""
+    """One split on a device: uint8 images, normalized when a batch is drawn."""
 
     def __init__(self, images: ImageSet, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
         # A copy: arrays shared between processes are read-only, which torch tensors cannot express.
@@ -39,7 +39,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalized(self, pixels: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → float32, zero mean, channels last."""
         return ((pixels.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
 
@@ -52,7 +52,7 @@ class Images:
         """All images in order, without augmentation: (B, C, S, S) float32 and (B,) int64."""
         count = self.batch_count(size)
         for pixels, labels in zip(self.pixels.tensor_split(count), self.labels.tensor_split(count), strict=True):
-            yield self.normalised(pixels), labels
+            yield self.normalized(pixels), labels
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once in random order, augmented: every image is seen in each epoch."""
@@ -74,4 +74,4 @@ class Images:
         return part
 
     def _augmented(self, pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-        return cover(self.normalised(change(pixels, augment, generator)), augment, generator)
+        return cover(self.normalized(change(pixels, augment, generator)), augment, generator)

@@ -39,7 +39,7 @@ def translate_y(pixels: Tensor, by: Tensor) -> Tensor:
 
 
 def rotate(pixels: Tensor, by: Tensor) -> Tensor:
-    """Turns about the centre by degrees, counter-clockwise."""
+    """Turns about the center by degrees, counter-clockwise."""
     turn = by.double().deg2rad()
     cos, sin = turn.cos().float(), turn.sin().float()
     return _warped(pixels, ((cos, -sin, 0.0), (sin, cos, 0.0)))
@@ -51,13 +51,13 @@ def brightness(pixels: Tensor, by: Tensor) -> Tensor:
 
 
 def color(pixels: Tensor, by: Tensor) -> Tensor:
-    """Away from the grey image; one channel stays as it is."""
-    return pixels if pixels.shape[1] == 1 else _mixed(pixels, _grey(pixels), by)
+    """Away from the gray image; one channel stays as it is."""
+    return pixels if pixels.shape[1] == 1 else _mixed(pixels, _gray(pixels), by)
 
 
 def contrast(pixels: Tensor, by: Tensor) -> Tensor:
-    """Away from the mean of the grey image."""
-    return _mixed(pixels, _grey(pixels).mean(dim=(1, 2, 3), keepdim=True), by)
+    """Away from the mean of the gray image."""
+    return _mixed(pixels, _gray(pixels).mean(dim=(1, 2, 3), keepdim=True), by)
 
 
 def sharpness(pixels: Tensor, by: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ Row = tuple[Tensor | float, Tensor | float, Tensor | float]
 
 
 def _warped(pixels: Tensor, rows: tuple[Row, Row]) -> Tensor:
-    """Reads each pixel (x, y) where the two rows lead: a · x + b · y + c, in pixels from the centre."""
+    """Reads each pixel (x, y) where the two rows lead: a · x + b · y + c, in pixels from the center."""
     size = pixels.shape[-1]
     steps = torch.linspace((1 - size) / 2, (size - 1) / 2, size, device=pixels.device)
     grid = torch.stack([_coordinate(row, steps, len(pixels)) for row in rows], dim=-1)
@@ -157,13 +157,13 @@ def _mixed(pixels: Tensor, other: Tensor, by: Tensor) -> Tensor:
     return _levels(torch.addcmul(pixels * _each(1 + by), other.expand(pixels.shape), _each(-by)))
 
 
-def _grey(pixels: Tensor) -> Tensor:
+def _gray(pixels: Tensor) -> Tensor:
     """(B, C, S, S) → (B, 1, S, S) float32, whole numbers."""
     if pixels.shape[1] == 1:
         return pixels.float()
     red, green, blue = pixels.split(1, dim=1)
-    grey: Tensor = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
-    return grey.floor_()
+    gray: Tensor = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+    return gray.floor_()
 
 
 def _levels(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ TEST_SEED = 20_240_229
 
 @dataclass(frozen=True)
 class Source:
-    """What a loader returns: the labelled images outside the test set, the test set, and constants.
+    """What a loader returns: the labeled images outside the test set, the test set, and constants.
 
     `names` and `groups` say in words what each class is; empty where nobody knows.
     """

@@ -1,6 +1,6 @@
 """The deployable file `model.onnx`: integer weights between QuantizeLinear and DequantizeLinear nodes.
 
-It takes uint8 pixels and normalises them itself, and computes the function of the packed file that it was
+It takes uint8 pixels and normalizes them itself, and computes the function of the packed file that it was
 written from. Its metadata `tune_app` is JSON: a format version, the packed file's header and SHA-256.
 """
 
@@ -63,7 +63,7 @@ def network_onnx(
     """The ONNX file of a network's graph and quantizers with these weights; `source` goes into the metadata."""
     nodes = Nodes()
     writer = Writer(nodes, network, weights)
-    x = _normalised(nodes, mean, std)
+    x = _normalized(nodes, mean, std)
     for step in network.graph():
         x = emit(step, x, writer)
     return nodes.file(
@@ -74,10 +74,10 @@ def network_onnx(
     )
 
 
-def _normalised(nodes: Nodes, mean: tuple[float, ...], std: tuple[float, ...]) -> Value:
+def _normalized(nodes: Nodes, mean: tuple[float, ...], std: tuple[float, ...]) -> Value:
     """As `trainables.data.images.Images` does it, to the last bit."""
-    centre = np.array(mean, np.float32) * np.float32(255)
+    center = np.array(mean, np.float32) * np.float32(255)
     scale = 1 / (np.array(std, np.float32) * np.float32(255))
     pixels = nodes.add("Cast", "pixels", name="pixels.float", to=FLOAT)
-    centred = nodes.add("Sub", pixels, nodes.constant("mean", centre.reshape(1, -1, 1, 1)), name="pixels.centred")
-    return Value(nodes.add("Mul", centred, nodes.constant("inverse_std", scale.reshape(1, -1, 1, 1)), name="image"))
+    centered = nodes.add("Sub", pixels, nodes.constant("mean", center.reshape(1, -1, 1, 1)), name="pixels.centered")
+    return Value(nodes.add("Mul", centered, nodes.constant("inverse_std", scale.reshape(1, -1, 1, 1)), name="image"))

@@ -7,7 +7,7 @@ It is a safetensors file with six arrays and one metadata string. Layers follow 
 - `models` U8: what each layer's coder needs before it can decode
 - `multipliers`, `biases`: per output channel, F16, or I8 and U8 with 8 bits of side information
 - `references` F32: per layer, what multipliers and biases are relative to; `steps` F32: per activation quantizer
-- metadata `tune_app`: JSON with architecture, scheme, input normalisation, the coder of each layer, a SHA-256 of
+- metadata `tune_app`: JSON with architecture, scheme, input normalization, the coder of each layer, a SHA-256 of
   all decoded weights and one of the whole file
 
 `unpack` inverts it from bytes: nothing in a file is executed, and nothing of it is trusted unchecked.

@@ -58,7 +58,7 @@ def _knots(largest: int) -> np.ndarray:
 
 
 def _at_knots(frequencies: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Mean frequency around each knot, weighted by a hat that reaches to its neighbours."""
+    """Mean frequency around each knot, weighted by a hat that reaches to its neighbors."""
     magnitudes = np.arange(len(frequencies))
     place = np.searchsorted(knots, magnitudes, side="right") - 1
     right = np.minimum(place + 1, len(knots) - 1)

@@ -8,7 +8,7 @@ from trainables.config import MODELS, Architecture, ModelConfig
 from trainables.data.data_sets import DataSet
 from trainables.models.graph import Step
 from trainables.models.prune_groups import PruneGroup
-from trainables.models.units import count_parameters, initialise_
+from trainables.models.units import count_parameters, initialize_
 
 
 class Model(nn.Module):
@@ -30,7 +30,7 @@ class Model(nn.Module):
 def build(architecture: Architecture) -> Model:
     """A network with fresh weights; seed torch before when they matter."""
     model: Model = MODELS[architecture.model.name](architecture)
-    initialise_(model)
+    initialize_(model)
     return model
 
 

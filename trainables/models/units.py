@@ -112,8 +112,8 @@ def quant_points(model: nn.Module) -> dict[str, QuantPoint]:
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantPoint)}
 
 
-def initialise_(model: nn.Module) -> None:
-    """He initialisation of convolutions (fan out) and hidden layers (fan in), small weights in the classifier.
+def initialize_(model: nn.Module) -> None:
+    """He initialization of convolutions (fan out) and hidden layers (fan in), small weights in the classifier.
 
     Nothing happens on the meta device, where random draws would import torch's compiler (4 s).
     """

@@ -51,7 +51,7 @@ def of_filters(norm: Callable[[Tensor], Tensor]) -> Criterion:
 def by_mean(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
     """Multiples of the group's mean, since norms grow with the weights per filter.
 
-    The usual normalisation of magnitudes for a global ranking (Fang et al., DepGraph, arXiv 2301.12900, code).
+    The usual normalization of magnitudes for a global ranking (Fang et al., DepGraph, arXiv 2301.12900, code).
     """
     return scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)
 

@@ -98,7 +98,7 @@ def _rounded_(model: Model, side_bits: int) -> dict[str, SideInfo]:
             gain = multiplier / affine.step
             bn = _norm(unit)
             bn.weight.copy_(gain * _sigma(bn))
-            bn.bias.copy_(bias - affine.centre * gain)
+            bn.bias.copy_(bias - affine.center * gain)
         else:
             unit.layer.bias.copy_(bias)
             quantizer = unit.weight_point.quantizer
@@ -114,17 +114,17 @@ def _equal(one: SideInfo, other: SideInfo) -> bool:
 
 @dataclass(frozen=True)
 class _Affine:
-    """What follows the product with codes: out = (step·conv(x, q) + centre)·gain + shift; all (outputs,)."""
+    """What follows the product with codes: out = (step·conv(x, q) + center)·gain + shift; all (outputs,)."""
 
     step: Tensor
     gain: Tensor
-    centre: Tensor
+    center: Tensor
     shift: Tensor
     spread: Tensor
 
     def bias_at(self, multiplier: Tensor) -> Tensor:
         """b for a multiplier near step · gain: the mean of the outputs stays where it is."""
-        return self.shift + self.centre * (multiplier / self.step)
+        return self.shift + self.center * (multiplier / self.step)
 
 
 def _check_finite(*tensors: Tensor) -> None:
@@ -138,7 +138,7 @@ def _affine(unit: Unit) -> _Affine:
     step = quantizer.safe_step().detach().flatten() * ones if isinstance(quantizer, Quantizer) else ones
     own = torch.zeros_like(ones) if unit.layer.bias is None else unit.layer.bias.detach()
     if not isinstance(unit, ConvUnit):
-        return _Affine(step=step, gain=ones, centre=torch.zeros_like(ones), shift=own, spread=ones)
+        return _Affine(step=step, gain=ones, center=torch.zeros_like(ones), shift=own, spread=ones)
     bn = _norm(unit)
     assert bn.running_mean is not None
     assert bn.running_var is not None
@@ -146,7 +146,7 @@ def _affine(unit: Unit) -> _Affine:
     return _Affine(
         step=step,
         gain=gamma / sigma,
-        centre=own - bn.running_mean,
+        center=own - bn.running_mean,
         shift=bn.bias.detach(),
         spread=gamma.square() * bn.running_var / sigma.square(),
     )

@@ -18,7 +18,7 @@ BiasAt = Callable[[Tensor], Tensor]
 """The bias that keeps the mean of each output at a multiplier, (outputs,) float32 → (outputs,) float32."""
 TINY = 1e-30
 PLACES = 9
-"""Between the smallest and the largest multiplier; the neighbours of each are tried as ends of the grid."""
+"""Between the smallest and the largest multiplier; the neighbors of each are tried as ends of the grid."""
 BIAS_NOISE = 0.01
 """Of int8 biases, at most, relative to the outputs' standard deviation; the multipliers' is of this size."""
 

@@ -41,7 +41,7 @@ def measure_trials(
 
 
 def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:
-    """The baseline as a float ONNX file, batch norm folded; a trial's packed file says how images are normalised."""
+    """The baseline as a float ONNX file, batch norm folded; a trial's packed file says how images are normalized."""
     from trainables.export.onnx_graph import write_float_onnx
     from trainables.export.packed import unpack
     from trainables.stages.files import read_stage

@@ -101,10 +101,10 @@ def _home(path: "StoragePath") -> "StoragePath":
 def _work(subject: "Subject", target: str) -> tuple["Analysis", list[str]]:
     """The analysis, and the names of its files if there is a place for them; how far it is goes to the terminal."""
     from trainables.storage import storage_path
-    from tune_app.mistakes.analysis import analyse, predictions
+    from tune_app.mistakes.analysis import analyze, predictions
     from tune_app.mistakes.files import write_files
     from tune_app.terminal.progress import counting
 
     with counting("predictions", total=predictions(subject)) as advance:
-        analysis = analyse(subject, advance=advance)
+        analysis = analyze(subject, advance=advance)
     return analysis, write_files(analysis, storage_path(target)) if target else []

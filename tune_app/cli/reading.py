@@ -76,12 +76,12 @@ def summary(
     yaml: Annotated[bool, typer.Option("--yaml", help="YAML on standard output.")] = False,
 ) -> None:
     """Sum up an experiment: best accuracy, best compression, best balanced, baseline, totals."""
-    from tune_app.findings.summary import summarise
+    from tune_app.findings.summary import summarize
     from tune_app.ledger.folder import ExperimentFolder
 
     if json and yaml:
         raise ConfigError("JSON and YAML both go to standard output: choose one of the two.")
-    found = summarise(ExperimentFolder.existing(experiment))
+    found = summarize(ExperimentFolder.existing(experiment))
     if json:
         print(json_text.dumps(found.document(), indent=1))
     elif yaml:

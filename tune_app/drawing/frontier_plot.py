@@ -21,9 +21,9 @@ from tune_app.terminal.progress import doing
 
 SIZE_IN = (12.0, 8.0)
 DPI = 100
-# Okabe and Ito (2008): distinguishable with every common colour blindness.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-INK, GREY = "#222222", "#A8A8A8"
+# Okabe and Ito (2008): distinguishable with every common color blindness.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+INK, GRAY = "#222222", "#A8A8A8"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _drawn(suffix: str, draw: Callable[[Any], None]) -> bytes:
 
 
 def _metrics(spec: ExperimentSpec) -> tuple[str, str]:
-    """The first two objectives, filled up with size and accuracy; a maximised one stands upright."""
+    """The first two objectives, filled up with size and accuracy; a maximized one stands upright."""
     first, second, *_ = dict.fromkeys([*spec.objectives, "accuracy", "size_bytes"])
     return (second, first) if direction(first, spec) == "maximize" else (first, second)
 
@@ -186,15 +186,13 @@ def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
     mark = f"\n{placeholders}: {UNTRAINED}" if placeholders else ""
     axes = _axes(figure, f"frontiers of {title}{mark}", x, y)
     for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
-        colour = COLOURS[i % len(COLOURS)]
+        color = COLORS[i % len(COLORS)]
         if info.stepped and info.frontier:
-            axes.plot(*_steps(info), color=colour, linewidth=1.6, zorder=2)
-        _scatter(
-            axes, info.frontier, label=info.experiment, color=colour, marker=marker, s=90, edgecolors=INK, zorder=3
-        )
+            axes.plot(*_steps(info), color=color, linewidth=1.6, zorder=2)
+        _scatter(axes, info.frontier, label=info.experiment, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
         if info.baseline:
             name = f"{info.experiment}: {info.baseline.label}, fp32"
-            _scatter(axes, [info.baseline], label=name, color=colour, s=260, marker="*", edgecolors=INK, zorder=3)
+            _scatter(axes, [info.baseline], label=name, color=color, s=260, marker="*", edgecolors=INK, zorder=3)
     axes.margins(0.08)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best", frameon=False)
@@ -216,14 +214,14 @@ def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
 
 def _draw_points(info: FrontierInfo, axes: Any) -> None:
     dominated = [p for p in info.complete if p not in info.frontier]
-    _scatter(axes, dominated, label="dominated", color=GREY, s=36)
-    _scatter(axes, info.infeasible, label="outside the constraints", color=GREY, s=36, marker="x")
+    _scatter(axes, dominated, label="dominated", color=GRAY, s=36)
+    _scatter(axes, info.infeasible, label="outside the constraints", color=GRAY, s=36, marker="x")
     if info.stepped and info.frontier:
         axes.plot(*_steps(info), color=INK, linewidth=1.2, zorder=2)
     for i, bits in enumerate(sorted({p.w_bits for p in info.frontier}, key=lambda b: b or 0)):
         members = [p for p in info.frontier if p.w_bits == bits]
         name = "frontier" if bits is None else f"frontier, {bits}-bit weights"
-        _scatter(axes, members, label=name, color=COLOURS[i % len(COLOURS)], s=90, edgecolors=INK, zorder=3)
+        _scatter(axes, members, label=name, color=COLORS[i % len(COLORS)], s=90, edgecolors=INK, zorder=3)
     if info.baseline:
         name = f"{info.baseline.label}, fp32"
         _scatter(axes, [info.baseline], label=name, color=INK, s=260, marker="*", zorder=3)

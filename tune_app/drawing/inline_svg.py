@@ -1,21 +1,21 @@
-"""A drawing as SVG inside a page: in the page's colours, light or dark, and with letters that can be selected."""
+"""A drawing as SVG inside a page: in the page's colors, light or dark, and with letters that can be selected."""
 
 import hashlib
 import io
 import re
 
-from tune_app.drawing.sheet import EDGE, GREY, GRID, INK, PAPER, Drawing, drawn
+from tune_app.drawing.sheet import EDGE, GRAY, GRID, INK, PAPER, Drawing, drawn
 
 PX_PER_IN = 96
-ROLES = {INK: "ink", GREY: "muted", GRID: "line", EDGE: "line", PAPER: "surface"}
-"""Colours of a drawing that are those of the page; the others look right on both papers."""
+ROLES = {INK: "ink", GRAY: "muted", GRID: "line", EDGE: "line", PAPER: "surface"}
+"""Colors of a drawing that are those of the page; the others look right on both papers."""
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def to_svg(drawing: Drawing, *, text: str) -> str:
     """An `svg` element, named by a text; the same drawing gives the same element.
 
-    Its letters are in the page's font, and its colours are the page's variables (`--ink`, `--muted`, `--line`,
+    Its letters are in the page's font, and its colors are the page's variables (`--ink`, `--muted`, `--line`,
     `--surface`), or those of a light page where there are none. Names inside it are its own, so that a page may hold
     many.
     """
@@ -25,7 +25,7 @@ def to_svg(drawing: Drawing, *, text: str) -> str:
     _, _, content = stream.getvalue().partition("<svg")
     _, _, content = content.partition(">")
     content = re.sub(r"<style.*?</style>|<!--.*?-->|<metadata>.*?</metadata>", "", content, flags=re.S)
-    content = _in_page_colours(_own_names(content))
+    content = _in_page_colors(_own_names(content))
     content = re.sub(r"font-family: [^;\"]*; ", "", content)
     width, height = round(PX_PER_IN * drawing.width_in), round(PX_PER_IN * drawing.height_in)
     box = f"0 0 {72 * drawing.width_in:g} {72 * drawing.height_in:g}"
@@ -40,6 +40,6 @@ def _own_names(content: str) -> str:
     return re.sub(r'(href="|url\()#', rf"\g<1>#{own}-", content)
 
 
-def _in_page_colours(content: str) -> str:
-    names = {colour.lower(): f"var(--{role}, {colour})" for colour, role in ROLES.items()}
+def _in_page_colors(content: str) -> str:
+    names = {color.lower(): f"var(--{role}, {color})" for color, role in ROLES.items()}
     return re.sub(r"#[0-9a-f]{6}\b", lambda found: names.get(found[0], found[0]), content)

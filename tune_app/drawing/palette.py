@@ -1,14 +1,14 @@
-"""Palette: colours by name, in light and dark; a figure holds names (`@ink`) until it is drawn.
+"""Palette: colors by name, in light and dark; a figure holds names (`@ink`) until it is drawn.
 
-The data colours are those of Okabe and Ito (2008), distinguishable with every common colour blindness.
+The data colors are those of Okabe and Ito (2008), distinguishable with every common color blindness.
 """
 
 from typing import Any, Literal
 
-from tune_app.drawing.frontier_plot import COLOURS
+from tune_app.drawing.frontier_plot import COLORS
 
 Theme = Literal["light", "dark"]
-BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW = COLOURS
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW = COLORS
 PALETTES: dict[Theme, dict[str, str]] = {
     "light": {
         "ink": "#1D2329",
@@ -51,7 +51,7 @@ CYCLE = tuple(f"@c{i}" for i in range(7))
 
 
 def painted(spec: Any, theme: Theme) -> Any:
-    """A copy of a figure, or a part of it, with colours in the place of their names."""
+    """A copy of a figure, or a part of it, with colors in the place of their names."""
     if isinstance(spec, str):
         return PALETTES[theme].get(spec[1:], spec) if spec.startswith("@") else spec
     if isinstance(spec, dict):

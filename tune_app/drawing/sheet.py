@@ -1,4 +1,4 @@
-"""What all figures share: a sheet to draw on, colours, names that fit, an image in its place (matplotlib on use)."""
+"""What all figures share: a sheet to draw on, colors, names that fit, an image in its place (matplotlib on use)."""
 
 import io
 import warnings
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.drawing.frontier_plot import COLOURS, GREY, INK
+from tune_app.drawing.frontier_plot import COLORS, GRAY, INK
 
-BLUE, ORANGE = COLOURS[0], COLOURS[5]
+BLUE, ORANGE = COLORS[0], COLORS[5]
 PAPER, GRID, EDGE = "#FEFEFE", "#E4E4E4", "#D0D0D0"
 NAME_CHARS, LABEL_CHARS = 16, 48
 DPI = 120
@@ -100,16 +100,16 @@ def short(name: str, chars: int = NAME_CHARS) -> str:
     return name if len(name) <= chars else f"{name[: chars - 1]}…"
 
 
-def tint(colour: str, strength: np.ndarray) -> np.ndarray:
-    """A colour from invisible (0) to opaque (1), (…, 4): on any paper one hue, which grows evenly."""
+def tint(color: str, strength: np.ndarray) -> np.ndarray:
+    """A color from invisible (0) to opaque (1), (…, 4): on any paper one hue, which grows evenly."""
     from matplotlib.colors import to_rgb
 
     strength = np.asarray(strength)
-    return np.concatenate([np.broadcast_to(to_rgb(colour), (*strength.shape, 3)), strength[..., None]], axis=-1)
+    return np.concatenate([np.broadcast_to(to_rgb(color), (*strength.shape, 3)), strength[..., None]], axis=-1)
 
 
 def picture(pixels: np.ndarray) -> np.ndarray:
-    """(C, S, S) uint8 → (S, S, 3) uint8: colour as it is, else the mean of the channels as grey."""
+    """(C, S, S) uint8 → (S, S, 3) uint8: color as it is, else the mean of the channels as gray."""
     shown = pixels if len(pixels) == 3 else np.repeat(pixels.mean(0, keepdims=True).round().astype(np.uint8), 3, axis=0)
     shown = shown.transpose(1, 2, 0)
     if shown.shape[0] <= MOST_PIXELS:
@@ -122,7 +122,7 @@ def picture(pixels: np.ndarray) -> np.ndarray:
 __all__ = [
     "BLUE",
     "EDGE",
-    "GREY",
+    "GRAY",
     "GRID",
     "INK",
     "LABEL_CHARS",

@@ -2,7 +2,7 @@
 
 Pure functions over the rows of the table. A sentence needs FEW points (or pairs) at least; where there are fewer,
 nothing is said. Effects of a parameter are those of pairs of points that differ in nothing else, so that what a
-sampler prefers does not colour them.
+sampler prefers does not color them.
 """
 
 import itertools
@@ -141,7 +141,7 @@ def near_baseline(points: Sequence[Tried], baseline_accuracy: float) -> Finding 
 
 
 def knee_of(front: Sequence[Tried]) -> Finding | None:
-    """The knee of the frontier, and what its neighbours trade."""
+    """The knee of the frontier, and what its neighbors trade."""
     if len(front) < FEW:
         return None
     place = knee(_costs(front))

@@ -133,7 +133,7 @@ class ExperimentSummary:
         return text
 
 
-def summarise(folder: ExperimentFolder) -> ExperimentSummary:
+def summarize(folder: ExperimentFolder) -> ExperimentSummary:
     """Reads an experiment, at any time.
 
     Raises:

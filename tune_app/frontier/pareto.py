@@ -18,7 +18,7 @@ TIE_DIGITS = 12
 
 
 def costs(values: np.ndarray, directions: Sequence["Direction"]) -> np.ndarray:
-    """Objective values as costs: maximised columns change sign.
+    """Objective values as costs: maximized columns change sign.
 
     Args:
         values: (n, k), in the units of the objectives.
@@ -260,7 +260,7 @@ def _area(rows: np.ndarray, corner: np.ndarray) -> float:
 
 
 def _contributions_in_the_plane(costs: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """The box of each frontier row between its neighbours, less what the rows behind it dominate of that box."""
+    """The box of each frontier row between its neighbors, less what the rows behind it dominate of that box."""
     if corner.shape != (2,):
         raise ValueError(f"the reference must have 2 coordinates, but got {len(corner)}")
     gained = np.zeros(len(costs))

@@ -70,7 +70,7 @@ def mean_costs(groups: Sequence[Group], spec: ExperimentSpec) -> np.ndarray:
 def frontier(groups: Sequence[Group], spec: ExperimentSpec) -> list[Group]:
     """The feasible groups whose means no other one dominates.
 
-    They come in rising order of the first minimised objective, or best first of the first one.
+    They come in rising order of the first minimized objective, or best first of the first one.
     """
     feasible = [group for group in groups if group.feasible]
     matrix = mean_costs(feasible, spec)

@@ -29,7 +29,7 @@ class Analysis:
     change: Change | None = None
 
 
-def analyse(subject: Subject, *, advance: Advance | None = None) -> Analysis:
+def analyze(subject: Subject, *, advance: Advance | None = None) -> Analysis:
     """Runs the networks, on a GPU if there is one, and looks at what they predict.
 
     Args:

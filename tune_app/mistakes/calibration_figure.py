@@ -62,12 +62,12 @@ def _draw_confidence(analysis: Analysis, axes: Any) -> None:
     edges = np.linspace(0, 1, BINS + 1)
     wide = 0.45 / BINS
     parts = (("right", outcome.right, BLUE, 0.0, ""), ("wrong", ~outcome.right, ORANGE, wide, "///"))
-    for name, mask, colour, shift, hatch in parts:
+    for name, mask, color, shift, hatch in parts:
         label = f"{name}: {int(mask.sum()):,} images"
         if mask.any():
             label += f", mean {outcome.confidence[mask].mean():.3f}"
         heights = confidence_shares(outcome.confidence[mask])
-        axes.bar(edges[:-1] + 0.05 / BINS + shift, heights, wide, align="edge", color=colour, hatch=hatch, label=label)
+        axes.bar(edges[:-1] + 0.05 / BINS + shift, heights, wide, align="edge", color=color, hatch=hatch, label=label)
     clean(axes, grid="y")
     percent_axis(axes.yaxis)
     axes.set(xlim=(0, 1), xlabel="confidence", ylabel="share of the right, and of the wrong")

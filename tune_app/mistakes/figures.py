@@ -29,7 +29,7 @@ FIGURES: dict[str, tuple[str, Callable[[Analysis], Drawing | None]]] = {
     "class_accuracy": ("Accuracy of each class, the worst first", accuracy_figure),
     "class_changes": ("Images of each class that became wrong or right against the baseline", change_figure),
     "confusion_counts": ("Confusion matrix: images", counts_figure),
-    "confusion_normalised": ("Confusion matrix: percent of the true class", shares_figure),
+    "confusion_normalized": ("Confusion matrix: percent of the true class", shares_figure),
     "confusion_images": ("Confusion matrix with a misclassified image in each cell", image_matrix_figure),
     "top_confusions": ("The most frequent confusions with their images", top_confusions_figure),
     "confident_errors": ("The most confident errors", confident_errors_figure),

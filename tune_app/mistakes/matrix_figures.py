@@ -9,7 +9,7 @@ import numpy as np
 from tune_app.drawing.sheet import (
     BLUE,
     EDGE,
-    GREY,
+    GRAY,
     LABEL_CHARS,
     ORANGE,
     Drawing,
@@ -27,7 +27,7 @@ OTHERS = "others"
 CELL_IN = 0.5
 LEAST_WIDTH_IN = 6.5
 PALEST, STRONGEST = 0.12, 0.75
-"""Of a colour on the paper: text can be read on every cell, on light paper and on dark."""
+"""Of a color on the paper: text can be read on every cell, on light paper and on dark."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ def image_matrix_figure(analysis: Analysis) -> Drawing:
 def _figure(info: MatrixInfo, values: np.ndarray, form: Callable[[float], str]) -> Drawing:
     rows, columns = values.shape
     cell = CELL_IN if rows > 12 else CELL_IN * min(2.0, 12 / max(rows, 4))
-    colours = cell_colours(values, info.shares)
+    colors = cell_colors(values, info.shares)
 
     def draw(figure: Any) -> None:
         axes = _axes(figure, info)
-        axes.imshow(colours, aspect="equal", interpolation="none")
+        axes.imshow(colors, aspect="equal", interpolation="none")
         _separate(axes, info)
         for row, column in np.ndindex(rows, columns):
             text = form(float(values[row, column]))
@@ -109,17 +109,17 @@ def _figure(info: MatrixInfo, values: np.ndarray, form: Callable[[float], str]) 
     return Drawing(draw, width_in=max(LEAST_WIDTH_IN, 2.4 + cell * columns), height_in=2.1 + cell * rows)
 
 
-def cell_colours(values: np.ndarray, row_shares: np.ndarray) -> np.ndarray:
+def cell_colors(values: np.ndarray, row_shares: np.ndarray) -> np.ndarray:
     """(R, K, 4): the diagonal blue by its share of the row, errors orange up to the largest one, the rest bare.
 
     One scale for both would leave errors invisible: the diagonal is often a hundred times larger. For the same
-    reason a column of all other classes has no colour.
+    reason a column of all other classes has no color.
     """
     rows, columns = values.shape
     diagonal = np.eye(rows, columns) > 0
-    coloured = ~diagonal & (values > 0) & (np.arange(columns) < rows)
-    largest = float(values[coloured].max()) if coloured.any() else 1.0
-    strength = np.where(coloured, PALEST + (STRONGEST - PALEST) * values / largest, 0)
+    colored = ~diagonal & (values > 0) & (np.arange(columns) < rows)
+    largest = float(values[colored].max()) if colored.any() else 1.0
+    strength = np.where(colored, PALEST + (STRONGEST - PALEST) * values / largest, 0)
     return np.where(diagonal[..., None], tint(BLUE, STRONGEST * row_shares), tint(ORANGE, strength))
 
 
@@ -153,7 +153,7 @@ def _image_cell(axes: Any, analysis: Analysis, info: MatrixInfo, row: int, colum
         axes.text(column, row, str(count), ha="center", va="center", fontsize=13)
         return
     if not count:
-        axes.text(column, row, "0", ha="center", va="center", color=GREY, fontsize=11)
+        axes.text(column, row, "0", ha="center", va="center", color=GRAY, fontsize=11)
         return
     place = _most_confident(analysis, info, row, column)
     axes.imshow(

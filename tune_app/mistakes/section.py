@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from tune_app.drawing.inline_svg import to_svg
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.mistakes.analysis import Analysis, analyse, predictions
+from tune_app.mistakes.analysis import Analysis, analyze, predictions
 from tune_app.mistakes.figures import Figure, figures
 from tune_app.mistakes.rows import NAMES, Row, class_rows, confusion_rows, group_rows
 from tune_app.mistakes.subject import trial_subject
@@ -31,11 +31,11 @@ def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
     """The title and the HTML of a trial's failures beside the baseline's, by label or id.
 
     Raises:
-        ConfigError, CorruptFile: as in `trial_subject` and `analyse`.
+        ConfigError, CorruptFile: as in `trial_subject` and `analyze`.
     """
     subject = trial_subject(folder, name)
     with counting(f"predictions of {subject.about.label}", total=predictions(subject)) as advance:
-        analysis = analyse(subject, advance=advance)
+        analysis = analyze(subject, advance=advance)
     return section(analysis)
 
 

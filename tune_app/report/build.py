@@ -52,7 +52,7 @@ def write_report(folder: ExperimentFolder, output: StoragePath, *, extra: Sequen
 
 
 def write_figures(folder: ExperimentFolder, target: StoragePath, form: Format) -> list[str]:
-    """Writes every figure that shows something into a folder, in light colours; returns the names of the files.
+    """Writes every figure that shows something into a folder, in light colors; returns the names of the files.
 
     Raises:
         ConfigError: the target is a file, there is no browser to draw with, or it does not draw.

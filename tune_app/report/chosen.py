@@ -20,7 +20,7 @@ LINES = (
     ("training accuracy", "train_accuracy", "y", "@c1", ".2%"),
     ("loss", "loss", "y2", "@c5", ".4g"),
 )
-"""Name, column, axis, colour, form."""
+"""Name, column, axis, color, form."""
 Epochs = dict[str, list[float | None]]
 
 

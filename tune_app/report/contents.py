@@ -48,7 +48,7 @@ class Contents:
 
     @cached_property
     def frontier(self) -> list[Group]:
-        """Points of the frontier, in rising order of the first minimised objective."""
+        """Points of the frontier, in rising order of the first minimized objective."""
         return frontier(self.groups, self.spec)
 
     @property

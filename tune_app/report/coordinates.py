@@ -15,7 +15,7 @@ NAME = "parallel"
 FEW = 9
 """Up to so many values, each is written at its axis; and up to so many axes by name above the figure."""
 MOST = 2_000
-"""Lines that are drawn at once; more are one grey surface."""
+"""Lines that are drawn at once; more are one gray surface."""
 CROWD = 40
 """Lines of the frontier beyond which they are thinner."""
 LETTER_PX, TITLE_CHARS = 7.5, 15

@@ -11,7 +11,7 @@ FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation 
 class Figure:
     """One figure.
 
-    Colours are names of the palette (`@ink`). In a linked figure `customdata` of a trace names a trial's row for each
+    Colors are names of the palette (`@ink`). In a linked figure `customdata` of a trace names a trial's row for each
     point: the page hides the points whose rows are filtered out, and says what a point is when it is hovered.
     """
 

@@ -77,7 +77,7 @@ def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *
 
 
 def _order(figure: Figure, path: Path, form: Format, caveat: str) -> dict[str, Any]:
-    """One figure as kaleido takes it: in light colours, with its title, since no page says it."""
+    """One figure as kaleido takes it: in light colors, with its title, since no page says it."""
     spec = figure.spec()
     text = f"{figure.title} ({caveat})" if caveat else figure.title
     title = {"text": text, "x": 0.01, "xanchor": "left", "font": {"size": 17}}

@@ -75,7 +75,7 @@ def pareto_info(contents: Contents) -> ParetoInfo:
 
 
 def axes_of(contents: Contents) -> tuple[str, str]:
-    """The first two objectives, filled up with accuracy and size; a maximised one stands upright."""
+    """The first two objectives, filled up with accuracy and size; a maximized one stands upright."""
     first, second, *_ = dict.fromkeys([*contents.spec.objectives, "accuracy", "size_bytes"])
     return (second, first) if direction(first, contents.spec) == "maximize" else (first, second)
 

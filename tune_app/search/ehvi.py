@@ -127,7 +127,7 @@ class Ehvi:
         found = [space.point(int(i)) for i in self._rng.integers(space.size, size=count)]
         for (point, rung), metrics in self._seen.items():
             if rung == FULL and metrics is not None:
-                found += _neighbours(dict(point), self._spec)
+                found += _neighbors(dict(point), self._spec)
         return list({_point(p): p for p in found if space.contains(p)}.values())[: 2 * MAX_CANDIDATES]
 
     def _rung_of(self, params: Params) -> str | None:
@@ -211,7 +211,7 @@ def _point(params: Mapping[str, Value]) -> Point:
     return tuple(sorted(params.items()))
 
 
-def _neighbours(params: Params, spec: ExperimentSpec) -> list[Params]:
+def _neighbors(params: Params, spec: ExperimentSpec) -> list[Params]:
     """The points that differ by one place of one parameter."""
     found = []
     for name, value in params.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
-from tune_app.findings.summary import ExperimentSummary, summarise
+from tune_app.findings.summary import ExperimentSummary, summarize
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
@@ -75,7 +75,7 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
         CorruptFile: the stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
-    spec, rows, found = folder.read_spec(), load_trials(folder).to_pylist(), summarise(folder)
+    spec, rows, found = folder.read_spec(), load_trials(folder).to_pylist(), summarize(folder)
     complete = [row for row in rows if row["state"] == "complete" and row["rung"] == FULL]
     frontier = sorted((row for row in complete if row["on_frontier"]), key=lambda row: row["size_bytes"])
     dominated = [row for row in complete if not row["on_frontier"]]
@@ -100,7 +100,7 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
 
 
 def parallel_coordinates(overview: Overview) -> dict[str, Any]:
-    """A plotly figure with one line per point, coloured by accuracy."""
+    """A plotly figure with one line per point, colored by accuracy."""
     return {
         "data": [
             {
@@ -127,7 +127,7 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _plane(spec: ExperimentSpec) -> tuple[str, str]:
-    """The columns of the scatter: what is minimised against what is maximised, where there is one of each."""
+    """The columns of the scatter: what is minimized against what is maximized, where there is one of each."""
     small = next((name for name, way in spec.objectives.items() if way == "minimize"), "size_bytes")
     large = next((name for name, way in spec.objectives.items() if way == "maximize"), "accuracy")
     return small, large

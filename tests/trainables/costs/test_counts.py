@@ -21,7 +21,7 @@ FAMILIES = sorted(MODELS.names())
 
 
 def architecture(name: str = "mobilenet_v2", *, prune_frac: float = 0.0, width: float = 1.0) -> Architecture:
-    """32x32 colour images, 10 classes; the expansion channels pruned."""
+    """32x32 color images, 10 classes; the expansion channels pruned."""
     full = Architecture(model=ModelConfig(name=name, width=width), classes=10, channels=3, image_size=32)
     if prune_frac == 0:
         return full

@@ -16,7 +16,7 @@ from trainables.config import (
     Schedule,
     TrialConfig,
 )
-from trainables.costs.planned import COUNTED, analyse
+from trainables.costs.planned import COUNTED, analyze
 from trainables.data.data_sets import load_data
 from trainables.errors import InfeasiblePoint
 from trainables.pipeline import run_pipeline
@@ -58,15 +58,15 @@ def test_they_are_what_the_trial_measures(
     config = make_config(model, **prune)
     workplace = open_workplace(load_data(DATA), tmp_path / "stages", cpu=1, gpu=0)
     measured = run_pipeline(config, workplace, tmp_path / "model.mbq").measurement
-    assert analyse(config, architecture(model)) == {name: getattr(measured, name) for name in COUNTED}
+    assert analyze(config, architecture(model)) == {name: getattr(measured, name) for name in COUNTED}
 
 
 def test_what_depends_on_weights_is_left_out() -> None:
     plan = architecture("mobilenet_v2")
-    assert analyse(make_config("mobilenet_v2", prune_frac=0.3, scope="global"), plan) == {}
+    assert analyze(make_config("mobilenet_v2", prune_frac=0.3, scope="global"), plan) == {}
     auto = make_config("mobilenet_v2")
     auto = auto.model_copy(update={"quantize": PostTrainingQuant(auto_bits=AutoBits(budget_bytes=20_000))})
-    assert set(analyse(auto, plan)) == set(COUNTED) - {"bops"}
+    assert set(analyze(auto, plan)) == set(COUNTED) - {"bops"}
 
 
 def test_an_illegal_network_is_said_to_be_one() -> None:
@@ -74,4 +74,4 @@ def test_an_illegal_network_is_said_to_be_one() -> None:
     scheme = QuantScheme(w_bits_by_layer={"nowhere": 4})
     config = config.model_copy(update={"quantize": PostTrainingQuant(scheme=scheme)})
     with pytest.raises(InfeasiblePoint, match="nowhere"):
-        analyse(config, architecture("mobilenet_v2"))
+        analyze(config, architecture("mobilenet_v2"))

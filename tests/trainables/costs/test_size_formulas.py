@@ -36,7 +36,7 @@ LAYER_WEIGHTS = 2_202_560
 
 
 def mobilenet(*, prune_frac: float = 0.0, classes: int = 10) -> Model:
-    """Full width, 32x32 colour images, no parameter zero."""
+    """Full width, 32x32 color images, no parameter zero."""
     full = Architecture(model=ModelConfig(), classes=classes, channels=3, image_size=32)
     with torch.device("meta"):
         model = build(full)

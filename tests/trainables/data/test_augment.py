@@ -43,12 +43,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def augmented(images: Images, augment: Augment, seed: int = 0) -> torch.Tensor:
     draws = generator(seed)
-    return cover(images.normalised(change(images.pixels, augment, draws)), augment, draws)
+    return cover(images.normalized(change(images.pixels, augment, draws)), augment, draws)
 
 
 def test_no_augmentation_is_the_identity() -> None:
     images = make_images()
-    assert torch.equal(augmented(images, NONE), images.normalised(images.pixels))
+    assert torch.equal(augmented(images, NONE), images.normalized(images.pixels))
 
 
 def test_every_field_has_a_case() -> None:
@@ -68,16 +68,16 @@ def test_augmentation_follows_the_generator_and_nothing_else(name: str) -> None:
     assert torch.equal(augmented(images, augment, 1), first)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(augmented(images, augment, 2), first)
-    assert not torch.equal(first, images.normalised(images.pixels))
+    assert not torch.equal(first, images.normalized(images.pixels))
     assert torch.equal(images.pixels, before)
 
 
 @pytest.mark.parametrize("name", sorted(EACH.keys() - {"saturation", "hue"}))
-def test_grey_images_are_augmented(name: str) -> None:
+def test_gray_images_are_augmented(name: str) -> None:
     images = make_images(64)
     found = augmented(images, make_augment(name))
     assert found.shape == images.pixels.shape
-    assert not torch.equal(found, images.normalised(images.pixels))
+    assert not torch.equal(found, images.normalized(images.pixels))
 
 
 @given(
@@ -111,7 +111,7 @@ def test_a_crop_is_a_shift_with_black_borders() -> None:
             (r, c)
             for r in range(5)
             for c in range(5)
-            if torch.equal(found, images.normalised(torch.from_numpy(padded[i : i + 1, :, r : r + 8, c : c + 8]))[0])
+            if torch.equal(found, images.normalized(torch.from_numpy(padded[i : i + 1, :, r : r + 8, c : c + 8]))[0])
         ]
         assert len(places) == 1
         shifts += places
@@ -121,7 +121,7 @@ def test_a_crop_is_a_shift_with_black_borders() -> None:
 
 def test_a_flip_mirrors_half_of_the_images() -> None:
     images = make_images(100)
-    plain, found = images.normalised(images.pixels), augmented(images, Augment(crop_padding=0, flip=True))
+    plain, found = images.normalized(images.pixels), augmented(images, Augment(crop_padding=0, flip=True))
     kept = [torch.equal(a, b) for a, b in zip(plain, found, strict=True)]
     mirrored = [torch.equal(a.flip(-1), b) for a, b in zip(plain, found, strict=True)]
     assert all(k != m for k, m in zip(kept, mirrored, strict=True))
@@ -131,7 +131,7 @@ def test_a_flip_mirrors_half_of_the_images() -> None:
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 64])
 def test_cutout_sets_one_square_to_the_mean(side: int) -> None:
     images = make_images(60, channels=2)
-    plain = images.normalised(images.pixels)
+    plain = images.normalized(images.pixels)
     assert (plain != 0).all()
     found = augmented(images, Augment(crop_padding=0, cutout=side))
     areas = []
@@ -181,7 +181,7 @@ def test_rotations_stay_within_their_limit(monkeypatch: pytest.MonkeyPatch) -> N
     assert drawn[0].max() > 18
 
 
-COLOURS = {
+COLORS = {
     "brightness": (F.adjust_brightness, 0.0, 2.0),
     "contrast": (F.adjust_contrast, 0.0, 2.0),
     "saturation": (F.adjust_saturation, 0.0, 2.0),
@@ -189,36 +189,36 @@ COLOURS = {
 }
 
 
-@pytest.mark.parametrize("name", COLOURS)
-def test_changes_of_colour_are_torchvisions(name: str) -> None:
-    adjust, low, high = COLOURS[name]
+@pytest.mark.parametrize("name", COLORS)
+def test_changes_of_color_are_torchvisions(name: str) -> None:
+    adjust, low, high = COLORS[name]
     images = make_images(40, channels=3).pixels.float() / 255
-    images[0], images[1, :, 0] = 0.5, 1.0  # grey, and white
+    images[0], images[1, :, 0] = 0.5, 1.0  # gray, and white
     by = torch.linspace(low, high, 40)
     expected = torch.stack([adjust(x, float(b)) for x, b in zip(images, by, strict=True)])
     assert torch.allclose(getattr(color_jitter, name)(images, by), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast"])
-def test_changes_of_grey_images_are_torchvisions(name: str) -> None:
+def test_changes_of_gray_images_are_torchvisions(name: str) -> None:
     images = make_images(10).pixels.float() / 255
     by = torch.linspace(0, 2, 10)
-    expected = torch.stack([COLOURS[name][0](x, float(b)) for x, b in zip(images, by, strict=True)])
+    expected = torch.stack([COLORS[name][0](x, float(b)) for x, b in zip(images, by, strict=True)])
     assert torch.allclose(getattr(color_jitter, name)(images, by), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", COLOURS)
+@pytest.mark.parametrize("name", COLORS)
 def test_strengths_bound_the_factors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(color_jitter, name, lambda images, by: drawn.append(by) or images)
     change(make_images(400, channels=3).pixels, make_augment(name), generator())
-    strength, centre = EACH[name]["color_jitter"][name], 0.0 if name == "hue" else 1.0
-    assert (drawn[0] - centre).abs().max() <= strength
-    assert (drawn[0] - centre).min() < -0.9 * strength
-    assert (drawn[0] - centre).max() > 0.9 * strength
+    strength, center = EACH[name]["color_jitter"][name], 0.0 if name == "hue" else 1.0
+    assert (drawn[0] - center).abs().max() <= strength
+    assert (drawn[0] - center).min() < -0.9 * strength
+    assert (drawn[0] - center).max() > 0.9 * strength
 
 
-def test_the_order_of_colour_changes_is_drawn() -> None:
+def test_the_order_of_color_changes_is_drawn() -> None:
     images = make_images(200, channels=3).pixels.float() / 255
     by = torch.full((200,), 1.4)
     orders = [
@@ -229,19 +229,19 @@ def test_the_order_of_colour_changes_is_drawn() -> None:
 
     calls: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in COLOURS:
+        for name in COLORS:
             patch.setattr(color_jitter, name, lambda images, by, name=name: calls.append(name) or images)
-        every = Augment.model_validate({"crop_padding": 0, "color_jitter": dict.fromkeys(COLOURS, 0.1)})
+        every = Augment.model_validate({"crop_padding": 0, "color_jitter": dict.fromkeys(COLORS, 0.1)})
         for seed in range(20):
             change(make_images(2, channels=3).pixels, every, generator(seed))
     rounds = {tuple(calls[i : i + 4]) for i in range(0, 80, 4)}
-    assert all(sorted(names) == sorted(COLOURS) for names in rounds)
+    assert all(sorted(names) == sorted(COLORS) for names in rounds)
     assert len(rounds) > 5
 
 
 def test_erasing_sets_a_rectangle_to_the_mean_in_some_images() -> None:
     images = make_images(600, channels=2, size=20)
-    plain = images.normalised(images.pixels)
+    plain = images.normalized(images.pixels)
     assert (plain != 0).all()
     found = augmented(images, make_augment("erasing"))
     shares = []
@@ -264,8 +264,8 @@ def test_erasing_sets_a_rectangle_to_the_mean_in_some_images() -> None:
 @pytest.mark.parametrize("name", POLICIES)
 def test_no_change_waits_for_the_device(name: str) -> None:
     pixels = make_images(40, channels=3).pixels.to("meta")  # which knows no values: asking for one raises an error
-    colours = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
-    rest = {"flip": True, "rotation_degrees": 5, "cutout": 2, "erasing": 0.5, "color_jitter": colours}
+    colors = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1}
+    rest = {"flip": True, "rotation_degrees": 5, "cutout": 2, "erasing": 0.5, "color_jitter": colors}
     augment = Augment.model_validate({"auto": name, **rest})
     assert cover(change(pixels, augment, generator()).float(), augment, generator()).shape == pixels.shape
 

@@ -62,7 +62,7 @@ def test_labels_stay_with_their_images() -> None:
         assert [label[row] for row in rows(part.images[:, 0])] == part.labels.tolist()
 
 
-def test_normalised_images_have_zero_mean_and_unit_spread() -> None:
+def test_normalized_images_have_zero_mean_and_unit_spread() -> None:
     data = digits()
     images = Images(data.train, data.mean, data.std, CPU.torch)
     batch = torch.cat([x for x, _ in images.batches(500)])
@@ -201,12 +201,12 @@ def test_a_spread_of_zero_is_refused() -> None:
         ({"color_jitter": {"saturation": 0.1}}, "leave both out"),
     ],
 )
-def test_colours_of_grey_images_cannot_change(augment: dict[str, object], expected: str) -> None:
+def test_colors_of_gray_images_cannot_change(augment: dict[str, object], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         load_data(DIGITS.model_copy(update={"augment": Augment.model_validate(augment)}))
 
 
-def test_a_policy_needs_grey_or_coloured_images() -> None:
+def test_a_policy_needs_gray_or_colored_images() -> None:
     check_channels(Augment(auto="trivial"), 1)
     check_channels(Augment(auto="trivial"), 3)
     with pytest.raises(ConfigError, match="auto: trivial needs 1 or 3 channels, but the images have 2: set it to none"):
@@ -258,7 +258,7 @@ def test_batches_hold_all_images_in_order() -> None:
     images = make_images(33)
     batches = list(images.batches(8))
     assert torch.equal(torch.cat([labels for _, labels in batches]), images.labels)
-    assert torch.equal(torch.cat([x for x, _ in batches]), images.normalised(images.pixels))
+    assert torch.equal(torch.cat([x for x, _ in batches]), images.normalized(images.pixels))
     assert max(len(labels) for _, labels in batches) <= 8
     assert all(x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.float32 for x, _ in batches)
 
@@ -280,7 +280,7 @@ def test_one_image_is_one_batch() -> None:
 
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_own() -> None:
     images = make_images(50)
-    expected = rows(images.normalised(images.pixels))
+    expected = rows(images.normalized(images.pixels))
 
     def epoch(seed: int) -> list[bytes]:
         return [row for x, _ in images.shuffled(7, NONE, generator(seed)) for row in rows(x)]
@@ -293,7 +293,7 @@ def test_an_epoch_sees_every_image_once_in_an_order_of_its_own() -> None:
 
 def test_labels_follow_the_shuffled_images() -> None:
     images = make_images(50)
-    label = dict(zip(rows(images.normalised(images.pixels)), images.labels.tolist(), strict=True))
+    label = dict(zip(rows(images.normalized(images.pixels)), images.labels.tolist(), strict=True))
     for x, labels in images.shuffled(7, NONE, generator()):
         assert [label[row] for row in rows(x)] == labels.tolist()
 
@@ -305,7 +305,7 @@ def test_a_sample_is_seeded_and_without_repetition() -> None:
     assert rows(sample.pixels) != rows(images.sample(20, seed=4).pixels)
     assert len(set(rows(sample.pixels))) == len(sample) == 20
     assert len(images.sample(1000, seed=3)) == 50
-    assert torch.equal(sample.normalised(sample.pixels), images.normalised(sample.pixels))
+    assert torch.equal(sample.normalized(sample.pixels), images.normalized(sample.pixels))
 
 
 def test_images_are_a_copy() -> None:
@@ -322,5 +322,5 @@ def test_an_epoch_is_augmented() -> None:
     [(batch, _)] = images.shuffled(40, augment, generator(1))
     other = generator(1)
     order = torch.randperm(40, generator=other)
-    assert torch.equal(batch, cover(images.normalised(change(images.pixels[order], augment, other)), augment, other))
+    assert torch.equal(batch, cover(images.normalized(change(images.pixels[order], augment, other)), augment, other))
     assert (batch == 0).any()

@@ -68,8 +68,8 @@ def test_magnitudes_are_torchvisions(name: str, space: Space, levels: int, size:
     theirs = {ours(key): value for key, value in THEIRS[name]._AUGMENTATION_SPACE.items()}
     assert list(space) == list(theirs)
     table = magnitudes(space, levels, size=size if space is AUTO else 1)
-    for key, (levelled, signed) in theirs.items():
-        expected = levelled(levels, size, size)
+    for key, (leveled, signed) in theirs.items():
+        expected = leveled(levels, size, size)
         assert table[NUMBERS[key]].tolist() == ([0] * levels if expected is None else expected.tolist())
         assert signed == (key in SIGNED)
 

@@ -52,7 +52,7 @@ def make_batch(count: int, channels: int, size: int) -> Tensor:
 
 
 def idle_operations(channels: int, size: int) -> set[str]:
-    """Saturation of grey images, and levels of images with too few pixels to spread them."""
+    """Saturation of gray images, and levels of images with too few pixels to spread them."""
     return {"identity", *(["color"] if channels == 1 else []), *(["equalize"] if size**2 < 255 else [])}
 
 

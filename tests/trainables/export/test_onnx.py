@@ -84,7 +84,7 @@ def live_network(architecture: Architecture, seed: int = 0) -> Model:
     return model.eval()
 
 
-def optimised_operators(content: bytes, path: str) -> list[str]:
+def optimized_operators(content: bytes, path: str) -> list[str]:
     """The operators that onnxruntime makes of a file."""
     options = ort.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = path, 3
@@ -94,7 +94,7 @@ def optimised_operators(content: bytes, path: str) -> list[str]:
 
 def logits_of(network: nn.Module, images: Images) -> np.ndarray:
     with torch.no_grad():
-        found: np.ndarray = network(images.normalised(images.pixels)).numpy()
+        found: np.ndarray = network(images.normalized(images.pixels)).numpy()
     return found
 
 
@@ -117,7 +117,7 @@ def assert_same_function(content: bytes, network: nn.Module, images: Images) -> 
     assert np.mean(off < 1e-3) > 0.8, np.sort(off)
 
 
-def initialisers(content: bytes) -> dict[str, onnx.TensorProto]:
+def initializers(content: bytes) -> dict[str, onnx.TensorProto]:
     return {tensor.name: tensor for tensor in onnx.load_from_string(content).graph.initializer}
 
 
@@ -154,7 +154,7 @@ def test_a_network_with_whole_biases_runs_on_integers(name: str, scheme: str, tm
     assert_same_function(content, network, make_images(64, seed=1))
     convolutions = [u for u in units(network).values() if isinstance(u, ConvUnit)]
     between_codes = [u for u in convolutions[1:] if isinstance(u.out_point, QuantPoint)]
-    found = optimised_operators(content, str(tmp_path / "optimised.onnx"))
+    found = optimized_operators(content, str(tmp_path / "optimized.onnx"))
     assert found.count("QLinearConv") >= len(between_codes) > 0
 
 
@@ -167,7 +167,7 @@ def test_hidden_linear_layers_have_their_activation_and_integer_kernels(w_bits: 
     assert_same_function(content, unpack(packed).network(), images)
     content, network = write_onnx(packed), unpack(packed).network()
     assert_same_function(content, network, images)
-    assert optimised_operators(content, str(tmp_path / "optimised.onnx")).count("QGemm") == 2
+    assert optimized_operators(content, str(tmp_path / "optimized.onnx")).count("QGemm") == 2
 
 
 @pytest.mark.parametrize("saturate", [False, True])
@@ -190,11 +190,11 @@ def test_float_files_are_the_network_with_batch_norm_folded() -> None:
         assert distances(content, model, images).max() < 1e-3
 
 
-def test_images_are_normalised_to_the_last_bit() -> None:
+def test_images_are_normalized_to_the_last_bit() -> None:
     images = make_images(16)
     model = with_outputs(write_onnx(make_packed()), {"image": TensorProto.FLOAT})
     [found] = open_session(model.SerializeToString()).run(["image"], {"pixels": images.pixels.numpy()})
-    assert np.array_equal(found, images.normalised(images.pixels).numpy())
+    assert np.array_equal(found, images.normalized(images.pixels).numpy())
 
 
 def test_any_number_of_images_may_be_given_at_once() -> None:
@@ -234,7 +234,7 @@ def test_weights_have_the_narrowest_type_and_the_oldest_opset_that_knows_it(
 ) -> None:
     packed = make_packed(w_bits=w_bits)
     content = write_onnx(packed)
-    model, weights = onnx.load_from_string(content), initialisers(content)
+    model, weights = onnx.load_from_string(content), initializers(content)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", opset)]
     assert model.ir_version == ir_version
     for layer in unpack(packed).layers:
@@ -249,7 +249,7 @@ def test_weights_have_the_narrowest_type_and_the_oldest_opset_that_knows_it(
 def test_stored_codes_times_scales_are_the_packed_weights(w_bits: int) -> None:
     file = make_packed(w_bits=w_bits)
     packed = unpack(file)
-    constants = {name: numpy_helper.to_array(tensor) for name, tensor in initialisers(write_onnx(file)).items()}
+    constants = {name: numpy_helper.to_array(tensor) for name, tensor in initializers(write_onnx(file)).items()}
     for i, layer in enumerate(packed.layers):
         channels = (-1, *[1] * (len(layer.shape) - 1))
         stored, scale = (constants[f"{layer.name}.{part}"].astype(np.float32) for part in ("weight", "scale"))
@@ -363,7 +363,7 @@ def test_other_layers_have_no_integer_form(weights: dict[str, Any], x: Value) ->
     assert integer_form(layer(**weights), x) is None
 
 
-def labelled(images: Images, labels: np.ndarray) -> Images:
+def labeled(images: Images, labels: np.ndarray) -> Images:
     """The same images with other labels."""
     images.labels = torch.from_numpy(labels)
     return images
@@ -374,7 +374,7 @@ def decided(packed: bytes, count: int, *, right: float = 1.0) -> Images:
     images = make_images(count, seed=2)
     labels = logits_of(unpack(packed).network(), images).argmax(1)
     wrong = np.arange(count) >= round(count * right)
-    return labelled(images, np.where(wrong, (labels + 1) % 10, labels))
+    return labeled(images, np.where(wrong, (labels + 1) % 10, labels))
 
 
 def test_the_accuracy_is_that_of_the_packed_file() -> None:
@@ -401,7 +401,7 @@ def test_a_tenth_of_a_point_may_differ_or_one_image(count: int, wrong: int, pass
     content = write_onnx(make_packed(a_bits=32))
     images = make_images(count)
     predicted = runtime_logits(content, images).argmax(1)
-    labelled(images, np.where(np.arange(count) < wrong, (predicted + 1) % 10, predicted))
+    labeled(images, np.where(np.arange(count) < wrong, (predicted + 1) % 10, predicted))
     if passes:
         assert check_onnx(content, images, 1.0) == 1 - wrong / count
     else:

@@ -140,7 +140,7 @@ def test_a_packed_head_decodes_to_the_network(bits: int, side_bits: int, granula
     )
     calibrate_(model, scheme, images, 0)
     round_side_info_(model, side_bits=side_bits)
-    batch = images.normalised(images.pixels)
+    batch = images.normalized(images.pixels)
     network = unpack(pack(model, Header(architecture=make_headed(), scheme=scheme, mean=(0.5,), std=(0.3,)))).network()
     with torch.no_grad():
         decoded, live = network(batch), model(batch)

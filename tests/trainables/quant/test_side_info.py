@@ -126,7 +126,7 @@ def test_8_bits_hold_every_multiplier_to_half_a_step_of_the_grid(logs: list[floa
     span = float(multiplier.abs().max().log2() - multiplier.abs().min().log2())
     allowed = 2 ** (span / 126 / 2) - 1 + 1e-5
     error = (found / multiplier - 1).abs()
-    # The mean of squares is what is minimised: a single channel may be further off, all together not.
+    # The mean of squares is what is minimized: a single channel may be further off, all together not.
     assert error.square().mean().sqrt() <= allowed
     assert torch.equal(found.sign(), multiplier.sign())
 

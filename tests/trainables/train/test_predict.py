@@ -23,7 +23,7 @@ def test_predictions_follow_the_order_of_the_images() -> None:
     model, data = make_model(), few_digits()
     images = Images(data.val, data.mean, data.std, CPU.torch)
     with torch.inference_mode():
-        singly = [model(images.normalised(images.pixels[i : i + 1])).double().softmax(1)[0] for i in range(50)]
+        singly = [model(images.normalized(images.pixels[i : i + 1])).double().softmax(1)[0] for i in range(50)]
     np.testing.assert_allclose(predict(model.train(), images), torch.stack(singly).numpy(), rtol=1e-4, atol=1e-7)
 
 

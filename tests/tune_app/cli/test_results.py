@@ -65,7 +65,7 @@ def test_pick_for_programs(bounds: list[str], label: str, cli: Cli, folder: Expe
         (["--ratio", ""], "'' is no ratio"),
         (["--ratio", "0x"], "'0x' is no ratio: write it like 10x"),
         (["--ratio", "100x"], "none of 3 frontier points is at least 100.0x smaller: the smallest, p50_w4_a8"),
-        (["--where", "colour = 'red'"], "there is no column 'colour'"),
+        (["--where", "color = 'red'"], "there is no column 'color'"),
     ],
 )
 def test_pick_refuses_in_one_line(arguments: list[str], words: str, cli: Cli, folder: ExperimentFolder) -> None:

@@ -14,7 +14,7 @@ from trainables.storage import replace
 from tune_app.engine.engine import Search
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.findings.at_chance import ENOUGH, collapse_notice
-from tune_app.findings.summary import summarise
+from tune_app.findings.summary import summarize
 from tune_app.ledger.ledger import TrialRecord
 
 BASELINE = make_baseline_info()
@@ -86,11 +86,11 @@ def test_the_summary_finds_it(tmp_path: Path) -> None:
             records.append(make_record(99, {"prune_frac": 0.0, "w_bits": 8, "a_bits": 8}))
         folder = make_experiment(tmp_path / f"{n} {name}", records)
         store_baseline(folder)
-        found = [finding for finding in summarise(folder).findings if finding.kind == "collapse"]
+        found = [finding for finding in summarize(folder).findings if finding.kind == "collapse"]
         assert bool(found) == (n >= ENOUGH and name == "refused")
     folder = make_experiment(tmp_path / "document", [at_chance(i) for i in range(ENOUGH)])
     replace(folder.baseline_file, BASELINE.model_dump_json().encode())
-    summary = summarise(folder)
+    summary = summarize(folder)
     assert f"  all 8 trials that were measured are at chance: {WHY}" in summary.lines()
     document = json.loads(json.dumps(summary.document(), allow_nan=False))["findings"][0]
     assert (document["kind"], document["points"]) == ("collapse", ENOUGH)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.tune_app.factories import make_experiment, make_record, store_baseline
 from tune_app.findings.findings import FEW, NEAR, Finding, Tried, findings, frontier_of, is_width, tried
-from tune_app.findings.summary import summarise
+from tune_app.findings.summary import summarize
 
 BASELINE = 0.95
 PARAMETERS = ("prune_frac", "w_bits", "a_bits")
@@ -168,7 +168,7 @@ def test_parameters_that_are_widths(name: str, width: bool) -> None:
 def test_the_knee_is_the_balanced_point_of_the_summary(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder)
-    found = summarise(folder)
+    found = summarize(folder)
     [knee] = [finding for finding in found.findings if finding.kind == "knee"]
     assert knee.facts["label"] == found.best["balanced"].label
 
@@ -176,7 +176,7 @@ def test_the_knee_is_the_balanced_point_of_the_summary(tmp_path: Path) -> None:
 def test_an_experiment_with_one_trial_has_no_findings(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, [make_record(0, {"prune_frac": 0, "w_bits": 4, "a_bits": 8})])
     store_baseline(folder)
-    assert summarise(folder).findings == ()
+    assert summarize(folder).findings == ()
 
 
 tables = st.lists(

@@ -8,13 +8,13 @@ import pytest
 from tests.tune_app.factories import make_baseline_info, make_experiment, make_record, make_records, store_baseline
 from tests.tune_app.search.test_ladder import make_laddered
 from trainables.storage import replace
-from tune_app.findings.summary import summarise
+from tune_app.findings.summary import summarize
 
 
 def test_best_points_baseline_and_totals(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder)
-    found = summarise(folder)
+    found = summarize(folder)
     assert {name: point.label for name, point in found.best.items()} == {
         "accuracy": "p0_w8_a8",
         "compression": "p50_w4_a8",
@@ -32,7 +32,7 @@ def test_best_points_baseline_and_totals(tmp_path: Path) -> None:
 def test_people_read_lines_and_programs_a_document(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder)
-    found = summarise(folder)
+    found = summarize(folder)
     text = "\n".join(found.lines())
     for words in (
         "toy: 6 of 10 trials of the full schedule; all: 5 complete, 1 invalid",
@@ -53,7 +53,7 @@ def test_people_read_lines_and_programs_a_document(tmp_path: Path) -> None:
 def test_the_balanced_score_of_an_earlier_system_is_told_by_its_formula(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder)
-    found = summarise(folder)
+    found = summarize(folder)
     assert found.score is not None
     assert (found.score.point.label, found.score.value) == (
         "p50_w4_a8", pytest.approx(0.6 * 0.88 / 0.95 + 0.4 * (1_000_000 / 60_000) / 50)
@@ -69,14 +69,14 @@ def test_nothing_is_found_in_the_accuracies_of_a_placeholder(tmp_path: Path) -> 
     folder = make_experiment(tmp_path)
     info = make_baseline_info().model_copy(update={"untrained": True})
     replace(folder.baseline_file, info.model_dump_json().encode())
-    found = summarise(folder)
+    found = summarize(folder)
     assert (found.findings, found.score, found.frontier_size) == ((), None, 3)
 
 
 def test_what_a_warm_start_brought_is_told_apart(tmp_path: Path) -> None:
     records = make_records()
     records[1:4] = [record.model_copy(update={"taken_from": "before"}) for record in records[1:4]]
-    found = summarise(make_experiment(tmp_path, records))
+    found = summarize(make_experiment(tmp_path, records))
     assert (found.totals.done, found.totals.training_seconds) == (6, pytest.approx(3 * 1.5))
     assert found.document()["totals"]["taken_over"] == {"before": {"trials": 3, "training_seconds": 4.5}}
     assert "taken over: 3 trials from before, with 4 s of training there" in found.lines()
@@ -88,7 +88,7 @@ def test_rungs_and_repeats_are_told_apart(tmp_path: Path) -> None:
     laddered = make_laddered(tmp_path)
     changes = {"base": laddered.base, "fidelity": laddered.fidelity, "repeats": {"seeds": 3}}
     folder = make_experiment(tmp_path, [*make_records(), *more], **changes)
-    found = summarise(folder)
+    found = summarize(folder)
     assert (found.totals.rungs, found.totals.repeats) == ({"ptq": 1, "full": 6}, 1)
     assert found.best["balanced"].values["accuracy"] == pytest.approx(0.92)
     assert "rungs: 1 ptq, 6 full; 1 repeat" in found.lines()
@@ -96,7 +96,7 @@ def test_rungs_and_repeats_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("records", [[], [make_record(0, {"w_bits": 2}, state="failed")]], ids=["empty", "failures"])
 def test_without_results_there_are_still_totals(records: list, tmp_path: Path) -> None:  # type: ignore[type-arg]
-    found = summarise(make_experiment(tmp_path, records, tables=False))
+    found = summarize(make_experiment(tmp_path, records, tables=False))
     assert (found.best, found.frontier_size, found.hypervolume, found.baseline) == ({}, 0, None, None)
     assert found.totals.done == len(records)
     assert found.lines()[0].startswith(f"toy: {len(records)} of 10 trials")

@@ -128,7 +128,7 @@ def test_hypervolume_refuses_four_objectives_and_a_reference_of_another_length()
         hypervolume(np.zeros((1, 2)), [1.0])
 
 
-def test_costs_flip_what_is_maximised() -> None:
+def test_costs_flip_what_is_maximized() -> None:
     values = np.array([[0.9, 100.0], [0.8, 50.0], [0.7, 60.0]])
     assert costs(values, ["maximize", "minimize"]).tolist() == [[-0.9, 100.0], [-0.8, 50.0], [-0.7, 60.0]]
     assert non_dominated(costs(values, ["maximize", "minimize"])).tolist() == [True, True, False]

@@ -21,7 +21,7 @@ from tune_app.engine.baseline import make_baseline
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.mistakes.analysis import analyse, predictions
+from tune_app.mistakes.analysis import analyze, predictions
 from tune_app.mistakes.section import trial_section
 from tune_app.mistakes.subject import file_subject, trial_subject
 from tune_app.spec.yaml_file import dump_spec
@@ -90,7 +90,7 @@ def test_files_go_to_a_folder_with_the_trials_name(folder: ExperimentFolder, cli
     assert result.code == 0, result.err
     assert result.err == ""
     written = {path.name for path in (here / f"failures-{LABEL}").iterdir()}
-    assert {"report.txt", "failures.json", "predictions.parquet", "confusion_normalised.png"} <= written
+    assert {"report.txt", "failures.json", "predictions.parquet", "confusion_normalized.png"} <= written
     assert "images newly wrong" in result.out
     assert f"written to failures-{LABEL}: report.txt" in result.out
 
@@ -230,16 +230,16 @@ def test_an_experiment_in_a_bucket_is_analysed_as_one_on_the_disk(folder: Experi
     for path in Path(str(folder.path)).rglob("*"):
         if path.is_file():
             replace(copy.path / path.relative_to(str(folder.path)).as_posix(), path.read_bytes())
-    found, expected = (analyse(trial_subject(f, LABEL)) for f in (copy, folder))
+    found, expected = (analyze(trial_subject(f, LABEL)) for f in (copy, folder))
     assert found.outcome.matrix.tolist() == expected.outcome.matrix.tolist()
-    same = analyse(file_subject(artifact(copy), copy))
+    same = analyze(file_subject(artifact(copy), copy))
     assert same.outcome.matrix.tolist() == expected.outcome.matrix.tolist()
 
 
 def test_progress_counts_the_predictions_of_both_networks(folder: ExperimentFolder) -> None:
     told: list[int] = []
     subject = trial_subject(folder, LABEL)
-    analyse(subject, advance=told.append)
+    analyze(subject, advance=told.append)
     assert sum(told) == predictions(subject) == 2 * 287
 
 

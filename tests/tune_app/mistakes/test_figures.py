@@ -17,7 +17,7 @@ from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration_figure import confidence_shares
 from tune_app.mistakes.class_figures import CLASSES, accuracy_info, change_info
 from tune_app.mistakes.figures import FIGURES, figures
-from tune_app.mistakes.matrix_figures import OTHERS, STRONGEST, cell_colours, matrix_info
+from tune_app.mistakes.matrix_figures import OTHERS, STRONGEST, cell_colors, matrix_info
 
 OF_ERRORS = {"top_confusions", "confident_errors"}
 OF_CHANGES = {"class_changes", "newly_wrong", "newly_right"}
@@ -79,15 +79,15 @@ def test_of_few_classes_the_matrix_shows_all() -> None:
     assert "classes" not in info.title
 
 
-def test_colours_grow_with_errors_and_leave_the_diagonal_and_the_others_out() -> None:
+def test_colors_grow_with_errors_and_leave_the_diagonal_and_the_others_out() -> None:
     counts = np.array([[90, 1, 9, 50], [0, 100, 3, 70], [0, 0, 99, 0]])
-    colours = cell_colours(counts, counts / counts.sum(1, keepdims=True))
-    darkness = colours[..., 3]
+    colors = cell_colors(counts, counts / counts.sum(1, keepdims=True))
+    darkness = colors[..., 3]
     assert darkness[0, 1] < darkness[1, 2] < darkness[0, 2]
     assert not darkness[:, 3].any()
     assert darkness[1, 0] == 0
     assert darkness[1, 1] < darkness[0, 0] < darkness[2, 2]
-    assert np.isfinite(cell_colours(np.diag([3, 4]), np.eye(2))).all()
+    assert np.isfinite(cell_colors(np.diag([3, 4]), np.eye(2))).all()
 
 
 def test_classes_are_shown_the_worst_first_and_not_without_images() -> None:
@@ -128,17 +128,17 @@ def test_an_image_of_any_channels_becomes_a_picture(channels: int) -> None:
 
 
 @pytest.mark.parametrize("theme", PALETTES)
-@pytest.mark.parametrize("colour", [BLUE, ORANGE])
-def test_text_can_be_read_on_every_cell(theme: Any, colour: str) -> None:
+@pytest.mark.parametrize("color", [BLUE, ORANGE])
+def test_text_can_be_read_on_every_cell(theme: Any, color: str) -> None:
     ink, paper = (np.array(to_rgb(PALETTES[theme][name])) for name in ("ink", "surface"))
     for strength in np.linspace(0, STRONGEST, 9):
-        *mixed, alpha = tint(colour, strength)
+        *mixed, alpha = tint(color, strength)
         assert contrast(ink, alpha * np.array(mixed) + (1 - alpha) * paper) >= 4.5
 
 
-def contrast(*colours: np.ndarray) -> float:
-    """WCAG 2.2, of two colours."""
-    linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in colours]
+def contrast(*colors: np.ndarray) -> float:
+    """WCAG 2.2, of two colors."""
+    linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in colors]
     low, high = sorted(float(c @ [0.2126, 0.7152, 0.0722]) for c in linear)
     return (high + 0.05) / (low + 0.05)
 
@@ -152,7 +152,7 @@ def test_a_large_image_is_shown_smaller() -> None:
     assert picture(np.zeros((3, 224, 224), np.uint8)).shape == (MOST_PIXELS, MOST_PIXELS, 3)
 
 
-def test_a_figure_in_a_page_has_the_pages_colours_and_names_of_its_own() -> None:
+def test_a_figure_in_a_page_has_the_pages_colors_and_names_of_its_own() -> None:
     svgs = [to_svg(figure.drawing, text="What it shows") for figure in figures(make_analysis())]
     for svg in svgs:
         assert svg.startswith('<svg role="img" aria-label="What it shows" ')

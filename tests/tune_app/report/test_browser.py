@@ -179,7 +179,7 @@ def test_the_focus_is_seen_on_dark_too(browser: "Browser", report: Path) -> None
     visit = Visit(browser, color_scheme="dark")
     page = visit.open(report)
     outline = "[document.activeElement.className, getComputedStyle(document.activeElement).outline]"
-    page.get_by_label("Colour by").focus()
+    page.get_by_label("Color by").focus()
     page.keyboard.press("Tab")
     name, seen = page.evaluate(outline)
     assert name.startswith("modebar-btn")
@@ -215,20 +215,20 @@ def test_pages_of_the_table(left_open: "Page") -> None:
     page.get_by_label("Rows").select_option("25")
 
 
-def test_points_are_coloured_by_a_parameter(left_open: "Page") -> None:
+def test_points_are_colored_by_a_parameter(left_open: "Page") -> None:
     page = left_open
-    page.get_by_label("Colour by").select_option("w_bits")
-    assert page.locator("#colour-legend").inner_text().split() == ["2", "4", "8"]
-    colours = page.evaluate(f"document.querySelector('{PARETO}').data.find(t => t.name === 'dominated').marker.color")
-    assert len(set(colours)) == 3
-    page.get_by_label("Colour by").select_option("")
+    page.get_by_label("Color by").select_option("w_bits")
+    assert page.locator("#color-legend").inner_text().split() == ["2", "4", "8"]
+    colors = page.evaluate(f"document.querySelector('{PARETO}').data.find(t => t.name === 'dominated').marker.color")
+    assert len(set(colors)) == 3
+    page.get_by_label("Color by").select_option("")
 
 
 def test_the_theme_is_a_choice_of_the_reader(left_open: "Page") -> None:
     page = left_open
-    page.get_by_role("button", name="Switch to dark colours").click()
+    page.get_by_role("button", name="Switch to dark colors").click()
     assert page.evaluate(f"document.querySelector('{PARETO}')._fullLayout.paper_bgcolor") == "#1B2025"
-    page.get_by_role("button", name="Switch to light colours").click()
+    page.get_by_role("button", name="Switch to light colors").click()
     assert page.evaluate(f"document.querySelector('{PARETO}')._fullLayout.paper_bgcolor") == "#FFFFFF"
 
 
@@ -367,7 +367,7 @@ def test_a_plot_that_draws_a_choice_of_lines_says_so(
     assert len(set(drawn(page, PARALLEL))) == 8
 
 
-def test_paper_has_every_figure_in_light_colours_and_its_own_width(browser: "Browser", report: Path) -> None:
+def test_paper_has_every_figure_in_light_colors_and_its_own_width(browser: "Browser", report: Path) -> None:
     visit = Visit(browser, color_scheme="dark")
     page = visit.open(report)
     page.evaluate(
@@ -388,5 +388,5 @@ def test_paper_has_every_figure_in_light_colours_and_its_own_width(browser: "Bro
 def test_what_cannot_be_used_is_not_printed(visit: Visit, report: Path) -> None:
     page = visit.open(report)
     page.emulate_media(media="print")
-    for name in ("#theme", ".pager", "nav.sections", "[data-filter]", "#colour"):
+    for name in ("#theme", ".pager", "nav.sections", "[data-filter]", "#color"):
         assert not page.locator(name).first.is_visible()

@@ -51,7 +51,7 @@ def test_long_names_leave_room_for_the_bars(tmp_path: Path) -> None:
     assert (len(lane.strip()), lane.strip()[-3:]) == (24, "· 1")
 
 
-def test_parts_beyond_the_colours_are_one(tmp_path: Path) -> None:
+def test_parts_beyond_the_colors_are_one(tmp_path: Path) -> None:
     record = with_breakdown(make_record(0, point(0.3, 4)), **{f"part{i}": 100 - i for i in range(9)})
     parts = sizes_info(small(tmp_path, [record])).parts
     assert list(parts) == [*(f"part{i}" for i in range(6)), OTHER]

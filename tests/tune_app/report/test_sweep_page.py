@@ -63,7 +63,7 @@ def test_it_loads_without_a_word_and_asks_for_nothing(sweep: Sweep, visit: Visit
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_fits_both_widths_in_both_colour_schemes(
+def test_it_fits_both_widths_in_both_color_schemes(
     sweep: Sweep, width: int, scheme: str, browser: "Browser", tmp_path: Path
 ) -> None:
     visit = Visit(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)

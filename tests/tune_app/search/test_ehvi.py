@@ -119,7 +119,7 @@ def test_failed_points_are_not_tried_again_and_teach_nothing(tmp_path: Path) -> 
     assert (choice.params, choice.rung) == (points[-1], "ptq")
 
 
-def test_a_large_space_is_sampled_and_its_best_have_neighbours_among_the_candidates(tmp_path: Path) -> None:
+def test_a_large_space_is_sampled_and_its_best_have_neighbors_among_the_candidates(tmp_path: Path) -> None:
     fine = {"low": 0.0, "high": 0.999, "step": 0.001}
     space = {"prune_frac": fine, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
     spec = make_spec(tmp_path, space=space, sampler=EHVI, base=make_laddered(tmp_path).base)

@@ -16,7 +16,7 @@ from tune_app.drawing.frontier_plot import frontier_info
 from tune_app.engine.live_view import Status
 from tune_app.findings.compare import compare_experiments
 from tune_app.findings.pick import Wish, pick
-from tune_app.findings.summary import summarise
+from tune_app.findings.summary import summarize
 from tune_app.frontier.chance import probabilities
 from tune_app.frontier.points import group_runs
 from tune_app.ledger.folder import ExperimentFolder
@@ -118,7 +118,7 @@ READERS: dict[str, Callable[[ExperimentFolder], Any]] = {
     "stopping": volumes,
     "trace": lambda folder: trace_frame(folder.path).to_dict("records"),
     "live": live,
-    "summary": summarise,
+    "summary": summarize,
     "plot": frontier_info,
     "samplers": taken_by_samplers,
     "rungs": standings,

@@ -45,7 +45,7 @@ def test_every_tracker_has_defaults(tmp_path: Path, kind: str) -> None:
         ([{"mode": "offline"}], "unknown tracker None; known: wandb, tensorboard, mlflow"),
         (["wandb", {"kind": "wandb"}], "tracking: wandb is named twice: keep one of the two."),
         ({"kind": "wandb", "projct": "x"}, "unknown option 'projct'; did you mean 'project'?"),
-        ({"kind": "wandb", "colour": "x"}, "unknown option 'colour'; known: kind, mode, project, entity, upload."),
+        ({"kind": "wandb", "color": "x"}, "unknown option 'color'; known: kind, mode, project, entity, upload."),
         (
             {"kind": "wandb", "api_key": KEY},
             "tracking.wandb: a spec holds no keys: leave api_key out; run `wandb login` or set WANDB_API_KEY.",

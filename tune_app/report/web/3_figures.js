@@ -1,4 +1,4 @@
-// Figures: colours of the theme, rows that the filters leave, and the trial that is chosen.
+// Figures: colors of the theme, rows that the filters leave, and the trial that is chosen.
 const CONFIG = {
   responsive: true,
   displaylogo: false,
@@ -13,7 +13,7 @@ const places = [...document.querySelectorAll("[data-figure]")];
 let onPaper = false;
 const drawn = new Set();
 let chosen = null;
-let colourBy = "";
+let colorBy = "";
 
 function theme() {
   if (onPaper) return "light";
@@ -81,16 +81,16 @@ function chosenLine(data, palette) {
   return null;
 }
 
-function recoloured(trace, palette) {
-  const col = column[colourBy];
+function recolored(trace, palette) {
+  const col = column[colorBy];
   if (!col || !trace.customdata || !["dominated", "frontier"].includes(trace.name)) return trace;
-  const scale = colours(col, palette);
+  const scale = colors(col, palette);
   const line = trace.name === "frontier" ? { width: 1.5, color: palette.ink } : { width: 0 };
   return { ...trace, marker: { ...trace.marker, opacity: 0.95, line, color: trace.customdata.map((row) => scale(col.values[row])) } };
 }
 
-// A colour for each value: of few values one of the palette's, of many one between two ends.
-function colours(col, palette) {
+// A color for each value: of few values one of the palette's, of many one between two ends.
+function colors(col, palette) {
   const values = [...new Set(col.values.filter((v) => v !== null))].sort((a, b) => a - b);
   if (values.length <= 7) return (v) => (v === null ? palette.dim : palette[`c${values.indexOf(v)}`]);
   const [low, high] = [values[0], values[values.length - 1]];
@@ -104,13 +104,13 @@ function viridis(at) {
   return `rgb(${a.map((c, i) => Math.round(c + t * (b[i] - c))).join(",")})`;
 }
 
-function colourLegend() {
-  const box = document.getElementById("colour-legend");
-  const col = column[colourBy];
+function colorLegend() {
+  const box = document.getElementById("color-legend");
+  const col = column[colorBy];
   box.replaceChildren();
   if (!col) return;
   const palette = report.palettes[theme()];
-  const scale = colours(col, palette);
+  const scale = colors(col, palette);
   const values = [...new Set(col.values.filter((v) => v !== null))].sort((a, b) => a - b);
   const ends = values.length <= 7 ? values : [0, 0.25, 0.5, 0.75, 1].map((t) => values[Math.round(t * (values.length - 1))]);
   for (const v of ends) {
@@ -155,7 +155,7 @@ function draw(name) {
   const palette = report.palettes[theme()];
   const keeps = drawnRows(name, figure);
   let data = figure.data.map((trace) => painted(trace.customdata ? linkedTrace(trace, figure, keeps) : trace, palette));
-  if (name === report.pareto) data = data.map((trace) => recoloured(trace, palette));
+  if (name === report.pareto) data = data.map((trace) => recolored(trace, palette));
   const extra = name === report.parallel ? chosenLine(data, palette) : ring(data, palette);
   if (extra) data.push(extra);
   const layout = painted(figure.layout, palette);
@@ -187,10 +187,10 @@ function drawLinked() {
 
 function drawAll() {
   drawn.forEach(draw);
-  if (document.getElementById("colour-legend")) colourLegend();
+  if (document.getElementById("color-legend")) colorLegend();
 }
 
-// Paper has its own width and light colours, and shows every figure.
+// Paper has its own width and light colors, and shows every figure.
 function setPaper(wanted) {
   onPaper = wanted;
   document.documentElement.classList.toggle("paper", wanted);
@@ -198,7 +198,7 @@ function setPaper(wanted) {
     near.unobserve(place);
     draw(place.dataset.figure);
   }
-  if (document.getElementById("colour-legend")) colourLegend();
+  if (document.getElementById("color-legend")) colorLegend();
 }
 
 // Figures far below are drawn when they come near.

@@ -69,7 +69,7 @@ function setTheme(name) {
 function themeButton() {
   const button = document.getElementById("theme");
   button.textContent = theme() === "dark" ? "Light" : "Dark";
-  button.setAttribute("aria-label", `Switch to ${theme() === "dark" ? "light" : "dark"} colours`);
+  button.setAttribute("aria-label", `Switch to ${theme() === "dark" ? "light" : "dark"} colors`);
   button.setAttribute("aria-pressed", String(theme() === "dark"));
 }
 
@@ -78,7 +78,7 @@ const KEPT = "tune-app-report";
 function keep() {
   const state = {
     filters: [...filters].map(([name, f]) => [name, f.text]), chosen: chosen === null ? null : value(column.trial_id, chosen),
-    sorts: sorts.map((s) => [s.col.name, s.falling]), page, scroll: window.scrollY, colourBy, moreIsOpen, per: document.getElementById("per-page").value,
+    sorts: sorts.map((s) => [s.col.name, s.falling]), page, scroll: window.scrollY, colorBy, moreIsOpen, per: document.getElementById("per-page").value,
   };
   try { sessionStorage.setItem(KEPT, JSON.stringify(state)); } catch { /* a reader without storage starts anew */ }
 }
@@ -90,7 +90,7 @@ function recall() {
   for (const [name, text] of state.filters) if (column[name]) filterBy(name, text);
   for (const [name, falling] of state.sorts.reverse()) if (column[name]) sortBy(name, falling);
   document.getElementById("per-page").value = state.per;
-  colourBy = column[state.colourBy] ? state.colourBy : "";
+  colorBy = column[state.colorBy] ? state.colorBy : "";
   moreIsOpen = state.moreIsOpen;
   page = state.page;
   const row = rowCount ? column.trial_id.values.indexOf(state.chosen) : -1;
@@ -129,12 +129,12 @@ function start() {
   applyFilters();
   themeButton();
 
-  const select = document.getElementById("colour");
+  const select = document.getElementById("color");
   if (select) {
     for (const name of report.params) select.append(element("option", { value: name }, column[name].title));
-    select.value = colourBy;
-    select.addEventListener("change", () => { colourBy = select.value; colourLegend(); draw(report.pareto); });
-    colourLegend();
+    select.value = colorBy;
+    select.addEventListener("change", () => { colorBy = select.value; colorLegend(); draw(report.pareto); });
+    colorLegend();
   }
   const parallel = document.querySelector(`[data-figure="${report.parallel}"]`);
   if (parallel) brushing(parallel);
