@@ -20,7 +20,7 @@ WALK = re.compile(r"^(### [^\n]+?)(?: \(\d+ files\))?\n(.*?)(?=^##|\Z)", re.MULT
 
 
 def drawing(package: str) -> str:
-    """Returns a package's rooms and who imports whom as a Mermaid flowchart, less the arrows that follow from others."""
+    """Returns a package's rooms and who imports whom as a Mermaid flowchart, less arrows that follow from others."""
     below: dict[str, set[str]] = {room: set() for room in floors(package)}
     for _, room, other in arrows(package):
         below[room].add(other)
