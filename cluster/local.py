@@ -1,4 +1,4 @@
-"""This machine: the job is a process of its own, which goes on when the terminal closes."""
+"""Jobs on this machine: each is a process of its own, which goes on when the terminal closes."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ RUN = '( "$@" > log.txt 2>&1 < /dev/null; echo $? > exit_code ) > /dev/null 2>&1
 
 
 class _Started(Frozen):
-    """What is remembered of a job."""
+    """What this machine remembers of a job."""
 
     handle: JobHandle
     pid: int
@@ -40,7 +40,7 @@ class _Started(Frozen):
 
 
 class LocalBackend:
-    """Starts jobs here; each has a folder with its spec, its log and how it ended."""
+    """Starts jobs on this machine; each has a folder with its spec, its log and how it ended."""
 
     def __init__(self, address: str = "") -> None:
         if address:
@@ -49,7 +49,7 @@ class LocalBackend:
         self.folder = Path(os.environ.get(HOME) or default)
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """The command line of this installation."""
+        """Returns a plan that is the command line of this installation."""
         return SubmitPlan(
             backend="local",
             submission_id=job.submission_id,
@@ -60,7 +60,7 @@ class LocalBackend:
         )
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
-        """Starts it in a session of its own.
+        """Starts the job in a session of its own.
 
         Raises:
             PlanRefused: a job of this name was there before.
@@ -83,7 +83,7 @@ class LocalBackend:
         return handle
 
     def status(self, handle: JobHandle) -> JobState:
-        """How far it is.
+        """Returns how far a job is.
 
         Raises:
             NoSuchJob: this machine does not know it.
@@ -98,7 +98,7 @@ class LocalBackend:
         return JobState.STOPPED if code in STOPPED else JobState.FAILED
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
-        """What it printed; with `follow` until it ends."""
+        """Yields what a job printed; with `follow` until it ends."""
         self._find(handle)
         path = self.folder / handle.submission_id / "log.txt"
         while not path.exists() and not self.status(handle).is_final:
@@ -129,7 +129,7 @@ class LocalBackend:
         psutil.wait_procs([shell], timeout=POLL_S)
 
     def list(self) -> list[JobHandle]:
-        """The jobs of this machine, the newest first."""
+        """Returns the jobs of this machine, the newest first."""
         jobs = [_read(path) for path in self.folder.glob("*/job.json")]
         return [job.handle for job in sorted(jobs, key=lambda job: job.submitted, reverse=True)]
 
@@ -160,7 +160,7 @@ def _read(path: Path) -> _Started:
 
 
 def _start_of(pid: int) -> float:
-    """Seconds after the machine's boot: no change of its clock moves it."""
+    """Returns when a process started, in seconds after the machine's boot: no change of its clock moves that."""
     try:
         boot = psutil.boot_time()  # first: an older psutil counts from the one that it saw last
         return round(psutil.Process(pid).create_time() - boot, 2)
@@ -169,14 +169,14 @@ def _start_of(pid: int) -> float:
 
 
 def _drivers(shell: psutil.Process) -> list[psutil.Process]:
-    """What the shell of a job runs: nothing for a moment after its start, and for another before its end."""
+    """Returns what the shell of a job runs: nothing for a moment after its start, and for another before its end."""
     while not (found := shell.children()) and shell.status() != psutil.STATUS_ZOMBIE:
         time.sleep(LOOK_S)
     return found
 
 
 def _process(job: _Started) -> psutil.Process | None:
-    """The shell of a job while it lives."""
+    """Returns the shell of a job while it lives."""
     try:
         process = psutil.Process(job.pid)
         same = _start_of(job.pid) == job.after_boot_s
