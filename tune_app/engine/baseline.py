@@ -23,7 +23,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         TrialFailure: training failed.
     """
     from trainables.costs.counts import count
-    from trainables.measure import baseline_bytes
+    from trainables.models.model import fp32_bytes
     from trainables.models.units import count_parameters
     from trainables.pipeline import run_stages
     from trainables.stages.workplace import open_workplace
@@ -55,7 +55,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         n=len(data.val),
         classes=data.classes,
         parameters=count_parameters(model),
-        size_bytes=baseline_bytes(result.architecture),
+        size_bytes=fp32_bytes(result.architecture),
         macs=counts.macs,
         bops=counts.bops,
         activation_bytes=counts.activation_bytes,
