@@ -18,7 +18,7 @@ class Registry(Generic[T]):
     Installed packages add names with entry points in `group`
     (https://packaging.python.org/specifications/entry-points): every process that can import them knows these names.
     Our own names come first, so that looking one up does not search the installed packages. Listing names costs no
-    import, so a spec can be checked without torch.
+    import, so a spec can be checked without torch. A name that is taken already raises ConfigError.
     """
 
     def __init__(self, noun: str, entries: Mapping[str, str], *, group: str = "") -> None:
@@ -27,11 +27,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, str | T] = dict(entries)
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Returns a decorator that gives a plug-in this name in this process alone, as in a notebook.
-
-        Raises:
-            ConfigError: another object has this name.
-        """
+        """Returns a decorator that gives a plug-in this name in this process alone, as in a notebook."""
 
         def add(item: T) -> T:
             if self._entries.get(name, item) is not item:
@@ -46,11 +42,7 @@ class Registry(Generic[T]):
         return sorted({*self._entries, *self.installed()})
 
     def installed(self) -> Mapping[str, EntryPoint]:
-        """Finds what installed packages add, by name.
-
-        Raises:
-            ConfigError: a package's name is taken.
-        """
+        """Finds what installed packages add, by name."""
         found = _installed(self.group) if self.group else {}
         for name in self._entries.keys() & found.keys():
             raise ConfigError(f"{self.noun} {name!r} of {source(found[name])} is the name of another one: rename it.")
@@ -70,11 +62,7 @@ class Registry(Generic[T]):
         raise ConfigError(f"unknown {self.noun} {name!r}; known: {', '.join(known)}.{hint}")
 
     def package(self, name: str) -> str:
-        """Returns the package and version that bring a name (`own-plug-ins 1.0`); empty for ours and unknown names.
-
-        Raises:
-            ConfigError: a package's name is taken.
-        """
+        """Returns the package and version that bring a name (`own-plug-ins 1.0`); empty for ours and unknown names."""
         point = None if name in self._entries else self.installed().get(name)
         return "" if point is None else source(point)
 

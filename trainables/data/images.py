@@ -61,7 +61,8 @@ class Images:
         """Yields every image once, in random order and augmented: (B, C, S, S) float32 and labels (B,) int64."""
         order = torch.randperm(len(self), generator=generator).to(self.labels.device, non_blocking=True)
         for place in order.tensor_split(self.batch_count(size)):
-            yield self._augmented(self.pixels[place], augment, generator), self.labels[place]
+            pixels = self.normalized(change(self.pixels[place], augment, generator))
+            yield cover(pixels, augment, generator), self.labels[place]
 
     def sample(self, count: int, seed: int) -> "Images":
         """Returns a seeded random subset, for calibration and for measuring batch norm again."""
@@ -69,6 +70,3 @@ class Images:
         place, part = order[:count].to(self.labels.device), copy(self)
         part.pixels, part.labels = self.pixels[place], self.labels[place]
         return part
-
-    def _augmented(self, pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-        return cover(self.normalized(change(pixels, augment, generator)), augment, generator)

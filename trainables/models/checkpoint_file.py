@@ -88,12 +88,8 @@ def fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: 
 
     They go by name where most names are the network's own, and else one by one in their order, if every one of them
     has the same last name (weight, bias, running_mean, running_var) and shape. `num_batches_tracked` may be missing.
-
-    Args:
-        state: the tensors of the file, in its order.
-        expected: the network's own state dict, in forward order.
-        source: the name of the file in errors.
-        ordered: whether the order in the file means something.
+    `expected` is the network's own state dict in forward order, `source` the name of the file in errors, and `ordered`
+    says whether the order in the file means something.
 
     Raises:
         ConfigError: the file is of another network; names the first tensor that differs, or one that is not finite.
@@ -136,7 +132,7 @@ def _by_order(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], sourc
     """Returns the file's name of each tensor of the network."""
     ours, theirs = ([n for n in names if not n.endswith(COUNTER)] for names in (expected, state))
     for place, (own, other) in enumerate(itertools.zip_longest(ours, theirs), start=1):
-        if own is None or other is None or _sign(own, expected) != _sign(other, state):
+        if own is None or other is None or _traits(own, expected) != _traits(other, state):
             raise ConfigError(
                 f"{source} is another architecture: its names are not ours, and in order tensor {place} is "
                 f"{_shown(other, state)} there and {_shown(own, expected)} in the model; "
@@ -145,7 +141,8 @@ def _by_order(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], sourc
     return dict(zip(ours, theirs, strict=True))
 
 
-def _sign(name: str, tensors: Mapping[str, Tensor]) -> tuple[str, torch.Size]:
+def _traits(name: str, tensors: Mapping[str, Tensor]) -> tuple[str, torch.Size]:
+    """Returns what a tensor has whatever its layer is called: its last name and its shape."""
     return name.rpartition(".")[2], tensors[name].shape
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from trainables.models.graph import Layer, MaxPool, Quantize, Residual, Step
+from trainables.models.graph import Layer, Mean, Quantize, Residual, Step
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import LinearUnit, QuantPoint, Unit, quant_points, units
@@ -62,23 +62,17 @@ def _follow(
             case Layer(name):
                 unit = named[name]
                 entry = _step(unit.in_point) if isinstance(unit, LinearUnit) else step
-                found[name] = _unit_step(entry, unit.weight_point)
+                weight = _narrow(unit.weight_point)
+                found[name] = None if entry is None or weight is None else entry / code_gain(weight.bits)
                 step = None if isinstance(unit, LinearUnit) else _step(unit.out_point)
             case Residual(body):
                 _follow(named, points, body, step, found)
                 step = None
             case Quantize(point):
                 step = _step(points[point])
-            case MaxPool():
-                pass
-            case _:
+            case Mean():
                 step = None
     return step
-
-
-def _unit_step(input_step: Tensor | None, weight: QuantPoint) -> Tensor | None:
-    quantizer = _narrow(weight)
-    return None if input_step is None or quantizer is None else input_step / code_gain(quantizer.bits)
 
 
 def _step(point: nn.Module) -> Tensor | None:

@@ -31,7 +31,10 @@ from trainables.storage import (
 
 @dataclass(frozen=True)
 class StageCache:
-    """Results of stages under one folder, shared by all workers of an experiment."""
+    """The results of stages under one folder, shared by all workers of an experiment.
+
+    Every method raises StorageUnavailable where the folder cannot be listed, read or written.
+    """
 
     folder: StoragePath
     poll_s: float = 0.2
@@ -45,7 +48,6 @@ class StageCache:
 
         Raises:
             TrialFailure: the stage failed now, or is known to fail.
-            StorageUnavailable: the folder cannot be written.
         """
         started = time.perf_counter()
         lock = Lock(self.folder / "locks" / key)
@@ -62,28 +64,16 @@ class StageCache:
         return result, StageRun(kind=kind, key=key, seconds=seconds, cached=found is not None, metrics=metrics)
 
     def entries(self) -> list[StageEntry]:
-        """Returns every finished stage and remembered failure, by key, without those whose description is damaged.
-
-        Raises:
-            StorageUnavailable: the folder cannot be listed.
-        """
+        """Returns every finished stage and remembered failure, by key, without those whose description is damaged."""
         return read_entries(self.folder)
 
     def remove(self, key: str) -> None:
-        """Removes a stage, if it is there: it disappears whole, and is made again when a trial needs it.
-
-        Raises:
-            StorageUnavailable: the folder cannot be written.
-        """
+        """Removes a stage, if it is there: it disappears whole, and is made again when a trial needs it."""
         read_stage.cache_clear()
         remove_folder(self.folder / key, markers=MARKERS)
 
     def sweep(self, *, older_than_s: float) -> None:
-        """Removes what killed makers of stages left: old uploads that were cut off, and epochs of finished stages.
-
-        Raises:
-            StorageUnavailable: the folder cannot be read or written.
-        """
+        """Removes what killed makers of stages left: old uploads that were cut off, and epochs of finished stages."""
         for key in unfinished(self.folder, older_than_s=older_than_s):
             remove_folder(self.folder / key, markers=MARKERS)
         keys = subfolders(self.folder / "progress")

@@ -1,4 +1,7 @@
-"""A finished stage as files: its weights, and a description that is sealed by a checksum; or why it failed."""
+"""A finished stage as files: its weights, and a description that is sealed by a checksum; or why it failed.
+
+What reads a folder raises StorageUnavailable where that cannot be listed or read.
+"""
 
 import functools
 import json
@@ -90,11 +93,7 @@ def read_stage(folder: StoragePath) -> StageResult:
 
 
 def read_entries(folder: StoragePath) -> list[StageEntry]:
-    """Reads the descriptions of the stages in a folder, by key; a stage with a damaged one is left out.
-
-    Raises:
-        StorageUnavailable: the folder cannot be listed.
-    """
+    """Reads the descriptions of the stages in a folder, by key; a stage with a damaged one is left out."""
     stages = _files(folder)
     marked = {key: marker for key, files in stages.items() if (marker := _marker(files)) is not None}
     contents = read_many(folder / key / marker.name for key, marker in marked.items())
@@ -104,11 +103,7 @@ def read_entries(folder: StoragePath) -> list[StageEntry]:
 
 
 def unfinished(folder: StoragePath, *, older_than_s: float) -> list[str]:
-    """Returns the keys of stages that were cut off: with files but no description, and nothing written for so long.
-
-    Raises:
-        StorageUnavailable: the folder cannot be listed.
-    """
+    """Returns the keys of stages that were cut off: with files but no description, and nothing written for so long."""
     newest = time.time() - older_than_s
     return [
         key

@@ -28,7 +28,8 @@ class SavedEpoch:
 class SavedEpochs:
     """The saved epochs of one running stage; the two newest are kept, each named by its content's SHA-256.
 
-    A folder of None keeps nothing, for training outside the cache.
+    A folder of None keeps nothing, for training outside the cache. Every method raises StorageUnavailable where the
+    folder cannot be read or written.
     """
 
     def __init__(self, folder: StoragePath | None) -> None:
@@ -39,11 +40,7 @@ class SavedEpochs:
         return SavedEpochs(None if self._folder is None else self._folder / f"phase-{number:03d}")
 
     def save(self, saved: SavedEpoch) -> None:
-        """Writes the end of an epoch durably and drops all but the newest two.
-
-        Raises:
-            StorageUnavailable: the folder cannot be written.
-        """
+        """Writes the end of an epoch durably and drops all but the newest two."""
         if self._folder is None:
             return
         content = save(dict(saved.tensors), metadata={"history": json.dumps(saved.history)})
@@ -52,11 +49,7 @@ class SavedEpochs:
             remove(path)
 
     def load(self) -> SavedEpoch | None:
-        """Reads the newest epoch whose content is what was written; None if there is none.
-
-        Raises:
-            StorageUnavailable: an epoch cannot be read.
-        """
+        """Reads the newest epoch whose content is what was written; None if there is none."""
         for path in self._newest_first():
             try:
                 content = read_bytes(path)

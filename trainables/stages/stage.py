@@ -62,7 +62,7 @@ class StageContext:
 
     @property
     def parent(self) -> StageResult:
-        """The result of the stage before this one."""
+        """The result of the stage before this one, which the first stage does not have."""
         assert self.parent_result is not None, "the first stage has no parent"
         return self.parent_result
 
