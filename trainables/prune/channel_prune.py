@@ -39,7 +39,9 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
         kept = _kept(model, full, config, step=step, run=run, saved_epochs=context.saved_epochs.phase(PLANS + step))
         plan = compose(plan, kept)
         model, architecture = prune_channels(model, architecture, kept)
-        _settle_(model, run)
+        run.device.place(model)
+        sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
+        reestimate_batch_norm_(model, sample.batches(NORM_BATCH))
         accuracy_pruned = evaluate(model, context.val)
         rows = fit(model, config.fine_tune if last else _between(config), run)
         accuracy = evaluate(model, context.val)
@@ -87,13 +89,6 @@ def _kept(
 def _fraction(config: ChannelPrune, step: int) -> float:
     """Returns the fraction of the parent's channels that are gone after a step."""
     return config.prune_frac * (step / config.steps)
-
-
-def _settle_(model: Model, run: StageContext) -> None:
-    """Moves a pruned network to the device and measures its batch norm again."""
-    run.device.place(model)
-    sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
-    reestimate_batch_norm_(model, sample.batches(NORM_BATCH))
 
 
 def _between(config: ChannelPrune) -> Schedule:

@@ -45,14 +45,10 @@ class _Channels:
         wait for a GPU.
         """
         weights, steps = self._weights.read_(), self._steps.read()
-        place = self._largest(weights)
+        sizes = weights.abs()
+        within = [sizes[start:end].view(-1, length).max(1).indices for length, start, end in self._matrices]
+        place = torch.cat(within).add_(self._starts)
         largest = weights.index_select(0, place)
         dead = ((largest * steps.reciprocal()).round_() == 0) & (largest != 0)
         weights.index_copy_(0, place, torch.where(dead, largest.sign() * steps, largest))
         self._weights.write_()
-
-    def _largest(self, weights: Tensor) -> Tensor:
-        """Returns the place in (N,) of the weight of largest magnitude of each channel."""
-        sizes = weights.abs()
-        within = [sizes[start:end].view(-1, length).max(1).indices for length, start, end in self._matrices]
-        return torch.cat(within).add_(self._starts)
