@@ -11,6 +11,7 @@ quantizer on it, and lives from the operation that opens it to the last one that
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -101,7 +102,7 @@ def count(model: nn.Module, architecture: Architecture) -> Counts:
     return Counts(layers, sum(b.bytes for b in buffers[1:]), peak)
 
 
-def counted_metrics(model: nn.Module, architecture: Architecture) -> dict[str, int]:
+def counted_metrics(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
     """Counts the metrics that need no values of weights, COUNTED, by name."""
     counts = count(model, architecture)
     return {name: count_parameters(model) if name == "parameters" else getattr(counts, name) for name in COUNTED}

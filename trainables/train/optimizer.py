@@ -47,24 +47,18 @@ class Sgd:
     """Stochastic gradient descent with momentum, whose buffers are its state."""
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
-        self._momentum = schedule.momentum
-        self._nesterov = schedule.nesterov and schedule.momentum > 0
+        nesterov = schedule.nesterov and schedule.momentum > 0
+        self._rule: dict[str, Any] = {"momentum": schedule.momentum, "nesterov": nesterov}
         self._groups = parameter_groups(model, schedule.weight_decay)
         self._buffers: dict[str, Tensor | None] = {name: None for name, _ in model.named_parameters()}
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Updates the parameters with this learning rate from their gradients, which are cleared."""
-        rule: dict[str, Any] = {
-            "momentum": self._momentum,
-            "nesterov": self._nesterov,
-            "dampening": 0.0,
-            "maximize": False,
-        }
         for group, used, gradients in _with_gradients(self._groups):
             buffers = [self._buffers[name] for name in used]
-            rates = {"lr": rate * group.rate, "weight_decay": group.weight_decay}
-            sgd(list(used.values()), gradients, buffers, foreach=True, **rule, **rates)
+            rule = self._rule | {"lr": rate * group.rate, "weight_decay": group.weight_decay}
+            sgd(list(used.values()), gradients, buffers, foreach=True, dampening=0.0, maximize=False, **rule)
             self._buffers |= dict(zip(used, buffers, strict=True))
 
     def state(self) -> dict[str, Tensor]:
@@ -95,8 +89,8 @@ class Adam:
             means, squares, counts = (
                 [kind[name] for name in used] for kind in (self._means, self._squares, self._counts)
             )
-            rates = {"lr": rate * group.rate, "weight_decay": group.weight_decay}
-            adam(list(used.values()), gradients, means, squares, [], counts, foreach=True, **rule, **rates)
+            rule |= {"lr": rate * group.rate, "weight_decay": group.weight_decay}
+            adam(list(used.values()), gradients, means, squares, [], counts, foreach=True, **rule)
 
     def state(self) -> dict[str, Tensor]:
         """Returns first and second moments and step counts, by kind and parameter name."""
