@@ -7,6 +7,7 @@ command that meets it. Experiment-level leaves are in `tune_app.errors`.
 from typing import ClassVar, Literal
 
 State = Literal["complete", "invalid", "failed"]
+"""What the ledger says of a trial. An invalid one would end the same way again; a failed one may succeed next time."""
 
 
 class TuneAppError(Exception):

@@ -63,6 +63,7 @@ AUTO_CIFAR10: tuple[tuple[Step, Step], ...] = (
 """The 25 pairs of operations that AutoAugment found for CIFAR-10, as its paper lists them."""
 
 NUMBERS = {operation.__name__: i for i, operation in enumerate(OPERATIONS)}
+"""The number of each operation, by its name."""
 
 
 def trivial_augment(pixels: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,6 +24,7 @@ from trainables.storage import FileInfo, StoragePath, files_by_folder, read_byte
 SCHEMA = 1
 """The version of the description's form."""
 WEIGHTS = "weights.safetensors"
+"""The file of a stage's tensors."""
 LOADED = 16
 """Stage results that a worker keeps in memory, since parents are shared by many trials. More: memory, a network's
 weights each; fewer: a parent is read from disk and checked again."""

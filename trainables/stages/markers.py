@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable
 from trainables.storage import StoragePath, names, published
 
 FINISHED, FAILED = "stage.json", "failure.json"
+"""The file that describes a finished stage, and the one that remembers a failure."""
 MARKERS = (FINISHED, FAILED)
 """The names of files one of which each published stage has."""
 
