@@ -21,8 +21,8 @@ from cluster.yaml_text import yaml_text
 CLUSTER_FILE = "cluster.yaml"
 HEAD, WORKER = "head", "worker"
 TOKEN = ".ray/auth_token"
-PORT = 6379
-DASHBOARD_PORT = 8265
+PORT, DASHBOARD_PORT = 6379, 8265
+"""Ray's own default ports of the head and of its dashboard."""
 NAME_LIMIT = 40
 """Google's limit of 63 characters on instance names, less what Ray adds."""
 CONTAINER = "tune-app"

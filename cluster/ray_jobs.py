@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ANSWER_S = 10.0
+"""Seconds for a first answer; with more, a dead address would hold up every command for longer."""
 STOP_S = 30
 """Seconds that a driver has after SIGTERM; it ends within 25."""
 OWN = "http://127.0.0.1:8265"
@@ -31,6 +32,7 @@ CERTIFICATES = "REQUESTS_CA_BUNDLE"
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Variables that Ray's client would prefer over the address it is given."""
 REFUSED = (401, 403)
+"""HTTP codes of a cluster that asks for another token."""
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
