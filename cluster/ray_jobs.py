@@ -23,7 +23,7 @@ ANSWER_S = 10.0
 STOP_S = 30
 """Seconds that a driver has after SIGTERM; it ends within 25."""
 OWN = "http://127.0.0.1:8265"
-"""Variables of a cluster on this machine, which say nothing of the cluster that a job goes to."""
+"""Where a cluster on this machine answers, unless it was told otherwise."""
 HEADERS = "RAY_JOB_HEADERS"
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
@@ -141,7 +141,7 @@ class RayBackend:
         """Returns the address of the cluster's dashboard.
 
         Raises:
-            ClusterError: it does not.
+            ClusterError: no cluster answers.
         """
         return str(self._client().get_address())
 
