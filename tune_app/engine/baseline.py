@@ -1,7 +1,7 @@
 """Makes the baseline of an experiment, or finds it in the stage cache."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
@@ -47,7 +47,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     if stored is not None:
         return stored
     model = result.model()
-    counts = count(model, result.architecture)
+    counts: dict[str, Any] = count(model, result.architecture).metrics()
     info = BaselineInfo(
         key=key,
         fingerprint=data.fingerprint,
@@ -56,10 +56,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         classes=data.classes,
         parameters=count_parameters(model),
         size_bytes=baseline_bytes(result.architecture),
-        macs=counts.macs,
-        bops=counts.bops,
-        activation_bytes=counts.activation_bytes,
-        peak_activation_bytes=counts.peak_activation_bytes,
+        **counts,
         seconds=time.perf_counter() - started,
         untrained=spec.base.baseline.kind == "untrained",
         imported=_imported(spec, model),
