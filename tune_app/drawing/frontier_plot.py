@@ -1,105 +1,24 @@
-"""The figure of a frontier: first what it shows, as data, then the ink (matplotlib is imported on use)."""
+"""The figure of a frontier as an image (matplotlib is imported on use)."""
 
 import dataclasses
 import io
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
-from tune_app.drawing.axis import is_log
-from tune_app.ledger.baseline import UNTRAINED, caveat, read_baseline
-from tune_app.ledger.folder import ExperimentFolder
-from tune_app.spec.experiment import Direction, ExperimentSpec
-from tune_app.tables.columns import SHARES, TITLES, direction
-from tune_app.tables.trials import load_trials
+from tune_app.drawing.axis import Axis
+from tune_app.drawing.frontier_info import FrontierInfo, Mark
+from tune_app.drawing.palette import COLORS, GRAY, INK
+from tune_app.drawing.sheet import Drawing, drawn
+from tune_app.ledger.baseline import UNTRAINED
 from tune_app.terminal.progress import doing
 
-SIZE_IN = (12.0, 8.0)
-DPI = 100
-# Okabe and Ito (2008): distinguishable with every common color blindness.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-INK, GRAY = "#222222", "#A8A8A8"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis: a measured column, and which way is better."""
-
-    metric: str
-    direction: Direction
-    log: bool
-
-    @property
-    def title(self) -> str:
-        """What is written at the axis."""
-        return TITLES[self.metric]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One trial, or the baseline; `w_bits` is None where it was not searched."""
-
-    label: str
-    x: float
-    y: float
-    w_bits: int | None = None
-
-
-@dataclass(frozen=True)
-class FrontierInfo:
-    """What the figure shows.
-
-    `complete` holds every feasible complete trial of the full rung, those of `frontier` included; `frontier` rises
-    along x. What ran several times is one point, at the means of its objectives. `stepped` says whether the
-    frontier is a line in this plane: with a third objective it is not.
-    """
-
-    experiment: str
-    x: Axis
-    y: Axis
-    complete: tuple[Point, ...]
-    frontier: tuple[Point, ...]
-    infeasible: tuple[Point, ...]
-    baseline: Point | None
-    stepped: bool
-    caveat: str = ""
-    """What is written over it."""
-
-
-def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
-    """What the figure of an experiment shows now.
-
-    Raises:
-        CorruptFile: the stored spec or the baseline's measurement is damaged.
-    """
-    spec = folder.read_spec()
-    x_metric, y_metric = _metrics(spec)
-    found: dict[str, list[Point]] = {"complete": [], "frontier": [], "infeasible": []}
-    for row in load_trials(folder).to_pylist():
-        if row["state"] != "complete" or row["rung"] != FULL or (row["repeat"] and not row["on_frontier"]):
-            continue
-        point = Point(row["label"], _value(row, x_metric), _value(row, y_metric), row.get("w_bits"))
-        found["complete" if row["feasible"] else "infeasible"].append(point)
-        if row["on_frontier"]:
-            found["frontier"].append(point)
-    baseline = _baseline(folder, x_metric, y_metric)
-    shown = found["complete"] + found["infeasible"] + ([baseline] if baseline else [])
-    return FrontierInfo(
-        experiment=spec.name,
-        x=_axis(x_metric, spec, [p.x for p in shown]),
-        y=_axis(y_metric, spec, [p.y for p in shown]),
-        complete=tuple(found["complete"]),
-        frontier=tuple(sorted(found["frontier"], key=lambda p: (p.x, p.y))),
-        infeasible=tuple(found["infeasible"]),
-        baseline=baseline,
-        stepped=set(spec.objectives) == {x_metric, y_metric},
-        caveat=caveat(spec),
-    )
+SIZE_IN, DPI = (12.0, 8.0), 100
+"""1200 × 800 pixels, which fill a page or a slide."""
+STYLE = {"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False}
 
 
 def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
@@ -123,53 +42,22 @@ def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> No
 
 
 def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
-    if path.suffix.lower() not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
+    """Draws a figure, and writes it in the format that the suffix names."""
+    suffix = path.suffix.lower()
+    if suffix not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
         raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
-    with doing("drawing"):
-        content = _drawn(path.suffix.lower(), draw)
-    replace(path, content)
-
-
-def _drawn(suffix: str, draw: Callable[[Any], None]) -> bytes:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False}):
-        figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        stream = io.BytesIO()
+    stream = io.BytesIO()
+    with doing("drawing"), drawn(Drawing(draw, *SIZE_IN), facecolor="white", dpi=DPI, style=STYLE) as figure:
         figure.savefig(stream, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else {})
-    return stream.getvalue()
-
-
-def _metrics(spec: ExperimentSpec) -> tuple[str, str]:
-    """The first two objectives, filled up with size and accuracy; a maximized one stands upright."""
-    first, second, *_ = dict.fromkeys([*spec.objectives, "accuracy", "size_bytes"])
-    return (second, first) if direction(first, spec) == "maximize" else (first, second)
-
-
-def _value(row: dict[str, Any], metric: str) -> float:
-    """Of all runs of the point together, where that is known."""
-    together: float | None = row.get(f"{metric}_mean")
-    return float(row[metric]) if together is None else together
-
-
-def _axis(metric: str, spec: ExperimentSpec, values: list[float]) -> Axis:
-    return Axis(metric, direction(metric, spec), is_log(metric, values))
-
-
-def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point | None:
-    """The unpruned network, when it is measured."""
-    found = read_baseline(folder)
-    return None if found is None else Point(found.title, found.metrics()[x_metric], found.metrics()[y_metric])
+    replace(path, stream.getvalue())
 
 
 def _draw(info: FrontierInfo, figure: Any) -> None:
-    title = f"{info.experiment}: {len(info.frontier)} of {len(info.complete)} trials on the frontier"
+    title = (
+        f"{info.experiment}: {len(info.frontier)} of {len(info.dominated) + len(info.frontier)} trials on the frontier"
+    )
     axes = _axes(figure, "\n".join(filter(None, (title, info.caveat))), info.x, info.y)
-    if not info.complete and not info.infeasible:
+    if not info.tried:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
     _draw_points(info, axes)
     axes.margins(0.08)
@@ -213,8 +101,7 @@ def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
 
 
 def _draw_points(info: FrontierInfo, axes: Any) -> None:
-    dominated = [p for p in info.complete if p not in info.frontier]
-    _scatter(axes, dominated, label="dominated", color=GRAY, s=36)
+    _scatter(axes, info.dominated, label="dominated", color=GRAY, s=36)
     _scatter(axes, info.infeasible, label="outside the constraints", color=GRAY, s=36, marker="x")
     if info.stepped and info.frontier:
         axes.plot(*_steps(info), color=INK, linewidth=1.2, zorder=2)
@@ -227,7 +114,7 @@ def _draw_points(info: FrontierInfo, axes: Any) -> None:
         _scatter(axes, [info.baseline], label=name, color=INK, s=260, marker="*", zorder=3)
 
 
-def _scatter(axes: Any, points: list[Point] | tuple[Point, ...], **style: Any) -> None:
+def _scatter(axes: Any, points: Sequence[Mark], **style: Any) -> None:
     if points:
         axes.scatter([p.x for p in points], [p.y for p in points], **style)
 
@@ -258,7 +145,7 @@ def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
             text.remove()
 
 
-def _box(axes: Any, point: Point) -> Any:
+def _box(axes: Any, point: Mark) -> Any:
     """The pixels that a marker covers."""
     from matplotlib.transforms import Bbox
 
@@ -267,7 +154,7 @@ def _box(axes: Any, point: Point) -> Any:
 
 
 def _with_arrow(axis: Axis, low: str, high: str) -> str:
-    return f"{axis.title}   {low if axis.direction == 'minimize' else high} better"
+    return f"{axis.column.title}   {low if axis.direction == 'minimize' else high} better"
 
 
 def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
@@ -277,7 +164,7 @@ def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
         set_scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_formatter(NullFormatter())
-    if info.metric in SHARES:
+    if info.column.kind == "share":
         axis.set_major_formatter(PercentFormatter(xmax=1))
-    elif info.metric != "compression_ratio":
-        axis.set_major_formatter(EngFormatter(unit="B" if info.metric.endswith("_bytes") else ""))
+    elif info.column.kind != "ratio":
+        axis.set_major_formatter(EngFormatter(unit="B" if info.column.kind == "bytes" else ""))

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 
-from tune_app.drawing.sheet import EDGE, GRAY, GRID, INK, PAPER, Drawing, drawn
+from tune_app.drawing.sheet import EDGE, GRAY, GRID, INK, PAPER, STYLE, Drawing, drawn
 
 PX_PER_IN = 96
 ROLES = {INK: "ink", GRAY: "muted", GRID: "line", EDGE: "line", PAPER: "surface"}
@@ -20,7 +20,7 @@ def to_svg(drawing: Drawing, *, text: str) -> str:
     many.
     """
     stream = io.StringIO()
-    with drawn(drawing, facecolor="none", **{"svg.fonttype": "none", "svg.hashsalt": "tune-app"}) as figure:
+    with drawn(drawing, facecolor="none", style=STYLE | {"svg.fonttype": "none", "svg.hashsalt": "tune-app"}) as figure:
         figure.savefig(stream, format="svg", metadata=NO_METADATA)
     _, _, content = stream.getvalue().partition("<svg")
     _, _, content = content.partition(">")

@@ -5,8 +5,8 @@ The data colors are those of Okabe and Ito (2008), distinguishable with every co
 
 from typing import Any, Literal
 
-from tune_app.drawing.frontier_plot import COLORS
-
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+INK, GRAY = "#222222", "#A8A8A8"
 Theme = Literal["light", "dark"]
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW = COLORS
 PALETTES: dict[Theme, dict[str, str]] = {

@@ -2,14 +2,14 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tune_app.drawing.frontier_plot import COLORS, GRAY, INK
+from tune_app.drawing.palette import COLORS, GRAY, INK
 
 BLUE, ORANGE = COLORS[0], COLORS[5]
 PAPER, GRID, EDGE = "#FEFEFE", "#E4E4E4", "#D0D0D0"
@@ -51,17 +51,17 @@ def to_png(drawing: Drawing) -> bytes:
 
 
 @contextmanager
-def drawn(drawing: Drawing, *, facecolor: str, **style: object) -> Iterator[Any]:
-    """A matplotlib figure with the drawing on it, while its style holds."""
+def drawn(drawing: Drawing, *, facecolor: str, dpi: int = DPI, style: Mapping[str, Any] = STYLE) -> Iterator[Any]:
+    """Yields a matplotlib figure with the drawing on it, while its style holds."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     size = (drawing.width_in, drawing.height_in)
-    with rc_context(STYLE | style), warnings.catch_warnings():
+    with rc_context(dict(style)), warnings.catch_warnings():
         # A name of a class may have letters that matplotlib's own font has not.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor=facecolor)
+        figure = Figure(figsize=size, dpi=dpi, layout="constrained", facecolor=facecolor)
         FigureCanvasAgg(figure)
         drawing.draw(figure)
         yield figure

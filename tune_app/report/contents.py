@@ -12,7 +12,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.ledger.test_results import held_out_accuracies, read_held_out
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trial_rows import rows
+from tune_app.tables.trial_rows import trial_rows
 
 LABEL_CHARS, ID_CHARS = 40, 10
 READING = 2
@@ -32,8 +32,10 @@ class Contents:
     records: Sequence[TrialRecord]
     """The newest attempt of each configuration and rung, in order of proposal."""
     groups: Sequence[Group]
+    frontier: Sequence[Group]
+    """Its members, in rising order of the first minimized objective."""
     rows: Sequence[Mapping[str, Any]]
-    """As `rows.rows` gives them, one for each record."""
+    """As `trial_rows` gives them, one for each record."""
     damaged: int
     """Files in the ledger that are no records; they are left out."""
     in_flight: int
@@ -45,11 +47,6 @@ class Contents:
     def place(self) -> dict[str, int]:
         """The row of each trial id."""
         return {record.assignment.trial_id: i for i, record in enumerate(self.records)}
-
-    @cached_property
-    def frontier(self) -> list[Group]:
-        """Points of the frontier, in rising order of the first minimized objective."""
-        return frontier(self.groups, self.spec)
 
     @property
     def reference(self) -> dict[str, float] | None:
@@ -100,9 +97,11 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
     records = latest(found)
     groups = group_runs(records, spec)
     tested = read_held_out(folder.baseline_file.parent)
-    table = rows(
+    front = frontier(groups, spec)
+    table = trial_rows(
         records,
         groups,
+        front,
         spec,
         test_accuracy=held_out_accuracies(folder),
         reference=None if baseline is None else baseline.reference(spec),
@@ -117,6 +116,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         baseline_test=None if tested is None else tested.accuracy,
         records=records,
         groups=groups,
+        frontier=front,
         rows=table,
         damaged=len(damaged),
         in_flight=len(names(folder.pulses, "*.json")),

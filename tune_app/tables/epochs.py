@@ -13,6 +13,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import find_record, read_records
 from tune_app.stages.histories import History, finished_histories
+from tune_app.tables.columns import CATALOG
 from tune_app.terminal.progress import doing, note
 from tune_app.terminal.quantities import show_count
 
@@ -23,34 +24,8 @@ BASELINE, TEACHER = "baseline", "teacher"
 WHOLE = ("train", "import")
 """Kinds of stages without a parent: the baseline, or a teacher of its own."""
 WITHOUT_EPOCHS = ("import", "untrained", "ptq", "sensitivity")
-STAGE = {
-    "stage_key": pa.string(),
-    "stage": pa.string(),
-    "parent_key": pa.string(),
-    "trials": pa.int64(),
-    "trial_id": pa.string(),
-    "label": pa.string(),
-    "epoch": pa.int64(),
-    "epoch_of_step": pa.int64(),
-}
-LOGGED = {
-    "step": pa.int64(),
-    "bits": pa.int64(),
-    "lr": pa.float64(),
-    "loss": pa.float64(),
-    "train_accuracy": pa.float64(),
-    "val_accuracy": pa.float64(),
-    "prune_frac_requested": pa.float64(),
-    "prune_frac_achieved": pa.float64(),
-    "channels": pa.int64(),
-    "sparsity_requested": pa.float64(),
-    "sparsity_achieved": pa.float64(),
-    "nonzeros": pa.int64(),
-    "accuracy_pruned": pa.float64(),
-    "accuracy_fine_tuned": pa.float64(),
-    "seconds": pa.float64(),
-}
-"""What stages of ours write of an epoch; columns of others follow."""
+SCHEMA = {column.name: column.type for column in CATALOG["epochs"]}
+"""What stages of ours write of an epoch, after what names the stage; columns of other stages follow."""
 
 
 @dataclass
@@ -118,8 +93,7 @@ def epoch_table(stages: Sequence[StageUse], histories: Mapping[str, History]) ->
     """The rows of stages whose histories are known."""
     rows = [row for stage in stages for row in _rows(stage, histories.get(stage.key, []))]
     numbers = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
-    others = sorted(numbers - {*STAGE, *LOGGED})
-    schema = pa.schema({**STAGE, **LOGGED, **dict.fromkeys(others, pa.float64())})
+    schema = pa.schema({**SCHEMA, **dict.fromkeys(sorted(numbers - {*SCHEMA}), pa.float64())})
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 

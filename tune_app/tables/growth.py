@@ -16,6 +16,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import training_seconds
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.columns import CATALOG
 
 
 def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
@@ -30,7 +31,7 @@ def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
     if baseline is None:
         raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
     records = read_records(folder)
-    columns = ["number", "label", "trials", "training_s", "hypervolume"]
+    columns = [column.name for column in CATALOG["growth"]]
     return pd.DataFrame(hypervolume_rows(records, spec, baseline.reference(spec)), columns=columns)
 
 

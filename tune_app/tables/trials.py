@@ -25,7 +25,7 @@ from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_accuracies
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.sealed_parquet import check_table, encode_table
-from tune_app.tables.trial_rows import rows, schema_of
+from tune_app.tables.trial_rows import schema_of, trial_rows
 from tune_app.terminal.progress import doing
 
 SCHEMA = "7"
@@ -71,9 +71,9 @@ def write_tables(
         StorageUnavailable: the folder cannot be written.
     """
     groups = group_runs(records, spec)
-    trials = _table(folder, records, groups, spec, reference=reference, baseline=read_baseline(folder))
-    place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
     front = frontier(groups, spec)
+    trials = _table(folder, records, groups, front, spec, reference=reference, baseline=read_baseline(folder))
+    place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
     members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
     volume = frontier_volume(front, spec, reference)
     extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
@@ -143,22 +143,26 @@ def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None 
     baseline = read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
     with doing("comparing trials"):
-        return _table(folder, records, group_runs(records, spec), spec, reference=reference, baseline=baseline)
+        groups = group_runs(records, spec)
+        front = frontier(groups, spec)
+        return _table(folder, records, groups, front, spec, reference=reference, baseline=baseline)
 
 
 def _table(
     folder: ExperimentFolder,
     records: Sequence[TrialRecord],
     groups: Sequence[Group],
+    front: Sequence[Group],
     spec: ExperimentSpec,
     *,
     reference: Mapping[str, float] | None,
     baseline: BaselineInfo | None,
 ) -> pa.Table:
     schema = schema_of(records, spec).with_metadata(_provenance(spec))
-    found = rows(
+    found = trial_rows(
         records,
         groups,
+        front,
         spec,
         test_accuracy=held_out_accuracies(folder),
         reference=reference,
