@@ -1,7 +1,6 @@
 """What is measured of a finished trial: its packed file, read back from the bytes, and what follows from it."""
 
 import functools
-from typing import Any
 
 import torch
 
@@ -45,7 +44,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
     model = trained.model()
     decoded = dict(zip(units(model), map(torch.from_numpy, packed.codes), strict=True))
     check_zeros(weights_of(model), decoded, where="in the decoded file")
-    counts: dict[str, Any] = count(model, trained.architecture).metrics()
+    counts = count(model, trained.architecture)
     measurement = Measurement(
         accuracy=accuracy,
         accuracy_trained=accuracy_trained,
@@ -56,7 +55,10 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
         parameters=count_parameters(model),
         prune_frac_achieved=prune_frac_achieved(trained.architecture),
         sparsity_achieved=sparsity_achieved(packed.codes),
-        **counts,
+        macs=counts.macs,
+        bops=counts.bops,
+        activation_bytes=counts.activation_bytes,
+        peak_activation_bytes=counts.peak_activation_bytes,
         formula_bytes=formula_bytes(model),
     )
     if not untrained:
@@ -90,11 +92,15 @@ def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, ta
 def file_metrics(packed: PackedModel, *, size_bytes: int) -> dict[str, float]:
     """By name the METRICS that a packed file says by itself, without images: all but the accuracy."""
     architecture, model = packed.header.architecture, skeleton(packed.header)
+    counts = count(model, architecture)
     return {
         "size_bytes": size_bytes,
         "compression_ratio": baseline_bytes(architecture) / size_bytes,
         "parameters": count_parameters(model),
-        **count(model, architecture).metrics(),
+        "macs": counts.macs,
+        "bops": counts.bops,
+        "activation_bytes": counts.activation_bytes,
+        "peak_activation_bytes": counts.peak_activation_bytes,
         "sparsity_achieved": sparsity_achieved(packed.codes),
     }
 

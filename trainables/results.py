@@ -107,5 +107,5 @@ METRICS: dict[str, Literal["maximize", "minimize"]] = {
     "sparsity_achieved": "maximize",
 }
 """Columns that may be objectives or bounds, with their natural direction."""
-COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
+COUNTED = frozenset({"parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"})
 """Metrics that a configuration decides, without weights; the bytes of the file and the accuracy must be measured."""

@@ -67,15 +67,6 @@ class Counts:
         """Bit operations of all weight layers."""
         return sum(layer.bops for layer in self.layers.values())
 
-    def metrics(self) -> dict[str, int]:
-        """Returns all costs under the names that measurements, baselines and tables give them."""
-        return {
-            "macs": self.macs,
-            "bops": self.bops,
-            "activation_bytes": self.activation_bytes,
-            "peak_activation_bytes": self.peak_activation_bytes,
-        }
-
 
 def count(model: nn.Module, architecture: Architecture) -> Counts:
     """Costs of a network, with the quantizers that are attached to it.

@@ -9,6 +9,9 @@ from trainables.models.model import Model, build
 from trainables.models.units import count_parameters
 from trainables.prune.plan import channel_counts, kept_count, multiple_of
 
+COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
+"""Metrics that need no weights."""
+
 
 def analyze(config: TrialConfig, architecture: Architecture) -> dict[str, int]:
     """The counted metrics of a configuration, equal to what its trial will measure; those that depend on weights
@@ -28,7 +31,14 @@ def analyze(config: TrialConfig, architecture: Architecture) -> dict[str, int]:
         narrow = architecture.model_copy(update={"widths": {**architecture.widths, **widths}})
         model = build(narrow)
         attach_quantizers_(model, config.quantize.scheme)
-    found = {"parameters": count_parameters(model), **count(model, narrow).metrics()}
+    counts = count(model, narrow)
+    found = {
+        "parameters": count_parameters(model),
+        "macs": counts.macs,
+        "bops": counts.bops,
+        "activation_bytes": counts.activation_bytes,
+        "peak_activation_bytes": counts.peak_activation_bytes,
+    }
     if config.quantize.auto_bits is not None:
         del found["bops"]
     return found

@@ -32,7 +32,7 @@ def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
 
 
 def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> None:
-    """Writes the frontiers of several experiments with the same objectives into one figure, as above.
+    """Writes one figure with the frontiers of several experiments with the same objectives, a .png or .svg file.
 
     Raises:
         ConfigError: another suffix.
@@ -53,16 +53,13 @@ def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
 
 
 def _draw(info: FrontierInfo, figure: Any) -> None:
-    title = (
-        f"{info.experiment}: {len(info.frontier)} of {len(info.dominated) + len(info.frontier)} trials on the frontier"
-    )
+    feasible = len(info.dominated) + len(info.frontier)
+    title = f"{info.experiment}: {len(info.frontier)} of {feasible} trials on the frontier"
     axes = _axes(figure, "\n".join(filter(None, (title, info.caveat))), info.x, info.y)
     if not info.tried:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
     _draw_points(info, axes)
-    axes.margins(0.08)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", frameon=False)
+    _finish(axes)
     _draw_labels(info, figure, axes)
 
 
@@ -75,19 +72,16 @@ def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
     axes = _axes(figure, f"frontiers of {title}{mark}", x, y)
     for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
         color = COLORS[i % len(COLORS)]
-        if info.stepped and info.frontier:
-            axes.plot(*_steps(info), color=color, linewidth=1.6, zorder=2)
+        _line(info, axes, color=color, linewidth=1.6)
         _scatter(axes, info.frontier, label=info.experiment, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
         if info.baseline:
             name = f"{info.experiment}: {info.baseline.label}, fp32"
             _scatter(axes, [info.baseline], label=name, color=color, s=260, marker="*", edgecolors=INK, zorder=3)
-    axes.margins(0.08)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", frameon=False)
+    _finish(axes)
 
 
 def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
-    """Empty axes with their scales and names."""
+    """Returns empty axes with their scales and names."""
     axes = figure.add_subplot()
     axes.set_title(title)
     axes.grid(color="#E4E4E4", linewidth=0.8)
@@ -95,16 +89,15 @@ def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
     axes.spines[["top", "right"]].set_visible(False)
     _scale(axes.xaxis, axes.set_xscale, x)
     _scale(axes.yaxis, axes.set_yscale, y)
-    axes.set_xlabel(_with_arrow(x, "←", "→"))
-    axes.set_ylabel(_with_arrow(y, "↓", "↑"))
+    axes.set_xlabel(f"{x.column.title}   {'←' if x.direction == 'minimize' else '→'} better")
+    axes.set_ylabel(f"{y.column.title}   {'↓' if y.direction == 'minimize' else '↑'} better")
     return axes
 
 
 def _draw_points(info: FrontierInfo, axes: Any) -> None:
     _scatter(axes, info.dominated, label="dominated", color=GRAY, s=36)
     _scatter(axes, info.infeasible, label="outside the constraints", color=GRAY, s=36, marker="x")
-    if info.stepped and info.frontier:
-        axes.plot(*_steps(info), color=INK, linewidth=1.2, zorder=2)
+    _line(info, axes, color=INK, linewidth=1.2)
     for i, bits in enumerate(sorted({p.w_bits for p in info.frontier}, key=lambda b: b or 0)):
         members = [p for p in info.frontier if p.w_bits == bits]
         name = "frontier" if bits is None else f"frontier, {bits}-bit weights"
@@ -119,14 +112,18 @@ def _scatter(axes: Any, points: Sequence[Mark], **style: Any) -> None:
         axes.scatter([p.x for p in points], [p.y for p in points], **style)
 
 
-def _steps(info: FrontierInfo) -> tuple[list[float], list[float]]:
-    """The border of what is reached: between two members, the worse value of each holds."""
-    xs, ys = [info.frontier[0].x], [info.frontier[0].y]
-    for point in info.frontier[1:]:
-        across = info.x.direction == "minimize"
-        xs += [point.x if across else xs[-1], point.x]
-        ys += [ys[-1] if across else point.y, point.y]
-    return xs, ys
+def _line(info: FrontierInfo, axes: Any, **style: Any) -> None:
+    """Draws the border of what is reached: between two members, the worse value of each holds."""
+    if info.stepped and info.frontier:
+        steps = "steps-post" if info.x.direction == "minimize" else "steps-pre"
+        axes.plot([m.x for m in info.frontier], [m.y for m in info.frontier], drawstyle=steps, zorder=2, **style)
+
+
+def _finish(axes: Any) -> None:
+    """Leaves room around the points, and names what is drawn, if anything is."""
+    axes.margins(0.08)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False)
 
 
 def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
@@ -146,15 +143,11 @@ def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
 
 
 def _box(axes: Any, point: Mark) -> Any:
-    """The pixels that a marker covers."""
+    """Returns the pixels that a marker covers."""
     from matplotlib.transforms import Bbox
 
     x, y = axes.transData.transform((point.x, point.y))
     return Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
-
-
-def _with_arrow(axis: Axis, low: str, high: str) -> str:
-    return f"{axis.column.title}   {low if axis.direction == 'minimize' else high} better"
 
 
 def _scale(axis: Any, set_scale: Any, info: Axis) -> None:

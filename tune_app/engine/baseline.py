@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
+from trainables.results import COUNTED
 from trainables.storage import create_once
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -47,7 +48,8 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     if stored is not None:
         return stored
     model = result.model()
-    counts: dict[str, Any] = count(model, result.architecture).metrics()
+    counted = count(model, result.architecture)
+    counts: dict[str, Any] = {name: getattr(counted, name) for name in COUNTED - {"parameters"}}
     info = BaselineInfo(
         key=key,
         fingerprint=data.fingerprint,

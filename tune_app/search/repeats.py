@@ -7,7 +7,7 @@ with the probability of not being dominated in the place of a bound on one loss.
 from collections.abc import Collection, Iterable, Sequence
 
 from tune_app.frontier.chance import probabilities
-from tune_app.frontier.points import Group, Point, group_runs
+from tune_app.frontier.points import Point, Group, group_runs
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec, Repeats
 

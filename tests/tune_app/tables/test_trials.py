@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from tests.tune_app.factories import (
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import StageRun
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace
+from tune_app.frontier.pareto import non_dominated
 from tune_app.frontier.points import frontier, frontier_ids, group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
@@ -462,3 +464,17 @@ def test_only_a_disk_tells_when_its_ledger_changed(storage: StoragePath) -> None
     assert (current_table(folder) is not None) == isinstance(storage, Path)
     remove(folder.trials_table)
     assert current_table(folder) is None
+
+
+def test_a_write_finds_the_frontier_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows, its members and its volume are of one frontier."""
+    folder, found = make_experiment(tmp_path, tables=False), []
+
+    def spy(costs: np.ndarray) -> np.ndarray:
+        found.append(len(costs))
+        return non_dominated(costs)
+
+    monkeypatch.setattr("tune_app.frontier.points.non_dominated", spy)
+    write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE)
+    assert found == [5]
+    assert len(read_table(folder.frontier_table)) == 3
