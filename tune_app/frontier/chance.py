@@ -11,7 +11,7 @@ import numpy as np
 
 from trainables.results import Completed
 from tune_app.frontier.pareto import non_dominated
-from tune_app.frontier.points import Group, mean_costs
+from tune_app.frontier.points import PointRuns, mean_costs
 from tune_app.spec.experiment import ExperimentSpec
 
 DRAWS = 2_000
@@ -24,7 +24,7 @@ BLOCK = 250_000
 """Rows that are drawn at a time: 4 MB for two objectives, so that memory stays flat however many points there are."""
 
 
-def probabilities(groups: Sequence[Group], spec: ExperimentSpec) -> list[float | None]:
+def probabilities(groups: Sequence[PointRuns], spec: ExperimentSpec) -> list[float | None]:
     """Returns for each group how likely no other feasible one dominates its true means.
 
     It is None without a usable result, and 0 outside the constraints.
@@ -37,7 +37,7 @@ def probabilities(groups: Sequence[Group], spec: ExperimentSpec) -> list[float |
     return found
 
 
-def standard_errors(groups: Sequence[Group], spec: ExperimentSpec) -> np.ndarray:
+def standard_errors(groups: Sequence[PointRuns], spec: ExperimentSpec) -> np.ndarray:
     """Returns standard errors of the mean objectives, (groups, objectives); 0 without a usable result.
 
     Points with fewer than FEW runs have the standard deviation that all repeated points share (pooled): that of two
@@ -49,7 +49,7 @@ def standard_errors(groups: Sequence[Group], spec: ExperimentSpec) -> np.ndarray
     return np.array(rows, dtype=np.float64).reshape(-1, len(spec.objectives))
 
 
-def pooled_sd(groups: Sequence[Group], name: str) -> float | None:
+def pooled_sd(groups: Sequence[PointRuns], name: str) -> float | None:
     """Returns the root of the mean variance of repeated points, weighted by degrees of freedom; None without any."""
     repeated = [(len(group.complete) - 1, group.sd[name]) for group in groups if group.sd]
     freedom = sum(n for n, _ in repeated)
@@ -108,7 +108,7 @@ def non_dominated_in_each(costs: np.ndarray, *, exact: int | None = None) -> np.
     return found
 
 
-def _standard_error(group: Group, name: str, pooled: float | None) -> float:
+def _standard_error(group: PointRuns, name: str, pooled: float | None) -> float:
     if not group.mean:
         return 0.0
     if len(group.complete) >= FEW:

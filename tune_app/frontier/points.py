@@ -19,7 +19,7 @@ Point = frozenset[tuple[str, float | int | str]]
 
 
 @dataclass(frozen=True)
-class Group:
+class PointRuns:
     """The runs of one point with the full schedule, and what the complete ones of them say together."""
 
     point: Point
@@ -48,7 +48,7 @@ def point_of(params: Params) -> Point:
     return frozenset(params.items())
 
 
-def group_runs(records: Iterable[TrialRecord], spec: ExperimentSpec) -> list[Group]:
+def group_runs(records: Iterable[TrialRecord], spec: ExperimentSpec) -> list[PointRuns]:
     """Groups records of the full rung by their points, in order of proposal.
 
     Of several records of one run the newest counts: the others are of an earlier version of a stage.
@@ -61,13 +61,13 @@ def group_runs(records: Iterable[TrialRecord], spec: ExperimentSpec) -> list[Gro
     return [_group(point, dict(sorted(found.items())), spec) for point, found in runs.items()]
 
 
-def mean_costs(groups: Sequence[Group], spec: ExperimentSpec) -> np.ndarray:
+def mean_costs(groups: Sequence[PointRuns], spec: ExperimentSpec) -> np.ndarray:
     """Returns the mean objectives of points with a usable result, as costs, (points, objectives)."""
     values = np.array([[group.mean[name] for name in spec.objectives] for group in groups], dtype=np.float64)
     return costs(values.reshape(-1, len(spec.objectives)), list(spec.objectives.values()))
 
 
-def frontier(groups: Sequence[Group], spec: ExperimentSpec) -> list[Group]:
+def frontier(groups: Sequence[PointRuns], spec: ExperimentSpec) -> list[PointRuns]:
     """Returns the feasible points whose means no other one dominates.
 
     They come in rising order of the first minimized objective, or best first of the first one.
@@ -80,22 +80,24 @@ def frontier(groups: Sequence[Group], spec: ExperimentSpec) -> list[Group]:
     return [feasible[i] for i in members[np.argsort(matrix[members, first], kind="stable")]]
 
 
-def frontier_volume(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
+def frontier_volume(front: Sequence[PointRuns], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
     """Returns the hypervolume of the means of a frontier, up to a reference point, in the product of the units."""
     return hypervolume(mean_costs(front, spec), costs_of(reference, spec))
 
 
-def frontier_contributions(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> list[float]:
+def frontier_contributions(
+    front: Sequence[PointRuns], spec: ExperimentSpec, reference: Mapping[str, float]
+) -> list[float]:
     """Returns what each point alone adds to `frontier_volume`, in the order of the frontier."""
     gains: list[float] = contributions(mean_costs(front, spec), costs_of(reference, spec)).tolist()
     return gains
 
 
-def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> Group:
+def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> PointRuns:
     rows = [run.metrics() for run in runs.values() if run.state == "complete"]
     names = [*spec.objectives, *(c.metric for c in spec.constraints)] if rows else []
     means = {name: fmean(row[name] for row in rows) for name in names}
-    return Group(
+    return PointRuns(
         point=point,
         runs=runs,
         mean=means,

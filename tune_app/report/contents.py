@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from trainables.storage import Lock, names, read_bytes
-from tune_app.frontier.points import Group, frontier, group_runs
+from tune_app.frontier.points import PointRuns, frontier, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
@@ -32,8 +32,8 @@ class Contents:
     """The accuracy on the test split; None before the experiment is finalized."""
     records: Sequence[TrialRecord]
     """The newest attempt of each configuration and rung, in order of proposal."""
-    groups: Sequence[Group]
-    frontier: Sequence[Group]
+    groups: Sequence[PointRuns]
+    frontier: Sequence[PointRuns]
     """The points of the frontier, in rising order of the first minimized objective."""
     rows: Sequence[Mapping[str, Any]]
     """The rows of the trials' table, one for each record."""
@@ -54,7 +54,7 @@ class Contents:
         """The corner of the hypervolume by metric; None without a baseline."""
         return None if self.baseline is None else self.baseline.reference(self.spec)
 
-    def row_of(self, group: Group) -> int:
+    def row_of(self, group: PointRuns) -> int:
         """Returns the row that stands for a point."""
         return self.place[group.first.assignment.trial_id]
 
@@ -75,7 +75,7 @@ class Contents:
         alone = len(self.spec.rungs) == 1 and not work.repeat
         return self.label(row) if alone and work.label.startswith(self.label(row)) else work.trial_id
 
-    def value(self, group: Group, metric: str) -> float:
+    def value(self, group: PointRuns, metric: str) -> float:
         """Returns what all complete runs of a point say of a column: the mean of an objective or bounded column."""
         return group.mean[metric] if metric in group.mean else float(self.rows[self.row_of(group)][metric])
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from trainables.results import Completed, StageRun
 from tune_app.frontier.chance import probabilities
 from tune_app.frontier.objectives import is_feasible
-from tune_app.frontier.points import Group, frontier_contributions
+from tune_app.frontier.points import PointRuns, frontier_contributions
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import COLUMNS, TRIALS, expanded
@@ -36,8 +36,8 @@ OF_RECORD = ("state", "reason", "seconds", "started_at", "gpu_share", "gpu_peak_
 
 def trial_rows(
     records: Sequence[TrialRecord],
-    groups: Sequence[Group],
-    front: Sequence[Group],
+    groups: Sequence[PointRuns],
+    front: Sequence[PointRuns],
     spec: ExperimentSpec,
     *,
     test_accuracy: Mapping[str, float] | None = None,
@@ -121,7 +121,7 @@ def _staged(stage: StageRun) -> dict[str, float | bool]:
 
 
 def _together(
-    groups: Sequence[Group], spec: ExperimentSpec, test_accuracy: Mapping[str, float]
+    groups: Sequence[PointRuns], spec: ExperimentSpec, test_accuracy: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Returns by trial id what the runs of its point say together; nothing for a point without a usable result."""
     found: dict[str, dict[str, Any]] = {}

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, names, read_bytes, replace, sha256
-from tune_app.frontier.points import Group, frontier, frontier_volume, group_runs
+from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
@@ -151,7 +151,7 @@ def _table(
     *,
     reference: Mapping[str, float] | None,
     baseline: BaselineInfo | None,
-) -> tuple[pa.Table, list[Group]]:
+) -> tuple[pa.Table, list[PointRuns]]:
     """Returns the table of all trials, and the points of the frontier, which are found once."""
     groups = group_runs(records, spec)
     front = frontier(groups, spec)
