@@ -60,7 +60,7 @@ class Column:
         return self.name.partition("<")[2].partition(">")[0]
 
     def member(self, value: str) -> "Column":
-        """The column of a family in which this value stands for the word."""
+        """Returns the column of a family in which this value stands for the word."""
         word = f"<{self.word}>"
         return replace(self, name=self.name.replace(word, value), head=self.head.replace(word, value), members={})
 
@@ -73,7 +73,7 @@ def _column(section: str, line: Mapping[str, Any]) -> Column:
 
 CATALOG = {
     section: tuple(_column(section, line) for line in lines)
-    for section, lines in tomllib.loads((files("tune_app.tables") / "columns.toml").read_text()).items()
+    for section, lines in tomllib.loads((files("tune_app.tables") / "columns.toml").read_text("utf-8")).items()
 }
 """The catalog by the sections of docs/columns.md."""
 TRIALS = tuple(

@@ -13,9 +13,9 @@ from tune_app.drawing.axis import axis_of
 from tune_app.frontier.points import frontier, group_runs
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.report.contents import read_contents
-from tune_app.report.trial_table import trial_columns
+from tune_app.report.trial_table import ORDER, trial_columns
 from tune_app.tables import columns, trial_rows
-from tune_app.tables.columns import CATALOG, COLUMNS, TRIALS, Column, expanded, short, show
+from tune_app.tables.columns import CATALOG, COLUMNS, KINDS, TRIALS, Column, expanded, short, show
 
 NEW = Column("measured", "energy_bytes", "bytes", "energy of an image", "energy", "energy", "detail", "what it takes")
 
@@ -65,6 +65,15 @@ def test_every_measurement_has_a_line_and_every_metric_a_title() -> None:
     derived = {"accuracy_drop", "test_accuracy"}
     assert {column.name for column in CATALOG["measured"]} == measured | derived
     assert {name for name in METRICS if COLUMNS[name].title == name} <= {"parameters"}
+
+
+def test_every_line_has_a_known_kind_and_a_place_on_the_page_where_it_wants_one() -> None:
+    lines = [column for section in CATALOG.values() for column in section]
+    assert {column.kind for column in lines} == set(KINDS)
+    assert {column.page for column in lines} == {"column", "detail", ""}
+    wanted = {column.name for column in lines if column.page and column.word != "objective"}
+    placed = {column.name for name in ORDER for column in CATALOG.get(name, ()) if column.page} | set(ORDER)
+    assert wanted <= placed
 
 
 def test_families_of_one_word_take_turns() -> None:
