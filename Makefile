@@ -41,6 +41,7 @@ $(READY): requirements.lock pyproject.toml
 
 docs: $(READY)
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/columns.py
 	$(BIN)/python docs/architecture.py
 
 # Pins and hashes, but no index address: the lock works with any mirror.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import ConfigError
 from trainables.storage import replace, storage_path
+from tune_app.tables.columns import COLUMNS, Kind
 from tune_app.terminal.table import WIDEST
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def write_frame(
     """Prints rows, or writes them to a parquet file; JSON and CSV go to standard output alone.
 
     Args:
-        frame: rows with the columns of `rows.rows`, or some of them.
+        frame: rows with the columns of the table of trials, or some of them.
         json: a list of records; a missing value is null.
         csv: with a header; a missing value is empty.
         parquet: path or URI of a file to write in one step.
@@ -114,13 +115,13 @@ def _table(columns: "Sequence[_Column]", records: list[dict[str, Any]]) -> "tupl
 
 
 class _Column:
-    """One column of the printed table, made from one column of the frame."""
+    """One column of the printed table, made from one column of the frame, under the name that the catalog gives it."""
 
     def __init__(
-        self, name: str, head: str, *, number: Callable[[Any], str] | None = None, text: Callable[[Any], str] = str
+        self, name: str, *, number: Callable[[Any], str] | None = None, text: Callable[[Any], str] = str
     ) -> None:
         self.name = name
-        self.head = head
+        self.head = COLUMNS[name].brief
         self.number = number is not None
         self._form = number or text
 
@@ -164,18 +165,26 @@ def _points(value: float) -> str:
     return f"{round(100 * value, 2) + 0.0:.2f}pp"  # no -0.00
 
 
+def _number(name: str) -> _Column:
+    """Returns the column of a measured number."""
+    return _Column(name, number=_FORMS[COLUMNS[name].kind])
+
+
+_FORMS: dict[Kind, Callable[[Any], str]] = {
+    "share": _percent,
+    "points": _points,
+    "chance": "{:.2f}".format,
+    "ratio": "{:.1f}x".format,
+    **dict.fromkeys(("bytes", "count", "seconds"), "{:,.0f}".format),
+    "number": "{:,.6g}".format,
+}
+"""How cells are written, by the kind of their column in the catalog."""
 _COLUMNS = (
-    _Column("label", "label", text=_short),
-    _Column("accuracy", "accuracy", number=_percent),
-    _Column("accuracy_drop", "drop", number=_points),
-    _Column("accuracy_sd", "mean±sd", number=str),
-    _Column("p_non_dominated", "p", number=lambda value: f"{value:.2f}"),
-    _Column("test_accuracy", "test", number=_percent),
-    _Column("size_bytes", "bytes", number=lambda value: f"{value:,.0f}"),
-    _Column("compression_ratio", "ratio", number=lambda value: f"{value:.1f}x"),
-    _Column("trials", "trials", number=lambda value: f"{value:,.0f}"),
-    _Column("training_s", "training s", number=lambda value: f"{value:,.0f}"),
-    _Column("hypervolume", "hypervolume", number=lambda value: f"{value:,.6g}"),
-    _Column("state", "state"),
-    _Column("trial_id", "trial id"),
+    _Column("label", text=_short),
+    *map(_number, ("accuracy", "accuracy_drop")),
+    _Column("accuracy_sd", number=str),
+    *map(_number, ("p_non_dominated", "test_accuracy", "size_bytes", "compression_ratio")),
+    *map(_number, ("trials", "training_s", "hypervolume")),
+    _Column("state"),
+    _Column("trial_id"),
 )

@@ -297,7 +297,8 @@ def plot(
 ) -> None:
     """Draw all trials with the frontier."""
     from trainables.storage import storage_path
-    from tune_app.drawing.frontier_plot import frontier_info, save_frontier_plot
+    from tune_app.drawing.frontier_info import frontier_info
+    from tune_app.drawing.frontier_plot import save_frontier_plot
     from tune_app.ledger.folder import ExperimentFolder
 
     save_frontier_plot(frontier_info(ExperimentFolder.existing(experiment)), storage_path(output))

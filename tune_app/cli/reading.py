@@ -107,7 +107,8 @@ def compare(
     found = compare_experiments(*folders)
     if output:
         from trainables.storage import storage_path
-        from tune_app.drawing.frontier_plot import frontier_info, save_comparison_plot
+        from tune_app.drawing.frontier_info import frontier_info
+        from tune_app.drawing.frontier_plot import save_comparison_plot
 
         save_comparison_plot([frontier_info(folder) for folder in folders], storage_path(output))
     if json:

@@ -1,4 +1,4 @@
-"""Two experiments side by side: how much each frontier covers, and which points beat the other's."""
+"""The comparison of two experiments: how much each frontier covers, and which points beat the other's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from tune_app.spec.experiment import ExperimentSpec
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two experiments."""
+    """One of two experiments that are compared."""
 
     name: str
     points: list[FrontierPoint]
-    """Its frontier."""
+    """The members of its frontier."""
     hypervolume: float
-    """Up to the reference that both share, in the product of the objectives' units."""
+    """The volume up to the reference that both share, in the product of the objectives' units."""
     coverage: float
     """Share of the other's frontier points that a point here dominates or equals (Zitzler and Thiele 1998, C)."""
     winners: list[FrontierPoint]
@@ -32,7 +32,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, and what they are measured from."""
+    """Two experiments that are compared, and the reference that both are measured from."""
 
     objectives: dict[str, str]
     reference: dict[str, float]
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def sides(self) -> tuple[Side, Side]:
-        """Both."""
+        """Both experiments, the first one first."""
         return self.first, self.second
 
 
@@ -74,7 +74,7 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
 
 
 def coverage(costs: np.ndarray, other: np.ndarray) -> float:
-    """Share of the rows of `other` that a row of `costs` dominates or equals; 0 when `other` is empty.
+    """Returns the share of the rows of `other` that a row of `costs` dominates or equals; 0 when `other` is empty.
 
     The measure C of Zitzler and Thiele (1998, "Multiobjective optimization using evolutionary algorithms", PPSN V).
 
@@ -125,10 +125,9 @@ def _baseline(folder: ExperimentFolder) -> BaselineInfo:
 
 
 def _names(first: ExperimentFolder, second: ExperimentFolder) -> tuple[str, str]:
-    """Names of the folders, or their paths where the names are the same."""
-    if first.path.name != second.path.name:
-        return first.path.name, second.path.name
-    return str(first.path), str(second.path)
+    """Returns the names of the folders, or their paths where the names are the same."""
+    paths = first.path, second.path
+    return (paths[0].name, paths[1].name) if paths[0].name != paths[1].name else (str(paths[0]), str(paths[1]))
 
 
 def _shown(spec: ExperimentSpec) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tune_app.findings.summary import findings_of
 from tune_app.frontier.pareto import knee
-from tune_app.frontier.points import Group, mean_costs
+from tune_app.frontier.points import PointRuns, mean_costs
 from tune_app.ledger.ledger import in_full
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.report.contents import Contents
@@ -49,10 +49,10 @@ def _best(contents: Contents) -> list[Card]:
     place = knee(mean_costs(front, contents.spec))
     assert place is not None, "the frontier has a member"
 
-    def accuracy(group: Group) -> float:
+    def accuracy(group: PointRuns) -> float:
         return contents.value(group, "accuracy")
 
-    def size(group: Group) -> float:
+    def size(group: PointRuns) -> float:
         return contents.value(group, "size_bytes")
 
     return [
@@ -62,7 +62,7 @@ def _best(contents: Contents) -> list[Card]:
     ]
 
 
-def _card(name: str, group: Group, contents: Contents) -> Card:
+def _card(name: str, group: PointRuns, contents: Contents) -> Card:
     accuracy = contents.value(group, "accuracy")
     change = "" if contents.baseline is None else f" ({show_points(accuracy - contents.baseline.accuracy)})"
     size, ratio = (contents.value(group, column) for column in ("size_bytes", "compression_ratio"))
