@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace, sha256
 from tune_app.ledger.baseline import read_baseline
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import verified_artifact
 from tune_app.terminal.progress import counting, doing
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainables.data.images import Images
     from trainables.export.onnx_check import OnnxResult
 
-PACKED, CARD, ONNX = "model.mbq", "card.json", "model.onnx"
+CARD, ONNX = "card.json", "model.onnx"
 FOLDER_CHARS = 100
 """Of a label that names a folder; names of files end at 255 bytes."""
 

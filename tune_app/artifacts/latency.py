@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainables.errors import ConfigError
-from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import find_trial, read_records, verified_artifact
 from tune_app.terminal.progress import counting, track
@@ -46,9 +45,7 @@ def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:
     from trainables.export.packed import unpack
     from trainables.stages.files import read_stage
 
-    baseline = read_baseline(folder)
-    if baseline is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    baseline = require_baseline(folder)
     stage, header = read_stage(folder.stages / baseline.key), unpack(packed).header
     return write_float_onnx(stage.model(), stage.architecture, mean=header.mean, std=header.std)
 

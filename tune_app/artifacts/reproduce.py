@@ -92,7 +92,7 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
         again = run_trial(work, spec, copy, workplace)
     if not isinstance(again.result, Completed):
         raise SearchAborted(f"{first.assignment.label} gave no result this time: {again.reason}")
-    return Reproduction(first, again, copy.artifacts / again.assignment.trial_id / "model.mbq")
+    return Reproduction(first, again, copy.packed_file(again.assignment.trial_id))
 
 
 def _new_place(target: StoragePath) -> StoragePath:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from trainables.export.packed import PackedModel
     from trainables.stages.workplace import Workplace
 
-PACKED = "model.mbq"
-
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -161,7 +159,7 @@ def _workplaces(folder: ExperimentFolder) -> Workplaces:
 def _verdict(record: TrialRecord, folder: ExperimentFolder, workplaces: Workplaces | None) -> Verdict:
     from trainables.export.packed import unpack
 
-    path = folder.artifacts / record.assignment.trial_id / PACKED
+    path = folder.packed_file(record.assignment.trial_id)
     result = record.result
     assert isinstance(result, Completed), "only such trials are chosen"
     try:

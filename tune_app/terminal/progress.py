@@ -25,6 +25,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tune_app.terminal.quantities import show_duration
+
 SHOWN_AFTER_S = 1.0
 """What is over sooner shows nothing."""
 REFRESH_PER_S = 4
@@ -65,13 +67,6 @@ def verbosity() -> Verbosity:
 def console(*, plain: bool = False) -> Console:
     """Standard error, which says nothing when a command is to be quiet; `plain`: in lines, also on a terminal."""
     return Console(stderr=True, quiet=_wanted is Verbosity.QUIET, force_terminal=False if plain else None)
-
-
-def duration(seconds: float) -> str:
-    """`5 s`, `2 min 5 s`, `3 h 20 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def note(text: str) -> None:
@@ -177,7 +172,7 @@ class TimeLeftColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The cell."""
         left = None if task.total is None else self._pace.left(task.completed, task.total)
-        return Text("… left" if left is None else f"{duration(left)} left", style="progress.remaining")
+        return Text("… left" if left is None else f"{show_duration(left)} left", style="progress.remaining")
 
 
 @contextlib.contextmanager

@@ -86,3 +86,11 @@ def show_points(difference: float) -> str:
 def show_count(number: int, noun: str) -> str:
     """`1 point`, `2,000 points`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def show_duration(seconds: float) -> str:
+    """`45 s`, `3.8 min`, `3.4 h`, `2.1 d`."""
+    for unit, size, least in (("d", 86_400, 2), ("h", 3_600, 1), ("min", 60, 1)):
+        if seconds >= least * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
