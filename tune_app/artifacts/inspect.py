@@ -12,45 +12,36 @@ if TYPE_CHECKING:
     from trainables.export.inspect import FileReport
 
 
-def inspect_path(place: str | StoragePath, *, batch: int = 1, index_bits: int = 3) -> "FileReport":
-    """Returns the report of a packed file, by its path or URI.
+def inspect_network(
+    place: str | StoragePath, trial: str = "", *, batch: int = 1, index_bits: int = 3
+) -> tuple[str, "FileReport"]:
+    """Returns title and report of a packed file: of a trial of an experiment, named as in `find_trial`, or by its path.
 
     Raises:
-        ConfigError: there is no such file.
-        CorruptFile: it is truncated, altered, or no packed file.
+        ConfigError: there is no such file or experiment, or the name fits no complete trial.
+        CorruptFile: the file is truncated, altered, or no packed file.
     """
-    path = storage_path(place)
+    if trial:
+        folder = ExperimentFolder.existing(place)
+        record = find_trial(folder, trial)
+        title, content = record.assignment.label, verified_artifact(record, folder)
+    else:
+        title, content = str(place), _read(storage_path(place))
     try:
-        content = read_bytes(path)
+        with doing("decoding"):
+            from trainables.export.inspect import inspect_file
+
+            return title, inspect_file(content, batch=batch, index_bits=index_bits)
+    except CorruptFile as err:
+        raise CorruptFile(f"{title}: {err}. Give the path of a whole model.mbq.") from err
+
+
+def _read(path: StoragePath) -> bytes:
+    """Reads a file, or says what to give in its place."""
+    try:
+        return read_bytes(path)
     except OSError as err:
         if exists(ExperimentFolder(path).spec_file):
             raise ConfigError(f"{path} is an experiment: name one of its trials too.") from err
         why = err.strerror or "no such file"
         raise ConfigError(f"cannot read {path}: {why}. Give the path of a model.mbq.") from err
-    return _report(content, str(path), batch, index_bits)
-
-
-def inspect_trial(
-    experiment: str | StoragePath, trial: str, *, batch: int = 1, index_bits: int = 3
-) -> tuple[str, "FileReport"]:
-    """Returns label and report of a trial's packed file; the trial is named as in `find_trial`.
-
-    Raises:
-        ConfigError: there is no such experiment, or the name fits no complete trial.
-        CorruptFile: the artifact is not what was written.
-    """
-    folder = ExperimentFolder.existing(experiment)
-    record = find_trial(folder, trial)
-    label = record.assignment.label
-    return label, _report(verified_artifact(record, folder), label, batch, index_bits)
-
-
-def _report(content: bytes, source: str, batch: int, index_bits: int) -> "FileReport":
-    """Decodes a file into its report; `source` is what an error calls it."""
-    with doing("decoding"):
-        from trainables.export.inspect import inspect_file
-
-        try:
-            return inspect_file(content, batch=batch, index_bits=index_bits)
-        except CorruptFile as err:
-            raise CorruptFile(f"{source}: {err}. Give the path of a whole model.mbq.") from err

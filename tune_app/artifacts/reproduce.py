@@ -94,7 +94,7 @@ def _new_place(target: StoragePath) -> StoragePath:
     """Returns a folder that can become an experiment's, or refuses it."""
     if not re.match(NAME, target.name):
         raise ConfigError(
-            f"a folder for one trial is an experiment, and its name must have letters, digits, '.', '_' and '-' alone, "
+            "a folder for one trial is an experiment, and its name must have letters, digits, '.', '_' and '-' alone, "
             f"64 at most, but got {target.name!r}."
         )
     if exists(target):

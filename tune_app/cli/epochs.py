@@ -11,28 +11,16 @@ from tune_app.terminal.table import ABSENT, print_table
 if TYPE_CHECKING:
     import pandas as pd
 
-HEADS = {
-    "stage": "stage",
-    "epoch": "epoch",
-    "step": "step",
-    "lr": "lr",
-    "loss": "loss",
-    "train_accuracy": "train",
-    "val_accuracy": "validation",
-    "seconds": "s",
-}
-"""The columns of the table of epochs, with the words above them."""
+COLUMNS = ("stage", "epoch", "step", "lr", "loss", "train_accuracy", "val_accuracy", "seconds")
+HEADS = {"train_accuracy": "train", "val_accuracy": "validation", "seconds": "s"}
+"""The words above those columns whose names are too long for it."""
 
 app = typer.Typer()
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app epochs demo/demo --parquet epochs.parquet")
 def epochs(
-    experiment: Experiment,
-    trial: TrialOrBaseline = "",
-    json: Json = False,
-    csv: Csv = False,
-    parquet: Parquet = None,
+    experiment: Experiment, trial: TrialOrBaseline = "", json: Json = False, csv: Csv = False, parquet: Parquet = None
 ) -> None:
     """Show the learning curves: every epoch of every stage, once, however many trials share the stage."""
     from tune_app.cli.frames import write_frame
@@ -44,9 +32,9 @@ def epochs(
     elif frame.empty:
         print(f"epochs of {trial or experiment}: no stage with epochs has finished yet.")
     elif trial:
-        shown = [column for column in HEADS if frame[column].notna().any()]
+        shown = [column for column in COLUMNS if frame[column].notna().any()]
         rows = [tuple(_cell(column, row[column]) for column in shown) for _, row in frame.iterrows()]
-        print_table([HEADS[column] for column in shown], rows, left=("stage",))
+        print_table([HEADS.get(column, column) for column in shown], rows, left=("stage",))
     else:
         _print_stages(frame)
 

@@ -23,8 +23,7 @@ def failures(
     place: Annotated[
         str,
         argument(
-            "EXPERIMENT|FILE",
-            "Folder or URI of an experiment; or a file: model.mbq, a stage's folder, a checkpoint.",
+            "EXPERIMENT|FILE", "Folder or URI of an experiment; or a file: model.mbq, a stage's folder, a checkpoint."
         ),
     ],
     trial: TrialOrBaseline = "",

@@ -125,13 +125,8 @@ def _spread(mean: float, sd: float) -> str:
     return f"{100 * mean:.2f}±{100 * sd:.2f}%"
 
 
-def _short(label: str) -> str:
-    """Returns a label, cut where it is too long for the table."""
-    return label if len(label) <= LABEL_CHARS else f"{label[: LABEL_CHARS - 1]}…"
-
-
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "label": ("label", _short),
+    "label": ("label", lambda label: label if len(label) <= LABEL_CHARS else f"{label[: LABEL_CHARS - 1]}…"),
     "accuracy": ("accuracy", "{:.2%}".format),
     "accuracy_drop": ("drop", lambda value: f"{round(100 * value, 2) + 0.0:.2f}pp"),  # no -0.00
     "accuracy_sd": ("mean±sd", str),

@@ -27,12 +27,9 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output: everything.")] = False,
 ) -> None:
     """Show where the bytes of a packed file go, layer by layer, and what the network computes and holds."""
-    from tune_app.artifacts.inspect import inspect_path, inspect_trial
+    from tune_app.artifacts.inspect import inspect_network
 
-    if trial:
-        title, report = inspect_trial(place, trial, batch=batch, index_bits=index_bits)
-    else:
-        title, report = place, inspect_path(place, batch=batch, index_bits=index_bits)
+    title, report = inspect_network(place, trial, batch=batch, index_bits=index_bits)
     if json:
         print(report.model_dump_json(indent=1))
         return

@@ -13,6 +13,7 @@ from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
 from tune_app.cli import clusters, epochs, failures, inspect, networks, report, results, search, tools, verify
 from tune_app.errors import Interrupted
+from tune_app.terminal.progress import Verbosity, set_verbosity
 
 OUTPUT_CLOSED = 141
 """128 + SIGPIPE, as a shell calls the end of a program whose output nobody reads any more: `tune-app … | head`."""
@@ -37,8 +38,6 @@ def options(
     """Search for the best small versions of a trained network: prune, quantize, pack, measure, on Ray."""
     if verbose and quiet:
         raise ConfigError("--verbose asks for more and --quiet for less: choose one of the two.")
-    from tune_app.terminal.progress import Verbosity, set_verbosity
-
     set_verbosity(Verbosity.DETAILED if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
 
 

@@ -12,11 +12,11 @@ import typer
 from trainables.errors import ConfigError
 from tune_app.cli.options import SEARCH, Json, SpecFile
 from tune_app.cli.results import finalize, frontier, plot
+from tune_app.terminal.progress import console
 from tune_app.terminal.table import ABSENT, print_table
 
 if TYPE_CHECKING:
     from tune_app.engine.engine import Engine
-    from tune_app.spec.experiment import ExperimentSpec
     from tune_app.stages.plan import Plan, StagePlan
 
 UNKNOWN = "unknown"
@@ -35,7 +35,7 @@ def demo(folder: Annotated[Path, typer.Option(help="Where the spec and the resul
     spec_file = _write_demo(folder)
     print(spec_file.read_text())
     spec = load_spec(spec_file)
-    _search(spec)
+    run(spec_file)
     place, here = spec.folder, Path.cwd()
     experiment = str(place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place)
     finalize(experiment)
@@ -54,7 +54,6 @@ def baseline(spec: SpecFile) -> None:
 
     loaded = load_spec(spec)
     from tune_app.run.search import run_baseline
-    from tune_app.terminal.progress import console
 
     info = run_baseline(loaded, console=console())
     print(
@@ -100,11 +99,23 @@ def run(
 
     loaded = load_spec(spec)
     if trials is not None:
-        budget = loaded.budget.model_copy(update={"trials": trials})
-        loaded = loaded.model_copy(update={"budget": budget})
+        loaded = loaded.model_copy(update={"budget": loaded.budget.model_copy(update={"trials": trials})})
     if dashboard and in_process:
         raise ConfigError("--dashboard is Ray's, and --in-process runs without Ray: choose one of them.")
-    _search(loaded, warm_start=warm_start, retry_failed=retry_failed, dashboard=dashboard, in_process=in_process)
+    from tune_app.ledger.folder import ExperimentFolder
+
+    other = None if warm_start is None else ExperimentFolder.existing(warm_start)
+    if other is not None and other.path.resolve() == loaded.folder.resolve():
+        raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
+    from tune_app.run.outcome import summary
+    from tune_app.run.search import run_search
+
+    engine = _engine(dashboard=dashboard, in_process=in_process)
+    view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
+    outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, console=view)
+    for name in outcome.quarantined:
+        print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
+    print("\n".join(summary(outcome, loaded)))
 
 
 def demo_spec() -> str:
@@ -130,32 +141,6 @@ def _smallest_close_to_the_best(experiment: str) -> str:
     frame = frontier_frame(experiment)
     close = frame[frame["accuracy"] >= frame["accuracy"].max() - CLOSE]
     return str(close.sort_values("size_bytes")["label"].iloc[0]).partition("@")[0]
-
-
-def _search(
-    spec: "ExperimentSpec",
-    *,
-    warm_start: str | None = None,
-    retry_failed: bool = False,
-    dashboard: bool = False,
-    in_process: bool = False,
-) -> None:
-    """Runs a search and says how it ended."""
-    from tune_app.ledger.folder import ExperimentFolder
-
-    other = None if warm_start is None else ExperimentFolder.existing(warm_start)
-    if other is not None and other.path.resolve() == spec.folder.resolve():
-        raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
-    from tune_app.run.outcome import summary
-    from tune_app.run.search import run_search
-    from tune_app.terminal.progress import console
-
-    engine = _engine(dashboard=dashboard, in_process=in_process)
-    view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
-    outcome = run_search(spec, engine=engine, warm_start=other, retry_failed=retry_failed, console=view)
-    for name in outcome.quarantined:
-        print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
-    print("\n".join(summary(outcome, spec)))
 
 
 def _engine(*, dashboard: bool, in_process: bool) -> "Engine":

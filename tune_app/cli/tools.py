@@ -133,18 +133,12 @@ def space_rows() -> list[dict[str, Any]]:
     from search_spaces.presets import PRESETS
     from search_spaces.space import SearchSpace
 
-    known = {name: SearchSpace.model_validate(name) for name in PRESETS}
-    return [
-        {
-            "name": name,
-            "points": space.size,
-            "parameters": list(space.root),
-            "needs": list(PRESETS[name].needs),
-            "description": PRESETS[name].description,
-            "space": PRESETS[name].space,
-        }
-        for name, space in known.items()
-    ]
+    rows = []
+    for name, preset in PRESETS.items():
+        space = SearchSpace.model_validate(name)
+        known = {"name": name, "points": space.size, "parameters": list(space.root)}
+        rows.append({**known, "needs": list(preset.needs), "description": preset.description, "space": preset.space})
+    return rows
 
 
 def space_yaml(name: str) -> str:
