@@ -1,4 +1,4 @@
-"""The root of the error tree, and every way in which one trial can end badly (torch-free).
+"""The root of the error tree, every way in which one trial can end badly, and the nearest known name (torch-free).
 
 A leaf is a situation with a policy: what the ledger says of the trial (`state`), and the exit code of a
 command that meets it. Experiment-level leaves are in `tune_app.errors`.

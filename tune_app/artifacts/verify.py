@@ -205,6 +205,7 @@ def _evaluated(
     device, measured = record.environment.get("device", ""), result.measurement
     place = workplaces(0.0 if device == "cpu" else 1.0)
     accuracy, n = packed_accuracy(content, place.val, place.device), len(place.val)
+    # 1e-9 is far below one image of any data set, and above the rounding of a difference of two shares.
     allowed = 0.0 if place.device.name == device else max(TOLERANCE, 1 / n) + 1e-9
     again = measured.accuracy if abs(accuracy - measured.accuracy) <= allowed else accuracy
     return accuracy, _differing({"n": measured.n, "accuracy": measured.accuracy}, {"n": n, "accuracy": again})

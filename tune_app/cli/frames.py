@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LABEL_CHARS = 28
-"""Of a label in the table: with it, all columns of a usual search fit into a terminal of 80."""
+"""The longest label that the table shows whole. More: fewer are cut; less: the table fits a narrower terminal."""
 REASON_CHARS = 60
-"""Of the reason why a trial has no result; the whole text is in the column `reason` of JSON, CSV and parquet."""
+"""How much of the reason for a missing result the table shows; JSON, CSV and parquet have it whole, in `reason`."""
 
 
 def write_frame(
