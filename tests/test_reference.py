@@ -127,7 +127,7 @@ def test_the_columns_of_the_epochs_are_explained_with_their_types() -> None:
 
 def test_the_kinds_of_findings_are_explained() -> None:
     text = (ROOT / "docs/commands.md").read_text().split("### What `summary` finds")[1].split("## Choose")[0]
-    code = "".join((ROOT / f"tune_app/{name}.py").read_text() for name in ("collapse", "findings"))
+    code = "".join((ROOT / f"tune_app/findings/{name}.py").read_text() for name in ("at_chance", "findings"))
     assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(dict.fromkeys(re.findall(r'Finding\(\s*"(\w+)"', code)))
     assert FORMULA in text
 
