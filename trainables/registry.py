@@ -10,6 +10,7 @@ from typing import Generic, TypeVar, cast
 from trainables.errors import ConfigError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Registry(Generic[T]):
@@ -26,17 +27,17 @@ class Registry(Generic[T]):
         self.group = group
         self._entries: dict[str, str | T] = dict(entries)
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[Item], Item]:
         """Decorator for plug-ins of this process alone, as in a notebook; a name that is taken is refused.
 
         Raises:
             ConfigError: another object has this name.
         """
 
-        def add(item: T) -> T:
+        def add(item: Item) -> Item:
             if self._entries.get(name, item) is not item:
                 raise ConfigError(f"{self.noun} {name!r} is registered already: choose another name.")
-            self._entries[name] = item
+            self._entries[name] = cast(T, item)
             return item
 
         return add

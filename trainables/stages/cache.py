@@ -130,4 +130,4 @@ class StageCache:
 
 def _noted(result: StageResult, kind: str, key: str, started: float, *, cached: bool) -> StageRun:
     seconds = time.perf_counter() - started
-    return StageRun(kind=kind, key=key, seconds=seconds, cached=cached, metrics=kept_metrics(result.metrics))
+    return StageRun(kind=kind, key=key, seconds=seconds, cached=cached, metrics=kept_metrics(kind, result.metrics))

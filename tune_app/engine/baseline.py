@@ -61,7 +61,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         activation_bytes=counts.activation_bytes,
         peak_activation_bytes=counts.peak_activation_bytes,
         seconds=time.perf_counter() - started,
-        untrained=spec.base.baseline.kind == "untrained",
+        untrained=spec.base.baseline.PLACEHOLDER,
         imported=_imported(spec, model),
         architecture=result.architecture,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from trainables.config import stage_of_kind
 from trainables.results import Completed, StageRun
 from tune_app.frontier.chance import probabilities
 from tune_app.frontier.objectives import is_feasible
@@ -54,20 +55,6 @@ STAGED = {
     "sparsity_reached": pa.float64(),
     "stopped_early": pa.bool_(),
 }
-STAGE_COLUMNS = {
-    "channel_prune": {
-        "val_accuracy_pruned": "accuracy_pruned",
-        "val_accuracy": "accuracy_fine_tuned",
-        "prune_frac_requested": "prune_frac_requested",
-    },
-    "sparsify": {
-        "val_accuracy": "accuracy_sparsified",
-        "sparsity_requested": "sparsity_requested",
-        "sparsity_achieved": "sparsity_reached",
-        "stopped_early": "stopped_early",
-    },
-}
-"""By kind of a stage, which of its metrics is which column."""
 GROUPED = {
     "repeats": pa.int64(),
     "test_accuracy_mean": pa.float64(),
@@ -151,6 +138,7 @@ def schema_of(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema
         **_param_types(records, spec),
         **MEASURED,
         **STAGED,
+        **{name: pa.float64() for kind in kinds for name in stage_of_kind(kind).COLUMNS.values() if name not in STAGED},
         **{f"{name}_{kind}": pa.float64() for name in spec.objectives for kind in ("mean", "sd")},
         **GROUPED,
         **{f"size_{part}": pa.int64() for part in parts},
@@ -203,9 +191,9 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
 
 
 def _staged(stage: StageRun) -> dict[str, float | bool]:
-    columns = STAGE_COLUMNS.get(stage.kind, {})
+    columns = stage_of_kind(stage.kind).COLUMNS
     values = {columns[name]: value for name, value in stage.metrics.items() if name in columns}
-    return {name: bool(value) if STAGED[name] == pa.bool_() else value for name, value in values.items()}
+    return {name: bool(value) if STAGED.get(name) == pa.bool_() else value for name, value in values.items()}
 
 
 def _together(
