@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from trainables.results import Failed
 from tune_app.ledger.ledger import TrialRecord
+from tune_app.terminal.quantities import show_count
 
 
 def training_seconds(record: TrialRecord) -> float:
@@ -56,6 +57,6 @@ def cost_lines(training_s: float, saved_s: float, others: Mapping[str, TakenOver
     """Says what training took, what the cache saved, and what came from other experiments."""
     lines = [f"training: {training_s:,.0f} s, {max(0.0, saved_s):,.0f} s more saved by the stage cache"]
     for name, there in others.items():
-        trials = f"{there.trials:,} trial{'' if there.trials == 1 else 's'}"
+        trials = show_count(there.trials, "trial")
         lines.append(f"taken over: {trials} from {name}, with {there.training_seconds:,.0f} s of training there")
     return lines
