@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from search_spaces.presets import PRESETS
 from search_spaces.samplers import SAMPLERS
 from search_spaces.space import FIELDS, TOGETHER
@@ -50,16 +52,13 @@ NAMES = {
     ("SamplerConfig", "name"): SAMPLERS,
 }
 """Fields whose legal values are the names in a registry."""
-SPACE = """```yaml
-space:
-  prune_frac: {low: 0.0, high: 0.6, step: 0.1}
-  importance: {of: [l1, bn_taylor], when: {prune_frac: [0.3, 0.6]}}
-  w_bits: [3, 4, 6, 8]
-```"""
+EXAMPLES: dict[str, str] = YAML(typ="safe").load(Path(__file__).parent / "spec_examples.yaml")
+"""Lines of a spec, from its root, by the model that they show."""
 INTRO = """# The spec, key by key
 
 A search is one YAML file. This page is written from the schema that checks the file (`python docs/reference.py`): a
-key that is not here is refused, and so is a value out of its bounds. Keys without a default are required.
+key that is not here is refused, and so is a value out of its bounds. Keys without a default are required. The examples
+are lines of a spec, from its root.
 [The demo's spec](../tune_app/cli/demo.yaml) is a complete example.
 
 Relative paths start at the working directory. What decides the meaning of results (`base`, and what the rungs are)
@@ -155,6 +154,7 @@ def _section(name: str, shown: _Shown) -> str:
     words = [] if name == ROOT else [_paragraphs(model.get("description", ""))]
     words += [NOTES[name]] if name in NOTES else []
     words += _space_words() if name == "SearchSpace" else []
+    words += [f"```yaml\n{EXAMPLES[name]}```"] if name in EXAMPLES else []
     rows = [_row(name, field, content, shown) for field, content in model.get("properties", {}).items()]
     table = ["| key | value | default | what it is |", "|---|---|---|---|", *rows, ""] if rows else []
     return "\n".join([f"## {shown.titles[name]}", "", *(line for word in words for line in (word, "")), *table])
@@ -179,8 +179,7 @@ def _space_words() -> list[str]:
     whole = "; ".join(f"`{name}` sets {', '.join(parts)}" for name, parts in TOGETHER.items())
     return [
         "Each parameter has a [range](#a-range-of-values), a [list](#a-list-of-values) or a "
-        "[condition](#values-under-a-condition):",
-        SPACE,
+        "[condition](#values-under-a-condition).",
         f"Spaces that have a name: {', '.join(f'`{name}`' for name in PRESETS)} (`tune-app spaces NAME` prints one).",
         "\n".join(["| parameter | changes |", "|---|---|", *fields]),
         f"`w_bits.GROUP` and `a_bits.GROUP` set the bits of one group of layers: {groups}; {wider}. {whole}.",

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from trainables.config import Frozen, PostTrainingQuant, QuantAwareTrain, TrialConfig
+from trainables.config import Frozen, TrialConfig
 
 FULL = "full"
 """The rung of the configuration as it is; only its records enter the frontier."""
@@ -18,29 +18,14 @@ class Rung(Frozen):
 
 
 def at_rung(config: TrialConfig, rung: Rung | None) -> TrialConfig:
-    """The configuration at a rung; None: as it is. Progressive widths belong to the full schedule alone.
+    """The configuration at a rung; None: as it is.
 
     Raises:
         ValueError: the configuration has no quantization-aware training, so there is nothing to shorten.
     """
     if rung is None:
         return config
-    full = config.quantize
-    if not isinstance(full, QuantAwareTrain):
-        raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
-    shorter: PostTrainingQuant | QuantAwareTrain
-    if rung.qat_epochs == 0:
-        shorter = PostTrainingQuant(
-            scheme=full.scheme,
-            auto_bits=full.auto_bits,
-            calibration_images=full.calibration_images,
-            bn_images=full.bn_images,
-        )
-    else:
-        epochs = min(rung.qat_epochs, full.schedule.epochs)
-        schedule = full.schedule.model_copy(update={"epochs": epochs})
-        shorter = full.model_copy(update={"schedule": schedule, "progressive_bits": ()})
-    return config.model_copy(update={"quantize": shorter})
+    return config.model_copy(update={"quantize": config.quantize.shortened(rung.qat_epochs)})
 
 
 def bit_class(config: TrialConfig) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces.samplers import ORDERS
 from search_spaces.space import to_trial
-from trainables.config import Schedule, TrialConfig, training_of
+from trainables.config import Schedule, TrialConfig
 from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import Collapsed
 from trainables.export.packed import unpack
@@ -68,7 +68,7 @@ def test_a_small_recipe_does_what_its_model_does(name: str) -> None:
         return [
             [part.kind for part in stages],
             [base.baseline.model.name, bool(base.baseline.model.dropout), len(base.baseline.model.head)],
-            [form(training) for training in map(training_of, stages) if training is not None],
+            [form(stage.training) for stage in stages if stage.training is not None],
             base.quantize.scheme,
             base.prune and base.prune.model_dump(include={"importance", "scope", "head", "round_to"}),
             base.sparsify and base.sparsify.model_dump(include={"criterion", "mode", "exempt", "ramp_shape"}),

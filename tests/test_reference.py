@@ -1,17 +1,20 @@
 """The pages of reference are complete: every key of the spec, every column of the tables."""
 
+import json
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
 
 from tests.documents import PAGES, ROOT, script
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_model, make_prune
 from tests.tune_app.factories import make_experiment, store_baseline
 from tests.tune_app.mistakes.factories import make_analysis
-from trainables.config import Schedule, Sparsify, StageConfig
+from trainables.config import STAGES, Schedule, Sparsify
 from trainables.costs.size_formulas import FORMULAS
 from trainables.data.class_names import CIFAR10_GROUPS
 from trainables.export.packed import PARTS
@@ -19,6 +22,7 @@ from trainables.stages.stage import StageResult, run_stage
 from tune_app.findings.summary import FORMULA
 from tune_app.mistakes.confusion import ACROSS
 from tune_app.mistakes.files import write_files
+from tune_app.spec.yaml_file import parse_spec
 from tune_app.tables.columns import CATALOG, TRIALS, expanded
 from tune_app.tables.growth import trace_frame
 
@@ -45,6 +49,36 @@ def test_every_key_of_the_spec_says_what_it_is(reference: ModuleType) -> None:
     assert reference.undescribed() == []
 
 
+def merged(old: Any, new: Any) -> Any:
+    """The keys of one mapping over those of another; a mapping of another kind takes the place of the old one."""
+    if not (isinstance(old, dict) and isinstance(new, dict)) or old.get("kind") != new.get("kind", old.get("kind")):
+        return new
+    return {**old, **{name: merged(old.get(name), value) for name, value in new.items()}}
+
+
+def classes_in(value: Any) -> set[str]:
+    """The names of the classes of a model and of all that it holds."""
+    if isinstance(value, BaseModel):
+        parts, found = [part for _, part in value], {cls.__name__ for cls in type(value).__mro__}
+    else:
+        parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple | list) else []
+        found = set()
+    return found.union(*map(classes_in, parts))
+
+
+def test_every_section_of_the_spec_has_an_example_that_is_legal(reference: ModuleType) -> None:
+    demo, yaml = (ROOT / "tune_app/cli/demo.yaml").read_text(), YAML(typ="safe")
+    models = {reference.ROOT, *reference.ExperimentSpec.model_json_schema()["$defs"]}
+    assert set(reference.EXAMPLES) == models
+    for name, text in reference.EXAMPLES.items():
+        assert text.count("\n") <= 3, name
+        own = yaml.load(text)
+        content = merged(yaml.load(demo), own)
+        content["space"] = own.get("space", content["space"])
+        spec = parse_spec(json.dumps(content), source=name)
+        assert name in classes_in(spec), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
     for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.M):
@@ -54,9 +88,9 @@ def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
 def test_a_description_begins_small_unless_with_a_name() -> None:
     page = (ROOT / "docs/spec.md").read_text()
     for text in (
-        "| EC2 instances, started",
-        "| Compute Engine instances, started",
-        "| pods, managed",
+        "| the EC2 instances that",
+        "| the Compute Engine instances that",
+        "| the pods that",
         "| a data set, its",
     ):
         assert text in page
@@ -105,7 +139,7 @@ def test_every_key_of_a_history_is_explained() -> None:
 
 
 def test_every_kind_of_stage_is_named_among_the_columns_of_seconds() -> None:
-    kinds = {get_args(stage.model_fields["kind"].annotation)[0] for stage in get_args(StageConfig)}
+    kinds = set(STAGES.names())
     assert set(re.findall(r"`(\w+)`", described(COLUMNS)["seconds_<kind>"][1])) == kinds
 
 

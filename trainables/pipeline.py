@@ -4,12 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import trainables.baseline
-import trainables.prune.channel_prune
-import trainables.prune.sparsify
-import trainables.quant.ptq
-import trainables.quant.qat
-import trainables.sensitivity  # noqa: F401  (imported for their run_stage handlers)
 from trainables.config import StageConfig, TrialConfig, repeat_seed, stage_keys, teacher_key
 from trainables.data.data_sets import DataSet
 from trainables.errors import TrialFailure
@@ -103,7 +97,7 @@ def run_pipeline(
     """
     result, runs = run_stages(config, config.stages(), workplace, runs)
     content = _write(result, workplace.data, artifact, coder=config.pack.coder)
-    measurement = measure(content, result, workplace, untrained=config.baseline.kind == "untrained")
+    measurement = measure(content, result, workplace, untrained=config.baseline.PLACEHOLDER)
     if config.measure.onnx:
         measurement = with_onnx(measurement, content, workplace, artifact.with_name("model.onnx"))
     completed = Completed(

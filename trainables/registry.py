@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, cast
 from trainables.errors import ConfigError, nearest
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Registry(Generic[T]):
@@ -25,13 +26,17 @@ class Registry(Generic[T]):
         self.group = group
         self._entries: dict[str, str | T] = dict(entries)
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Returns a decorator that gives a plug-in this name in this process alone, as in a notebook."""
+    def register(self, name: str) -> Callable[[Item], Item]:
+        """Returns a decorator that gives a plug-in this name in this process alone, as in a notebook.
 
-        def add(item: T) -> T:
+        Raises:
+            ConfigError: another object has this name.
+        """
+
+        def add(item: Item) -> Item:
             if self._entries.get(name, item) is not item:
                 raise ConfigError(f"{self.noun} {name!r} is registered already: choose another name.")
-            self._entries[name] = item
+            self._entries[name] = cast(T, item)
             return item
 
         return add

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainables.config import Architecture, Frozen
+from trainables.config import Architecture, Frozen, stage_of_kind
 from trainables.errors import State
 
 CHANCE_FACTOR = 1.5
@@ -31,13 +31,14 @@ class StageRun(Frozen):
     seconds: float
     cached: bool
     metrics: dict[str, float] = Field(
-        default_factory=dict, description="STAGE_METRICS that it has; none of a stage that failed, or of older records"
+        default_factory=dict, description="those that records keep; none of a stage that failed, or of older records"
     )
 
 
-def kept_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Selects the metrics of a stage that a trial's record keeps."""
-    return {name: metrics[name] for name in STAGE_METRICS if name in metrics}
+def kept_metrics(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns those of a stage's metrics that a trial's record keeps."""
+    kept = dict.fromkeys([*STAGE_METRICS, *stage_of_kind(kind).COLUMNS])
+    return {name: metrics[name] for name in kept if name in metrics}
 
 
 class Measurement(Frozen):

@@ -1,4 +1,4 @@
-"""What a trial is made of, as data (torch-free): one file per noun, all names from here."""
+"""What a trial is made of, as data (torch-free): one file per noun, and others import every name from here."""
 
 from trainables.config.data import Augment, ColorJitter, DataConfig
 from trainables.config.frozen import Frozen
@@ -14,75 +14,10 @@ from trainables.config.keys import (
 )
 from trainables.config.model import Architecture, ModelConfig
 from trainables.config.packages import coder_packages, data_packages, stage_packages, trial_packages
-from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY
+from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY, STAGES
 from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
+from trainables.config.quantizing import AutoBits, Freezing, PostTrainingQuant, QuantAwareTrain, Quantize, Sensitivity
 from trainables.config.schedule import Distillation, Schedule
-from trainables.config.stages import (
-    AutoBits,
-    Baseline,
-    BaselineImport,
-    BaselineTrain,
-    BaselineUntrained,
-    ChannelPrune,
-    Freezing,
-    PostTrainingQuant,
-    QuantAwareTrain,
-    Quantize,
-    Sensitivity,
-    Sparsify,
-    StageConfig,
-    training_of,
-)
+from trainables.config.stage import StageConfig, stage_of_kind
+from trainables.config.stages import Baseline, BaselineImport, BaselineTrain, BaselineUntrained, ChannelPrune, Sparsify
 from trainables.config.trial import MeasureConfig, PackConfig, TrialConfig
-
-__all__ = [
-    "ALIASES",
-    "CODERS",
-    "DATASETS",
-    "FLOAT_BITS",
-    "GROUPS",
-    "IMPORTANCE",
-    "MODELS",
-    "OBSERVERS",
-    "QUANTIZERS",
-    "SPARSITY",
-    "Architecture",
-    "Augment",
-    "AutoBits",
-    "Baseline",
-    "BaselineImport",
-    "BaselineTrain",
-    "BaselineUntrained",
-    "ChannelPrune",
-    "ColorJitter",
-    "DataConfig",
-    "Distillation",
-    "Freezing",
-    "Frozen",
-    "LayerGroup",
-    "MeasureConfig",
-    "ModelConfig",
-    "PackConfig",
-    "PostTrainingQuant",
-    "QuantAwareTrain",
-    "QuantScheme",
-    "Quantize",
-    "Schedule",
-    "Sensitivity",
-    "Sparsify",
-    "StageConfig",
-    "TrialConfig",
-    "coder_packages",
-    "data_key",
-    "data_packages",
-    "digest",
-    "file_sha256",
-    "repeat_seed",
-    "stage_key",
-    "stage_keys",
-    "stage_packages",
-    "teacher_key",
-    "training_of",
-    "trial_key",
-    "trial_packages",
-]

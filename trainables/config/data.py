@@ -16,43 +16,46 @@ class ColorJitter(Frozen):
     brightness: Strength = 0.0
     contrast: Strength = 0.0
     saturation: Strength = 0.0
-    hue: float = Field(default=0.0, ge=0, le=0.5, description="largest shift either way, turns")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest shift either way, turns")
 
 
 class Augment(Frozen):
     """Random changes of training images, drawn anew for each image and applied in the order of the fields."""
 
     AUTO_VERSION: ClassVar[int] = 2
-    """Of what the policies do; part of the key of data that one changes. The first, not named, drew for four images."""
-    crop_padding: int = Field(default=4, ge=0, le=16, description="padding before a random crop, pixels")
-    crop_mode: Literal["zero", "reflect"] = Field(default="zero", description="what the padding holds")
-    flip: bool = Field(default=False, description="horizontal flip with probability 1/2")
-    rotation_degrees: float = Field(default=0.0, ge=0, le=180, description="turn by up to this much either way")
+    """The version of what policies do is in the key of data that one changes; the first one drew for four images."""
+    crop_padding: int = Field(4, ge=0, le=16, description="padding before a random crop, pixels; 4 is usual at 32 x 32")
+    crop_mode: Literal["zero", "reflect"] = Field("zero", description="what the padding holds")
+    flip: bool = Field(False, description="horizontal flip with probability 1/2")
+    rotation_degrees: float = Field(0.0, ge=0, le=180, description="turn by up to this much either way")
     auto: Literal["none", "autoaugment_cifar10", "trivial"] = Field(
-        default="none", description="a policy: AutoAugment's for CIFAR-10, or TrivialAugmentWide"
+        "none", description="a policy: AutoAugment's for CIFAR-10, or TrivialAugmentWide"
     )
     color_jitter: ColorJitter = ColorJitter()
-    cutout: int = Field(default=0, ge=0, le=64, description="side of a square set to the mean, pixels")
-    erasing: float = Field(default=0.0, ge=0, le=1, description="probability of a random rectangle set to the mean")
+    cutout: int = Field(0, ge=0, le=64, description="side of a square set to the mean, pixels")
+    erasing: float = Field(0.0, ge=0, le=1, description="probability of a random rectangle set to the mean")
 
 
 class DataConfig(Frozen):
     """A data set, its size on the model's input, its split and its augmentation."""
 
-    name: str = Field(default="digits", description="of the data set")
-    root: str | None = Field(default=None, description="folder with the data set's files, or CIFAR's archive")
-    download: bool = Field(default=False, description="let torchvision fetch missing files")
-    image_size: int = Field(default=32, ge=8, le=256, description="side of the model's input, pixels")
+    name: str = Field("digits", description="name of the data set")
+    root: str | None = Field(None, description="folder with the data set's files, or CIFAR's archive")
+    download: bool = Field(False, description="let torchvision fetch missing files")
+    image_size: int = Field(32, ge=8, le=256, description="side of the model's input, pixels; 32 is CIFAR's own")
     mean: tuple[float, ...] | None = Field(
-        default=None, description="subtracted from each channel of pixels in 0..1; null: the data set's own"
+        None, description="subtracted from each channel of pixels in 0..1; null: the data set's own"
     )
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        default=None, description="divides each channel afterwards; null: the data set's own"
+        None, description="divides each channel afterwards; null: the data set's own"
     )
     val_fraction: float = Field(
-        default=0.1, gt=0, lt=0.5, description="share of the images outside the test set that are held out of training"
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="share of images outside the test set that validate; more: surer accuracies, less to learn",
     )
-    split_seed: int = Field(default=0, ge=0, description="of the draw of these images")
+    split_seed: int = Field(0, ge=0, description="seed of the draw of these images")
     augment: Augment = Augment()
 
     @field_validator("name")
@@ -71,5 +74,5 @@ class DataConfig(Frozen):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The fields that change what a network sees; where the files lie is not among them."""
+        """Returns the fields that change what a network sees; where the files lie is not among them."""
         return self.model_dump(mode="json", exclude={"root", "download"})

@@ -11,18 +11,18 @@ from typing import Any
 
 from trainables.config.data import DataConfig
 from trainables.config.packages import coder_packages, data_packages, stage_packages
-from trainables.config.stages import PLACES, StageConfig, training_of
+from trainables.config.stage import StageConfig
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError
 
 
 def digest(body: object) -> str:
-    """SHA-256 of a JSON value, 64 hex digits; equal values give equal digests."""
+    """Returns the SHA-256 of a JSON value as 64 hex digits; equal values give equal digests."""
     return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes.
+    """Returns the SHA-256 of a file's bytes.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -36,7 +36,7 @@ def file_sha256(path: Path) -> str:
 
 
 def repeat_seed(seed: int, repeat: int) -> int:
-    """The seed of the stages after the baseline: the configuration's own, or that of a repeat, below 2**31.
+    """Returns the seed of the stages after the baseline: the configuration's own, or that of a repeat, below 2**31.
 
     The first 31 bits of the SHA-256 of both numbers, so that repeats of neighboring seeds share no random numbers.
     """
@@ -48,34 +48,32 @@ def stage_key(parent: str, config: StageConfig, *, seed: int, teacher: str = "")
 
     `teacher` is the key of a teacher that is not among the stage's ancestors.
     """
-    content = config.model_dump(mode="json", exclude_defaults=True, exclude=PLACES)
+    content = config.model_dump(mode="json", exclude_defaults=True, exclude=set(config.PLACES))
     more = [*([teacher] if teacher else []), *_by(stage_packages(config))]
     return digest([parent, config.VERSION, config.kind, content, seed, *more])
 
 
 def data_key(config: DataConfig, fingerprint: str) -> str:
-    """The parent of the first stage: which images, in which split, with which augmentation."""
+    """Names the parent of the first stage: which images, in which split, with which augmentation."""
     auto = [] if config.augment.auto == "none" else [{"auto": config.augment.AUTO_VERSION}]
     return digest([fingerprint, config.identity(), *auto, *_by(data_packages(config))])
 
 
 def teacher_key(config: TrialConfig, *, fingerprint: str) -> str:
-    """The key of the configuration's own teacher; empty when its baseline teaches."""
+    """Names the result of the configuration's own teacher; empty when its baseline teaches."""
     if config.teacher is None:
         return ""
     return stage_key(data_key(config.data, fingerprint), config.teacher, seed=config.seed)
 
 
 def stage_keys(config: TrialConfig, *, fingerprint: str) -> list[str]:
-    """The key of each stage of a configuration, in order."""
+    """Returns the key of each stage of a configuration, in order."""
     keys = [data_key(config.data, fingerprint)]
     teacher = teacher_key(config, fingerprint=fingerprint)
     later = repeat_seed(config.seed, config.repeat)
     for place, stage in enumerate(config.stages()):
-        training = training_of(stage)
-        learns = training is not None and training.distill is not None
         seed = config.seed if place == 0 else later
-        keys.append(stage_key(keys[-1], stage, seed=seed, teacher=teacher if learns else ""))
+        keys.append(stage_key(keys[-1], stage, seed=seed, teacher=teacher if stage.distills else ""))
     return keys[1:]
 
 

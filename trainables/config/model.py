@@ -11,11 +11,11 @@ from trainables.config.plugins import MODELS
 class ModelConfig(Frozen):
     """A network family and its free sizes; classes and channels come from the data set."""
 
-    name: str = Field(default="mobilenet_v2", description="of the family")
-    width: float = Field(default=1.0, gt=0, le=4, description="width multiplier")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="before each linear layer")
+    name: str = Field("mobilenet_v2", description="name of the family")
+    width: float = Field(1.0, gt=0, le=4, description="factor of all channel counts; 1: as published")
+    dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropout before each linear layer")
     head: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
-        default=(), max_length=8, description="widths of hidden linear layers before the classifier; vgg16 only"
+        (), max_length=8, description="widths of hidden linear layers before the classifier; vgg16 only"
     )
 
     @field_validator("name")
@@ -40,4 +40,4 @@ class Architecture(Frozen):
     classes: int = Field(ge=2, le=100_000)
     channels: int = Field(ge=1, le=64)
     image_size: int = Field(ge=8, le=256)
-    widths: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
+    widths: dict[str, Annotated[int, Field(ge=1)]] = Field({})

@@ -8,12 +8,11 @@ from typing import Any
 
 from trainables.registry import Registry
 
+STAGES: Registry[Any] = Registry("kind of stage", {}, group="tune_app.stages")
+"""Configurations of stages by kind; ours register themselves (`trainables.config.stages`, `.quantizing`)."""
 MODELS: Registry[Any] = Registry(
     "model",
-    {
-        "mobilenet_v2": "trainables.models.mobilenet_v2:MobileNetV2",
-        "vgg16": "trainables.models.vgg:VGG16",
-    },
+    {"mobilenet_v2": "trainables.models.mobilenet_v2:MobileNetV2", "vgg16": "trainables.models.vgg:VGG16"},
     group="tune_app.models",
 )
 DATASETS: Registry[Any] = Registry(
@@ -38,18 +37,12 @@ IMPORTANCE: Registry[Any] = Registry(
 )
 SPARSITY: Registry[Any] = Registry(
     "sparsity criterion",
-    {
-        "magnitude": "trainables.prune.sparsity:magnitude",
-        "lamp": "trainables.prune.sparsity:lamp",
-    },
+    {"magnitude": "trainables.prune.sparsity:magnitude", "lamp": "trainables.prune.sparsity:lamp"},
     group="tune_app.sparsity",
 )
 QUANTIZERS: Registry[Any] = Registry(
     "quantizer",
-    {
-        "lsq": "trainables.quant.lsq:LsqQuantizer",
-        "ste": "trainables.quant.ste:StraightThroughQuantizer",
-    },
+    {"lsq": "trainables.quant.lsq:LsqQuantizer", "ste": "trainables.quant.ste:StraightThroughQuantizer"},
     group="tune_app.quantizers",
 )
 OBSERVERS: Registry[Any] = Registry(

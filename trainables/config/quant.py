@@ -8,7 +8,7 @@ from trainables.config.frozen import Frozen
 from trainables.config.plugins import OBSERVERS, QUANTIZERS
 
 FLOAT_BITS = 32
-"""This many bits mean untouched: the tensor stays float32."""
+"""A tensor with so many bits is left alone: it stays float32."""
 
 LayerGroup = Literal["first_conv", "expansion", "depthwise", "projection", "head", "conv", "classifier"]
 GROUPS: tuple[LayerGroup, ...] = get_args(LayerGroup)
@@ -18,9 +18,8 @@ ALIASES: dict[str, tuple[LayerGroup, ...]] = {
 }
 """Names that stand for several groups; a group's own entry wins."""
 
-
 EDGES: tuple[LayerGroup, ...] = ("first_conv", "classifier")
-"""Groups whose weights keep `edge_bits`."""
+"""The weights of these groups keep `edge_bits`."""
 
 
 def _one_of(*legal: int) -> AfterValidator:
@@ -54,23 +53,32 @@ class QuantScheme(Frozen):
     set for a layer or a group wins over these.
     """
 
-    w_bits: WeightBits = Field(default=8, description="of weights: 2 to 8, 12, 16, or 32 for untouched")
-    a_bits: ActivationBits = Field(default=8, description="of activations: 2 to 8, 16, or 32 for untouched")
+    w_bits: WeightBits = Field(8, description="2 to 8, 12, 16, or 32 for untouched; fewer: smaller, less accurate")
+    a_bits: ActivationBits = Field(
+        8, description="bits of activations: 2 to 8, 16, or 32 for untouched; 8 is what integer hardware computes with"
+    )
     edge_bits: WeightBits = Field(
-        default=8, description="of the first and last layer's weights, and the last one's input"
+        8, description="bits of the first and last layer's weights and the last one's input: few bytes, costly errors"
     )
-    residual_bits: ActivationBits = Field(default=8, description="at least, of sums of the residual stream")
-    w_bits_by_group: dict[GroupName, WeightBits] = Field(default={}, description="of the weights of a group of layers")
+    residual_bits: ActivationBits = Field(
+        8, description="fewest bits of sums of the residual stream, whose errors reach every later block"
+    )
+    w_bits_by_group: dict[GroupName, WeightBits] = Field({}, description="bits of the weights of a group of layers")
     a_bits_by_group: dict[GroupName, ActivationBits] = Field(
-        default={}, description="of the outputs of a group's layers; of the inputs for linear layers"
+        {}, description="bits of the outputs of a group's layers; of the inputs for linear layers"
     )
-    w_bits_by_layer: dict[str, WeightBits] = Field(default={}, description="by name of the unit; wins over all else")
-    granularity: Literal["channel", "tensor"] = Field(default="channel", description="of the weights' steps")
-    quantizer: str = Field(default="lsq", description="lsq: steps are learned in training; ste: they stay calibrated")
-    observer: str = Field(default="mse", description="how a step is read from weights")
-    activation_observer: str | None = Field(default=None, description="null: as for weights")
-    percentile: float = Field(default=99.9, gt=50, le=100, description="of the magnitudes, for that observer")
-    side_bits: Literal[8, 16] = Field(default=16, description="of each multiplier and each bias in the file")
+    w_bits_by_layer: dict[str, WeightBits] = Field({}, description="bits of weights by unit; win over all else")
+    granularity: Literal["channel", "tensor"] = Field("channel", description="what of a weight has a step of its own")
+    quantizer: str = Field("lsq", description="lsq: steps are learned in training; ste: they stay calibrated")
+    observer: str = Field("mse", description="how a step is read from weights")
+    activation_observer: str | None = Field(None, description="null: as for weights")
+    percentile: float = Field(
+        99.9,
+        gt=50,
+        le=100,
+        description="percentile of the magnitudes that its observer keeps; lower: finer steps, more clipped",
+    )
+    side_bits: Literal[8, 16] = Field(16, description="bits of each multiplier and bias in the file; 8: coarser")
 
     @field_validator("observer", "activation_observer")
     @classmethod
@@ -83,13 +91,13 @@ class QuantScheme(Frozen):
         return QUANTIZERS.check(name)
 
     def weight_bits(self, unit: str, group: LayerGroup) -> int:
-        """The bits of one unit's weight."""
+        """Returns the bits of one unit's weight."""
         if unit in self.w_bits_by_layer:
             return self.w_bits_by_layer[unit]
         return _by_group(self.w_bits_by_group, group, self.edge_bits if group in EDGES else self.w_bits)
 
     def activation_bits(self, group: str) -> int:
-        """The bits of an activation: `group` of the unit whose output it is, "residual" or "classifier"."""
+        """Returns the bits of an activation: `group` of the unit whose output it is, "residual" or "classifier"."""
         if group == "residual":
             return _by_group(self.a_bits_by_group, "projection", max(self.residual_bits, self.a_bits))
         return _by_group(self.a_bits_by_group, group, self.edge_bits if group == "classifier" else self.a_bits)

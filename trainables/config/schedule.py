@@ -14,8 +14,18 @@ class Distillation(Frozen):
     The teacher is `teacher` of the trial, or its baseline.
     """
 
-    weight: float = Field(default=0.7, gt=0, le=1, description="of the teacher in the loss; labels have the rest")
-    temperature: float = Field(default=4.0, gt=0, le=100, description="T, which softens both networks' logits")
+    weight: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="share of the teacher in the loss, labels have the rest; more: nearer to it, in its errors too",
+    )
+    temperature: float = Field(
+        4.0,
+        gt=0,
+        le=100,
+        description="T, which softens both networks' logits; higher: more of the unlikely classes counts",
+    )
 
 
 class Schedule(Frozen):
@@ -23,23 +33,26 @@ class Schedule(Frozen):
 
     epochs: int = Field(ge=0, le=100_000, description="passes over the training images")
     lr: float = Field(gt=0, le=100, description="learning rate after the warm-up, the highest")
-    batch_size: int = Field(default=128, ge=2, le=65_536, description="images of one step")
-    optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="the rule of an update")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; Adam has betas 0.9 and 0.999")
-    nesterov: bool = Field(default=True, description="momentum by Nesterov's rule; of SGD")
-    weight_decay: float = Field(default=5e-4, ge=0, le=1, description="not applied to biases, BN and step sizes")
-    warmup_epochs: float = Field(default=0.0, ge=0, description="of a learning rate that rises to `lr`")
-    decay: Literal["cosine", "step", "constant"] = Field(default="cosine", description="how the learning rate falls")
-    step_epochs: int = Field(default=30, ge=1, description="epochs between two decays by `step_factor`")
-    step_factor: float = Field(default=0.1, gt=0, le=1, description="of a decay in steps")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of a label spread over all classes")
+    batch_size: int = Field(128, ge=2, le=65_536, description="images of one step; 128 is usual on CIFAR")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="the rule of an update")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="of SGD, 0.9 as nearly everywhere; Adam has betas 0.9 and 0.999"
+    )
+    nesterov: bool = Field(True, description="SGD's momentum by Nesterov's rule")
+    weight_decay: float = Field(
+        5e-4, ge=0, le=1, description="pull of weights to 0, 5e-4 as usual on CIFAR; not of biases, BN and step sizes"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the learning rate rises to `lr`; 0: none")
+    decay: Literal["cosine", "step", "constant"] = Field("cosine", description="how the learning rate falls")
+    step_epochs: int = Field(30, ge=1, description="epochs between two decays; 30 by 0.1 is usual on ImageNet")
+    step_factor: float = Field(0.1, gt=0, le=1, description="factor of a decay in steps")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label spread over all classes; 0: none")
     distill: Distillation | None = None
     ema_decay: float = Field(
-        default=0.0, ge=0, lt=1, description="exponential moving average of weights; the average is the result; 0 = off"
+        0.0, ge=0, lt=1, description="exponential moving average of weights; the average is the result; 0 = off"
     )
-
     keep: Literal["last", "best"] = Field(
-        default="last", description="the network after the last epoch, or the one of best validation accuracy"
+        "last", description="the network after the last epoch, or the one of best validation accuracy"
     )
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ class StageCache:
                 result = found or self._run(key, kind, run)
             finally:
                 lock.release()
-        seconds, metrics = time.perf_counter() - started, kept_metrics(result.metrics)
+        seconds, metrics = time.perf_counter() - started, kept_metrics(kind, result.metrics)
         return result, StageRun(kind=kind, key=key, seconds=seconds, cached=found is not None, metrics=metrics)
 
     def entries(self) -> list[StageEntry]:

@@ -1,8 +1,9 @@
 """run_stage: the type of a stage configuration picks the function that runs it.
 
-Each handler sits beside its method (`@run_stage.register`) and is imported by `trainables.pipeline`.
+Each handler sits beside its method (`@run_stage.register`); its module is imported when a stage of its kind runs.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainables.config import Architecture, Augment, QuantScheme
+from trainables.config import Architecture, Augment, QuantScheme, StageConfig
 from trainables.data.data_sets import DataSet
 from trainables.data.images import Images
 from trainables.device import Device, seed_for
@@ -96,7 +97,12 @@ def run_stage(config: Any, context: StageContext) -> StageResult:
         Diverged: training left the finite numbers.
         ConfigError: an input file is not what the configuration says.
     """
-    raise TypeError(f"no stage is registered for {type(config).__name__}")
+    if isinstance(config, StageConfig) and config.HANDLER:
+        importlib.import_module(config.HANDLER)
+    handler = run_stage.dispatch(type(config))
+    if handler is run_stage.dispatch(object):
+        raise TypeError(f"no stage is registered for {type(config).__name__}")
+    return handler(config, context)
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

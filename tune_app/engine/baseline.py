@@ -55,7 +55,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         size_bytes=fp32_bytes(result.architecture),
         **counted_metrics(model, result.architecture),
         seconds=time.perf_counter() - started,
-        untrained=spec.base.baseline.kind == "untrained",
+        untrained=spec.base.baseline.PLACEHOLDER,
         imported=_imported(spec, model),
         architecture=result.architecture,
     )

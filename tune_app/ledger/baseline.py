@@ -27,12 +27,12 @@ class BaselineInfo(Frozen):
     activation_bytes: int = Field(description="all activations of one image, fp32")
     peak_activation_bytes: int = Field(description="most activations that are alive at once, fp32")
     seconds: float = Field(description="what it took in the run that made it")
-    untrained: bool = Field(default=False, description="a placeholder with random weights: accuracies mean nothing")
-    imported: str = Field(default="", description="which tensors of a checkpoint had other names; empty: none")
-    architecture: Architecture | None = Field(default=None, description="null in files of an older version")
+    untrained: bool = Field(False, description="a placeholder with random weights: accuracies mean nothing")
+    imported: str = Field("", description="which tensors of a checkpoint had other names; empty: none")
+    architecture: Architecture | None = Field(None, description="null in files of an older version")
 
     def reference(self, spec: ExperimentSpec) -> dict[str, float]:
-        """The corner from which hypervolume is measured, by metric.
+        """Returns the corner from which hypervolume is measured, by metric.
 
         Chance accuracy, and what the baseline costs in fp32, unless the spec says otherwise.
         """
@@ -41,22 +41,22 @@ class BaselineInfo(Frozen):
 
     @property
     def title(self) -> str:
-        """What it is called where its accuracy is shown."""
+        """The baseline's name where its accuracy is shown."""
         return "untrained baseline" if self.untrained else "baseline"
 
     def metrics(self) -> dict[str, float]:
-        """As a trial of its own: what can be an objective, by column."""
+        """Returns what the baseline would measure as a trial: what can be an objective, by column."""
         known = {"compression_ratio": 1.0, "sparsity_achieved": 0.0}
         return {name: float(known[name] if name in known else getattr(self, name)) for name in METRICS}
 
 
 def caveat(spec: ExperimentSpec) -> str:
-    """What everybody must be told who sees accuracies of an experiment; empty: nothing."""
-    return UNTRAINED if spec.base.baseline.kind == "untrained" else ""
+    """Returns what everybody must be told who sees accuracies of an experiment; empty: nothing."""
+    return UNTRAINED if spec.base.baseline.PLACEHOLDER else ""
 
 
 def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:
-    """The stored baseline, or None when it was not made yet.
+    """Reads the stored baseline; None when it was not made yet.
 
     Raises:
         CorruptFile: the file is not what was written.

@@ -20,8 +20,9 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import as_text, as_written, dump_spec, in_one_line, parse_spec
 
 MOVED = {"storage", "base.data.root", "base.baseline.checkpoint", "base.teacher.checkpoint"}
-"""Where things lie: no change of the experiment."""
+"""A change of these keys moves files and leaves the experiment what it is."""
 MANY = 100
+"""Folders that are looked into for experiments, in order to name some: each costs a request."""
 PACKED = "model.mbq"
 """What the packed file of a trial is called, in an experiment and in an export."""
 
@@ -48,12 +49,12 @@ class ExperimentFolder:
         return self.artifacts / trial_id / PACKED
 
     def pulse(self, trial_id: str) -> StoragePath:
-        """What a running trial says of itself."""
+        """Returns the file in which a running trial says that it is alive, and how far it is."""
         return self.pulses / f"{trial_id}.json"
 
     @staticmethod
     def existing(place: str | StoragePath) -> "ExperimentFolder":
-        """An experiment that is there, by its folder's path or URI.
+        """Finds an experiment that is there by its folder's path or URI.
 
         Raises:
             ConfigError: the place holds no experiment.
@@ -71,7 +72,7 @@ class ExperimentFolder:
         raise ConfigError(f"{path} is no experiment (it has no experiment.yaml): {hint}.")
 
     def read_spec(self) -> ExperimentSpec:
-        """The stored spec.
+        """Reads the stored spec.
 
         Raises:
             CorruptFile: the file is not what was written.
@@ -127,20 +128,20 @@ class ExperimentFolder:
 
 
 def _experiments_in(path: StoragePath) -> list[str]:
-    """Names of the experiments in a folder; of many folders the first are looked into."""
+    """Names the experiments in a folder; of many folders the first are looked into."""
     found = subfolders(path)[:MANY]
     specs = read_many(path / name / "experiment.yaml" for name in found)
     return [name for name, content in zip(found, specs, strict=True) if isinstance(content, bytes)]
 
 
 def _identity(spec: ExperimentSpec, rungs: Iterable[str]) -> dict[str, Any]:
-    """What decides the meaning of a record: the base, and what these rungs are."""
+    """Returns what decides the meaning of a record: the base, and what these rungs are."""
     epochs = {name: None if rung is None else rung.qat_epochs for name, rung in spec.rungs.items() if name in rungs}
     return {"base": spec.base.identity(), "rungs": epochs}
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
-    """The leaves in which two trees of dicts differ: path, old value, new value; None stands for a missing one."""
+    """Lists the leaves in which two trees of dicts differ: path, old and new value; None stands for a missing one."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [(where, old, new)]
     return [

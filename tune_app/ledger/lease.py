@@ -12,7 +12,7 @@ from tune_app.ledger.ledger import Assignment, decode_assignments, encode_assign
 
 
 class Lease:
-    """A context that holds the experiment's lock; its generation is the fencing number.
+    """The right to drive an experiment, as a context that holds its lock; the lock's generation is the fencing number.
 
     A driver that was taken over (suspended, then resumed) finds a higher generation and stops writing.
     """
@@ -42,7 +42,7 @@ class Lease:
         self._lock.release()
 
     def check(self) -> None:
-        """Fencing, before every launch and every rewrite.
+        """Refuses to go on after another driver took over; asked before every launch and every rewrite.
 
         Raises:
             LeaseHeld: another driver took over.
@@ -58,7 +58,7 @@ class Lease:
         replace(self._folder.in_flight_file, encode_assignments(work), durable=False)
 
     def in_flight(self) -> list[Assignment]:
-        """What the last driver was running when it stopped; a damaged file counts as nothing."""
+        """Returns what the last driver was running when it stopped; a damaged file counts as nothing."""
         try:
             return decode_assignments(read_bytes(self._folder.in_flight_file))
         except (OSError, ValidationError):

@@ -18,6 +18,7 @@ from trainables.results import Completed, Failed
 from trainables.storage import StoragePath, create_once, move, names, read_bytes, read_many
 
 SCHEMA = 1
+"""The number of the format of a record's file; a file of another number is left alone."""
 Params = dict[str, float | int | str]
 
 
@@ -28,14 +29,14 @@ class Assignment(Frozen):
     config_key: str = Field(description="SHA-256 of the last stage's key: the configuration as a whole")
     params: Params
     rung: str = FULL
-    repeat: int = Field(default=0, ge=0, description="further run of a point with other random numbers; 0: the first")
+    repeat: int = Field(0, ge=0, description="further run of a point with other random numbers; 0: the first")
     seed: int = Field(description="of the stages after the baseline")
-    attempt: int = Field(default=1, ge=1, description="one more each time that it runs again after it failed")
+    attempt: int = Field(1, ge=1, description="one more each time that it runs again after it failed")
     sampler_attrs: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def trial_id(self) -> str:
-        """`<16 hex of the configuration>-<rung>-a<attempt>`."""
+        """The name of the trial's files: `<16 hex of the configuration>-<rung>-a<attempt>`."""
         return f"{self.config_key[:16]}-{self.rung}-a{self.attempt}"
 
     @property
@@ -45,7 +46,7 @@ class Assignment(Frozen):
 
     @property
     def label(self) -> str:
-        """What people read and type: `p30_w4_a8`, of a shorter schedule `p30_w4_a8@ptq`; its second run is `…#2`."""
+        """The name that people read and type: `p30_w4_a8`, at a rung `p30_w4_a8@ptq`; its second run is `…#2`."""
         rung = "" if self.rung == FULL else f"@{self.rung}"
         again = f"#{self.repeat + 1}" if self.repeat else ""
         return f"{params_label(self.params)}{rung}{again}"
@@ -55,12 +56,12 @@ _WORK = TypeAdapter(list[Assignment])
 
 
 def encode_assignments(work: Iterable[Assignment]) -> bytes:
-    """As a JSON array."""
+    """Writes assignments as a JSON array."""
     return _WORK.dump_json(list(work))
 
 
 def decode_assignments(content: str | bytes) -> list[Assignment]:
-    """What `encode_assignments` wrote.
+    """Reads what `encode_assignments` wrote.
 
     Raises:
         ValidationError: anything else.
@@ -69,30 +70,30 @@ def decode_assignments(content: str | bytes) -> list[Assignment]:
 
 
 Place = tuple[str, str]
-"""(configuration key, rung)."""
+"""The place of a trial in a search: its configuration's key, and the rung."""
 
 
 class TrialRecord(Frozen):
-    """One finished trial."""
+    """One finished trial: what it had to do, how it ended, where it ran and how long."""
 
     assignment: Assignment
     result: Completed | Failed
     environment: dict[str, str] = Field(description="versions of this package, torch, ray and plug-ins; host; device")
     started_at: str = Field(description="UTC, ISO 8601; for people, never for order")
     seconds: float = Field(description="wall time of the trial in its worker")
-    gpu_share: float = Field(default=0.0, description="of a GPU, that it held")
-    gpu_peak_share: float | None = Field(default=None, description="most of a GPU's memory that it reserved, 0 to 1")
-    out_of_memory: int = Field(default=0, description="times it had run out of GPU memory before")
-    taken_from: str = Field(default="", description="name of the experiment that ran it; empty: this one")
+    gpu_share: float = Field(0.0, description="of a GPU, that it held")
+    gpu_peak_share: float | None = Field(None, description="most of a GPU's memory that it reserved, 0 to 1")
+    out_of_memory: int = Field(0, description="times it had run out of GPU memory before")
+    taken_from: str = Field("", description="name of the experiment that ran it; empty: this one")
 
     @property
     def state(self) -> State:
-        """`complete`, or what the failure says."""
+        """The end of the trial: `complete`, or what the failure says."""
         return "complete" if isinstance(self.result, Completed) else self.result.failure.state
 
     @property
     def reason(self) -> str:
-        """Why there is no usable result; empty when there is one."""
+        """The reason why there is no usable result; empty when there is one."""
         if isinstance(self.result, Completed):
             return ""
         return f"{self.result.failure.kind}: {self.result.failure.message}"
@@ -105,11 +106,11 @@ class TrialRecord(Frozen):
         return not getattr(getattr(errors, self.result.failure.kind, None), "is_answer", False)
 
     def metrics(self) -> dict[str, float]:
-        """The numbers of a usable result by column name; empty without one, also where its file was measured."""
+        """Returns the numbers of a usable result by column; empty without one, also where its file was measured."""
         return self.measured() if isinstance(self.result, Completed) else {}
 
     def measured(self) -> dict[str, float]:
-        """The numbers of the packed file by column name, also of one that was refused; empty where there is none."""
+        """Returns the numbers of the packed file by column, also of one that was refused; empty where there is none."""
         if self.result.measurement is None:
             return {}
         numbers = self.result.measurement.model_dump(
@@ -119,7 +120,7 @@ class TrialRecord(Frozen):
 
 
 def params_label(params: Params) -> str:
-    """Short name of a point, `p30_w4_a8`; other parameters follow as name=value."""
+    """Returns the short name of a point, `p30_w4_a8`; other parameters follow as name=value."""
     short = {"prune_frac": "p", "w_bits": "w", "a_bits": "a"}
     parts = []
     for name, value in params.items():
@@ -144,7 +145,7 @@ Watch = Callable[[Files, int], Files]
 
 
 class Ledger:
-    """The records under one folder."""
+    """The records of an experiment's trials, files of one folder."""
 
     def __init__(self, folder: StoragePath) -> None:
         self._folder = folder
@@ -158,7 +159,7 @@ class Ledger:
         return create_once(self._path(record.assignment.trial_id), _encode(record))
 
     def find(self, trial_id: str) -> TrialRecord | None:
-        """The record of one attempt, or None; a damaged one counts as absent."""
+        """Reads the record of one attempt; None where there is none, or a damaged one."""
         path = self._path(trial_id)
         try:
             found = _decode(path, read_bytes(path))
@@ -167,7 +168,7 @@ class Ledger:
         return found if isinstance(found, TrialRecord) else None
 
     def read(self, *, watch: Watch = lambda files, total: files) -> tuple[list[TrialRecord], list[Damaged]]:
-        """All records in order of proposal, and the files that are none; `watch` sees how far it is.
+        """Reads all records in order of proposal, and names the files that are none; `watch` sees how far it is.
 
         Raises:
             StorageUnavailable: a file cannot be read.
@@ -203,7 +204,7 @@ class Ledger:
 
 
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The newest attempt of each (configuration, rung), in the given order."""
+    """Keeps the newest attempt of each configuration and rung, in the given order."""
     newest: dict[tuple[str, str], TrialRecord] = {}
     for record in records:
         work = record.assignment
@@ -214,7 +215,7 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def in_full(records: Iterable[TrialRecord]) -> int:
-    """How many records are of a point's first run of the full schedule: what a budget of trials counts."""
+    """Counts the records of a point's first run of the full schedule, which a budget of trials is of."""
     return sum(r.assignment.is_trial for r in records)
 
 

@@ -1,6 +1,6 @@
 """The records of an experiment as commands read them: the newest of each configuration and rung, with a bar."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError, CorruptFile, did_you_mean
@@ -10,11 +10,11 @@ from tune_app.ledger.ledger import Assignment, Damaged, Ledger, TrialRecord, lat
 from tune_app.terminal.progress import counted, note
 
 SHOWN = 8
-"""Names in a message."""
+"""The most names in a message; more would bury what it says."""
 
 
 def read_records(folder: ExperimentFolder) -> list[TrialRecord]:
-    """In order of proposal; what is damaged is left out, and named to people.
+    """Reads the newest records in order of proposal; what is damaged is left out, and named to people.
 
     Raises:
         StorageUnavailable: a file cannot be read.
@@ -26,7 +26,7 @@ def read_records(folder: ExperimentFolder) -> list[TrialRecord]:
 
 
 def read_ledger(folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damaged]]:
-    """As `read_records`, and the files that are no records, of which nobody is told.
+    """Reads the newest records in order of proposal, and the files that are none, of which nobody is told.
 
     Raises:
         StorageUnavailable: a file cannot be read.
@@ -37,7 +37,7 @@ def read_ledger(folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damag
 
 
 def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
-    """The complete trial with this label (`p30_w4_a8`, `p30_w4_a8@ptq#2`), id, or unique start of an id.
+    """Finds the complete trial with this label (`p30_w4_a8`, `p30_w4_a8@ptq#2`), id, or unique start of an id.
 
     A label without a rung is of the full schedule, or else of the only rung that knows its point. `@full` may be
     written out, and a label that a table cut ends with `…`. `records` are those of the folder, if they were read
@@ -53,7 +53,7 @@ def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecor
 
 
 def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
-    """As `find_trial`, of a trial of any state.
+    """Finds a trial of any state by its label or id, as `find_trial` finds complete ones.
 
     Raises:
         ConfigError: no trial or several fit.
@@ -67,24 +67,13 @@ def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialReco
     return found[0]
 
 
-def _is_named(name: str, work: Assignment) -> bool:
-    return name == work.label or (work.rung == FULL and name.replace(f"@{FULL}", "") == work.label)
-
-
-def _is_first_run(name: str, work: Assignment) -> bool:
-    return work.repeat == 0 and name == params_label(work.params)
-
-
-def _has_id(name: str, work: Assignment) -> bool:
-    return name != "" and work.trial_id.startswith(name)
-
-
-def _was_cut(name: str, work: Assignment) -> bool:
-    return name.endswith("…") and work.label.startswith(name[:-1])
-
-
-FITS = (_is_named, _is_first_run, _has_id, _was_cut)
-"""Ways to call a trial; the first that some trial answers to counts."""
+FITS: tuple[Callable[[str, Assignment], bool], ...] = (
+    lambda name, work: name == work.label or (work.rung == FULL and name.replace(f"@{FULL}", "") == work.label),
+    lambda name, work: work.repeat == 0 and name == params_label(work.params),
+    lambda name, work: name != "" and work.trial_id.startswith(name),
+    lambda name, work: name.endswith("…") and work.label.startswith(name[:-1]),
+)
+"""Ways to call a trial: its label, its point, a start of its id, a label that was cut; the first that fits counts."""
 
 
 def _known(name: str, records: Sequence[TrialRecord]) -> str:
@@ -98,7 +87,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def verified_artifact(record: TrialRecord, folder: ExperimentFolder) -> bytes:
-    """The content of a record's packed file.
+    """Reads a record's packed file, and makes sure that it is the one that was measured.
 
     Raises:
         CorruptFile: the file is missing or not the one that was measured.

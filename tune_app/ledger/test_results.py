@@ -11,14 +11,14 @@ NAME = "test.json"
 
 
 class HeldOut(Frozen):
-    """What a network does on the test split."""
+    """The accuracy of a network on the test split, and the number of images it was read on."""
 
     accuracy: float
     n: int
 
 
 def read_held_out(folder: StoragePath) -> HeldOut | None:
-    """The result in a network's folder, or None when it was not evaluated.
+    """Reads the result in a network's folder; None when it was not evaluated.
 
     Raises:
         CorruptFile: the file is not what was written.
@@ -40,7 +40,7 @@ def store_held_out(folder: StoragePath, result: HeldOut) -> HeldOut:
 
 
 def held_out_accuracies(folder: ExperimentFolder) -> dict[str, float]:
-    """Accuracy on the test split by trial id, of the trials that were evaluated on it.
+    """Reads the accuracy on the test split by trial id, of the trials that were evaluated on it.
 
     Raises:
         CorruptFile: a file is not what was written.

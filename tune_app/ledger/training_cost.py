@@ -2,22 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trainables.results import Failed
 from tune_app.ledger.ledger import TrialRecord
-
-if TYPE_CHECKING:
-    pass
+from tune_app.terminal.quantities import show_count
 
 
 def training_seconds(record: TrialRecord) -> float:
-    """What a trial cost this experiment; nothing if another one ran it."""
+    """Returns the seconds that a trial cost this experiment; none if another one ran it."""
     return 0.0 if record.taken_from else computed_seconds(record)
 
 
 def computed_seconds(record: TrialRecord) -> float:
-    """What a trial computed itself: the stages that it did not find in the cache, the one that failed included.
+    """Returns the seconds of the stages that a trial did not find in the cache, the one that failed included.
 
     A failed trial whose stages nobody noted counts with all its time.
     """
@@ -27,7 +24,7 @@ def computed_seconds(record: TrialRecord) -> float:
 
 
 def seconds_saved(records: Sequence[TrialRecord]) -> float:
-    """What the stages that the cache answered would have taken, less the time of reading them.
+    """Returns the seconds that stages from the cache would have taken, less the time of reading them.
 
     A stage that none of these records computed counts nothing: the shared baseline would be trained once anyway.
     """
@@ -38,15 +35,15 @@ def seconds_saved(records: Sequence[TrialRecord]) -> float:
 
 @dataclass
 class TakenOver:
-    """What one experiment gave another."""
+    """The trials that one experiment gave another."""
 
     trials: int = 0
     training_seconds: float = 0.0
-    """That they took there."""
+    """The seconds of training that they took there."""
 
 
 def taken_over(records: Sequence[TrialRecord]) -> dict[str, TakenOver]:
-    """By the name of the experiment that ran them, the trials that did not run here."""
+    """Sums up the trials that did not run here, by the name of the experiment that ran them."""
     found: dict[str, TakenOver] = {}
     for record in records:
         if record.taken_from:
@@ -57,9 +54,9 @@ def taken_over(records: Sequence[TrialRecord]) -> dict[str, TakenOver]:
 
 
 def cost_lines(training_s: float, saved_s: float, others: Mapping[str, TakenOver]) -> list[str]:
-    """What training took, what the cache saved, and what came from other experiments, as people read it."""
+    """Says what training took, what the cache saved, and what came from other experiments."""
     lines = [f"training: {training_s:,.0f} s, {max(0.0, saved_s):,.0f} s more saved by the stage cache"]
     for name, there in others.items():
-        trials = f"{there.trials:,} trial{'' if there.trials == 1 else 's'}"
+        trials = show_count(there.trials, "trial")
         lines.append(f"taken over: {trials} from {name}, with {there.training_seconds:,.0f} s of training there")
     return lines

@@ -5,13 +5,24 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cluster.credentials import strings_in
 from search_spaces.samplers import SAMPLERS
-from trainables.config import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY, trial_packages
+from trainables.config import (
+    CODERS,
+    DATASETS,
+    IMPORTANCE,
+    MODELS,
+    OBSERVERS,
+    QUANTIZERS,
+    SPARSITY,
+    STAGES,
+    trial_packages,
+)
 from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.registry import Registry
 from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
 REGISTRIES: tuple[Registry[object], ...] = (
+    STAGES,
     MODELS,
     DATASETS,
     IMPORTANCE,
@@ -24,16 +35,16 @@ REGISTRIES: tuple[Registry[object], ...] = (
 
 
 def packages_of(content: object) -> list[str]:
-    """The packages that bring a plug-in that is named somewhere in a JSON value, sorted."""
+    """Lists the packages that bring a plug-in that is named somewhere in a JSON value, sorted."""
     words = {text for _, text in strings_in(content)}
     points = [point for registry in REGISTRIES for point in registry.installed().values()]
     return sorted({point.dist.name for point in points if point.name in words and point.dist})
 
 
 def plug_ins_of(work: Assignment, spec: ExperimentSpec) -> str:
-    """The packages whose plug-ins make a trial, as they are installed here: `own-plug-ins 1.0`; empty for none.
+    """Names the packages whose plug-ins make a trial, as installed here: `own-plug-ins 1.0`.
 
-    So it is for parameters that give no configuration.
+    It is empty where there are none, and for parameters that give no configuration.
     """
     try:
         config = spec.trial(work.params, work.rung, repeat=work.repeat)
@@ -53,7 +64,8 @@ def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) 
     installed = any(registry.installed() for registry in REGISTRIES)
     for record in records:
         work, made_by = record.assignment, record.environment.get("plug_ins", "")
-        if record.state != "complete" or not (made_by or installed) or not _is_searched(work, spec):
+        searched = work.rung in spec.rungs and (work.params in spec.points or spec.space.contains(work.params))
+        if record.state != "complete" or not (made_by or installed) or not searched:
             continue
         here = plug_ins_of(work, spec)
         if here != made_by:
@@ -64,12 +76,8 @@ def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) 
             )
 
 
-def _is_searched(work: Assignment, spec: ExperimentSpec) -> bool:
-    return work.rung in spec.rungs and (work.params in spec.points or spec.space.contains(work.params))
-
-
 def installed_version(package: str) -> str:
-    """ "none" where it is not installed, or its files are there and nothing says which ones."""
+    """Returns the version of a package; "none" where it is not installed, or nothing says which version it is."""
     try:
         return version(package)
     except PackageNotFoundError:

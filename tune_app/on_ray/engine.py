@@ -9,7 +9,6 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.errors import first_line
-from trainables.config import training_of
 from trainables.errors import TuneAppError
 from tune_app.engine.baseline import make_baseline
 from tune_app.engine.engine import Search
@@ -77,8 +76,8 @@ class OnRay:
 
 def _baseline_epochs(spec: ExperimentSpec) -> int:
     """0 where they cannot be counted: none at all, or those of a teacher come before."""
-    schedule = training_of(spec.base.baseline)
-    return 0 if schedule is None or schedule.distill is not None else schedule.epochs
+    baseline = spec.base.baseline
+    return 0 if baseline.distills else baseline.planned_epochs
 
 
 def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:

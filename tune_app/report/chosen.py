@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.config import stage_of_kind
 from tune_app.frontier.pareto import knee
 from tune_app.frontier.points import mean_costs
 from tune_app.report.contents import Contents
@@ -125,7 +126,11 @@ def _keys(contents: Contents, row: int) -> dict[str, str]:
     out."""
     baseline = "" if contents.baseline is None else contents.baseline.key
     stages = {stage.key: stage.kind for stage in contents.records[row].result.stages}
-    return {key: kind for key, kind in stages.items() if key == baseline or kind != "train" or baseline not in stages}
+    return {
+        key: kind
+        for key, kind in stages.items()
+        if key == baseline or not stage_of_kind(kind).STARTS or baseline not in stages
+    }
 
 
 def _columns(history: History) -> Epochs:

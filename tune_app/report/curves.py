@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.config import stage_of_kind
 from tune_app.frontier.points import PointRuns
 from tune_app.ledger.ledger import params_label
 from tune_app.report.contents import Contents
@@ -20,12 +21,6 @@ DASHES = ("solid", "dot", "dash", "dashdot")
 VALIDATION, TRAINING = "validation accuracy", "training accuracy"
 FAINT = 0.45
 """Opacity of the lines of training accuracy, which stand behind those of validation accuracy."""
-NAMES = {
-    "train": "Training of the baseline",
-    "channel_prune": "Pruning and fine-tuning",
-    "sparsify": "Sparsifying and fine-tuning",
-    "qat": "Quantization-aware training",
-}
 
 
 @dataclass(frozen=True)
@@ -64,8 +59,7 @@ def curves_info(contents: Contents) -> CurvesInfo:
         if key in histories:
             labels = [contents.label(contents.row_of(group)) for group in groups]
             kinds.setdefault(kind, []).append(_curve(key, labels, _name(groups, chosen, labels), histories[key]))
-    order = list(NAMES)
-    ranked = sorted(kinds, key=lambda kind: order.index(kind) if kind in order else len(order))
+    ranked = sorted(kinds, key=lambda kind: (not stage_of_kind(kind).STARTS, stage_of_kind(kind).ENDS, kind))
     return CurvesInfo(
         kinds={kind: tuple(kinds[kind]) for kind in ranked},
         points=len(chosen),
@@ -157,7 +151,12 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
     # The legend grows over the figure: two names stand beside each other.
     height = 420 + (22 * math.ceil(len(curves) / 2) if len(curves) > 1 else 0)
     return Figure(
-        f"curves-{kind.replace('_', '-')}", NAMES.get(kind, kind), _words(info, curves), data, layout, height=height
+        f"curves-{kind.replace('_', '-')}",
+        stage_of_kind(kind).TITLE or kind,
+        _words(info, curves),
+        data,
+        layout,
+        height=height,
     )
 
 

@@ -36,8 +36,8 @@ def _marks(contents: Contents, x: str, y: str) -> Iterator[tuple[Standing, Mark]
     for group in contents.groups:
         if group.mean:
             row = contents.row_of(group)
-            place, sds = (contents.value(group, x), contents.value(group, y)), (group.sd.get(x), group.sd.get(y))
-            mark = Mark(contents.label(row), *place, row, *(sd or None for sd in sds))
+            x_sd, y_sd = (group.sd.get(name) or None for name in (x, y))
+            mark = Mark(contents.label(row), contents.value(group, x), contents.value(group, y), row, x_sd, y_sd)
             yield "frontier" if row in members else "dominated" if group.feasible else "infeasible", mark
 
 

@@ -2,7 +2,7 @@
 
 import functools
 
-from trainables.config import stage_keys, teacher_key, training_of, trial_key
+from trainables.config import stage_keys, teacher_key, trial_key
 from tune_app.ledger.ledger import Assignment, Params
 from tune_app.search.strategy import KeyOf, Step
 from tune_app.spec.experiment import ExperimentSpec
@@ -28,7 +28,7 @@ def remembered_keys(spec: ExperimentSpec, fingerprint: str) -> KeyOf:
 def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> str | None:
     """The stage that an assignment without training starts from; None: it trains, and is worth a trial of its own."""
     config = spec.trial(work.params, work.rung, repeat=work.repeat)
-    if training_of(config.quantize) is not None:
+    if config.quantize.training is not None:
         return None
     return stage_keys(config, fingerprint=fingerprint)[-2]
 
@@ -45,6 +45,5 @@ def steps_of(spec: ExperimentSpec, fingerprint: str, params: Params, rung: str) 
     config = spec.trial(params, rung)
     found = []
     for stage, key in list(zip(config.stages(), stage_keys(config, fingerprint=fingerprint), strict=True))[1:]:
-        training = training_of(stage)
-        found.append(Step(stage.kind, key, max(1, 0 if training is None else training.epochs)))
+        found.append(Step(stage.kind, key, max(1, stage.training.epochs if stage.training else 0)))
     return found

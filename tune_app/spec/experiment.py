@@ -12,13 +12,14 @@ from search_spaces.parameters import Value
 from search_spaces.rungs import FULL, Rung, at_rung
 from search_spaces.samplers import SAMPLERS
 from search_spaces.space import SearchSpace, to_trial
-from trainables.config import Frozen, QuantAwareTrain, TrialConfig
+from trainables.config import Frozen, TrialConfig
 from trainables.errors import ConfigError, did_you_mean
 from trainables.results import METRICS
 from trainables.storage import StoragePath, storage_path
 from tune_app.spec.trackers import TrackerConfig, written_out
 
 MAX_TRIALS = 1_000_000
+"""No budget is larger: each trial is a file, and all of them are read at a start."""
 Direction = Literal["maximize", "minimize"]
 
 
@@ -30,7 +31,7 @@ class Constraint(Frozen):
     bound: float = Field(description="a number in the column's unit")
 
     def violation(self, value: float) -> float:
-        """How far a value is outside; zero or less means feasible."""
+        """Returns how far a value is outside; zero or less means feasible."""
         return value - self.bound if self.sense == "<=" else self.bound - value
 
     def __str__(self) -> str:
@@ -56,8 +57,8 @@ class Constraint(Frozen):
 class SamplerConfig(Frozen):
     """Which sampler proposes points."""
 
-    name: str = Field(default="tpe", description="of the sampler")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of its random numbers")
+    name: str = Field("tpe", description="name of the sampler")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of its random numbers")
 
     @field_validator("name")
     @classmethod
@@ -69,19 +70,21 @@ class Fidelity(Frozen):
     """Cheaper trials first: what does well at a rung is tried again at the next, and at last in full."""
 
     rungs: tuple[Rung, ...] = Field(
-        default=(Rung(name="ptq", qat_epochs=0),), min_length=1, description="rising in cost, below the full schedule"
+        (Rung(name="ptq", qat_epochs=0),), min_length=1, description="rising in cost, below the full schedule"
     )
-    eta: float = Field(default=3, ge=1, le=100, description="one of this many points of a rung earns the next")
+    eta: float = Field(3, ge=1, le=100, description="one of so many points of a rung earns the next; 3 as in Hyperband")
     min_correlation: float = Field(
-        default=0.3,
-        ge=-1,
-        le=1,
-        description="a rung whose ranks agree less with the next one's is skipped",
+        0.3, ge=-1, le=1, description="a rung whose ranks agree less with the next one's is skipped as a poor judge"
     )
     batch: int = Field(
-        default=8, ge=1, le=1000, description="points without training that one Ray trial tries, if they share a parent"
+        8,
+        ge=1,
+        le=1000,
+        description="points without training that one Ray trial tries, if they share a parent; more: fewer starts",
     )
-    min_pairs: int = Field(default=12, ge=3, description="points at both rungs before their ranks are compared")
+    min_pairs: int = Field(
+        12, ge=3, description="points at both rungs before ranks are compared; of fewer it is chance"
+    )
 
     @model_validator(mode="after")
     def _rising(self) -> "Fidelity":
@@ -97,8 +100,13 @@ class Fidelity(Frozen):
 class Stagnation(Frozen):
     """A search that no longer finds anything: the hypervolume stands still."""
 
-    trials: int = Field(default=30, ge=1, le=MAX_TRIALS, description="trials of the full schedule to look back on")
-    gain: float = Field(default=0.001, ge=0, lt=1, description="a smaller share of growth over them ends the search")
+    trials: int = Field(
+        30,
+        ge=1,
+        le=MAX_TRIALS,
+        description="trials of the full schedule to look back on; fewer: ends earlier, also by bad luck",
+    )
+    gain: float = Field(0.001, ge=0, lt=1, description="a smaller share of growth over them ends the search")
 
 
 class Budget(Frozen):
@@ -107,15 +115,15 @@ class Budget(Frozen):
     trials: int = Field(
         ge=1, le=MAX_TRIALS, description="distinct configurations with a record of the full schedule, of any state"
     )
-    wall_s: float | None = Field(default=None, gt=0, description="seconds of one run of the command; null: no limit")
+    wall_s: float | None = Field(None, gt=0, description="seconds of one run of the command; null: no limit")
     training_s: float | None = Field(
-        default=None,
+        None,
         gt=0,
         description="seconds that stages of all trials took, without what the cache answered or a warm start brought",
     )
-    stagnation: Stagnation | None = Field(default=None, description="null: goes on however little it finds")
+    stagnation: Stagnation | None = Field(None, description="null: goes on however little it finds")
     failed_share: float = Field(
-        default=0.5,
+        0.5,
         ge=0,
         le=1,
         description="a larger share of trials that end badly, after ten, ends the search (exit code 4); "
@@ -126,35 +134,40 @@ class Budget(Frozen):
 class Repeats(Frozen):
     """More runs, with other random numbers, of points that may be on the frontier; they start after the trials."""
 
-    seeds: int = Field(default=3, ge=2, le=100, description="runs of a point in all, its first one included")
+    seeds: int = Field(3, ge=2, le=100, description="runs of a point in all; more: surer means, more time")
     min_probability: float = Field(
-        default=0.05, ge=0, le=1, description="a point that is less likely on the frontier gets no further run"
+        0.05,
+        ge=0,
+        le=1,
+        description="a point that is less likely on the frontier gets no further run; lower: more runs, fewer misses",
     )
 
 
 class Resources(Frozen):
     """What one trial holds while it runs."""
 
-    cpu: float = Field(default=1, gt=0, le=4096, description="cores, and threads of torch")
+    cpu: float = Field(1, gt=0, le=4096, description="cores, and threads of torch; 1 lets most trials run at a time")
     gpu: Annotated[float, Field(ge=0, le=64)] | Literal["auto"] = Field(
-        default=0.0,
+        0.0,
         description="may be a fraction: 0.25 puts four trials on a GPU; auto: as many as the memory allows that the "
         "first trial of each rung took",
     )
-    compile: bool = Field(default=False, description="compile networks before training: minutes, once per shape")
+    compile: bool = Field(False, description="compile networks before training: minutes, once per shape")
 
     @property
     def gpu_at_first(self) -> float:
-        """What the baseline and the first trial of each rung hold."""
+        """The GPUs that the baseline and the first trial of each rung hold."""
         return 1.0 if self.gpu == "auto" else self.gpu
 
 
 class EpochDeadline(Frozen):
     """When a trial that shows no progress is taken for hung: its worker is ended, and it starts once more."""
 
-    least_s: float = Field(default=60, gt=0, description="no shorter, however fast epochs are")
-    medians: float = Field(default=5, ge=1, description="so many times the median epoch of this run")
-    first_s: float = Field(default=900, gt=0, description="until an epoch was seen to end: loading, compiling")
+    least_s: float = Field(60, gt=0, description="never shorter, seconds: storage may be slow once")
+    medians: float = Field(
+        5, ge=1, description="so many times the median epoch of this run; fewer: hung trials end earlier, slow ones too"
+    )
+    first_s: float = Field(900, gt=0, description="seconds until an epoch was seen to end, for loading and compiling")
 
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -163,39 +176,36 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 class ExperimentSpec(Frozen):
     """One experiment: the base configuration, what is searched, and how far."""
 
-    name: str = Field(pattern=NAME, description="of the experiment, and of its folder in `storage`")
-    storage: str = Field(
-        default="runs", min_length=1, description="folder or URI (s3://, gs://) that holds the experiment's folder"
-    )
+    name: str = Field(pattern=NAME, description="name of the experiment, and of its folder in `storage`")
+    storage: str = Field("runs", min_length=1, description="folder or URI (s3://, gs://) that holds its folder")
     base: TrialConfig
     space: SearchSpace
     points: tuple[dict[str, Value], ...] = Field(
-        default=(), description="tried before all others; their values are legal ones, on the grid or not"
+        (), description="tried before all others; their values are legal ones, on the grid or not"
     )
     objectives: dict[str, Direction] = Field(
-        default={"accuracy": "maximize", "size_bytes": "minimize"},
+        {"accuracy": "maximize", "size_bytes": "minimize"},
         min_length=1,
         max_length=3,
         description="measured columns, and which way each is better",
     )
-    constraints: tuple[Constraint, ...] = Field(
-        default=(), description='bounds that the frontier keeps, as in "accuracy >= 0.93"'
-    )
+    constraints: tuple[Constraint, ...] = Field((), description='bounds of the frontier, as in "accuracy >= 0.93"')
     reference: dict[str, float] = Field(
-        default={},
-        description="corner of the hypervolume, by metric; default: chance, and what the baseline costs",
+        {}, description="corner of the hypervolume, by metric; default: chance, and what the baseline costs"
     )
     sampler: SamplerConfig = SamplerConfig()
-    fidelity: Fidelity | None = Field(default=None, description="null: every trial runs the full schedule")
+    fidelity: Fidelity | None = Field(None, description="null: every trial runs the full schedule")
     budget: Budget
-    repeats: Repeats | None = Field(default=None, description="null: every point runs once")
+    repeats: Repeats | None = Field(None, description="null: every point runs once")
     resources: Resources = Resources()
-    max_concurrent_trials: int | None = Field(default=None, ge=1, le=10_000, description="null: what the cluster fits")
-    worker_retries: int = Field(default=3, ge=0, le=100, description="new starts of a trial whose worker was lost")
+    max_concurrent_trials: int | None = Field(None, ge=1, le=10_000, description="null: what the cluster fits")
+    worker_retries: int = Field(
+        3, ge=0, le=100, description="new starts of a trial whose worker was lost; more for spot nodes"
+    )
     epoch_deadline: EpochDeadline = EpochDeadline()
-    cluster: ClusterConfig = Field(default=ClusterConfig(), description="machines for `tune-app submit`")
+    cluster: ClusterConfig = Field(ClusterConfig(), description="machines for `tune-app submit`")
     tracking: tuple[TrackerConfig, ...] = Field(
-        default=(), description="where runs are shown too: wandb, tensorboard, mlflow, or mappings with their options"
+        (), description="where runs are shown too: wandb, tensorboard, mlflow, or mappings with their options"
     )
 
     @field_validator("tracking", mode="before")
@@ -238,11 +248,12 @@ class ExperimentSpec(Frozen):
     def _rungs_are_shorter(self) -> "ExperimentSpec":
         if self.fidelity is None:
             return self
-        if not isinstance(self.base.quantize, QuantAwareTrain):
-            raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
-        longest, full = self.fidelity.rungs[-1].qat_epochs, self.base.quantize.schedule.epochs
-        if longest >= full:
-            raise ValueError(f"a rung trains for fewer epochs than the full schedule's {full}, but got {longest}")
+        full, longest = self.base.quantize.training, self.fidelity.rungs[-1]
+        at_rung(self.base, longest)  # refuses a base without training
+        if full is not None and longest.qat_epochs >= full.epochs:
+            raise ValueError(
+                f"a rung trains for fewer epochs than the full schedule's {full.epochs}, but got {longest.qat_epochs}"
+            )
         return self
 
     @property
@@ -252,7 +263,7 @@ class ExperimentSpec(Frozen):
         return {**{rung.name: rung for rung in shorter}, FULL: None}
 
     def trial(self, params: Mapping[str, Value], rung: str = FULL, *, repeat: int = 0) -> TrialConfig:
-        """The configuration of a point at a rung; `repeat` counts its further runs, 0 is the first one.
+        """Returns the configuration of a point at a rung; `repeat` counts its further runs, 0 is the first one.
 
         Raises:
             InfeasiblePoint: a value is out of its field's range.
@@ -262,7 +273,7 @@ class ExperimentSpec(Frozen):
 
     @property
     def folder(self) -> StoragePath:
-        """Where the experiment lives."""
+        """The folder or bucket that holds the experiment."""
         return storage_path(self.storage) / self.name
 
 

@@ -12,6 +12,7 @@ from trainables.config import Frozen
 from trainables.errors import ConfigError, did_you_mean
 
 SECRET = ("key", "token", "password", "secret", "credential")
+"""Words in the name of an option that would hold a key."""
 
 
 class WandbConfig(Frozen):
@@ -19,27 +20,25 @@ class WandbConfig(Frozen):
 
     kind: Literal["wandb"] = "wandb"
     mode: Literal["auto", "online", "offline"] = Field(
-        default="auto", description="auto: online if W&B's key is at hand, else offline; WANDB_MODE says otherwise"
+        "auto", description="auto: online if W&B's key is at hand, else offline; WANDB_MODE says otherwise"
     )
-    project: str = Field(default="tune-app", pattern=r"^[^/\\#?%:]{1,128}$", description="of W&B, that holds the runs")
-    entity: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", description="user or team; empty: the account's own")
-    upload: bool = Field(default=False, description="upload packed files; false: only say where they are")
+    project: str = Field("tune-app", pattern=r"^[^/\\#?%:]{1,128}$", description="the W&B project that holds the runs")
+    entity: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="user or team; empty: the account's own")
+    upload: bool = Field(False, description="upload packed files; false: only say where they are")
 
 
 class TensorBoardConfig(Frozen):
     """Event files for TensorBoard: one folder per trial."""
 
     kind: Literal["tensorboard"] = "tensorboard"
-    folder: str = Field(default="", description="empty: tracking/tensorboard in the experiment's folder")
+    folder: str = Field("", description="empty: tracking/tensorboard in the experiment's folder")
 
 
 class MlflowConfig(Frozen):
     """MLflow: an experiment of the same name, one run per trial."""
 
     kind: Literal["mlflow"] = "mlflow"
-    uri: str = Field(
-        default="", description="of the server or store; empty: MLFLOW_TRACKING_URI, else a file of the experiment's"
-    )
+    uri: str = Field("", description="server or store; empty: MLFLOW_TRACKING_URI, else a file of the experiment's")
 
 
 AnyTracker = WandbConfig | TensorBoardConfig | MlflowConfig
@@ -53,7 +52,7 @@ KEYS_GO_TO = {
 
 
 def written_out(value: Any) -> Any:
-    """`tracking: wandb`, a mapping, or a list of both, as a list of mappings with their kind.
+    """Writes out `tracking: wandb`, a mapping, or a list of both, as a list of mappings with their kind.
 
     What looks like a key is refused before anything could repeat it.
 
@@ -74,7 +73,7 @@ def written_out(value: Any) -> Any:
 
 
 def default_config(kind: str) -> AnyTracker:
-    """A tracker with nothing but defaults.
+    """Returns the configuration of a tracker with nothing but defaults.
 
     Raises:
         ConfigError: there is none of this name.
@@ -83,7 +82,7 @@ def default_config(kind: str) -> AnyTracker:
 
 
 def _checked(item: dict[Any, Any]) -> str:
-    """The kind of a mapping whose options are known and hold no key."""
+    """Returns the kind of a mapping, once its options are known and hold no key."""
     kind = _known(item.get("kind"))
     options = list(KINDS[kind].model_fields)
     for name in item:

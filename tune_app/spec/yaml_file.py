@@ -5,21 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, tokens
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.tokens import (
-    AliasToken,
-    BlockEndToken,
-    BlockMappingStartToken,
-    BlockSequenceStartToken,
-    FlowMappingEndToken,
-    FlowMappingStartToken,
-    FlowSequenceEndToken,
-    FlowSequenceStartToken,
-)
 
-from trainables.config import BaselineImport, file_sha256
+from trainables.config import Baseline, BaselineImport, Quantize, file_sha256
 from trainables.errors import ConfigError, did_you_mean, nearest
 from trainables.storage import storage_path
 from tune_app.spec.experiment import ExperimentSpec
@@ -28,14 +18,31 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_SPEC_BYTES = 1_000_000
+"""A longer file is no spec, and would only take longer to be refused."""
 MAX_DEPTH = 50
+"""YAML that is nested deeper is no spec, and slow to read."""
 EXAMPLE = "`tune-app demo` writes one to demo/demo.yaml"
-OPENING = (FlowSequenceStartToken, FlowMappingStartToken, BlockSequenceStartToken, BlockMappingStartToken)
-CLOSING = (FlowSequenceEndToken, FlowMappingEndToken, BlockEndToken)
-UNION_TAGS = {
-    *("range", "choices", "conditional", "train", "import", "untrained", "ptq", "qat"),
-    *("int", "float", "constrained-float", "str"),
-}
+OPENING = (
+    tokens.FlowSequenceStartToken,
+    tokens.FlowMappingStartToken,
+    tokens.BlockSequenceStartToken,
+    tokens.BlockMappingStartToken,
+)
+CLOSING = (tokens.FlowSequenceEndToken, tokens.FlowMappingEndToken, tokens.BlockEndToken)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
+
+
+def _kinds(union: Any) -> list[str]:
+    return [get_args(model.model_fields["kind"].annotation)[0] for model in _models_in(union)]
+
+
+STARTS, ENDS = _kinds(Baseline), _kinds(Quantize)
+UNION_TAGS = {"range", "choices", "conditional", *STARTS, *ENDS, "int", "float", "constrained-float", "str"}
 """What pydantic puts into the place of a problem to tell alternatives apart."""
 
 
@@ -49,7 +56,7 @@ def load_spec(path: Path) -> ExperimentSpec:
 
 
 def parse_spec(text: str, *, source: str) -> ExperimentSpec:
-    """A spec from YAML text; `source` names it in errors.
+    """Reads a spec from YAML text; `source` names it in errors.
 
     Raises:
         ConfigError: as in `load_spec`.
@@ -57,34 +64,31 @@ def parse_spec(text: str, *, source: str) -> ExperimentSpec:
     content = _parse_yaml(text, source)
     try:
         spec = ExperimentSpec.model_validate(content)
+        spec.space.check(spec.base)
     except ValidationError as err:
         raise ConfigError(f"{source}: {explain(err, ExperimentSpec)}") from err
-    except ConfigError as err:
-        raise ConfigError(f"{source}: {err}") from err
-    try:
-        spec.space.check(spec.base)
     except ConfigError as err:
         raise ConfigError(f"{source}: {err}") from err
     return spec
 
 
 def dump_spec(spec: ExperimentSpec) -> str:
-    """The resolved spec as YAML; `parse_spec` inverts it."""
+    """Writes the resolved spec as YAML; `parse_spec` inverts it."""
     return _yaml(as_written(spec), flow=False)
 
 
 def as_written(spec: ExperimentSpec) -> dict[str, Any]:
-    """The resolved spec as the values that a file of it holds."""
+    """Returns the values that a file of the resolved spec holds."""
     return {**spec.model_dump(mode="json"), "constraints": [str(c) for c in spec.constraints]}
 
 
 def in_one_line(value: Any) -> str:
-    """A value as a spec may write it: `[accuracy >= 0.93]`, `{low: 0, high: 0.5}`, `null`."""
+    """Writes a value as a spec may have it: `[accuracy >= 0.93]`, `{low: 0, high: 0.5}`, `null`."""
     return _yaml([value], flow=True).strip()[1:-1]  # a list, since a lone scalar would be a document with an end mark
 
 
 def read_text(path: Path) -> str:
-    """The text of a spec file.
+    """Reads the text of a spec file.
 
     Raises:
         ConfigError: missing, a folder, too large, or not UTF-8.
@@ -101,7 +105,7 @@ def read_text(path: Path) -> str:
 
 
 def as_text(content: bytes, *, source: str) -> str:
-    """The text of a spec; `source` names it in errors.
+    """Decodes the text of a spec; `source` names it in errors.
 
     Raises:
         ConfigError: it is not UTF-8.
@@ -117,7 +121,7 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         depth = 0
         for token in yaml.scan(text):  # lazily: the scanner's time grows with the square of the depth
-            if isinstance(token, AliasToken):
+            if isinstance(token, tokens.AliasToken):
                 raise ConfigError(f"{source}: YAML aliases (*name) are not read: write the values out.")
             depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
             if depth > MAX_DEPTH:
@@ -179,7 +183,7 @@ def _absolute(path: str) -> str:
 
 
 def explain(err: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a validation error in one line, with the nearest name for an unknown key."""
+    """Says the first problem of a validation error in one line, with the nearest name for an unknown key."""
     problems = err.errors()
     problem = _first_problem(problems)
     places = [str(p) for p in problem["loc"] if p not in UNION_TAGS]
@@ -194,7 +198,7 @@ def explain(err: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return f"{where} is missing: add it."
     if problem["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-        expected = problem["ctx"].get("expected_tags", "'train', 'import', 'untrained'; 'ptq', 'qat'")
+        expected = problem["ctx"].get("expected_tags", "; ".join(str(kinds)[1:-1] for kinds in (STARTS, ENDS)))
         return f"{where}.kind must be one of {expected}."
     message = str(problem["msg"]).removeprefix("Value error, ")
     value = repr(problem["input"])
@@ -204,7 +208,7 @@ def explain(err: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _first_problem(problems: "list[ErrorDetails]") -> "ErrorDetails":
-    """The first one, but an unknown key goes before the missing key of the same mapping that it is like."""
+    """Returns the first problem, but an unknown key goes before the missing key of its mapping that it is like."""
     first = problems[0]
     unknown = [p for p in problems if p["type"] == "extra_forbidden" and p["loc"][:-1] == first["loc"][:-1]]
     like = (p for p in unknown if nearest(str(p["loc"][-1]), [str(first["loc"][-1])]))
@@ -212,15 +216,9 @@ def _first_problem(problems: "list[ErrorDetails]") -> "ErrorDetails":
 
 
 def _fields_at(model: type[BaseModel], places: list[str]) -> list[str]:
-    """The field names of the model, or of the union of models, found by walking `places` down."""
+    """Returns the field names of the model, or of the union of models, found by walking `places` down."""
     models: list[type[BaseModel]] = [model]
     for place in places:
         annotations = [m.model_fields[place].annotation for m in models if place in m.model_fields]
         models = [found for a in annotations for found in _models_in(a)]
     return list(dict.fromkeys(name for m in models for name in m.model_fields))
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for part in get_args(annotation) for found in _models_in(part)]

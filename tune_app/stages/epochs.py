@@ -3,53 +3,22 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from trainables.config import (
-    Baseline,
-    ChannelPrune,
-    QuantAwareTrain,
-    Sparsify,
-    StageConfig,
-    TrialConfig,
-    stage_keys,
-    teacher_key,
-    training_of,
-)
+from trainables.config import TrialConfig, stage_keys, teacher_key
 from trainables.stages.markers import MARKERS
 from trainables.storage import StoragePath, names, published
 
 
-def planned_epochs(stage: StageConfig) -> int:
-    """Of all training runs inside a stage; an iterative one may stop earlier."""
-    schedule = training_of(stage)
-    if schedule is None:
-        return 0
-    if isinstance(stage, ChannelPrune):
-        return schedule.epochs + (stage.steps - 1) * stage.step_epochs
-    if isinstance(stage, Sparsify) and stage.mode == "iterative":
-        return schedule.epochs * stage.steps
-    if isinstance(stage, QuantAwareTrain):
-        return schedule.epochs + len(stage.progressive_bits) * stage.progressive_epochs
-    return schedule.epochs
-
-
-def teacher_of(config: TrialConfig) -> Baseline | None:
-    """The network of its own that some stage distils from."""
-    schedules = map(training_of, config.stages())
-    return config.teacher if any(s is not None and s.distill is not None for s in schedules) else None
-
-
 def epochs_by_stage(config: TrialConfig, *, fingerprint: str) -> dict[str, int]:
-    """By key of each stage that a trial needs, teacher and baseline included."""
+    """Returns the planned epochs of each stage that a trial needs by its key, those of its teacher first."""
     keys = stage_keys(config, fingerprint=fingerprint)
-    found = {key: planned_epochs(stage) for stage, key in zip(config.stages(), keys, strict=True)}
-    teacher = teacher_of(config)
-    return (
-        found if teacher is None else {teacher_key(config, fingerprint=fingerprint): planned_epochs(teacher), **found}
-    )
+    found = {key: stage.planned_epochs for stage, key in zip(config.stages(), keys, strict=True)}
+    if config.own_teacher is None:
+        return found
+    return {teacher_key(config, fingerprint=fingerprint): config.own_teacher.planned_epochs, **found}
 
 
 def epochs_done(stages: StoragePath, wanted: Mapping[str, int]) -> int:
-    """How many of these epochs are done: all of a finished stage, of others those that are saved.
+    """Counts how many of these epochs are done: all of a finished stage, of others those that are saved.
 
     Raises:
         StorageUnavailable: the folder cannot be listed.
@@ -60,7 +29,7 @@ def epochs_done(stages: StoragePath, wanted: Mapping[str, int]) -> int:
 
 
 def saved_epochs(stages: StoragePath) -> dict[str, int]:
-    """By key of each stage at work, or cut off, how many epochs it saved; a stage may train in several phases.
+    """Counts the epochs that each stage saved that is at work or was cut off, by key; a stage may train in phases.
 
     Raises:
         StorageUnavailable: the folder cannot be listed.

@@ -10,18 +10,18 @@ from trainables.stages.markers import FINISHED
 from trainables.storage import StoragePath, read_bytes, read_many, read_start
 
 HEAD_BYTES = 256 * 1024
-"""The head of nearly every checkpoint is shorter."""
+"""Bytes that are read at first: the head of nearly every checkpoint is shorter."""
 MOST_HEAD_BYTES = 100_000_000
-"""No longer one is a checkpoint's: safetensors' own limit."""
+"""A longer head is no checkpoint's: safetensors' own limit."""
 KEPT = 2048
-"""Histories in memory."""
+"""Histories that are kept in memory; more: fewer files to read again, more memory."""
 Row = Mapping[str, Any]
 History = list[Row]
 DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
 
 
 def finished_histories(stages: StoragePath, keys: Iterable[str]) -> dict[str, History]:
-    """By key those of finished stages that have epochs; what is removed, failed or damaged is left out.
+    """Reads the histories of finished stages that have epochs, by key; what is removed, failed or damaged is left out.
 
     Raises:
         StorageUnavailable: a file cannot be read.
@@ -36,7 +36,7 @@ def finished_histories(stages: StoragePath, keys: Iterable[str]) -> dict[str, Hi
 
 
 def finished_history(stage: StoragePath) -> History | None:
-    """Of a finished stage by its folder, kept in memory; None: it is not finished, failed, damaged or removed.
+    """Reads the history of a finished stage by its folder, once; None: not finished, failed, damaged or removed.
 
     Raises:
         StorageUnavailable: the file cannot be read.
@@ -48,7 +48,7 @@ def finished_history(stage: StoragePath) -> History | None:
 
 
 def saved_history(checkpoint: StoragePath) -> History:
-    """Of a stage in progress; empty when the next epoch took the checkpoint's place.
+    """Reads the history of a stage that is at work; empty when the next epoch took the checkpoint's place.
 
     Raises:
         StorageUnavailable: the file cannot be read.
@@ -61,7 +61,7 @@ def saved_history(checkpoint: StoragePath) -> History:
 
 @functools.lru_cache(maxsize=KEPT)
 def _read_finished(path: StoragePath) -> History:
-    """A finished stage never changes; what is not there may come, so that is an error and not kept."""
+    """Reads a history that never changes; what is not there may come, so that is an error and not kept."""
     history = _intact(read_bytes(path))
     if history is None:
         raise ValueError("the description is not what was written")
@@ -80,7 +80,7 @@ def _intact(content: bytes) -> History | None:
 
 @functools.lru_cache(maxsize=KEPT)
 def _read_saved(path: StoragePath) -> History:
-    """Of a checkpoint, whose name changes with its content (safetensors: a length, a JSON header, the tensors)."""
+    """Reads a checkpoint, whose name changes with its content (safetensors: a length, a JSON header, the tensors)."""
     head = read_start(path, HEAD_BYTES)
     length = 8 + int.from_bytes(head[:8], "little")
     if length > MOST_HEAD_BYTES:

@@ -10,11 +10,12 @@ from search_spaces.rungs import at_rung
 from trainables.config import TrialConfig, stage_keys, teacher_key, trial_key
 from tune_app.ledger.ledger import Params, Place
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.stages.epochs import teacher_of
 from tune_app.terminal.progress import counted
 
 SAMPLE = 2_000
+"""Points of a larger space that a plan counts; more: a surer plan that takes longer."""
 SEED = 0
+"""The sample is the same each time, so that a plan is."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class StageNeed:
     key: str
     kind: str
     rung: str
-    """Of a last stage; empty for one that other stages start from, which all rungs share."""
+    """The rung of a last stage; empty for one that other stages start from, which all rungs share."""
     uses: Counter[str] = field(default_factory=Counter)
     """Configurations that need it and were not tried yet, by rung."""
 
@@ -47,11 +48,11 @@ class Remainder:
     sampled: bool
 
     def expected(self, needs: Iterable[StageNeed]) -> float:
-        """How many of these stages the trials need that are left, if they draw at random."""
+        """Returns how many of these stages the trials need that are left, if they draw at random."""
         return math.fsum(max((self._chance(need, rung) for rung in need.uses), default=0.0) for need in needs)
 
     def _chance(self, need: StageNeed, rung: str) -> float:
-        """That one of the draws hits one of the uses; higher rungs draw from what lower ones drew."""
+        """Returns the chance that a draw hits one of the uses; higher rungs draw from what lower ones drew."""
         left, untried, uses = self.left[rung], self.untried[rung], need.uses[rung]
         if uses == 0:
             return 0.0
@@ -64,7 +65,7 @@ class Remainder:
 
 
 def configurations(spec: ExperimentSpec, fingerprint: str) -> Configurations:
-    """Every configuration of a spec with its full schedule; of a space above SAMPLE points a seeded sample.
+    """Lists every configuration of a spec with its full schedule; of a space above SAMPLE points a seeded sample.
 
     Raises:
         InfeasiblePoint: a point gives no legal configuration.
@@ -81,7 +82,7 @@ def configurations(spec: ExperimentSpec, fingerprint: str) -> Configurations:
 def stage_needs(
     spec: ExperimentSpec, configs: Configurations, fingerprint: str, tried: Collection[Place]
 ) -> list[StageNeed]:
-    """The distinct stages of configurations at every rung, in the order of the pipeline.
+    """Lists the distinct stages of configurations at every rung, in the order of the pipeline.
 
     Args:
         spec: for its rungs.
@@ -101,9 +102,8 @@ def _chain(config: TrialConfig, rung: str, fingerprint: str) -> list[StageNeed]:
     keys = stage_keys(config, fingerprint=fingerprint)
     stages = config.stages()
     chain = [StageNeed(key, stage.kind, "") for stage, key in zip(stages[:-1], keys[:-1], strict=True)]
-    teacher = teacher_of(config)
-    if teacher is not None:
-        chain.insert(0, StageNeed(teacher_key(config, fingerprint=fingerprint), teacher.kind, ""))
+    if config.own_teacher is not None:
+        chain.insert(0, StageNeed(teacher_key(config, fingerprint=fingerprint), config.own_teacher.kind, ""))
     return [*chain, StageNeed(keys[-1], stages[-1].kind, rung)]
 
 

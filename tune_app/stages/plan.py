@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from search_spaces.rungs import at_rung
-from trainables.config import Frozen
+from trainables.config import Frozen, stage_of_kind
 from trainables.errors import ConfigError
 from trainables.stages.cache import StageCache
 from trainables.stages.files import StageEntry
@@ -24,7 +24,6 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.stages.epochs import planned_epochs
 from tune_app.stages.needs import Remainder, StageNeed, configurations, stage_needs
 from tune_app.terminal.progress import doing
 
@@ -45,25 +44,25 @@ class Typical:
     `rung_of` gives the rung of last stages by key, `epochs` the epochs of quantization-aware training by rung.
     """
 
-    entries: Sequence["StageEntry"]
+    entries: Sequence[StageEntry]
     rung_of: Mapping[str, str]
     epochs: Mapping[str, int]
 
     def seconds(self, kind: str, rung: str = "") -> float | None:
-        """Of a stage of this kind, and of this rung if it ends a trial; None when there is none to judge by.
+        """Returns the seconds of a stage of this kind, of this rung if it ends a trial; None where none is known.
 
-        A rung of quantization-aware training without a stage of its own takes what the others take per epoch.
+        A rung of training without a stage of its own takes what the others take per epoch.
         """
         made = [e for e in self.entries if e.kind == kind and not e.failed]
         own = [e.seconds for e in made if self.rung_of.get(e.key, "") == rung]
-        if own or kind != "qat":
+        if own or not stage_of_kind(kind).SCHEDULE:
             return _median(own)
         rates = [e.seconds / epochs for e in made if (epochs := self.epochs.get(self.rung_of.get(e.key, ""), 0))]
         rate = _median(rates)
         return None if rate is None else rate * self.epochs[rung]
 
     def bytes(self, kind: str) -> float | None:
-        """Of a stage of this kind on disk; None when there is none to judge by."""
+        """Returns the bytes on disk of a stage of this kind; None: there is none to judge by."""
         return _median([float(e.size_bytes) for e in self.entries if e.kind == kind and not e.failed])
 
 
@@ -80,7 +79,7 @@ class StagePlan(Frozen):
 
     @property
     def label(self) -> str:
-        """`qat@short`, or the kind alone."""
+        """The name of these stages: `qat@short`, or the kind alone."""
         return f"{self.kind}@{self.rung}" if self.rung else self.kind
 
 
@@ -105,7 +104,7 @@ class Plan(Frozen):
 
 
 def read_plan(spec: ExperimentSpec) -> Plan:
-    """The plan of a spec, by what its experiment holds if there is one; else the data set is loaded.
+    """Plans a spec by what its experiment holds, if there is one; else the data set is loaded.
 
     Raises:
         ConfigError: the data set cannot be loaded, or the experiment of this name has another base or results of
@@ -123,7 +122,7 @@ def read_plan(spec: ExperimentSpec) -> Plan:
         fingerprint=_load_fingerprint(spec) if baseline is None else baseline.fingerprint,
         entries=StageCache(folder.stages).entries(),
         records=records,
-        artifacts=_artifact_sizes(folder),
+        artifacts=[sum(file.size_bytes for file in files) for files in files_by_folder(folder.artifacts).values()],
     )
 
 
@@ -135,7 +134,7 @@ def make_plan(
     records: Sequence[TrialRecord] = (),
     artifacts: Sequence[int] = (),
 ) -> Plan:
-    """The plan of a spec.
+    """Plans a spec by what is given of its experiment.
 
     Args:
         spec: of the experiment.
@@ -178,26 +177,26 @@ def make_plan(
 
 
 def _rung_plans(spec: ExperimentSpec, total: int, records: Sequence[TrialRecord]) -> tuple[RungPlan, ...]:
-    """From the full schedule down: a rung has eta times the trials of the one above, as far as points reach."""
+    """Plans from the full schedule down: a rung has eta times the trials of the one above, as far as points reach."""
     done = Counter(r.assignment.rung for r in records if r.assignment.repeat == 0)
     eta = 1.0 if spec.fidelity is None else spec.fidelity.eta
     plans: list[RungPlan] = []
     trials = min(spec.budget.trials, total)
     for name, rung in reversed(spec.rungs.items()):
-        epochs = planned_epochs(at_rung(spec.base, rung).quantize)
+        epochs = at_rung(spec.base, rung).quantize.planned_epochs
         plans.append(RungPlan(name=name, epochs=epochs, trials=trials, done=done[name]))
         trials = min(math.ceil(eta * trials - 1e-9), total)
     return tuple(reversed(plans))
 
 
 def _left(rungs: Sequence[RungPlan]) -> dict[str, int]:
-    """Trials still to run by rung; none when the budget is spent."""
+    """Counts the trials still to run by rung; none when the budget is spent."""
     spent = rungs[-1].done >= rungs[-1].trials
     return {rung.name: 0 if spent else max(0, rung.trials - rung.done) for rung in rungs}
 
 
 def _rungs_of(needs: Iterable[StageNeed], records: Iterable[TrialRecord]) -> dict[str, str]:
-    """The rung of each last stage by key; the records know those of points that are not counted."""
+    """Finds the rung of each last stage by key; the records know those of points that are not counted."""
     recorded = {r.result.stages[-1].key: r.assignment.rung for r in records if r.result.stages}
     return recorded | {need.key: need.rung for need in needs}
 
@@ -226,11 +225,6 @@ def _load_fingerprint(spec: ExperimentSpec) -> str:
 
     with doing("loading data"):
         return load_data(spec.base.data).fingerprint
-
-
-def _artifact_sizes(folder: ExperimentFolder) -> list[int]:
-    """Bytes of what each trial left."""
-    return [sum(file.size_bytes for file in files) for files in files_by_folder(folder.artifacts).values()]
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from trainables.config import Frozen, stage_keys
+from trainables.config import Frozen, stage_keys, stage_of_kind
 from trainables.errors import TuneAppError
 from trainables.stages.cache import StageCache
 from trainables.stages.files import StageEntry
@@ -22,14 +22,12 @@ from tune_app.ledger.reading import read_records
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.terminal.progress import doing, track
 
-LAST = {"ptq", "qat"}
-"""Kinds of stages that end a trial: no other stage starts from them."""
 OVER_S = 86_400.0
 """After a day nobody is still at work on a file that he began."""
 
 
 class Use(Frozen):
-    """What some stages hold and cost."""
+    """The number, bytes and seconds of some stages."""
 
     stages: int
     failures: int
@@ -47,7 +45,7 @@ class CacheUse(Frozen):
 
 @dataclass(frozen=True)
 class Collection:
-    """What went, or would go, and what stays."""
+    """The stages that went, or would go, and the bytes that stay."""
 
     removed: list[StageEntry]
     kept_bytes: int
@@ -55,12 +53,12 @@ class Collection:
 
     @property
     def freed_bytes(self) -> int:
-        """Bytes of the removed stages."""
+        """The bytes of the removed stages."""
         return sum(entry.size_bytes for entry in self.removed)
 
 
 def survey(folder: ExperimentFolder) -> CacheUse:
-    """What the cache of an experiment holds now; nothing is written.
+    """Counts what the cache of an experiment holds now; nothing is written.
 
     Raises:
         CorruptFile: the stored spec is damaged.
@@ -110,11 +108,11 @@ def _entries(folder: ExperimentFolder) -> list[StageEntry]:
 def _surplus(
     entries: Sequence[StageEntry], is_needed: Callable[[StageEntry], bool], max_bytes: int
 ) -> list[StageEntry]:
-    """What has to go, in the order in which it goes."""
+    """Lists what has to go, in the order in which it goes."""
     over = sum(e.size_bytes for e in entries) - max_bytes
     free = [e for e in entries if not e.failed and not is_needed(e)]
     surplus: list[StageEntry] = []
-    for entry in sorted(free, key=lambda e: (e.kind not in LAST, e.modified, e.key)):
+    for entry in sorted(free, key=lambda e: (not stage_of_kind(e.kind).ENDS, e.modified, e.key)):
         if over <= 0:
             break
         surplus.append(entry)
@@ -123,7 +121,7 @@ def _surplus(
 
 
 def _needs(folder: ExperimentFolder, *, in_flight: Iterable[Assignment]) -> Callable[[StageEntry], bool]:
-    """Whether a stage is shared by all trials, or is one of the frontier or of what was in flight."""
+    """Tells whether a stage is shared by all trials, or is one of the frontier or of what was in flight."""
     spec, baseline = folder.read_spec(), read_baseline(folder)
     # A cache belongs to one experiment: of these kinds it holds the baseline and the teacher, and nothing else.
     shared = {network.kind for network in (spec.base.baseline, spec.base.teacher) if network is not None}
@@ -139,7 +137,7 @@ def _frontier_keys(records: Sequence[TrialRecord], spec: ExperimentSpec) -> set[
 
 
 def _chain(work: Assignment, spec: ExperimentSpec, fingerprint: str) -> list[str]:
-    """The stages of an assignment; none of one that the spec no longer knows."""
+    """Lists the stages of an assignment; none of one that the spec no longer knows."""
     with contextlib.suppress(TuneAppError, KeyError):
         return stage_keys(spec.trial(work.params, work.rung, repeat=work.repeat), fingerprint=fingerprint)
     return []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from trainables.config import stage_of_kind
 from trainables.storage import StoragePath
 from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASELINE, TEACHER = "baseline", "teacher"
-WHOLE = ("train", "import")
-"""Kinds of stages without a parent: the baseline, or a network of its own to distil from."""
-WITHOUT_EPOCHS = ("import", "untrained", "ptq", "sensitivity")
 SCHEMA = {column.name: column.type for column in CATALOG["epochs"]}
 """What stages of ours write of an epoch, after what names the stage; columns of other stages follow."""
 
@@ -63,7 +61,7 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     with doing("reading epochs"):
         histories = finished_histories(folder.stages, (stage.key for stage in stages))
     table = epoch_table(stages, histories)
-    absent = [stage for stage in stages if stage.key not in histories and stage.kind not in WITHOUT_EPOCHS]
+    absent = [stage for stage in stages if stage.key not in histories and stage_of_kind(stage.kind).SCHEDULE]
     if absent:
         some = f"{len(absent):,} of {show_count(len(stages), 'stage')}"
         note(f"no epochs of {some}: they failed, were removed by the cache, or ran in another experiment")
@@ -78,7 +76,7 @@ def stage_uses(records: Iterable[TrialRecord], *, baseline_key: str) -> dict[str
         kinds = {stage.key: stage.kind for stage in record.result.stages}
         parent: str | None = None
         for key, kind in kinds.items():
-            teaches = kind in WHOLE and key != baseline_key
+            teaches = stage_of_kind(kind).STARTS and key != baseline_key
             use = found.setdefault(key, StageUse(key, TEACHER if teaches else kind, None, record))
             use.trials += 1
             if not teaches:

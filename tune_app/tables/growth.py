@@ -54,7 +54,7 @@ def hypervolume_rows(
             continue
         metrics = record.metrics()
         values.append(costs_of(metrics, spec) if is_feasible(metrics, spec) else corner)
-        known = {"number": record.assignment.number, "label": record.assignment.label, "trials": len(rows) + 1}
-        rows.append({**known, "training_s": float(seconds)})
+        about: dict[str, float | int | str] = {"number": record.assignment.number, "label": record.assignment.label}
+        rows.append({**about, "trials": len(rows) + 1, "training_s": float(seconds)})
     volumes = hypervolume_trace(np.array(values).reshape(-1, len(corner)), corner)
     return [{**row, "hypervolume": float(volume)} for row, volume in zip(rows, volumes, strict=True)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from trainables.config import stage_of_kind
 from trainables.results import Completed, StageRun
 from tune_app.frontier.chance import probabilities
 from tune_app.frontier.objectives import is_feasible
@@ -13,21 +14,6 @@ from tune_app.frontier.points import PointRuns, frontier_contributions
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import COLUMNS, TRIALS, expanded
-
-STAGE_COLUMNS = {
-    "channel_prune": {
-        "val_accuracy_pruned": "accuracy_pruned",
-        "val_accuracy": "accuracy_fine_tuned",
-        "prune_frac_requested": "prune_frac_requested",
-    },
-    "sparsify": {
-        "val_accuracy": "accuracy_sparsified",
-        "sparsity_requested": "sparsity_requested",
-        "sparsity_achieved": "sparsity_reached",
-        "stopped_early": "stopped_early",
-    },
-}
-"""Names columns by the kinds of stages and the metrics of theirs that they hold."""
 
 OF_ASSIGNMENT = ("trial_id", "number", "label", "rung", "attempt", "repeat", "seed", "config_key")
 OF_RECORD = ("state", "reason", "seconds", "started_at", "gpu_share", "gpu_peak_share", "out_of_memory")
@@ -80,7 +66,11 @@ def schema_of(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema
     planned: list[str] = [stage.kind for stage in spec.base.stages()]
     kinds = dict.fromkeys([*planned, *(stage.kind for r in records for stage in r.result.stages)])
     parameters = _parameter_types(records, spec)
-    words = {"parameter": parameters, "objective": spec.objectives, "part": parts, "name": formulas, "kind": kinds}
+    metrics = {name: None for kind in kinds for name in stage_of_kind(kind).COLUMNS.values() if name not in COLUMNS}
+    words = {
+        **{"parameter": parameters, "metric": metrics, "objective": spec.objectives},
+        **{"part": parts, "name": formulas, "kind": kinds},
+    }
     columns = expanded(TRIALS, words)
     return pa.schema([(column.name, column.type or parameters[column.name]) for column in columns])
 
@@ -115,7 +105,7 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
 
 def _staged(stage: StageRun) -> dict[str, float | bool]:
     """Returns how a stage ended, by column."""
-    columns = STAGE_COLUMNS.get(stage.kind, {})
+    columns = stage_of_kind(stage.kind).COLUMNS
     values = {columns[name]: value for name, value in stage.metrics.items() if name in columns}
     return {name: bool(value) if COLUMNS[name].kind == "flag" else value for name, value in values.items()}
 

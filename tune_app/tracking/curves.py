@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from trainables.config import stage_keys, training_of
+from trainables.config import stage_keys
 from trainables.errors import TrialFailure
 from trainables.storage import StoragePath, names
 from tune_app.ledger.baseline import read_baseline
@@ -72,8 +72,7 @@ class Curves:
         except TrialFailure:
             return []
         keys = stage_keys(config, fingerprint=self._fingerprint)
-        trainings = [training_of(stage) for stage in config.stages()]
-        planned = [0 if training is None else training.epochs for training in trainings]
+        planned = [stage.training.epochs if stage.training else 0 for stage in config.stages()]
         return [(stage.kind, key, n) for stage, key, n in zip(config.stages(), keys, planned, strict=True)]
 
 

@@ -4,16 +4,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trainables.config import TrialConfig
+from trainables.config import StageConfig, TrialConfig
 from trainables.errors import TrialFailure
 from trainables.storage import redact
 from tune_app.ledger.ledger import Assignment
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.stages.epochs import teacher_of
 from tune_app.tracking.protocol import Value
-
-AMOUNTS = {"prune": "prune_frac", "sparsify": "sparsity"}
-"""By part of a configuration that is left out at 0 the field that says so."""
 
 
 def trial_hyperparameters(spec: ExperimentSpec, work: Assignment) -> dict[str, Value]:
@@ -44,12 +40,10 @@ def hyperparameters(config: TrialConfig) -> dict[str, Value]:
     is the trial's own.
     """
     content = config.identity()
-    kinds = {type(stage) for stage in config.stages()}
-    for name, amount in AMOUNTS.items():
-        stage = getattr(config, name)
-        if stage is not None and type(stage) not in kinds:
-            content[name] = {amount: getattr(stage, amount)}
-    if teacher_of(config) is None:
+    for name, stage in config:
+        if isinstance(stage, StageConfig) and stage.left_out:
+            content[name] = {stage.AMOUNT: getattr(stage, stage.AMOUNT)}
+    if config.own_teacher is None:
         content.pop("teacher")
     content["baseline"]["seed"] = content.pop("seed")
     content.pop("repeat")

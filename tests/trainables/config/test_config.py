@@ -13,17 +13,15 @@ from trainables.config import (
     OBSERVERS,
     QUANTIZERS,
     SPARSITY,
+    STAGES,
     Augment,
-    BaselineImport,
     BaselineTrain,
     ChannelPrune,
     DataConfig,
     ModelConfig,
-    PostTrainingQuant,
     QuantAwareTrain,
     QuantScheme,
     Schedule,
-    Sensitivity,
     Sparsify,
     TrialConfig,
     data_key,
@@ -45,7 +43,7 @@ TRIAL = TrialConfig(
     sparsify=Sparsify(sparsity=0.3, schedule=ONE),
     quantize=QuantAwareTrain(kind="qat", schedule=ONE),
 )
-STAGES = 4
+LAST = 4
 
 
 def changed(**changes: Any) -> TrialConfig:
@@ -70,7 +68,7 @@ FIRST_CHANGED = {
     **dict.fromkeys(["repeat", "prune"], 1),
     "sparsify": 2,
     "quantize": 3,
-    **dict.fromkeys(["pack", "measure", "teacher", "data__root", "data__download"], STAGES),
+    **dict.fromkeys(["pack", "measure", "teacher", "data__root", "data__download"], LAST),
 }
 """By the longest prefix of a field's name, the first stage whose key the field changes."""
 VALUES: list[Any] = [
@@ -132,7 +130,7 @@ def test_a_field_changes_the_keys_of_the_stages_that_it_reaches(field: str) -> N
     prefixes = [p for p in FIRST_CHANGED if field == p or field.startswith(f"{p}__")]
     first = FIRST_CHANGED[max(prefixes, key=len)]
     before, after = keys(**TOGETHER.get(field, {})), keys(**another(field))
-    assert [a == b for a, b in zip(before, after, strict=True)] == [i < first for i in range(STAGES)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [i < first for i in range(LAST)]
 
 
 @pytest.mark.parametrize("field", ["pack__coder", "measure__onnx"])
@@ -154,7 +152,7 @@ def test_repeats_share_the_baseline_and_the_teacher_and_nothing_else() -> None:
     changes = {"teacher": teacher, "quantize__schedule__distill": {"weight": 0.5}}
     found = [keys(repeat=repeat, **changes) for repeat in range(4)]
     assert len({run[0] for run in found}) == 1
-    assert len({key for run in found for key in run[1:]}) == 4 * (STAGES - 1)
+    assert len({key for run in found for key in run[1:]}) == 4 * (LAST - 1)
     assert len({teacher_key(changed(repeat=repeat, **changes), fingerprint="f") for repeat in range(4)}) == 1
     assert len({trial_key(changed(repeat=repeat), fingerprint="f") for repeat in range(4)}) == 4
 
@@ -189,7 +187,7 @@ def test_a_baseline_cannot_learn_from_itself() -> None:
 
 def test_keys_are_sha256_and_all_different() -> None:
     found = keys()
-    assert len(set(found)) == STAGES
+    assert len(set(found)) == LAST
     assert all(len(key) == 64 and int(key, 16) >= 0 for key in found)
     assert keys() == found
 
@@ -216,7 +214,66 @@ def test_the_version_of_policies_is_in_the_keys_of_data_that_one_changes(monkeyp
     assert configs["trivial"].identity()["augment"] == configs["trivial"].augment.model_dump(mode="json")
 
 
-KINDS = [BaselineTrain, BaselineImport, ChannelPrune, Sparsify, Sensitivity, PostTrainingQuant, QuantAwareTrain]
+S, LEARNS = {"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.05, "distill": {}}
+BUDGET = {"auto_bits": {"budget_bytes": 5000}}
+KEYS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
+    "ptq": ({}, "5018b0a3e0471f36", ["d7e4ff46", "ae7c880a"]),
+    "all": (
+        {
+            "teacher": {"kind": "train", "model": {"width": 2.0}, "schedule": S},
+            "prune": {"prune_frac": 0.5, "fine_tune": S},
+            "sparsify": {"sparsity": 0.5, "schedule": S},
+            "quantize": {"kind": "qat", "schedule": LEARNS},
+            **{"seed": 3, "repeat": 1},
+        },
+        "c19f7898c9b08586",
+        ["b6c1778b", "3a098d84", "ad30cd92", "c7d8d220"],
+    ),
+    "auto bits": (
+        {
+            "prune": {"prune_frac": 0.25, "importance": "l2", "fine_tune": S},
+            "quantize": {"kind": "qat", "schedule": S, **BUDGET},
+            "data": {"augment": {"auto": "trivial"}},
+        },
+        "6fda6365c65c66c2",
+        ["7ca874bf", "9397d05b", "114fac16", "89b55ee5"],
+    ),
+    "import": (
+        {
+            "baseline": {"kind": "import", "checkpoint": "/a/net.pt", "sha256": "e" * 64},
+            "quantize": {"kind": "ptq", **BUDGET},
+            "pack": {"coder": "zstd"},
+        },
+        "eeb9010096c09ce8",
+        ["3e7b8f43", "222a7365", "b3985be9"],
+    ),
+    "untrained": (
+        {"baseline": {"kind": "untrained"}, "measure": {"onnx": True}},
+        "0dc1c0b4a699b307",
+        ["36d54a1e", "e42b64ef"],
+    ),
+}
+"""Keys as they were before stage kinds answered for themselves: caches and ledgers of that time stay valid."""
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_are_those_of_ever(name: str) -> None:
+    content, trial, stages = KEYS[name]
+    config = TrialConfig.model_validate(
+        {"baseline": {"kind": "train", "schedule": S}, "quantize": {"kind": "ptq"}, **content}
+    )
+    assert trial_key(config, fingerprint="f" * 64).startswith(trial)
+    assert [key[:8] for key in stage_keys(config, fingerprint="f" * 64)] == stages
+
+
+KINDS = [STAGES[name] for name in STAGES.names()]
+
+
+def test_a_kind_is_registered_by_its_name() -> None:
+    assert [stage.model_fields["kind"].annotation.__args__[0] for stage in KINDS] == STAGES.names()
+    assert len(KINDS) == 8
+
+
 NEEDED = {"schedule": ONE, "fine_tune": ONE, "candidates": (2, 8), "images": 9, "granularity": "tensor"}
 NEEDED |= {"observer": "mse", "percentile": 99.0, "side_bits": 16}
 

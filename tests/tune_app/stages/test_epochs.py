@@ -18,7 +18,7 @@ from trainables.config import (
 )
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.storage import StoragePath, publish_folder, replace
-from tune_app.stages.epochs import epochs_by_stage, epochs_done, planned_epochs, saved_epochs
+from tune_app.stages.epochs import epochs_by_stage, epochs_done, saved_epochs
 
 THREE = Schedule(epochs=3, lr=0.1)
 
@@ -36,7 +36,7 @@ THREE = Schedule(epochs=3, lr=0.1)
     ids=lambda value: getattr(value, "kind", value),
 )
 def test_all_training_runs_of_a_stage_count(stage: StageConfig, epochs: int) -> None:
-    assert planned_epochs(stage) == epochs
+    assert stage.planned_epochs == epochs
 
 
 def save_epochs(progress: SavedEpochs, count: int) -> None:

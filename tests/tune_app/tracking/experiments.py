@@ -10,7 +10,7 @@ from tests.tune_app.factories import make_record, make_spec, store_baseline
 from trainables.config import Architecture, ModelConfig, QuantAwareTrain, Schedule, TrialConfig
 from trainables.stages.files import finished_files
 from trainables.stages.markers import FINISHED
-from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult
 from trainables.storage import StoragePath, create_once, publish_folder, replace, sha256
 from tune_app.ledger.folder import ExperimentFolder
@@ -71,12 +71,12 @@ def publish(
     result = StageResult(architecture, None, {"w": torch.zeros(1)}, {}, found)
     key = keys_of(folder, work)[kind]
     publish_folder(finished_files(result, kind=kind, seconds=1.0), folder.stages / key, marker=FINISHED)
-    Progress(folder.stages / "progress" / key).clear()
+    SavedEpochs(folder.stages / "progress" / key).clear()
 
 
 def train(folder: ExperimentFolder, work: Assignment, kind: str, epochs: int, *, phase: int | None = None) -> None:
     """A trial is at work on a stage and has saved so many epochs of it."""
-    progress = Progress(folder.stages / "progress" / keys_of(folder, work)[kind])
+    progress = SavedEpochs(folder.stages / "progress" / keys_of(folder, work)[kind])
     chosen = progress if phase is None else progress.phase(phase)
     chosen.save(SavedEpoch({"w": torch.zeros(3)}, rows(epochs)))
     begin(folder, work)

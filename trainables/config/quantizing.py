@@ -1,0 +1,146 @@
+"""The stages that quantize, which end a trial, and the one that measures for them (torch-free)."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainables.config.frozen import Frozen
+from trainables.config.plugins import CODERS, OBSERVERS, QUANTIZERS, STAGES
+from trainables.config.quant import QuantScheme, WeightBits
+from trainables.config.schedule import Schedule
+from trainables.config.stage import Component, StageConfig
+
+CalibrationImages = Annotated[
+    int,
+    Field(ge=1, le=1_000_000, description="training images from which steps are read; more: steadier steps, more time"),
+]
+BnImages = Annotated[
+    int, Field(ge=0, le=10_000_000, description="images for BN re-estimation, more for steadier statistics; 0 = off")
+]
+
+
+class AutoBits(Frozen):
+    """Bits per layer from each layer's sensitivity, under a budget of packed bytes."""
+
+    budget_bytes: int = Field(ge=1, description="bytes of the whole packed file, before training")
+    candidates: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
+        (2, 3, 4, 5, 6, 8), min_length=1, description="widths to choose from"
+    )
+    method: Literal["greedy", "dp"] = Field(
+        "dp", description="dp: least sum of sensitivities in the budget; greedy: narrow where a byte costs least"
+    )
+    images: int = Field(512, ge=1, description="images that measure sensitivity; more: steadier ranks, more time")
+
+
+@STAGES.register("sensitivity")
+class Sensitivity(StageConfig):
+    """Measure, for each layer and bit width, how far the network's output moves (KL) and what the bytes are."""
+
+    HANDLER = "trainables.sensitivity"
+    kind: Literal["sensitivity"] = "sensitivity"
+    candidates: tuple[int, ...]
+    images: int
+    granularity: Literal["channel", "tensor"]
+    observer: str
+    percentile: float
+    side_bits: Literal[8, 16]
+
+    def components(self) -> Iterable[Component]:
+        """Yields the observer, and each coder: any of them may store a layer in the fewest bytes."""
+        return [(OBSERVERS, self.observer), *((CODERS, name) for name in CODERS.installed())]
+
+
+class Quantization(StageConfig):
+    """What the kinds of last stages have in common: a scheme, and perhaps a budget that chooses its bits."""
+
+    VERSION = 3
+    ENDS = True
+    scheme: QuantScheme = QuantScheme()
+    auto_bits: AutoBits | None = None
+
+    def components(self) -> Iterable[Component]:
+        """Yields the quantizer, and the observers of weights and of activations."""
+        scheme = self.scheme
+        yield QUANTIZERS, scheme.quantizer
+        yield from ((OBSERVERS, name) for name in (scheme.observer, scheme.activation_observer) if name)
+
+    def before(self) -> tuple[StageConfig, ...]:
+        """Returns the measurement that `auto_bits` chooses by."""
+        if self.auto_bits is None:
+            return ()
+        asked, scheme = self.auto_bits.model_dump(include={"candidates", "images"}), self.scheme.model_dump()
+        return (Sensitivity.model_validate(asked | {n: scheme[n] for n in Sensitivity.model_fields if n in scheme}),)
+
+    def shortened(self, epochs: int) -> "Quantization":
+        """Returns what a rung of so many epochs makes of the stage.
+
+        Raises:
+            ValueError: the stage has no training that could be shorter.
+        """
+        raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
+
+
+@STAGES.register("ptq")
+class PostTrainingQuant(Quantization):
+    """Quantize from calibration data alone."""
+
+    HANDLER = "trainables.quant.ptq"
+    kind: Literal["ptq"] = "ptq"
+    calibration_images: CalibrationImages = 512
+    bn_images: BnImages = 2048
+    bias_correction: bool = Field(False, description="match the mean output of each channel to the float one's")
+
+
+class Freezing(Frozen):
+    """Freeze weights that oscillate between two codes (Nagel et al., arXiv 2203.11086)."""
+
+    threshold_start: float = Field(
+        0.1, gt=0, le=1, description="flips per step above which a weight freezes; lower: sooner"
+    )
+    threshold_end: float = Field(0.01, gt=0, le=1, description="the same at the last step, reached by a cosine")
+    momentum: float = Field(
+        0.01, gt=0, lt=1, description="of moving averages of flips and codes; lower: a longer memory"
+    )
+    start: float = Field(
+        0.25, ge=0, lt=1, description="share of training before any freezing; later: weights settle first"
+    )
+    max_bits: int = Field(4, ge=2, le=8, description="layers with more bits are left alone: finer codes oscillate less")
+
+
+@STAGES.register("qat")
+class QuantAwareTrain(Quantization):
+    """Quantize from calibration data, then train weights and step sizes."""
+
+    HANDLER = "trainables.quant.qat"
+    TITLE = "Quantization-aware training"
+    SCHEDULE = "schedule"
+    kind: Literal["qat"]
+    schedule: Schedule
+    calibration_images: CalibrationImages = 512
+    bn_images: BnImages = 2048
+    progressive_bits: tuple[WeightBits, ...] = Field(
+        (), description="widths trained one after another before the scheme's own, e.g. [8, 5]"
+    )
+    progressive_epochs: int = Field(1, ge=1, description="epochs at each progressive width; 1 is the least that trains")
+    freezing: Freezing | None = None
+    freeze_steps_after: float = Field(
+        1.0, gt=0, le=1, description="share of the training after which the activations' steps stand still; 1: never"
+    )
+    guard_channels: bool = Field(False, description="keep the largest weight of a channel whose codes are all 0")
+
+    @property
+    def planned_epochs(self) -> int:
+        """The epochs of the schedule, and those of each progressive width."""
+        return self.schedule.epochs + len(self.progressive_bits) * self.progressive_epochs
+
+    def shortened(self, epochs: int) -> Quantization:
+        """Returns the stage with fewer epochs, or without training; progressive widths are the full schedule's."""
+        if epochs == 0:
+            shared = QuantAwareTrain.model_fields.keys() & PostTrainingQuant.model_fields.keys() - {"kind"}
+            return PostTrainingQuant.model_validate({name: getattr(self, name) for name in shared})
+        schedule = self.schedule.model_copy(update={"epochs": min(epochs, self.schedule.epochs)})
+        return self.model_copy(update={"schedule": schedule, "progressive_bits": ()})
+
+
+Quantize = Annotated[PostTrainingQuant | QuantAwareTrain, Field(discriminator="kind")]
