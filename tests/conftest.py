@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ RAY = re.compile(r"\bmark\.ray\b|\bray_address\b|\bfinished_search\b|\bstart_cli
 """What a file with a test with Ray names: the marker, or one of the fixtures that lead to the Ray instance."""
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
     os.environ.pop(name, None)
+
+
+# No example fails by the clock: others use this machine too.
+hypothesis.settings.register_profile(
+    "without a clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("without a clock")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -59,7 +59,7 @@ def containers(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield cluster_spec(manifest)["autoscalerOptions"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(legal_jobs())
 def test_every_legal_section_gives_manifests_that_kuberay_accepts(job: JobSpec) -> None:
     plan = KubeRayPlanner().plan(job)

@@ -20,7 +20,7 @@ from tests.cluster.factories import AWS, SHARED, make_job, read_yaml
 from tests.cluster.strategies import legal_jobs
 
 CLOUDS = ("aws", "gcp")
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25)
 
 
 def plan_of(cloud: str, job: JobSpec) -> SubmitPlan:

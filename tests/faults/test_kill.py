@@ -188,7 +188,7 @@ def test_a_stop_signal_ends_cleanly_and_says_how_to_go_on(
     process = start_cli("run", file)
     wait_for("the first record", lambda: len(list(folder.trials.glob("*.json"))) >= 1, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == code, (out, err)
     assert "Traceback" not in err
     assert f"tune-app run {file}" in err
@@ -204,7 +204,7 @@ def test_two_drivers_on_one_experiment(finished_search: ExperimentFolder, start_
     first = start_cli("run", file)
     wait_for("the lease", lambda: any(folder.lease.glob("*.json")), first)
     second = start_cli("run", file)
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=TIMEOUT_S)
     assert second.returncode == 5, (out, err)
     assert f"process {first.pid} on {os.uname().nodename}" in err
     first.kill()
@@ -217,7 +217,7 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
         env={**os.environ, "RAY_ADDRESS": "127.0.0.1:9"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT_S,
         check=False,
     )
     assert done.returncode == 3

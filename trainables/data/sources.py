@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from trainables.config import DataConfig
 from trainables.data import class_names
 from trainables.data.archive import Archive, unpack
 from trainables.data.images import ImageSet
+from trainables.data.resize import resized
 from trainables.errors import ConfigError
 
 TEST_SEED = 20_240_229
@@ -92,7 +91,5 @@ def _torchvision(
 def _resized(images: np.ndarray, labels: np.ndarray, size: int) -> ImageSet:
     """Returns the images at (size, size), resized bilinearly where they have another size."""
     if images.shape[-1] != size:
-        floats = torch.from_numpy(np.ascontiguousarray(images)).float()
-        scaled = F.interpolate(floats, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        images = scaled.round().clamp(0, 255).to(torch.uint8).numpy()
+        images = resized(images, size)
     return ImageSet(np.ascontiguousarray(images), labels.astype(np.int64))

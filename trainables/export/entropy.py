@@ -1,15 +1,18 @@
 """rANS with a model per layer: its own histogram, or a two-sided Laplace or Gaussian shape with a free zero.
 
 The stream takes close to the zero-order entropy of the codes. A sparse layer needs no index: zero is a symbol.
-Tables of frequencies are made by IEEE multiplication alone, so that every machine decodes with the same ones.
+Tables of frequencies are made by IEEE multiplication alone, so that every machine decodes with the same ones; what
+chooses a shape is rounded alike everywhere too (`trainables.arithmetic`).
 """
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from trainables.arithmetic import exp2, log2, log2_1m, total
 from trainables.config import FLOAT_BITS
 from trainables.errors import CorruptFile
 from trainables.export.coders import CodedLayer, LayerSpec
@@ -25,7 +28,7 @@ TINY_DECAY = 1e-12
 def entropy_bits(codes: np.ndarray) -> float:
     """n · H of the empirical distribution: no code of single symbols is shorter, its table not counted."""
     counts = np.unique(codes, return_counts=True)[1]
-    return float(counts @ -np.log2(counts / counts.sum()))
+    return float(total(counts * -log2(counts / counts.sum())))
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class TwoSided:
         both = counts[layer.largest + 1 :] + counts[layer.largest - 1 :: -1]
         decay = self._fit(both)
         tail = self._tail(layer.largest, decay)
-        zero = 2 * tail.sum() * counts[layer.largest] / max(1, both.sum())
+        zero = 2 * float(total(tail)) * counts[layer.largest] / max(1, both.sum())
         model = struct.pack("<ef", min(zero, MAX_ZERO), decay)
         table = self._table(layer.largest, model)
         return CodedLayer(
@@ -123,18 +126,18 @@ class TwoSided:
     def _fit(self, counts: np.ndarray) -> float:
         """1 − r at which the mean of k^power is that of the data: the maximum of an exponential family."""
         # Each magnitude by itself up to about 150, bins of less than a hundredth of their place above.
-        edges = np.unique(np.geomspace(1, len(counts) + 1, 2_000).round().astype(np.int64))
+        edges = np.unique(np.rint(exp2(np.linspace(0, log2(len(counts) + 1), 2_000))).astype(np.int64))
         statistic = ((edges[:-1] + edges[1:] - 1) / 2) ** self.power
         binned = np.add.reduceat(counts, edges[:-1] - 1)
-        wanted = binned @ statistic / max(1, counts.sum())
-        low, high = np.log(TINY_DECAY), 0.0
+        wanted = total(binned * statistic) / max(1, counts.sum())
+        low, high = TINY_DECAY, 1.0
         for _ in range(24):
-            middle = (low + high) / 2
-            # Above 1e−260: arithmetic with denormal numbers is a hundred times slower.
-            tail = np.diff(edges) * np.exp(np.maximum(np.log1p(-np.exp(middle)) * (statistic - 1), -600))
-            falls_too_slowly = tail @ statistic > wanted * tail.sum()
+            middle = math.sqrt(low * high)
+            # Above 2^−866: arithmetic with denormal numbers is a hundred times slower.
+            tail = np.diff(edges) * exp2(np.maximum(log2_1m(middle) * (statistic - 1), -866))
+            falls_too_slowly = total(tail * statistic) > wanted * total(tail)
             low, high = (middle, high) if falls_too_slowly else (low, middle)
-        return float(np.float32(np.exp(high)))
+        return float(np.float32(high))
 
 
 def _uint16(counts: np.ndarray) -> np.ndarray:

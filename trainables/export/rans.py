@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import constriction
 import numpy as np
 
+from trainables.arithmetic import log2, total
 from trainables.errors import CorruptFile
 
 AnsCoder = constriction.stream.stack.AnsCoder
@@ -35,8 +36,8 @@ def stream_bits(counts: np.ndarray, weights: np.ndarray) -> float:
     if len(weights) < 2:
         return 0.0
     used = counts > 0
-    grains = 1 + weights[used] * ((GRAINS - len(weights)) / weights.sum())
-    return float(counts[used] @ -np.log2(grains / GRAINS))
+    grains = 1 + weights[used] * ((GRAINS - len(weights)) / float(total(weights)))
+    return float(total(counts[used] * -log2(grains / GRAINS)))
 
 
 class Decoder:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainables.arithmetic import log2
 from trainables.config import FLOAT_BITS
 from trainables.export.coders import CodedLayer, LayerSpec
 from trainables.export.rans import stream_bits
@@ -74,7 +75,7 @@ def _levels(frequencies: np.ndarray) -> np.ndarray:
     """Logarithms as bytes; the largest frequency gets the largest level."""
     used = frequencies > 0
     levels = np.zeros(len(frequencies), np.uint8)
-    below = np.log2(frequencies[used] / frequencies.max(initial=0)) * PER_OCTAVE
+    below = log2(frequencies[used] / frequencies.max(initial=0)) * PER_OCTAVE
     levels[used] = np.maximum(1, 255 + np.rint(below))
     return levels
 
@@ -84,7 +85,12 @@ def _table(levels: np.ndarray, largest: int) -> np.ndarray:
     tenths = np.array([round(2 ** (i / PER_OCTAVE) * 2**16) for i in range(PER_OCTAVE)], np.float64)
     octave, tenth = np.divmod(np.maximum(levels, 1).astype(np.int64) - 1, PER_OCTAVE)
     at_knots = np.where(levels > 0, np.ldexp(tenths[tenth], octave), 0.0)
-    half = np.interp(np.arange(largest + 1), _knots(largest), at_knots)
+    # Not np.interp: compilers for some processors would round its product and sum once instead of twice.
+    knots, magnitudes = _knots(largest), np.arange(largest + 1)
+    place = np.searchsorted(knots[1:-1], magnitudes, side="right")
+    slopes = np.diff(at_knots) / np.diff(knots)
+    half = slopes[place] * (magnitudes - knots[place]) + at_knots[place]
+    half[knots] = at_knots
     return np.concatenate([half[:0:-1], half])
 
 

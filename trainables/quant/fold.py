@@ -158,5 +158,10 @@ def _norm(unit: ConvUnit) -> nn.BatchNorm2d:
 
 
 def _sigma(bn: nn.BatchNorm2d) -> Tensor:
+    """√(variance + ε) float32, by float64: the last bit of a root of torch's depends on the processor (MKL).
+
+    A root that is off by 2^-52 of its size rounds to the same float32, since no root of a float32 comes as near to the
+    middle between two of them.
+    """
     assert bn.running_var is not None
-    return (bn.running_var + bn.eps).sqrt()
+    return (bn.running_var + bn.eps).double().sqrt().float()

@@ -6,13 +6,18 @@ With 8 bits, the multiplier is largest · 2^(−spacing · (127 − |code|)) wit
 The grid covers those channels whose outputs vary: batch norm leaves some whose input is constant, or whose
 scale is next to nothing, with multipliers that are many octaves off. The bias is code · unit; an int8 unless
 the layer's largest bias makes that unit coarser than the multipliers are, then an int16.
+
+All of it is computed so that every processor finds the same bits (`trainables.arithmetic`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from trainables.arithmetic import exp2, log2, total
 
 BiasAt = Callable[[Tensor], Tensor]
 """A function of multipliers to the biases that keep the mean of each output; both are (outputs,) float32."""
@@ -40,9 +45,9 @@ class SideInfo:
         """Returns m and b as float32, as the decoder sees them."""
         if self.multiplier.dtype == torch.float16:
             return self.multiplier.float() * self.reference, self.bias.float()
-        largest, spacing, unit = self.reference.cpu().double()
-        multiplier, bias = _power(self.multiplier.cpu(), largest, spacing), self.bias.cpu().double() * unit
-        return multiplier.float().to(self.bias.device), bias.float().to(self.bias.device)
+        largest, spacing, unit = self.reference.tolist()
+        multiplier = torch.from_numpy(_power(self.multiplier.cpu().numpy(), largest, spacing))
+        return multiplier.float().to(self.bias.device), (self.bias.double() * unit).float()
 
 
 def in_16_bits(multiplier: Tensor, bias_at: BiasAt) -> SideInfo:
@@ -54,50 +59,64 @@ def in_16_bits(multiplier: Tensor, bias_at: BiasAt) -> SideInfo:
 
 def in_8_bits(multiplier: Tensor, bias_at: BiasAt, *, spread: Tensor) -> SideInfo:
     """Rounds finite m, then the b that goes with it; `spread` (outputs,) is the variance of each output."""
-    largest, spacing = _grid(multiplier.cpu().double(), spread.cpu().double())
-    code = _log_code(multiplier.cpu().double(), largest, spacing)
-    bias = bias_at(_power(code, largest, spacing).to(multiplier)).cpu().double()
-    most = bias.abs().amax().clamp_min(TINY)
-    wide = (most / 127).square() / 12 > BIAS_NOISE**2 * spread.mean().cpu().double()
+    sizes, weights = _float64(multiplier), _float64(spread)
+    largest, spacing = _grid(sizes, weights)
+    code = _log_code(sizes, largest, spacing)
+    bias = _float64(bias_at(torch.from_numpy(_power(code, largest, spacing)).to(multiplier)))
+    most = max(float(np.abs(bias).max()), TINY)
+    wide = (most / 127) * (most / 127) / 12 > BIAS_NOISE**2 * _mean(weights)
     unit = most / (32_767 if wide else 127)
-    bias_code = (bias / unit).round().to(torch.int16 if wide else torch.int8)
-    reference = torch.stack([largest, spacing, unit]).float()
-    return SideInfo(*(tensor.to(multiplier.device) for tensor in (reference, code, bias_code)))
+    bias_code = np.rint(bias / unit).astype(np.int16 if wide else np.int8)
+    reference = np.array([largest, spacing, unit], np.float32)
+    return SideInfo(*(torch.from_numpy(array).to(multiplier.device) for array in (reference, code, bias_code)))
 
 
-def _power(code: Tensor, largest: Tensor, spacing: Tensor) -> Tensor:
-    """Returns the m of int8 codes, in float64 on CPU, where all devices agree."""
-    code = code.double()
-    return code.sign() * largest * torch.exp2(spacing * (code.abs() - 127))
+def _power(code: np.ndarray, largest: float, spacing: float) -> np.ndarray:
+    """Returns the m of int8 codes, float64; not finite where a damaged file's grid is not."""
+    code = code.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        powers: np.ndarray = np.sign(code) * largest * exp2(spacing * (np.abs(code) - 127))
+    return powers
 
 
-def _log_code(multiplier: Tensor, largest: Tensor, spacing: Tensor) -> Tensor:
+def _log_code(multiplier: np.ndarray, largest: float, spacing: float) -> np.ndarray:
     """Returns int8 codes of the nearest powers within the grid, or 0 where that is nearer."""
-    size = multiplier.abs()
-    steps = ((largest / size.clamp_min(TINY)).log2() / spacing).round().clamp(0, 126)
-    code = torch.where(size < largest * torch.exp2(-spacing * steps) / 2, 0.0, 127 - steps)
-    return (multiplier.sign() * code).to(torch.int8)
+    size = np.abs(multiplier)
+    steps = np.rint(log2(largest / np.maximum(size, TINY)) / spacing).clip(0, 126)
+    code = np.where(size < largest * exp2(-spacing * steps) / 2, 0.0, 127 - steps)
+    signed: np.ndarray = (np.sign(multiplier) * code).astype(np.int8)
+    return signed
 
 
-def _grid(multiplier: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+def _grid(multiplier: np.ndarray, spread: np.ndarray) -> tuple[float, float]:
     """Finds the largest size and the spacing in octaves that lose least: Σ spread · (relative error of m)².
 
     Ends are multipliers of the layer, so that rounded ones find the same grid again.
     """
-    used = multiplier.abs() > TINY
+    used = np.abs(multiplier) > TINY
     if not used.any():
-        return multiplier.new_tensor(TINY), multiplier.new_tensor(1.0)
-    size = multiplier.abs()[used].log2()
+        return TINY, 1.0
+    size = log2(np.abs(multiplier[used]))
     # The rest matters a little, so that equal losses do not leave it to chance.
-    weight = spread[used] + 1e-6 * spread[used].mean() + TINY
-    ordered = size.sort().values
-    evenly = torch.linspace(float(ordered[0]), float(ordered[-1]), PLACES, dtype=size.dtype)
-    above = torch.searchsorted(ordered, evenly).clamp_max(len(ordered) - 1)
-    ends = ordered[torch.cat([above, (above - 1).clamp_min(0)])].unique()
-    low, high = torch.combinations(ends, with_replacement=True).T
-    spacing = ((high - low) / 126).clamp_min(1e-6)
+    weight = spread[used] + 1e-6 * _mean(spread[used]) + TINY
+    ordered = np.sort(size)
+    evenly = np.linspace(ordered[0], ordered[-1], PLACES)
+    above = np.searchsorted(ordered, evenly).clip(max=len(ordered) - 1)
+    ends = np.unique(ordered[np.concatenate([above, (above - 1).clip(min=0)])])
+    first, last = np.triu_indices(len(ends))
+    low, high = ends[first], ends[last]
+    spacing = ((high - low) / 126).clip(min=1e-6)
     top, gap = high[:, None], spacing[:, None]
-    nearest = top - gap * ((top - size) / gap).round().clamp(0, 126)
-    error = (torch.exp2(nearest - size) - 1).abs().clamp_max(1.0)
-    best = (weight * error.square()).sum(dim=1).argmin()
-    return torch.exp2(high[best]), spacing[best]
+    nearest = top - gap * np.rint((top - size) / gap).clip(0, 126)
+    error = np.abs(exp2(nearest - size) - 1).clip(max=1.0)
+    best = total(weight * (error * error)).argmin()
+    return float(exp2(high[best])), float(spacing[best])
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(total(values)) / len(values)
+
+
+def _float64(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().double().numpy()
+    return array

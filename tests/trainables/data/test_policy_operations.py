@@ -34,6 +34,12 @@ THEIRS: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
+TURNING = ("shear_x", "shear_y", "rotate")
+"""They read between pixels; translations do not, by whole pixels."""
+ASIDE = 1e-4
+"""Of a magnitude: it moves what is half way between two pixels by more than float32 rounds, and little else."""
+
+
 def every_magnitude(name: str, size: int) -> Tensor:
     """Those of both policies, with both signs where there are two."""
     tables = (magnitudes(TRIVIAL, TRIVIAL_LEVELS), magnitudes(AUTO, AUTO_LEVELS, size=size))
@@ -67,9 +73,21 @@ def test_an_operation_is_torchvisions(operation: Callable[[Tensor, Tensor], Tens
     by = every_magnitude(operation.__name__, size)
     batch = make_batch(len(by), channels, size)
     before = batch.clone()
-    theirs = THEIRS[operation.__name__]
-    expected = torch.stack([theirs(image, float(one)) for image, one in zip(batch, by, strict=True)])
-    assert torch.equal(operation(batch, by), expected)
+
+    def theirs(share: float = 1.0) -> Tensor:
+        apply_one = THEIRS[operation.__name__]
+        return torch.stack([apply_one(image, float(one) * share) for image, one in zip(batch, by, strict=True)])
+
+    found, expected = operation(batch, by), theirs()
+    if operation.__name__ in TURNING:
+        # Half way between two pixels the last bit decides, and torchvision's depends on the processor: either is right.
+        low, high = theirs(1 - ASIDE), theirs(1 + ASIDE)
+        tied = low != high
+        assert tied.float().mean() < 0.01
+        assert ((found == low) | (found == high))[tied].all()
+        assert torch.equal(found[~tied], expected[~tied])
+    else:
+        assert torch.equal(found, expected)
     assert torch.equal(batch, before)
     assert torch.equal(expected, batch) == (operation.__name__ in idle_operations(channels, size))
 

@@ -1,4 +1,6 @@
+import hashlib
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +116,27 @@ def test_each_coder_has_layers_where_it_is_smallest(make: Callable[..., np.ndarr
 def test_a_hole_around_zero_is_smallest_with_the_smooth_model() -> None:
     codes = quantize(realistic(64, 400, sparse="magnitude"), 6)
     assert encode([LayerSpec("layer", codes.shape, 6)], [codes]).kinds == (SMOOTH.kind,)
+
+
+@pytest.mark.parametrize(
+    ("power", "digest"),
+    [(1, "2addd88b523a8110"), (2, "bbc08b8697fb5499"), (3, "942779feea164ce8"), (5, "5134985108e99793")],
+)
+def test_every_processor_stores_the_same_bytes(power: int, digest: str) -> None:
+    """Of the same codes, by each coder: flat ones, and such that most are small."""
+    found, draws = hashlib.sha256(), np.random.default_rng(power)
+    for bits in (2, 3, 4, 6, 8, 12, 16):
+        for count in (7, 300, 9_000):
+            flat = np.prod(draws.random((power, count)), axis=0)
+            largest = 2 ** (bits - 1) - 1
+            codes = np.rint(flat * largest * draws.choice([-1, 1], count)).astype(np.int16)
+            spec = layer(count, bits)
+            for coder in coders().values():
+                if coder.fits(spec) and coder.family == "rans":
+                    coded = coder.encode(codes.astype(spec.dtype), spec)
+                    found.update(coded.model + coded.weights.tobytes() + struct.pack("<d", coded.stream_bits))
+            found.update(encode([spec], [codes]).words)
+    assert found.hexdigest()[:16] == digest
 
 
 @settings(max_examples=40)

@@ -85,7 +85,6 @@ def test_kept_channels_are_the_nearest_multiple(channels: int, prune_frac: float
     assert kept_count(channels, prune_frac, multiple) == kept
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2000), st.floats(1e-9, 0.999), st.integers(1, 64))
 def test_the_kept_channels_are_legal_and_near_the_request(channels: int, prune_frac: float, multiple: int) -> None:
     kept = kept_count(channels, prune_frac, multiple)
@@ -125,7 +124,7 @@ def test_global_ranking_removes_the_least_important_of_all() -> None:
     assert len({full[name] - len(kept) for name, kept in plan.items()}) == 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     sizes=st.lists(st.integers(16, 300), min_size=1, max_size=6),
     prune_frac=st.floats(0.01, 0.95),
@@ -240,7 +239,6 @@ def test_steps_end_at_the_same_counts_as_one_step(scope: str, round_to: int | No
         assert plan == at_once
 
 
-@settings(deadline=None)
 @given(st.permutations(range(12)), st.lists(st.integers(0, 11), unique=True, min_size=1))
 def test_composed_plans_name_the_original_channels(order: list[int], keep: list[int]) -> None:
     first = {"g": sorted(order[:6])}

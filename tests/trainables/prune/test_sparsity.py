@@ -222,7 +222,7 @@ def test_every_step_says_what_it_left_and_what_that_cost(parent: StageResult) ->
     assert last["sparsity_achieved"] == pytest.approx(result.metrics["sparsity_achieved"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(1, 80),
     st.floats(0.01, 1),

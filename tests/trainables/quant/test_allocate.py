@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.config import AutoBits, QuantScheme
@@ -47,7 +47,6 @@ def best(table: dict[str, list[Choice]], budget: float) -> float:
     return min(fitting)
 
 
-@settings(deadline=None)
 @given(TABLES, st.floats(0, 1))
 def test_dynamic_programming_finds_the_best_within_the_budget(table: dict[str, list[Choice]], share: float) -> None:
     least = sum(choices[0].size_bytes for choices in table.values())

@@ -316,7 +316,7 @@ def test_a_row_of_zeros_has_a_positive_step(name: str) -> None:
 
 
 @given(st.sampled_from(BITS), st.sampled_from(BITS), st.sampled_from(BITS), st.sampled_from(BITS))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_bits_by_role(w_bits: int, a_bits: int, edge_bits: int, residual_bits: int) -> None:
     scheme = QuantScheme(w_bits=w_bits, a_bits=a_bits, edge_bits=edge_bits, residual_bits=residual_bits)
     model = make_model()

@@ -1,6 +1,8 @@
+import hashlib
 from collections.abc import Callable
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -160,6 +162,19 @@ def test_biases_take_two_bytes_where_one_is_too_coarse() -> None:
     assert wide.bias.dtype == torch.int16
     torch.testing.assert_close(wide.exact()[1], bias, rtol=0, atol=50 / 32767 / 2 + 1e-6)
     assert coded(torch.ones(32), bias, torch.full((32,), 400.0)).bias.dtype == torch.int8
+
+
+def test_every_processor_rounds_to_the_same_8_bits() -> None:
+    """Layers of many widths and ranges, in all their bits and in those of what is decoded."""
+    digest, draws = hashlib.sha256(), np.random.default_rng(0)
+    for i in range(60):
+        count = (1, 2, 8, 32, 96, 400)[i % 6]
+        multiplier = np.ldexp(draws.random(count) - 0.5, draws.integers(-i // 6 - 1, 1, count))
+        bias, spread = np.ldexp(draws.random(count) - 0.5, i % 5), draws.random(count)
+        info = coded(*(torch.from_numpy(values.astype(np.float32)) for values in (multiplier, bias, spread)))
+        for tensor in (info.reference, info.multiplier, info.bias, *info.exact()):
+            digest.update(tensor.numpy().tobytes())
+    assert digest.hexdigest()[:16] == "5cbd73ab724416d7"
 
 
 def test_16_bits_are_float16_relative_to_the_largest() -> None:

@@ -65,9 +65,7 @@ def test_a_released_lock_is_free_and_counts_on(storage: StoragePath, held: Lock)
 
 
 def test_the_holder_beats(storage: StoragePath, held: Lock) -> None:
-    deadline = time.monotonic() + 5
     while (held.holder() or {})["beat"] < 2:
-        assert time.monotonic() < deadline
         time.sleep(0.01)
     assert held.held()
 
@@ -96,9 +94,7 @@ def test_a_killed_holder_is_replaced(storage: StoragePath, holder: subprocess.Po
     lock = Lock(storage / "lock")
     assert not lock.try_acquire()
     holder.kill()
-    deadline = time.monotonic() + 10  # also while it is a zombie: nobody has waited for it yet
-    while not lock.try_acquire():
-        assert time.monotonic() < deadline
+    while not lock.try_acquire():  # also while it is a zombie: nobody has waited for it yet
         time.sleep(0.01)
     assert lock.generation == 2
     lock.release()

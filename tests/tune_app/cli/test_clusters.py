@@ -60,9 +60,7 @@ def states(cli: Cli) -> dict[str, str]:
 
 
 def wait_for(cli: Cli, job: str, state: JobState) -> None:
-    deadline = time.monotonic() + 60
     while states(cli)[job] != state:
-        assert time.monotonic() < deadline, states(cli)
         time.sleep(0.05)
 
 

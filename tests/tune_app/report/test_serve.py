@@ -30,7 +30,7 @@ def server(folder: ExperimentFolder) -> Iterator[ReportServer]:
 
 def get(server: ReportServer, path: str, host: str = "") -> tuple[int, str]:
     address = urlsplit(server.url).netloc
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(address)
     connection.request("GET", path, headers={"Host": host or address})
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
