@@ -1,7 +1,11 @@
 """Questions to an experiment: its trials as a data frame, filtered by an SQL condition.
 
-The condition is a filter and nothing else. DuckDB parses it, and only a tree of known expressions over the
-table's own columns is run, in a database that can reach neither files nor network.
+The condition is a filter and nothing else. DuckDB parses it, and only a tree of known expressions over the table's
+own columns is run, in a database that can reach neither files nor network.
+
+DuckDB's own lockdown was weighed instead of the look at the tree: no external access, no file systems, a locked
+configuration, one SELECT statement. It has no list of allowed functions and lets 15 of the 60 hostile conditions of
+the tests pass, such as subqueries, settings and regular expressions. So it stays the second wall.
 """
 
 import contextlib
