@@ -1,4 +1,4 @@
-"""Running the command line on other machines; imports none of the other packages."""
+"""Plans and jobs on other machines, for whoever sends a search there; imports none of the other packages."""
 
 import difflib
 import importlib
@@ -21,7 +21,7 @@ BACKENDS = {
 
 
 def load(name: str) -> "Callable[..., Planner]":
-    """The class of a backend; those that also send jobs are a `cluster.job.Backend`.
+    """Returns the class of a backend by its name; one that also sends jobs is a `cluster.job.Backend`.
 
     Raises:
         PlanRefused: the name is unknown.

@@ -16,7 +16,7 @@ class AwsPlanner:
     """Plans a cluster on EC2; a person starts and ends it."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """The cluster file and the commands around it.
+        """Returns the cluster file and the commands around it.
 
         Raises:
             PlanRefused: a setting is missing, or the job does not fit.
@@ -59,7 +59,7 @@ def _check(job: JobSpec) -> None:
 
 
 def _node(aws: Aws, instance_type: str, *, profile: str, spot: bool = False) -> dict[str, Any]:
-    """Arguments of EC2's RunInstances."""
+    """Returns the arguments of EC2's RunInstances for one kind of machine."""
     node: dict[str, Any] = {
         "InstanceType": instance_type,
         "ImageId": aws.image_id,

@@ -11,15 +11,18 @@ from pydantic_core import PydanticCustomError
 from cluster.credentials import credential_in, strings_in
 
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
-"""A DNS label, or nothing."""
+"""A DNS label, or the empty string."""
 CloudName = Annotated[str, Field(pattern=r"^[A-Za-z0-9@._/:-]*$", max_length=256)]
+"""A name of a cloud provider, of the characters and the length that all of them allow, or nothing."""
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+"""The name of an environment variable; a longer one is a mistake."""
 LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
 
 
 class Frozen(BaseModel):
-    """Immutable, with no unknown keys and no NaN; errors do not repeat what was written."""
+    """A configuration that is immutable and has no unknown keys and no NaN; its errors do not repeat what was
+    written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -52,7 +55,7 @@ class Workers(Frozen):
 
 
 class Aws(Frozen):
-    """EC2 instances, started by Ray's cluster launcher."""
+    """The EC2 instances that Ray's cluster launcher starts."""
 
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="of all instances")
     image_id: str = Field(
@@ -75,7 +78,7 @@ class Aws(Frozen):
 
 
 class Gcp(Frozen):
-    """Compute Engine instances, started by Ray's cluster launcher."""
+    """The Compute Engine instances that Ray's cluster launcher starts."""
 
     project: str = Field(default="", pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$", description="id of the project")
     zone: str = Field(default="us-central1-a", pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$", description="of all instances")
@@ -101,7 +104,7 @@ class Redis(Frozen):
 
 
 class Kubernetes(Frozen):
-    """Pods, managed by the KubeRay operator."""
+    """The pods that the KubeRay operator manages."""
 
     namespace: KubernetesName = Field(default="default", min_length=1, description="where everything goes")
     service_account: KubernetesName = Field(default="", description="of all pods; empty: the namespace's own")
@@ -137,7 +140,7 @@ class Kubernetes(Frozen):
 
 
 class ClusterConfig(Frozen):
-    """Machines, and how the software gets there."""
+    """The machines of a cluster, and how the software gets there."""
 
     dependencies: Literal["image", "uv"] = Field(
         default="image", description="image: the container image holds everything; uv: Ray installs it on each node"

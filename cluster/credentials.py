@@ -20,12 +20,12 @@ FORMS = {
 
 
 def credential_in(text: str) -> str | None:
-    """What kind of credential a text holds ("an AWS access key"), or None."""
+    """Returns what kind of credential a text holds ("an AWS access key"), or None."""
     return next((kind for kind, form in FORMS.items() if form.search(text)), None)
 
 
 def strings_in(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every string inside nested mappings and sequences, keys included, with the dotted place where it is."""
+    """Yields every string inside nested mappings and sequences, keys included, with the dotted place where it is."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):

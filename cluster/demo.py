@@ -23,11 +23,11 @@ from cluster.local_cluster import POLL_S, LocalCluster
 
 OURS = (sys.executable, "-m", "tune_app")
 RAYS_OWN = re.compile(r"\[?\d{4}-\d\d-\d\d |.*\(raylet\)|\s")
-"""What Ray itself says in a job's log, of the node that is taken away: our lines tell it."""
+"""Lines of Ray in a job's log about the node that is taken away; our own lines tell of it instead."""
 
 
 def run(spec: Path, folder: Path) -> int:
-    """The whole demonstration; returns the exit code of the search.
+    """Runs the whole demonstration and returns the exit code of the search.
 
     Raises:
         ClusterError: the cluster does not start, or the folder holds an earlier run.
@@ -72,7 +72,7 @@ def show(cluster: LocalCluster, spec: Path, folder: Path) -> int:
 
 
 def say(text: str) -> None:
-    """One line about the cluster, among those of the search."""
+    """Prints one line about the cluster among those of the search."""
     print(f"[cluster] {text}", flush=True)
 
 
@@ -81,7 +81,7 @@ def _done(results: Path) -> int:
 
 
 def _is_half_way(results: Path, trials: int) -> bool:
-    """Half of the trials are done, and one that runs has saved an epoch."""
+    """Whether half of the trials are done and one that runs has saved an epoch."""
     return _done(results) >= trials // 2 and any(results.glob("stages/progress/*/epoch-*"))
 
 
@@ -92,7 +92,7 @@ def _wait(happened: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def _following(cluster: LocalCluster, experiment: str) -> Iterator["subprocess.Popen[str]"]:
-    """The log of a job among our lines, until it ends."""
+    """Prints the log of a job among our lines until the job ends."""
     command = [*OURS, "jobs", "logs", experiment, "--follow", "--address", cluster.address]
     follower = subprocess.Popen(
         command, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
@@ -115,7 +115,7 @@ def _echo(stream: TextIO) -> None:
 
 
 def _with_storage(spec: Path, folder: Path) -> Path:
-    """A copy of the spec whose results go to the folder."""
+    """Returns a copy of the spec whose results go to the folder."""
     try:
         content = YAML().load(spec.read_text())
     except OSError as err:
@@ -132,7 +132,7 @@ def _facts(spec: Path) -> tuple[str, int]:
 
 
 def _ours(env: Mapping[str, str], *arguments: str) -> str:
-    """What a command of ours prints; if it fails, we end as it did."""
+    """Returns what a command of ours prints; if it fails, this process ends as the command did."""
     done = subprocess.run([*OURS, *arguments], env=env, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr, end="", file=sys.stderr)
@@ -141,7 +141,7 @@ def _ours(env: Mapping[str, str], *arguments: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs it; a signal ends the cluster too."""
+    """Runs the demonstration from the command line; a signal ends the cluster too."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("spec", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("cluster_demo"), help="where results go")

@@ -44,5 +44,5 @@ class CorruptJob(ClusterError):
 
 
 def first_line(err: BaseException) -> str:
-    """What an error says, in one line."""
+    """Returns what an error says, in one line."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

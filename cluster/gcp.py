@@ -16,7 +16,7 @@ class GcpPlanner:
     """Plans a cluster on Compute Engine; a person starts and ends it."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """The cluster file and the commands around it.
+        """Returns the cluster file and the commands around it.
 
         Raises:
             PlanRefused: a setting is missing, or the job does not fit.
@@ -85,7 +85,7 @@ def _worker(config: ClusterConfig) -> dict[str, Any]:
 
 
 def _node(gcp: Gcp, machine_type: str) -> dict[str, Any]:
-    """The body of Compute Engine's instances.insert; disks are encrypted there in any case."""
+    """Returns the body of Compute Engine's instances.insert; disks are encrypted there in any case."""
     return {
         "machineType": machine_type,
         "disks": [

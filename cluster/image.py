@@ -1,4 +1,4 @@
-"""Container images: ours, built from the Dockerfile beside this file, or Ray's own."""
+"""Container images of the nodes: ours, built from the Dockerfile beside this file, or Ray's own."""
 
 import importlib.metadata
 import shlex
@@ -8,18 +8,18 @@ from cluster.errors import PlanRefused
 
 PYTHON = "3.11"
 HOME = "/home/ray"
-"""Home folder of the user inside, the same in Ray's image and in ours."""
+"""The home folder of the user inside, the same in Ray's image and in ours."""
 UID = 1000
-"""Number of that user; never root."""
+"""The number of the user inside, who is never root."""
 
 
 def ray_version() -> str:
-    """The release that all nodes run."""
+    """Returns the release of Ray that all nodes run."""
     return importlib.metadata.version("ray")
 
 
 def image_of(config: ClusterConfig) -> str:
-    """The image that nodes run: with `uv` Ray's own, since the rest is installed on the node."""
+    """Returns the image that nodes run: with `uv` it is Ray's own, since the rest is installed on the node."""
     if config.dependencies == "uv":
         variant = "gpu" if config.workers.gpus else "cpu"
         return f"rayproject/ray:{ray_version()}-py{PYTHON.replace('.', '')}-{variant}"
@@ -27,7 +27,8 @@ def image_of(config: ClusterConfig) -> str:
 
 
 def build_commands(config: ClusterConfig, *, launcher: str = "") -> tuple[str, ...]:
-    """How a person builds our image and makes it available; `launcher` is the cloud's client for Ray's launcher.
+    """Returns the commands by which a person builds and pushes our image; `launcher` is the cloud's client for Ray's
+    launcher.
 
     Raises:
         PlanRefused: the image's name holds no registry, so that no node could pull it.

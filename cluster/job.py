@@ -1,4 +1,4 @@
-"""What to run, what would be sent, and what came back."""
+"""A job, the plan of what would be sent, and the protocols of those who plan and send."""
 
 import hashlib
 import re
@@ -29,12 +29,12 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing follows."""
+        """Whether no other state can follow."""
         return self not in (JobState.PENDING, JobState.RUNNING)
 
 
 class JobSpec(Frozen):
-    """One run of one experiment, there. `cpu` and `gpu` are those of a trial."""
+    """One run of one experiment on a cluster; `cpu` and `gpu` are what one trial gets."""
 
     experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     spec_text: str = Field(description="the resolved spec as YAML, with the storage that the nodes use")
@@ -49,7 +49,7 @@ class JobSpec(Frozen):
 
     @property
     def submission_id(self) -> str:
-        """`demo-1`; a later attempt continues the experiment."""
+        """The name of this attempt, such as `demo-1`; a later attempt continues the experiment."""
         return f"{self.experiment}-{self.attempt}"
 
     @property
@@ -78,7 +78,7 @@ class JobSpec(Frozen):
 
 
 class SubmitPlan(Frozen):
-    """All that a backend would send or write; it holds names of secrets, never their values."""
+    """All that a backend would send or write; a plan holds names of secrets, never their values."""
 
     backend: str
     submission_id: str
@@ -101,13 +101,13 @@ class SubmitPlan(Frozen):
         return files
 
     def to_yaml(self) -> str:
-        """The plan for a person, and for tests that compare plans; the same plan gives the same text."""
+        """Returns the plan as text for a person and for tests; the same plan gives the same text."""
         content = self.model_dump(mode="json")
         return yaml_text({key: value for key, value in content.items() if value not in ({}, [])})
 
 
 class JobHandle(Frozen):
-    """A job that was sent."""
+    """A job that was sent, by the names under which it is found again."""
 
     backend: str
     submission_id: str
@@ -116,10 +116,10 @@ class JobHandle(Frozen):
 
 
 class Planner(Protocol):
-    """Says what would be sent; a person runs the commands."""
+    """Says what would be sent to one kind of cluster; a person runs the commands."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """A value: nothing is read, written or asked.
+        """Returns the plan of a job; nothing is read, written or asked.
 
         Raises:
             PlanRefused: the job cannot run there as it is configured.
@@ -128,27 +128,27 @@ class Planner(Protocol):
 
 @runtime_checkable
 class Backend(Planner, Protocol):
-    """Also sends jobs and follows them."""
+    """A planner that also sends jobs and follows them."""
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
-        """Sends the job.
+        """Sends the job of a plan.
 
         Raises:
             ClusterError: it was not taken.
         """
 
     def status(self, handle: JobHandle) -> JobState:
-        """How far it is.
+        """Returns how far a job is.
 
         Raises:
             NoSuchJob: the cluster does not know it.
         """
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
-        """What the driver printed, piece by piece; with `follow` until the job ends."""
+        """Yields what the driver printed, piece by piece; with `follow` until the job ends."""
 
     def stop(self, handle: JobHandle) -> None:
         """Ends the driver as Ctrl-C does: what is finished stays."""
 
     def list(self) -> list[JobHandle]:
-        """The jobs that the cluster knows, the newest first."""
+        """Returns the jobs that the cluster knows, the newest first."""

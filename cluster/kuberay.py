@@ -20,16 +20,16 @@ from cluster.yaml_text import yaml_text
 
 API_VERSION = "ray.io/v1"
 JOB_NAME_LIMIT = 47
-"""KubeRay's: it appends to the name, and the service's name must still be a DNS label."""
+"""KubeRay's limit on names of jobs: it appends to them, and the service's name must still be a DNS label."""
 WORKER_GROUP = "workers"
 DASHBOARD = "127.0.0.1:8265"
 
 
 class KubeRayPlanner:
-    """Plans manifests; a person applies them."""
+    """Plans the manifests of a job; a person applies them."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """The manifests and the commands around them.
+        """Returns the manifests and the commands around them.
 
         Raises:
             PlanRefused: a setting is missing, or the job does not fit.
@@ -41,7 +41,8 @@ class KubeRayPlanner:
 
 
 def ray_job(job: JobSpec) -> Manifest:
-    """A cluster that lives as long as its job; after a failure the job continues on a new one."""
+    """Returns the manifest of a cluster that lives as long as its job; after a failure the job continues on a new
+    one."""
     config, name = job.cluster, job_name(job)
     labels = _labels(name, job.experiment)
     return {
@@ -62,7 +63,7 @@ def ray_job(job: JobSpec) -> Manifest:
 
 
 def ray_cluster(config: ClusterConfig) -> Manifest:
-    """A cluster that outlives its jobs."""
+    """Returns the manifest of a cluster that outlives its jobs."""
     name = config.kubernetes.standing
     labels = _labels(name)
     return {
@@ -74,7 +75,7 @@ def ray_cluster(config: ClusterConfig) -> Manifest:
 
 
 def config_map(job: JobSpec) -> Manifest:
-    """The spec, mounted into the head's pod."""
+    """Returns the manifest that mounts the spec into the head's pod."""
     name = job_name(job)
     return {
         "apiVersion": "v1",
@@ -86,7 +87,7 @@ def config_map(job: JobSpec) -> Manifest:
 
 
 def job_name(job: JobSpec) -> str:
-    """Name of the RayJob and of its config map."""
+    """Returns the name of the RayJob and of its config map."""
     return dns_label(job.submission_id, longest=JOB_NAME_LIMIT)
 
 
@@ -214,7 +215,8 @@ def _standing_plan(job: JobSpec) -> SubmitPlan:
 
 
 def _token_command(config: ClusterConfig) -> str:
-    """Makes the token once, by way of a pipe: arguments are visible to everyone on the machine."""
+    """Returns the command that makes the token once, by way of a pipe: arguments are visible to everyone on the
+    machine."""
     kubectl, secret = f"kubectl --namespace {config.kubernetes.namespace}", config.kubernetes.token_secret
     create = f"{kubectl} create secret generic {secret} --from-file=auth_token=/dev/stdin"
     return f"{kubectl} get secret {secret} >/dev/null || openssl rand -hex 32 | tr -d '\\n' | {create}"

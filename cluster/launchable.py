@@ -1,4 +1,4 @@
-"""Nodes that an autoscaler may add, as an environment variable of the head says, where drivers run.
+"""The nodes that an autoscaler may add, as an environment variable of the head, where drivers run, says them.
 
 Ray has a place for this (ClusterConfig in the state of the head), which its open-source autoscaler leaves empty.
 """
@@ -17,13 +17,13 @@ NODES = "nodes"
 
 
 def launchable_text(workers: Workers) -> str:
-    """Workers as `nodes=4,CPU=8,GPU=1`: how many there may be, and what Ray counts on each."""
+    """Returns workers as `nodes=4,CPU=8,GPU=1`: how many there may be, and what Ray counts on each."""
     amounts = {NODES: workers.max_nodes, "CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
     return ",".join(f"{kind}={amount}" for kind, amount in amounts.items())
 
 
 def launchable_here() -> list[tuple[Mapping[str, float], int]]:
-    """Resources and greatest number of each kind of node, as the environment says; none if it says nothing.
+    """Returns resources and greatest number of each kind of node as the environment says; none if it says nothing.
 
     Raises:
         PlanRefused: it says something else.

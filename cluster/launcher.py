@@ -21,16 +21,16 @@ from cluster.yaml_text import yaml_text
 CLUSTER_FILE = "cluster.yaml"
 HEAD, WORKER = "head", "worker"
 TOKEN = ".ray/auth_token"
-PORT = 6379
-DASHBOARD_PORT = 8265
+PORT, DASHBOARD_PORT = 6379, 8265
+"""Ray's own default ports of the head and of its dashboard."""
 NAME_LIMIT = 40
-"""Google's limit on instance names, less what Ray adds."""
+"""Google's limit of 63 characters on instance names, less what Ray adds."""
 CONTAINER = "tune-app"
 NFS_OPTIONS = "nfsvers=4.1,hard,timeo=600,retrans=2"
 
 
 class Auth(Frozen):
-    """Who Ray logs in as."""
+    """The user as whom Ray logs in."""
 
     ssh_user: str
 
@@ -54,7 +54,7 @@ class NodeType(Frozen):
 
 
 class Launcher(Frozen):
-    """Everything that the launcher would otherwise fill in from its own defaults is stated."""
+    """A cluster file that states everything which the launcher would otherwise fill in from its own defaults."""
 
     cluster_name: str
     max_workers: int
@@ -78,14 +78,14 @@ class Launcher(Frozen):
     worker_start_ray_commands: tuple[str, ...]
 
     def to_yaml(self) -> str:
-        """The file's text."""
+        """Returns the text of the cluster file."""
         return yaml_text(self.model_dump(mode="json"))
 
 
 def launcher(
     job: JobSpec, *, provider: dict[str, Any], ssh_user: str, head: dict[str, Any], worker: dict[str, Any]
 ) -> Launcher:
-    """The cluster of a job; `head` and `worker` are the provider's descriptions of a machine."""
+    """Returns the cluster of a job; `head` and `worker` are the provider's descriptions of a machine."""
     config, workers = job.cluster, job.cluster.workers
     name = dns_label(f"tune-app-{job.experiment}", longest=NAME_LIMIT)
     gpus = {"GPU": workers.gpus} if workers.gpus else {}
@@ -118,7 +118,7 @@ def launcher(
 
 
 def launcher_plan(job: JobSpec, cluster: Launcher, *, client: str, facts: Facts) -> SubmitPlan:
-    """The plan of a person who starts the cluster, sends the job through its tunnel, and ends the cluster.
+    """Returns the plan of a person who starts the cluster, sends the job through its tunnel, and ends the cluster.
 
     `client` is the provider's Python client, which Ray's launcher needs on both sides.
 
@@ -160,7 +160,7 @@ def _run_options(config: ClusterConfig) -> tuple[str, ...]:
 
 
 def _mount_commands(folder: str, nfs: str) -> tuple[str, ...]:
-    """Run on the machine, before its container."""
+    """Returns the commands that mount the shared folder on a machine, before its container starts."""
     if not nfs:
         return ()
     return (
@@ -170,7 +170,7 @@ def _mount_commands(folder: str, nfs: str) -> tuple[str, ...]:
 
 
 def _same_user() -> str:
-    """The token's file is readable by its owner alone, so outside and inside must be one user."""
+    """Returns a check that the machine's user is the container's, as its owner alone can read the token's file."""
     problem = f"ssh_user must be user {UID} of the machine image, as in the container, but it is"
     return f'test "$(id -u)" = {UID} || {{ echo "{problem} $(id -u)"; exit 1; }}'
 

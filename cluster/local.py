@@ -1,4 +1,4 @@
-"""This machine: the job is a process of its own, which goes on when the terminal closes."""
+"""Jobs on this machine: each is a process of its own, which goes on when the terminal closes."""
 
 import contextlib
 import os
@@ -21,14 +21,17 @@ from cluster.working_dir import write_files
 HOME = "TUNE_APP_JOBS"
 """Environment variable: the folder of the jobs of this machine, by default ~/.local/state/tune-app/jobs."""
 POLL_S, LOOK_S = 0.5, 0.01
+"""Seconds between two looks: at a log, as people read; at a shell that is about to start its command."""
 STOP_S = 30.0
+"""Seconds that a driver has after SIGTERM; it ends within 25."""
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+"""Exit codes of a driver that a signal stopped."""
 RUN = '( "$@" > log.txt 2>&1 < /dev/null; echo $? > exit_code ) > /dev/null 2>&1 & echo $!'
 """Runs a command in a shell of its own, whose process id it prints; the exit code outlives it."""
 
 
 class _Started(Frozen):
-    """What is remembered of a job."""
+    """What this machine remembers of a job."""
 
     handle: JobHandle
     pid: int
@@ -40,7 +43,7 @@ class _Started(Frozen):
 
 
 class LocalBackend:
-    """Starts jobs here; each has a folder with its spec, its log and how it ended."""
+    """Starts jobs on this machine; each has a folder with its spec, its log and how it ended."""
 
     def __init__(self, address: str = "") -> None:
         if address:
@@ -49,7 +52,7 @@ class LocalBackend:
         self.folder = Path(os.environ.get(HOME) or default)
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """The command line of this installation."""
+        """Returns a plan that is the command line of this installation."""
         return SubmitPlan(
             backend="local",
             submission_id=job.submission_id,
@@ -60,7 +63,7 @@ class LocalBackend:
         )
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
-        """Starts it in a session of its own.
+        """Starts the job in a session of its own.
 
         Raises:
             PlanRefused: a job of this name was there before.
@@ -83,7 +86,7 @@ class LocalBackend:
         return handle
 
     def status(self, handle: JobHandle) -> JobState:
-        """How far it is.
+        """Returns how far a job is.
 
         Raises:
             NoSuchJob: this machine does not know it.
@@ -98,7 +101,7 @@ class LocalBackend:
         return JobState.STOPPED if code in STOPPED else JobState.FAILED
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
-        """What it printed; with `follow` until it ends."""
+        """Yields what a job printed; with `follow` until it ends."""
         self._find(handle)
         path = self.folder / handle.submission_id / "log.txt"
         while not path.exists() and not self.status(handle).is_final:
@@ -129,7 +132,7 @@ class LocalBackend:
         psutil.wait_procs([shell], timeout=POLL_S)
 
     def list(self) -> list[JobHandle]:
-        """The jobs of this machine, the newest first."""
+        """Returns the jobs of this machine, the newest first."""
         jobs = [_read(path) for path in self.folder.glob("*/job.json")]
         return [job.handle for job in sorted(jobs, key=lambda job: job.submitted, reverse=True)]
 
@@ -160,7 +163,7 @@ def _read(path: Path) -> _Started:
 
 
 def _start_of(pid: int) -> float:
-    """Seconds after the machine's boot: no change of its clock moves it."""
+    """Returns when a process started, in seconds after the machine's boot: no change of its clock moves that."""
     try:
         boot = psutil.boot_time()  # first: an older psutil counts from the one that it saw last
         return round(psutil.Process(pid).create_time() - boot, 2)
@@ -169,14 +172,14 @@ def _start_of(pid: int) -> float:
 
 
 def _drivers(shell: psutil.Process) -> list[psutil.Process]:
-    """What the shell of a job runs: nothing for a moment after its start, and for another before its end."""
+    """Returns what the shell of a job runs: nothing for a moment after its start, and for another before its end."""
     while not (found := shell.children()) and shell.status() != psutil.STATUS_ZOMBIE:
         time.sleep(LOOK_S)
     return found
 
 
 def _process(job: _Started) -> psutil.Process | None:
-    """The shell of a job while it lives."""
+    """Returns the shell of a job while it lives."""
     try:
         process = psutil.Process(job.pid)
         same = _start_of(job.pid) == job.after_boot_s

@@ -25,24 +25,26 @@ from cluster.errors import ClusterUnreachable
 HOST = "127.0.0.1"
 MANY = sys.platform == "linux"
 """Loopback has many addresses, of which each node gets one: 127.0.0.1 Ray takes for the machine's outer address."""
-START_S = 120.0
-END_S = 30.0
+START_S, END_S = 120.0, 30.0
+"""Seconds that a node may take to start, which on a loaded machine is half a minute, and to end."""
 NODE = "TUNE_APP_NODE"
-"""Names its node in the environment of every process."""
+"""The variable that names its node in the environment of every process of the node."""
 POLL_S = 0.1
+"""Seconds between two looks at a process that starts or ends."""
 RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
 STARTED = "Ray runtime started."
-"""What a node prints once it has joined."""
+"""What a node prints once it has joined the cluster."""
 HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "5",
 }
-"""A node that is gone is missed after seconds: on loopback, one that refuses connections has ended."""
+"""How a lost node is noticed after seconds: on loopback, one that refuses connections has ended."""
 
 
 class LocalCluster:
-    """A head that runs no trials, and workers. `settings` are environment variables of every node."""
+    """A Ray cluster on this machine: a head that runs no trials, and workers. `settings` are variables of every
+    node."""
 
     def __init__(self, *, cpus: int = 1, settings: Mapping[str, str] | None = None) -> None:
         self._cpus, self._settings = cpus, settings or {}
@@ -68,11 +70,11 @@ class LocalCluster:
 
     @property
     def address(self) -> str:
-        """Of the Jobs API and the dashboard."""
+        """The address of the Jobs API and of the dashboard."""
         return f"http://{HOST}:{self._dashboard_port}"
 
     def start_head(self) -> None:
-        """A node that manages, and runs drivers but no trials. Its address is that of RAY_ADDRESS for a driver.
+        """Starts the node that manages and runs drivers but no trials; a driver finds it by its address in RAY_ADDRESS.
 
         Raises:
             ClusterUnreachable: it does not start.
@@ -84,7 +86,7 @@ class LocalCluster:
         self._start("head", ip, "--head", "--num-cpus=0", *ports, *dashboard)
 
     def start_worker(self, name: str) -> None:
-        """A node that runs trials.
+        """Starts a node that runs trials.
 
         Raises:
             ClusterUnreachable: it does not start.
@@ -130,14 +132,14 @@ class LocalCluster:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Returns a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def _environment(token_file: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """What nodes and clients run in: nothing of another cluster, and this Python first."""
+    """Returns the environment of nodes and clients: nothing of another cluster, and this Python first."""
     outer = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {
         **outer,

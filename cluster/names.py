@@ -5,7 +5,7 @@ import re
 
 
 def dns_label(text: str, *, longest: int) -> str:
-    """A DNS-1035 label (lower case, digits, hyphens, a letter first) of at most `longest` characters.
+    """Returns a DNS-1035 label (lower case, digits, hyphens, a letter first) of at most `longest` characters.
 
     Text that is one already stays as it is; other text gets six digits of its SHA-256, so that two
     experiments never share a name.
@@ -20,7 +20,7 @@ def dns_label(text: str, *, longest: int) -> str:
 
 
 def label_value(text: str) -> str:
-    """A Kubernetes label value: at most 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends."""
+    """Returns a Kubernetes label value: at most 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends."""
     if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", text):
         return text
     return dns_label(text, longest=63)

@@ -7,12 +7,12 @@ from cluster.errors import PlanRefused
 from cluster.job import Facts, JobSpec
 
 RAYS_LEAST = 1e-4
-"""Ray counts resources in steps of this size."""
+"""The step in which Ray counts resources."""
 OBJECT_STORES = ("s3://", "gs://")
 
 
 def check_trial_fits(job: JobSpec) -> None:
-    """A trial runs on one worker node.
+    """Checks that a trial fits on one worker node.
 
     Raises:
         PlanRefused: it needs more than one node has; it would wait for ever.
@@ -27,7 +27,7 @@ def check_trial_fits(job: JobSpec) -> None:
 
 
 def check_storage_is_shared(job: JobSpec) -> None:
-    """Driver and trials meet in the storage, so every node must reach it.
+    """Checks that every node reaches the storage, where driver and trials meet.
 
     Raises:
         PlanRefused: it is a folder of one machine.
@@ -42,12 +42,12 @@ def check_storage_is_shared(job: JobSpec) -> None:
 
 
 def in_object_store(job: JobSpec) -> bool:
-    """The storage is a bucket, not a file system."""
+    """Whether the storage is a bucket, not a file system."""
     return job.storage.startswith(OBJECT_STORES)
 
 
 def trials_at_once(job: JobSpec) -> int:
-    """How many trials run at the same time when all workers are there."""
+    """Returns how many trials run at the same time when all workers are there."""
     workers = job.cluster.workers
     shares = ((workers.cpus, job.cpu), (workers.gpus, job.gpu))
     per_node = min(math.floor(has / max(need, RAYS_LEAST) + 1e-9) for has, need in shares if need > 0)
@@ -56,7 +56,7 @@ def trials_at_once(job: JobSpec) -> int:
 
 
 def size_facts(config: ClusterConfig) -> Facts:
-    """What decides the bill, the same for every provider."""
+    """Returns what decides the bill, the same for every provider."""
     workers = config.workers
     return {
         "workers_at_least": workers.min_nodes,

@@ -11,12 +11,12 @@ SPEC_FOLDER = "/etc/tune-app"
 SPEC_VOLUME = "spec"
 STORAGE_VOLUME = "storage"
 SIDECAR = {"cpu": "500m", "memory": "1Gi"}
-"""Submitter and autoscaler wait more than they work."""
+"""What submitter and autoscaler ask for: they wait more than they work."""
 Manifest = dict[str, Any]
 
 
 def security_context() -> Manifest:
-    """Of a container, after the `restricted` pod security standard."""
+    """Returns the security context of a container after the `restricted` pod security standard."""
     return {
         "runAsNonRoot": True,
         "runAsUser": UID,
@@ -27,7 +27,8 @@ def security_context() -> Manifest:
 
 
 def resources(cpus: int, memory_gib: int, gpus: int = 0) -> Manifest:
-    """Requests equal to limits: such a pod is the last to be evicted, and Ray counts what the pod really has."""
+    """Returns requests equal to limits: such a pod is the last to be evicted, and Ray counts what the pod really
+    has."""
     amounts: Manifest = {"cpu": str(cpus), "memory": f"{memory_gib}Gi"}
     if gpus:
         amounts["nvidia.com/gpu"] = str(gpus)
@@ -35,7 +36,7 @@ def resources(cpus: int, memory_gib: int, gpus: int = 0) -> Manifest:
 
 
 def head_pod(config: ClusterConfig, labels: dict[str, str], *, spec_map: str = "") -> Manifest:
-    """The head's pod template; `spec_map` names the config map with the spec, empty for none."""
+    """Returns the head's pod template; `spec_map` names the config map with the spec, empty for none."""
     head = config.head
     pod = _ray_pod(config, "ray-head", resources(head.cpus, head.memory_gib), selector=config.kubernetes.head_selector)
     container = pod["containers"][0]
@@ -50,7 +51,7 @@ def head_pod(config: ClusterConfig, labels: dict[str, str], *, spec_map: str = "
 
 
 def worker_pod(config: ClusterConfig, labels: dict[str, str]) -> Manifest:
-    """The workers' pod template."""
+    """Returns the workers' pod template."""
     workers, selector = config.workers, config.kubernetes.worker_selector
     size = resources(workers.cpus, workers.memory_gib, workers.gpus)
     pod = _ray_pod(config, "ray-worker", size, selector=selector)
@@ -64,7 +65,7 @@ def worker_pod(config: ClusterConfig, labels: dict[str, str]) -> Manifest:
 
 
 def submitter_pod(config: ClusterConfig, labels: dict[str, str]) -> Manifest:
-    """The pod that sends the job to its cluster and prints the job's log; KubeRay fills in its command."""
+    """Returns the pod that sends the job to its cluster and prints the job's log; KubeRay fills in its command."""
     container = {
         "name": "ray-job-submitter",
         "image": image_of(config),

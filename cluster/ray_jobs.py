@@ -1,4 +1,4 @@
-"""An existing Ray cluster, through its Jobs API."""
+"""Jobs on an existing Ray cluster, through its Jobs API."""
 
 import asyncio
 import contextlib
@@ -19,24 +19,26 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ANSWER_S = 10.0
+"""Seconds for a first answer; with more, a dead address would hold up every command for longer."""
 STOP_S = 30
-"""Seconds that a driver has after SIGTERM: it ends within 25."""
+"""Seconds that a driver has after SIGTERM; it ends within 25."""
 OWN = "http://127.0.0.1:8265"
-"""Of a cluster on this machine."""
+"""Where a cluster on this machine answers, unless it was told otherwise."""
 HEADERS = "RAY_JOB_HEADERS"
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
-"""Any other value an HTTP client would refuse, and repeat in its error."""
+"""What an HTTP header may hold; any other value a client would refuse, and repeat in its error."""
 CERTIFICATES = "REQUESTS_CA_BUNDLE"
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-"""What Ray's client would prefer over the address it is given."""
+"""Variables that Ray's client would prefer over the address it is given."""
 REFUSED = (401, 403)
+"""HTTP codes of a cluster that asks for another token."""
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-"""What tells of every upload and every end of a stream, on standard error."""
+"""Loggers that tell of every upload and every end of a stream on standard error."""
 STATES = {
     "PENDING": JobState.PENDING,
     "RUNNING": JobState.RUNNING,
@@ -61,7 +63,7 @@ class RayBackend:
         self._connected: JobSubmissionClient | None = None
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """The job as Ray would get it; the cluster's nodes are there already."""
+        """Returns the job as Ray would get it; the cluster's nodes are there already."""
         env = runtime_env(job, Path())
         return SubmitPlan(
             backend="ray",
@@ -105,7 +107,7 @@ class RayBackend:
         return self._handle(plan.submission_id, plan.metadata)
 
     def status(self, handle: JobHandle) -> JobState:
-        """How far it is.
+        """Returns how far a job is.
 
         Raises:
             NoSuchJob: the cluster does not know it.
@@ -114,7 +116,7 @@ class RayBackend:
             return STATES[str(self._client().get_job_status(handle.submission_id))]
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
-        """What the driver printed; with `follow` until the job ends."""
+        """Yields what the driver printed; with `follow` until the job ends."""
         client = self._client()
         with self._explained(handle):
             if not follow:
@@ -128,7 +130,7 @@ class RayBackend:
             self._client().stop_job(handle.submission_id)
 
     def list(self) -> list[JobHandle]:
-        """Our jobs on the cluster, the newest first."""
+        """Returns our jobs on the cluster, the newest first."""
         with self._explained():
             found = self._client().list_jobs()
         ours = [job for job in found if job.submission_id and "experiment" in (job.metadata or {})]
@@ -136,10 +138,10 @@ class RayBackend:
         return [self._handle(job.submission_id, job.metadata) for job in ours]
 
     def dashboard_url(self) -> str:
-        """Where the cluster's dashboard answers.
+        """Returns the address of the cluster's dashboard.
 
         Raises:
-            ClusterError: it does not.
+            ClusterError: no cluster answers.
         """
         return str(self._client().get_address())
 
@@ -166,7 +168,8 @@ class RayBackend:
             return JobSubmissionClient(self.address, headers=_headers(), verify=os.environ.get(CERTIFICATES) or True)
 
     def _check_address(self) -> None:
-        """That Ray answers there. Its own client would wait for ever, and trip over the answer of something else."""
+        """Checks that Ray answers at the address: its client would wait for ever, or trip over the answer of
+        something else."""
         if not re.match(r"(?i)https?://", self.address):
             raise PlanRefused(f"{self.address!r} is not where a Jobs API answers: write it like {OWN}.")
         import requests
@@ -181,7 +184,7 @@ class RayBackend:
 
     @contextlib.contextmanager
     def _explained(self, handle: JobHandle | None = None) -> Iterator[None]:
-        """Ray's errors as ours, in one line."""
+        """Turns Ray's errors into ours, in one line."""
         from aiohttp import ClientError
         from ray.exceptions import AuthenticationError
 
@@ -214,13 +217,13 @@ class RayBackend:
 
 
 def _status(err: Exception) -> int | None:
-    """The HTTP status that an error of Ray's client or of its log's stream tells."""
+    """Returns the HTTP status that an error of Ray's client or of its log's stream tells."""
     found = re.search(r"status code (\d{3})", str(err))
     return int(found[1]) if found else getattr(err, "status", None)
 
 
 def _in_turn(pieces: AsyncIterator[str]) -> Iterator[str]:
-    """What an asynchronous iterator gives, as it comes."""
+    """Yields what an asynchronous iterator gives, as it comes."""
 
     async def take() -> str | None:
         return await anext(pieces, None)
@@ -257,7 +260,7 @@ def _value(name: str) -> str:
 
 @contextlib.contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """These environment variables are not there meanwhile."""
+    """Runs the block without these environment variables."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

@@ -15,13 +15,13 @@ PACKAGES = ("cluster", "search_spaces", "trainables", "tune_app")
 # What our packages consist of. Anything else below them is data, results or a cache, and stays here.
 SUFFIXES = {".py", ".yaml"}
 EXTRAS = {"s3": "s3", "gs": "gcs"}
-"""What an object store's kind of URI needs beside the plain dependencies."""
+"""The extra of tune-app that an object store's kind of URI needs."""
 INSTALL_TIMEOUT_S = 1800
-"""torch and its CUDA libraries are gigabytes; Ray's own limit is 600 s."""
+"""Seconds for the installation on a node: torch and its CUDA libraries are gigabytes, and Ray's own limit is 600 s."""
 
 
 def runtime_env(job: JobSpec, folder: Path) -> dict[str, Any]:
-    """Ray's runtime environment of the driver and, inherited, of its trials.
+    """Returns Ray's runtime environment of the driver and, inherited, of its trials.
 
     Values of `cluster.env` are not in it: who sends the job adds them as `env_vars`, after it was printed.
 
@@ -36,12 +36,12 @@ def runtime_env(job: JobSpec, folder: Path) -> dict[str, Any]:
 
 
 def sent_packages(config: ClusterConfig) -> tuple[str, ...]:
-    """Our packages that the working directory must bring: none when the image holds them."""
+    """Returns our packages that the working directory must bring: none when the image holds them."""
     return PACKAGES if config.dependencies == "uv" else ()
 
 
 def pinned_requirements(extra: str = "") -> tuple[str, ...]:
-    """Our direct dependencies, and those of an extra, in the versions that are installed here; Ray is the cluster's.
+    """Returns our direct dependencies and those of an extra, in the versions installed here; Ray is the cluster's.
 
     Raises:
         PlanRefused: tune-app, or one of them, is not installed here.
@@ -93,7 +93,7 @@ def stage(plan: SubmitPlan, folder: Path) -> Path:
 
 
 def _write_metadata(folder: Path) -> None:
-    """So that nodes know which version they run, as if the packages were installed."""
+    """Writes our metadata, so that nodes know which version they run as if the packages were installed."""
     version = importlib.metadata.version("tune-app")
     path = folder / f"tune_app-{version}.dist-info" / "METADATA"
     path.parent.mkdir()
@@ -113,7 +113,7 @@ def _copy_package(name: str, folder: Path) -> None:
 
 
 def _requirement(line: str, extra: str) -> str:
-    """The name in a requirement such as `ray[tune]>=2.56`; nothing if it is of another extra."""
+    """Returns the name in a requirement such as `ray[tune]>=2.56`; nothing if it is of another extra."""
     match = re.match(r"[A-Za-z0-9._-]+", line)
     of_extra = re.search(r"extra == [\"'](.+?)[\"']", line)
     return match[0] if match and (of_extra is None or of_extra[1] == extra) else ""

@@ -12,7 +12,7 @@ NOT_TEXT = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|~|=|<<|[-+]?\.(inf
 
 
 def yaml_text(*documents: Any) -> str:
-    """Mappings, sequences, strings, numbers and booleans as YAML; several documents are parted by `---`."""
+    """Returns mappings, sequences, strings, numbers and booleans as YAML; several documents are parted by `---`."""
     yaml = YAML()
     yaml.width = 1_000_000
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -25,7 +25,7 @@ def yaml_text(*documents: Any) -> str:
 
 
 def _marked(value: Any) -> Any:
-    """The value with every string marked that cannot stand plainly."""
+    """Returns the value with every string marked that cannot stand plainly."""
     if isinstance(value, str):
         if "\n" in value:
             return LiteralScalarString(value)

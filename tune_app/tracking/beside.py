@@ -17,7 +17,7 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tracking.places import check_installed
 
 CLOSE_S = 10.0
-"""How long the end of a search waits for its trackers."""
+"""Seconds that the end of a search waits for its trackers: long enough for a last upload, short enough for a person."""
 
 
 @contextlib.contextmanager
@@ -60,13 +60,13 @@ class _Process:
         self._listener.start()
 
     def end(self) -> None:
-        """Says that the search is over."""
+        """Tells the process that the search is over."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
     def ended(self, within_s: float) -> bool:
-        """Whether it ends in time, and by itself."""
+        """Whether the process ends in time, and by itself."""
         try:
             code = self._process.wait(max(0.0, within_s))
         except subprocess.TimeoutExpired:
@@ -75,7 +75,7 @@ class _Process:
         return code == 0
 
     def kill(self) -> None:
-        """With what it started: W&B's process has a session of its own."""
+        """Kills the process with what it started: W&B's process has a session of its own."""
         with contextlib.suppress(psutil.NoSuchProcess):
             mine = psutil.Process(self._process.pid)
             for process in [*mine.children(recursive=True), mine]:

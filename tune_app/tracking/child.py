@@ -23,23 +23,27 @@ from tune_app.tracking.places import lock_place, open_memory, open_tracker
 from tune_app.tracking.protocol import TrackerUnavailable
 
 ORPHAN_S = 15.0
-"""After the search; a driver that lives ends this process before."""
+"""Seconds that this process lives on after the search; a driver that lives ends it before."""
 FINISH_S = 8.0
+"""Seconds for a run's last data: below the seconds that the driver waits for this process."""
 LOOK_EVERY_S, OBJECTS_LOOK_EVERY_S = 2.0, 10.0
+"""Seconds between two looks at a folder, and at an object store, where each look is paid for."""
 OVERVIEW_EVERY_S = 60.0
+"""Seconds between two overviews while the search runs: each is a whole table for the tracker."""
 NICE = 10
+"""The priority of this process: lower than that of any trial."""
 Say = Callable[[str], None]
 
 
 class _End:
-    """The end of the search, as this process learns of it."""
+    """The end of the search, as the process of a tracker learns of it."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has come within so many seconds."""
+        """Whether the end has come within so many seconds."""
         return self._event.wait(seconds)
 
     def _listen(self) -> None:
@@ -50,7 +54,7 @@ class _End:
 
 
 def main() -> None:
-    """Entry point."""
+    """Shows the search to the tracker that the command line names, until the search ends."""
     say = _alone()
     os.nice(NICE)
     end = _End()
@@ -68,7 +72,7 @@ def main() -> None:
 
 
 def _show(folder: ExperimentFolder, config: AnyTracker, end: _End, say: Say, again: str) -> None:
-    """Shows a search until it ends. W&B that stops answering gets the rest offline; other trackers get no rest."""
+    """Shows a search until it ends; W&B that stops answering gets the rest offline, other trackers get no rest."""
     done: set[str] = set()
     while True:
         tracker, warning = open_tracker(config, folder, fall_back=True, finish_s=FINISH_S)
@@ -106,7 +110,7 @@ def _follow(folder: ExperimentFolder, follower: Follower, end: _End) -> None:
 
 @contextlib.contextmanager
 def _only_one(folder: ExperimentFolder, kind: str, end: _End) -> Iterator[bool]:
-    """Waits for its turn: a process of the last search may be ending. False: the search ended first."""
+    """Waits for its turn, as a process of the last search may be ending; yields False if the search ended first."""
     lock = Lock(lock_place(folder, kind))
     taken = lock.try_acquire()
     while not taken and not end.wait(LOOK_EVERY_S):
@@ -119,7 +123,7 @@ def _only_one(folder: ExperimentFolder, kind: str, end: _End) -> Iterator[bool]:
 
 
 def _alone() -> Say:
-    """Libraries write to nowhere; the function that is returned writes lines for people."""
+    """Sends all output of libraries to nowhere, and returns a function that writes lines for people."""
     lines = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

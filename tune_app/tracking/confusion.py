@@ -7,11 +7,11 @@ from tune_app.terminal.progress import counting
 from tune_app.tracking.overview import ConfusionMatrix, Overview
 
 CHEAP_MACS = 5e9
-"""Of the baseline on the whole validation split: a second or two of one core."""
+"""MACs of the baseline on the whole validation split up to which a matrix is cheap: a second or two of one core."""
 
 
 def is_cheap(folder: ExperimentFolder) -> bool:
-    """Whether the matrix takes no time that anybody would notice.
+    """Whether the confusion matrix takes no time that anybody would notice.
 
     Raises:
         CorruptFile: the stored baseline is damaged.
@@ -21,7 +21,8 @@ def is_cheap(folder: ExperimentFolder) -> bool:
 
 
 def knee_confusion(folder: ExperimentFolder, overview: Overview) -> ConfusionMatrix | None:
-    """Of the frontier's knee on the validation split; None: there is no frontier, or its file or the data are gone."""
+    """Returns the matrix of the frontier's knee on the validation split; None without a frontier, its file or the
+    data."""
     if not overview.knee:
         return None
     from trainables.device import choose_device

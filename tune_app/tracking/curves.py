@@ -1,4 +1,4 @@
-"""Curves: the epochs of a trial, those of its stages one after another, finished or in progress."""
+"""The learning curves of a trial: the epochs of its stages one after another, finished or at work."""
 
 import math
 import re
@@ -16,18 +16,18 @@ from tune_app.stages.histories import Row, finished_history, saved_history
 from tune_app.tracking.protocol import Epoch
 
 Started = Mapping[str, Sequence[StoragePath]]
-"""By stage in progress its newest checkpoints, those of earlier training runs inside the stage first."""
+"""By key of a stage at work its newest checkpoints, those of earlier training runs inside the stage first."""
 
 
 class Curves:
-    """The epochs of an experiment's trials."""
+    """The learning curves of an experiment's trials."""
 
     def __init__(self, folder: ExperimentFolder, spec: ExperimentSpec) -> None:
         self._folder, self._spec = folder, spec
         self._fingerprint: str | None = None
 
     def of(self, work: Assignment, started: Started) -> list[Epoch]:
-        """What is known of a trial's epochs now; a stage that is gone leaves a gap of its planned epochs.
+        """Returns what is known of a trial's epochs now; a stage that is gone leaves a gap of its planned epochs.
 
         Raises:
             StorageUnavailable: a file cannot be read.
@@ -46,7 +46,7 @@ class Curves:
         return epochs
 
     def started(self) -> Started:
-        """The stages that train now, or trained when the search stopped.
+        """Returns the stages that train now, or trained when the search stopped.
 
         Raises:
             StorageUnavailable: the folder cannot be listed.
@@ -61,7 +61,7 @@ class Curves:
         return {key: [place / name for name in found.values()] for key, found in runs.items()}
 
     def _stages(self, work: Assignment) -> list[tuple[str, str, int]]:
-        """Kind, key and planned epochs of each stage; nothing before the baseline is known."""
+        """Returns kind, key and planned epochs of each stage of a trial; nothing before the baseline is known."""
         if self._fingerprint is None:
             baseline = read_baseline(self._folder)
             self._fingerprint = None if baseline is None else baseline.fingerprint
@@ -78,7 +78,7 @@ class Curves:
 
 
 def _epoch(kind: str, row: Row, *, before: int, number: int) -> Epoch:
-    """A row of a stage's history; the row's own count starts anew with each training run inside the stage."""
+    """Returns a row of a stage's history as an epoch; a row's own count starts anew with each run inside the stage."""
     shown = {name: float(v) for name, v in row.items() if isinstance(v, int | float) and math.isfinite(v)}
     values = {f"{kind}/{name}": value for name, value in shown.items() if name != "epoch"}
     return Epoch(before + number, {f"{kind}/epoch": float(number), **values})

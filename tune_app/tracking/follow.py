@@ -21,12 +21,12 @@ from tune_app.tracking.overview import NAME, Overview
 from tune_app.tracking.protocol import Artifact, RunEnd, RunInfo, TrackedRun, Tracker, Value
 
 FEW = 20
-"""More new records are read all at once."""
+"""New records above this number are read in one pass over the ledger, fewer of them one by one."""
 
 
 @dataclass
 class _Shown:
-    """A run, and the last of its steps that was shown."""
+    """A run that was begun at the tracker, and the last of its steps that was shown."""
 
     run: TrackedRun
     step: int
@@ -36,7 +36,7 @@ class Follower:
     """Shows one tracker what happens in one experiment."""
 
     def __init__(self, folder: ExperimentFolder, tracker: Tracker, memory: Memory, *, done: Iterable[str] = ()) -> None:
-        """`done`: trials that were shown elsewhere and are not shown again."""
+        """Opens an experiment for a tracker; the trials in `done` were shown elsewhere and are not shown again."""
         self._folder, self._tracker, self._memory = folder, tracker, memory
         self._spec = folder.read_spec()
         self._curves = Curves(folder, self._spec)
@@ -75,7 +75,7 @@ class Follower:
 
     @property
     def live(self) -> bool:
-        """Whether somebody may be looking."""
+        """Whether somebody may be looking at the tracker now."""
         return self._tracker.live
 
     def wants(self, step: int) -> bool:
@@ -83,7 +83,7 @@ class Follower:
         return step > max(self._overview, self._memory.step(NAME))
 
     def close(self) -> None:
-        """Leaves the runs that are not done; what is remembered from now on is there.
+        """Leaves the runs that are not done, and remembers what was shown.
 
         Raises:
             TrackerUnavailable: as in `look`.
@@ -99,7 +99,7 @@ class Follower:
         self._memory.save()
 
     def _new_records(self) -> list[TrialRecord]:
-        """Those that were not shown, in order of proposal; a damaged one is left out."""
+        """Returns the records that were not shown, in order of proposal; a damaged one is left out."""
         found = {name.removesuffix(".json") for name in names(self._folder.trials, "*.json")}
         new = found - self.done - self._damaged
         ledger = Ledger(self._folder.trials)
@@ -109,7 +109,7 @@ class Follower:
         return sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt))
 
     def _at_work(self) -> list[Assignment]:
-        """What has begun and has no record, as the driver and the workers say."""
+        """Returns the trials that have begun and have no record, as the driver and the workers say."""
         begun = {name.removesuffix(".json") for name in names(self._folder.pulses, "*.json")} - self.done
         if not begun:
             return []
@@ -134,7 +134,7 @@ class Follower:
             self._catch_up(work, started)
 
     def _catch_up(self, work: Assignment, started: Started, *, begin: bool = False) -> _Shown | None:
-        """Shows the epochs that are new; a run begins with its first one, or when it is to."""
+        """Shows the epochs of a trial that are new; its run begins with the first of them, or when `begin` says so."""
         epochs, known = self._curves.of(work, started), self._memory.step(work.trial_id)
         shown = self._open.get(work.trial_id)
         if shown is None and (begin or any(epoch.step > known for epoch in epochs)):
@@ -175,7 +175,8 @@ def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:
 
 
 def _artifact(record: TrialRecord, result: Completed, folder: ExperimentFolder) -> Artifact | None:
-    """None: the file was removed, or lies in the experiment that it was taken over from."""
+    """Returns the packed file of a trial; None if it was removed, or lies in the experiment that it was taken over
+    from."""
     path = folder.artifacts / record.assignment.trial_id / "model.mbq"
     if not exists(path):
         return None

@@ -13,11 +13,11 @@ from tune_app.stages.epochs import teacher_of
 from tune_app.tracking.protocol import Value
 
 AMOUNTS = {"prune": "prune_frac", "sparsify": "sparsity"}
-"""Stages that are left out at 0, and the field that says so."""
+"""By part of a configuration that is left out at 0 the field that says so."""
 
 
 def trial_hyperparameters(spec: ExperimentSpec, work: Assignment) -> dict[str, Value]:
-    """Those of one trial: its parameters under their own names, then `hyperparameters` of what they resolve to."""
+    """Returns the parameters of a trial under their own names, then `hyperparameters` of what they resolve to."""
     own: dict[str, Value] = {
         "experiment": spec.name,
         "number": work.number,
@@ -37,7 +37,7 @@ def trial_hyperparameters(spec: ExperimentSpec, work: Assignment) -> dict[str, V
 
 
 def hyperparameters(config: TrialConfig) -> dict[str, Value]:
-    """By dotted path everything that decides what a result means: `data.name`, `quantize.schedule.lr`.
+    """Returns by dotted path everything that decides what a result means: `data.name`, `quantize.schedule.lr`.
 
     Where files lie is not among it, nor what is null. Of a stage that is left out only its amount is there, 0; of a
     teacher nothing where no stage distils. The seed of the configuration is `baseline.seed`: that of the later stages

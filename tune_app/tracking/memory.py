@@ -1,4 +1,4 @@
-"""Memory: what a place was shown already, so that nothing is shown twice."""
+"""Memory: what was shown at a tracker's destination already, so that nothing is shown twice."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ class Memory:
     """
 
     def __init__(self, path: StoragePath, destination: str, *, again: bool = False) -> None:
-        """`again`: what was shown at this destination is forgotten."""
+        """Reads the memory; with `again`, what was shown at this destination is forgotten."""
         self._path = path
         self._places = _read(path)
         if again:
@@ -22,21 +22,21 @@ class Memory:
         self._changed = again
 
     def step(self, name: str) -> int:
-        """The last step that was shown; 0: none."""
+        """Returns the last step of a run that was shown; 0 means none."""
         return int(self._runs.get(name, [0])[0])
 
     def done(self) -> set[str]:
-        """The runs that need nothing more."""
+        """Returns the runs that need nothing more."""
         return {name for name, (_, done) in self._runs.items() if done}
 
     def note(self, name: str, step: int, *, done: bool = False) -> None:
-        """A run was shown up to a step."""
+        """Notes that a run was shown up to a step."""
         if self._runs.get(name) != [step, done]:
             self._runs[name] = [step, done]
             self._changed = True
 
     def save(self) -> None:
-        """Writes it if there is something new.
+        """Writes the memory if there is something new.
 
         Raises:
             StorageUnavailable: the folder cannot be written.

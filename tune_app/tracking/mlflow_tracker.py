@@ -19,20 +19,20 @@ STEP = "epoch"
 """The metric that counts epochs over all stages; it says where a run goes on."""
 LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 BATCH = 1000
-"""Metrics that a server takes at once."""
+"""Metrics that a server takes at once, by MLflow's own limit."""
 PARAMS = 100
-"""Parameters that it takes at once."""
+"""Parameters that a server takes at once, by MLflow's own limit."""
 PARAM_CHARS = 500
-"""Of a parameter's value, which every server takes."""
+"""Characters of a parameter's value that every server takes."""
 
 
 class MlflowTracker:
-    """Runs of one experiment in one store."""
+    """Shows an experiment as an MLflow experiment in one store."""
 
     live = True
 
     def __init__(self, uri: str, experiment: str, place: Path) -> None:
-        """An empty `uri`: the one of the environment, else an SQLite file in `place`.
+        """Opens the store; without a `uri` that of the environment, else an SQLite file in `place`.
 
         Raises:
             TrackerUnavailable: the store cannot be opened.
@@ -50,16 +50,16 @@ class MlflowTracker:
 
     @property
     def destination(self) -> str:
-        """The store."""
+        """The address of the store, without credentials."""
         return redact(self._uri)
 
     def open(self, info: RunInfo) -> "MlflowRun":
-        """The run with this name, or a new one."""
+        """Returns the run with this name, or a new one."""
         with _answers():
             return MlflowRun(self._client, self._run_of(info))
 
     def show(self, overview: Overview) -> None:
-        """Totals over the records, tables as JSON, and the parallel coordinates as a page."""
+        """Shows totals over the records, tables as JSON, and the parallel coordinates as a page."""
         from plotly.graph_objects import Figure
 
         with _answers():
@@ -83,7 +83,7 @@ class MlflowTracker:
                 self._client.set_terminated(self._overview, status="FINISHED")
 
     def _run_of(self, info: RunInfo) -> str:
-        """Its id; a run that goes on is running again."""
+        """Returns the id of a run; one that goes on is marked as running again."""
         known = self._client.search_runs([self._experiment], f"tags.`{RUN}` = '{info.run_id}'", max_results=1)
         tags = {RUN: info.run_id, "kind": info.kind}
         run = known[0] if known else self._client.create_run(self._experiment, run_name=info.name, tags=tags)
@@ -94,7 +94,7 @@ class MlflowTracker:
 
 
 class MlflowRun:
-    """One trial."""
+    """Shows one trial as an MLflow run."""
 
     def __init__(self, client: Any, run_id: str) -> None:
         self._client, self._id = client, run_id
@@ -102,17 +102,17 @@ class MlflowRun:
 
     @property
     def last_step(self) -> int:
-        """What the store has."""
+        """The last epoch that the store has."""
         return self._last_step
 
     def log(self, epochs: Sequence[Epoch]) -> None:
-        """One metric per column and epoch."""
+        """Writes one metric per column and epoch."""
         with _answers():
             rows = {epoch.step: {**epoch.values, STEP: float(epoch.step)} for epoch in epochs}
             _log(self._client, self._id, rows)
 
     def finish(self, end: RunEnd) -> None:
-        """Measurements as metrics, facts as tags."""
+        """Writes measurements as metrics and facts as tags."""
         tags: dict[str, Value] = {"state": end.state, **end.facts}
         if end.artifact is not None:
             tags |= {"artifact": end.artifact.uri, "artifact_sha256": end.artifact.sha256}
@@ -121,7 +121,7 @@ class MlflowRun:
             self._client.set_terminated(self._id, status="FINISHED" if end.state == "complete" else "FAILED")
 
     def leave(self) -> None:
-        """MLflow shows it as killed until it goes on."""
+        """Marks the run as killed until it goes on."""
         with _answers():
             self._client.set_terminated(self._id, status="KILLED")
 
@@ -167,7 +167,7 @@ def _lists(counts: Sequence[Sequence[int]]) -> list[list[int]]:
 
 @contextlib.contextmanager
 def _answers() -> Iterator[None]:
-    """Whatever comes out of MLflow, its store or its server, as one error of ours."""
+    """Turns whatever comes out of MLflow, its store or its server into one error of ours."""
     try:
         yield
     except Exception as err:

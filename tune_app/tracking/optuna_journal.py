@@ -1,4 +1,4 @@
-"""The experiment as an Optuna study, for whatever reads Optuna's journal files, such as optuna-dashboard."""
+"""An experiment as an Optuna study, for whatever reads Optuna's journal files, such as optuna-dashboard."""
 
 import json
 import math
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]:
-    """Writes a new journal file; gives the number of trials of each study in it.
+    """Writes a new journal file and returns the number of trials of each study in it.
 
     The full schedule is a study of the experiment's name, every other rung one of its own (`<name>@<rung>`): values
     of different rungs do not belong together.
@@ -56,7 +56,7 @@ def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]
 
 
 def fill(study: "optuna.Study", records: Sequence[TrialRecord], spec: ExperimentSpec) -> None:
-    """Adds trials with their parameters, objectives, bounds, times and what else was measured.
+    """Adds trials to a study with their parameters, objectives, bounds, times and what else was measured.
 
     A trial without a usable result is a failed one with its reason; parameters keep their own values (what samplers
     see are indices).
@@ -77,7 +77,7 @@ def fill(study: "optuna.Study", records: Sequence[TrialRecord], spec: Experiment
 
 
 def distributions(points: Iterable[Mapping[str, Value]], spec: ExperimentSpec) -> dict[str, "BaseDistribution"]:
-    """For each parameter what covers its values, those of points beside the space included."""
+    """Returns for each parameter a distribution that covers its values, those of points beside the space included."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     values: dict[str, dict[Value, None]] = {name: dict.fromkeys(p.values) for name, p in spec.space.root.items()}
@@ -133,7 +133,7 @@ def _times(record: TrialRecord) -> tuple[datetime, datetime]:
 
 
 def _memory_backend() -> Any:
-    """A journal in memory, so that the file appears whole, also in an object store."""
+    """Returns a journal in memory, so that the file appears whole, also in an object store."""
     from optuna.storages.journal import BaseJournalBackend
 
     class Memory(BaseJournalBackend):

@@ -16,7 +16,7 @@ from tune_app.tracking.protocol import RunInfo, Value
 
 NAME = "summary"
 MOST_POINTS = 10_000
-"""What W&B's tables and charts show."""
+"""Points that are shown at most: what W&B's tables and charts take."""
 MEASURED = ("accuracy", "size_bytes", "compression_ratio")
 Row = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ class Overview:
     columns: tuple[str, ...]
     parameters: tuple[str, ...]
     x: str
-    """Of the scatter."""
+    """The column along the scatter's horizontal axis."""
     y: str
     frontier: Sequence[Row]
     points: Sequence[Row]
@@ -51,25 +51,26 @@ class Overview:
 
     @property
     def step(self) -> int:
-        """Rises with the records; the confusion matrix may come after all else, and has a step of its own."""
+        """A number that rises with the records; the confusion matrix may come after all else, and has a step of its
+        own."""
         return 2 * self.records + (self.confusion is not None)
 
     def table(self, rows: Sequence[Row]) -> list[list[Any]]:
-        """The values of rows in the order of the columns."""
+        """Returns the values of rows in the order of the columns."""
         return [[row[name] for name in self.columns] for row in rows]
 
     def titled(self, title: str) -> str:
-        """The title of a table or chart, with what its readers must know."""
+        """Returns the title of a table or chart with what its readers must know."""
         return f"{title} ({self.info.caveat})" if self.info.caveat else title
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Of the parallel coordinates: parameters, then what was measured."""
+        """The axes of the parallel coordinates: parameters, then what was measured."""
         return (*self.parameters, *(name for name in self.columns if name in MEASURED or name in (self.x, self.y)))
 
 
 def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None = None) -> Overview:
-    """What an experiment holds now.
+    """Returns what an experiment holds now.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -100,7 +101,7 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
 
 
 def parallel_coordinates(overview: Overview) -> dict[str, Any]:
-    """A plotly figure with one line per point, colored by accuracy."""
+    """Returns a plotly figure with one line per point, colored by accuracy."""
     return {
         "data": [
             {
@@ -118,7 +119,7 @@ def parallel_coordinates(overview: Overview) -> dict[str, Any]:
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """An axis; one of names, or with points that do not have the parameter, has ticks instead of numbers."""
+    """Returns an axis; one of names, or with points without the parameter, has ticks instead of numbers."""
     if all(isinstance(value, int | float) for value in values):
         return {"label": name, "values": list(values)}
     names = sorted({"–" if value is None else str(value) for value in values})
@@ -127,7 +128,7 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _plane(spec: ExperimentSpec) -> tuple[str, str]:
-    """The columns of the scatter: what is minimized against what is maximized, where there is one of each."""
+    """Returns the columns of the scatter: what is minimized against what is maximized, where there is one of each."""
     small = next((name for name, way in spec.objectives.items() if way == "minimize"), "size_bytes")
     large = next((name for name, way in spec.objectives.items() if way == "maximize"), "accuracy")
     return small, large
@@ -149,7 +150,7 @@ def _totals(found: ExperimentSummary) -> dict[str, float]:
 
 
 def _config(spec: ExperimentSpec, baseline: BaselineInfo | None) -> dict[str, Value]:
-    """That of the base, where a trial's parameters are not put in yet, with the baseline's figures."""
+    """Returns the configuration of the base, before a trial's parameters are put in, with the baseline's figures."""
     known: dict[str, Value] = {**hyperparameters(spec.base), "experiment": spec.name, "budget": spec.budget.trials}
     if baseline is not None:
         known |= {"baseline_accuracy": baseline.accuracy, "baseline_size_bytes": baseline.size_bytes}

@@ -15,11 +15,11 @@ NEEDS = {
     "tensorboard": ("tensorboardX", "tensorboardX"),
     "mlflow": ("mlflow", "tune-app[mlflow]"),
 }
-"""By tracker: the module, and what to install."""
+"""By kind of tracker its module, and what to install for it."""
 
 
 def check_installed(config: AnyTracker) -> None:
-    """Proves that a tracker's library is there.
+    """Checks that the library of a tracker is installed.
 
     Raises:
         ConfigError: it is not.
@@ -32,7 +32,7 @@ def check_installed(config: AnyTracker) -> None:
 def open_tracker(
     config: AnyTracker, folder: ExperimentFolder, *, fall_back: bool, finish_s: float = 0.0
 ) -> tuple[Tracker, str]:
-    """The tracker, and a warning if it is not quite what was asked for.
+    """Returns the tracker, and a warning if it is not quite what was asked for.
 
     Args:
         config: of the spec.
@@ -63,15 +63,15 @@ def open_tracker(
 
 
 def open_memory(folder: ExperimentFolder, kind: str, destination: str, *, again: bool = False) -> Memory:
-    """What a destination was shown of an experiment."""
+    """Returns the memory of what a destination was shown of an experiment."""
     return Memory(folder.tracking / f"{kind}.json", destination, again=again)
 
 
 def lock_place(folder: ExperimentFolder, kind: str) -> StoragePath:
-    """Of the lock that one process at a time holds which shows an experiment to a tracker."""
+    """Returns the lock for the one process at a time that shows an experiment to a tracker."""
     return folder.tracking / "locks" / kind
 
 
 def local_place(folder: ExperimentFolder) -> Path:
-    """Where trackers that write files put them: in the experiment, or beside its name here if it is in a bucket."""
+    """Returns where trackers write files: in the experiment, or in a folder of its name here if it is in a bucket."""
     return folder.tracking if isinstance(folder.tracking, Path) else Path("tracking") / folder.path.name

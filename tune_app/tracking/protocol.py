@@ -1,4 +1,4 @@
-"""Tracker: what a place that shows runs has to do, and what it is told."""
+"""Tracker: what a program that shows runs has to do for us, and what it is told."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,24 +21,24 @@ class TrackerUnavailable(TuneAppError):
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run as it begins."""
+    """What a tracker is told of a run as it begins."""
 
     run_id: str
-    """`<experiment>-<trial>`: the same when a search goes on, on whatever machine."""
+    """The id `<experiment>-<trial>`: the same when a search goes on, on whatever machine."""
     name: str
-    """What people read: `p30_w4_a8`."""
+    """The name that people read, such as `p30_w4_a8`."""
     group: str
-    """The experiment."""
+    """The name of the experiment."""
     kind: str
-    """`trial` or `summary`."""
+    """The kind of run: `trial` or `summary`."""
     config: Mapping[str, Value] = field(default_factory=dict)
     caveat: str = ""
-    """What everybody must be told who sees its numbers."""
+    """A warning for everybody who sees the run's numbers; empty for none."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a trial."""
+    """One epoch of a trial, as a tracker shows it."""
 
     step: int
     """Counted from 1 over all stages of the trial, those that a cache answered included."""
@@ -48,18 +48,18 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The packed file of a trial."""
+    """The packed file of a trial, as a tracker names it."""
 
     uri: str
     sha256: str
     size_bytes: int
     file: Path | None
-    """Where it lies on this machine, if it does."""
+    """The path of the file on this machine, if it is there."""
 
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a trial ended."""
+    """How a trial ended, as a tracker is told."""
 
     state: str
     metrics: Mapping[str, float]
@@ -70,41 +70,41 @@ class RunEnd:
 
 
 class TrackedRun(Protocol):
-    """A run that is being shown."""
+    """A run at a tracker, while it is being shown."""
 
     @property
     def last_step(self) -> int | None:
         """The last epoch that the tracker has; None: it cannot say."""
 
     def log(self, epochs: Sequence[Epoch]) -> None:
-        """Shows more epochs; their steps rise."""
+        """Shows more epochs, whose steps rise."""
 
     def finish(self, end: RunEnd) -> None:
-        """The trial is done."""
+        """Shows how the trial ended, and ends the run."""
 
     def leave(self) -> None:
-        """The search stopped before the trial was done; its run goes on later."""
+        """Leaves the run: the search stopped before the trial was done, and goes on later."""
 
 
 class Tracker(Protocol):
-    """A place that shows runs.
+    """A program that shows runs.
 
     Every call may take its time, and may raise TrackerUnavailable: it runs where no trial waits for it.
     """
 
     @property
     def destination(self) -> str:
-        """Names the place; what was shown there before is remembered by it. Holds no credentials."""
+        """The name of the place, without credentials; what was shown there before is remembered by it."""
 
     @property
     def live(self) -> bool:
         """Whether epochs are shown as they come; else a run is shown as a whole, at its end or the search's."""
 
     def open(self, info: RunInfo) -> TrackedRun:
-        """A run that is new, or goes on."""
+        """Begins a run, or goes on with it."""
 
     def show(self, overview: "Overview") -> None:
         """Shows the experiment as a whole, in a run of its own that is updated."""
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends what is left, and ends."""

@@ -11,7 +11,7 @@ from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo, Value
 
 
 class TensorBoardTracker:
-    """Event files below one folder."""
+    """Shows an experiment as event files below one folder."""
 
     live = True
 
@@ -21,15 +21,15 @@ class TensorBoardTracker:
 
     @property
     def destination(self) -> str:
-        """The folder."""
+        """The path of the folder."""
         return str(self._place.resolve())
 
     def open(self, info: RunInfo) -> "TensorBoardRun":
-        """Another file in the run's folder: TensorBoard reads all of them."""
+        """Opens another file in the run's folder: TensorBoard reads all of them."""
         return TensorBoardRun(_writer(self._place / info.run_id), info)
 
     def show(self, overview: Overview) -> None:
-        """Totals over the records, and tables as text."""
+        """Shows totals over the records, and tables as text."""
         if self._overview is None:
             self._overview = _writer(self._place / overview.info.run_id)
         for name, value in overview.totals.items():
@@ -50,7 +50,7 @@ class TensorBoardTracker:
 
 
 class TensorBoardRun:
-    """One trial."""
+    """Shows one trial as event files in a folder of its own."""
 
     last_step = None
 
@@ -58,14 +58,15 @@ class TensorBoardRun:
         self._writer, self._info = writer, info
 
     def log(self, epochs: Sequence[Epoch]) -> None:
-        """One scalar per column and epoch."""
+        """Writes one scalar per column and epoch."""
         for epoch in epochs:
             for name, value in epoch.values.items():
                 self._writer.add_scalar(name, value, epoch.step)
         self._writer.flush()
 
     def finish(self, end: RunEnd) -> None:
-        """Parameters, state and measurements as hyperparameters, which TensorBoard draws as parallel coordinates."""
+        """Writes parameters, state and measurements as hyperparameters, which TensorBoard draws as parallel
+        coordinates."""
         from tensorboardX.summary import hparams
 
         caveat: dict[str, Value] = {"caveat": self._info.caveat} if self._info.caveat else {}
@@ -80,7 +81,7 @@ class TensorBoardRun:
         self._writer.close()
 
     def leave(self) -> None:
-        """The next file goes on."""
+        """Closes the file; the next one goes on."""
         self._writer.close()
 
 
@@ -96,7 +97,7 @@ def _plain(config: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """As Markdown."""
+    """Returns rows as a Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 

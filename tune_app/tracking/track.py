@@ -1,4 +1,4 @@
-"""track(): shows a tracker what an experiment holds now, and only what it has not seen."""
+"""`track` shows a tracker what an experiment holds now, and only what it has not seen."""
 
 from dataclasses import dataclass, replace
 
@@ -15,16 +15,16 @@ from tune_app.tracking.places import local_place, lock_place, open_memory, open_
 
 @dataclass(frozen=True)
 class Shown:
-    """What a tracker was shown."""
+    """What a tracker was shown by one call."""
 
     kind: str
     destination: str
     runs: int
-    """Runs that ended and are shown now."""
+    """Number of runs that ended and are shown now."""
     new: int
-    """Those that were not before."""
+    """Number of these runs that were not shown before."""
     files: str = ""
-    """Of W&B offline: the folder whose runs can be sent later."""
+    """The folder of W&B's offline runs, which can be sent later; empty for other trackers."""
 
 
 def track(
@@ -34,7 +34,7 @@ def track(
     again: bool = False,
     confusion: bool = True,
 ) -> Shown:
-    """Shows every run and the overview.
+    """Shows every run and the overview to a tracker.
 
     Args:
         folder: of an experiment that runs, ended, or was interrupted.

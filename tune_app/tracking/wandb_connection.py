@@ -17,20 +17,20 @@ from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.protocol import TrackerUnavailable
 
 ANSWER_S = 5.0
-"""How long W&B may take for a first answer."""
+"""Seconds that W&B may take for a first answer: a search must not wait longer for its start."""
 CLOUD, CLOUD_DOMAINS = "api.wandb.ai", (".wandb.ai", ".coreweave.com")
-"""Keys of the first are good for all of W&B's own hosts."""
+"""Hosts of W&B's own service; a key for the first is good for all of them."""
 OFFLINE, ONLINE, DISABLED = "offline", "online", "disabled"
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where runs go."""
+    """Where W&B's runs go, and how."""
 
     mode: str
     base_url: str
     warning: str = ""
-    """Why they do not go where they should."""
+    """Why runs do not go where they should; empty if they do."""
 
 
 def connect(config: WandbConfig, *, fall_back: bool) -> Connection:
@@ -64,7 +64,7 @@ def connect(config: WandbConfig, *, fall_back: bool) -> Connection:
 
 
 def library() -> Any:
-    """The library: silent, and without reports of its own."""
+    """Returns W&B's library, silent and without reports of its own."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -74,7 +74,7 @@ def library() -> Any:
 
 @contextlib.contextmanager
 def answers() -> Iterator[None]:
-    """W&B's errors, its silence, and whatever comes out of it when its own process dies, as one error of ours."""
+    """Turns W&B's errors, its silence, and whatever comes out when its process dies into one error of ours."""
     try:
         yield
     except Exception as err:
@@ -84,13 +84,13 @@ def answers() -> Iterator[None]:
 
 
 def _asked(config: WandbConfig) -> str:
-    """The mode of the spec; `auto` gives way to WANDB_MODE."""
+    """Returns the mode of the spec; `auto` gives way to WANDB_MODE."""
     wanted = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
     return {"dryrun": OFFLINE, "run": ONLINE, "shared": ONLINE}.get(wanted, wanted)
 
 
 def _has_key(url: str, settings: Any) -> bool:
-    """In the environment, in W&B's settings, or where `wandb login` leaves it."""
+    """Whether there is a key in the environment, in W&B's settings, or where `wandb login` leaves it."""
     if settings.api_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(url).netloc
@@ -103,7 +103,7 @@ def _has_key(url: str, settings: Any) -> bool:
 
 
 def _why_silent(url: str) -> str:
-    """Why nobody answers there; empty: somebody does, whatever the answer is."""
+    """Returns why nobody answers at an address; empty if somebody does, whatever the answer is."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_S):
             return ""

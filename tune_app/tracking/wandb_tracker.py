@@ -1,4 +1,4 @@
-"""Weights & Biases: a run for each trial, and one with the frontier as tables and charts (wandb is imported on use)."""
+"""Weights & Biases: a run for each trial, and one with the frontier in tables and charts (wandb is imported on use)."""
 
 import contextlib
 import os
@@ -13,15 +13,16 @@ from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo
 from tune_app.tracking.wandb_connection import ONLINE, Connection, answers, library
 
 START_S, PATIENT_START_S = 5.0, 30.0
-"""A run's start, beside a search and afterwards."""
+"""Seconds that a run's start may take beside a search, and afterwards."""
 DATA_DIR = "WANDB_DATA_DIR"
 
 
 class WandbTracker:
-    """Runs of one project."""
+    """Shows an experiment as runs of one W&B project."""
 
     def __init__(self, config: WandbConfig, place: Path, connection: Connection, *, finish_s: float) -> None:
-        """`place` is the folder of W&B's own files; a run's last data may take `finish_s` (0: for ever) to be sent."""
+        """Opens a project; W&B's own files go to `place`, and a run's last data may take `finish_s` (0: for ever) to
+        be sent."""
         self._config, self._connection, self._finish_s = config, connection, finish_s
         self._place = None if os.environ.get("WANDB_DIR") else place
         self._overview: Any = None
@@ -34,7 +35,7 @@ class WandbTracker:
 
     @property
     def destination(self) -> str:
-        """Offline, or the project's address."""
+        """The word offline or disabled, or the project's address."""
         if self._connection.mode != ONLINE:
             return self._connection.mode
         url, config = redact(self._connection.base_url), self._config
@@ -42,15 +43,16 @@ class WandbTracker:
 
     @property
     def live(self) -> bool:
-        """Offline nobody looks, and W&B writes to its file only every quarter of a minute and at a run's end."""
+        """Whether runs are online: offline nobody looks, and W&B writes its file only every quarter of a minute and
+        at the end."""
         return self._connection.mode == ONLINE
 
     def open(self, info: RunInfo) -> "WandbRun":
-        """A run with this id, or the one that was begun before."""
+        """Begins a run with this id, or goes on with it."""
         return WandbRun(self._init(info), self._config)
 
     def show(self, overview: Overview) -> None:
-        """Tables and charts; W&B shows the newest ones, and totals as curves over the trials."""
+        """Shows tables and charts, of which W&B shows the newest, and totals as curves over the trials."""
         wandb = library()
         with answers():
             if self._overview is None:
@@ -68,7 +70,7 @@ class WandbTracker:
             self._overview.log({**overview.totals, **charts}, step=overview.step, commit=True)
 
     def close(self) -> None:
-        """Ends W&B's own process when everything is sent."""
+        """Ends the overview's run, and W&B's own process when everything is sent."""
         with answers():
             if self._overview is not None:
                 self._overview.finish()
@@ -97,7 +99,7 @@ class WandbTracker:
 
 
 class WandbRun:
-    """One trial."""
+    """Shows one trial as a W&B run."""
 
     def __init__(self, run: Any, config: WandbConfig) -> None:
         self._run, self._config = run, config
@@ -106,11 +108,11 @@ class WandbRun:
 
     @property
     def last_step(self) -> int | None:
-        """What W&B's server has; it takes no step twice. Offline every run begins anew."""
+        """The last step that W&B's server has, which takes no step twice; offline every run begins anew."""
         return self._last_step
 
     def log(self, epochs: Sequence[Epoch]) -> None:
-        """Each epoch at its own step; a stage's curves are drawn over the stage's epochs."""
+        """Writes each epoch at its own step; a stage's curves are drawn over the stage's epochs."""
         with answers():
             for epoch in epochs:
                 for stage in {name.partition("/")[0] for name in epoch.values} - self._stages:
@@ -119,7 +121,7 @@ class WandbRun:
                 self._run.log(dict(epoch.values), step=epoch.step, commit=True)
 
     def finish(self, end: RunEnd) -> None:
-        """What was measured becomes the run's summary, beside its state; a trial without a result is a failed run."""
+        """Writes what was measured into the run's summary; a trial without a result is a failed run."""
         with answers():
             self._run.summary.update({"state": end.state, **end.metrics, **end.facts})
             if end.artifact is not None:
@@ -129,13 +131,13 @@ class WandbRun:
             self._run.finish(exit_code=0 if end.state == "complete" else 1)
 
     def leave(self) -> None:
-        """W&B shows it as preempted."""
+        """Marks the run as preempted, and leaves it."""
         with answers():
             self._run.mark_preempting()
             self._run.finish(exit_code=1)
 
     def _artifact(self, end: RunEnd) -> Any:
-        """The packed file by its address and SHA-256; its bytes only if the spec asks for that."""
+        """Returns the packed file by its address and SHA-256; its bytes only if the spec asks for that."""
         assert end.artifact is not None
         about = {"sha256": end.artifact.sha256, "size_bytes": end.artifact.size_bytes}
         found = library().Artifact(str(self._run.id), type="model", metadata={**about, **end.metrics})
@@ -147,7 +149,8 @@ class WandbRun:
 
 
 def _settings(finish_s: float) -> Any:
-    """Nothing is recorded of this process, which is no trial: no console, metrics of the system, code or packages."""
+    """Returns settings that record nothing of this process, which is no trial: no console, system metrics, code,
+    packages."""
     return library().Settings(
         silent=True,
         console="off",
@@ -172,7 +175,7 @@ def _plotly(figure: dict[str, Any]) -> Any:
 
 
 def _confusion(overview: Overview) -> Any:
-    """W&B's own chart; its function takes one row per image, and we have the counts."""
+    """Returns W&B's own chart, made from the counts; its function would take one row per image."""
     wandb, matrix = library(), overview.confusion
     assert matrix is not None
     names = ["Actual", "Predicted", "nPredictions"]
