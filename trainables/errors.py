@@ -1,22 +1,25 @@
-"""The root of the error tree, and every way in which one trial can end badly (torch-free).
+"""The root of the error tree, every way in which one trial can end badly, and the nearest known name (torch-free).
 
 A leaf is a situation with a policy: what the ledger says of the trial (`state`), and the exit code of a
 command that meets it. Experiment-level leaves are in `tune_app.errors`.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 State = Literal["complete", "invalid", "failed"]
+"""What the ledger says of a trial. An invalid one would end the same way again; a failed one may succeed next time."""
 
 
 class TuneAppError(Exception):
-    """Anything that this project raises on purpose."""
+    """The root of every error that this project raises on purpose."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(TuneAppError):
-    """A value, name, file or query is refused where it enters: rule, value, way out."""
+    """A value, name, file or query was refused where it entered; the message says rule, value and way out."""
 
     exit_code = 2
 
@@ -34,18 +37,18 @@ class CorruptFile(TuneAppError):
 
 
 class TrialFailure(TuneAppError):
-    """Ends one attempt. It is recorded, and the sampler is told FAIL with the reason."""
+    """The end of one attempt. It is recorded, and the sampler is told FAIL with the reason."""
 
     exit_code = 4
     state: ClassVar[State] = "failed"
     is_answer: ClassVar[bool] = False
-    """A finding about the configuration: nothing went wrong, and others may do well."""
+    """Whether the failure says something about the configuration: nothing went wrong, and others may do well."""
     stage = ""
-    """Kind of the stage that failed; set on the way out of it."""
+    """The kind of the stage that failed; set on the way out of it."""
     measurement: object = None
     """The `results.Measurement` of the packed file, where one was measured before it was refused."""
     remembered = False
-    """Nothing was tried: the stage failed before, and its failure was remembered."""
+    """Whether nothing was tried, since the stage failed before and its failure was remembered."""
 
 
 class InfeasiblePoint(TrialFailure):
@@ -91,3 +94,17 @@ class WorkerLost(TrialFailure):
 
 class UnexpectedError(TrialFailure):
     """Any other exception; its traceback is kept in the record."""
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Returns the known name that is spelled most like a name; empty if none is alike.
+
+    `cutoff` is how alike two names must be, from 0 to 1; 0.6 is the default of `difflib`.
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str], *, before: str = "", otherwise: str = "") -> str:
+    """Returns `before` and `did you mean 'w_bits'?` where a known name is spelled like this one, else `otherwise`."""
+    found = nearest(name, known)
+    return f"{before}did you mean {found!r}?" if found else otherwise

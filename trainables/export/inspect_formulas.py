@@ -9,6 +9,7 @@ from trainables.config import FLOAT_BITS, Frozen
 from trainables.costs import size_formulas as formulas
 from trainables.export.header import skeleton
 from trainables.export.packed import PackedModel
+from trainables.models.units import named_parameters
 
 INDEX_BITS = 3
 """The bits of an index where none are named, as the published formula has them."""
@@ -47,7 +48,7 @@ def file_facts(packed: PackedModel) -> formulas.NetworkFacts:
     w_bits = formulas.common_bits(model)
     facts = (
         _fact(name, codes[name], bits[name]) if name in codes else formulas.dense_fact(name, p.shape, w_bits)
-        for name, p in formulas.named_parameters(model)
+        for name, p in named_parameters(model)
     )
     return formulas.NetworkFacts(w_bits, tuple(facts))
 

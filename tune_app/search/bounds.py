@@ -4,11 +4,9 @@ from collections.abc import Callable
 
 from trainables.config import Architecture
 from trainables.errors import InfeasiblePoint
+from trainables.results import COUNTED
 from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
-
-COUNTED = {"parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"}
-"""Metrics that the configuration decides; the bytes of the file and the accuracy must be measured."""
 
 Screen = Callable[[Params], str]
 """Why a point is refused; empty where it is not."""
@@ -33,10 +31,10 @@ def open_screen(spec: ExperimentSpec, architecture: Architecture | None) -> Scre
         return known[point]
 
     def _reason(params: Params) -> str:
-        from trainables.costs.planned import analyze
+        from trainables.costs.planned import planned_metrics
 
         try:
-            found = analyze(spec.trial(params), architecture)
+            found = planned_metrics(spec.trial(params), architecture)
         except InfeasiblePoint as err:
             return str(err)
         broken = [c for c in bounds if c.metric in found and c.violation(found[c.metric]) > 0]

@@ -9,7 +9,6 @@ the tests pass, such as subqueries, settings and regular expressions. So it stay
 """
 
 import contextlib
-import difflib
 import json
 import re
 import threading
@@ -21,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cluster.errors import first_line
-from trainables.errors import ConfigError, CorruptFile
+from trainables.errors import ConfigError, CorruptFile, nearest
 from trainables.storage import StoragePath
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tables.trials import TableFile, current_table, load_trials
@@ -257,9 +256,9 @@ def _nearest(name: str, columns: list[str]) -> str:
 
 def _close(name: str, columns: list[str]) -> list[str]:
     """Returns the column that is spelled most like a name, or else a few that hold it, as size_bytes holds size."""
-    spelled = difflib.get_close_matches(name.lower(), columns, n=1, cutoff=CLOSE)
+    spelled = nearest(name.lower(), columns, cutoff=CLOSE)
     parts = [c for c in columns if len(name) >= 3 and name.lower() in c]
-    return spelled or sorted(parts, key=len)[:SHOWN]
+    return [spelled] if spelled else sorted(parts, key=len)[:SHOWN]
 
 
 def _shown(where: str) -> str:
