@@ -90,11 +90,7 @@ class Coder(Protocol):
         """Stores flat weights of the layer's dtype."""
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
-        """Reads back flat weights of the layer's dtype.
-
-        Raises:
-            CorruptFile: the source does not hold such a layer.
-        """
+        """Reads back flat weights of the layer's dtype, or raises CorruptFile: the source holds no such layer."""
 
 
 class OfIntegers:

@@ -86,8 +86,7 @@ def open_session(content: bytes) -> ort.InferenceSession:
     One option differs from the default where products of 8-bit codes saturate: slower kernels that add them up
     exactly. Where they do not, it would slow them down for nothing.
 
-    Raises:
-        ArtifactMismatch: onnxruntime refuses the file.
+    Raises ArtifactMismatch when onnxruntime refuses the file.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -33,8 +33,7 @@ def from_arrays(
 ) -> list[SideInfo]:
     """Returns the side information of layers with these numbers of output channels; `wide` have int16 biases.
 
-    Raises:
-        CorruptFile: an array has another length, or a multiplier or bias is not finite.
+    Raises CorruptFile when an array has another length, or a multiplier or bias is not finite.
     """
     sizes = {
         "multipliers": list(channels),

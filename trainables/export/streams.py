@@ -30,11 +30,7 @@ class Source:
         return _taken(self._data, size)
 
     def symbols(self, weights: np.ndarray, count: int) -> np.ndarray:
-        """Reads the next symbols of the shared stream, int32 in [0, len(weights)).
-
-        Raises:
-            CorruptFile: the weights are no distribution.
-        """
+        """Reads the next symbols of the shared stream, int32 in [0, len(weights)); the weights are a distribution."""
         if len(weights) < 2:
             return np.zeros(count, np.int32)
         try:
@@ -49,11 +45,7 @@ class Source:
         return 8 * (_left(self._models) + _left(self._data)) + int(self._stream.num_valid_bits())
 
     def finish(self) -> None:
-        """Refuses streams of which something is left.
-
-        Raises:
-            CorruptFile: not everything was read.
-        """
+        """Refuses, as CorruptFile, streams of which something is left."""
         if _left(self._models) or _left(self._data) or not self._stream.is_empty():
             raise CorruptFile("packed file: the weights end before their streams do")
 

@@ -50,11 +50,7 @@ class Lock:
         self._seen_at = 0.0
 
     def try_acquire(self) -> bool:
-        """Takes the lock if it is free or its holder is dead.
-
-        Raises:
-            StorageUnavailable: the folder cannot be written.
-        """
+        """Takes the lock if it is free or its holder is dead; StorageUnavailable if the folder cannot be written."""
         newest = self._newest()
         holder = self._read(newest)
         if holder is not None and self._alive(newest, holder):
@@ -70,8 +66,7 @@ class Lock:
     def acquire(self) -> bool:
         """Takes the lock unless its holder is alive: one on another machine is watched until it beats or has expired.
 
-        Raises:
-            StorageUnavailable: the folder cannot be written.
+        Raises StorageUnavailable when the folder cannot be written.
         """
         first, told = self.holder(), False
         while not self.try_acquire():
