@@ -29,7 +29,7 @@ from trainables.storage import replace
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.yaml_file import dump_spec, load_spec
 from tune_app.tables.query import frontier_frame
-from tune_app.tables.sealed_parquet import CHECKSUM, encode_table
+from tune_app.tables.sealed_parquet import encode_table
 from tune_app.tables.trials import current_table, read_table, write_tables
 
 HERE = Path(__file__).parent
@@ -52,8 +52,7 @@ def make_experiment(place: Path, rows: int) -> ExperimentFolder:
     rested = time.time() - 60
     os.utime(ledger, (rested, rested))  # a ledger that changed a moment ago may still change
     write_tables(folder, [], spec, reference={"accuracy": 0.1, "size_bytes": 1e6})
-    marks = {name: entry for name, entry in read_table(table).schema.metadata.items() if name != CHECKSUM}
-    table.write_bytes(encode_table(_table(rows).replace_schema_metadata(marks)))
+    table.write_bytes(encode_table(_table(rows).replace_schema_metadata(read_table(table).schema.metadata)))
     assert current_table(folder) is not None, "the file answers"
     return folder
 

@@ -56,9 +56,14 @@ def header_end(content: bytes) -> int:
 
 def same(a: PackedModel, b: PackedModel) -> bool:
     """Whether two files describe the same network."""
-    names = ("codes", "multipliers", "biases", "references")
-    equal = all(np.array_equal(x, y) for n in names for x, y in zip(getattr(a, n), getattr(b, n), strict=True))
-    return a.header == b.header and equal and np.array_equal(a.steps, b.steps)
+    pairs = zip(_arrays(a), _arrays(b), strict=True)
+    return a.header == b.header and all(np.array_equal(x, y) for x, y in pairs)
+
+
+def _arrays(packed: PackedModel) -> list[np.ndarray]:
+    """All numbers of a decoded file."""
+    side = [tensor for info in packed.side_info for tensor in (info.reference, info.multiplier, info.bias)]
+    return [*packed.codes, *(tensor.numpy() for tensor in side), packed.steps]
 
 
 def resealed(file: bytes) -> bytes:

@@ -3,7 +3,7 @@
 import numpy as np
 
 BLOCK = 1 << 20
-"""Codes at a time: a multiple of 8, so that a block ends with a byte, and memory stays below 50 MB."""
+"""Codes that are packed at a time: a multiple of 8, so that a block ends with a byte; memory stays below 50 MB."""
 
 
 def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The inverse: `count` codes, uint8, or uint16 above 8 bits.
+    """Unpacks what `pack_bits` packed: `count` codes, uint8, or uint16 above 8 bits.
 
     Raises:
         ValueError: the stream has another length.
@@ -46,9 +46,10 @@ def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
 
 
 def packed_bytes(count: int, bits: int) -> int:
-    """Length of the stream of `count` codes."""
+    """Returns the length of the stream of `count` codes."""
     return -(-count * bits // 8)
 
 
 def _dtype(bits: int) -> type[np.unsignedinteger]:
+    """Returns the narrowest type that holds codes of so many bits."""
     return np.uint8 if bits <= 8 else np.uint16

@@ -1,11 +1,12 @@
-"""Coder: one way to store the weights of a layer; the packer tries all of them and keeps the smallest.
+"""The ways to store the weights of a layer; the packer tries all of them and keeps the smallest.
 
 A coder turns a layer into a model (bytes that the decoder needs first) and its content: bytes of its own, or
 symbols for the rANS stream that all layers of a file share.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -22,7 +23,7 @@ Choice = Literal["auto", "rans", "zstd", "bits"]
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """What is known of a layer before its weights are read."""
+    """A layer as it is known before its weights are read."""
 
     name: str
     shape: tuple[int, ...]
@@ -30,20 +31,18 @@ class LayerSpec:
 
     @property
     def count(self) -> int:
-        """Number of weights."""
+        """The number of weights."""
         return math.prod(self.shape)
 
     @property
     def largest(self) -> int:
-        """Codes lie in [−largest, largest]."""
+        """The largest code; codes lie in [−largest, largest]."""
         return int(2 ** (self.bits - 1)) - 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the decoded weights: integer codes, or float32 where nothing is quantized. Little-endian."""
-        if self.bits == FLOAT_BITS:
-            return np.dtype("<f4")
-        return np.dtype("<i1" if self.bits <= 8 else "<i2")
+        """The little-endian type of the decoded weights: integer codes, or float32 where nothing is quantized."""
+        return np.dtype("<f4" if self.bits == FLOAT_BITS else "<i1" if self.bits <= 8 else "<i2")
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,14 @@ class CodedLayer:
 
     @property
     def size_bits(self) -> float:
-        """What the layer adds to a file."""
+        """The bits that the layer adds to a file."""
         return 8 * (len(self.model) + len(self.data)) + self.stream_bits
+
+
+def shared(kind: int, model: bytes, symbols: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> CodedLayer:
+    """Returns a layer of the shared stream: its symbols, how often each occurs, and the frequencies of the model."""
+    bits = rans.stream_bits(counts, weights)
+    return CodedLayer(kind, model, symbols=symbols, weights=weights, stream_bits=bits)
 
 
 class Coder(Protocol):
@@ -72,11 +77,11 @@ class Coder(Protocol):
 
     @property
     def kind(self) -> int:
-        """Below 128 for coders of this package."""
+        """The number of the coder in a file; below 128 for coders of this package."""
 
     @property
     def family(self) -> str:
-        """A value of `Choice`, or a name of its own."""
+        """The choice that the coder belongs to: a value of `Choice`, or a name of its own."""
 
     def fits(self, layer: LayerSpec) -> bool:
         """Whether layers of this many bits can be stored."""
@@ -85,50 +90,51 @@ class Coder(Protocol):
         """Stores flat weights of the layer's dtype."""
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
-        """The inverse: flat weights of the layer's dtype.
+        """Reads back flat weights of the layer's dtype, or raises CorruptFile: the source holds no such layer."""
 
-        Raises:
-            CorruptFile: the source does not hold such a layer.
-        """
+
+class OfIntegers:
+    """What coders of integer codes share: each stores codes of any width, and no float32 weights."""
+
+    def fits(self, layer: LayerSpec) -> bool:
+        """Whether the layer has integer codes."""
+        return layer.bits < FLOAT_BITS
 
 
 def coders() -> dict[int, Coder]:
-    """All registered coders by kind."""
-    found: list[Coder] = [CODERS[name] for name in CODERS.names()]
-    return {coder.kind: coder for coder in sorted(found, key=lambda coder: coder.kind)}
+    """Returns all registered coders by kind, in rising order."""
+    return {kind: CODERS[name] for kind, name in sorted(coder_names().items())}
 
 
 def coder_names() -> dict[int, str]:
-    """Names in the registry by kind."""
+    """Returns the coders' names in the registry by kind."""
     return {CODERS[name].kind: name for name in CODERS.names()}
 
 
 def encode(layers: Sequence[LayerSpec], weights: Sequence[np.ndarray], *, choice: Choice = "auto") -> CodedWeights:
     """Stores the weights of all layers; with `auto` in no more bytes than any single family takes."""
-    families = _families(choice)
+    known = {coder.family for coder in coders().values()}
+    families = ("auto", *sorted(known)) if choice == "auto" else (choice,)  # `auto` comes first, so that it wins ties
     plans: dict[str, list[CodedLayer]] = {family: [] for family in families}
     for layer, values in zip(layers, weights, strict=True):
-        best = _best_by_family(layer, values.astype(layer.dtype, copy=False).reshape(-1), families)
-        for family, coded in best.items():
+        for family, coded in _best_by_family(layer, values, families).items():
             plans[family].append(coded)
     return min((assembled(plan) for plan in plans.values()), key=lambda coded: coded.size_bytes)
 
 
 def coded_bits(layer: LayerSpec, weights: np.ndarray, *, choice: Choice = "rans") -> float:
-    """What a layer adds to a file, in bits; fractions count, since layers share one stream."""
-    best = _best_by_family(layer, weights.astype(layer.dtype, copy=False).reshape(-1), (choice,))
-    return best[choice].size_bits
+    """Returns what a layer adds to a file, in bits; fractions count, since layers share one stream."""
+    return _best_by_family(layer, weights, (choice,))[choice].size_bits
 
 
 def decode(layers: Sequence[LayerSpec], coded: CodedWeights) -> tuple[list[np.ndarray], list[float]]:
-    """The weights in the layers' shapes, and the bits that each layer takes in the file.
+    """Returns the weights in the layers' shapes, and the bits that each layer takes in the file.
 
     Raises:
         CorruptFile: the streams do not hold such layers.
     """
     known = coders()
-    source = coded.source()
-    weights, bits = [], []
+    source, weights, bits = coded.source(), [], []
     for layer, kind in zip(layers, coded.kinds, strict=True):
         if kind not in known or not known[kind].fits(layer):
             raise CorruptFile(f"packed file: {layer.name} has {layer.bits} bits, which no coder of kind {kind} stores")
@@ -141,7 +147,7 @@ def decode(layers: Sequence[LayerSpec], coded: CodedWeights) -> tuple[list[np.nd
 
 
 def assembled(plan: Sequence[CodedLayer]) -> CodedWeights:
-    """The streams of layers in forward order."""
+    """Joins layers in forward order to the streams of a file."""
     return CodedWeights(
         kinds=tuple(layer.kind for layer in plan),
         models=b"".join(layer.model for layer in plan),
@@ -150,19 +156,12 @@ def assembled(plan: Sequence[CodedLayer]) -> CodedWeights:
     )
 
 
-def _families(choice: Choice) -> tuple[str, ...]:
-    """`auto` first, so that it wins ties."""
-    known = {coder.family for coder in coders().values()}
-    return ("auto", *sorted(known)) if choice == "auto" else (choice,)
-
-
 def _best_by_family(layer: LayerSpec, values: np.ndarray, families: Sequence[str]) -> dict[str, CodedLayer]:
-    """The smallest of each family, the lower kind among equals."""
+    """Returns a layer as the smallest coder of each family leaves it, that of the lower kind among equals."""
+    values = values.astype(layer.dtype, copy=False).reshape(-1)
     able = [coder for coder in coders().values() if coder.fits(layer)]
     chosen = {family: [c for c in able if family in ("auto", c.family)] or able for family in families}
-    needed = {coder.kind for members in chosen.values() for coder in members}
-    coded: Mapping[int, CodedLayer] = {c.kind: c.encode(values, layer) for c in able if c.kind in needed}
-    return {
-        family: min((coded[c.kind] for c in members), key=lambda candidate: candidate.size_bits)
-        for family, members in chosen.items()
-    }
+    needed = {coder.kind: coder for members in chosen.values() for coder in members}
+    coded = {kind: coder.encode(values, layer) for kind, coder in needed.items()}
+    size = operator.attrgetter("size_bits")
+    return {family: min((coded[c.kind] for c in members), key=size) for family, members in chosen.items()}

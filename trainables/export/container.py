@@ -19,19 +19,18 @@ FORMAT, VERSION = "mbq", 2
 KEY = "tune_app"
 UNSEALED = "0" * 64
 MAX_HEADER_BYTES = 1 << 20
+"""Bytes of a header that are read at most; larger: room for deeper networks, smaller: less memory for a bad file."""
 
 
 def write(content: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The file of a JSON object and named arrays; equal arguments give equal bytes."""
+    """Returns the file of a JSON object and named arrays; equal arguments give equal bytes."""
     spec = {"format": FORMAT, "version": VERSION, **content, "sha256": UNSEALED}
-    text = json.dumps(spec, separators=(",", ":"), allow_nan=False)
-    file: bytes = save(dict(tensors), metadata={KEY: text})
-    digest = hashlib.sha256(file).hexdigest()
-    return _exchanged(file, UNSEALED, digest)
+    file: bytes = save(dict(tensors), metadata={KEY: json.dumps(spec, separators=(",", ":"), allow_nan=False)})
+    return _exchanged(file, UNSEALED, hashlib.sha256(file).hexdigest())
 
 
 def read(file: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The inverse of `write`.
+    """Returns the JSON object and the arrays of a file that `write` made.
 
     Raises:
         CorruptFile: truncated, altered, of another version, or no packed file at all.
@@ -51,22 +50,21 @@ def read(file: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def header_bytes(file: bytes) -> int:
-    """Length of everything before the arrays."""
+    """Returns the length of everything before the arrays."""
     return 8 + int(struct.unpack("<Q", file[:8])[0])
 
 
 def _metadata(file: bytes) -> dict[str, Any]:
+    """Reads the JSON object without looking at the arrays."""
     if file[8:9] not in (b"", b"{"):
         raise CorruptFile("not a packed file: it does not begin like one")
     (length,) = struct.unpack("<Q", file[:8])
     if length > min(MAX_HEADER_BYTES, len(file) - 8):
         raise CorruptFile(f"packed file: it is cut off, or damaged in its header ({len(file):,} bytes are left)")
-    spec = json.loads(json.loads(file[8 : 8 + length])["__metadata__"][KEY])
-    return dict(spec.items())
+    return dict(json.loads(json.loads(file[8 : 8 + length])["__metadata__"][KEY]).items())
 
 
 def _exchanged(file: bytes, old: str, new: str) -> bytes:
-    """With the checksum in the header replaced; it is the last field there."""
-    end = header_bytes(file)
-    place = file.rindex(old.encode(), 0, end)
+    """Returns the file with another checksum, which is the last field of the header."""
+    place = file.rindex(old.encode(), 0, header_bytes(file))
     return file[:place] + new.encode() + file[place + len(old) :]

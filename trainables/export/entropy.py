@@ -13,50 +13,39 @@ from typing import Literal
 import numpy as np
 
 from trainables.arithmetic import exp2, log2, log2_1m, total
-from trainables.config import FLOAT_BITS
 from trainables.errors import CorruptFile
-from trainables.export.coders import CodedLayer, LayerSpec
-from trainables.export.rans import stream_bits
+from trainables.export.coders import CodedLayer, LayerSpec, OfIntegers, shared
 from trainables.export.streams import Source
 
 MAX_COUNT = 65_535
+"""The largest uint16."""
 MAX_ZERO = 65_504.0
 """The largest float16."""
 TINY_DECAY = 1e-12
+"""The smallest 1 − r: over 32,767 magnitudes such a shape is flat."""
 
 
 def entropy_bits(codes: np.ndarray) -> float:
-    """n · H of the empirical distribution: no code of single symbols is shorter, its table not counted."""
+    """Returns n · H of the codes' distribution: no code of single symbols is shorter, its table not counted."""
     counts = np.unique(codes, return_counts=True)[1]
     return float(total(counts * -log2(counts / counts.sum())))
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """uint16 frequencies of all codes up to the largest magnitude that occurs."""
+class Histogram(OfIntegers):
+    """A model with the uint16 frequencies of all codes up to the largest magnitude that occurs."""
 
     kind: int = 1
     family: str = "rans"
 
-    def fits(self, layer: LayerSpec) -> bool:
-        """Any integer codes."""
-        return layer.bits < FLOAT_BITS
-
     def encode(self, weights: np.ndarray, layer: LayerSpec) -> CodedLayer:
-        """The model is the largest magnitude m as uint16 and, unless m = 0, 2·m + 1 frequencies."""
+        """Stores the largest magnitude m as uint16 and, unless m = 0, 2·m + 1 frequencies."""
         codes = weights.astype(np.int32)
         largest = int(np.abs(codes).max(initial=0))
         counts = np.bincount(codes + largest, minlength=2 * largest + 1)
         stored = _uint16(counts)
         model = struct.pack("<H", largest) + (stored.astype("<u2").tobytes() if largest else b"")
-        table = stored.astype(np.float64)
-        return CodedLayer(
-            kind=self.kind,
-            model=model,
-            symbols=codes + largest,
-            weights=table,
-            stream_bits=stream_bits(counts, table),
-        )
+        return shared(self.kind, model, codes + largest, counts, stored.astype(np.float64))
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
         """Reads the model, then the symbols."""
@@ -64,14 +53,12 @@ class Histogram:
         if largest > layer.largest:
             raise CorruptFile(f"packed file: a code of {layer.name} lies outside ±{layer.largest}")
         stored = np.frombuffer(source.model(2 * (2 * largest + 1)) if largest else b"\1\0", "<u2")
-        symbols = source.symbols(stored.astype(np.float64), layer.count)
-        codes: np.ndarray = (symbols - largest).astype(layer.dtype)
-        return codes
+        return (source.symbols(stored.astype(np.float64), layer.count) - largest).astype(layer.dtype)
 
 
 @dataclass(frozen=True)
-class TwoSided:
-    """Frequencies that fall with the magnitude k as r^(k^power): 1 is a Laplace shape, 2 a Gaussian one.
+class TwoSided(OfIntegers):
+    """A model whose frequencies fall with the magnitude k as r^(k^power): 1 is a Laplace shape, 2 a Gaussian one.
 
     Zero has a frequency of its own, so that sparse layers fit too. Stored are the frequency of zero relative
     to that of 1, as float16, and 1 − r as float32; r is the maximum-likelihood one.
@@ -80,10 +67,6 @@ class TwoSided:
     kind: int
     power: Literal[1, 2]
     family: str = "rans"
-
-    def fits(self, layer: LayerSpec) -> bool:
-        """Any integer codes."""
-        return layer.bits < FLOAT_BITS
 
     def encode(self, weights: np.ndarray, layer: LayerSpec) -> CodedLayer:
         """Fits the shape to the codes."""
@@ -95,13 +78,7 @@ class TwoSided:
         zero = 2 * float(total(tail)) * counts[layer.largest] / max(1, both.sum())
         model = struct.pack("<ef", min(zero, MAX_ZERO), decay)
         table = self._table(layer.largest, model)
-        return CodedLayer(
-            kind=self.kind,
-            model=model,
-            symbols=codes + layer.largest,
-            weights=table,
-            stream_bits=stream_bits(counts, table),
-        )
+        return shared(self.kind, model, codes + layer.largest, counts, table)
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
         """Reads the shape, then the symbols."""
@@ -109,6 +86,7 @@ class TwoSided:
         return (symbols - layer.largest).astype(layer.dtype)
 
     def _table(self, largest: int, model: bytes) -> np.ndarray:
+        """Returns the frequencies of all codes that a model stands for."""
         zero, decay = struct.unpack("<ef", model)
         if not (0 <= zero <= MAX_ZERO and 0 < decay <= 1):
             raise CorruptFile("packed file: the frequencies of a layer have no legal shape")
@@ -116,7 +94,7 @@ class TwoSided:
         return np.concatenate([tail[::-1], [zero], tail])
 
     def _tail(self, largest: int, decay: float) -> np.ndarray:
-        """Frequencies of the magnitudes 1 to largest, relative to that of 1."""
+        """Returns frequencies of the magnitudes 1 to largest, relative to that of 1."""
         r = 1.0 - decay
         ratios = np.full(largest - 1, r)
         if self.power == 2:  # r^(k²) / r^((k−1)²) = r^(2k−1)
@@ -124,7 +102,7 @@ class TwoSided:
         return np.cumprod(np.concatenate([[1.0], ratios]))
 
     def _fit(self, counts: np.ndarray) -> float:
-        """1 − r at which the mean of k^power is that of the data: the maximum of an exponential family."""
+        """Returns the 1 − r whose mean of k^power is the data's: the maximum of an exponential family."""
         # Each magnitude by itself up to about 150, bins of less than a hundredth of their place above.
         edges = np.unique(np.rint(exp2(np.linspace(0, log2(len(counts) + 1), 2_000))).astype(np.int64))
         statistic = ((edges[:-1] + edges[1:] - 1) / 2) ** self.power
@@ -141,7 +119,7 @@ class TwoSided:
 
 
 def _uint16(counts: np.ndarray) -> np.ndarray:
-    """Counts scaled down until they fit; what occurs stays above zero."""
+    """Scales counts down until they fit; what occurs stays above zero."""
     scale = min(1.0, MAX_COUNT / max(1, counts.max(initial=0)))
     return np.where(counts > 0, np.maximum(1, np.rint(counts * scale)), 0).astype(np.uint16)
 

@@ -1,4 +1,4 @@
-"""Header: what the decoder must know beside the arrays, and its short form in the file.
+"""The header of a packed file: what the decoder must know beside the arrays, and its short form in the file.
 
 In the file, widths and bits per layer are one list each in the order of the network, not a dict of names.
 """
@@ -23,7 +23,7 @@ MAX_WEIGHTS = 1 << 28
 
 
 class Header(Frozen):
-    """What network it is, and what its input must look like."""
+    """A network as a packed file describes it: what it is, and what its input must look like."""
 
     format: str = FORMAT
     version: int = VERSION
@@ -34,16 +34,16 @@ class Header(Frozen):
 
 
 class Contents(Frozen):
-    """What is in the file's arrays."""
+    """A list of what is in the arrays of a packed file."""
 
-    kinds: tuple[int, ...] = Field(description="of the coder of each layer")
-    words: int = Field(ge=0, description="of 32 bits, at the start of `codes`")
+    kinds: tuple[int, ...] = Field(description="the kind of each layer's coder")
+    words: int = Field(ge=0, description="words of 32 bits at the start of `codes`")
     wide_biases: tuple[int, ...] = Field(default=(), description="layers with int16 biases where others have int8")
-    weights_sha256: str = Field(description="of all decoded weights, little-endian")
+    weights_sha256: str = Field(description="the SHA-256 of all decoded weights, little-endian")
 
 
 def skeleton(header: Header) -> Model:
-    """The network with its quantizers, without memory for its tensors."""
+    """Returns the network with its quantizers, without memory for its tensors."""
     with torch.device("meta"):
         model = build(header.architecture)
         attach_quantizers_(model, header.scheme)
@@ -51,14 +51,12 @@ def skeleton(header: Header) -> Model:
 
 
 def layer_specs(model: Model) -> list[LayerSpec]:
-    """Name, shape and bits of every weight, in forward order.
+    """Returns name, shape and bits of every weight, in forward order.
 
     Raises:
         ConfigError: there are more weights than a packed file may hold.
     """
-    specs = []
-    for name, unit in units(model).items():
-        specs.append(LayerSpec(name, tuple(unit.layer.weight.shape), point_bits(unit.weight_point)))
+    specs = [LayerSpec(n, tuple(u.layer.weight.shape), point_bits(u.weight_point)) for n, u in units(model).items()]
     count = sum(spec.count for spec in specs)
     if count > MAX_WEIGHTS:
         raise ConfigError(f"a packed file holds at most {MAX_WEIGHTS:,} weights, not {count:,}: choose a narrower one.")
@@ -66,7 +64,7 @@ def layer_specs(model: Model) -> list[LayerSpec]:
 
 
 def to_json(header: Header, contents: Contents) -> dict[str, Any]:
-    """The short form of both."""
+    """Returns the short form of a header and contents."""
     content = header.model_dump(mode="json", exclude={"format", "version"})
     groups, layers = _names(header.architecture)
     content["architecture"]["widths"] = _to_list(header.architecture.widths, groups)
@@ -75,7 +73,7 @@ def to_json(header: Header, contents: Contents) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
-    """The inverse of `to_json`, and the skeleton of the network.
+    """Returns the header and contents of a short form, and the skeleton of the network.
 
     Raises:
         CorruptFile: a field is missing, unknown, or has no legal value.
@@ -98,23 +96,24 @@ def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
 
 
 def _names(architecture: Architecture) -> tuple[list[str], list[str]]:
-    """Prunable groups and layers of the unpruned network."""
+    """Returns the names of the prunable groups and of the layers of the unpruned network."""
     with torch.device("meta"):
         model = build(architecture.model_copy(update={"widths": {}}))
     return [group.name for group in model.prune_groups()], list(units(model))
 
 
 def _to_list(values: Mapping[str, int], names: Iterable[str]) -> list[int]:
-    """Values in the order of the names, 0 where there is none; empty for an empty dict."""
+    """Returns values in the order of the names, 0 where there is none; empty for an empty dict."""
     return [values.get(name, 0) for name in names] if values else []
 
 
 def _to_dict(values: Sequence[int], names: Sequence[str]) -> dict[str, int]:
-    pairs = zip(names, values, strict=True) if values else ()
-    return {name: value for name, value in pairs if value != 0}
+    """Returns the values that are not 0 by name; none for an empty list."""
+    return {name: value for name, value in zip(names, values, strict=True) if value != 0} if values else {}
 
 
 def _first_problem(err: Exception) -> str:
+    """Returns what is wrong with a header, on one line."""
     if isinstance(err, ValidationError):
         problem = err.errors()[0]
         return f"{'.'.join(map(str, problem['loc']))} is not legal ({problem['msg']})"

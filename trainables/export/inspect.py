@@ -1,4 +1,6 @@
-"""inspect_file: where the bytes of a packed file go, how near its weights are to their entropy, what a pass costs."""
+"""A report on a packed file: where its bytes go, how near its weights are to their entropy, what a pass costs."""
+
+from collections.abc import Iterator
 
 import torch
 
@@ -10,12 +12,12 @@ from trainables.export.entropy import entropy_bits
 from trainables.export.header import skeleton
 from trainables.export.inspect_formulas import INDEX_BITS, FormulaReport, formula_reports
 from trainables.export.packed import PackedModel, size_breakdown, unpack
-from trainables.models.model import Model, build
+from trainables.models.model import build
 from trainables.models.units import count_parameters, units
 
 
 class LayerReport(Frozen):
-    """One layer: its weights in the file, and its work on one image.
+    """A layer's weights in the file, and its work on one image.
 
     `entropy_bytes` is n · H of its codes, absent for float32 weights. `a_bits` are those of its input, and
     `activation_bytes` its output's, after batch norm, activation, quantizer and residual sum.
@@ -37,7 +39,7 @@ class LayerReport(Frozen):
 
 
 class FileReport(Frozen):
-    """A whole file, beside the unpruned network in float32.
+    """A whole file in numbers, beside the unpruned network in float32.
 
     `breakdown` sums to `size_bytes`, and `ratio_to_entropy` leaves float32 weights out. Three ratios, each of fp32
     bytes of the unpruned network: `compression_ratio` of all parameters to the file, `weight_ratio` of the weights of
@@ -69,16 +71,10 @@ class FileReport(Frozen):
 
 
 def inspect_file(content: bytes, *, batch: int = 1, index_bits: int = INDEX_BITS) -> FileReport:
-    """Decodes a packed file and counts.
+    """Decodes a packed file and counts; size formulas that have an index get one of 1 to 16 bits.
 
-    Args:
-        content: of the file.
-        batch: images whose activations are counted together.
-        index_bits: of the size formulas that have an index, 1 to 16.
-
-    Raises:
-        ConfigError: a number is out of its bounds.
-        CorruptFile: as in `unpack`.
+    `activations` of the report are those of `batch` images together. Errors are those of `unpack`, and ConfigError
+    when a number is out of its bounds.
     """
     if batch < 1 or not 1 <= index_bits <= 16:
         raise ConfigError(
@@ -86,9 +82,10 @@ def inspect_file(content: bytes, *, batch: int = 1, index_bits: int = INDEX_BITS
         )
     packed, breakdown = unpack(content), size_breakdown(content)
     architecture = packed.header.architecture
-    unpruned = _unpruned(architecture)
+    with torch.device("meta"):  # without quantizers, and without memory for its tensors
+        unpruned = build(architecture.model_copy(update={"widths": {}}))
     network, baseline = counted(skeleton(packed.header), architecture), counted(unpruned, architecture)
-    layers = _layers(packed, network)
+    layers = tuple(_layers(packed, network))
     weights = sum(layer.weights for layer in layers)
     coded = breakdown["codes"] + breakdown["models"]
     entropy = sum(layer.entropy_bytes or 0.0 for layer in layers)
@@ -120,32 +117,21 @@ def inspect_file(content: bytes, *, batch: int = 1, index_bits: int = INDEX_BITS
     )
 
 
-def _unpruned(architecture: Architecture) -> Model:
-    """Without quantizers, and without memory for its tensors."""
-    with torch.device("meta"):
-        return build(architecture.model_copy(update={"widths": {}}))
-
-
-def _layers(packed: PackedModel, network: Counted) -> tuple[LayerReport, ...]:
+def _layers(packed: PackedModel, network: Counted) -> Iterator[LayerReport]:
+    """Yields a report on each layer, in forward order."""
     names = coder_names()
-    reports = []
     for layer, kind, bits, codes in zip(packed.layers, packed.kinds, packed.coded_bits, packed.codes, strict=True):
-        costs = network.counts.layers[layer.name]
-        reports.append(
-            LayerReport(
-                name=layer.name,
-                shape=layer.shape,
-                bits=layer.bits,
-                coder=names[kind],
-                weights=layer.count,
-                nonzero=int((codes != 0).sum()),
-                coded_bytes=bits / 8,
-                bits_per_weight=bits / layer.count,
-                entropy_bytes=None if layer.bits == FLOAT_BITS else entropy_bits(codes) / 8,
-                a_bits=costs.a_bits,
-                macs=costs.macs,
-                bops=costs.bops,
-                activation_bytes=costs.activation_bytes,
-            )
+        cost = network.counts.layers[layer.name]
+        work = {"a_bits": cost.a_bits, "macs": cost.macs, "bops": cost.bops, "activation_bytes": cost.activation_bytes}
+        yield LayerReport(
+            name=layer.name,
+            shape=layer.shape,
+            bits=layer.bits,
+            coder=names[kind],
+            weights=layer.count,
+            nonzero=int((codes != 0).sum()),
+            coded_bytes=bits / 8,
+            bits_per_weight=bits / layer.count,
+            entropy_bytes=None if layer.bits == FLOAT_BITS else entropy_bits(codes) / 8,
+            **work,
         )
-    return tuple(reports)

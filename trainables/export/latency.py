@@ -18,15 +18,17 @@ from trainables.export.onnx_check import onnx_logits, open_session
 from trainables.export.processor import processor_flags, processor_name
 
 RUNS, WARMUP, BATCHES = 200, 20, (1, 64)
+"""Runs that are timed, runs before them, and images of a batch: one image as a device sees it, and 64, which fill the
+processor. More runs: a smallest time that other programs disturbed less; fewer: an answer sooner."""
 
 
 class Latency(Frozen):
-    """Of one file at one batch size; milliseconds for the whole batch."""
+    """Times of one file at one batch size, in milliseconds for the whole batch."""
 
     name: str
     batch: int
     runs: int
-    onnx_size_bytes: int = Field(description="of the ONNX file that ran; model.mbq has another size")
+    onnx_size_bytes: int = Field(description="size of the ONNX file that ran; model.mbq has another")
     min_ms: float
     median_ms: float
     p90_ms: float
@@ -34,7 +36,7 @@ class Latency(Frozen):
 
 
 class Machine(Frozen):
-    """Where it was measured."""
+    """A machine on which latencies were measured."""
 
     cpu: str
     flags: tuple[str, ...] = Field(description="features of the processor that decide which integer kernels run")
@@ -44,7 +46,7 @@ class Machine(Frozen):
 
 
 class LatencyReport(Frozen):
-    """Rows by batch size, then in the order of the files."""
+    """A measurement of several files, in rows by batch size, then in the order of the files."""
 
     machine: Machine
     warmup: int = Field(description="runs of each file and batch size that were not timed")
@@ -72,32 +74,22 @@ def measure_latency(
             f"at least one file, run, warm-up run and image are needed, but got {len(files)} files, {runs} runs, "
             f"{warmup} warm-up runs and batches of {list(batches)}: raise what is below 1."
         )
-    load_before = _load()
+    load_before = os.getloadavg()[0]
     sessions = {name: open_session(content) for name, content in files.items()}
     rows = []
     for batch in batches:
-        seconds = _timed(sessions, batch, runs=runs, warmup=warmup, advance=advance)
+        seconds = _timed(sessions, batch, runs, warmup, advance)
         reference = min(next(iter(seconds.values())))
         rows += [_row(name, batch, seconds[name], len(content), reference) for name, content in files.items()]
-    machine = Machine(
-        cpu=processor_name(),
-        flags=processor_flags(),
-        load_before=load_before,
-        load_after=_load(),
-        onnxruntime=ort.__version__,
-    )
+    loads = {"load_before": load_before, "load_after": os.getloadavg()[0]}
+    machine = Machine(cpu=processor_name(), flags=processor_flags(), onnxruntime=ort.__version__, **loads)
     return LatencyReport(machine=machine, warmup=warmup, rows=tuple(rows))
 
 
 def _timed(
-    sessions: Mapping[str, ort.InferenceSession],
-    batch: int,
-    *,
-    runs: int,
-    warmup: int,
-    advance: Callable[[int], None],
+    sessions: Mapping[str, ort.InferenceSession], batch: int, runs: int, warmup: int, advance: Callable[[int], None]
 ) -> dict[str, list[float]]:
-    """Seconds of each run; one run of every file, then the next of every file."""
+    """Returns the seconds of each run; one run of every file, then the next of every file."""
     shapes = {name: (batch, *session.get_inputs()[0].shape[1:]) for name, session in sessions.items()}
     pixels = {name: np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8) for name, shape in shapes.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
@@ -111,18 +103,8 @@ def _timed(
 
 
 def _row(name: str, batch: int, seconds: Sequence[float], size_bytes: int, reference: float) -> Latency:
-    median, p90 = np.percentile(seconds, [50, 90])
-    return Latency(
-        name=name,
-        batch=batch,
-        runs=len(seconds),
-        onnx_size_bytes=size_bytes,
-        min_ms=1e3 * min(seconds),
-        median_ms=1e3 * float(median),
-        p90_ms=1e3 * float(p90),
-        speedup=reference / min(seconds),
-    )
-
-
-def _load() -> float:
-    return os.getloadavg()[0]
+    """Returns the times of one file, beside the smallest time of the first file."""
+    least, (median, p90) = min(seconds), np.percentile(seconds, [50, 90])
+    times = {"min_ms": 1e3 * least, "median_ms": 1e3 * float(median), "p90_ms": 1e3 * float(p90)}
+    times["speedup"] = reference / least
+    return Latency(name=name, batch=batch, runs=len(seconds), onnx_size_bytes=size_bytes, **times)

@@ -11,7 +11,7 @@ from trainables.models.quantizer import Quantizer
 
 @dataclass(frozen=True)
 class Grid:
-    """Codes c that mean (c − zero) · step; step and zero are constants of the graph, named after the quantizer."""
+    """A grid of codes c that mean (c − zero) · step, two constants of the graph that are named after the quantizer."""
 
     quantizer: str
     step: np.float32
@@ -19,7 +19,7 @@ class Grid:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of the two constants."""
+        """The names of the two constants."""
         return f"{self.quantizer}.step", f"{self.quantizer}.zero"
 
 
@@ -32,12 +32,12 @@ class Value:
 
     @property
     def is_uint8(self) -> bool:
-        """Codes that pooling and integer kernels read."""
+        """Whether it has codes that pooling and integer kernels read."""
         return self.grid is not None and self.grid.zero.dtype == np.uint8
 
 
 def quantize(nodes: Nodes, x: Value, quantizer: nn.Module | None, name: str) -> Value:
-    """The codes of a float value; the value itself when there is no quantizer.
+    """Returns the codes of a float value; the value itself when there is no quantizer.
 
     Codes of up to 8 bits are uint8, signed ones around 128: runtimes have integer kernels for a convolution only
     when its input and output have the same type. Codes outside a narrower range are clipped as integers, since a
@@ -58,14 +58,14 @@ def quantize(nodes: Nodes, x: Value, quantizer: nn.Module | None, name: str) -> 
 
 
 def dequantized(nodes: Nodes, x: Value) -> str:
-    """The float32 tensor of a value, by DequantizeLinear: an integer kernel may replace the layer that reads it."""
+    """Returns a value as float32, by DequantizeLinear: an integer kernel may replace the layer that reads it."""
     if x.grid is None:
         return x.name
     return nodes.add("DequantizeLinear", x.name, *x.grid.names, name=f"{x.name}.f")
 
 
 def as_float(nodes: Nodes, x: Value) -> str:
-    """The same tensor by plain arithmetic, in which no runtime looks for an integer kernel."""
+    """Returns a value as float32, by plain arithmetic, in which no runtime looks for an integer kernel."""
     if x.grid is None:
         return x.name
     y = nodes.add("Cast", x.name, name=f"{x.name}.cast", to=FLOAT)
@@ -75,7 +75,7 @@ def as_float(nodes: Nodes, x: Value) -> str:
 
 
 def _quantize_wide(nodes: Nodes, x: Value, quantizer: Quantizer, step: np.float32, name: str) -> Value:
-    """Codes of 16 bits; no runtime clips such integers, so that −2^15, which stays unused, is clipped as a float."""
+    """Returns codes of 16 bits; no runtime clips such integers, so that −2^15, which is unused, is clipped before."""
     source, signed = x.name, quantizer.qn > 0
     if signed:
         lowest = nodes.constant(f"{name}.lowest", np.float32(-quantizer.qn * step))
@@ -85,7 +85,6 @@ def _quantize_wide(nodes: Nodes, x: Value, quantizer: Quantizer, step: np.float3
 
 
 def _codes(nodes: Nodes, source: str, grid: Grid) -> str:
-    step, zero = grid.names
-    nodes.constant(step, grid.step)
-    nodes.constant(zero, grid.zero)
-    return nodes.add("QuantizeLinear", source, step, zero, name=f"{grid.quantizer}.q")
+    """Adds the node that rounds a float tensor to codes of a grid."""
+    constants = map(nodes.constant, grid.names, (grid.step, grid.zero))
+    return nodes.add("QuantizeLinear", source, *constants, name=f"{grid.quantizer}.q")

@@ -1,4 +1,4 @@
-"""A written ONNX file, run by onnxruntime: does it compute what the packed file computes?"""
+"""The check of a written ONNX file in onnxruntime: does it compute what the packed file computes?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ TOLERANCE = 0.001
 """The accuracies of the packed and the ONNX file may differ by a tenth of a point, or by one image where that is
 more: a sum in another order can move a value across a rounding border, and n images resolve no less than 1/n."""
 BATCH = 256
+"""Images at a time; more would take more memory, and fewer more calls for the same images."""
 Advance = Callable[[int], None]
 
 
@@ -27,14 +28,14 @@ class OnnxResult:
 
     @property
     def size_bytes(self) -> int:
-        """Length of the file."""
+        """The length of the file."""
         return len(self.content)
 
 
 def write_and_check(
     packed: bytes, images: Images, packed_accuracy: float, *, advance: Advance = lambda count: None
 ) -> OnnxResult:
-    """The ONNX file of a packed file, if onnxruntime finds the same accuracy with it; `advance` counts images.
+    """Returns the ONNX file of a packed file, if onnxruntime finds the same accuracy with it; `advance` counts images.
 
     Raises:
         ArtifactMismatch: it does not.
@@ -47,7 +48,7 @@ def write_and_check(
 def check_onnx(
     content: bytes, images: Images, packed_accuracy: float, *, advance: Advance = lambda count: None
 ) -> float:
-    """The accuracy of an ONNX file.
+    """Returns the accuracy of an ONNX file, near that of the packed file.
 
     Raises:
         ArtifactMismatch: it is more than a tenth of a point (on fewer than 1,000 images: more than one image) away
@@ -64,13 +65,8 @@ def check_onnx(
 
 
 def onnx_accuracy(content: bytes, images: Images, *, advance: Advance = lambda count: None) -> float:
-    """Fraction of images whose largest logit is at the label.
-
-    Raises:
-        ArtifactMismatch: onnxruntime refuses the file.
-    """
-    labels, right = images.labels.cpu().numpy(), 0
-    session = open_session(content)
+    """Returns the fraction of images whose largest logit is at the label; errors are those of `open_session`."""
+    labels, right, session = images.labels.cpu().numpy(), 0, open_session(content)
     for start in range(0, len(images), BATCH):
         pixels = images.pixels[start : start + BATCH].cpu().numpy()
         right += int((onnx_logits(session, pixels).argmax(1) == labels[start : start + BATCH]).sum())
@@ -79,19 +75,18 @@ def onnx_accuracy(content: bytes, images: Images, *, advance: Advance = lambda c
 
 
 def onnx_logits(session: ort.InferenceSession, pixels: np.ndarray) -> np.ndarray:
-    """(N, C, S, S) uint8 → (N, classes) float32."""
+    """Returns the logits of images: (N, C, S, S) uint8 → (N, classes) float32."""
     logits: np.ndarray = session.run(["logits"], {"pixels": pixels})[0]
     return logits
 
 
 def open_session(content: bytes) -> ort.InferenceSession:
-    """A file in onnxruntime's defaults on one CPU thread.
+    """Opens a file with onnxruntime's defaults on one CPU thread.
 
     One option differs from the default where products of 8-bit codes saturate: slower kernels that add them up
     exactly. Where they do not, it would slow them down for nothing.
 
-    Raises:
-        ArtifactMismatch: onnxruntime refuses the file.
+    Raises ArtifactMismatch when onnxruntime refuses the file.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -25,7 +25,7 @@ KEY = "tune_app"
 
 
 def write_onnx(content: bytes) -> bytes:
-    """The ONNX file of a packed file; equal packed files give equal bytes.
+    """Returns the ONNX file of a packed file; equal packed files give equal bytes.
 
     Raises:
         CorruptFile: the bytes are no packed file.
@@ -41,7 +41,7 @@ def write_onnx(content: bytes) -> bytes:
 def write_float_onnx(
     model: Model, architecture: Architecture, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> bytes:
-    """The ONNX file of a network without quantizers, batch norm folded: what compressed files are compared with.
+    """Returns the ONNX file of a network without quantizers, batch norm folded, to compare compressed files with.
 
     Raises:
         ConfigError: the network has an activation function that the writer does not know.
@@ -60,10 +60,9 @@ def network_onnx(
     std: tuple[float, ...],
     source: Mapping[str, Any],
 ) -> bytes:
-    """The ONNX file of a network's graph and quantizers with these weights; `source` goes into the metadata."""
+    """Returns the ONNX file of a network's graph and quantizers with these weights; `source` becomes metadata."""
     nodes = Nodes()
-    writer = Writer(nodes, network, weights)
-    x = _normalized(nodes, mean, std)
+    writer, x = Writer(nodes, network, weights), _normalized(nodes, mean, std)
     for step in network.graph():
         x = emit(step, x, writer)
     return nodes.file(
@@ -75,7 +74,7 @@ def network_onnx(
 
 
 def _normalized(nodes: Nodes, mean: tuple[float, ...], std: tuple[float, ...]) -> Value:
-    """As `trainables.data.images.Images` does it, to the last bit."""
+    """Normalizes pixels as `trainables.data.images.Images` does it, to the last bit."""
     center = np.array(mean, np.float32) * np.float32(255)
     scale = 1 / (np.array(std, np.float32) * np.float32(255))
     pixels = nodes.add("Cast", "pixels", name="pixels.float", to=FLOAT)

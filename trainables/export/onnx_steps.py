@@ -1,4 +1,4 @@
-"""emit: the nodes of one step of a network; the type of the step picks the function."""
+"""The nodes of one step of a network; the type of the step picks the function."""
 
 from collections.abc import Mapping
 from functools import singledispatch
@@ -16,13 +16,11 @@ from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, Unit, quan
 
 
 class Writer:
-    """What a step may use: the graph under construction, and the network with its weights."""
+    """A view of what a step may use: the graph under construction, and the network with its weights."""
 
     def __init__(self, nodes: Nodes, network: Model, weights: Mapping[str, LayerWeights]) -> None:
-        self.nodes = nodes
-        self.weights = weights
-        self.units = units(network)
-        self.points = quant_points(network)
+        self.nodes, self.weights = nodes, weights
+        self.units, self.points = units(network), quant_points(network)
 
 
 @singledispatch
@@ -37,6 +35,7 @@ def emit(step: object, x: Value, writer: Writer) -> Value:
 
 @emit.register
 def _(step: Layer, x: Value, writer: Writer) -> Value:
+    """Adds a convolution or a linear layer, with its activation and quantizer."""
     unit, name, nodes = writer.units[step.unit], step.unit, writer.nodes
     if isinstance(unit, LinearUnit):
         x = quantize(nodes, x, unit.in_point.quantizer, f"{name}.input")
@@ -54,11 +53,13 @@ def _(step: Layer, x: Value, writer: Writer) -> Value:
 
 @emit.register
 def _(step: Quantize, x: Value, writer: Writer) -> Value:
+    """Adds a quantizer by itself."""
     return quantize(writer.nodes, x, writer.points[step.point].quantizer, step.point)
 
 
 @emit.register
 def _(step: Residual, x: Value, writer: Writer) -> Value:
+    """Adds the steps of a block, and the sum of its input and output."""
     y = x
     for inner in step.body:
         y = emit(inner, y, writer)
@@ -68,7 +69,7 @@ def _(step: Residual, x: Value, writer: Writer) -> Value:
 
 @emit.register
 def _(step: MaxPool, x: Value, writer: Writer) -> Value:
-    """Of the codes themselves where there is such a kernel: quantizing keeps the order."""
+    """Adds a pooling of the codes themselves where there is such a kernel: quantizing keeps the order."""
     pooled = x if x.grid is None or x.is_uint8 else Value(as_float(writer.nodes, x))
     window = [step.size, step.size]
     name = writer.nodes.add("MaxPool", pooled.name, name=f"{pooled.name}.max", kernel_shape=window, strides=window)
@@ -77,27 +78,21 @@ def _(step: MaxPool, x: Value, writer: Writer) -> Value:
 
 @emit.register
 def _(step: Mean, x: Value, writer: Writer) -> Value:
-    """Not GlobalAveragePool: between codes a runtime would make it an integer operation that rounds otherwise."""
+    """Adds a mean; GlobalAveragePool between codes would become an integer operation that rounds otherwise."""
     axes = writer.nodes.constant("rows_and_columns", np.array([2, 3]))
     values = dequantized(writer.nodes, x)
     return Value(writer.nodes.add("ReduceMean", values, axes, name=f"{x.name}.mean", keepdims=0))
 
 
 def _convolution(unit: ConvUnit, inputs: tuple[str, str, str], name: str, nodes: Nodes) -> str:
+    """Adds the convolution of a unit."""
     layer = unit.layer
-    rows, columns = tuple(layer.padding)
-    return nodes.add(
-        "Conv",
-        *inputs,
-        name=f"{name}.conv",
-        kernel_shape=list(layer.kernel_size),
-        strides=list(layer.stride),
-        pads=[rows, columns, rows, columns],
-        group=layer.groups,
-    )
+    sizes = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.stride), "pads": 2 * list(layer.padding)}
+    return nodes.add("Conv", *inputs, name=f"{name}.conv", **sizes, group=layer.groups)
 
 
 def _activation(unit: Unit, y: str, name: str, nodes: Nodes) -> str:
+    """Adds the activation of a unit, if it has one."""
     match unit.activation:
         case nn.Identity():
             return y

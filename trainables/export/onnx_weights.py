@@ -22,7 +22,7 @@ from trainables.quant.integer_bias import MAX_BIAS, MAX_BITS, code_gain
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """The weight of output channel c is values[c] · scale[c].
+    """A layer whose weight of output channel c is values[c] · scale[c].
 
     `values` are integers of `bits`, in the shape of the weight, or float32 when bits are 32; `scale` (may be
     negative or 0) and `bias` are (outputs,) float32.
@@ -35,17 +35,17 @@ class LayerWeights:
 
 
 def packed_weights(packed: PackedModel, network: Model) -> dict[str, LayerWeights]:
-    """The layers of a packed file by the name of their unit; biases are those that its network computes with."""
+    """Returns the layers of a packed file by the name of their unit; biases are those of the decoded network."""
     found = {}
-    for i, unit in enumerate(units(network).values()):
-        layer, bias = packed.layers[i], unit.layer.bias
+    for i, (layer, unit) in enumerate(zip(packed.layers, units(network).values(), strict=True)):
+        bias = unit.layer.bias
         assert bias is not None, "a folded unit has a bias"
         found[layer.name] = LayerWeights(packed.codes[i], packed.scales(i)[0], bias.detach().numpy(), layer.bits)
     return found
 
 
 def float_weights(unit: Unit) -> LayerWeights:
-    """A float layer with its batch norm folded into weight and bias."""
+    """Returns a float layer with its batch norm folded into weight and bias."""
     weight = unit.layer.weight.detach()
     bias = weight.new_zeros(len(weight)) if unit.layer.bias is None else unit.layer.bias.detach()
     gain = torch.ones_like(bias)
@@ -60,7 +60,7 @@ def float_weights(unit: Unit) -> LayerWeights:
 
 @dataclass(frozen=True)
 class IntegerForm:
-    """What an integer kernel multiplies: codes · `gain` of at most 8 bits, with positive scales (outputs,)."""
+    """A weight as integer kernels multiply it: codes · `gain` of at most 8 bits, with positive scales (outputs,)."""
 
     codes: np.ndarray
     gain: int
@@ -68,7 +68,7 @@ class IntegerForm:
 
 
 def layer_inputs(nodes: Nodes, name: str, x: Value, weights: LayerWeights) -> tuple[str, str, str]:
-    """Input, weight and bias of a layer, as float32 tensors of the graph."""
+    """Returns input, weight and bias of a layer, as float32 tensors of the graph."""
     bias = nodes.constant(f"{name}.bias", weights.bias)
     form = integer_form(weights, x)
     if form is None:
@@ -77,7 +77,7 @@ def layer_inputs(nodes: Nodes, name: str, x: Value, weights: LayerWeights) -> tu
 
 
 def integer_form(weights: LayerWeights, x: Value) -> IntegerForm | None:
-    """The form for an integer kernel; None where it would compute another function.
+    """Returns the form for an integer kernel; None where it would compute another function.
 
     The sign of a scale goes into the codes, whose range is symmetric. A channel of zeros gets a scale in which
     its bias is a whole number.
@@ -97,7 +97,7 @@ def integer_form(weights: LayerWeights, x: Value) -> IntegerForm | None:
 
 
 def _integer_weight(nodes: Nodes, name: str, form: IntegerForm, bits: int) -> str:
-    """A weight behind DequantizeLinear; runtimes evaluate what lies before it once."""
+    """Adds a weight behind DequantizeLinear; runtimes evaluate what lies before it once."""
     if bits > 4:
         wide = nodes.codes(f"{name}.weight", form.codes * np.int8(form.gain), 8)
     else:
@@ -114,7 +114,7 @@ def _integer_weight(nodes: Nodes, name: str, form: IntegerForm, bits: int) -> st
 
 
 def _float_weight(nodes: Nodes, name: str, weights: LayerWeights) -> str:
-    """A float32 weight; runtimes evaluate the arithmetic on constants once."""
+    """Adds a float32 weight; runtimes evaluate the arithmetic on constants once."""
     scale = _per_channel(weights.scale, weights.values)
     if weights.bits == FLOAT_BITS:
         return nodes.constant(f"{name}.weight", weights.values * scale)
@@ -124,5 +124,5 @@ def _float_weight(nodes: Nodes, name: str, weights: LayerWeights) -> str:
 
 
 def _per_channel(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(outputs,) → (outputs, 1, …)."""
+    """Shapes values so that they meet a weight by channel: (outputs,) → (outputs, 1, …)."""
     return values.reshape(-1, *[1] * (weight.ndim - 1))

@@ -24,7 +24,7 @@ from trainables.errors import CorruptFile, Diverged
 from trainables.export import container
 from trainables.export.coders import Choice, LayerSpec, decode, encode
 from trainables.export.header import Contents, Header, from_json, layer_specs, skeleton, to_json
-from trainables.export.side_arrays import SIDE_DTYPES, from_arrays, to_arrays, wide_biases
+from trainables.export.side_arrays import SIDE_DTYPES, from_arrays, to_arrays
 from trainables.export.streams import CodedWeights
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import Model, build
@@ -40,11 +40,10 @@ PARTS = ("codes", "models", "multipliers", "biases", "references", "steps")
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A decoded file; one array per layer in forward order.
+    """A decoded file; codes and side information of one layer each in forward order.
 
     `codes` are int8, int16 above 8 bits, or the float32 weights of a layer of 32 bits, in the weight's shape.
-    `multipliers`, `biases` and `references` are as stored; `scales` turns them into float32. `coded_bits` is
-    what a layer's weights take in the file.
+    `side_info` is as stored; `scales` turns it into float32. `coded_bits` is what a layer's weights take in the file.
     """
 
     header: Header
@@ -52,39 +51,32 @@ class PackedModel:
     kinds: Sequence[int]
     coded_bits: Sequence[float]
     codes: Sequence[np.ndarray]
-    multipliers: Sequence[np.ndarray]
-    biases: Sequence[np.ndarray]
-    references: Sequence[np.ndarray]
+    side_info: Sequence[SideInfo]
     steps: np.ndarray
 
     def scales(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """m and b of one layer as stored, (outputs,) float32: the layer computes conv(x, codes) · m + b.
+        """Returns m and b of one layer as stored, (outputs,) float32: the layer computes conv(x, codes) · m + b.
 
         Where inputs and weights are quantized, the network moves b to the nearest whole unit (`whole_bias`).
         """
-        multiplier, bias = self.side_info(layer).exact()
+        multiplier, bias = self.side_info[layer].exact()
         return multiplier.numpy(), bias.numpy()
 
-    def side_info(self, layer: int) -> SideInfo:
-        """The side information of one layer."""
-        arrays = (self.references[layer], self.multipliers[layer], self.biases[layer])
-        return SideInfo(*(torch.from_numpy(array.copy()) for array in arrays))
-
     def network(self) -> Model:
-        """The network that the file describes: folded units, static activation steps. On CPU, eval mode."""
+        """Returns the network that the file describes: folded units, static activation steps. On CPU, eval mode."""
         model = build(self.header.architecture)
         attach_quantizers_(model, self.header.scheme)
         with torch.no_grad():
             for quantizer, step in zip(activation_quantizers(model).values(), self.steps.tolist(), strict=True):
                 quantizer.step.fill_(step)
         steps_by_unit = unit_steps(model)
-        for i, (name, unit) in enumerate(units(model).items()):
-            fold_(unit, torch.from_numpy(self.codes[i]), self.side_info(i), steps_by_unit[name])
+        for (name, unit), codes, info in zip(units(model).items(), self.codes, self.side_info, strict=True):
+            fold_(unit, torch.from_numpy(codes), info, steps_by_unit[name])
         return model.eval()
 
 
 def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
-    """The file of a quantized network whose side information is rounded (`round_side_info_`).
+    """Returns the file of a quantized network whose side information is rounded (`round_side_info_`).
 
     Raises:
         Diverged: a weight or side information is not finite.
@@ -96,12 +88,9 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
     coded = encode(layers, weights, choice=coder)
     infos = [side_info(unit, side_bits=header.scheme.side_bits) for unit in units(model).values()]
     steps = [float(quantizer.safe_step().detach()) for quantizer in activation_quantizers(model).values()]
-    contents = Contents(
-        kinds=coded.kinds,
-        words=len(coded.words) // 4,
-        wide_biases=wide_biases(infos),
-        weights_sha256=_digest(weights),
-    )
+    wide = tuple(i for i, info in enumerate(infos) if info.bias.dtype == torch.int16)
+    words, digest = len(coded.words) // 4, _digest(weights)
+    contents = Contents(kinds=coded.kinds, words=words, wide_biases=wide, weights_sha256=digest)
     arrays = {
         "codes": np.frombuffer(coded.words + coded.data, np.uint8),
         "models": np.frombuffer(coded.models, np.uint8),
@@ -130,25 +119,11 @@ def unpack(content: bytes) -> PackedModel:
     if steps.shape != (len(activation_quantizers(model)),) or not (np.isfinite(steps) & (steps > 0)).all():
         raise CorruptFile("packed file: steps of activations are missing, or are no positive numbers")
     infos = from_arrays(arrays, [layer.shape[0] for layer in layers], header.scheme.side_bits, contents.wide_biases)
-    return PackedModel(
-        header=header,
-        layers=layers,
-        kinds=contents.kinds,
-        coded_bits=bits,
-        codes=weights,
-        multipliers=[info.multiplier.numpy() for info in infos],
-        biases=[info.bias.numpy() for info in infos],
-        references=[info.reference.numpy() for info in infos],
-        steps=steps,
-    )
+    return PackedModel(header, layers, contents.kinds, bits, weights, infos, steps)
 
 
 def size_breakdown(content: bytes) -> dict[str, int]:
-    """Bytes by part of a packed file; they sum to its length.
-
-    Raises:
-        CorruptFile: as in `unpack`.
-    """
+    """Returns the bytes of a packed file by part; they sum to its length. Errors are those of `unpack`."""
     spec, arrays = container.read(content)
     header, _, _ = from_json(spec)
     _check_arrays(arrays, header)
@@ -157,7 +132,7 @@ def size_breakdown(content: bytes) -> dict[str, int]:
 
 
 def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
-    """In the layer's shape and dtype."""
+    """Returns the codes of a layer, or its float weights, in the layer's shape and dtype."""
     if not torch.isfinite(unit.layer.weight).all():
         raise Diverged(f"a weight of {layer.name} is not finite: lower the learning rate.")
     weights: np.ndarray = weight_codes(unit).cpu().contiguous().numpy().astype(layer.dtype)
@@ -165,6 +140,7 @@ def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
 
 
 def _digest(weights: Sequence[np.ndarray]) -> str:
+    """Returns the SHA-256 of all weights."""
     digest = hashlib.sha256()
     for array in weights:
         digest.update(array.tobytes())
@@ -172,6 +148,7 @@ def _digest(weights: Sequence[np.ndarray]) -> str:
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], header: Header) -> None:
+    """Refuses arrays of other names, types or dimensions than the format has."""
     dtypes = {"codes": np.uint8, "models": np.uint8, **SIDE_DTYPES[header.scheme.side_bits], "steps": np.float32}
     if {name: array.dtype for name, array in arrays.items()} != {n: np.dtype(d) for n, d in dtypes.items()}:
         raise CorruptFile("packed file: other arrays than the format has")
@@ -181,8 +158,8 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], header: Header) -> None:
 
 
 def _streams(contents: Contents, arrays: Mapping[str, np.ndarray]) -> CodedWeights:
-    codes = arrays["codes"].tobytes()
-    end = 4 * contents.words
+    """Returns the streams in which the weights lie."""
+    codes, end = arrays["codes"].tobytes(), 4 * contents.words
     if end > len(codes):
         raise CorruptFile(f"packed file: {contents.words} words do not fit into {len(codes)} bytes of codes")
     return CodedWeights(contents.kinds, arrays["models"].tobytes(), codes[:end], codes[end:])

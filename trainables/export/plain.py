@@ -7,28 +7,24 @@ import numpy as np
 from trainables.config import FLOAT_BITS
 from trainables.errors import CorruptFile
 from trainables.export.bits import pack_bits, packed_bytes, unpack_bits
-from trainables.export.coders import CodedLayer, LayerSpec
+from trainables.export.coders import CodedLayer, LayerSpec, OfIntegers
 from trainables.export.streams import Source
 
 
 @dataclass(frozen=True)
-class BitPacking:
-    """q + largest in as many bits as the layer has, padded to a byte."""
+class BitPacking(OfIntegers):
+    """A coder that stores each code plus the largest one in the layer's bits, padded to a byte."""
 
     kind: int = 0
     family: str = "bits"
 
-    def fits(self, layer: LayerSpec) -> bool:
-        """Any integer codes."""
-        return layer.bits < FLOAT_BITS
-
     def encode(self, weights: np.ndarray, layer: LayerSpec) -> CodedLayer:
-        """Packs; the size depends on the number of weights alone."""
+        """Packs the codes; the size depends on their number alone."""
         codes = weights.astype(np.int32) + layer.largest
         return CodedLayer(kind=self.kind, data=pack_bits(codes, layer.bits).tobytes())
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
-        """Unpacks and checks the range."""
+        """Unpacks the codes and checks their range."""
         packed = np.frombuffer(source.data(packed_bytes(layer.count, layer.bits)), np.uint8)
         codes = unpack_bits(packed, layer.bits, layer.count).astype(np.int32) - layer.largest
         if codes.max(initial=0) > layer.largest:
@@ -38,21 +34,21 @@ class BitPacking:
 
 @dataclass(frozen=True)
 class Float32:
-    """Little-endian values of a layer that is not quantized."""
+    """A coder that stores a layer that is not quantized as little-endian float32 values."""
 
     kind: int = 5
     family: str = "bits"
 
     def fits(self, layer: LayerSpec) -> bool:
-        """Float layers alone."""
+        """Whether the layer is not quantized."""
         return layer.bits == FLOAT_BITS
 
     def encode(self, weights: np.ndarray, layer: LayerSpec) -> CodedLayer:
-        """Four bytes a weight."""
+        """Stores four bytes a weight."""
         return CodedLayer(kind=self.kind, data=weights.astype(layer.dtype).tobytes())
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
-        """Reads the values back."""
+        """Reads the float32 values back."""
         return np.frombuffer(source.data(4 * layer.count), layer.dtype).copy()
 
 

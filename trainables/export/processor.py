@@ -5,18 +5,18 @@ import platform
 from pathlib import Path
 
 FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
-"""Features that decide which kernels run, under the names that Linux gives them."""
+"""The features that decide which kernels run, under the names that Linux gives them."""
 VNNI = {"avx_vnni", "avx512_vnni"}
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def processor_name() -> str:
-    """Its name, or the architecture where it has none."""
+    """Returns the processor's name, or its architecture where it has none."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def processor_flags() -> tuple[str, ...]:
-    """Those of `FLAGS` that it has; empty where that is not known."""
+    """Returns those of `FLAGS` that the processor has; none where that is not known."""
     known = f"{_cpuinfo().get('flags', '')} {_cpuinfo().get('Features', '')}".split()
     return tuple(flag for flag in FLAGS if flag in known)
 
@@ -28,7 +28,7 @@ def products_saturate() -> bool:
 
 @functools.cache
 def _cpuinfo() -> dict[str, str]:
-    """Name and value of each line about the first core; empty where there is no such file."""
+    """Returns name and value of each line about the first core; none where there is no such file."""
     try:
         first, _, _ = CPUINFO.read_text().partition("\n\n")
     except OSError:

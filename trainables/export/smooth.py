@@ -9,25 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.arithmetic import log2
-from trainables.config import FLOAT_BITS
-from trainables.export.coders import CodedLayer, LayerSpec
-from trainables.export.rans import stream_bits
+from trainables.export.coders import CodedLayer, LayerSpec, OfIntegers, shared
 from trainables.export.streams import Source
 
 PER_OCTAVE = 10
-"""Levels: frequencies are stored as their logarithm, within 3.5 %; 255 levels span 25 octaves."""
+"""Levels in an octave of frequency: logarithms are stored within 3.5 %, and 255 levels span 25 octaves."""
 
 
 @dataclass(frozen=True)
-class Smooth:
-    """One byte per knot: 0 for a frequency of 0, else 1 + the logarithm of the frequency."""
+class Smooth(OfIntegers):
+    """A model with one byte per knot: 0 for a frequency of 0, else 1 + the logarithm of the frequency."""
 
     kind: int = 6
     family: str = "rans"
-
-    def fits(self, layer: LayerSpec) -> bool:
-        """Any integer codes."""
-        return layer.bits < FLOAT_BITS
 
     def encode(self, weights: np.ndarray, layer: LayerSpec) -> CodedLayer:
         """Stores the mean frequency around each knot."""
@@ -36,13 +30,7 @@ class Smooth:
         both = counts[layer.largest :] + counts[layer.largest :: -1]
         levels = _levels(_at_knots(both / 2, _knots(layer.largest)))
         table = _table(levels, layer.largest)
-        return CodedLayer(
-            kind=self.kind,
-            model=levels.tobytes(),
-            symbols=codes + layer.largest,
-            weights=table,
-            stream_bits=stream_bits(counts, table),
-        )
+        return shared(self.kind, levels.tobytes(), codes + layer.largest, counts, table)
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
         """Reads the levels, then the symbols."""
@@ -52,14 +40,14 @@ class Smooth:
 
 
 def _knots(largest: int) -> np.ndarray:
-    """0 to 8, four per octave above, and the last two magnitudes, since clipping piles codes up at the end."""
+    """Returns the knots: 0 to 8, four per octave above, and the last two magnitudes, where clipping piles codes up."""
     steps = [(4 + quarter) << octave for octave in range(largest.bit_length()) for quarter in range(4)]
     inner = [k for k in (0, 1, 2, 3, *steps) if k < largest - 1]
     return np.array([*inner, *range(max(0, largest - 1), largest + 1)], np.int64)
 
 
 def _at_knots(frequencies: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Mean frequency around each knot, weighted by a hat that reaches to its neighbors."""
+    """Returns the mean frequency around each knot, weighted by a hat that reaches to its neighbors."""
     magnitudes = np.arange(len(frequencies))
     place = np.searchsorted(knots, magnitudes, side="right") - 1
     right = np.minimum(place + 1, len(knots) - 1)
@@ -72,7 +60,7 @@ def _at_knots(frequencies: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
 
 def _levels(frequencies: np.ndarray) -> np.ndarray:
-    """Logarithms as bytes; the largest frequency gets the largest level."""
+    """Returns logarithms of frequencies as bytes; the largest frequency gets the largest level."""
     used = frequencies > 0
     levels = np.zeros(len(frequencies), np.uint8)
     below = log2(frequencies[used] / frequencies.max(initial=0)) * PER_OCTAVE
@@ -81,7 +69,7 @@ def _levels(frequencies: np.ndarray) -> np.ndarray:
 
 
 def _table(levels: np.ndarray, largest: int) -> np.ndarray:
-    """Frequencies of all codes, by operations that every machine rounds alike."""
+    """Returns the frequencies of all codes, by operations that every machine rounds alike."""
     tenths = np.array([round(2 ** (i / PER_OCTAVE) * 2**16) for i in range(PER_OCTAVE)], np.float64)
     octave, tenth = np.divmod(np.maximum(levels, 1).astype(np.int64) - 1, PER_OCTAVE)
     at_knots = np.where(levels > 0, np.ldexp(tenths[tenth], octave), 0.0)

@@ -1,45 +1,52 @@
 """The three streams in which the weights of all layers lie in a file: models, rANS words, and other content."""
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainables.errors import CorruptFile
-from trainables.export import rans
+from trainables.export.rans import AnsCoder, Categorical
 
 
 class Source:
     """The three streams of a file, read in forward order."""
 
     def __init__(self, models: bytes, words: bytes, data: bytes) -> None:
-        self._models = _Bytes(models)
-        self._data = _Bytes(data)
-        self._stream = rans.Decoder(words)
+        self._models, self._data = io.BytesIO(models), io.BytesIO(data)
+        if len(words) % 4:
+            raise CorruptFile("packed file: the rANS stream holds no whole words")
+        try:
+            self._stream = AnsCoder(np.frombuffer(words, "<u4").astype(np.uint32))
+        except ValueError as err:
+            raise CorruptFile("packed file: the rANS stream ends in a zero word") from err
 
     def model(self, size: int) -> bytes:
-        """The next bytes of the coders' models."""
-        return self._models.take(size)
+        """Reads the next bytes of the coders' models."""
+        return _taken(self._models, size)
 
     def data(self, size: int) -> bytes:
-        """The next bytes of the coders' own content."""
-        return self._data.take(size)
+        """Reads the next bytes of the coders' own content."""
+        return _taken(self._data, size)
 
     def symbols(self, weights: np.ndarray, count: int) -> np.ndarray:
-        """The next symbols of the shared stream: indices into `weights`, int32."""
-        return self._stream.take(weights, count)
+        """Reads the next symbols of the shared stream, int32 in [0, len(weights)); the weights are a distribution."""
+        if len(weights) < 2:
+            return np.zeros(count, np.int32)
+        try:
+            symbols: np.ndarray = self._stream.decode(Categorical(weights, perfect=False), count)
+        except ValueError as err:
+            raise CorruptFile("packed file: the frequencies of a layer are no distribution") from err
+        return symbols
 
     @property
     def bits_left(self) -> int:
-        """What was not read yet."""
-        return 8 * (self._models.left + self._data.left) + self._stream.bits_left
+        """The bits that were not read yet."""
+        return 8 * (_left(self._models) + _left(self._data)) + int(self._stream.num_valid_bits())
 
     def finish(self) -> None:
-        """Everything must have been read.
-
-        Raises:
-            CorruptFile: something is left.
-        """
-        if self._models.left or self._data.left or not self._stream.is_empty():
+        """Refuses, as CorruptFile, streams of which something is left."""
+        if _left(self._models) or _left(self._data) or not self._stream.is_empty():
             raise CorruptFile("packed file: the weights end before their streams do")
 
 
@@ -54,27 +61,21 @@ class CodedWeights:
 
     @property
     def size_bytes(self) -> int:
-        """Length of all streams."""
+        """The length of all streams."""
         return len(self.models) + len(self.words) + len(self.data)
 
     def source(self) -> Source:
-        """The streams, from their start."""
+        """Returns the streams to be read from their start."""
         return Source(self.models, self.words, self.data)
 
 
-class _Bytes:
-    """Bytes that are taken from the front."""
+def _left(stream: io.BytesIO) -> int:
+    """Returns the number of bytes that were not read yet."""
+    return stream.getbuffer().nbytes - stream.tell()
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._place = 0
 
-    @property
-    def left(self) -> int:
-        return len(self._content) - self._place
-
-    def take(self, size: int) -> bytes:
-        if size > self.left:
-            raise CorruptFile("packed file: a stream of weights ends too early")
-        self._place += size
-        return self._content[self._place - size : self._place]
+def _taken(stream: io.BytesIO, size: int) -> bytes:
+    """Reads so many bytes, and refuses a stream that has fewer."""
+    if size > _left(stream):
+        raise CorruptFile("packed file: a stream of weights ends too early")
+    return stream.read(size)

@@ -11,17 +11,18 @@ from trainables.export.coders import CodedLayer, LayerSpec
 from trainables.export.streams import Source
 
 LEVEL = 19
+"""The highest of the ordinary levels: those above take more memory to decode, those below take less time to pack."""
 
 
 @dataclass(frozen=True)
 class Zstd:
-    """One frame; the model is its length as uint32."""
+    """A coder that stores a layer as one frame; the model is its length as uint32."""
 
     kind: int = 4
     family: str = "zstd"
 
     def fits(self, layer: LayerSpec) -> bool:
-        """Everything."""
+        """Whether the layer can be stored: any can."""
         return True
 
     def encode(self, weights: np.ndarray, layer: LayerSpec) -> CodedLayer:
@@ -30,7 +31,7 @@ class Zstd:
         return CodedLayer(kind=self.kind, model=struct.pack("<I", len(frame)), data=frame)
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
-        """Decompresses into exactly as many bytes as the layer has."""
+        """Decompresses a frame into exactly as many bytes as the layer has."""
         (length,) = struct.unpack("<I", source.model(4))
         frame = source.data(length)
         size = layer.count * layer.dtype.itemsize
@@ -45,6 +46,7 @@ class Zstd:
 
 
 def _codec() -> Any:
+    """Returns the codec, importing pyarrow only where a file is packed or read."""
     import pyarrow as pa
 
     return pa.Codec("zstd", compression_level=LEVEL)

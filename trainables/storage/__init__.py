@@ -3,11 +3,14 @@
 Create once, replace, publish a folder, hold a lock: a reader sees a whole file or none, also when the writer was
 killed between any two of its steps. A path is a `pathlib.Path`, or a `UPath` for s3:// and gs://; only the functions
 of this package read, list and write below it.
+
+obstore was weighed against the drivers of fsspec on an S3 server of this machine, 1,000 bytes a file: it starts 1.3 s
+sooner, and creates, replaces and reads in half the time. The drivers stay, because obstore reads neither AWS_PROFILE
+nor STORAGE_EMULATOR_HOST, and tells a missing bucket, missing rights and missing credentials by unstable texts alone.
 """
 
-from trainables.storage.info import FileInfo
 from trainables.storage.lock import Lock
-from trainables.storage.paths import StoragePath, redact, storage_path
+from trainables.storage.paths import FileInfo, StoragePath, redact, storage_path
 from trainables.storage.posix import DRAFT
 from trainables.storage.reading import (
     exists,
@@ -35,32 +38,7 @@ from trainables.storage.writing import (
     require_create_once,
 )
 
-__all__ = [
-    "DRAFT",
-    "FileInfo",
-    "Lock",
-    "StoragePath",
-    "append_line",
-    "create_once",
-    "exists",
-    "files_by_folder",
-    "is_published",
-    "move",
-    "names",
-    "publish_folder",
-    "published",
-    "read_bytes",
-    "read_many",
-    "read_start",
-    "redact",
-    "remove",
-    "remove_drafts",
-    "remove_folder",
-    "remove_tree",
-    "replace",
-    "replace_json",
-    "require_create_once",
-    "sha256",
-    "storage_path",
-    "subfolders",
-]
+__all__ = ["DRAFT", "FileInfo", "Lock", "StoragePath", "redact", "storage_path"]
+__all__ += ["exists", "files_by_folder", "is_published", "names", "published", "read_bytes", "read_many", "read_start"]
+__all__ += ["append_line", "create_once", "move", "publish_folder", "remove", "remove_drafts", "remove_folder"]
+__all__ += ["remove_tree", "replace", "replace_json", "require_create_once", "sha256", "subfolders"]

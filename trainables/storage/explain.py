@@ -1,4 +1,4 @@
-"""What an object store's driver raises, as one line of ours."""
+"""The errors of an object store's driver as one line of this package: what failed, why, and the way out."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,19 +11,16 @@ if TYPE_CHECKING:
     from upath import UPath
 
 DRIVERS = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests"}
-"""Packages whose errors are no OSErrors."""
+"""The packages whose errors are no OSErrors and still come from the store or the way to it."""
 BROKEN_OFF = {"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ResponseStreamingError"}
-"""Errors of an answer that had begun; the drivers ask again only when there was none."""
+"""The names of errors of an answer that had begun; the drivers ask again only when none had."""
 
 
 @contextlib.contextmanager
 def explained(action: str, path: "UPath", *, absent: bool = False) -> Iterator[None]:
-    """Turns what goes wrong into StorageUnavailable.
+    """Turns what goes wrong while something (`action`, such as "write") is done with a path into StorageUnavailable.
 
-    Args:
-        action: what is done, such as "write".
-        path: with what.
-        absent: FileNotFoundError passes, unless it is the bucket that is missing.
+    With `absent`, FileNotFoundError passes, unless it is the bucket that is missing.
     """
     try:
         yield
@@ -41,7 +38,7 @@ def explained(action: str, path: "UPath", *, absent: bool = False) -> Iterator[N
 
 
 def error_code(err: BaseException | None) -> str:
-    """What S3 calls an error, such as "NoSuchBucket"; empty where it did not say."""
+    """Returns what S3 calls an error, such as "NoSuchBucket"; empty where it did not say."""
     while err is not None:
         response = getattr(err, "response", None)
         if isinstance(response, dict):
@@ -51,7 +48,7 @@ def error_code(err: BaseException | None) -> str:
 
 
 def _cause(err: Exception) -> str:
-    """The driver's words on one line."""
+    """Returns the driver's words on one line, without credentials."""
     if isinstance(err, TimeoutError):
         return "no answer in time"
     words = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
@@ -59,6 +56,7 @@ def _cause(err: Exception) -> str:
 
 
 def _way_out(err: Exception, path: "UPath") -> str:
+    """Returns what a person can do about an error of the driver."""
     name = type(err).__name__
     if "Credential" in name or "Auth" in name:
         return f"Set {SCHEMES[path.protocol].credentials}."

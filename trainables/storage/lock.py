@@ -1,4 +1,4 @@
-"""Lock: one holder at a time, by files alone."""
+"""A lock with one holder at a time, by files alone."""
 
 import contextlib
 import functools
@@ -22,12 +22,14 @@ from trainables.storage.writing import create_once, replace
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_S, EXPIRY_S = 2.0, 20.0
+"""Seconds between two signs of life on a disk, and until their absence means death: ten may be late. Longer: a dead
+holder on another machine keeps others waiting; shorter: one that a busy disk holds up is taken for dead."""
 OBJECTS_HEARTBEAT_S, OBJECTS_EXPIRY_S = 5.0, 60.0
-"""A write to an object store may take half a minute until it is given up."""
+"""The same in an object store, where a write may take half a minute until it is given up."""
 
 
 class Lock:
-    """One holder at a time, also across machines; a dead holder is replaced, and no two replace it.
+    """A lock with one holder at a time, also across machines; a dead one is replaced, and no two replace it.
 
     A lock is a folder of numbered generations. Taking it over means creating the next number, which only
     one process can do. The holder rewrites a counter in its own file; a waiter on another machine takes the
@@ -48,11 +50,7 @@ class Lock:
         self._seen_at = 0.0
 
     def try_acquire(self) -> bool:
-        """Takes the lock if it is free or its holder is dead.
-
-        Raises:
-            StorageUnavailable: the folder cannot be written.
-        """
+        """Takes the lock if it is free or its holder is dead; StorageUnavailable if the folder cannot be written."""
         newest = self._newest()
         holder = self._read(newest)
         if holder is not None and self._alive(newest, holder):
@@ -66,12 +64,9 @@ class Lock:
         return True
 
     def acquire(self) -> bool:
-        """Like `try_acquire`, but certain: a holder on another machine is watched until it beats or has expired.
+        """Takes the lock unless its holder is alive: one on another machine is watched until it beats or has expired.
 
-        False: the holder is alive.
-
-        Raises:
-            StorageUnavailable: the folder cannot be written.
+        Raises StorageUnavailable when the folder cannot be written.
         """
         first, told = self.holder(), False
         while not self.try_acquire():
@@ -85,35 +80,33 @@ class Lock:
         return True
 
     def holder(self) -> dict[str, Any] | None:
-        """Host, process and heartbeat of who holds the lock, or None."""
+        """Returns host, process and heartbeat of who holds the lock, or None."""
         return self._read(self._newest())
 
     def held(self) -> bool:
-        """False as soon as another process has taken over."""
+        """Whether this lock is ours; no longer as soon as another process has taken over."""
         return self.generation > 0 and self._newest() == self.generation
 
     def release(self) -> None:
         """Frees the lock; the generation stays counted."""
-        self._halt()
-        if self.held():
-            replace(self._path(self.generation), b"{}\n")
-        self.generation = 0
-
-    def _halt(self) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self.held():
+            replace(self._path(self.generation), b"{}\n")
+        self.generation = 0
 
     def _path(self, generation: int) -> StoragePath:
+        """Returns the file of a generation."""
         return self._folder / f"{generation:08d}.json"
 
     def _newest(self) -> int:
-        """The newest generation's number; 0: nobody ever held the lock."""
+        """Returns the number of the newest generation; 0 when nobody ever held the lock."""
         return max((int(name.removesuffix(".json")) for name in names(self._folder, "[0-9]*.json")), default=0)
 
     def _read(self, generation: int) -> dict[str, Any] | None:
-        """Who holds a generation; None after its release, and when its file is damaged."""
+        """Returns who holds a generation; None after its release, and when its file is damaged."""
         if generation == 0:
             return None
         try:
@@ -128,12 +121,14 @@ class Lock:
         return holder is not None and holder.get("token") == self._token
 
     def _content(self, beat: int) -> bytes:
+        """Returns what the holder writes: who and where it is, and its count of heartbeats."""
         me = psutil.Process()
         place = {"host": socket.gethostname(), "space": _space()}
         body = {**place, "pid": me.pid, "started": started_s(me), "beat": beat, "token": self._token}
         return (json.dumps(body) + "\n").encode()
 
     def _alive(self, generation: int, holder: dict[str, Any]) -> bool:
+        """Whether the holder of a generation lives, by the process table here, or by its heartbeat elsewhere."""
         if _is_here(holder):
             try:
                 process = psutil.Process(holder["pid"])
@@ -146,6 +141,7 @@ class Lock:
         return time.monotonic() - self._seen_at < self._expiry_s
 
     def _beat(self) -> None:
+        """Writes heartbeats until the lock is released or taken over; runs in a thread of its own."""
         beat = 0
         while not self._stop.wait(self._heartbeat_s):
             beat += 1
@@ -162,7 +158,7 @@ def _is_here(holder: dict[str, Any]) -> bool:
 
 @functools.cache
 def _space() -> str:
-    """What numbers of processes are unique in: this start of the machine, and the container; empty if not told."""
+    """Returns what numbers of processes are unique in: this start of the machine, and the container; or nothing."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
     except OSError:  # not Linux

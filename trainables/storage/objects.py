@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import StorageUnavailable
 from trainables.storage.explain import BROKEN_OFF, error_code, explained
-from trainables.storage.info import FileInfo
-from trainables.storage.paths import SCHEMES
+from trainables.storage.paths import SCHEMES, FileInfo
 
 if TYPE_CHECKING:
     from upath import UPath
 
 CONFLICTS = 5
-"""Times that a conditional write is asked for again when it met another one in flight."""
+"""How often a conditional write is asked for when it meets another one in flight; S3 says to ask again. Larger: longer
+until a store that always answers so is refused; smaller: a race that would end is given up."""
 AT_ONCE = 48
-"""Reads at the same time."""
+"""Reads at the same time: below the 64 connections of the driver (`paths`), so that other calls find one free."""
 WRITE_S, SLOWEST = 28.0, 5e5
-"""What a write may take, and for each so many bytes a second more: s3fs would wait for ever for leave to send them."""
+"""Seconds that a write may take, and the bytes for which it gets another one: s3fs would wait for ever for leave to
+send them. A lock allows for half a minute (`lock.OBJECTS_EXPIRY_S`); half a megabyte a second is a slow line."""
 
 
 def create_once(path: "UPath", content: bytes) -> bool:
-    """A conditional write: If-None-Match on S3, generation 0 on GCS. Of several writers the store lets one win.
+    """Creates an object by a conditional write: If-None-Match on S3, generation 0 on GCS. Of several writers one wins.
 
     False may also mean that our own write arrived, but not the answer to it.
     """
@@ -38,10 +39,8 @@ def create_once(path: "UPath", content: bytes) -> bool:
             try:
                 _write(path, content, mode="create")
                 return True
-            except FileExistsError:
-                return False
             except OSError as err:
-                if error_code(err) == "PreconditionFailed":
+                if isinstance(err, FileExistsError) or error_code(err) == "PreconditionFailed":
                     return False
                 if error_code(err) != "ConditionalRequestConflict":
                     raise
@@ -49,7 +48,7 @@ def create_once(path: "UPath", content: bytes) -> bool:
 
 
 def require_create_once(path: "UPath", content: bytes) -> None:
-    """Asks for a file that is there."""
+    """Asks to create a file that is there, and refuses a store that does so."""
     if create_once(path, content):
         raise StorageUnavailable(
             f"{path} was created twice: this object store ignores If-None-Match, so two processes could do the same "
@@ -58,13 +57,13 @@ def require_create_once(path: "UPath", content: bytes) -> None:
 
 
 def replace(path: "UPath", content: bytes) -> None:
-    """One PUT."""
+    """Writes an object by one PUT."""
     with explained("write", path):
         _write(path, content)
 
 
 def publish_folder(files: dict[str, bytes], target: "UPath", marker: str) -> bool:
-    """The marker comes last, so that a folder with it is whole."""
+    """Writes the files of a folder, the marker last, so that a folder with it is whole; False when it is there."""
     if isinstance(read_many([target / marker])[0], bytes):
         return False
     for name, content in files.items():
@@ -74,37 +73,35 @@ def publish_folder(files: dict[str, bytes], target: "UPath", marker: str) -> boo
 
 
 def append_line(path: "UPath", value: object) -> None:
-    """An object for each line; their names sort by time."""
+    """Writes a line as an object of its own; the names of lines sort by time."""
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
     replace(path.with_name(path.stem) / name, (json.dumps(value) + "\n").encode())
 
 
 def read_bytes(path: "UPath") -> bytes:
-    """One GET, and a second one when the answer broke off."""
+    """Reads an object by one GET, and by a second one when the answer broke off."""
     with explained("read", path, absent=True):
         try:
-            content: bytes = _ask(path, "cat_file")
+            return bytes(_ask(path, "cat_file"))
         except Exception as err:
             if type(err).__name__ not in BROKEN_OFF:
                 raise
-            content = _ask(path, "cat_file")
-        return content
+            return bytes(_ask(path, "cat_file"))
 
 
 def read_start(path: "UPath", length: int) -> bytes:
-    """One GET of a range; an empty file has none."""
+    """Reads the start of an object by one GET of a range, which an empty file does not have."""
     with explained("read", path, absent=True):
         try:
-            content: bytes = _ask(path, "cat_file", start=0, end=length)
+            return bytes(_ask(path, "cat_file", start=0, end=length))
         except OSError as err:
             if error_code(err) != "InvalidRange":
                 raise
-            content = b""
-        return content
+            return b""
 
 
 def read_many(paths: Sequence["UPath"]) -> list[bytes | OSError]:
-    """GETs at the same time; a missing file is its error."""
+    """Reads objects by GETs at the same time; a missing one is its error."""
     if not paths:
         return []
     keys = [path.path for path in paths]
@@ -114,7 +111,7 @@ def read_many(paths: Sequence["UPath"]) -> list[bytes | OSError]:
 
 
 def exists(path: "UPath") -> bool:
-    """Whether there is an object, or one below."""
+    """Whether there is an object of this name, or one below it."""
     with contextlib.suppress(FileNotFoundError), explained("look for", path, absent=True):
         _ask(path, "info")
         return True
@@ -122,28 +119,24 @@ def exists(path: "UPath") -> bool:
 
 
 def names(folder: "UPath", pattern: str) -> list[str]:
-    """Those whose parts match the pattern's."""
-    parts = pattern.split("/")
-
-    def fits(name: str) -> bool:
-        found = name.split("/")
-        return len(found) == len(parts) and all(map(fnmatch.fnmatchcase, found, parts))
-
-    return sorted(filter(fits, _below(folder)))
+    """Returns the names below a folder whose parts match the pattern's, sorted."""
+    parts, found = pattern.split("/"), ((name, name.split("/")) for name in _below(folder))
+    return sorted(n for n, own in found if len(own) == len(parts) and all(map(fnmatch.fnmatchcase, own, parts)))
 
 
 def files_by_folder(folder: "UPath") -> dict[str, list[FileInfo]]:
-    """One listing for all."""
+    """Returns the files of each subfolder, from one listing for all."""
     found: dict[str, list[FileInfo]] = defaultdict(list)
     for name, about in _below(folder).items():
         first, _, rest = name.partition("/")
         if rest and "/" not in rest:
-            found[first].append(FileInfo(rest, int(about["size"]), _modified(about)))
+            modified = about.get("LastModified") or about["mtime"]  # of S3, or of GCS
+            found[first].append(FileInfo(rest, int(about["size"]), modified.timestamp()))
     return dict(found)
 
 
 def subfolders(folder: "UPath") -> list[str]:
-    """One listing that does not go deeper."""
+    """Returns the names of subfolders, from one listing that does not go deeper."""
     with contextlib.suppress(FileNotFoundError), explained("list", folder, absent=True):
         entries = _ask(folder, "ls", detail=True)
         return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
@@ -151,72 +144,62 @@ def subfolders(folder: "UPath") -> list[str]:
 
 
 def remove(path: "UPath") -> None:
-    """An absent one is fine."""
+    """Removes an object; an absent one is fine."""
     with contextlib.suppress(FileNotFoundError), explained("remove", path, absent=True):
         _ask(path, "rm_file")
 
 
 def remove_folder(folder: "UPath", markers: Collection[str]) -> None:
-    """Markers go first, so that what is left over counts as absent."""
+    """Removes what is below a folder, markers first, so that what is left over counts as absent."""
     for name in sorted(_below(folder), key=lambda name: name not in markers):
         remove(folder / name)
 
 
 def remove_tree(folder: "UPath") -> None:
-    """As far as possible."""
+    """Removes what is below a folder as far as possible."""
     with contextlib.suppress(StorageUnavailable):
         remove_folder(folder, ())
 
 
 def move(path: "UPath", target: "UPath", markers: Collection[str]) -> None:
-    """Copies, which the store does itself, then removes."""
+    """Copies an object or a folder, which the store does itself, then removes what was copied."""
     inside = list(_below(path))
     for source, copy in [(path / name, target / name) for name in inside] or [(path, target)]:
         with contextlib.suppress(FileNotFoundError), explained("move", source, absent=True):
             _ask(source, "cp_file", copy.path)
-    if inside:
-        remove_folder(path, markers)
-    else:
-        remove(path)
+    remove_folder(path, markers) if inside else remove(path)
 
 
 def _below(folder: "UPath") -> dict[str, dict[str, Any]]:
-    """What the store tells of every object below a folder, by its name from there."""
+    """Returns what the store tells of every object below a folder, by its name from there."""
     root, found = folder.path.rstrip("/") + "/", {}
     with contextlib.suppress(FileNotFoundError), explained("list", folder, absent=True):
         found = _ask(folder, "find", detail=True)
-    return {
-        # A name that ends in "/" stands for an empty folder, as consoles create them.
-        name.removeprefix(root): about
-        for name, about in found.items()
-        if name.startswith(root) and not name.endswith("/")
-    }
-
-
-def _modified(about: dict[str, Any]) -> float:
-    """S3 and GCS name it differently."""
-    return float((about.get("LastModified") or about["mtime"]).timestamp())
+    # A name that ends in "/" stands for an empty folder, as consoles create them.
+    files = {name: about for name, about in found.items() if name.startswith(root) and not name.endswith("/")}
+    return {name.removeprefix(root): about for name, about in files.items()}
 
 
 def _content(path: "UPath", found: bytes | Exception) -> bytes | OSError:
-    """What was read, or why there is nothing to read; an answer that broke off is asked for again."""
+    """Returns what was read, or why there is nothing to read; an answer that broke off is asked for again."""
     if isinstance(found, bytes):
         return found
     try:
         with explained("read", path, absent=True):
             if type(found).__name__ not in BROKEN_OFF:
                 raise found
-            again: bytes = _ask(path, "cat_file")
-            return again
+            return bytes(_ask(path, "cat_file"))
     except FileNotFoundError as err:
         return err
 
 
 def _write(path: "UPath", content: bytes, *, mode: str = "overwrite") -> None:
+    """Writes an object within a time that grows with its size."""
     _call(path, "pipe_file", path.path, content, mode=mode, limit_s=WRITE_S + len(content) / SLOWEST)
 
 
 def _ask(path: "UPath", method: str, *args: Any, **more: Any) -> Any:
+    """Calls a method of fsspec on one path."""
     return _call(path, method, path.path, *args, **more)
 
 

@@ -18,17 +18,26 @@ StoragePath: TypeAlias = Union[Path, "UPath"]  # not a string: annotations such 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How URIs of one kind are opened."""
+    """The driver that opens URIs of one kind, its options, and what people need to know of it."""
 
     driver: str
     extra: str
     credentials: str
-    """Where the driver finds them, for people."""
+    """The environment variables in which the driver finds credentials, as a message names them."""
     endpoint: str
-    """What else the driver reads of the environment, for people."""
+    """The environment variable with another address of the store, as a message names it."""
     limit_s: float | None = None
-    """What a call that sends nothing may take; None: the driver's own limits end it."""
+    """Seconds that a call without content may take; None where the driver's own limits end it."""
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file as a listing tells of it; `modified` are seconds since the epoch, by the clock of where it lies."""
+
+    name: str
+    size_bytes: int
+    modified: float
 
 
 SCHEMES = {
@@ -42,10 +51,8 @@ SCHEMES = {
             "max_concurrency": 1,
             # Three attempts at a store that does not answer end within 30 s.
             "config_kwargs": {
-                "connect_timeout": 4,
-                "read_timeout": 8,
+                **{"connect_timeout": 4, "read_timeout": 8, "max_pool_connections": 64},
                 "retries": {"mode": "standard", "total_max_attempts": 3},
-                "max_pool_connections": 64,
             },
         },
     ),
@@ -62,7 +69,7 @@ _SPECIAL = re.compile(r"[*?\[\]#\\\x00-\x1f\x7f]")
 
 
 def storage_path(place: "str | StoragePath") -> StoragePath:
-    """The path of a folder or file: a `Path` for a path of this machine, a `UPath` for s3://… or gs://…
+    """Returns the path of a folder or file: a `Path` of this machine, or a `UPath` for s3://… or gs://…
 
     The endpoint and the credentials are those of the environment (AWS_ENDPOINT_URL, AWS_PROFILE, …).
 
@@ -77,11 +84,12 @@ def storage_path(place: "str | StoragePath") -> StoragePath:
 
 
 def redact(text: str) -> str:
-    """A text without the credentials of the addresses in it."""
+    """Returns a text without the credentials of the addresses in it."""
     return re.sub(r"://[^\s'\"/@]*@", "://***@", text)
 
 
 def _uri(text: str, scheme: str, rest: str) -> "UPath":
+    """Returns the path of a URI whose scheme and rest were taken apart, and refuses one that names no place."""
     # A secret key may hold slashes; a prefix may hold an @.
     has_credentials = re.match(r"[^/]*@|[^/]*:.*@", rest) is not None
     shown = f"{scheme}://***@{rest.rpartition('@')[2]}" if has_credentials else text

@@ -16,40 +16,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainables.errors import StorageUnavailable
-from trainables.storage.info import FileInfo
+from trainables.storage.paths import FileInfo
 
 DRAFT = ".draft-"
+"""The start of the name of what is not in its place yet."""
 ROOM = " Free space or choose another storage folder; the same command then goes on."
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-"""Errors that say that there is nothing of a name."""
+"""The numbers of errors that say that there is nothing of a name."""
 
 
 def create_once(path: Path, content: bytes) -> bool:
-    """Links a draft into its place."""
+    """Links a draft into its place; False when there is a file already."""
     with _explained("write", path, ROOM):
-        draft = _draft(path, content, durable=True)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink(missing_ok=True)
-        _fsync_folder(path.parent)
+        with _draft(path, content, durable=True) as draft:
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                return False
+        _fsync(path.parent)
         return True
 
 
 def replace(path: Path, content: bytes, *, durable: bool) -> None:
     """Renames a draft into its place."""
     with _explained("write", path, ROOM):
-        draft = _draft(path, content, durable=durable)
-        try:
+        with _draft(path, content, durable=durable) as draft:
             os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
         if durable:
-            _fsync_folder(path.parent)
+            _fsync(path.parent)
 
 
 def publish_folder(files: dict[str, bytes], target: Path) -> bool:
@@ -60,23 +55,22 @@ def publish_folder(files: dict[str, bytes], target: Path) -> bool:
             draft.mkdir(parents=True)
             for name, content in files.items():
                 (draft / name).write_bytes(content)
-                with (draft / name).open("rb") as file:
-                    os.fsync(file.fileno())
-            _fsync_folder(draft)
+                _fsync(draft / name)
+            _fsync(draft)
             try:
                 draft.rename(target)
             except OSError:
                 if target.is_dir():
                     return False
                 raise
-            _fsync_folder(target.parent)
+            _fsync(target.parent)
             return True
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
 
 def append_line(path: Path, value: object) -> None:
-    """Lines of several processes do not mix: each is a single O_APPEND write."""
+    """Appends a line by a single O_APPEND write, so that lines of several processes do not mix."""
     with _explained("append to", path, ROOM):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -87,73 +81,61 @@ def append_line(path: Path, value: object) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content; what is no file keeps its own error."""
-    try:
+    """Reads a whole file; what is no file keeps its own error."""
+    with _readable(path):
         return path.read_bytes()
-    except NO_FILE:
-        raise
-    except OSError as err:  # perhaps for a moment only
-        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
 
 
 def read_start(path: Path, length: int) -> bytes:
-    """The first bytes; errors are those of `read_bytes`."""
-    try:
-        with path.open("rb") as file:
-            return file.read(length)
-    except NO_FILE:
-        raise
-    except OSError as err:
-        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
+    """Reads the first bytes of a file; errors are those of `read_bytes`."""
+    with _readable(path), path.open("rb") as file:
+        return file.read(length)
 
 
 def exists(path: Path) -> bool:
-    """What may not be looked at is not taken for absent."""
+    """Whether there is something of this name; what may not be looked at is not taken for absent."""
     return _mode(path) is not None
 
 
 def is_folder(path: Path) -> bool:
-    """Likewise."""
+    """Whether there is a folder of this name; what may not be looked at is not taken for absent."""
     return stat.S_ISDIR(_mode(path) or 0)
 
 
 def names(folder: Path, pattern: str) -> list[str]:
-    """Sorted; none where there is no folder."""
+    """Returns the names below a folder that match a pattern, sorted; none where there is no folder."""
     with _explained("list", folder):
         return sorted(_matching(str(folder), pattern.split("/")))
 
 
 def files_by_folder(folder: Path) -> dict[str, list[FileInfo]]:
-    """One listing for each subfolder."""
+    """Returns the files of each subfolder, from one listing for each."""
     with _explained("list", folder):
         return {entry.name: list(_files(entry.path)) for entry in _entries(str(folder)) if entry.is_dir()}
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Sorted; none where there is no folder."""
+    """Returns the names of the folders in a folder, sorted; none where there is no folder."""
     with _explained("list", folder):
         return sorted(entry.name for entry in _entries(str(folder)) if entry.is_dir())
 
 
 def remove(path: Path) -> None:
-    """An absent file is fine."""
+    """Removes a file; an absent one is fine."""
     with _explained("remove", path):
         path.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
-    """Renamed first, so that it disappears whole."""
+    """Renames a folder, so that it disappears whole, then removes it; an absent one is fine."""
     draft = _draft_name(folder)
-    with _explained("remove", folder):
-        try:
-            folder.rename(draft)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(draft, ignore_errors=True)
+    with _explained("remove", folder), contextlib.suppress(FileNotFoundError):
+        folder.rename(draft)
+    shutil.rmtree(draft, ignore_errors=True)
 
 
 def remove_drafts(folder: Path, *, older_than_s: float) -> None:
-    """At any depth, as far as possible."""
+    """Removes drafts at any depth, as far as possible, unless they were changed a moment ago."""
     newest = time.time() - older_than_s
     for root, folders, files in os.walk(folder):
         for draft in [Path(root, name) for name in [*folders, *files] if name.startswith(DRAFT)]:
@@ -163,7 +145,7 @@ def remove_drafts(folder: Path, *, older_than_s: float) -> None:
 
 
 def move(path: Path, target: Path) -> None:
-    """A file or a folder; one that is gone is fine."""
+    """Moves a file or a folder; one that is gone is fine."""
     with _explained("move", path), contextlib.suppress(FileNotFoundError):
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
@@ -171,25 +153,44 @@ def move(path: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _explained(action: str, path: Path, way_out: str = "") -> Iterator[None]:
+    """Turns what goes wrong while something is done with a path into StorageUnavailable."""
     try:
         yield
     except OSError as err:
         raise StorageUnavailable(f"cannot {action} {path}: {err.strerror}.{way_out}") from err
 
 
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a file is read, perhaps for a moment only, into StorageUnavailable."""
+    try:
+        yield
+    except NO_FILE:
+        raise
+    except OSError as err:
+        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
+
+
 def _mode(path: Path) -> int | None:
-    """Kind and rights of what is there, or None."""
-    with _explained("look for", path):
-        try:
-            return path.stat().st_mode
-        except OSError as err:
-            if err.errno in NOTHING:
-                return None
+    """Returns the kind and rights of what is there, or None."""
+    with _explained("look for", path), _nothing_is_fine():
+        return path.stat().st_mode
+    return None
+
+
+@contextlib.contextmanager
+def _nothing_is_fine() -> Iterator[None]:
+    """Ends the block without an error when it says that there is nothing of a name."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in NOTHING:
             raise
 
 
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _fsync(path: Path) -> None:
+    """Makes the content of a file, or the names in a folder, survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -197,42 +198,41 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _draft_name(path: Path) -> Path:
+    """Returns a name of its own beside a path."""
     return path.parent / f"{DRAFT}{uuid.uuid4().hex}"
 
 
-def _draft(path: Path, content: bytes, *, durable: bool) -> Path:
+@contextlib.contextmanager
+def _draft(path: Path, content: bytes, *, durable: bool) -> Iterator[Path]:
+    """Writes a draft beside a path, and removes it at the end unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_name(path)
     try:
         with draft.open("xb") as file:
             file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-    except BaseException:
+        if durable:
+            _fsync(draft)
+        yield draft
+    finally:
         draft.unlink(missing_ok=True)
-        raise
-    return draft
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError as err:
-        if err.errno in NOTHING:
-            return []
-        raise
+    """Returns what is in a folder; nothing where there is no folder."""
+    with _nothing_is_fine(), os.scandir(folder) as found:
+        return list(found)
+    return []
 
 
 def _changes(draft: Path) -> Iterator[float]:
-    """When it and what is in it were changed, in seconds since the epoch."""
+    """Yields when a draft and what is in it were changed, in seconds since the epoch."""
     for path in (draft, *(draft / entry.name for entry in _entries(str(draft)))):
         with contextlib.suppress(FileNotFoundError):  # its writer is alive
             yield path.lstat().st_mtime
 
 
 def _files(folder: str) -> Iterator[FileInfo]:
+    """Yields the files in a folder."""
     for entry in _entries(folder):
         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
             if entry.is_file():
@@ -241,14 +241,11 @@ def _files(folder: str) -> Iterator[FileInfo]:
 
 
 def _matching(folder: str, parts: list[str]) -> Iterator[str]:
-    """Names below a folder whose parts match; a part without wildcards is looked up, not listed."""
+    """Yields names below a folder whose parts match; a part without wildcards is looked up, not listed."""
     first, rest = parts[0], parts[1:]
     if not rest and not set(first) & set("*?["):
         found = [first] if os.path.lexists(f"{folder}/{first}") else []
     else:
         found = fnmatch.filter((entry.name for entry in _entries(folder)), first)
     for name in found:
-        if rest:
-            yield from (f"{name}/{below}" for below in _matching(f"{folder}/{name}", rest))
-        else:
-            yield name
+        yield from (f"{name}/{below}" for below in _matching(f"{folder}/{name}", rest)) if rest else [name]

@@ -1,4 +1,4 @@
-"""What reads and lists; each function is at home in `posix` or, for a URI, in `objects`."""
+"""The functions that read and list; each is at home in `posix` or, for a URI, in `objects`."""
 
 import hashlib
 import itertools
@@ -6,15 +6,14 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from trainables.storage import objects, posix
-from trainables.storage.info import FileInfo
-from trainables.storage.paths import StoragePath
+from trainables.storage.paths import FileInfo, StoragePath
 
 BATCH = 500
-"""Files of an object store that are held in memory at a time."""
+"""Files of an object store that are held in memory at a time: ten rounds of `objects.AT_ONCE`."""
 
 
 def read_bytes(path: StoragePath) -> bytes:
-    """The content of a file.
+    """Returns the content of a file.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -25,17 +24,14 @@ def read_bytes(path: StoragePath) -> bytes:
 
 
 def read_start(path: StoragePath, length: int) -> bytes:
-    """The first bytes of a file, one or more; fewer if it is shorter. Errors are those of `read_bytes`."""
+    """Returns the first bytes of a file, one or more; fewer if it is shorter. Errors are those of `read_bytes`."""
     return posix.read_start(path, length) if isinstance(path, Path) else objects.read_start(path, length)
 
 
 def read_many(paths: Iterable[StoragePath]) -> Iterator[bytes | OSError]:
-    """The content of each file, in order; for what is no file, the error that `read_bytes` raises.
+    """Yields the content of each file, in order; for what is no file, the error that `read_bytes` raises.
 
-    Files of an object store are read at the same time.
-
-    Raises:
-        StorageUnavailable: a file cannot be read.
+    Files of an object store are read at the same time. Raises StorageUnavailable when a file cannot be read.
     """
     wanted = iter(paths)
     while batch := list(itertools.islice(wanted, BATCH)):
@@ -47,8 +43,7 @@ def read_many(paths: Iterable[StoragePath]) -> Iterator[bytes | OSError]:
 def exists(path: StoragePath) -> bool:
     """Whether there is a file or folder; a folder of an object store is there while something is in it.
 
-    Raises:
-        StorageUnavailable: it cannot be looked for.
+    Raises StorageUnavailable when it cannot be looked for.
     """
     return posix.exists(path) if isinstance(path, Path) else objects.exists(path)
 
@@ -56,17 +51,15 @@ def exists(path: StoragePath) -> bool:
 def is_published(folder: StoragePath, markers: Collection[str]) -> bool:
     """Whether a folder was published: it has one of the markers or, on a disk, is there at all.
 
-    Raises:
-        StorageUnavailable: it cannot be looked for.
+    Raises StorageUnavailable when it cannot be looked for.
     """
     return published([folder], markers) == [folder]
 
 
 def published(folders: Iterable[StoragePath], markers: Collection[str]) -> list[StoragePath]:
-    """Those of the folders that were published; an object store is asked for all at the same time.
+    """Returns those of the folders that were published; an object store is asked for all at the same time.
 
-    Raises:
-        StorageUnavailable: a folder cannot be looked for.
+    Raises StorageUnavailable when a folder cannot be looked for.
     """
     asked = list(folders)
     remote = [folder for folder in asked if not isinstance(folder, Path)]
@@ -76,44 +69,41 @@ def published(folders: Iterable[StoragePath], markers: Collection[str]) -> list[
 
 
 def names(folder: StoragePath, pattern: str) -> list[str]:
-    """Sorted names of what matches below a folder; none where there is no folder.
+    """Returns the sorted names of what matches below a folder; none where there is no folder.
 
-    In an object store only files have names, and everything below the folder is listed.
+    In an object store only files have names, and everything below the folder is listed. Raises StorageUnavailable
+    when the folder cannot be listed.
 
     Args:
         folder: to look into.
         pattern: of the shell, such as "*.json" or "*/test.json".
-
-    Raises:
-        StorageUnavailable: the folder cannot be listed.
     """
     return posix.names(folder, pattern) if isinstance(folder, Path) else objects.names(folder, pattern)
 
 
 def files_by_folder(folder: StoragePath) -> dict[str, list[FileInfo]]:
-    """The files directly in each subfolder, by the subfolder's name; none where there is no folder.
+    """Returns the files directly in each subfolder, by the subfolder's name; none where there is no folder.
 
-    Raises:
-        StorageUnavailable: a folder cannot be listed.
+    Raises StorageUnavailable when a folder cannot be listed.
     """
     return posix.files_by_folder(folder) if isinstance(folder, Path) else objects.files_by_folder(folder)
 
 
 def subfolders(folder: StoragePath) -> list[str]:
-    """Sorted names of the folders directly in a folder; none where there is no folder.
+    """Returns the sorted names of the folders directly in a folder; none where there is no folder.
 
-    Raises:
-        StorageUnavailable: the folder cannot be listed.
+    Raises StorageUnavailable when the folder cannot be listed.
     """
     return posix.subfolders(folder) if isinstance(folder, Path) else objects.subfolders(folder)
 
 
 def sha256(content: bytes) -> str:
-    """64 hex digits."""
+    """Returns the SHA-256 of some bytes as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def _read(path: Path) -> bytes | OSError:
+    """Returns the content of a file, or the error that says that there is none."""
     try:
         return posix.read_bytes(path)
     except posix.NO_FILE as err:

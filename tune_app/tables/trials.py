@@ -28,7 +28,7 @@ from tune_app.tables.sealed_parquet import check_table, encode_table
 from tune_app.tables.trial_rows import schema_of, trial_rows
 from tune_app.terminal.progress import doing
 
-SCHEMA = "7"
+SCHEMA = "8"
 LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
 QUIET_NS = 2_000_000_000
 """A ledger that did not change for two seconds is at rest: so long is a tick of the coarsest clock, that of FAT."""

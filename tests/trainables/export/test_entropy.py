@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from trainables.config import CODERS, FLOAT_BITS
 from trainables.errors import CorruptFile
-from trainables.export import rans
 from trainables.export.coders import Choice, LayerSpec, assembled, coded_bits, coders, decode, encode
 from trainables.export.entropy import GAUSSIAN, HISTOGRAM, LAPLACE, entropy_bits
 from trainables.export.smooth import SMOOTH
-from trainables.export.streams import CodedWeights
+from trainables.export.streams import CodedWeights, Source
 from trainables.testing.coders import BITS, CoderContract
 
 CHOICES: tuple[Choice, ...] = ("auto", "rans", "zstd", "bits")
@@ -279,7 +278,7 @@ def test_a_model_that_no_encoder_writes_is_refused(name: str) -> None:
 @pytest.mark.parametrize("words", [b"\1", b"\1\0\0", bytes(4), b"\1\0\0\0" + bytes(4)])
 def test_a_stream_that_no_encoder_writes_is_refused(words: bytes) -> None:
     with pytest.raises(CorruptFile):
-        rans.Decoder(words)
+        Source(b"", words, b"")
 
 
 @pytest.mark.parametrize("part", ["models", "words", "data"])

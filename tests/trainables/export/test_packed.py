@@ -116,7 +116,7 @@ def test_scales_are_what_the_decoded_network_computes_with(side_bits: int) -> No
         assert np.array_equal(weight, unit.layer.weight.detach().numpy())
         whole = whole_bias(torch.from_numpy(bias), torch.from_numpy(multiplier), steps[name])
         assert torch.equal(whole, unit.layer.bias)
-        assert torch.equal(decoded.side_info(i).multiplier, side_info(ours, side_bits=side_bits).multiplier)
+        assert torch.equal(decoded.side_info[i].multiplier, side_info(ours, side_bits=side_bits).multiplier)
 
 
 def test_bits_per_layer_are_in_the_file() -> None:
