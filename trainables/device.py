@@ -14,8 +14,8 @@ from torch import nn
 class Device:
     """A torch device and what follows from it.
 
-    `compile` compiles networks that are trained: worth its minutes on long runs. Bit widths are tensors of a
-    network, so all trials with the same channels share one compiled graph.
+    With `compile`, networks that are trained are compiled, which is worth its minutes on long runs. Bit widths are
+    tensors of a network, so all trials with the same channels share one compiled graph.
     """
 
     torch: torch.device
@@ -23,30 +23,30 @@ class Device:
 
     @property
     def name(self) -> str:
-        """The GPU's name, or cpu."""
+        """The name of the GPU, or `cpu`."""
         return torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else "cpu"
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """bf16 for the heavy operations on CUDA, nothing elsewhere."""
+        """Returns a context in which the heavy operations are in bf16 on CUDA; elsewhere it does nothing."""
         if self.torch.type == "cuda":
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
     def compiled(self, model: nn.Module) -> nn.Module:
-        """A network that shares the given one's weights and trains faster; with CUDA graphs on a GPU."""
+        """Returns a network that shares the given one's weights and trains faster; with CUDA graphs on a GPU."""
         if not self.compile:
             return model
         mode = "reduce-overhead" if self.torch.type == "cuda" else "default"
         return cast(nn.Module, torch.compile(model, mode=mode, dynamic=False))
 
     def reset_peak(self) -> None:
-        """From now on `peak_share` looks; what torch still reserves for an earlier, larger trial is given back."""
+        """Lets `peak_share` begin anew, and frees what torch still reserves for an earlier, larger trial."""
         if self.torch.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.torch)
 
     def peak_share(self) -> float | None:
-        """The most of the GPU's memory that was reserved since `reset_peak`, 0 to 1; None on a CPU."""
+        """Returns the most of the GPU's memory that was reserved since `reset_peak`, 0 to 1; None on a CPU."""
         if self.torch.type != "cuda":
             return None
         total = torch.cuda.get_device_properties(self.torch).total_memory
@@ -62,10 +62,10 @@ class Device:
 
 
 def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
-    """CUDA when the trial holds a share of a GPU and there is one, else CPU.
+    """Returns CUDA if the trial holds a share of a GPU and there is one, else the CPU.
 
-    From then on float32 convolutions of this process are that on a GPU too: with TF32, torch's default, a decoded file
-    and the network it was made from would differ by more than rounding. Training is in bf16 and loses nothing.
+    On a GPU this process then computes float32 convolutions in float32: with TF32, torch's default, a decoded file and
+    the network it was made from would differ by more than rounding. Training is in bf16 and loses nothing.
     """
     use_cuda = gpu_share > 0 and torch.cuda.is_available()
     if use_cuda:
@@ -74,7 +74,7 @@ def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
 
 
 def resources_here() -> dict[str, float]:
-    """CPUs and GPUs of this machine, in Ray's words."""
+    """Counts the CPUs and GPUs of this machine, under Ray's names."""
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
@@ -84,10 +84,10 @@ def is_out_of_memory(err: BaseException) -> bool:
 
 
 def use_threads(cpu_share: float) -> None:
-    """Threads = the trial's CPU share; more of them under load made a training step six times slower."""
+    """Uses as many threads as the trial's CPU share; more of them under load made a training step six times slower."""
     torch.set_num_threads(max(1, int(cpu_share)))
 
 
 def seed_for(seed: int, *path: int) -> int:
-    """An independent seed for a place in a run (such as stage and epoch), below 2**63."""
+    """Returns an independent seed for a place in a run (such as stage and epoch), below 2**63."""
     return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0] >> 1)

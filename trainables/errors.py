@@ -7,16 +7,17 @@ command that meets it. Experiment-level leaves are in `tune_app.errors`.
 from typing import ClassVar, Literal
 
 State = Literal["complete", "invalid", "failed"]
+"""What the ledger says of a trial. An invalid one would end the same way again; a failed one may succeed next time."""
 
 
 class TuneAppError(Exception):
-    """Anything that this project raises on purpose."""
+    """The root of every error that this project raises on purpose."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(TuneAppError):
-    """A value, name, file or query is refused where it enters: rule, value, way out."""
+    """A value, name, file or query was refused where it entered; the message says rule, value and way out."""
 
     exit_code = 2
 
@@ -34,18 +35,18 @@ class CorruptFile(TuneAppError):
 
 
 class TrialFailure(TuneAppError):
-    """Ends one attempt. It is recorded, and the sampler is told FAIL with the reason."""
+    """The end of one attempt. It is recorded, and the sampler is told FAIL with the reason."""
 
     exit_code = 4
     state: ClassVar[State] = "failed"
     is_answer: ClassVar[bool] = False
-    """A finding about the configuration: nothing went wrong, and others may do well."""
+    """Whether the failure says something about the configuration: nothing went wrong, and others may do well."""
     stage = ""
-    """Kind of the stage that failed; set on the way out of it."""
+    """The kind of the stage that failed; set on the way out of it."""
     measurement: object = None
     """The `results.Measurement` of the packed file, where one was measured before it was refused."""
     remembered = False
-    """Nothing was tried: the stage failed before, and its failure was remembered."""
+    """Whether nothing was tried, since the stage failed before and its failure was remembered."""
 
 
 class InfeasiblePoint(TrialFailure):

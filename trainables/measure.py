@@ -1,11 +1,8 @@
 """What is measured of a finished trial: its packed file, read back from the bytes, and what follows from it."""
 
-import functools
-
 import torch
 
-from trainables.config import Architecture
-from trainables.costs.counts import count, sparsity_achieved
+from trainables.costs.counts import counted_metrics, sparsity_achieved
 from trainables.costs.size_formulas import formula_bytes
 from trainables.data.images import Images
 from trainables.device import Device
@@ -13,7 +10,7 @@ from trainables.errors import ArtifactMismatch, Collapsed
 from trainables.export.header import skeleton
 from trainables.export.packed import PackedModel, size_breakdown, unpack
 from trainables.models.model import fp32_bytes
-from trainables.models.units import count_parameters, units
+from trainables.models.units import units
 from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.masks import check_zeros, weights_of
 from trainables.results import CHANCE_FACTOR, Measurement
@@ -23,11 +20,12 @@ from trainables.storage import StoragePath, remove, replace
 from trainables.train.loop import evaluate
 
 TOLERANCE = 0.001
-"""A decoded file may differ from the trained network by a tenth of a point."""
+"""The accuracy by which a decoded file may differ from the trained network, a tenth of a point. Both compute the same
+function, but on another device sums have another order, and an activation between two steps may fall either way."""
 
 
 def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untrained: bool = False) -> Measurement:
-    """Everything about a packed file, read from its bytes on the validation split.
+    """Measures a packed file: its bytes are decoded, and the network evaluated on the validation split.
 
     Raises:
         ArtifactMismatch: the decoded network is not the one that was packed.
@@ -44,37 +42,27 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
     model = trained.model()
     decoded = dict(zip(units(model), map(torch.from_numpy, packed.codes), strict=True))
     check_zeros(weights_of(model), decoded, where="in the decoded file")
-    counts = count(model, trained.architecture)
     measurement = Measurement(
         accuracy=accuracy,
         accuracy_trained=accuracy_trained,
         n=len(workplace.val),
         size_bytes=len(content),
         size_breakdown=size_breakdown(content),
-        compression_ratio=baseline_bytes(trained.architecture) / len(content),
-        parameters=count_parameters(model),
+        compression_ratio=fp32_bytes(trained.architecture) / len(content),
         prune_frac_achieved=prune_frac_achieved(trained.architecture),
         sparsity_achieved=sparsity_achieved(packed.codes),
-        macs=counts.macs,
-        bops=counts.bops,
-        activation_bytes=counts.activation_bytes,
-        peak_activation_bytes=counts.peak_activation_bytes,
         formula_bytes=formula_bytes(model),
+        **counted_metrics(model, trained.architecture),
     )
-    if not untrained:
-        _check_above_chance(measurement, classes=workplace.data.classes)
+    if not untrained and accuracy <= CHANCE_FACTOR / workplace.data.classes:
+        err = Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
+        err.measurement = measurement
+        raise err
     return measurement
 
 
-def _check_above_chance(measurement: Measurement, *, classes: int) -> None:
-    if measurement.accuracy <= CHANCE_FACTOR / classes:
-        err = Collapsed(f"accuracy {measurement.accuracy:.4f} is at chance for {classes} classes")
-        err.measurement = measurement
-        raise err
-
-
 def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, target: StoragePath) -> Measurement:
-    """The measurement with those of the ONNX file, which is written when onnxruntime agrees with the packed file.
+    """Adds size and accuracy of the ONNX file, which is written when onnxruntime agrees with the packed file.
 
     A file that it does not agree with is a finding, not the end of the trial: the packed file is as good as before.
     """
@@ -90,23 +78,18 @@ def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, ta
 
 
 def file_metrics(packed: PackedModel, *, size_bytes: int) -> dict[str, float]:
-    """By name the METRICS that a packed file says by itself, without images: all but the accuracy."""
-    architecture, model = packed.header.architecture, skeleton(packed.header)
-    counts = count(model, architecture)
+    """Returns by name the METRICS that a packed file says by itself, without images: all but the accuracy."""
+    architecture = packed.header.architecture
     return {
         "size_bytes": size_bytes,
-        "compression_ratio": baseline_bytes(architecture) / size_bytes,
-        "parameters": count_parameters(model),
-        "macs": counts.macs,
-        "bops": counts.bops,
-        "activation_bytes": counts.activation_bytes,
-        "peak_activation_bytes": counts.peak_activation_bytes,
+        "compression_ratio": fp32_bytes(architecture) / size_bytes,
+        **counted_metrics(skeleton(packed.header), architecture),
         "sparsity_achieved": sparsity_achieved(packed.codes),
     }
 
 
 def packed_accuracy(content: bytes, images: Images, device: Device) -> float:
-    """Fraction right of the network decoded from a packed file's bytes.
+    """Returns the accuracy of the network that is decoded from a packed file's bytes.
 
     Raises:
         CorruptFile: the bytes are no packed file.
@@ -118,13 +101,3 @@ def _accuracy(packed: PackedModel, images: Images, device: Device) -> float:
     network = packed.network()
     device.place(network)
     return evaluate(network, images)
-
-
-@functools.lru_cache(maxsize=64)
-def _fp32_bytes(architecture_json: str) -> int:
-    return fp32_bytes(Architecture.model_validate_json(architecture_json))
-
-
-def baseline_bytes(architecture: Architecture) -> int:
-    """fp32 bytes of the unpruned network of this architecture; cached, since every trial asks."""
-    return _fp32_bytes(architecture.model_copy(update={"widths": {}}).model_dump_json())

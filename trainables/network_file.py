@@ -19,11 +19,12 @@ from trainables.storage import StoragePath, exists, read_bytes
 from trainables.train.predict import Advance, predict
 
 PACKED = ".mbq"
+"""The suffix of packed files."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network on the CPU, and what normalizes its input; None where only the data set says."""
+    """A network on the CPU, and the constants that normalize its input; None where only the data set has them."""
 
     model: Model
     architecture: Architecture
@@ -32,17 +33,17 @@ class Network:
     size_bytes: int | None = None
 
     def predict(self, data: DataSet, device: Device, *, advance: Advance | None = None) -> np.ndarray:
-        """Class probabilities of the validation split, (N, classes); the network moves to the device.
+        """Returns class probabilities of the validation split, (N, classes); the network moves to the device.
 
         Raises:
-            ConfigError: as in `predict`.
+            ConfigError: a logit is NaN or infinite.
         """
         images = Images(data.val, self.mean or data.mean, self.std or data.std, device.torch)
         return predict(device.place(self.model), images, advance=advance)
 
 
 def packed_network(content: bytes) -> Network:
-    """The network of a packed file.
+    """Decodes the network of a packed file.
 
     Raises:
         CorruptFile: the bytes are no packed file.
@@ -53,7 +54,7 @@ def packed_network(content: bytes) -> Network:
 
 
 def stage_network(folder: StoragePath) -> Network:
-    """The network of a finished stage.
+    """Reads the network of a finished stage.
 
     Raises:
         CorruptFile: a file is missing or not what was written.
@@ -64,11 +65,9 @@ def stage_network(folder: StoragePath) -> Network:
 
 
 def read_network(path: StoragePath, architecture: Architecture | None) -> Network:
-    """The network of a packed file, of a stage (its folder, or the weights in it), or of a file of weights.
+    """Reads the network of a packed file (`*.mbq`), a stage (its folder, or the weights in it), or a file of weights.
 
-    Args:
-        path: named `*.mbq` if it is a packed file.
-        architecture: of the network that plain weights belong to; the other files know their own.
+    `architecture` is that of the network which plain weights belong to; the other files know their own.
 
     Raises:
         ConfigError: there is no such file, or it holds other weights than the architecture has, or none is given.
@@ -92,7 +91,7 @@ def check_fits(network: Network, data: DataSet, *, name: str) -> None:
     """Refuses a data set with other images or classes than the network was made for.
 
     Raises:
-        ConfigError: says what both are.
+        ConfigError: they do not fit; the message says what both are.
     """
     _, channels, size, _ = data.val.images.shape
     made, found = network.architecture, (channels, size, data.classes)

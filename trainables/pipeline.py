@@ -17,7 +17,7 @@ from trainables.export.coders import Choice
 from trainables.export.packed import Header, pack
 from trainables.measure import measure, with_onnx
 from trainables.results import Completed, StageRun
-from trainables.stages.saved_epochs import Progress
+from trainables.stages.saved_epochs import SavedEpochs
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, create_once, read_bytes, replace, sha256
@@ -26,9 +26,9 @@ from trainables.storage import StoragePath, create_once, read_bytes, replace, sh
 def run_stages(
     config: TrialConfig, stages: Sequence[StageConfig], workplace: Workplace, runs: list[StageRun] | None = None
 ) -> tuple[StageResult, list[StageRun]]:
-    """Folds the first stages of a configuration over the cache; returns the last result and what is noted of each.
+    """Runs the first stages of a configuration, each on the result before it, where the cache does not have them.
 
-    Notes are added to `runs` as they come, that of a stage that fails included.
+    Returns the last result and a note of each stage. Notes are added to `runs` as they come, also of a failing stage.
 
     Raises:
         TrialFailure: a stage failed; its `stage` says which.
@@ -45,16 +45,17 @@ def run_stages(
 
 @dataclass(frozen=True)
 class _Trainer:
-    """Runs stages of one configuration over the cache and notes what became of each."""
+    """A runner of the stages of one configuration, which uses the cache and notes what became of each."""
 
     config: TrialConfig
     workplace: Workplace
     runs: list[StageRun]
 
     def run(self, stage: StageConfig, key: str, *, parent: StageResult | None) -> StageResult:
+        """Finds a stage in the cache or makes it, and notes it."""
         work, config = self.workplace, self.config
 
-        def make(progress: Progress) -> StageResult:
+        def make(saved_epochs: SavedEpochs) -> StageResult:
             context = StageContext(
                 data=work.data,
                 train=work.train,
@@ -63,7 +64,7 @@ class _Trainer:
                 device=work.device,
                 # Without a parent it is the baseline or the teacher, which all repeats share.
                 seed=config.seed if parent is None else repeat_seed(config.seed, config.repeat),
-                progress=progress,
+                saved_epochs=saved_epochs,
                 parent_result=parent,
                 find_teacher=self._teacher,
             )
@@ -82,10 +83,11 @@ class _Trainer:
         return result
 
     def _teacher(self) -> StageResult:
-        fingerprint = self.workplace.data.fingerprint
-        if self.config.teacher is None:
-            return self.run(self.config.baseline, stage_keys(self.config, fingerprint=fingerprint)[0], parent=None)
-        return self.run(self.config.teacher, teacher_key(self.config, fingerprint=fingerprint), parent=None)
+        """Finds or makes the configuration's teacher, or the baseline where it has none."""
+        config, fingerprint = self.config, self.workplace.data.fingerprint
+        if config.teacher is None:
+            return self.run(config.baseline, stage_keys(config, fingerprint=fingerprint)[0], parent=None)
+        return self.run(config.teacher, teacher_key(config, fingerprint=fingerprint), parent=None)
 
 
 def run_pipeline(
@@ -105,10 +107,7 @@ def run_pipeline(
     if config.measure.onnx:
         measurement = with_onnx(measurement, content, workplace, artifact.with_name("model.onnx"))
     completed = Completed(
-        measurement=measurement,
-        architecture=result.architecture,
-        artifact_sha256=sha256(content),
-        stages=runs,
+        measurement=measurement, architecture=result.architecture, artifact_sha256=sha256(content), stages=runs
     )
     replace(artifact.with_name("card.json"), completed.model_dump_json(indent=1).encode() + b"\n")
     return completed

@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps a name to an object, or to the "module:attribute" where the object lives.
+    """A map of names to objects, or to the "module:attribute" where an object lives.
 
     Installed packages add names with entry points in `group`
     (https://packaging.python.org/specifications/entry-points): every process that can import them knows these names.
     Our own names come first, so that looking one up does not search the installed packages. Listing names costs no
-    import, so a spec can be checked without torch.
+    import, so a spec can be checked without torch. A name that is taken already raises ConfigError.
     """
 
     def __init__(self, noun: str, entries: Mapping[str, str], *, group: str = "") -> None:
@@ -27,11 +27,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, str | T] = dict(entries)
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator for plug-ins of this process alone, as in a notebook; a name that is taken is refused.
-
-        Raises:
-            ConfigError: another object has this name.
-        """
+        """Returns a decorator that gives a plug-in this name in this process alone, as in a notebook."""
 
         def add(item: T) -> T:
             if self._entries.get(name, item) is not item:
@@ -42,25 +38,21 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """The known names, sorted."""
+        """Returns the known names, sorted."""
         return sorted({*self._entries, *self.installed()})
 
     def installed(self) -> Mapping[str, EntryPoint]:
-        """What installed packages add, by name.
-
-        Raises:
-            ConfigError: a package's name is taken.
-        """
+        """Finds what installed packages add, by name."""
         found = _installed(self.group) if self.group else {}
         for name in self._entries.keys() & found.keys():
             raise ConfigError(f"{self.noun} {name!r} of {source(found[name])} is the name of another one: rename it.")
         return found
 
     def check(self, name: str) -> str:
-        """Returns the name, or lists the known ones.
+        """Returns a name that is known.
 
         Raises:
-            ConfigError: the name is unknown.
+            ConfigError: the name is unknown; the message lists the known ones.
         """
         if name in self._entries or name in self.installed():
             return name
@@ -70,11 +62,7 @@ class Registry(Generic[T]):
         raise ConfigError(f"unknown {self.noun} {name!r}; known: {', '.join(known)}.{hint}")
 
     def package(self, name: str) -> str:
-        """The package that brings a name, and its version: `own-plug-ins 1.0`; empty for a name of ours or of nobody.
-
-        Raises:
-            ConfigError: as in `installed`.
-        """
+        """Returns the package and version that bring a name (`own-plug-ins 1.0`); empty for ours and unknown names."""
         point = None if name in self._entries else self.installed().get(name)
         return "" if point is None else source(point)
 
@@ -96,7 +84,7 @@ class Registry(Generic[T]):
 
 
 def source(point: EntryPoint) -> str:
-    """The package that brings an entry point, and its version."""
+    """Returns the package that brings an entry point, and its version."""
     return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
 
 
@@ -111,3 +99,4 @@ def _installed(group: str) -> Mapping[str, EntryPoint]:
 
 
 _scan = cache(entry_points)
+"""The entry points of all installed packages, searched once in a process: a search reads the files of each package."""

@@ -9,7 +9,8 @@ from trainables.config import Architecture, Frozen
 from trainables.errors import State
 
 CHANCE_FACTOR = 1.5
-"""A trial with at most so many times the accuracy of chance is refused as collapsed."""
+"""A trial with at most so many times the accuracy of chance is refused as collapsed. Larger: poor but real networks are
+refused; smaller: one that answers at random passes by luck."""
 STAGE_METRICS = (
     "val_accuracy",
     "val_accuracy_pruned",
@@ -19,11 +20,11 @@ STAGE_METRICS = (
     "sparsity_achieved",
     "stopped_early",
 )
-"""What a trial's record keeps of the metrics of its stages: some have hundreds, one for each layer."""
+"""The metrics of stages that a trial's record keeps: some stages have hundreds, one for each layer."""
 
 
 class StageRun(Frozen):
-    """One stage of a trial: what it cost, and how it ended; a cache hit cost the time of reading."""
+    """A note of one stage of a trial: what it cost, and how it ended; a cache hit cost the time of reading."""
 
     kind: str
     key: str
@@ -35,12 +36,12 @@ class StageRun(Frozen):
 
 
 def kept_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of a stage's metrics those that a trial's record keeps."""
+    """Selects the metrics of a stage that a trial's record keeps."""
     return {name: metrics[name] for name in STAGE_METRICS if name in metrics}
 
 
 class Measurement(Frozen):
-    """What the written file is, decoded again, and what its network costs.
+    """The measurement of a trial: what the written file is, decoded again, and what its network costs.
 
     `formula_bytes` and everything of ONNX stand beside it for comparison; they are never objectives.
     """
@@ -66,7 +67,7 @@ class Measurement(Frozen):
 
 
 class Completed(Frozen):
-    """A verified artifact and its measurement."""
+    """The result of a trial that ended well: a verified packed file and its measurement."""
 
     measurement: Measurement
     architecture: Architecture
@@ -75,7 +76,7 @@ class Completed(Frozen):
 
 
 class Failure(Frozen):
-    """Why there is no usable result."""
+    """The reason why a trial has no usable result."""
 
     kind: str = Field(description="name of the error, as in the error tree")
     state: State
@@ -85,7 +86,7 @@ class Failure(Frozen):
 
 
 class Failed(Frozen):
-    """No usable result; it can never reach the frontier, even where its file was measured."""
+    """The result of a trial that failed; it never reaches the frontier, even where its file was measured."""
 
     failure: Failure
     measurement: Measurement | None = Field(
@@ -106,6 +107,6 @@ METRICS: dict[str, Literal["maximize", "minimize"]] = {
     "peak_activation_bytes": "minimize",
     "sparsity_achieved": "maximize",
 }
-"""Columns that may be objectives or bounds, with their natural direction."""
-COUNTED = frozenset({"parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"})
-"""Metrics that a configuration decides, without weights; the bytes of the file and the accuracy must be measured."""
+"""The columns that may be objectives or bounds, with their natural direction."""
+COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
+"""The metrics that a configuration decides, without weights; the bytes of the file and the accuracy are measured."""

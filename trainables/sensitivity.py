@@ -18,8 +18,10 @@ from trainables.quant.fold import round_side_info_
 from trainables.stages.stage import StageContext, StageResult, run_stage
 
 BATCH = 512
+"""Images of a forward pass. More: memory for their activations; fewer: more time between batches."""
 SLACK_BYTES = 64
-"""Digits in the header, its padding and the last word of the stream differ a little from file to file."""
+"""Bytes that are added to a file's overhead, since digits in the header, its padding and the last word of the stream
+differ a little from file to file."""
 
 
 @run_stage.register
@@ -34,19 +36,15 @@ def _(config: Sensitivity, context: StageContext) -> StageResult:
     }
     parent = context.parent
     overhead = _overhead_bytes(parent, config, context)
-    return StageResult(
-        architecture=parent.architecture,
-        scheme=None,
-        state=parent.state,
-        metrics={"val_accuracy": parent.metrics["val_accuracy"], "overhead_bytes": overhead, **to_metrics(table)},
-        plan=parent.plan,
-    )
+    metrics = {"val_accuracy": parent.metrics["val_accuracy"], "overhead_bytes": overhead, **to_metrics(table)}
+    return StageResult(parent.architecture, None, parent.state, metrics, plan=parent.plan)
 
 
 @torch.no_grad()
 def _choice(
     name: str, unit: Unit, bits: int, config: Sensitivity, model: Model, images: Images, before: list[Tensor]
 ) -> Choice:
+    """Measures one layer at one width: the network's weight is replaced for a while."""
     weight = unit.layer.weight
     kept = weight.clone()
     codes, step = _quantized(weight, bits, config)
@@ -60,7 +58,7 @@ def _choice(
 
 
 def _overhead_bytes(parent: StageResult, config: Sensitivity, context: StageContext) -> int:
-    """Of a packed file of this network, everything but the weights: side information and header."""
+    """Counts the bytes of a packed file of this network without its weights: side information and header."""
     model = parent.model()
     widths = sorted(config.candidates)
     # Every layer has bits of its own in the header, as it will have.
@@ -78,7 +76,7 @@ def _overhead_bytes(parent: StageResult, config: Sensitivity, context: StageCont
 
 
 def _quantized(weight: Tensor, bits: int, config: Sensitivity) -> tuple[Tensor, Tensor]:
-    """Codes in the weight's shape, and a step that broadcasts."""
+    """Returns codes in the weight's shape, and a step that broadcasts against it."""
     qn, qp = code_range(bits, signed=True)
     rows = weight.flatten(1) if config.granularity == "channel" else weight.reshape(1, -1)
     step = OBSERVERS[config.observer](rows.float(), qn, qp, percentile=config.percentile)
@@ -88,5 +86,5 @@ def _quantized(weight: Tensor, bits: int, config: Sensitivity) -> tuple[Tensor, 
 
 @torch.inference_mode()
 def _log_probabilities(model: Model, images: Images) -> list[Tensor]:
-    """(B, K) per batch."""
+    """Returns the log-probabilities of each batch, (B, K)."""
     return [F.log_softmax(model(batch).float(), dim=1) for batch, _ in images.batches(BATCH)]

@@ -16,7 +16,7 @@ from trainables.device import Device
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, units
 from trainables.quant.calibrate import calibrate_
-from trainables.stages.saved_epochs import Progress
+from trainables.stages.saved_epochs import SavedEpochs
 from trainables.stages.stage import StageContext
 
 CPU = Device(torch.device("cpu"))
@@ -92,8 +92,9 @@ def few_digits(count: int = 200) -> DataSet:
     return dataclasses.replace(data, train=data.train.take(place), val=data.val.take(place[:50]))
 
 
-def make_context(data: DataSet, progress: Progress | None = None, **changes: Any) -> StageContext:
+def make_context(data: DataSet, saved_epochs: SavedEpochs | None = None, **changes: Any) -> StageContext:
     """What a stage may use, on CPU, without a parent unless one is given."""
     train, val = (Images(part, data.mean, data.std, CPU.torch) for part in (data.train, data.val))
     fields = {"augment": Augment(crop_padding=1, cutout=2), "seed": 0, **changes}
-    return StageContext(data=data, train=train, val=val, device=CPU, progress=progress or Progress(None), **fields)
+    fields |= {"saved_epochs": saved_epochs or SavedEpochs(None)}
+    return StageContext(data=data, train=train, val=val, device=CPU, **fields)

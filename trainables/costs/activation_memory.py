@@ -20,11 +20,11 @@ RULES = {
     "module_outputs": "outputs of all leaf modules (seed_002)",
     "conv_outputs": "outputs of convolutions (seed_001)",
 }
-"""What is counted, with the recipe of the system that counted so; `buffers` and `peak` are ours."""
+"""What each rule counts, and the recipe of the system that counted so; `buffers` and `peak` are ours."""
 
 
 class ActivationMemory(Frozen):
-    """Bytes of a batch by one rule, and of the unpruned network in float32 by the same."""
+    """The bytes of a batch's activations by one rule, beside those of the unpruned network in float32."""
 
     name: str
     counts: str
@@ -35,32 +35,31 @@ class ActivationMemory(Frozen):
 
 @dataclass(frozen=True)
 class Counted:
-    """What one image costs in a network, and the elements of its activations by the rules of earlier systems."""
+    """The costs of one image in a network, and the elements of its activations by the rules of earlier systems."""
 
     counts: Counts
     elements: dict[str, int]
 
 
 def counted(model: nn.Module, architecture: Architecture) -> Counted:
-    """The costs of a network, which may be on the meta device."""
+    """Counts the costs of a network, which may be on the meta device."""
     return Counted(count(model, architecture), activation_elements(model, architecture))
 
 
 def activation_memory(
     network: Counted, baseline: Counted, *, a_bits: int, batch: int = 1
 ) -> tuple[ActivationMemory, ...]:
-    """By all rules. Those of earlier systems take `a_bits` for all; `buffers` and `peak` each tensor's own bits."""
+    """Compares activations by all rules: `buffers` and `peak` at each tensor's own bits, the others all at `a_bits`."""
     ours, theirs = _sizes(network, a_bits, batch), _sizes(baseline, FLOAT_BITS, batch)
+    sizes = [(name, counts, ours[name], theirs[name]) for name, counts in RULES.items()]
     return tuple(
-        ActivationMemory(
-            name=name, counts=words, size_bytes=ours[name], fp32_bytes=theirs[name], ratio=theirs[name] / ours[name]
-        )
-        for name, words in RULES.items()
+        ActivationMemory(name=name, counts=counts, size_bytes=size, fp32_bytes=fp32, ratio=fp32 / size)
+        for name, counts, size, fp32 in sizes
     )
 
 
 def activation_elements(model: nn.Module, architecture: Architecture) -> dict[str, int]:
-    """Elements of one image's activations by the rules of earlier systems."""
+    """Counts the elements of one image's activations by the rules of earlier systems."""
     ops = trace(model, architecture)
     first = next(op.elements for op in ops if "conv" in op.name)
     return {

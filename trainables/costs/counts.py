@@ -11,16 +11,20 @@ quantizer on it, and lives from the operation that opens it to the last one that
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from trainables.config import FLOAT_BITS, Architecture
 from trainables.costs.operations import Op, point_bits, trace
-from trainables.models.units import Unit, units
+from trainables.models.units import Unit, count_parameters, units
+from trainables.results import COUNTED
 
 IMAGE_BITS = 8
+"""Bits of a pixel's color in the images of all data sets here."""
 WEIGHT_OPS = ("conv", "linear")
+"""Parts of names of functions that have weights."""
 GATHERING = (*WEIGHT_OPS, "pool", "mean")
 """Parts of names of functions whose outputs read more than one element: they cannot work in place."""
 SELECTING = ("max_pool", "relu", "hardtanh", "dropout", "flatten", "view", "reshape")
@@ -29,7 +33,7 @@ SELECTING = ("max_pool", "relu", "hardtanh", "dropout", "flatten", "view", "resh
 
 @dataclass(frozen=True)
 class LayerCount:
-    """Multiply-accumulates of one weight layer, the bits of their two operands, and the bytes of its output.
+    """The multiply-accumulates of one weight layer, the bits of their operands, and the bytes of its output.
 
     The output is the buffer that the layer writes: batch norm, activation and a residual sum work in place on it.
     """
@@ -41,13 +45,13 @@ class LayerCount:
 
     @property
     def bops(self) -> int:
-        """Bit operations: MACs times both widths (Baskin et al., arXiv 1804.10969, without the accumulator)."""
+        """The bit operations: MACs times both widths (Baskin et al., arXiv 1804.10969, without the accumulator)."""
         return self.macs * self.w_bits * self.a_bits
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Costs of one image.
+    """The costs of one image.
 
     `activation_bytes` is the sum over all buffers but the image; `peak_activation_bytes` the most that is alive
     at one operation: what it reads and writes, and what is held for later, such as the input of a residual block.
@@ -59,17 +63,17 @@ class Counts:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all weight layers."""
+        """The multiply-accumulates of all weight layers."""
         return sum(layer.macs for layer in self.layers.values())
 
     @property
     def bops(self) -> int:
-        """Bit operations of all weight layers."""
+        """The bit operations of all weight layers."""
         return sum(layer.bops for layer in self.layers.values())
 
 
 def count(model: nn.Module, architecture: Architecture) -> Counts:
-    """Costs of a network, with the quantizers that are attached to it.
+    """Counts the costs of a network, with the quantizers that are attached to it.
 
     The input of a layer has the bits of the last quantizer that the tensor passed: the output of the layer
     before, the sum of a residual block (not below `residual_bits`), or the classifier's own input point. The
@@ -96,14 +100,22 @@ def count(model: nn.Module, architecture: Architecture) -> Counts:
     return Counts(layers, sum(b.bytes for b in buffers[1:]), peak)
 
 
+def counted_metrics(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
+    """Counts the metrics that need no values of weights, COUNTED, by name."""
+    counts = count(model, architecture)
+    return {name: count_parameters(model) if name == "parameters" else getattr(counts, name) for name in COUNTED}
+
+
 def sparsity_achieved(codes: Sequence[np.ndarray]) -> float:
-    """Share of zeros among all weights of a decoded file, whose layers `codes` holds."""
+    """Returns the share of zeros among all weights of a decoded file, whose layers `codes` holds."""
     total = sum(layer.size for layer in codes)
     return 1 - sum(int(np.count_nonzero(layer)) for layer in codes) / total
 
 
 @dataclass
 class _Buffer:
+    """A tensor that a kernel writes: its size, and the first and the last operation that need it."""
+
     elements: int
     bits: int
     first: int
@@ -115,7 +127,7 @@ class _Buffer:
 
 
 class _Placement:
-    """Puts the outputs of operations, given in order, into buffers; `of` maps tensors to places in the list."""
+    """A plan that puts outputs of operations, given in order, into buffers; `of` maps tensors to places in the list."""
 
     def __init__(self, ops: Sequence[Op], buffers: list[_Buffer]) -> None:
         self.of = {0: 0}
@@ -124,6 +136,7 @@ class _Placement:
         buffers[0].last = self._last_read[0]
 
     def run(self, i: int, op: Op) -> None:
+        """Puts the output of operation number `i` into the buffer that it overwrites, or into a new one."""
         target = self._target(i, op)
         if target is None:
             target = len(self._buffers)
@@ -136,7 +149,7 @@ class _Placement:
         buffer.last = max(buffer.last, self._last_read.get(op.output, i))
 
     def _target(self, i: int, op: Op) -> int | None:
-        """The buffer that the operation may overwrite."""
+        """Returns the buffer that the operation may overwrite."""
         if op.output in self.of:
             return self.of[op.output]
         if _is(op, GATHERING):

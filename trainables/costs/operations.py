@@ -4,7 +4,7 @@ A quantizer is an operation of its own, which writes a tensor of its bits; its a
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 
 from trainables.config import FLOAT_BITS, Architecture
 from trainables.models.quantizer import Quantizer
-from trainables.models.units import QuantPoint, quant_points, units
+from trainables.models.units import QuantPoint, evaluating, quant_points, units
 
 QUANTIZE = "quantize"
-"""Name of the operation of an activation point that has a quantizer."""
+"""The name of the operation of an activation point that has a quantizer."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,28 @@ class Op:
 
 
 def trace(model: nn.Module, architecture: Architecture) -> list[Op]:
-    """The operations of one image in order, in eval mode.
+    """Returns the operations of one image in order, in eval mode.
 
     Any network whose activations pass through torch functions can be traced; weights do not matter, and the
     meta device will do (its first convolution costs 2 s of imports).
     """
     shape = (1, architecture.channels, architecture.image_size, architecture.image_size)
     recorder = _Recorder(torch.zeros(shape, device=next(model.parameters()).device))
-    with torch.no_grad(), _evaluation(model), _quantizers_aside(model) as bits, _hooks(model, bits, recorder), recorder:
-        logits = model(recorder.image)
+    with torch.no_grad(), evaluating(model), _quantizers_aside(model) as bits, ExitStack() as hooks:
+        _add_hooks(model, bits, recorder, hooks)
+        with recorder:
+            logits = model(recorder.image)
     assert recorder.knows(logits), "the output comes from the image"
     return recorder.ops
 
 
 def point_bits(point: QuantPoint) -> int:
-    """Bits of the quantizer at a point; 32 where there is none."""
+    """Returns the bits of the quantizer at a point; 32 where there is none."""
     return point.quantizer.bits if isinstance(point.quantizer, Quantizer) else FLOAT_BITS
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes every torch function that reads a tensor made from the image."""
+    """A mode in which every torch function that reads a tensor made from the image is noted."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
@@ -87,16 +89,6 @@ class _Recorder(TorchFunctionMode):
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-@contextmanager
 def _quantizers_aside(model: nn.Module) -> Iterator[dict[QuantPoint, int]]:
     """Takes the quantizers away for a while, and yields the bits of those of activations."""
     quantized = {point: point.quantizer for point in quant_points(model).values() if point.quantizer is not None}
@@ -110,22 +102,20 @@ def _quantizers_aside(model: nn.Module) -> Iterator[dict[QuantPoint, int]]:
             point.quantizer = quantizer
 
 
-@contextmanager
-def _hooks(model: nn.Module, bits: Mapping[QuantPoint, int], recorder: _Recorder) -> Iterator[None]:
+def _add_hooks(model: nn.Module, bits: Mapping[QuantPoint, int], recorder: _Recorder, hooks: ExitStack) -> None:
+    """Lets the recorder know where the network quantizes and which unit runs, as long as `hooks` is open."""
+
     def quantize(point: nn.Module, _read: Any, out: Tensor) -> Tensor:
         fresh = out.view(out.shape)  # a tensor of its own, since others may read the one before
         recorder.note(QUANTIZE, [fresh], fresh, bits[cast(QuantPoint, point)])
         return fresh
 
-    handles = [point.register_forward_hook(quantize) for point in bits]
+    for point in bits:
+        hooks.enter_context(point.register_forward_hook(quantize))
     for name, unit in units(model).items():
-        handles.append(unit.register_forward_pre_hook(lambda *_, name=name: setattr(recorder, "unit", name)))
-        handles.append(unit.register_forward_hook(lambda *_: setattr(recorder, "unit", None)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        enter = unit.register_forward_pre_hook(lambda *_, name=name: setattr(recorder, "unit", name))
+        hooks.enter_context(enter)
+        hooks.enter_context(unit.register_forward_hook(lambda *_: setattr(recorder, "unit", None)))
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Tensor]:

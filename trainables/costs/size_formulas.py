@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainables.config import FLOAT_BITS
 from trainables.costs.operations import point_bits
 from trainables.models.quantizer import Quantizer
-from trainables.models.units import Unit, units
+from trainables.models.units import Unit, named_parameters, units
 
 Kind = Literal["conv", "linear", "scale", "bias"]
 Scales = Literal["channel", "tensor", "none"]
@@ -25,7 +25,7 @@ Scales = Literal["channel", "tensor", "none"]
 
 @dataclass(frozen=True)
 class TensorFact:
-    """A parameter, as a formula sees it.
+    """A parameter of a network, as a formula sees it.
 
     Weights of layers have the bits of their quantizer (32 without one), scales of batch norm the bits of most
     weights, biases 32. `nnz` counts the values that are not zero: of a network in training the float values that
@@ -46,24 +46,24 @@ class TensorFact:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """All parameters of a network; `w_bits` is the width of most weights, for formulas that know only one."""
+    """The parameters of a network; `w_bits` is the width of most weights, for formulas that know only one."""
 
     w_bits: int
     tensors: tuple[TensorFact, ...]
 
     @property
     def layers(self) -> list[TensorFact]:
-        """Weights of convolutions and linear layers."""
+        """The weights of convolutions and linear layers."""
         return [t for t in self.tensors if t.kind in ("conv", "linear")]
 
     @property
     def weights(self) -> list[TensorFact]:
-        """Everything that is called weight: those of layers, and the scales of batch norm."""
+        """The parameters that torch names weight: those of layers, and the scales of batch norm."""
         return [t for t in self.tensors if t.kind != "bias"]
 
 
 def every_parameter_bytes(facts: NetworkFacts) -> int:
-    """Every parameter at w_bits, no scales (porridgewithraisins/cs6886-a3)."""
+    """Counts every parameter at w_bits, and no scales (porridgewithraisins/cs6886-a3)."""
     return sum(t.numel for t in facts.tensors) * facts.w_bits // 8
 
 
@@ -76,21 +76,20 @@ def nonzero_bytes(
     weights_only: bool = False,
     norm_statistics: bool = False,
 ) -> float:
-    """Parameters that are not zero, each with an index, and float32 scales.
+    """Counts the parameters that are not zero, each with an index, and float32 scales.
 
     The defaults are the rule of Adithya-Satyarthi/MiniMobileNetV2, whose three bits cannot index every gap.
 
     Args:
-        facts: of the network; with `fillers` they know their runs of zeros.
-        index_bits: for the zeros between an element and the one before; 0 for the claim without an index.
-        scales: 4 B for each output channel and 4 for each layer; for each layer alone; or none.
-        fillers: store a zero, with its index, wherever a gap is too long for the index (`entries`).
-        weights_only: without biases, and each weight at its own bits; else every parameter is counted at w_bits.
-        norm_statistics: float32 means and variances of batch norm too, which are no parameters.
+        facts: the parameters; with `fillers` they know their runs of zeros.
+        index_bits: bits for the zeros between an element and the one before; 0 for the claim without an index.
+        scales: whether there are 4 B for each output channel and for each layer, for each layer alone, or none.
+        fillers: whether a zero is stored, with its index, where a gap is too long for the index (`entries`).
+        weights_only: whether biases are left out and each weight has its own bits; else all parameters have w_bits.
+        norm_statistics: whether float32 means and variances of batch norm count, which are no parameters.
     """
-    stored = facts.weights if weights_only else facts.tensors
     bits = 0
-    for tensor in stored:
+    for tensor in facts.weights if weights_only else facts.tensors:
         count = entries(tensor, index_bits) if fillers else tensor.nnz
         bits += count * ((tensor.bits if weights_only else facts.w_bits) + index_bits)
     per_channel = sum(t.outputs for t in facts.layers) if scales == "channel" else 0
@@ -100,7 +99,7 @@ def nonzero_bytes(
 
 
 def entries(tensor: TensorFact, index_bits: int) -> int:
-    """Stored elements of a relative index: the non-zero ones, and a filler zero for every 2^k zeros before one.
+    """Counts what a relative index stores: the non-zero elements, and a filler zero for every 2^k zeros before one.
 
     k bits count up to 2^k − 1 zeros between two entries; a filler is itself the zero after that many (Han et al.,
     arXiv 1510.00149). Zeros after the last non-zero element need no entry.
@@ -110,20 +109,20 @@ def entries(tensor: TensorFact, index_bits: int) -> int:
 
 
 def layer_weight_bytes(facts: NetworkFacts) -> float:
-    """Weights of layers and 4 B per layer; no batch norm, no biases (cs24m538-coder/Assignment3-MobileNet-Compression).
+    """Counts weights of layers and 4 B per layer (cs24m538-coder/Assignment3-MobileNet-Compression).
 
-    That system does not say how it counts: the rule was inferred from its table.
+    Batch norm and biases are left out. That system does not say how it counts: the rule was inferred from its table.
     """
     return sum(t.numel * t.bits / 8 for t in facts.layers) + 4 * len(facts.layers)
 
 
 def float_bias_bytes(facts: NetworkFacts) -> int:
-    """Weights, batch norm's scales among them, and float32 biases (varun-analyst/CS6886-Sys_for_dl-Assignment3)."""
+    """Counts weights, batch norm's scales too, and float32 biases (varun-analyst/CS6886-Sys_for_dl-Assignment3)."""
     return sum(4 * t.numel if t.kind == "bias" else t.numel * t.bits // 8 for t in facts.tensors)
 
 
 def codebook_bytes(facts: NetworkFacts, *, gap_bits: int = 8, linear_gap_bits: int = 5) -> int:
-    """Codebook, codes, gaps and a bitmask for each weight (RakshithaKalkura/cs6886-A3-mobileNet-v2); no biases."""
+    """Counts codebook, codes, gaps and bitmask of each weight, no biases (RakshithaKalkura/cs6886-A3-mobileNet-v2)."""
     total = 0
     for t in facts.weights:
         streams = (t.nnz * t.bits, t.nnz * (linear_gap_bits if t.kind == "linear" else gap_bits), t.numel)
@@ -132,9 +131,9 @@ def codebook_bytes(facts: NetworkFacts, *, gap_bits: int = 8, linear_gap_bits: i
 
 
 def huffman_bytes(facts: NetworkFacts, *, biases: bool = False) -> int:
-    """The same system's Huffman package: one code stream, zeros among the symbols, and codebooks; no code tables.
+    """Counts the Huffman package of the system of `codebook_bytes`: one code stream, with zeros, and codebooks.
 
-    `biases` adds those in float32, which that system leaves out.
+    It leaves out the code tables, and the float32 biases unless `biases` adds them.
     """
     floats = 4 * sum(t.numel for t in facts.tensors if t.kind == "bias") if biases else 0
     return -(-sum(t.code_bits for t in facts.weights) // 8) + sum(_codebook(t) for t in facts.weights) + floats
@@ -148,11 +147,11 @@ FORMULAS: dict[str, Callable[[NetworkFacts], float]] = {
     "kalkura": codebook_bytes,
     "kalkura_huffman": huffman_bytes,
 }
-"""By the names that they have in the columns of the table of trials."""
+"""The formulas by the names that they have in the columns of the table of trials."""
 
 
 def formula_bytes(model: nn.Module) -> dict[str, int]:
-    """Whole bytes of a network under each formula.
+    """Returns the whole bytes of a network under each formula.
 
     `a` and `b` know one width and take that of most weights, which is the scheme's w_bits unless most have
     their own; the others take each layer's bits.
@@ -162,23 +161,18 @@ def formula_bytes(model: nn.Module) -> dict[str, int]:
 
 
 def network_facts(model: nn.Module) -> NetworkFacts:
-    """The parameters of a network with their bits; step sizes are no parameters, and runs of zeros stay unknown."""
+    """Reads the parameters of a network with their bits; no step sizes are among them; runs of zeros stay unknown."""
     w_bits, layers = common_bits(model), layer_weights(model)
     return NetworkFacts(w_bits, tuple(_fact(n, p, layers.get(n), w_bits) for n, p in named_parameters(model)))
 
 
-def named_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """All but the step sizes of quantizers."""
-    return [(name, p.detach()) for name, p in model.named_parameters() if ".quantizer." not in name]
-
-
 def layer_weights(model: nn.Module) -> dict[str, Unit]:
-    """The units by the names of their weights."""
+    """Returns the units by the names of their weights."""
     return {f"{name}.layer.weight": unit for name, unit in units(model).items()}
 
 
 def common_bits(model: nn.Module) -> int:
-    """The width of most weights of layers, the larger one of two that are as common."""
+    """Returns the width of most weights of layers, the larger one of two that are as common."""
     counts: Counter[int] = Counter()
     for unit in units(model).values():
         counts[point_bits(unit.weight_point)] += unit.layer.weight.numel()
@@ -186,7 +180,7 @@ def common_bits(model: nn.Module) -> int:
 
 
 def dense_fact(name: str, shape: Sequence[int], w_bits: int) -> TensorFact:
-    """Of a parameter without zeros that is no layer's weight."""
+    """Describes a parameter without zeros that is no layer's weight."""
     numel = int(np.prod(shape))
     kind: Kind = "bias" if name.endswith("bias") else "scale"
     bits = FLOAT_BITS if kind == "bias" else w_bits
@@ -194,14 +188,14 @@ def dense_fact(name: str, shape: Sequence[int], w_bits: int) -> TensorFact:
 
 
 def zero_runs(values: np.ndarray) -> dict[int, int]:
-    """How many non-zero elements have so many zeros right before them, in C order."""
+    """Counts by number of zeros right before them, in C order, the elements that are not zero."""
     runs = np.diff(np.flatnonzero(values), prepend=-1) - 1
     lengths, counts = np.unique(runs, return_counts=True)
     return dict(zip(lengths.tolist(), counts.tolist(), strict=True))
 
 
 def huffman_bits(counts: Sequence[int]) -> int:
-    """Length of an optimal prefix code for symbols that occur this often; a lone symbol takes one bit each time."""
+    """Returns the bits of an optimal prefix code for symbols that occur this often; a lone symbol takes a bit."""
     heap = [c for c in counts if c]
     if len(heap) == 1:
         return heap[0]
@@ -232,5 +226,5 @@ def _code_bits(unit: Unit) -> int:
 
 
 def _codebook(tensor: TensorFact) -> int:
-    """float32 centroids: one for each code, or for each value where those are fewer."""
+    """Counts the bytes of float32 centroids: one for each code, or for each value where those are fewer."""
     return 4 * min(1 << tensor.bits, tensor.nnz)

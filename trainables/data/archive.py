@@ -21,10 +21,9 @@ class Archive:
 
 
 def unpack(archive: Archive, place: Path) -> Path:
-    """The path that holds the archive's folder; `place` is that path, or the archive itself.
+    """Unpacks an archive if its folder is not there yet, and returns the path that holds this folder.
 
-    Unpacks only when there is an archive and no folder yet. Several processes may try at once: the folder
-    appears whole.
+    `place` is that path, or the archive itself. Several processes may try at once: the folder appears whole.
 
     Raises:
         ConfigError: the archive is damaged or another one, or nothing can be written beside it.
@@ -43,7 +42,7 @@ def unpack(archive: Archive, place: Path) -> Path:
 
 
 def _check(archive: Archive, file: Path) -> None:
-    """Only the published bytes are opened: what torchvision reads from them afterwards is a pickle."""
+    """Refuses all but the published bytes: what torchvision reads from them afterwards is a pickle."""
     with file.open("rb") as content:
         found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != archive.md5:
@@ -51,6 +50,7 @@ def _check(archive: Archive, file: Path) -> None:
 
 
 def _extract(archive: Archive, file: Path, home: Path) -> None:
+    """Unpacks to a draft folder, then renames it; an equal folder of a faster process is as good."""
     draft = Path(tempfile.mkdtemp(prefix=f".{archive.folder}-", dir=home))
     try:
         with tarfile.open(file, "r:gz") as content:

@@ -1,7 +1,6 @@
 """Random changes of training images, a batch at a time; every draw follows the generator that is passed."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +12,15 @@ from trainables.data import color_jitter
 from trainables.data.policies import POLICIES
 from trainables.errors import ConfigError
 
+JITTERS = (("brightness", 1.0), ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.0))
+"""The functions of `color_jitter` and fields of ColorJitter, each with the factor that changes nothing."""
+
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers for a batch, one for each image. They are drawn on the CPU: the same on every device.
+    """A source of random numbers, one for each image of a batch.
 
-    No draw waits until a GPU has done what came before.
+    They are drawn on the CPU: equal on every device, and no draw waits until a GPU has done what came before.
     """
 
     count: int
@@ -26,11 +28,11 @@ class Draw:
     device: torch.device
 
     def below(self, high: int) -> Tensor:
-        """Whole numbers from 0 to high − 1, (B,)."""
+        """Draws whole numbers from 0 to high − 1, (B,)."""
         return torch.randint(high, (self.count, 1), generator=self.generator).to(self.device, non_blocking=True)[:, 0]
 
     def uniform(self, low: float, high: float) -> Tensor:
-        """Float32 from [low, high), (B,)."""
+        """Draws float32 numbers from [low, high), (B,)."""
         return low + (high - low) * torch.rand(self.count, generator=self.generator).to(self.device, non_blocking=True)
 
 
@@ -53,7 +55,7 @@ def check_channels(augment: Augment, channels: int) -> None:
 
 
 def change(pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Crop, flip, rotation, policy and color of a batch (B, C, S, S) uint8, which is not changed itself."""
+    """Returns a batch (B, C, S, S) uint8 after crop, flip, rotation, policy and color jitter; its input stays."""
     draw = Draw(len(pixels), generator, pixels.device)
     if augment.crop_padding:
         pixels = _cropped(pixels, augment, draw)
@@ -69,9 +71,9 @@ def change(pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tens
 
 
 def cover(batch: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Cutout (DeVries and Taylor, arXiv 1708.04552) and random erasing (Zhong et al., arXiv 1708.04896).
+    """Covers parts of a normalized batch (B, C, S, S) with 0, the mean of its images.
 
-    The batch (B, C, S, S) is normalized, so 0 is the mean.
+    Cutout is that of DeVries and Taylor (arXiv 1708.04552), random erasing that of Zhong et al. (arXiv 1708.04896).
     """
     draw = Draw(len(batch), generator, batch.device)
     if augment.cutout:
@@ -91,7 +93,7 @@ def rotated(pixels: Tensor, degrees: Tensor) -> Tensor:
 
 
 def _cropped(pixels: Tensor, augment: Augment, draw: Draw) -> Tensor:
-    """A window of the image's own size, anywhere in the padded image."""
+    """Cuts a window of the image's own size from anywhere in the padded image."""
     padding, size = augment.crop_padding, pixels.shape[-1]
     steps = torch.arange(size, device=pixels.device)
     rows, columns = (draw.below(2 * padding + 1)[:, None] + steps for _ in range(2))
@@ -104,30 +106,28 @@ def _cropped(pixels: Tensor, augment: Augment, draw: Draw) -> Tensor:
 
 
 def _jittered(pixels: Tensor, jitter: ColorJitter, draw: Draw) -> Tensor:
-    """Brightness, contrast, saturation and hue, in an order drawn once for the batch."""
+    """Changes brightness, contrast, saturation and hue, in an order drawn once for the batch."""
     images = pixels.float() / 255
-    changes: list[tuple[Callable[[Tensor, Tensor], Tensor], float, float]] = [
-        (color_jitter.brightness, 1.0, jitter.brightness),
-        (color_jitter.contrast, 1.0, jitter.contrast),
-        (color_jitter.saturation, 1.0, jitter.saturation),
-        (color_jitter.hue, 0.0, jitter.hue),
-    ]
-    for i in torch.randperm(len(changes), generator=draw.generator).tolist():
-        function, center, strength = changes[i]
-        if strength:
-            images = function(images, draw.uniform(center - strength, center + strength))
+    for i in torch.randperm(len(JITTERS), generator=draw.generator).tolist():
+        name, unchanged = JITTERS[i]
+        if strength := getattr(jitter, name):
+            factor = draw.uniform(unchanged - strength, unchanged + strength)
+            images = getattr(color_jitter, name)(images, factor)
     return (images * 255).round().to(torch.uint8)
 
 
 def _cutout(size: int, side: int, draw: Draw) -> Tensor:
-    """A square whose center lies anywhere in the image."""
+    """Returns the mask (B, 1, S, S) of a square whose center lies anywhere in the image."""
     top, left = (draw.below(size) - side // 2 for _ in range(2))
     whole = torch.full_like(top, side)
     return _box(size, top, left, whole, whole)
 
 
 def _rectangle(size: int, probability: float, draw: Draw) -> Tensor:
-    """Of 2 to 33 % of the area and of an aspect ratio from 0.3 to 3.3, the paper's values, inside the image."""
+    """Returns the mask (B, 1, S, S) of a rectangle inside the image, for this share of the images.
+
+    It has 2 to 33 % of the area and an aspect ratio from 0.3 to 3.3, which are the paper's values.
+    """
     chosen = draw.uniform(0, 1) < probability
     area = size**2 * draw.uniform(0.02, 0.33)
     ratio = draw.uniform(math.log(0.3), math.log(3.3)).exp()
@@ -137,7 +137,7 @@ def _rectangle(size: int, probability: float, draw: Draw) -> Tensor:
 
 
 def _box(size: int, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Mask (B, 1, S, S) of a rectangle in each image; what lies outside the image is left away."""
+    """Returns the mask (B, 1, S, S) of a rectangle in each image; what lies outside the image is left away."""
     steps = torch.arange(size, device=top.device)
     rows, columns = steps - top[:, None], steps - left[:, None]
     in_rows, in_columns = (rows >= 0) & (rows < height[:, None]), (columns >= 0) & (columns < width[:, None])

@@ -6,9 +6,8 @@ FASHION_MNIST = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR10_GROUPS = tuple(
-    "vehicle" if name in {"airplane", "automobile", "ship", "truck"} else "animal" for name in CIFAR10
-)
+_VEHICLES = {"airplane", "automobile", "ship", "truck"}
+CIFAR10_GROUPS = tuple("vehicle" if name in _VEHICLES else "animal" for name in CIFAR10)
 _SUPERCLASSES = {
     "aquatic mammals": "beaver dolphin otter seal whale",
     "fish": "aquarium_fish flatfish ray shark trout",
@@ -32,6 +31,6 @@ _SUPERCLASSES = {
     "vehicles 2": "lawn_mower rocket streetcar tank tractor",
 }
 _GROUP_OF = {name: group for group, members in _SUPERCLASSES.items() for name in members.split()}
-# The data set numbers its classes in the order of the alphabet.
+# CIFAR-100 numbers its classes in the order of the alphabet.
 CIFAR100 = tuple(sorted(_GROUP_OF))
 CIFAR100_GROUPS = tuple(_GROUP_OF[name] for name in CIFAR100)

@@ -1,7 +1,6 @@
 """Data sets: a source of images, checked, split by a seed, and named by a fingerprint of its bytes."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +15,10 @@ from trainables.errors import ConfigError
 
 @dataclass(frozen=True)
 class DataSet:
-    """Training and validation split of one data set; the test set is not in it. Plain arrays, cheap to share."""
+    """The training and the validation split of one data set, as plain arrays that are cheap to share.
+
+    The test set is not in it. `fingerprint` is the SHA-256 of all images, labels and constants.
+    """
 
     train: ImageSet
     val: ImageSet
@@ -29,12 +31,12 @@ class DataSet:
 
     @property
     def channels(self) -> int:
-        """Color channels."""
+        """The number of color channels."""
         return int(self.train.images.shape[1])
 
 
 def load_data(config: DataConfig) -> DataSet:
-    """The training and validation split.
+    """Loads a data set and splits what is outside of its test set into training and validation images.
 
     Raises:
         ConfigError: files are missing or damaged, labels are out of range, a split would be empty, or the
@@ -51,19 +53,15 @@ def load_data(config: DataConfig) -> DataSet:
         )
     train, val = source.rest.take(np.sort(order[n_val:])), source.rest.take(np.sort(order[:n_val]))
     digest = hashlib.sha256(repr((source.classes, source.mean, source.std)).encode())
-    for part in (train, val):
-        digest.update(part.images.tobytes())
-        digest.update(part.labels.tobytes())
-    return DataSet(
-        *(train, val, source.classes, source.mean, source.std, digest.hexdigest()),
-        names=source.names,
-        groups=source.groups,
-    )
+    for array in (train.images, train.labels, val.images, val.labels):
+        digest.update(array.tobytes())
+    constants = (source.classes, source.mean, source.std, digest.hexdigest(), source.names, source.groups)
+    return DataSet(train, val, *constants)
 
 
 def _load(config: DataConfig) -> Source:
-    loader: Callable[[DataConfig], Source] = DATASETS[config.name]
-    source = loader(config)
+    """Loads a source and checks it; a mean or std in the configuration replaces the data set's own."""
+    source: Source = DATASETS[config.name](config)
     for part in (source.rest, source.test):
         if len(part) == 0:
             raise ConfigError(f"data set {config.name!r} has an empty split: unpack its files again.")
@@ -82,7 +80,7 @@ def _load(config: DataConfig) -> Source:
 
 
 def _constants(config: DataConfig, name: str, source: Source) -> tuple[float, ...]:
-    """The configuration's mean or std, or else the data set's own."""
+    """Returns the mean or std, as `name` says, that the configuration gives, or else the data set's own."""
     given: tuple[float, ...] | None = getattr(config, name)
     channels = source.rest.images.shape[1]
     if given is not None and len(given) != channels:
@@ -95,10 +93,10 @@ def _constants(config: DataConfig, name: str, source: Source) -> tuple[float, ..
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:
-    """The test set on a device; only the final step of a sweep asks for it.
+    """Loads the test set to a device. Only the last step of a search asks for it: no choice may depend on it.
 
     Raises:
-        ConfigError: as in `load_data`.
+        ConfigError: the files, labels or constants are refused, as by `load_data`.
     """
     source = _load(config)
     return Images(source.test, source.mean, source.std, device)

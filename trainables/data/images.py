@@ -1,6 +1,7 @@
 """Images in memory: arrays of a split, and their batches on a device, augmented as they are drawn."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ class ImageSet:
     labels: np.ndarray
 
     def take(self, index: np.ndarray) -> "ImageSet":
-        """The images at these places."""
+        """Returns the images at these places, with their labels."""
         return ImageSet(self.images[index], self.labels[index])
 
     def __len__(self) -> int:
@@ -40,38 +41,32 @@ class Images:
         return len(self.labels)
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """(B, C, S, S) uint8 → float32, zero mean, channels last."""
+        """Returns pixels (B, C, S, S) uint8 as float32 of zero mean and unit variance, channels last."""
         return ((pixels.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
 
     def batch_count(self, size: int) -> int:
-        """Batches of about equal size, at most `size`; one more image where a batch would hold one alone
-        (batch norm needs two)."""
+        """Returns how many batches of about equal size, at most `size`, the images make.
+
+        No batch holds a single image, since batch norm needs two: then one batch has one image more than `size`.
+        """
         return max(1, min(-(-len(self) // size), len(self) // 2))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, without augmentation: (B, C, S, S) float32 and (B,) int64."""
+        """Yields all images in order, without augmentation: (B, C, S, S) float32 and labels (B,) int64."""
         count = self.batch_count(size)
         for pixels, labels in zip(self.pixels.tensor_split(count), self.labels.tensor_split(count), strict=True):
             yield self.normalized(pixels), labels
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once in random order, augmented: every image is seen in each epoch."""
+        """Yields every image once, in random order and augmented: (B, C, S, S) float32 and labels (B,) int64."""
         order = torch.randperm(len(self), generator=generator).to(self.labels.device, non_blocking=True)
         for place in order.tensor_split(self.batch_count(size)):
-            yield self._augmented(self.pixels[place], augment, generator), self.labels[place]
+            pixels = self.normalized(change(self.pixels[place], augment, generator))
+            yield cover(pixels, augment, generator), self.labels[place]
 
     def sample(self, count: int, seed: int) -> "Images":
-        """A seeded subset, for calibration and batch-norm re-estimation."""
-        generator = torch.Generator().manual_seed(seed)
-        place = torch.randperm(len(self), generator=generator)[:count].to(self.labels.device)
-        part = object.__new__(Images)
-        part.pixels, part.labels, part._mean, part._scale = (
-            self.pixels[place],
-            self.labels[place],
-            self._mean,
-            self._scale,
-        )
+        """Returns a seeded random subset, for calibration and for measuring batch norm again."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        place, part = order[:count].to(self.labels.device), copy(self)
+        part.pixels, part.labels = self.pixels[place], self.labels[place]
         return part
-
-    def _augmented(self, pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-        return cover(self.normalized(change(pixels, augment, generator)), augment, generator)

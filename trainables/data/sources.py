@@ -15,14 +15,15 @@ from trainables.data.images import ImageSet
 from trainables.errors import ConfigError
 
 TEST_SEED = 20_240_229
-"""Splits off the test part of sets that have none of their own; independent of the user's split seed."""
+"""Splits off the test part of sets that have none of their own. Any fixed number would do; it stays, since another
+one would move test images into the training of the same experiment, and it does not follow the user's split seed."""
 
 
 @dataclass(frozen=True)
 class Source:
     """What a loader returns: the labeled images outside the test set, the test set, and constants.
 
-    `names` and `groups` say in words what each class is; empty where nobody knows.
+    `mean` and `std` are of each channel, for pixels in 0..1. `names` and `groups` say what each class is; or empty.
     """
 
     rest: ImageSet
@@ -35,7 +36,7 @@ class Source:
 
 
 def load_digits(config: DataConfig) -> Source:
-    """scikit-learn's embedded 8x8 digits (1,797 images); a fixed, stratified fifth is the test set."""
+    """Loads scikit-learn's embedded 8x8 digits (1,797 images); a fixed, stratified fifth is the test set."""
     from sklearn.datasets import load_digits as embedded
     from sklearn.model_selection import train_test_split
 
@@ -48,25 +49,26 @@ def load_digits(config: DataConfig) -> Source:
 
 
 def load_cifar10(config: DataConfig) -> Source:
-    """CIFAR-10 from torchvision's files (folder `cifar-10-batches-py` under the root), or from their archive."""
+    """Loads CIFAR-10 from torchvision's files (folder `cifar-10-batches-py` in the root), or from their archive."""
     source = _torchvision(config, "CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
     return replace(source, names=class_names.CIFAR10, groups=class_names.CIFAR10_GROUPS)
 
 
 def load_cifar100(config: DataConfig) -> Source:
-    """CIFAR-100 from torchvision's files (folder `cifar-100-python` under the root), or from their archive."""
+    """Loads CIFAR-100 from torchvision's files (folder `cifar-100-python` in the root), or from their archive."""
     source = _torchvision(config, "CIFAR100", 100, (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
     return replace(source, names=class_names.CIFAR100, groups=class_names.CIFAR100_GROUPS)
 
 
 def load_fashion_mnist(config: DataConfig) -> Source:
-    """Fashion-MNIST from torchvision's files (folder `FashionMNIST/raw` under the root)."""
+    """Loads Fashion-MNIST from torchvision's files (folder `FashionMNIST/raw` in the root)."""
     return replace(_torchvision(config, "FashionMNIST", 10, (0.2860,), (0.3530,)), names=class_names.FASHION_MNIST)
 
 
 def _torchvision(
     config: DataConfig, name: str, classes: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Source:
+    """Loads one of torchvision's data sets by the name of its class there."""
     from torchvision import datasets
 
     kind = getattr(datasets, name)
@@ -88,7 +90,7 @@ def _torchvision(
 
 
 def _resized(images: np.ndarray, labels: np.ndarray, size: int) -> ImageSet:
-    """Bilinear to (size, size) when the images have another size."""
+    """Returns the images at (size, size), resized bilinearly where they have another size."""
     if images.shape[-1] != size:
         floats = torch.from_numpy(np.ascontiguousarray(images)).float()
         scaled = F.interpolate(floats, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -17,12 +17,12 @@ from trainables.costs.size_formulas import (
     huffman_bytes,
     layer_weight_bytes,
     layer_weights,
-    named_parameters,
     nonzero_bytes,
     zero_runs,
 )
 from trainables.export.header import skeleton
 from trainables.export.packed import PackedModel
+from trainables.models.units import named_parameters
 
 INDEX_BITS = 3
 

@@ -18,14 +18,12 @@ def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
     unknown = sorted(set(scheme.w_bits_by_layer) - set(named))
     if unknown:
         raise InfeasiblePoint(f"w_bits_by_layer names {unknown[0]!r}; the layers are {', '.join(named)}.")
-    weight_points = {unit.weight_point: name for name, unit in named.items()}
+    of_weights = {
+        unit.weight_point: (scheme.weight_bits(name, unit.role), step_shape(unit, scheme))
+        for name, unit in named.items()
+    }
     for point in quant_points(model).values():
-        if point.weight:
-            name = weight_points[point]
-            unit = named[name]
-            bits, shape = scheme.weight_bits(name, unit.role), step_shape(unit, scheme)
-        else:
-            bits, shape = scheme.activation_bits(point.role), ()
+        bits, shape = of_weights[point] if point.weight else (scheme.activation_bits(point.role), ())
         point.quantizer = None
         if bits != FLOAT_BITS:
             point.quantizer = QUANTIZERS[scheme.quantizer](
@@ -40,7 +38,7 @@ def detach_quantizers_(model: nn.Module) -> None:
 
 
 def step_shape(unit: Unit, scheme: QuantScheme) -> tuple[int, ...]:
-    """() for one step per tensor, (C, 1, …) for one per output channel."""
+    """Returns the shape of a weight's steps: () for one per tensor, (C, 1, …) for one per output channel."""
     if scheme.granularity == "tensor":
         return ()
     weight = unit.layer.weight
@@ -48,19 +46,19 @@ def step_shape(unit: Unit, scheme: QuantScheme) -> tuple[int, ...]:
 
 
 def weight_quantizer(unit: Unit) -> Quantizer:
-    """The quantizer of a unit's weight; the unit must have one."""
+    """Returns the quantizer of a unit's weight; the unit must have one."""
     quantizer = unit.weight_point.quantizer
     assert isinstance(quantizer, Quantizer)
     return quantizer
 
 
 def quantized_units(model: nn.Module) -> dict[str, Unit]:
-    """The units whose weight has a quantizer, by name, in forward order."""
+    """Returns the units whose weight has a quantizer, by name, in forward order."""
     return {name: unit for name, unit in units(model).items() if isinstance(unit.weight_point.quantizer, Quantizer)}
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
-    """The activation quantizers by the name of their point, in forward order."""
+    """Returns the quantizers of activations by the name of their point, in forward order."""
     return {
         name: point.quantizer
         for name, point in quant_points(model).items()

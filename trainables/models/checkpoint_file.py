@@ -14,23 +14,25 @@ from torch import Tensor
 from trainables.errors import ConfigError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Keys under which training scripts save the state dict beside other things."""
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""
 UNORDERED = ".safetensors"
+"""The suffix of the format whose tensors are sorted by name and size, not in the order of layers."""
 COUNTER = "num_batches_tracked"
-"""Of a batch norm; nothing that is done with a network needs it."""
+"""A tensor of batch norm that nothing here needs, so it may be missing."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The tensors of a file under a model's names; `renamed` says what the file calls those that it names otherwise."""
+    """The tensors of a file under a model's names; `renamed` maps a model's name to another one in the file."""
 
     state: dict[str, Tensor]
     renamed: dict[str, str]
 
     @property
     def summary(self) -> str:
-        """What was renamed, in one line; empty when nothing was."""
+        """What was renamed, said in one line; empty when nothing was."""
         if not self.renamed:
             return ""
         (first, theirs), (last, final) = (list(self.renamed.items())[place] for place in (0, -1))
@@ -41,19 +43,19 @@ class Fitted:
 
 
 def read_fitted(path: Path, expected: Mapping[str, Tensor]) -> Fitted:
-    """The tensors of a file for a network with this state dict.
+    """Reads a checkpoint file for a network with this state dict.
 
     Raises:
-        ConfigError: as in `read_checkpoint` and `fit`.
+        ConfigError: the file cannot be read, or is of another network.
     """
     return fit(read_checkpoint(path), expected, source=str(path), ordered=path.suffix != UNORDERED)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors or from torch.save. Nothing in the file is executed.
+    """Reads a state dict of safetensors or of torch.save. Nothing in the file is executed.
 
     Raises:
-        ConfigError: missing, empty, not a checkpoint, or it holds more than tensors.
+        ConfigError: the file is missing, empty or no checkpoint, or holds more than tensors.
     """
     try:
         content = path.read_bytes()
@@ -82,16 +84,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str, ordered: bool = True) -> Fitted:
-    """A file's tensors under the names of a network.
+    """Gives the tensors of a file, `state`, the names that a network has for them.
 
     They go by name where most names are the network's own, and else one by one in their order, if every one of them
     has the same last name (weight, bias, running_mean, running_var) and shape. `num_batches_tracked` may be missing.
-
-    Args:
-        state: of the file, in its order.
-        expected: the network's own, in forward order.
-        source: names the file in errors.
-        ordered: whether the order in the file means something.
+    `expected` is the network's own state dict in forward order, `source` the name of the file in errors, and `ordered`
+    says whether the order in the file means something.
 
     Raises:
         ConfigError: the file is of another network; names the first tensor that differs, or one that is not finite.
@@ -131,10 +129,10 @@ def _check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], so
 
 
 def _by_order(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> dict[str, str]:
-    """The file's name of each tensor of the network."""
+    """Returns the file's name of each tensor of the network."""
     ours, theirs = ([n for n in names if not n.endswith(COUNTER)] for names in (expected, state))
     for place, (own, other) in enumerate(itertools.zip_longest(ours, theirs), start=1):
-        if own is None or other is None or _sign(own, expected) != _sign(other, state):
+        if own is None or other is None or _traits(own, expected) != _traits(other, state):
             raise ConfigError(
                 f"{source} is another architecture: its names are not ours, and in order tensor {place} is "
                 f"{_shown(other, state)} there and {_shown(own, expected)} in the model; "
@@ -143,7 +141,8 @@ def _by_order(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], sourc
     return dict(zip(ours, theirs, strict=True))
 
 
-def _sign(name: str, tensors: Mapping[str, Tensor]) -> tuple[str, torch.Size]:
+def _traits(name: str, tensors: Mapping[str, Tensor]) -> tuple[str, torch.Size]:
+    """Returns what a tensor has whatever its layer is called: its last name and its shape."""
     return name.rpartition(".")[2], tensors[name].shape
 
 
@@ -152,6 +151,7 @@ def _shown(name: str | None, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Without what stands before every name."""
-    found = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
-    return name if found is None else _plain(name.removeprefix(found))
+    """Returns a name without the prefixes that stand before every name."""
+    while name.startswith(PREFIXES):
+        name = name.split(".", 1)[1]
+    return name

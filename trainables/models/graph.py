@@ -5,33 +5,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layer:
-    """A unit by name: its input quantizer, weight layer, activation function and output quantizer."""
+    """A step that runs the unit of this name: input quantizer, weight layer, activation and output quantizer."""
 
     unit: str
 
 
 @dataclass(frozen=True)
 class MaxPool:
-    """The maximum over squares of `size` pixels that do not overlap."""
+    """A step that takes the maximum over squares of `size` x `size` pixels, which do not overlap."""
 
     size: int
 
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean over rows and columns: (N, C, H, W) → (N, C)."""
+    """A step that takes the mean over rows and columns: (N, C, H, W) → (N, C)."""
 
 
 @dataclass(frozen=True)
 class Residual:
-    """The sum of the input and of what `body` makes of it."""
+    """A step that adds its input to what `body` makes of it."""
 
     body: tuple["Step", ...]
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """A quantization point by name, outside of a unit."""
+    """A step that runs the quantization point of this name, which is outside of units."""
 
     point: str
 

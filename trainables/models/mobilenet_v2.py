@@ -1,5 +1,8 @@
 """MobileNetV2 for small images (Sandler et al., arXiv 1801.04381): stem and 24-channel stage keep stride 1."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -9,19 +12,20 @@ from trainables.models.model import Model
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint
 
-# expansion t, channels c, repeats n, stride s
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+"""Expansion t, channels c, repeats n and stride s of each stage: table 2 of the paper, the second stage at stride 1."""
 HEAD = 1280
+"""Channels of the last convolution, from the same table."""
 
 
 def _scaled(channels: float) -> int:
-    """The multiple of 8 nearest to a width, at least 8 and at most a tenth below it."""
+    """Rounds a width to the nearest multiple of 8, at least 8 and at most a tenth below it."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise, project; the sum with the input is quantized once."""
+    """A block of three convolutions (expand, depthwise, project); the sum with the input is quantized once."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, stride: int, *, expand: bool) -> None:
         super().__init__()
@@ -41,7 +45,7 @@ class InvertedResidual(nn.Module):
         return out
 
     def graph(self, name: str) -> list[Step]:
-        """The steps of the block that has this name."""
+        """Returns the steps of the block, whose name is given."""
         first = ("expand",) if isinstance(self.expand, ConvUnit) else ()
         body = [Layer(f"{name}.{part}") for part in (*first, "depthwise", "project")]
         steps: list[Step] = [Residual(tuple(body))] if self.residual else [*body]
@@ -49,7 +53,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Model):
-    """Input (N, C, S, S) float32 with S a multiple of 8, output (N, classes) logits.
+    """MobileNetV2: input (N, C, S, S) float32 with S a multiple of 8, output (N, classes) logits.
 
     At width 1.0 with 3 channels: 2,236,682 parameters for 10 classes, 2,351,972 for 100.
     """
@@ -78,22 +82,12 @@ class MobileNetV2(Model):
         return logits
 
     def prune_groups(self) -> list[PruneGroup]:
-        """The expansion channels of each block that expands, 16 groups, and the head, which is optional."""
-        blocks = [
-            PruneGroup(
-                name=f"blocks.{i}",
-                source=f"blocks.{i}.expand",
-                through=(f"blocks.{i}.depthwise",),
-                sinks=(f"blocks.{i}.project",),
-            )
-            for i, block in enumerate(self.blocks)
-            if isinstance(block.expand, ConvUnit)
-        ]
+        """Returns the expansion channels of each block that expands, 16 groups, and the head, which is optional."""
+        names = [f"blocks.{i}" for i, block in enumerate(self.blocks) if isinstance(block.expand, ConvUnit)]
+        blocks = [PruneGroup(n, f"{n}.expand", through=(f"{n}.depthwise",), sinks=(f"{n}.project",)) for n in names]
         return [*blocks, PruneGroup(name="head", source="head", sinks=("classifier",), optional=True)]
 
     def graph(self) -> list[Step]:
-        steps: list[Step] = [Layer("stem")]
-        for i, block in enumerate(self.blocks):
-            assert isinstance(block, InvertedResidual)
-            steps += block.graph(f"blocks.{i}")
-        return [*steps, Layer("head"), Mean(), Layer("classifier")]
+        blocks = cast(Iterable[InvertedResidual], self.blocks)
+        steps = [step for i, block in enumerate(blocks) for step in block.graph(f"blocks.{i}")]
+        return [Layer("stem"), *steps, Layer("head"), Mean(), Layer("classifier")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PruneGroup:
-    """Output channels of `source`, which pass one by one `through` depthwise units into the inputs of `sinks`.
+    """The output channels of unit `source`, which pass one by one `through` depthwise units into inputs of `sinks`.
 
     An `optional` group is left alone unless it is asked for.
     """
@@ -19,5 +19,5 @@ class PruneGroup:
 
 
 def chosen(groups: Iterable[PruneGroup], *, head: bool) -> list[PruneGroup]:
-    """The groups that a stage may touch; the only optional one is the convolution before the classifier."""
+    """Returns the groups that a stage may prune; the optional one, the layer before the classifier, with `head`."""
     return [group for group in groups if head or not group.optional]

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 
 MIN_STEP = 1e-8
+"""The smallest step that is used: far below any step that calibration finds, and far above float32's smallest number,
+so that a division by it stays finite."""
 
 
 def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
-    """(Qn, Qp): codes lie in [−Qn, Qp]. Signed codes are symmetric; −2^(b−1) stays unused."""
+    """Returns (Qn, Qp): codes lie in [−Qn, Qp]. Signed codes are symmetric; −2^(b−1) stays unused."""
     return (2 ** (bits - 1) - 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
 class Quantizer(nn.Module):
-    """A uniform quantizer with zero point 0; abstract. Values become q·s with integer codes q in [−Qn, Qp].
+    """The abstract class of uniform quantizers with zero point 0: values become q·s with codes q in [−Qn, Qp].
 
     `step` is a parameter where `LEARNS`, else a buffer: (C, 1, …) for one step per output channel of a weight, or
     () for one per tensor; calibration and the decoder set it. With a `limit`, the largest value it can represent
@@ -55,14 +57,14 @@ class Quantizer(nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Values on the grid of `safe_step`, in the shape of `x`, float32; differentiable in `x`."""
+        """Moves values to the grid of `safe_step`, in the shape of `x`, float32; differentiable in `x`."""
 
     def safe_step(self) -> Tensor:
-        """The step, positive and within the limit: training may push it through zero, and its size counts then."""
+        """Returns the step, positive and within the limit: training may push it through zero; its size counts then."""
         return self.step.abs().clamp(MIN_STEP, self.max_step)
 
     def codes(self, x: Tensor) -> Tensor:
-        """Integer codes of a tensor, int64: those that forward() computes with."""
+        """Returns the integer codes of a tensor, int64: those that forward() computes with."""
         with torch.no_grad():
             codes: Tensor = (self(x) / self.safe_step()).round().to(torch.int64)
         return codes

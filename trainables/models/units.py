@@ -3,6 +3,8 @@
 A model made of units can be pruned, quantized, folded and packed without tracing its graph.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 from trainables.config import LayerGroup
 
 Role = LayerGroup | Literal["residual"]
-"""The layer group of a unit or of an output; sums of a residual block are a role of their own."""
+"""The layer group of a unit or of its output, which decides its bits; sums of residual blocks are a role as well."""
 
 
 class QuantPoint(nn.Module):
@@ -33,7 +35,7 @@ class QuantPoint(nn.Module):
 
 
 class ConvUnit(nn.Module):
-    """Convolution, batch norm, activation, output quantizer.
+    """A unit of a convolution, batch norm, an activation and an output quantizer.
 
     `quantize_output=False` leaves the output to somebody else, such as the sum of a residual block.
     """
@@ -64,24 +66,23 @@ class ConvUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
         weight = self.weight_point(layer.weight)
-        y = F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, groups=layer.groups)
-        y = self.bn(y)
+        y = self.bn(F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, groups=layer.groups))
         out: Tensor = self.out_point(y if self._quantizer_clips() else self.activation(y))
         return out
 
     def _quantizer_clips(self) -> bool:
-        """An unsigned quantizer clips at zero, and at its limit: the activation would change nothing."""
+        """Whether an unsigned quantizer clips at zero and at its limit, so that the activation changes nothing."""
         point = self.out_point
         return isinstance(point, QuantPoint) and point.quantizer is not None and not point.signed
 
     @property
     def depthwise(self) -> bool:
-        """One filter per channel: pruning an output channel prunes the input channel with it."""
+        """Whether there is one filter per channel: pruning an output channel then prunes the input channel with it."""
         return self.layer.groups > 1
 
 
 class LinearUnit(nn.Module):
-    """An input quantizer, a linear layer, and an activation unless it is the classifier with its float logits."""
+    """A unit of an input quantizer, a linear layer, and an activation unless it is the classifier (float logits)."""
 
     def __init__(
         self, inputs: int, outputs: int, *, role: LayerGroup = "classifier", activation: type[nn.Module] | None = None
@@ -94,8 +95,7 @@ class LinearUnit(nn.Module):
         self.weight_point = QuantPoint(role, weight=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias)
-        out: Tensor = self.activation(y)
+        out: Tensor = self.activation(F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias))
         return out
 
 
@@ -103,17 +103,29 @@ Unit = ConvUnit | LinearUnit
 
 
 def units(model: nn.Module) -> dict[str, Unit]:
-    """The weight layers by name, in forward order (the order of registration)."""
+    """Returns the weight layers by name, in forward order (the order of registration)."""
     return {name: module for name, module in model.named_modules() if isinstance(module, ConvUnit | LinearUnit)}
 
 
 def quant_points(model: nn.Module) -> dict[str, QuantPoint]:
-    """The places for quantizers by name, in forward order."""
+    """Returns the places for quantizers by name, in forward order."""
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantPoint)}
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Keeps a network in evaluation mode; afterwards each module has the mode that it had before."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
 def initialize_(model: nn.Module) -> None:
-    """He initialization of convolutions (fan out) and hidden layers (fan in), small weights in the classifier.
+    """Draws weights: He initialization of convolutions (fan out) and hidden layers (fan in), a small classifier.
 
     Nothing happens on the meta device, where random draws would import torch's compiler (4 s).
     """
@@ -131,5 +143,10 @@ def initialize_(model: nn.Module) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Weights, biases and the affine part of batch norm; step sizes of quantizers are not counted."""
-    return sum(p.numel() for name, p in model.named_parameters() if ".quantizer." not in name)
+    """Counts weights, biases and the affine part of batch norm; step sizes of quantizers are no parameters here."""
+    return sum(p.numel() for _, p in named_parameters(model))
+
+
+def named_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Returns the parameters of a network by name, without gradients and without the step sizes of quantizers."""
+    return [(name, p.detach()) for name, p in model.named_parameters() if ".quantizer." not in name]

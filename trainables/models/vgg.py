@@ -1,5 +1,7 @@
 """VGG16 with batch norm for small images (Simonyan and Zisserman, arXiv 1409.1556)."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -10,10 +12,11 @@ from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, LinearUnit
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Output channels of each stage's convolutions: configuration D of the paper."""
 
 
 class VGG16(Model):
-    """Input (N, C, S, S) float32, output (N, classes) logits.
+    """VGG16: input (N, C, S, S) float32, output (N, classes) logits.
 
     Each stage ends with a 2x2 maximum, left out once the map is a single pixel (inputs below 32). Between the
     convolutions and the classifier lie the hidden layers of the configuration's `head`, of that width whatever the
@@ -55,15 +58,15 @@ class VGG16(Model):
         return logits
 
     def prune_groups(self) -> list[PruneGroup]:
-        """The outputs of each convolution and hidden layer; each feeds the layer after it."""
-        sources = [*self._conv_names, *self._head_names()]
-        sinks = [*sources[1:], "classifier"]
-        return [PruneGroup(name=n, source=n, sinks=(s,)) for n, s in zip(sources, sinks, strict=True)]
+        """Returns the outputs of each convolution and hidden layer; each feeds the layer after it."""
+        sources = [*self._conv_names, *self._head_names(), "classifier"]
+        return [PruneGroup(name=source, source=source, sinks=(sink,)) for source, sink in pairwise(sources)]
 
     def graph(self) -> list[Step]:
-        steps: list[Step] = []
-        for i, module in enumerate(self.features):
-            steps.append(MaxPool(2) if isinstance(module, nn.MaxPool2d) else Layer(f"features.{i}"))
+        steps: list[Step] = [
+            MaxPool(2) if isinstance(module, nn.MaxPool2d) else Layer(f"features.{i}")
+            for i, module in enumerate(self.features)
+        ]
         return [*steps, Mean(), *map(Layer, self._head_names()), Layer("classifier")]
 
     def _head_names(self) -> list[str]:

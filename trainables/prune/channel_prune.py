@@ -9,20 +9,21 @@ from trainables.device import seed_for
 from trainables.models.model import Model
 from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
-from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train.loop import evaluate, fit, reestimate_batch_norm_
 
 SCORE_BATCH = 32
 """BN-Taylor squares the mean gradient of a batch: many small batches tell more than a few large ones."""
 NORM_BATCH, NORM_IMAGES = 128, 2048
+"""Batches and images that batch norm is measured on again. More images: time; fewer: noise in the statistics."""
 PLANS = 500
-"""Plans are kept beside the training runs of the steps, which are numbered from 1 to at most 100."""
+"""The number of the first phase that keeps a plan; those of training runs go from 1 to the most steps, 100."""
 
 
 @run_stage.register
 def _(config: ChannelPrune, context: StageContext) -> StageResult:
-    """The fractions of the steps grow evenly and are of the parent's channels; so is the plan.
+    """Prunes the parent in steps whose fractions grow evenly; fractions and plan are of the parent's channels.
 
     Every row of the history says of its step what was requested, how many channels are left, and the accuracy before
     and after its training; a step without training has one row.
@@ -35,10 +36,12 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
     for step in range(1, config.steps + 1):
         last = step == config.steps
         run = context if last else context.phase(step)
-        kept = _kept(model, full, config, step=step, run=run, progress=context.progress.phase(PLANS + step))
+        kept = _kept(model, full, config, step=step, run=run, saved_epochs=context.saved_epochs.phase(PLANS + step))
         plan = compose(plan, kept)
         model, architecture = prune_channels(model, architecture, kept)
-        _settle_(model, run)
+        run.device.place(model)
+        sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
+        reestimate_batch_norm_(model, sample.batches(NORM_BATCH))
         accuracy_pruned = evaluate(model, context.val)
         rows = fit(model, config.fine_tune if last else _between(config), run)
         accuracy = evaluate(model, context.val)
@@ -51,50 +54,44 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
             "accuracy_fine_tuned": accuracy,
         }
         history += [{**row, **about} for row in rows] or [{**about, "val_accuracy": accuracy}]
-    return StageResult(
-        architecture=architecture,
-        scheme=None,
-        state=model.state_dict(),
-        metrics={
-            "val_accuracy": accuracy,
-            "val_accuracy_pruned": accuracy_pruned,
-            "prune_frac_requested": config.prune_frac,
-            "prune_frac_achieved": prune_frac_achieved(architecture),
-        },
-        history=history,
-        plan=plan,
-    )
+    metrics = {
+        "val_accuracy": accuracy,
+        "val_accuracy_pruned": accuracy_pruned,
+        "prune_frac_requested": config.prune_frac,
+        "prune_frac_achieved": prune_frac_achieved(architecture),
+    }
+    return StageResult(architecture, None, model.state_dict(), metrics, history, plan)
 
 
 def _kept(
-    model: Model, full: Mapping[str, int], config: ChannelPrune, *, step: int, run: StageContext, progress: Progress
+    model: Model,
+    full: Mapping[str, int],
+    config: ChannelPrune,
+    *,
+    step: int,
+    run: StageContext,
+    saved_epochs: SavedEpochs,
 ) -> ChannelPlan:
-    """The plan that an interrupted run made of this step, else a new one.
+    """Returns the plan that an interrupted run made of this step, else a new one.
 
     Another machine may compute another last bit of a score, and the saved epochs belong to the first plan.
     """
-    saved = progress.load()
+    saved = saved_epochs.load()
     if saved is not None:
         return {name: saved.tensors[name].tolist() for name in full}
     request = config.model_copy(update={"prune_frac": _fraction(config, step)})
     batches = run.train.sample(config.importance_images, seed_for(run.seed, 11)).batches(SCORE_BATCH)
     plan = plan_channels(model, request, full=full, batches=batches, seed=seed_for(run.seed, 12))
-    progress.save(SavedEpoch({name: torch.tensor(kept) for name, kept in plan.items()}, []))
+    saved_epochs.save(SavedEpoch({name: torch.tensor(kept) for name, kept in plan.items()}, []))
     return plan
 
 
 def _fraction(config: ChannelPrune, step: int) -> float:
+    """Returns the fraction of the parent's channels that are gone after a step."""
     return config.prune_frac * (step / config.steps)
 
 
-def _settle_(model: Model, run: StageContext) -> None:
-    """Moves a pruned network to the device and measures its batch norm again."""
-    run.device.place(model)
-    sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
-    reestimate_batch_norm_(model, sample.batches(NORM_BATCH))
-
-
 def _between(config: ChannelPrune) -> Schedule:
-    """The training after a step that is not the last one."""
+    """Returns the schedule of the training after a step that is not the last one."""
     warmup = min(config.fine_tune.warmup_epochs, config.step_epochs)
     return config.fine_tune.model_copy(update={"epochs": config.step_epochs, "warmup_epochs": warmup})

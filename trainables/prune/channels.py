@@ -13,13 +13,13 @@ from trainables.prune.plan import ChannelPlan
 
 
 def prune_channels(model: Model, architecture: Architecture, plan: ChannelPlan) -> tuple[Model, Architecture]:
-    """The narrower network with the kept weights and batch-norm statistics; groups outside the plan stay. On CPU."""
+    """Builds the narrower network, on CPU, with the kept weights and statistics; groups outside the plan stay."""
     widths = {**architecture.widths, **{name: len(kept) for name, kept in plan.items()}}
     narrow = architecture.model_copy(update={"widths": widths})
     outputs, inputs = _indices(model.prune_groups(), plan)
     state = {}
     for name, tensor in model.state_dict().items():
-        unit = _unit_of(name)
+        unit = name.rsplit(".", 2)[0]  # blocks.1.expand.bn.weight: blocks.1.expand
         kept = _select(tensor, outputs.get(unit), 0) if tensor.ndim else tensor
         is_weight = name == f"{unit}.layer.weight"
         state[name] = _select(kept, inputs.get(unit), 1) if is_weight else kept
@@ -29,7 +29,7 @@ def prune_channels(model: Model, architecture: Architecture, plan: ChannelPlan) 
 
 
 def prune_frac_achieved(architecture: Architecture) -> float:
-    """Share of the prunable channels that are gone, among the groups that pruning was allowed to touch.
+    """Returns the share of prunable channels that are gone, among the groups that pruning was allowed to touch.
 
     Optional groups count only where the architecture names them: a stage names every group that it may touch.
     """
@@ -44,22 +44,10 @@ def prune_frac_achieved(architecture: Architecture) -> float:
 
 
 def _indices(groups: Sequence[PruneGroup], plan: ChannelPlan) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Kept output channels and kept input channels by unit name."""
-    outputs: dict[str, list[int]] = {}
-    inputs: dict[str, list[int]] = {}
-    for group in groups:
-        if group.name not in plan:
-            continue
-        for name in (group.source, *group.through):
-            outputs[name] = plan[group.name]
-        for name in group.sinks:
-            inputs[name] = plan[group.name]
-    return outputs, inputs
-
-
-def _unit_of(name: str) -> str:
-    """`blocks.1.expand.bn.weight` → `blocks.1.expand`."""
-    return name.rsplit(".", 2)[0]
+    """Returns the kept output channels and the kept input channels, by the name of the unit."""
+    planned = [group for group in groups if group.name in plan]
+    outputs = {name: plan[group.name] for group in planned for name in (group.source, *group.through)}
+    return outputs, {name: plan[group.name] for group in planned for name in group.sinks}
 
 
 def _select(tensor: Tensor, kept: list[int] | None, dim: int) -> Tensor:

@@ -1,7 +1,6 @@
 """Importance criteria: a score for each channel of each prune group; the lowest go first."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,35 +10,38 @@ from torch.nn import functional as F
 
 from trainables.models.model import Model
 from trainables.models.prune_groups import PruneGroup
-from trainables.models.units import ConvUnit, Unit, units
+from trainables.models.units import ConvUnit, Unit, evaluating, units
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, S, S) float32 and labels (N,) int64."""
 
 SIDE_BYTES = 4
-"""A 16-bit multiplier and a 16-bit bias per output channel of a packed layer."""
+"""Bytes of the 16-bit multiplier and the 16-bit bias that a packed layer has for each output channel."""
 
 
 class Score(Protocol):
-    """Scores (channels,) float32 by group name, at least 0; the model stays as it is."""
+    """A function that scores the channels of groups and leaves the model as it is."""
 
     def __call__(
         self, model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int
     ) -> dict[str, Tensor]:
-        """Whatever is random follows `seed`; `batches` are training images without augmentation."""
+        """Returns scores (channels,) float32 by group name, at least 0; the lowest channels go first.
+
+        Whatever is random follows `seed`; `batches` are training images without augmentation.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """`score` orders the channels of one group; `compare` makes the scores of different groups comparable."""
+    """A criterion: `score` orders the channels of one group, `compare` makes scores of different groups comparable."""
 
     score: Score
     compare: Callable[[Model, PruneGroup, Tensor], Tensor]
 
 
 def of_filters(norm: Callable[[Tensor], Tensor]) -> Criterion:
-    """Decorator: a criterion from a norm of the source's filters, (channels, weights) → (channels,)."""
+    """Makes a criterion of a norm of the source's filters, (channels, weights) → (channels,); a decorator."""
 
     def score(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
         layers = units(model)
@@ -49,7 +51,7 @@ def of_filters(norm: Callable[[Tensor], Tensor]) -> Criterion:
 
 
 def by_mean(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
-    """Multiples of the group's mean, since norms grow with the weights per filter.
+    """Returns scores as multiples of their group's mean, since norms grow with the weights per filter.
 
     The usual normalization of magnitudes for a global ranking (Fang et al., DepGraph, arXiv 2301.12900, code).
     """
@@ -57,17 +59,17 @@ def by_mean(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
 
 
 def by_byte(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
-    """Importance per byte that the removal of a channel saves."""
+    """Returns scores per byte that the removal of a channel saves."""
     return scores / channel_bytes(model, group)
 
 
 def unchanged(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
-    """For scores that are comparable as they are."""
+    """Returns scores as they are, for those that are comparable already."""
     return scores
 
 
 def channel_bytes(model: Model, group: PruneGroup) -> int:
-    """Bytes of a packed file that one channel costs at 8 bits per weight, its side information included."""
+    """Counts the bytes that one channel costs in a packed file, at 8 bits per weight and with its side information."""
     layers = {name: unit.layer.weight for name, unit in units(model).items()}
     outputs = sum(layers[name][0].numel() + SIDE_BYTES for name in (group.source, *group.through))
     return outputs + sum(layers[name][:, 0].numel() for name in group.sinks)
@@ -75,28 +77,29 @@ def channel_bytes(model: Model, group: PruneGroup) -> int:
 
 @of_filters
 def l1(filters: Tensor) -> Tensor:
-    """Sum of absolute weights of each filter (Li et al., arXiv 1608.08710)."""
+    """Returns the sum of absolute weights of each filter (Li et al., arXiv 1608.08710)."""
     return filters.abs().sum(dim=1)
 
 
 @of_filters
 def l2(filters: Tensor) -> Tensor:
-    """Euclidean norm of each filter (He et al., arXiv 1808.06866)."""
+    """Returns the Euclidean norm of each filter (He et al., arXiv 1808.06866)."""
     return filters.square().sum(dim=1).sqrt()
 
 
 def _bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
-    """Mean over batches of (γ · ∂L/∂γ)², summed over the batch norms of a group; L is the cross-entropy.
+    """Scores by the mean over batches of (γ · ∂L/∂γ)², summed over a group's batch norms; L is the cross-entropy.
 
     The first-order change of the loss when a channel's scale goes to zero, squared: Taylor-FO-BN of Molchanov
     et al. (arXiv 1906.10771) without the shift. Batch norm uses its running statistics. In a hidden linear layer,
     which has no γ, Σ w · ∂L/∂w over a row of weights is the same derivative.
     """
-    scales = {group.name: _scales(model, group) for group in groups}
+    layers = units(model)
+    scales = {g.name: [_scale(layers[name]) for name in (g.source, *g.through)] for g in groups}
     flat = [scale for parts in scales.values() for scale in parts]
     sums = {scale: scale.new_zeros(len(scale)) for scale in flat}
     count = 0
-    with _eval_mode(model):
+    with evaluating(model):
         for images, labels in batches:
             gradients = torch.autograd.grad(F.cross_entropy(model(images), labels), flat)
             for scale, gradient in zip(flat, gradients, strict=True):
@@ -110,7 +113,7 @@ bn_taylor = Criterion(_bn_taylor, by_byte)
 
 
 def _random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
-    """Uniform in (0, 1], the control that a criterion has to beat; filters that are zero already score 0.
+    """Scores uniformly in (0, 1], the control that a criterion has to beat; filters of zeros score 0.
 
     The draws are dealt out in the order of the filters' norms, so a channel keeps its draw wherever it stands.
     """
@@ -126,24 +129,7 @@ def _random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Bat
 random = Criterion(_random, unchanged)
 
 
-def _scales(model: Model, group: PruneGroup) -> list[Tensor]:
-    """Parameters whose rows scale the channels."""
-    layers = units(model)
-    return [_scale(layers[name]) for name in (group.source, *group.through)]
-
-
 def _scale(unit: Unit) -> Tensor:
-    """γ, or the weight of a layer without batch norm."""
+    """Returns the parameter whose rows scale the channels: γ, or the weight of a layer without batch norm."""
     norm = unit.bn if isinstance(unit, ConvUnit) else None
     return norm.weight if isinstance(norm, nn.BatchNorm2d) else unit.layer.weight
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from trainables.errors import ArtifactMismatch
 from trainables.models.units import units
 from trainables.train.flat_weights import FlatWeights, together
-from trainables.train.step_rule import Moment
+from trainables.train.step_rule import Moment, StepRule
 
 
 class MaskedWeight(nn.Module):
-    """Zeroes weights in the forward pass only: all of them go on learning, so that one may come back.
+    """A mask that zeroes weights in the forward pass only: all of them go on learning, so that one may come back.
 
     It sits at a weight's quantization point while the network is still float.
     """
@@ -27,31 +27,25 @@ class MaskedWeight(nn.Module):
         return weight + (weight * self.mask - weight).detach()
 
 
-class HoldZeros:
-    """Step rule: weights that are zero when the rule is made stay zero."""
+class HoldZeros(StepRule):
+    """The rule that weights which are zero when it is made stay zero."""
 
     def __init__(self, model: nn.Module) -> None:
-        weights = {name: unit.layer.weight for name, unit in units(model).items()}
-        sparse = {name: weight for name, weight in weights.items() if bool((weight == 0).any())}
+        sparse = {name: weight for name, weight in weights_of(model).items() if bool((weight == 0).any())}
         self._weights = [FlatWeights(layers) for layers in together(sparse, on_cpu=0)]
         self._zeros = [weights.values == 0 for weights in self._weights]
 
     @torch.no_grad()
     def after_step(self, moment: Moment) -> None:
-        """Sets them to zero again."""
+        """Sets the held weights to zero again."""
         for weights, zeros in zip(self._weights, self._zeros, strict=True):
             weights.read_().masked_fill_(zeros, 0.0)
             weights.write_()
 
     def state(self) -> dict[str, Tensor]:
-        """Which weights are held, by unit."""
+        """Returns which weights are held, by unit."""
         parts = zip(self._weights, self._zeros, strict=True)
         return {name: zero for weights, zeros in parts for name, zero in weights.by_layer(zeros).items()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
-        for name, own in self.state().items():
-            own.copy_(state[name])
 
 
 @torch.no_grad()
@@ -63,23 +57,22 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def zero_share(weights: Mapping[str, Tensor]) -> float:
-    """Share of zeros among all weights of these tensors; 0 when there is none."""
+    """Returns the share of zeros among all weights of these tensors; 0 when there is none."""
     total = sum(w.numel() for w in weights.values())
     return sum(int((w == 0).sum()) for w in weights.values()) / total if total else 0.0
 
 
 def check_zeros(before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, where: str) -> None:
-    """Whatever weight was zero must still be zero; tensors by unit, in equal shapes.
+    """Checks that every weight that was zero still is; tensors by unit, in equal shapes.
 
     Raises:
         ArtifactMismatch: a weight came back.
     """
     for name, weight in before.items():
-        back = int(((weight == 0) & (after[name].to(weight.device) != 0)).sum())
-        if back:
+        if back := int(((weight == 0) & (after[name].to(weight.device) != 0)).sum()):
             raise ArtifactMismatch(f"{back:,} weights of {name} that were zero are not zero {where}")
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """The weight of every unit, by name."""
+    """Returns the weight of every unit, by name."""
     return {name: unit.layer.weight.detach() for name, unit in units(model).items()}

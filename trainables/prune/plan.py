@@ -16,12 +16,12 @@ from trainables.models.units import units
 from trainables.prune.importance import Batch, Criterion
 
 ChannelPlan = Mapping[str, list[int]]
-"""Kept output channels of each group, as data."""
+"""The places of the output channels that each group keeps, by its name."""
 
 WIDE, WIDE_MULTIPLE = 96, 16
-"""round_to: null. Below 96 channels a multiple of 16 is too coarse; at 96 it moves the fraction by at most 1/12."""
+"""The rule of `round_to: null`. Below 96 channels 16 is too coarse; at 96 it moves the fraction by 1/12 at most."""
 EPS = 1e-9
-"""0.29 · 100 is 28.999999999999996 in floating point, and 29 are meant."""
+"""Added before rounding down: 0.29 · 100 is 28.999999999999996 in floating point, and 29 are meant."""
 
 
 def plan_channels(
@@ -32,7 +32,7 @@ def plan_channels(
     batches: Iterable[Batch] = (),
     seed: int = 0,
 ) -> dict[str, list[int]]:
-    """The channels to keep of each group that may be touched, ascending, by their place in `model`.
+    """Plans which channels to keep of each group that may be touched, ascending, by their place in `model`.
 
     `config.prune_frac` is of the channels in `full`, by group (None: those that the model has). Equal scores:
     the lower index goes first.
@@ -83,43 +83,43 @@ def plan_global(scores: Mapping[str, Tensor], full: Mapping[str, int], config: C
 
 
 def kept_count(channels: int, prune_frac: float, multiple: int) -> int:
-    """channels − max(1, ⌊channels · prune_frac⌋), then the nearest multiple (half up) from one multiple to channels."""
+    """Returns channels − max(1, ⌊channels · prune_frac⌋), moved to the nearest multiple (half up), at least one."""
     kept = channels - max(1, math.floor(channels * prune_frac + EPS))
     return min(channels, multiple * max(1, math.floor(kept / multiple + 0.5)))
 
 
 def multiple_of(channels: int, round_to: int | None) -> int:
-    """What the kept channels of a group of this size are a multiple of."""
-    if round_to is not None:
-        return round_to
-    return WIDE_MULTIPLE if channels >= WIDE else 1
+    """Returns the number that the kept channels of a group of this size are a multiple of."""
+    return round_to or (WIDE_MULTIPLE if channels >= WIDE else 1)
 
 
 def channel_counts(model: Model, *, head: bool) -> dict[str, int]:
-    """Channels of each group that may be touched."""
+    """Counts the channels of each group that may be touched."""
     layers = units(model)
     return {g.name: layers[g.source].layer.weight.shape[0] for g in chosen(model.prune_groups(), head=head)}
 
 
 def whole(counts: Mapping[str, int]) -> dict[str, list[int]]:
-    """The plan that keeps every channel."""
+    """Returns the plan that keeps every channel."""
     return {name: list(range(count)) for name, count in counts.items()}
 
 
 def compose(first: ChannelPlan, second: ChannelPlan) -> dict[str, list[int]]:
-    """The plan of doing `second` on the network that `first` left, in terms of the network before both."""
+    """Joins two plans: `second` is of the network that `first` left, the result of the network before both."""
     return {name: [first[name][channel] for channel in kept] for name, kept in second.items()}
 
 
 @dataclass(frozen=True)
 class _Block:
+    """Channels of a group that go together, and their mean score."""
+
     score: float
     group: str
     channels: list[int]
 
 
 def _blocks(name: str, scores: Tensor, full: int, config: ChannelPrune) -> list[_Block]:
-    """What a group may lose, in the order in which it loses it."""
+    """Returns the blocks that a group may lose, in the order in which it loses them."""
     multiple = multiple_of(full, config.round_to)
     least = max(config.min_channels, full - math.floor(full * config.max_group_frac + EPS))
     order = torch.argsort(scores, stable=True)
@@ -135,14 +135,12 @@ def _blocks(name: str, scores: Tensor, full: int, config: ChannelPrune) -> list[
 
 
 def _removed(blocks: Iterable[_Block], left: int) -> dict[str, set[int]]:
-    """The channels by group that go when `left` are to go; a last block that does not fit goes if that is nearer."""
+    """Chooses `left` channels to go, by group; a last block that does not fit goes if the sum is then nearer."""
     removed: dict[str, set[int]] = defaultdict(set)
     refused: dict[str, _Block] = {}
     for block in sorted(blocks, key=lambda b: b.score):
-        if block.group in refused:
-            continue
-        if len(block.channels) > left:
-            refused[block.group] = block
+        if block.group in refused or len(block.channels) > left:
+            refused.setdefault(block.group, block)
             continue
         removed[block.group].update(block.channels)
         left -= len(block.channels)

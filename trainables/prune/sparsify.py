@@ -6,30 +6,32 @@ from torch import Tensor, nn
 from trainables.config import Sparsify
 from trainables.errors import ArtifactMismatch
 from trainables.models.model import Model
+from trainables.models.units import Unit
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
 from trainables.prune.sparsity import make_masks, prunable, removed
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train.loop import evaluate, fit
-from trainables.train.step_rule import Moment
+from trainables.train.step_rule import Moment, StepRule
 
 MASKS_PER_RAMP = 20
-"""A short run makes its masks more often than `mask_every` says, so that the ramp stays smooth."""
+"""A short run makes its masks more often than `mask_every` says, so that a step of the ramp removes few weights. More:
+time for the ranking; fewer: larger steps."""
 
 
 def cubic(share: float) -> float:
-    """1 − (1 − t)³: removes most weights early, when the network can still recover (arXiv 1710.01878, eq. 1)."""
+    """Returns 1 − (1 − t)³: most weights go early, when the network can still recover (arXiv 1710.01878, eq. 1)."""
     return 1.0 - (1.0 - share) ** 3
 
 
 def newest_mask(moment: Moment, config: Sparsify) -> int:
-    """The training step, not after this one, at which a gradual run last made masks; 0: none yet."""
+    """Returns the training step, not after this one, at which a gradual run last made masks; 0: none yet."""
     ramp = _ramp_steps(moment, config)
     every = min(config.mask_every, max(1, ramp // MASKS_PER_RAMP))
     return ramp if moment.step >= ramp else moment.step - moment.step % every
 
 
 def ramp_sparsity(moment: Moment, config: Sparsify) -> float:
-    """Of the masks that a gradual run has at a training step."""
+    """Returns the sparsity of the masks that a gradual run has at a training step."""
     return config.sparsity * cubic(newest_mask(moment, config) / _ramp_steps(moment, config))
 
 
@@ -37,8 +39,11 @@ def _ramp_steps(moment: Moment, config: Sparsify) -> int:
     return max(1, round(moment.total * config.ramp))
 
 
-class RaiseSparsity:
-    """Step rule: new masks from the dense weights along the ramp, none after it."""
+class RaiseSparsity(StepRule):
+    """The rule that makes new masks from the dense weights along the ramp, and none after it.
+
+    It remembers nothing: the masks are buffers of the network.
+    """
 
     def __init__(self, model: nn.Module, config: Sparsify) -> None:
         self._layers = prunable(model, config.exempt)
@@ -47,37 +52,26 @@ class RaiseSparsity:
             unit.weight_point.quantizer = MaskedWeight(unit.layer.weight)
 
     def after_step(self, moment: Moment) -> None:
-        """Moves the masks when it is time."""
-        if moment.step == newest_mask(moment, self._config):
-            self._set(ramp_sparsity(moment, self._config))
+        """Makes the masks of this step, if it is one that has new masks."""
+        config = self._config
+        if moment.step == newest_mask(moment, config):
+            masks = _masks(self._layers, ramp_sparsity(moment, config), config)
+            for name, unit in self._layers.items():
+                assert isinstance(unit.weight_point.quantizer, MaskedWeight)
+                unit.weight_point.quantizer.mask.copy_(masks[name])
 
+    @torch.no_grad()
     def finish(self) -> None:
         """Makes the masks permanent."""
         for unit in self._layers.values():
             assert isinstance(unit.weight_point.quantizer, MaskedWeight)
-            with torch.no_grad():
-                unit.layer.weight.mul_(unit.weight_point.quantizer.mask)
+            unit.layer.weight.mul_(unit.weight_point.quantizer.mask)
             unit.weight_point.quantizer = None
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing: the masks are buffers of the network."""
-        return {}
-
-    def load(self, state: object) -> None:
-        """Nothing to do, as in `state`."""
-
-    def _set(self, sparsity: float) -> None:
-        masks = make_masks(
-            self._layers, sparsity, criterion=self._config.criterion, min_density=self._config.min_density
-        )
-        for name, unit in self._layers.items():
-            assert isinstance(unit.weight_point.quantizer, MaskedWeight)
-            unit.weight_point.quantizer.mask.copy_(masks[name])
 
 
 @run_stage.register
 def _(config: Sparsify, context: StageContext) -> StageResult:
-    """Sparsify the parent, gradually or in steps.
+    """Makes the parent sparse, gradually or in steps.
 
     Every row of the history says which sparsity was requested and reached then, and how many weights stayed among
     those that are not exempt; in steps, also the accuracy before and after the training of its step.
@@ -87,30 +81,26 @@ def _(config: Sparsify, context: StageContext) -> StageResult:
     train = _gradual if config.mode == "gradual" else _iterative
     history, requested = train(model, config, context)
     achieved = achieved_sparsity(model, config)
-    _check(achieved, max(requested, before))
+    wanted = max(requested, before)
+    if abs(achieved - wanted) > 0.01:  # one mask rounds down, and a weight may be zero by itself
+        raise ArtifactMismatch(f"{achieved:.4f} of the weights are zero, but {wanted:.4f} were to be")
     metrics = {
         "val_accuracy": evaluate(model, context.val),
         "sparsity_requested": config.sparsity,
         "sparsity_achieved": achieved,
         "stopped_early": float(requested < config.sparsity),
     }
-    return StageResult(
-        architecture=context.parent.architecture,
-        scheme=None,
-        state=model.state_dict(),
-        metrics=metrics,
-        history=history,
-        plan=context.parent.plan,
-    )
+    parent = context.parent
+    return StageResult(parent.architecture, None, model.state_dict(), metrics, history, parent.plan)
 
 
 def achieved_sparsity(model: nn.Module, config: Sparsify) -> float:
-    """Share of zeros among the weights that are not exempt."""
+    """Returns the share of zeros among the weights that are not exempt."""
     return zero_share({name: unit.layer.weight for name, unit in prunable(model, config.exempt).items()})
 
 
 def _gradual(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
-    """One training run; the masks are fixed at the end of the ramp."""
+    """Sparsifies in one training run, whose masks are fixed at the end of the ramp; returns history and target."""
     rule = RaiseSparsity(model, config)
     rows = fit(model, config.schedule, context, rules=[rule])
     if not rows:
@@ -125,14 +115,17 @@ def _gradual(model: Model, config: Sparsify, context: StageContext) -> tuple[lis
 
 
 def _masked(weights: int, sparsity: float) -> dict[str, float]:
-    """What masks of a sparsity leave of so many weights."""
+    """Says for a row of the history what masks of a sparsity leave of so many weights."""
     gone = removed(weights, sparsity)
     achieved = gone / weights if weights else 0.0
     return {"sparsity_requested": sparsity, "sparsity_achieved": achieved, "nonzeros": weights - gone}
 
 
 def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
-    """Prune, train, prune more: up to the target, or until the accuracy has dropped too far."""
+    """Prunes, trains, prunes more: up to the target, or until the accuracy has dropped too far.
+
+    Returns the history and the sparsity that was reached.
+    """
     layers = prunable(model, config.exempt)
     before = evaluate(model, context.val)
     history: list[dict[str, float]] = []
@@ -140,14 +133,12 @@ def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[l
     for step in range(1, config.steps + 1):
         share = step / config.steps
         sparsity = config.sparsity * (cubic(share) if config.ramp_shape == "cubic" else share)
-        masks = make_masks(layers, sparsity, criterion=config.criterion, min_density=config.min_density)
-        apply_masks_(model, masks)
-        left = sum(int(unit.layer.weight.count_nonzero()) for unit in layers.values())
+        apply_masks_(model, _masks(layers, sparsity, config))
         about = {
             "step": step,
             "sparsity_requested": sparsity,
             "sparsity_achieved": achieved_sparsity(model, config),
-            "nonzeros": left,
+            "nonzeros": sum(int(unit.layer.weight.count_nonzero()) for unit in layers.values()),
             "accuracy_pruned": evaluate(model, context.val),
         }
         rows = fit(model, config.schedule, context.phase(step), rules=[HoldZeros(model)])
@@ -159,11 +150,5 @@ def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[l
     return history, sparsity
 
 
-def _check(achieved: float, requested: float) -> None:
-    """The requested share of zeros, to a hundredth: one mask rounds down, and a weight may be zero by itself.
-
-    Raises:
-        ArtifactMismatch: the masks did not hold.
-    """
-    if abs(achieved - requested) > 0.01:
-        raise ArtifactMismatch(f"{achieved:.4f} of the weights are zero, but {requested:.4f} were to be")
+def _masks(layers: dict[str, Unit], sparsity: float, config: Sparsify) -> dict[str, Tensor]:
+    return make_masks(layers, sparsity, criterion=config.criterion, min_density=config.min_density)

@@ -15,12 +15,12 @@ SMALL = 10_000
 
 
 def magnitude(weight: Tensor) -> Tensor:
-    """|w|, in the weight's shape: one threshold for all layers (Han et al., arXiv 1506.02626)."""
+    """Scores by |w|, in the weight's shape: one threshold for all layers (Han et al., arXiv 1506.02626)."""
     return weight.detach().abs()
 
 
 def lamp(weight: Tensor) -> Tensor:
-    """w² over the sum of all squares that are not smaller, in the weight's shape (Lee et al., arXiv 2010.07611).
+    """Scores by w² over the sum of all squares not smaller, in the weight's shape (Lee et al., arXiv 2010.07611).
 
     The largest weight of each layer scores 1, so no layer loses all of its weights before all others do.
     """
@@ -33,14 +33,14 @@ def lamp(weight: Tensor) -> Tensor:
 
 
 def prunable(model: nn.Module, exempt: Sequence[LayerGroup]) -> dict[str, Unit]:
-    """The units whose single weights may go, by name."""
+    """Returns the units whose single weights may go, by name."""
     return {name: unit for name, unit in units(model).items() if unit.role not in exempt}
 
 
 def make_masks(
     layers: dict[str, Unit], sparsity: float, *, criterion: str = "lamp", min_density: float = 0.0
 ) -> dict[str, Tensor]:
-    """True where a weight stays, in the shape of each layer's weight.
+    """Returns the masks that reach a sparsity, in the shape of each layer's weight: True where it stays.
 
     Exactly `removed` of the n weights of all layers together go; equal scores: the first ones.
 
@@ -64,12 +64,12 @@ def make_masks(
 
 
 def removed(weights: int, sparsity: float) -> int:
-    """How many of so many weights go: floor(n · sparsity)."""
+    """Returns how many of n weights go at a sparsity: floor(n · sparsity)."""
     return math.floor(weights * sparsity + 1e-9)
 
 
 def _protected(scores: Tensor, min_density: float) -> Tensor:
-    """Scores where the best `min_density` of a small layer are infinite: they are never removed."""
+    """Makes the best `min_density` of a small layer's scores infinite: these weights are never removed."""
     if scores.numel() >= SMALL or min_density == 0:
         return scores
     kept = math.ceil(scores.numel() * min_density)

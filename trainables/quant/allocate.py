@@ -9,12 +9,13 @@ from trainables.config import AutoBits, QuantScheme
 from trainables.errors import InfeasiblePoint
 
 CELLS = 8_192
-"""The budget in the table of `by_dp`: bytes are rounded up to a cell, so that the sum stays below it."""
+"""Cells of the budget in the table of `by_dp`; bytes are rounded up to cells, so that the sum stays below the budget.
+More: time and memory in proportion; fewer: budget lost to rounding, up to a cell (0.01 % of it) for each layer."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One width of one layer: how far the network's output moves (KL, nats) and what the codes weigh."""
+    """One width of one layer: how far the network's output moves (`kl`, nats), and the bytes of the codes."""
 
     bits: int
     kl: float
@@ -22,11 +23,11 @@ class Choice:
 
 
 Table = Mapping[str, Sequence[Choice]]
-"""The choices of every layer, by name of the unit, narrow to wide."""
+"""The choices of every layer, from narrow to wide, by the name of its unit."""
 
 
 def allocate(config: AutoBits, scheme: QuantScheme, metrics: Mapping[str, float]) -> QuantScheme:
-    """The scheme with the bits of every layer set, from the metrics of the sensitivity stage.
+    """Returns the scheme with the bits of every layer set, from the metrics of the sensitivity stage.
 
     Raises:
         InfeasiblePoint: even the narrowest widths pass the budget.
@@ -37,14 +38,14 @@ def allocate(config: AutoBits, scheme: QuantScheme, metrics: Mapping[str, float]
 
 
 def to_metrics(table: Table) -> dict[str, float]:
-    """The table as flat numbers, as a stage keeps them; `read_table` inverts it."""
+    """Returns a table as flat numbers, as a stage keeps them; `read_table` inverts it."""
     rows = [(name, choice) for name, choices in table.items() for choice in choices]
     kl = {f"kl/{name}/{choice.bits}": choice.kl for name, choice in rows}
     return kl | {f"bytes/{name}/{choice.bits}": choice.size_bytes for name, choice in rows}
 
 
 def read_table(metrics: Mapping[str, float]) -> dict[str, list[Choice]]:
-    """The choices of every layer."""
+    """Reads the choices of every layer from the metrics of a stage."""
     table: dict[str, list[Choice]] = {}
     for key, kl in metrics.items():
         kind, _, place = key.partition("/")
@@ -55,7 +56,7 @@ def read_table(metrics: Mapping[str, float]) -> dict[str, list[Choice]]:
 
 
 def by_greed(table: Table, budget_bytes: float) -> dict[str, int]:
-    """From the widest on, narrows where a saved byte costs least KL, until the budget holds; then widens what fits.
+    """Narrows layers where a saved byte costs least KL, from the widest on, until the budget holds; then widens.
 
     Raises:
         InfeasiblePoint: even the narrowest widths pass the budget.
@@ -77,22 +78,23 @@ def by_greed(table: Table, budget_bytes: float) -> dict[str, int]:
 
 def _widen_(chosen: dict[str, Choice], table: Table, budget_bytes: float) -> None:
     """Gives the bytes that the last narrowing left over to where they help most."""
-    while True:
+
+    def steps() -> list[tuple[float, str, Choice]]:
         left = budget_bytes - sum(choice.size_bytes for choice in chosen.values())
-        steps = [
+        return [
             (now.kl - choice.kl, name, choice)
             for name, now in chosen.items()
             for choice in table[name]
             if choice.kl < now.kl and 0 <= choice.size_bytes - now.size_bytes <= left
         ]
-        if not steps:
-            return
-        _, name, choice = max(steps, key=lambda step: (step[0], step[1]))
+
+    while found := steps():
+        _, name, choice = max(found, key=lambda step: (step[0], step[1]))
         chosen[name] = choice
 
 
 def by_dp(table: Table, budget_bytes: float) -> dict[str, int]:
-    """The least sum of KL within the budget: a multiple-choice knapsack, solved over cells of the budget.
+    """Finds the least sum of KL within the budget: a multiple-choice knapsack, solved over cells of the budget.
 
     Raises:
         InfeasiblePoint: even the narrowest widths pass the budget.

@@ -1,29 +1,29 @@
 """Bias correction: the mean output of each channel is put back where the float network had it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from trainables.data.images import Images
 from trainables.models.model import Model
 from trainables.models.units import LinearUnit, units
 
-Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
-BATCH = 512
+Hook = Callable[[str, Any, Tensor], Tensor | None]
+"""A function of a unit's name, the module that owns its bias, and its output, which it may replace."""
 
 
 @torch.no_grad()
 def mean_outputs(model: Model, images: Images) -> dict[str, Tensor]:
-    """Mean of each unit's output before its activation, (channels,) by name, over one batch of images."""
+    """Returns the mean of each unit's output before its activation, (channels,) by name, over one batch of images."""
     means: dict[str, Tensor] = {}
 
-    def note(name: str, out: Tensor) -> None:
+    def note(name: str, _owner: Any, out: Tensor) -> None:
         means[name] = _mean(out)
 
-    _with_hooks(model, images, lambda name, _owner: lambda _module, _args, out: note(name, out))
+    _with_hook(model, images, note)
     return means
 
 
@@ -35,33 +35,28 @@ def correct_bias_(model: Model, wanted: Mapping[str, Tensor], images: Images) ->
     (empirical bias correction, Nagel et al., arXiv 1906.04721, section 4.2).
     """
 
-    def corrector(name: str, bias: Tensor) -> Hook:
-        def correct(_module: nn.Module, _args: object, out: Tensor) -> Tensor:
-            shift = wanted[name] - _mean(out)
-            bias.add_(shift)
-            return out + shift.view(1, -1, *[1] * (out.ndim - 2))
+    def correct(name: str, owner: Any, out: Tensor) -> Tensor:
+        shift = wanted[name] - _mean(out)
+        owner.bias.add_(shift)
+        return out + shift.view(1, -1, *[1] * (out.ndim - 2))
 
-        return correct
-
-    _with_hooks(model, images, lambda name, owner: corrector(name, owner.bias))
+    _with_hook(model, images, correct)
 
 
-def _with_hooks(model: Model, images: Images, make: Callable[[str, Any], Hook]) -> None:
+def _with_hook(model: Model, images: Images, hook: Hook) -> None:
+    """Runs one batch through the network, with a hook at the place of each unit's output before its activation."""
     model.eval()
-    handles: list[RemovableHandle] = []
-    for name, unit in units(model).items():
-        if isinstance(unit, LinearUnit):
-            hook = make(name, unit.layer)
-            before = unit.activation.register_forward_pre_hook(lambda at, args, hook=hook: hook(at, args, args[0]))
-            handles.append(before)
-        else:
-            handles.append(unit.bn.register_forward_hook(make(name, unit.bn)))
-    try:
-        batch, _ = next(images.batches(max(BATCH, len(images))))
+    with ExitStack() as hooks:
+        for name, unit in units(model).items():
+            if isinstance(unit, LinearUnit):
+                handle = unit.activation.register_forward_pre_hook(
+                    lambda _, x, n=name, of=unit.layer: hook(n, of, x[0])
+                )
+            else:
+                handle = unit.bn.register_forward_hook(lambda _, x, out, n=name, of=unit.bn: hook(n, of, out))
+            hooks.enter_context(handle)
+        batch, _ = next(images.batches(len(images)))
         model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _mean(out: Tensor) -> Tensor:

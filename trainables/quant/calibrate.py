@@ -1,5 +1,7 @@
 """Calibration: quantizers with steps from the weights themselves and from float forward passes."""
 
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,11 @@ from trainables.models.units import quant_points, units
 from trainables.stages.stage import StageContext
 
 BATCH = 128
+"""Images of a forward pass. The sample of activations has as many values per batch, so that fewer images in a batch
+also mean more of these."""
 VALUES_PER_BATCH = 4_096
+"""Values of each activation that are kept of a batch, beside the largest one. More: time in the observers; fewer: noise
+in percentiles and squared errors."""
 
 
 def calibrated_(model: Model, scheme: QuantScheme, images: int, context: StageContext) -> None:
@@ -23,7 +29,7 @@ def calibrated_(model: Model, scheme: QuantScheme, images: int, context: StageCo
 
 
 def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> None:
-    """Attaches quantizers and sets every step; quantizers that are there already go first."""
+    """Attaches quantizers and sets every step; quantizers that are there already are taken away first."""
     detach_quantizers_(model)
     samples = _collect_activations(model, images, seed)
     attach_quantizers_(model, scheme)
@@ -36,16 +42,17 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
             continue
         if point.weight:
             values = weights[point].flatten(1) if quantizer.step.ndim else weights[point].reshape(1, -1)
-            step = for_weights(values.float(), quantizer.qn, quantizer.qp, percentile=scheme.percentile)
         else:
-            step = for_activations(samples[name][None], quantizer.qn, quantizer.qp, percentile=scheme.percentile)
+            values = samples[name][None]
+        observe = for_weights if point.weight else for_activations
         with torch.no_grad():
+            step = observe(values.float(), quantizer.qn, quantizer.qp, percentile=scheme.percentile)
             quantizer.step.copy_(step.view_as(quantizer.step))
     model.to(next(model.parameters()).device)
 
 
 def _collect_activations(model: Model, images: Images, seed: int) -> dict[str, Tensor]:
-    """A random sample of the values that pass each activation point, (N,) float32 by name."""
+    """Draws a random sample of the values that pass each activation point, (N,) float32 by name."""
     samples: dict[str, list[Tensor]] = {}
     generator = torch.Generator().manual_seed(seed)
 
@@ -55,17 +62,12 @@ def _collect_activations(model: Model, images: Images, seed: int) -> dict[str, T
         # The largest value is always in, so that min-max sees the true range.
         samples.setdefault(name, []).append(torch.cat([flat[place.to(flat.device)], flat[flat.abs().argmax()][None]]))
 
-    hooks = [
-        point.register_forward_hook(lambda _point, _args, out, name=name: keep(name, out))
-        for name, point in quant_points(model).items()
-        if not point.weight
-    ]
-    try:
-        with torch.no_grad():
-            model.eval()
-            for batch, _ in images.batches(BATCH):
-                model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    model.eval()
+    with torch.no_grad(), ExitStack() as hooks:
+        for name, point in quant_points(model).items():
+            if not point.weight:
+                hook = point.register_forward_hook(lambda _point, _args, out, name=name: keep(name, out))
+                hooks.enter_context(hook)
+        for batch, _ in images.batches(BATCH):
+            model(batch)
     return {name: torch.cat(parts).float() for name, parts in samples.items()}

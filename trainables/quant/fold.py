@@ -20,12 +20,11 @@ from trainables.quant.integer_bias import unit_steps, whole_bias
 from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits
 
 MAX_ROUNDS = 5
-
-__all__ = ["SideInfo", "fold_", "folded", "round_side_info_", "side_info", "weight_codes"]
+"""Rounding is repeated until nothing changes, which takes two or three rounds; more than this many are no use."""
 
 
 def folded(model: Model, *, side_bits: int = 16) -> Model:
-    """A copy that computes with folded units, as the decoded file does, to the last bit."""
+    """Returns a copy that computes with folded units, as the decoded file does, to the last bit."""
     copy = deepcopy(model).eval()
     steps_by_unit = unit_steps(copy)
     for name, unit in units(copy).items():
@@ -49,14 +48,14 @@ def fold_(unit: Unit, codes: Tensor, info: SideInfo, unit_step: Tensor | None) -
 
 
 def weight_codes(unit: Unit) -> Tensor:
-    """Integer codes of a unit's weight, int64, or the float32 weight itself where there is no quantizer."""
+    """Returns the codes of a unit's weight, int64, or the float32 weight itself where there is no quantizer."""
     quantizer, weight = unit.weight_point.quantizer, unit.layer.weight.detach()
     return quantizer.codes(weight) if isinstance(quantizer, Quantizer) else weight.float()
 
 
 @torch.no_grad()
 def side_info(unit: Unit, *, side_bits: int = 16) -> SideInfo:
-    """The side information of a unit, rounded for storage.
+    """Returns the side information of a unit, rounded for storage.
 
     Raises:
         Diverged: a multiplier or bias is not finite, or passes the range of float16.
@@ -87,7 +86,7 @@ def round_side_info_(model: Model, *, side_bits: int = 16) -> None:
 
 @torch.no_grad()
 def _rounded_(model: Model, side_bits: int) -> dict[str, SideInfo]:
-    """Rounds once; returns the side information that it moved to, by unit."""
+    """Rounds once; returns the side information that the network moved to, by unit."""
     steps_by_unit, found = unit_steps(model), {}
     for name, unit in units(model).items():
         affine = _affine(unit)
@@ -114,7 +113,7 @@ def _equal(one: SideInfo, other: SideInfo) -> bool:
 
 @dataclass(frozen=True)
 class _Affine:
-    """What follows the product with codes: out = (step·conv(x, q) + center)·gain + shift; all (outputs,)."""
+    """The affine map after the product with codes: out = (step·conv(x, q) + center)·gain + shift; all (outputs,)."""
 
     step: Tensor
     gain: Tensor
@@ -123,7 +122,7 @@ class _Affine:
     spread: Tensor
 
     def bias_at(self, multiplier: Tensor) -> Tensor:
-        """b for a multiplier near step · gain: the mean of the outputs stays where it is."""
+        """Returns the b that goes with a multiplier near step · gain: the mean of the outputs stays where it is."""
         return self.shift + self.center * (multiplier / self.step)
 
 
@@ -133,6 +132,7 @@ def _check_finite(*tensors: Tensor) -> None:
 
 
 def _affine(unit: Unit) -> _Affine:
+    """Reads the affine map of a unit off its quantizer, its bias and its batch norm."""
     quantizer = unit.weight_point.quantizer
     ones = torch.ones(unit.layer.weight.shape[0], device=unit.layer.weight.device)
     step = quantizer.safe_step().detach().flatten() * ones if isinstance(quantizer, Quantizer) else ones

@@ -10,11 +10,11 @@ from trainables.config import Freezing
 from trainables.models.attach import activation_quantizers, quantized_units, weight_quantizer
 from trainables.models.quantizer import Quantizer
 from trainables.train.flat_weights import FlatSteps, FlatWeights, runs, together
-from trainables.train.step_rule import Moment
+from trainables.train.step_rule import Moment, StepRule
 
 
-class FreezeOscillations:
-    """Step rule: a weight that keeps jumping between two codes is fixed at the one it holds longer.
+class FreezeOscillations(StepRule):
+    """The rule that a weight which keeps jumping between two codes is fixed at the one it holds longer.
 
     A change of a code against the direction of its last change is an oscillation; a moving average counts how
     often they come, another one follows the code. When the count passes a threshold that falls by a cosine, the
@@ -37,18 +37,13 @@ class FreezeOscillations:
             memory.follow_(self._config.momentum, threshold)
 
     def frozen_share(self) -> float:
-        """Of the weights that may freeze, how many are frozen."""
+        """Returns the share of frozen weights among those that may freeze."""
         total = sum(m.frozen.numel() for m in self._memories)
         return sum(int(m.frozen.sum()) for m in self._memories) / total if total else 0.0
 
     def state(self) -> dict[str, Tensor]:
-        """What is remembered of each weight, by unit and kind."""
+        """Returns what is remembered of each weight, by unit and kind."""
         return {name: tensor for memory in self._memories for name, tensor in memory.state().items()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
-        for name, own in self.state().items():
-            own.copy_(state[name])
 
     def _threshold(self, share: float) -> float | None:
         config = self._config
@@ -59,7 +54,7 @@ class FreezeOscillations:
 
 
 class _Memory:
-    """Of each weight of some layers, (N,): last code, direction of its last change, moving averages, whether frozen.
+    """The memory of each weight of layers, (N,): last code, direction of its change, moving averages, whether frozen.
 
     The layers are in the order of their widths.
     """
@@ -85,7 +80,7 @@ class _Memory:
             self._weights.write_()
 
     def state(self) -> dict[str, Tensor]:
-        """Views in each layer's shape, by unit and kind."""
+        """Returns views in each layer's shape, by unit and kind."""
         kinds = ("code", "direction", "frequency", "average", "frozen")
         layers = {kind: self._weights.by_layer(getattr(self, kind)) for kind in kinds}
         return {f"{name}.{kind}": tensor for kind in kinds for name, tensor in layers[kind].items()}
@@ -97,7 +92,7 @@ class _Memory:
         return codes.round_()
 
     def _count(self, codes: Tensor, momentum: float) -> None:
-        """Frozen weights keep their codes."""
+        """Counts the changes against the last direction; frozen weights keep their codes."""
         torch.where(self.frozen, self.code, codes, out=codes)
         change = (codes - self.code).sign_()
         oscillates = (change * self.direction).lt_(0)
@@ -107,14 +102,14 @@ class _Memory:
         self.code = codes
 
     def _freeze(self, threshold: float) -> None:
-        """Freezes what oscillates more often than the threshold."""
+        """Freezes the weights that oscillate more often than the threshold."""
         new = (self.frequency > threshold) & ~self.frozen
         torch.where(new, self.average.round(), self.code, out=self.code)
         self.frozen |= new
 
 
-class FreezeSteps:
-    """Step rule: the steps of the activations learn no more after a share of the training."""
+class FreezeSteps(StepRule):
+    """The rule that the steps of activations learn no more after a share of the training."""
 
     def __init__(self, model: nn.Module, after: float) -> None:
         self._steps = [q.step for q in activation_quantizers(model).values() if isinstance(q.step, nn.Parameter)]
@@ -122,16 +117,16 @@ class FreezeSteps:
         self._frozen = False
 
     def after_step(self, moment: Moment) -> None:
-        """Stops them when the share is reached."""
+        """Freezes the steps when the share is reached."""
         if moment.share >= self._after:
             self._freeze()
 
     def state(self) -> dict[str, Tensor]:
-        """Whether they stand still."""
+        """Returns whether the steps are frozen."""
         return {"frozen": torch.tensor(self._frozen)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
+        """Freezes the steps if they were frozen when the state was saved."""
         if bool(state["frozen"]):
             self._freeze()
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from trainables.models.attach import quantized_units, weight_quantizer
 from trainables.models.quantizer import Quantizer
 from trainables.train.flat_weights import FlatSteps, FlatWeights, runs, together
-from trainables.train.step_rule import Moment
+from trainables.train.step_rule import Moment, StepRule
 
 
-class GuardChannels:
-    """Step rule: a channel whose codes are all zero gets its largest weight back, as one step."""
+class GuardChannels(StepRule):
+    """The rule that a channel whose codes are all zero gets its largest weight back, as one step."""
 
     def __init__(self, model: nn.Module) -> None:
         by_length = sorted(quantized_units(model).items(), key=lambda item: item[1].layer.weight[0].numel())
@@ -22,16 +22,9 @@ class GuardChannels:
 
     @torch.no_grad()
     def after_step(self, moment: Moment | None = None) -> None:
-        """Revives them; a channel of nothing but zeros was pruned and stays as it is."""
+        """Revives silent channels; a channel of nothing but zeros was pruned and stays as it is."""
         for channels in self._channels:
             channels.revive_()
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing to remember."""
-        return {}
-
-    def load(self, state: object) -> None:
-        """Nothing to do, as in `state`."""
 
 
 class _Channels:
@@ -52,14 +45,10 @@ class _Channels:
         wait for a GPU.
         """
         weights, steps = self._weights.read_(), self._steps.read()
-        place = self._largest(weights)
+        sizes = weights.abs()
+        within = [sizes[start:end].view(-1, length).max(1).indices for length, start, end in self._matrices]
+        place = torch.cat(within).add_(self._starts)
         largest = weights.index_select(0, place)
         dead = ((largest * steps.reciprocal()).round_() == 0) & (largest != 0)
         weights.index_copy_(0, place, torch.where(dead, largest.sign() * steps, largest))
         self._weights.write_()
-
-    def _largest(self, weights: Tensor) -> Tensor:
-        """Where the weight of largest magnitude of each channel lies in (N,)."""
-        sizes = weights.abs()
-        within = [sizes[start:end].view(-1, length).max(1).indices for length, start, end in self._matrices]
-        return torch.cat(within).add_(self._starts)

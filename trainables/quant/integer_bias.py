@@ -10,27 +10,28 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from trainables.models.graph import Layer, MaxPool, Quantize, Residual, Step
+from trainables.models.graph import Layer, Mean, Quantize, Residual, Step
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import LinearUnit, QuantPoint, Unit, quant_points, units
 
 MAX_BITS = 8
-"""Of inputs and weights that integer kernels multiply."""
+"""The widest inputs and weights that integer kernels multiply."""
 MAX_BIAS = 2**30
-"""In units: leaves room in an accumulator for the products."""
+"""The largest bias in units: half of an int32 accumulator, so that the other half is left for the products."""
 
 
 def code_gain(bits: int) -> int:
-    """Kernels multiply 8-bit weights: narrower codes are stretched to 7 bits, which makes the units finer.
+    """Returns the factor that stretches codes of fewer than 7 bits to 7 bits, which makes the units finer.
 
-    Not to 8 bits: pairs of products with uint8 inputs then fit in the int16 of processors without VNNI.
+    Kernels multiply 8-bit weights, but with 7 bits pairs of products with uint8 inputs fit in the int16 of processors
+    without VNNI.
     """
     return int(2 ** max(0, 7 - bits))
 
 
 def whole_bias(bias: Tensor, multiplier: Tensor, unit_step: Tensor | None) -> Tensor:
-    """(outputs,) float32: the nearest multiples of the units |multiplier| · `unit_step`.
+    """Moves biases (outputs,) float32 to the nearest multiples of their units |multiplier| · `unit_step`.
 
     A bias stays as it is without a step, where the multiplier is 0, and where it has too many units.
     """
@@ -42,7 +43,7 @@ def whole_bias(bias: Tensor, multiplier: Tensor, unit_step: Tensor | None) -> Te
 
 
 def unit_steps(model: Model) -> dict[str, Tensor | None]:
-    """By unit: what makes a weight's multiplier the unit of a bias, or None where no integer kernel can run."""
+    """Returns by unit what makes its multiplier the unit of its bias, or None where no integer kernel can run."""
     steps: dict[str, Tensor | None] = {}
     _follow(units(model), quant_points(model), model.graph(), None, steps)
     return steps
@@ -55,29 +56,23 @@ def _follow(
     step: Tensor | None,
     found: dict[str, Tensor | None],
 ) -> Tensor | None:
-    """The step of the activation after a part of the graph that begins with one of `step`."""
+    """Walks through a part of a graph whose input has this step, and returns the step of its output."""
     for part in graph:
         match part:
             case Layer(name):
                 unit = named[name]
                 entry = _step(unit.in_point) if isinstance(unit, LinearUnit) else step
-                found[name] = _unit_step(entry, unit.weight_point)
+                weight = _narrow(unit.weight_point)
+                found[name] = None if entry is None or weight is None else entry / code_gain(weight.bits)
                 step = None if isinstance(unit, LinearUnit) else _step(unit.out_point)
             case Residual(body):
                 _follow(named, points, body, step, found)
                 step = None
             case Quantize(point):
                 step = _step(points[point])
-            case MaxPool():
-                pass
-            case _:
+            case Mean():
                 step = None
     return step
-
-
-def _unit_step(input_step: Tensor | None, weight: QuantPoint) -> Tensor | None:
-    quantizer = _narrow(weight)
-    return None if input_step is None or quantizer is None else input_step / code_gain(quantizer.bits)
 
 
 def _step(point: nn.Module) -> Tensor | None:
@@ -86,6 +81,6 @@ def _step(point: nn.Module) -> Tensor | None:
 
 
 def _narrow(point: nn.Module) -> Quantizer | None:
-    """The quantizer of codes that integer kernels read."""
+    """Returns a point's quantizer if integer kernels can read its codes."""
     quantizer = point.quantizer if isinstance(point, QuantPoint) else None
     return quantizer if isinstance(quantizer, Quantizer) and quantizer.bits <= MAX_BITS else None

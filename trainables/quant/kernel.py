@@ -1,7 +1,7 @@
 """Fake quantization as autograd functions, with few operations per call and few passes over memory.
 
 torch's own fake_quantize operators compute one value after another on a CPU: 38 ms for 1.6 million values, where
-the vectorised passes below take 1.1 ms on the same core. Tensors go through in tiles, so that every pass but the
+the vectorized passes below take 1.1 ms on the same core. Tensors go through in tiles, so that every pass but the
 first meets the cache.
 """
 
@@ -14,12 +14,14 @@ from torch import Tensor
 from trainables.models.quantizer import MIN_STEP
 
 TILE = 262_144
+"""Values of a tile: 1 MiB in float32, about a core's second-level cache. Larger: passes read from memory; smaller: more
+calls."""
 
 Gradients = tuple[Tensor, Tensor | None, None, None, None, None]
 
 
 class OneStep(torch.autograd.Function):
-    """`fake_quantize` for a dense CPU tensor with a step (): the step is a plain number here."""
+    """The `fake_quantize` of a dense CPU tensor with a step (), which is a plain number here."""
 
     @staticmethod
     def forward(
@@ -52,7 +54,7 @@ class OneStep(torch.autograd.Function):
 
 
 class Steps(torch.autograd.Function):
-    """`fake_quantize` for any tensor, with a step that broadcasts against it."""
+    """The `fake_quantize` of any tensor, with a step that broadcasts against it."""
 
     @staticmethod
     def forward(
@@ -81,6 +83,6 @@ def is_dense(values: Tensor) -> bool:
 
 
 def _tiles(x: Tensor) -> tuple[Tensor, ...]:
-    """All values of a dense tensor in memory order, as views."""
+    """Returns all values of a dense tensor in memory order, as views of at most TILE values."""
     flat = x.as_strided((x.numel(),), (1,))
     return (flat,) if len(flat) <= TILE else torch.split(flat, TILE)

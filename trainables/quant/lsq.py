@@ -12,7 +12,7 @@ from trainables.quant.kernel import OneStep, Steps, is_dense
 def fake_quantize(
     values: Tensor, step: Tensor, qn: int, qp: int, gradient_scale: float, *, max_step: float = math.inf
 ) -> Tensor:
-    """Values on the grid of `step`, q·s with q = round(clip(v / s, −Qn, Qp)), halves to even.
+    """Moves values to the grid of `step`, q·s with q = round(clip(v / s, −Qn, Qp)), halves to even.
 
     `step` is () for one step, or (C, 1, …) for one per row of `values`; s is its magnitude, at least 1e-8 and at
     most `max_step`. Differentiable in both:
@@ -29,7 +29,7 @@ def fake_quantize(
 def composed(
     values: Tensor, step: Tensor, low: Tensor, high: Tensor, ceiling: Tensor, gradient_scale: Tensor
 ) -> Tensor:
-    """`fake_quantize` made of plain operations that a compiler fuses, with the same values and gradients.
+    """Computes `fake_quantize` by plain operations that a compiler fuses, with the same values and gradients.
 
     `low` and `high`, the ends of the code range, and `ceiling`, the largest step, are () tensors: a graph that was
     compiled for one bit width serves all others.
@@ -47,7 +47,7 @@ def composed(
 
 
 class LsqQuantizer(Quantizer):
-    """Learns its step by gradient descent, like a weight."""
+    """A quantizer that learns its step by gradient descent, like a weight."""
 
     LEARNS = True
 

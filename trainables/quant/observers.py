@@ -9,24 +9,25 @@ import math
 import torch
 from torch import Tensor
 
-# Steps tried by `mse`, as shares of the min-max step: dense enough that a finer grid changes nothing.
 SHARES = torch.linspace(1.1, 0.2, 80)
+"""Steps tried by `mse`, as shares of the min-max step: dense enough that a finer grid changes nothing."""
 TINY = 1e-8
+"""The step of a row of zeros, as small as the smallest one that quantizers use (`MIN_STEP`)."""
 
 
 def minmax(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
-    """The step that covers the largest magnitude."""
+    """Returns the step of each row that covers the largest magnitude."""
     return (values.abs().amax(dim=1) / qp).clamp_min(TINY)
 
 
 def percentile(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
-    """The step that covers this percentage of the magnitudes; the rest is clipped."""
+    """Returns the step of each row that covers this percentage of the magnitudes; the rest is clipped."""
     place = max(1, math.ceil(values.shape[1] * percentile / 100))
     return (values.abs().kthvalue(place, dim=1).values / qp).clamp_min(TINY)
 
 
 def mse(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
-    """The step of least squared error among the min-max step and 80 shares of it."""
+    """Returns the step of each row with the least squared error among the min-max step and 80 shares of it."""
     widest = minmax(values, qn, qp)
     best, best_error = widest, torch.full_like(widest, torch.inf)
     for share in (1.0, *SHARES.tolist()):

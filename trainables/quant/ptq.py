@@ -13,13 +13,14 @@ from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train.loop import evaluate, reestimate_batch_norm_
 
 BATCH = 128
+"""Images of a batch on which batch norm is measured. More: memory for activations; fewer: more time between batches."""
 FOLDING_MOVES = 0.01
-"""Accuracy; or three images, whichever is more: an activation between two steps may fall either way. What counts is
-the folded network's accuracy; this bound is there to find faults."""
+"""The accuracy that folding may move, or three images where that is more: an activation between two steps may fall
+either way. What counts is the folded network's accuracy; this bound is there to find faults."""
 
 
 def remeasure_batch_norm_(model: Model, images: int, context: StageContext) -> None:
-    """Batch-norm statistics from a seeded sample of training images; 0 images leave them as they are."""
+    """Measures batch norm again on a seeded sample of training images; 0 images leave it as it is."""
     if images:
         sample = context.train.sample(images, seed_for(context.seed, 5))
         reestimate_batch_norm_(model, sample.batches(BATCH))
@@ -42,17 +43,12 @@ def finished(model: Model, scheme: QuantScheme, context: StageContext, history: 
     accuracy = evaluate(folded(model, side_bits=scheme.side_bits), context.val)
     if abs(live - accuracy) > max(FOLDING_MOVES, 3 / len(context.val)):
         raise ArtifactMismatch(f"folding moved the accuracy from {live:.4f} to {accuracy:.4f}")
-    return StageResult(
-        architecture=context.parent.architecture,
-        scheme=scheme,
-        state=model.state_dict(),
-        metrics={"val_accuracy": accuracy, "val_accuracy_unfolded": live},
-        history=history,
-    )
+    metrics = {"val_accuracy": accuracy, "val_accuracy_unfolded": live}
+    return StageResult(context.parent.architecture, scheme, model.state_dict(), metrics, history)
 
 
 def resolved_scheme(config: PostTrainingQuant | QuantAwareTrain, context: StageContext) -> QuantScheme:
-    """The scheme with every layer's bits: chosen from the parent's sensitivities when `auto_bits` is set."""
+    """Returns the scheme, with the bits of every layer chosen from the parent's sensitivities if `auto_bits` is set."""
     if config.auto_bits is None:
         return config.scheme
     return allocate(config.auto_bits, config.scheme, context.parent.metrics)
@@ -60,7 +56,7 @@ def resolved_scheme(config: PostTrainingQuant | QuantAwareTrain, context: StageC
 
 @run_stage.register
 def _(config: PostTrainingQuant, context: StageContext) -> StageResult:
-    """Calibrate, no training."""
+    """Quantizes the parent by calibration alone, without training."""
     scheme = resolved_scheme(config, context)
     model = context.parent_model()
     images = context.train.sample(config.calibration_images, seed_for(context.seed, 3))

@@ -15,7 +15,7 @@ from trainables.train.step_rule import StepRule
 
 @run_stage.register
 def _(config: QuantAwareTrain, context: StageContext) -> StageResult:
-    """Batch norm stays live while training and is measured again at the end."""
+    """Trains the quantized parent; batch norm stays live meanwhile and is measured again at the end."""
     scheme = resolved_scheme(config, context)
     model = context.parent_model()
     history = _widths_before(model, scheme, config, context)
@@ -40,7 +40,7 @@ def _widths_before(
 
 
 def at_least(scheme: QuantScheme, bits: int) -> QuantScheme:
-    """The scheme with every narrower width raised to `bits`."""
+    """Returns the scheme with every narrower width raised to `bits`."""
     content = scheme.model_dump()
     for name in ("w_bits", "a_bits"):
         content[name] = max(content[name], bits)
@@ -50,6 +50,7 @@ def at_least(scheme: QuantScheme, bits: int) -> QuantScheme:
 
 
 def _train(model: Model, config: QuantAwareTrain, context: StageContext) -> list[dict[str, float]]:
+    """Trains with the rules that the configuration asks for, and returns the history."""
     guard = GuardChannels(model)
     rules: list[StepRule] = [HoldZeros(model)]
     if config.freezing is not None:

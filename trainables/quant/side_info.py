@@ -15,17 +15,19 @@ import torch
 from torch import Tensor
 
 BiasAt = Callable[[Tensor], Tensor]
-"""The bias that keeps the mean of each output at a multiplier, (outputs,) float32 → (outputs,) float32."""
+"""A function of multipliers to the biases that keep the mean of each output; both are (outputs,) float32."""
 TINY = 1e-30
+"""A multiplier below it counts as zero: small enough to be none, large enough to divide by."""
 PLACES = 9
-"""Between the smallest and the largest multiplier; the neighbors of each are tried as ends of the grid."""
+"""Places between the smallest and the largest multiplier whose neighbors are tried as ends of the grid. More: time in
+proportion to the square; fewer: a grid that fits less well."""
 BIAS_NOISE = 0.01
-"""Of int8 biases, at most, relative to the outputs' standard deviation; the multipliers' is of this size."""
+"""The most noise of int8 biases, relative to the outputs' standard deviation; that of the multipliers is as large."""
 
 
 @dataclass(frozen=True)
 class SideInfo:
-    """`multiplier` and `bias` are (outputs,) float16, or int8 with a bias of int8 or int16.
+    """The stored side information: `multiplier` and `bias` (outputs,) float16, or int8 and int8 or int16.
 
     `reference` is (1,) float32, the largest |m|, or (3,): the largest |m|, the spacing in octaves, the bias unit.
     """
@@ -35,7 +37,7 @@ class SideInfo:
     bias: Tensor
 
     def exact(self) -> tuple[Tensor, Tensor]:
-        """m and b as float32, as the decoder sees them."""
+        """Returns m and b as float32, as the decoder sees them."""
         if self.multiplier.dtype == torch.float16:
             return self.multiplier.float() * self.reference, self.bias.float()
         largest, spacing, unit = self.reference.cpu().double()
@@ -64,13 +66,13 @@ def in_8_bits(multiplier: Tensor, bias_at: BiasAt, *, spread: Tensor) -> SideInf
 
 
 def _power(code: Tensor, largest: Tensor, spacing: Tensor) -> Tensor:
-    """m of int8 codes, in float64 on CPU: there all devices agree."""
+    """Returns the m of int8 codes, in float64 on CPU, where all devices agree."""
     code = code.double()
     return code.sign() * largest * torch.exp2(spacing * (code.abs() - 127))
 
 
 def _log_code(multiplier: Tensor, largest: Tensor, spacing: Tensor) -> Tensor:
-    """int8; the nearest power within the grid, or 0 when that is nearer."""
+    """Returns int8 codes of the nearest powers within the grid, or 0 where that is nearer."""
     size = multiplier.abs()
     steps = ((largest / size.clamp_min(TINY)).log2() / spacing).round().clamp(0, 126)
     code = torch.where(size < largest * torch.exp2(-spacing * steps) / 2, 0.0, 127 - steps)
@@ -78,7 +80,7 @@ def _log_code(multiplier: Tensor, largest: Tensor, spacing: Tensor) -> Tensor:
 
 
 def _grid(multiplier: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest size and the spacing in octaves that lose least: Σ spread · (relative error of m)².
+    """Finds the largest size and the spacing in octaves that lose least: Σ spread · (relative error of m)².
 
     Ends are multipliers of the layer, so that rounded ones find the same grid again.
     """

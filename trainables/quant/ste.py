@@ -7,7 +7,7 @@ from trainables.quant.lsq import fake_quantize
 
 
 class StraightThroughQuantizer(Quantizer):
-    """The gradient passes where a value is not clipped; nothing of the quantizer learns."""
+    """A quantizer that learns nothing; the gradient passes where a value is not clipped."""
 
     LEARNS = False
 

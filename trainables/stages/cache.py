@@ -13,7 +13,7 @@ from trainables.errors import CorruptFile, TrialFailure
 from trainables.results import StageRun, kept_metrics
 from trainables.stages.files import StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
 from trainables.stages.markers import FAILED, FINISHED, MARKERS
-from trainables.stages.saved_epochs import Progress
+from trainables.stages.saved_epochs import SavedEpochs
 from trainables.stages.stage import StageResult
 from trainables.storage import (
     Lock,
@@ -31,88 +31,77 @@ from trainables.storage import (
 
 @dataclass(frozen=True)
 class StageCache:
-    """Results of stages under one folder, shared by all workers of an experiment."""
+    """The results of stages under one folder, shared by all workers of an experiment.
+
+    Every method raises StorageUnavailable where the folder cannot be listed, read or written.
+    """
 
     folder: StoragePath
     poll_s: float = 0.2
-    """Between two looks at a stage that another worker makes; five times that where a look is a request."""
+    """Seconds between two looks at a stage that another worker makes, and five times that where a look is a request
+    to an object store. Longer: a trial idles after the stage is there; shorter: more looks while nothing changes."""
 
-    def get_or_run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> tuple[StageResult, StageRun]:
-        """The result of a stage: read when it exists, waited for when another worker makes it, else made here.
+    def get_or_run(
+        self, key: str, kind: str, run: Callable[[SavedEpochs], StageResult]
+    ) -> tuple[StageResult, StageRun]:
+        """Returns the result of a stage: read if it exists, waited for if another worker makes it, else made here.
 
         Raises:
             TrialFailure: the stage failed now, or is known to fail.
-            StorageUnavailable: the folder cannot be written.
         """
         started = time.perf_counter()
         lock = Lock(self.folder / "locks" / key)
-        while True:
-            found = self._find(key)
-            if found is not None:
-                return found, _noted(found, kind, key, started, cached=True)
-            if lock.try_acquire():
-                break
+        while (found := self._find(key)) is None and not lock.try_acquire():
             time.sleep(self.poll_s * (1 if isinstance(self.folder, Path) else 5))
-        try:
-            found = self._find(key, clear=True)  # published between the look and the lock
-            cached = found is not None
-            result = found if found is not None else self._run(key, kind, run)
-        finally:
-            lock.release()
-        return result, _noted(result, kind, key, started, cached=cached)
+        result = found
+        if result is None:
+            try:
+                found = self._find(key, clear=True)  # published between the look and the lock
+                result = found or self._run(key, kind, run)
+            finally:
+                lock.release()
+        seconds, metrics = time.perf_counter() - started, kept_metrics(result.metrics)
+        return result, StageRun(kind=kind, key=key, seconds=seconds, cached=found is not None, metrics=metrics)
 
     def entries(self) -> list[StageEntry]:
-        """Every finished stage and remembered failure, by key. One whose description is damaged is left out.
-
-        Raises:
-            StorageUnavailable: the folder cannot be listed.
-        """
+        """Returns every finished stage and remembered failure, by key, without those whose description is damaged."""
         return read_entries(self.folder)
 
     def remove(self, key: str) -> None:
-        """Forgets a stage: it disappears whole, and is made again when a trial needs it. An absent one is fine.
-
-        Raises:
-            StorageUnavailable: the folder cannot be written.
-        """
+        """Removes a stage, if it is there: it disappears whole, and is made again when a trial needs it."""
         read_stage.cache_clear()
         remove_folder(self.folder / key, markers=MARKERS)
 
     def sweep(self, *, older_than_s: float) -> None:
-        """Removes what makers of stages left that were killed at the end.
-
-        That is uploads to an object store that were cut off so long ago, and checkpoints of finished stages.
-
-        Raises:
-            StorageUnavailable: the folder cannot be read or written.
-        """
+        """Removes what killed makers of stages left: old uploads that were cut off, and epochs of finished stages."""
         for key in unfinished(self.folder, older_than_s=older_than_s):
             remove_folder(self.folder / key, markers=MARKERS)
         keys = subfolders(self.folder / "progress")
         for stage in published((self.folder / key for key in keys), MARKERS):
             remove_tree(self.folder / "progress" / stage.name)
 
-    def _run(self, key: str, kind: str, run: Callable[[Progress], StageResult]) -> StageResult:
+    def _run(self, key: str, kind: str, run: Callable[[SavedEpochs], StageResult]) -> StageResult:
+        """Makes a stage and publishes it, or the memory of a failure that would come again."""
         started = time.perf_counter()
-        progress = Progress(self.folder / "progress" / key)
+        saved_epochs = SavedEpochs(self.folder / "progress" / key)
         self._log("start", key, kind)
         try:
-            result = run(progress)
+            result = run(saved_epochs)
         except TrialFailure as err:
             if err.state == "invalid":  # it would end the same way again
                 publish_folder(failed_files(err, kind=kind), self.folder / key, marker=FAILED)
-                progress.clear()
+                saved_epochs.clear()
             self._log("fail", key, kind)
             raise
         files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
         publish_folder(files, self.folder / key, marker=FINISHED)
-        progress.clear()
+        saved_epochs.clear()
         self._log("finish", key, kind)
         # Read back: what later trials will get is what this one gets, to the last bit.
         return read_stage(self.folder / key)
 
     def _find(self, key: str, *, clear: bool = False) -> StageResult | None:
-        """A published stage, or None when it has to be made; `clear` puts a damaged one aside, under the lock."""
+        """Reads a published stage; None when it must be made. `clear` puts a damaged one aside, under the lock."""
         folder = self.folder / key
         if not is_published(folder, MARKERS):
             return None
@@ -126,8 +115,3 @@ class StageCache:
 
     def _log(self, event: str, key: str, kind: str) -> None:
         append_line(self.folder / "log.jsonl", {"event": event, "key": key, "kind": kind, "time": time.time()})
-
-
-def _noted(result: StageResult, kind: str, key: str, started: float, *, cached: bool) -> StageRun:
-    seconds = time.perf_counter() - started
-    return StageRun(kind=kind, key=key, seconds=seconds, cached=cached, metrics=kept_metrics(result.metrics))

@@ -1,4 +1,7 @@
-"""A finished stage as files: its weights, and a description that is sealed by a checksum; or why it failed."""
+"""A finished stage as files: its weights, and a description that is sealed by a checksum; or why it failed.
+
+What reads a folder raises StorageUnavailable where that cannot be listed or read.
+"""
 
 import functools
 import json
@@ -19,33 +22,36 @@ from trainables.stages.stage import StageResult, on_cpu
 from trainables.storage import FileInfo, StoragePath, files_by_folder, read_bytes, read_many, sha256
 
 SCHEMA = 1
+"""The version of the description's form."""
 WEIGHTS = "weights.safetensors"
+"""The file of a stage's tensors."""
 LOADED = 16
-"""Stage results that a worker keeps in memory: parents are shared by many trials."""
+"""Stage results that a worker keeps in memory, since parents are shared by many trials. More: memory, a network's
+weights each; fewer: a parent is read from disk and checked again."""
 
 
 @dataclass(frozen=True)
 class StageEntry:
-    """What a cache holds of one stage, without its weights."""
+    """What a cache says of one stage without reading its weights; `failed` for a remembered failure."""
 
     key: str
     kind: str
     seconds: float
-    """What it took when it was made; 0.0 for a remembered failure."""
+    """How long it took to make the stage; 0.0 for a remembered failure."""
     size_bytes: int
     failed: bool
     modified: float
-    """When it was made, seconds since the epoch by the clock of the file system."""
+    """When the stage was made, in seconds since 1970 by the clock of the file system."""
 
 
 def finished_files(result: StageResult, *, kind: str, seconds: float) -> dict[str, bytes]:
-    """What `read_stage` reads, by name; `seconds` is what the stage took."""
+    """Returns the files that `read_stage` reads, by name; the stage took `seconds`."""
     weights = save(on_cpu(result.state))
     about = {
         "schema": SCHEMA,
         "kind": kind,
         "architecture": result.architecture.model_dump(mode="json"),
-        "scheme": None if result.scheme is None else result.scheme.model_dump(mode="json"),
+        "scheme": result.scheme and result.scheme.model_dump(mode="json"),
         "metrics": dict(result.metrics),
         "history": result.history,
         "plan": {name: list(kept) for name, kept in result.plan.items()},
@@ -56,13 +62,13 @@ def finished_files(result: StageResult, *, kind: str, seconds: float) -> dict[st
 
 
 def failed_files(err: TrialFailure, *, kind: str) -> dict[str, bytes]:
-    """The memory of a failure."""
+    """Returns the file, by name, that remembers a failure."""
     return {FAILED: _sealed({"schema": SCHEMA, "stage": kind, "kind": type(err).__name__, "message": str(err)})}
 
 
 @functools.lru_cache(maxsize=LOADED)
 def read_stage(folder: StoragePath) -> StageResult:
-    """A published stage, verified.
+    """Reads a published stage and verifies it.
 
     Raises:
         CorruptFile: a file is missing or not what was written.
@@ -80,41 +86,25 @@ def read_stage(folder: StoragePath) -> StageResult:
         weights = read_bytes(folder / WEIGHTS)
         if sha256(weights) != about["weights_sha256"]:
             raise CorruptFile(f"{folder}: the weights are not those that were written")
-        scheme = about["scheme"]
-        return StageResult(
-            architecture=Architecture.model_validate(about["architecture"]),
-            scheme=None if scheme is None else QuantScheme.model_validate(scheme),
-            state=load(weights),
-            metrics=about["metrics"],
-            history=about["history"],
-            plan=about["plan"],
-        )
+        architecture, scheme = Architecture.model_validate(about["architecture"]), about["scheme"]
+        scheme = None if scheme is None else QuantScheme.model_validate(scheme)
+        return StageResult(architecture, scheme, load(weights), about["metrics"], about["history"], about["plan"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, AttributeError) as err:
         raise CorruptFile(f"{folder} is no finished stage: {err}") from err
 
 
 def read_entries(folder: StoragePath) -> list[StageEntry]:
-    """The stages in a folder by their descriptions alone, by key; one whose description is damaged is left out.
-
-    Raises:
-        StorageUnavailable: the folder cannot be listed.
-    """
+    """Reads the descriptions of the stages in a folder, by key; a stage with a damaged one is left out."""
     stages = _files(folder)
     marked = {key: marker for key, files in stages.items() if (marker := _marker(files)) is not None}
     contents = read_many(folder / key / marker.name for key, marker in marked.items())
-    entries = (
-        _entry(key, marker, stages[key], content)
-        for (key, marker), content in zip(marked.items(), contents, strict=True)
-    )
+    pairs = zip(marked.items(), contents, strict=True)
+    entries = (_entry(key, marker, stages[key], content) for (key, marker), content in pairs)
     return [entry for entry in entries if entry is not None]
 
 
 def unfinished(folder: StoragePath, *, older_than_s: float) -> list[str]:
-    """Keys of stages with files but no description, in which nothing was written for so long: it was cut off.
-
-    Raises:
-        StorageUnavailable: the folder cannot be listed.
-    """
+    """Returns the keys of stages that were cut off: with files but no description, and nothing written for so long."""
     newest = time.time() - older_than_s
     return [
         key
@@ -124,19 +114,19 @@ def unfinished(folder: StoragePath, *, older_than_s: float) -> list[str]:
 
 
 def _files(folder: StoragePath) -> dict[str, list[FileInfo]]:
-    """By key of a stage."""
+    """Lists the files of each stage in a folder, by key."""
     found = files_by_folder(folder)
     return {key: files for key, files in sorted(found.items()) if re.fullmatch("[0-9a-f]{64}", key)}
 
 
 def _marker(files: Sequence[FileInfo]) -> FileInfo | None:
-    """What describes a stage; the memory of a failure comes first, as in `read_stage`."""
+    """Returns the file that describes a stage; the memory of a failure comes first, as in `read_stage`."""
     by_name = {file.name: file for file in files}
     return by_name.get(FAILED) or by_name.get(FINISHED)
 
 
 def _entry(key: str, marker: FileInfo, files: Sequence[FileInfo], content: bytes | OSError) -> StageEntry | None:
-    """A published stage by its description alone; None when that is damaged or was removed meanwhile."""
+    """Reads a stage's description; None when it is damaged or was removed meanwhile."""
     failed = marker.name == FAILED
     try:
         about = _unsealed(content)

@@ -1,16 +1,17 @@
-"""What stages show of themselves in a cache's folder without being read (torch-free)."""
+"""What files and folders of a cache say about its stages without being read (torch-free)."""
 
 from collections.abc import Hashable, Iterable
 
 from trainables.storage import StoragePath, names, published
 
 FINISHED, FAILED = "stage.json", "failure.json"
+"""The file that describes a finished stage, and the one that remembers a failure."""
 MARKERS = (FINISHED, FAILED)
-"""A stage is there when its folder has one of these."""
+"""The names of files one of which each published stage has."""
 
 
-def stage_signs(stages: StoragePath, keys: Iterable[str]) -> dict[str, Hashable]:
-    """By key of a stage, something that changes with each of its epochs and with its end.
+def stage_states(stages: StoragePath, keys: Iterable[str]) -> dict[str, Hashable]:
+    """Returns for each stage's key a value that changes with each of its epochs and with its end.
 
     All are looked at together: in an object store that takes a few requests at a time, however many there are.
 

@@ -16,12 +16,15 @@ from trainables.data.images import Images
 from trainables.device import Device, seed_for
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build
-from trainables.stages.saved_epochs import Progress
+from trainables.stages.saved_epochs import SavedEpochs
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage made: enough to build the network again, and how it went."""
+    """What a stage made: enough to build the network again, and how it went.
+
+    `history` has a row for each epoch; `plan` says which channels pruning kept, by prune group.
+    """
 
     architecture: Architecture
     scheme: QuantScheme | None
@@ -31,7 +34,7 @@ class StageResult:
     plan: Mapping[str, list[int]] = field(default_factory=dict)
 
     def model(self) -> Model:
-        """The network with its weights, and with its quantizers if the stage put some there. On CPU.
+        """Builds the network with its weights, and with its quantizers if the stage put some there. On CPU.
 
         Raises:
             RuntimeError: the state does not fit the architecture (a bug or a damaged file).
@@ -45,7 +48,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage may use: its parent, data on the device, a seed, and a place for its progress."""
+    """What a stage may use: its parent, data on the device, a seed, and a place for its saved epochs."""
 
     data: DataSet
     train: Images
@@ -53,33 +56,33 @@ class StageContext:
     augment: Augment
     device: Device
     seed: int
-    progress: Progress
+    saved_epochs: SavedEpochs
     parent_result: StageResult | None = None
     find_teacher: Callable[[], StageResult] | None = None
 
     @property
     def parent(self) -> StageResult:
-        """The result of the stage before this one."""
+        """The result of the stage before this one, which the first stage does not have."""
         assert self.parent_result is not None, "the first stage has no parent"
         return self.parent_result
 
     def phase(self, number: int) -> "StageContext":
-        """The context of one of several training runs inside this stage: own progress, own random numbers.
+        """Returns the context of one of several training runs inside this stage: own epochs, own random numbers.
 
         A run that ended is restored from its last saved epoch, so a stage that was killed repeats its phases
         in order and trains only from where it stopped.
         """
-        return replace(self, progress=self.progress.phase(number), seed=seed_for(self.seed, 6, number) % 2**31)
+        return replace(self, saved_epochs=self.saved_epochs.phase(number), seed=seed_for(self.seed, 6, number) % 2**31)
 
     def teacher(self) -> Model:
-        """The network to distil from, on the device, in eval mode; trained or read when it is asked for."""
+        """Trains or reads the network to distill from, and returns it on the device, in eval mode."""
         assert self.find_teacher is not None, "only a trial has a teacher"
         model = self.find_teacher().model()
         self.device.place(model)
         return model.eval().requires_grad_(False)
 
     def parent_model(self) -> Model:
-        """A fresh copy of the parent's network, on the device."""
+        """Returns a fresh copy of the parent's network, on the device."""
         model = self.parent.model()
         self.device.place(model)
         return model
@@ -87,7 +90,7 @@ class StageContext:
 
 @singledispatch
 def run_stage(config: Any, context: StageContext) -> StageResult:
-    """Runs one stage.
+    """Runs one stage, whose configuration's type picks the handler.
 
     Raises:
         Diverged: training left the finite numbers.
@@ -97,5 +100,5 @@ def run_stage(config: Any, context: StageContext) -> StageResult:
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors, as safetensors writes them."""
+    """Returns the tensors contiguous and on the CPU, as safetensors writes them."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

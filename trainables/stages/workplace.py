@@ -12,7 +12,7 @@ from trainables.storage import StoragePath
 
 @dataclass(frozen=True)
 class Workplace:
-    """Data on the device, and the stage cache that all workers share."""
+    """A worker's data on its device, and the stage cache that all workers share."""
 
     data: DataSet
     cache: StageCache
@@ -30,6 +30,6 @@ class Workplace:
 
 
 def open_workplace(data: DataSet, stages: StoragePath, *, cpu: float, gpu: float, compile: bool = False) -> Workplace:
-    """A workplace with the trial's share of threads and device."""
+    """Opens a workplace with the trial's share of threads (`cpu`) and device (`gpu`)."""
     use_threads(cpu)
     return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile))

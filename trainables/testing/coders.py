@@ -10,7 +10,9 @@ from trainables.export.coders import Coder, LayerSpec, assembled
 from trainables.export.streams import Source
 
 BITS = (2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)
+"""All widths of weights."""
 SHAPES = ((1,), (3, 5), (8, 1, 3, 3), (40, 6, 3, 3))
+"""A single weight, a linear layer, a depthwise and a plain convolution: from 1 to 2,160 weights."""
 
 
 class CoderContract:
@@ -19,7 +21,7 @@ class CoderContract:
     coder: Coder
 
     def test_weights_come_back_bit_for_bit(self) -> None:
-        """Of every width, shape and distribution; the dtype is the layer's, and nothing is left in the source."""
+        """Decoding gives the weights that were encoded, whatever their kind, and leaves nothing in the source."""
         for layer, weights in self._cases():
             source = assembled([self.coder.encode(weights, layer)]).source()
             found = self.coder.decode(layer, source)
@@ -29,7 +31,7 @@ class CoderContract:
             assert found.tobytes() == weights.tobytes(), layer
 
     def test_layers_follow_one_another(self) -> None:
-        """Each one reads its own part of the shared streams."""
+        """Every layer reads its own part of the streams that layers share."""
         cases = list(self._cases())
         source = assembled([self.coder.encode(weights, layer) for layer, weights in cases]).source()
         for layer, weights in cases:
@@ -37,13 +39,13 @@ class CoderContract:
         source.finish()
 
     def test_the_sizes_it_states_add_up(self) -> None:
-        """To the rounding of the shared stream to whole words, and of its probabilities."""
+        """The stated sizes add up to that of the file, but for whole words of the stream and rounded probabilities."""
         coded = [self.coder.encode(weights, layer) for layer, weights in self._cases()]
         stated = sum(layer.size_bits for layer in coded)
         assert abs(8 * assembled(coded).size_bytes - stated) <= 64 + 2e-3 * stated
 
     def test_equal_weights_give_equal_bytes(self) -> None:
-        """Encoding has no memory and changes nothing."""
+        """Encoding the same weights twice gives the same bytes and does not change the weights."""
         for layer, weights in self._cases():
             kept = weights.copy()
             first, second = (assembled([self.coder.encode(weights, layer)]) for _ in range(2))
@@ -51,7 +53,7 @@ class CoderContract:
             assert weights.tobytes() == kept.tobytes()
 
     def test_a_source_that_ends_early_is_refused(self) -> None:
-        """One byte of the model or of the layer's own content is missing."""
+        """Decoding fails if the last byte of the model or of the layer's own content is missing."""
         for layer, weights in self._cases():
             coded = assembled([self.coder.encode(weights, layer)])
             if coded.models:
@@ -60,7 +62,7 @@ class CoderContract:
                 assert self._refuses(layer, Source(coded.models, coded.words, coded.data[:-1])), layer
 
     def test_any_other_bytes_are_refused_or_give_legal_weights(self) -> None:
-        """A hostile file ends in an error of ours or in weights within the range, never in a crash."""
+        """Decoding a hostile file ends in an error of ours or in weights within the range, never in a crash."""
         random = np.random.default_rng(0)
         for layer, weights in self._cases():
             coded = assembled([self.coder.encode(weights, layer)])
@@ -69,7 +71,7 @@ class CoderContract:
                 self._refuses(layer, Source(models, _whole_words(words), data))
 
     def test_its_kind_is_its_own(self) -> None:
-        """The number in the file, one byte, that no other coder has."""
+        """The coder's number in the file fits into a byte, and no other coder has it."""
         assert 0 <= self.coder.kind < 256
         others = [CODERS[name] for name in CODERS.names() if CODERS[name] != self.coder]
         assert self.coder.kind not in [other.kind for other in others]
@@ -86,7 +88,7 @@ class CoderContract:
         return False
 
     def _cases(self) -> Iterator[tuple[LayerSpec, np.ndarray]]:
-        """Layers that the coder fits: all widths and shapes, and weights of many distributions."""
+        """Yields the layers that the coder fits, of all widths and shapes, with weights of many distributions."""
         found = False
         for bits in BITS:
             for shape in SHAPES:
@@ -99,7 +101,7 @@ class CoderContract:
 
 
 def _codes(layer: LayerSpec) -> Iterator[np.ndarray]:
-    """Zeros, constants, extremes, dense and sparse distributions; flat, in the layer's dtype."""
+    """Yields zeros, constants, extremes, dense and sparse distributions; flat, in the layer's dtype."""
     random, count, largest = np.random.default_rng(layer.bits), layer.count, layer.largest
     normal = np.rint(random.normal(size=count) * max(0.6, largest / 3)).clip(-largest, largest)
     peaked = np.rint(random.laplace(size=count) * max(0.4, largest / 12)).clip(-largest, largest)
@@ -118,7 +120,7 @@ def _codes(layer: LayerSpec) -> Iterator[np.ndarray]:
 
 
 def _float_weights(layer: LayerSpec) -> Iterator[np.ndarray]:
-    """Normal and sparse values, and numbers at the edges of float32."""
+    """Yields normal and sparse values, and numbers at the edges of float32."""
     random = np.random.default_rng(0)
     normal = random.normal(size=layer.count)
     edges = [0.0, -0.0, 1e-45, -1e-38, 3.4e38, -3.4e38, 1.0]
@@ -127,7 +129,7 @@ def _float_weights(layer: LayerSpec) -> Iterator[np.ndarray]:
 
 
 def _damaged(stream: bytes, random: np.random.Generator) -> bytes:
-    """Random bytes, a changed byte, a shorter or a longer stream."""
+    """Returns random bytes, or the stream with a changed byte, shorter or longer."""
     length = len(stream)
     if length == 0 or random.random() < 0.2:
         return random.bytes(int(random.integers(0, 3)) * 4 + length)
@@ -141,5 +143,5 @@ def _damaged(stream: bytes, random: np.random.Generator) -> bytes:
 
 
 def _whole_words(stream: bytes) -> bytes:
-    """A stream that a decoder opens: words, the last one not zero."""
+    """Cuts a stream to what a decoder opens: whole words, the last one not zero."""
     return stream[: len(stream) // 4 * 4] + b"\1\0\0\0"

@@ -22,7 +22,7 @@ class ImportanceContract:
     criterion: Criterion
 
     def test_every_channel_has_one_finite_score_of_at_least_zero(self) -> None:
-        """One tensor (channels,) per group, under its name and no other."""
+        """A criterion returns one tensor (channels,) for each group, under its name and no other."""
         for model, _ in self._networks():
             scores = self._scores(model)
             assert list(scores) == [group.name for group in model.prune_groups()]
@@ -32,13 +32,13 @@ class ImportanceContract:
                 assert (scores[group.name] >= 0).all()
 
     def test_scores_tell_channels_apart(self) -> None:
-        """A constant would prune by place."""
+        """Scores differ within a group; a constant would prune by place."""
         for model, _ in self._networks():
             for group in model.prune_groups():
                 assert len(self._scores(model)[group.name].unique()) > 1
 
     def test_scores_move_with_their_channels(self) -> None:
-        """Channels in another order, with all that belongs to them, are the same network."""
+        """Scores follow channels into another order, in which all that belongs to them makes the same network."""
         for model, architecture in self._networks():
             orders = {
                 group.name: torch.randperm(_channels(model, group), generator=torch.Generator().manual_seed(7)).tolist()
@@ -52,7 +52,7 @@ class ImportanceContract:
                 )
 
     def test_a_channel_of_zeros_scores_lowest(self) -> None:
-        """Nothing is lost with it."""
+        """No channel scores below one whose weights are all zero, since nothing is lost with that."""
         for model, _ in self._networks():
             for group in model.prune_groups():
                 channel = _channels(model, group) // 2
@@ -62,7 +62,7 @@ class ImportanceContract:
                 assert score[channel] < score.max()
 
     def test_equal_seeds_give_equal_scores(self) -> None:
-        """Whatever the state of torch's own random numbers."""
+        """Scores depend on the seed alone, whatever the state of torch's own random numbers."""
         for model, _ in self._networks():
             torch.manual_seed(1)
             first = self._scores(model, seed=3)
@@ -71,7 +71,7 @@ class ImportanceContract:
             assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_scoring_changes_nothing(self) -> None:
-        """Not the weights, statistics, gradients, modes, and not torch's random numbers."""
+        """Scoring leaves weights, statistics, gradients, modes and torch's random numbers as they are."""
         for model, _ in self._networks():
             model.train()
             next(model.children()).eval()
@@ -96,7 +96,7 @@ class ImportanceContract:
             assert all(torch.equal(evaluating[name], training[name]) for name in evaluating)
 
     def test_comparable_scores_keep_the_order_within_a_group(self) -> None:
-        """Only the scale of a group changes."""
+        """Making scores comparable changes the scale of a group, not its order."""
         for model, _ in self._networks():
             for group in model.prune_groups():
                 score = self._scores(model)[group.name]
@@ -126,7 +126,7 @@ def _batches() -> list[Batch]:
 
 
 def _randomise_norms_(model: Model) -> None:
-    """Scales, shifts and statistics as after some training."""
+    """Draws scales, shifts and statistics like those after some training."""
     generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
         for unit in units(model).values():

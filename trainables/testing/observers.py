@@ -14,7 +14,7 @@ class ObserverContract:
     observe: Callable[..., Tensor]
 
     def test_every_row_has_one_positive_step(self) -> None:
-        """Also a row of zeros, and one with a single value."""
+        """Every row gets a finite step above zero, also a row of zeros and one with a single value."""
         for values, qn, qp in self._cases():
             steps = self.observe(values, qn, qp, percentile=99.0)
             assert steps.shape == (len(values),)
@@ -22,34 +22,34 @@ class ObserverContract:
             assert (steps > 0).all()
 
     def test_rows_do_not_know_of_each_other(self) -> None:
-        """The step of a row is that of the row alone."""
+        """The step of a row does not depend on the other rows."""
         for values, qn, qp in self._cases():
             steps = self.observe(values, qn, qp, percentile=99.0)
             alone = torch.cat([self.observe(row[None], qn, qp, percentile=99.0) for row in values])
             assert torch.equal(steps, alone)
 
     def test_the_step_scales_with_the_values(self) -> None:
-        """By powers of two, exactly."""
+        """Values four times as large get exactly four times the step."""
         for values, qn, qp in self._cases():
             rows = values[values.abs().amax(dim=1) > 1e-3]
             steps = self.observe(rows, qn, qp, percentile=99.0)
             assert torch.equal(self.observe(rows * 4, qn, qp, percentile=99.0), steps * 4)
 
     def test_the_order_of_values_does_not_matter(self) -> None:
-        """To the rounding of sums."""
+        """Values in another order get the same step, but for the rounding of sums."""
         for values, qn, qp in self._cases():
             order = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(1))
             found = self.observe(values[:, order], qn, qp, percentile=99.0)
             assert torch.allclose(found, self.observe(values, qn, qp, percentile=99.0), rtol=0.02)
 
     def test_no_step_is_wider_than_the_values_need(self) -> None:
-        """A tenth more than the largest magnitude is as far as an observer may go."""
+        """The range covers at most a tenth more than the largest magnitude."""
         for values, qn, qp in self._cases():
             steps = self.observe(values, qn, qp, percentile=99.0)
             assert (steps * qp <= values.abs().amax(dim=1) * 1.11 + 1e-6 * qp).all()
 
     def test_the_values_stay_as_they_are(self) -> None:
-        """An observer looks only."""
+        """An observer does not change the values."""
         for values, qn, qp in self._cases():
             before = values.clone()
             self.observe(values, qn, qp, percentile=99.0)

@@ -9,6 +9,7 @@ from torch import Tensor
 from trainables.models.quantizer import Quantizer, code_range
 
 BITS = (2, 3, 4, 5, 6, 7, 8, 12, 16)
+"""All widths of quantized weights."""
 
 
 class QuantizerContract:
@@ -17,7 +18,7 @@ class QuantizerContract:
     quantizer_type: type[Quantizer]
 
     def test_values_are_codes_times_the_step(self) -> None:
-        """The nearest grid point, halves to even, clipped to the range: against float64 arithmetic."""
+        """Values go to the nearest grid point, halves to even, clipped to the range, as in float64 arithmetic."""
         for quantizer, values in self._cases():
             step = quantizer.safe_step().detach().double()
             ratio = values.double() / step
@@ -30,7 +31,7 @@ class QuantizerContract:
             assert torch.allclose(out.double(), quantizer.codes(values) * step, rtol=1e-6, atol=0)
 
     def test_codes_fill_the_range_and_stay_in_it(self) -> None:
-        """Of signed and unsigned quantizers at every width."""
+        """Codes reach both ends of their range and do not pass them, at every width, signed and unsigned."""
         for quantizer, values in self._cases():
             codes = quantizer.codes(values)
             assert (int(codes.min()), int(codes.max())) == (-quantizer.qn, quantizer.qp)
@@ -42,7 +43,7 @@ class QuantizerContract:
             assert torch.equal(quantizer.codes(once), quantizer.codes(values))
 
     def test_gradients_pass_inside_the_range_only(self) -> None:
-        """1 inside, 0 where the value is clipped."""
+        """The gradient of a value is 1 inside the range, and 0 where the value is clipped."""
         for quantizer, values in self._cases():
             x = values.clone().requires_grad_()
             quantizer(x).sum().backward()
@@ -64,7 +65,7 @@ class QuantizerContract:
             assert torch.equal(other(values), quantizer(values))
 
     def test_a_step_of_zero_or_below_does_no_harm(self) -> None:
-        """Training may take it there."""
+        """A step that training took to zero or below still gives finite values."""
         for value in (0.0, -0.5):
             quantizer = self._make(4, signed=True, shape=())
             with torch.no_grad():
@@ -73,7 +74,7 @@ class QuantizerContract:
             assert torch.isfinite(quantizer(torch.linspace(-2, 2, 9)).detach()).all()
 
     def test_the_limit_is_never_passed(self) -> None:
-        """However wide the step is."""
+        """No value passes the limit, however wide the step is."""
         quantizer = self.quantizer_type(4, signed=False, limit=6.0)
         for value in (0.01, 0.4, 5.0):
             with torch.no_grad():

@@ -12,7 +12,7 @@ class SparsityContract:
     score: Callable[[Tensor], Tensor]
 
     def test_every_weight_has_one_finite_score_of_at_least_zero(self) -> None:
-        """In the weight's shape."""
+        """Scores have the weight's shape, are finite and at least zero."""
         for weight in self._weights():
             scores = self.score(weight)
             assert scores.shape == weight.shape
@@ -27,7 +27,7 @@ class SparsityContract:
             assert (ranked.diff() >= -1e-6 * ranked[1:]).all()
 
     def test_a_weight_of_zero_scores_zero(self) -> None:
-        """Nothing is lost with it, and a mask once made is kept."""
+        """A weight of zero scores zero: nothing is lost with it, and a mask once made is kept."""
         for weight in self._weights():
             weight.flatten()[::3] = 0
             assert (self.score(weight)[weight == 0] == 0).all()
@@ -40,7 +40,7 @@ class SparsityContract:
             assert torch.allclose(self.score(moved).flatten(), self.score(weight).flatten()[order], rtol=1e-4)
 
     def test_signs_do_not_matter_and_the_weight_stays(self) -> None:
-        """A criterion looks only."""
+        """A criterion sees magnitudes alone and does not change the weight."""
         for weight in self._weights():
             before = weight.clone()
             assert torch.equal(self.score(weight), self.score(-weight))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Parameters by name, averaged with decay min(decay, (1 + n) / (10 + n)) after n updates.
+    """A moving average of parameters by name, with decay min(decay, (1 + n) / (10 + n)) after n updates.
 
     The smaller decay at the start lets short runs forget where they came from. Batch-norm statistics are not
     averaged: they belong to the weights that made them and are measured again for the average.
@@ -21,7 +21,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the present parameters into the average."""
+        """Moves the average towards the present parameters."""
         decay = min(self._decay, (1 + self._count) / (10 + self._count))
         self._count += 1
         now = [p.detach() for p in self._parameters.values()]
@@ -29,16 +29,16 @@ class WeightAverage:
 
     @torch.no_grad()
     def copy_to_model_(self) -> None:
-        """Puts the average in the place of the parameters."""
+        """Sets the parameters of the network to their average."""
         for name, parameter in self._parameters.items():
             parameter.copy_(self._average[name])
 
     def state(self) -> dict[str, Tensor]:
-        """The average by parameter name, and how many updates it holds under "count"."""
+        """Returns the average by parameter name and, under "count", the number of updates."""
         return {**self._average, "count": torch.tensor(self._count)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`; tensors move to their parameter's device."""
+        """Restores what `state` returned; tensors move to their parameter's device."""
         self._count = int(state["count"])
         for name, average in self._average.items():
             average.copy_(state[name])

@@ -1,10 +1,10 @@
-"""FlatWeights: many layers as one vector: a step rule costs a few operations in all, not a few for each layer.
+"""FlatWeights: many layers as one vector, so that a step rule costs a few operations in all, not a few per layer.
 
 On a GPU the time of a small layer's operation is its launch, and a MobileNetV2 has 53 layers.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 from trainables.models.quantizer import MIN_STEP, Quantizer
 
 TILE = 65_536
-"""Weights of layers that go together on a CPU, at most, so that every pass but the first meets the cache."""
+"""The most weights of layers that go together on a CPU: 256 KiB in float32, which fit into a core's cache, so that
+every pass but the first reads them from there."""
 
 
 class FlatWeights:
@@ -32,7 +33,7 @@ class FlatWeights:
         self._parts = list(self.values.split(self._sizes))
 
     def read_(self) -> Tensor:
-        """Copies the layers' weights to `values`, and returns these."""
+        """Copies the layers' weights to `values` and returns these."""
         return self.values if self._alone else torch.cat(self._vectors, out=self.values)
 
     def write_(self) -> None:
@@ -41,14 +42,14 @@ class FlatWeights:
             torch._foreach_copy_(self._vectors, self._parts)
 
     def by_layer(self, values: Tensor) -> dict[str, Tensor]:
-        """Views of (N,) in the shape and layout of each layer's weight, by its name."""
+        """Returns views of a vector (N,) in the shape and layout of each layer's weight, by the layer's name."""
         parts = values.split(self._sizes)
         layers = zip(self._weights.items(), parts, strict=True)
         return {name: part.as_strided(w.shape, w.stride(), part.storage_offset()) for (name, w), part in layers}
 
 
 def together(weights: Mapping[str, Tensor], *, on_cpu: int = TILE) -> list[dict[str, Tensor]]:
-    """The layers in groups, to become one vector each: all of them on a GPU, up to `on_cpu` weights or one on a CPU."""
+    """Groups layers that become one vector each: all of them on a GPU, up to `on_cpu` weights or one on a CPU."""
     groups: list[dict[str, Tensor]] = []
     room = 0
     for name, weight in weights.items():
@@ -61,34 +62,29 @@ def together(weights: Mapping[str, Tensor], *, on_cpu: int = TILE) -> list[dict[
 
 
 def runs(keys: Sequence[int], sizes: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(key, start, end) of each stretch of the layers with equal keys that follow one another."""
-    found, start = [], 0
-    for key, group in groupby(zip(keys, sizes, strict=True), key=itemgetter(0)):
-        end = start + sum(size for _, size in group)
-        found.append((key, start, end))
-        start = end
-    return found
+    """Returns (key, start, end) of each stretch of layers with equal keys that follow one another in a vector."""
+    stretches = groupby(zip(keys, sizes, strict=True), key=itemgetter(0))
+    lengths = [(key, sum(size for _, size in group)) for key, group in stretches]
+    ends = accumulate(length for _, length in lengths)
+    return [(key, end - length, end) for (key, length), end in zip(lengths, ends, strict=True)]
 
 
 def _in_memory_order(weight: Tensor) -> Tensor:
-    """All values of a dense weight as a view: channels last or not, its rows follow one another."""
+    """Returns all values of a dense weight as a view: channels last or not, its rows follow one another."""
     return (weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)).view(-1)
 
 
 class FlatSteps:
-    """The steps of weight quantizers, each repeated for so many values: rows, or weights, of its layer."""
+    """The steps of weight quantizers as one vector, each repeated for so many values (rows or weights) of its layer."""
 
     def __init__(self, quantizers: Sequence[Quantizer], counts: Sequence[int]) -> None:
         self._steps = [quantizer.step.detach().view(-1) for quantizer in quantizers]
         sizes = [len(step) for step in self._steps]
         self._most = torch.cat([q.ceiling.expand(size) for q, size in zip(quantizers, sizes, strict=True)])
         repeats = [count // size for count, size in zip(counts, sizes, strict=True) for _ in range(size)]
-        place = torch.arange(len(repeats), dtype=torch.int32).repeat_interleave(
-            torch.tensor(repeats, dtype=torch.int64)
-        )
-        self._place = place.to(self._most.device)
+        self._place = torch.repeat_interleave(torch.tensor(repeats)).int().to(self._most.device)
 
     def read(self) -> Tensor:
-        """Each value's `safe_step`, (N,)."""
+        """Returns the `safe_step` of each value, (N,)."""
         steps = torch.cat(self._steps).abs_().clamp_min_(MIN_STEP)
         return torch.minimum(steps, self._most).index_select(0, self._place)

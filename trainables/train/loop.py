@@ -19,14 +19,16 @@ from trainables.train.optimizer import make_optimizer
 from trainables.train.step_rule import Moment, StepRule
 
 EVAL_BATCH = 512
+"""Images in a batch that is not trained on. More: memory for their activations; fewer: more time between batches."""
 AVERAGE_IMAGES = 2048
-"""Images on which batch norm is measured again for averaged weights."""
+"""Images on which batch norm is measured again for averaged weights. More: time; fewer: noise in the statistics, whose
+standard error falls with the root of the number."""
 
 
 def fit(
     model: nn.Module, schedule: Schedule, context: StageContext, *, rules: Sequence[StepRule] = ()
 ) -> list[dict[str, float]]:
-    """Trains in place; returns one row per epoch: epoch, lr, loss, train_accuracy, val_accuracy, seconds.
+    """Trains a network in place; returns a row per epoch: epoch, lr, loss, train_accuracy, val_accuracy, seconds.
 
     Everything random is drawn from (seed, epoch), so a run that was killed continues from its last saved epoch
     to the same result, bit for bit on CPU. With `ema_decay` the network ends with averaged weights and batch
@@ -39,13 +41,13 @@ def fit(
     history = run.restore()
     for epoch in range(len(history), schedule.epochs):
         history.append(run.epoch(epoch, best=_best(history)))
-        context.progress.save(SavedEpoch(on_cpu(run.state()), history))
+        context.saved_epochs.save(SavedEpoch(on_cpu(run.state()), history))
     run.finish()
     return history
 
 
 class _Run:
-    """What changes while a network trains, and how it is saved."""
+    """A training run: all that changes while a network trains, and how it is saved and restored."""
 
     def __init__(self, model: nn.Module, schedule: Schedule, context: StageContext, rules: Sequence[StepRule]) -> None:
         self._model, self._schedule, self._context, self._rules = model, schedule, context, rules
@@ -55,6 +57,24 @@ class _Run:
         self._loss = make_loss(schedule, context)
         self._steps_per_epoch = context.train.batch_count(schedule.batch_size)
         self._best: dict[str, Tensor] = {}
+
+    def restore(self) -> list[dict[str, float]]:
+        """Goes back to the newest saved epoch, if there is one, and returns its history."""
+        saved = self._context.saved_epochs.load()
+        if saved is None:
+            return []
+
+        def of(kind: str) -> dict[str, Tensor]:
+            return {n.removeprefix(f"{kind}."): t for n, t in saved.tensors.items() if n.startswith(f"{kind}.")}
+
+        self._model.load_state_dict(of("model"))
+        self._optimizer.load(of("optimizer"))
+        self._best = of("best")
+        if self._average is not None:
+            self._average.load(of("average"))
+        for i, rule in enumerate(self._rules):
+            rule.load(of(f"rule{i}"))
+        return [dict(row) for row in saved.history]
 
     def epoch(self, epoch: int, *, best: float) -> dict[str, float]:
         """Trains for one epoch and returns its row of the history."""
@@ -85,6 +105,7 @@ class _Run:
         }
 
     def _step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Trains on one batch and returns its logits and its loss."""
         with self._context.device.autocast():
             logits = self._forward(images)
             loss = self._loss(logits, images, labels)
@@ -97,8 +118,16 @@ class _Run:
             self._average.update()
         return logits.detach(), loss.detach()
 
+    def state(self) -> dict[str, Tensor]:
+        """Returns every tensor that a run goes on from, by kind and name."""
+        kinds = {"model": self._model.state_dict(), "optimizer": self._optimizer.state(), "best": self._best}
+        if self._average is not None:
+            kinds["average"] = self._average.state()
+        kinds |= {f"rule{i}": rule.state() for i, rule in enumerate(self._rules)}
+        return {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
+
     def finish(self) -> None:
-        """Puts the weights in place that are the result."""
+        """Gives the network the weights that are the result: the best epoch's, the averaged ones, or the last."""
         if self._best:
             self._model.load_state_dict(self._best)
         if self._average is not None and self._schedule.epochs:
@@ -106,39 +135,13 @@ class _Run:
             sample = self._context.train.sample(AVERAGE_IMAGES, seed_for(self._context.seed, 7))
             reestimate_batch_norm_(self._model, sample.batches(EVAL_BATCH))
 
-    def state(self) -> dict[str, Tensor]:
-        """Every tensor by kind and name."""
-        kinds = {"model": self._model.state_dict(), "optimizer": self._optimizer.state(), "best": self._best}
-        if self._average is not None:
-            kinds["average"] = self._average.state()
-        kinds |= {f"rule{i}": rule.state() for i, rule in enumerate(self._rules)}
-        return {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
-
-    def restore(self) -> list[dict[str, float]]:
-        """Takes up the newest saved epoch, if there is one; returns its history."""
-        saved = self._context.progress.load()
-        if saved is None:
-            return []
-
-        def of(kind: str) -> dict[str, Tensor]:
-            return {n.removeprefix(f"{kind}."): t for n, t in saved.tensors.items() if n.startswith(f"{kind}.")}
-
-        self._model.load_state_dict(of("model"))
-        self._optimizer.load(of("optimizer"))
-        self._best = of("best")
-        if self._average is not None:
-            self._average.load(of("average"))
-        for i, rule in enumerate(self._rules):
-            rule.load(of(f"rule{i}"))
-        return [dict(row) for row in saved.history]
-
 
 def _best(history: Sequence[Mapping[str, float]]) -> float:
     return max((row["val_accuracy"] for row in history), default=-1.0)
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:
-    """The rate at a (fractional) epoch: linear from 0 over the warm-up, then as `decay` says.
+    """Returns the learning rate at a (fractional) epoch: linear from 0 over the warm-up, then as `decay` says.
 
     Cosine is a half cosine to 0; step multiplies by `step_factor` every `step_epochs`.
     """
@@ -154,7 +157,7 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, images: Images) -> float:
-    """Fraction of images whose largest logit is at the label, in fp32."""
+    """Returns the accuracy, in fp32: the fraction of images whose largest logit is at the label."""
     model.eval()
     right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
     for batch, labels in images.batches(EVAL_BATCH):

@@ -10,11 +10,11 @@ from trainables.config import Schedule
 from trainables.stages.stage import StageContext
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(logits (B, K), images (B, C, S, S), labels (B,)) → (); float32."""
+"""A function of logits (B, K), images (B, C, S, S) and labels (B,) to one float32 number, ()."""
 
 
 def make_loss(schedule: Schedule, context: StageContext) -> Loss:
-    """Cross-entropy, mixed with distillation where the schedule asks for it."""
+    """Returns the loss of a schedule: cross-entropy, mixed with distillation where it asks for that."""
 
     def of_labels(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), labels, label_smoothing=schedule.label_smoothing)
@@ -34,7 +34,7 @@ def make_loss(schedule: Schedule, context: StageContext) -> Loss:
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² · KL(teacher ‖ student) of logits (B, K) softened by T, averaged over the batch (arXiv 1503.02531).
+    """Returns T² · KL(teacher ‖ student) of logits (B, K) softened by T, averaged over the batch (arXiv 1503.02531).
 
     The factor T² keeps the size of the gradient when T changes.
     """

@@ -4,9 +4,9 @@ torch.optim's classes compute the same, but their constructors import torch's co
 worker on one core, more than a short stage takes. By name, the state is also simple to save.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,40 +22,20 @@ STEP_RATE = 0.1
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters with the same weight decay, and their share of the learning rate."""
+    """Parameters with the same weight decay, and the factor `rate` on their learning rate."""
 
     parameters: dict[str, nn.Parameter]
     weight_decay: float
     rate: float
 
-    def used(self) -> dict[str, nn.Parameter]:
-        """Those that have a gradient."""
-        return {name: p for name, p in self.parameters.items() if p.grad is not None}
 
-
-class Optimizer(Protocol):
-    """Updates parameters from their gradients."""
-
-    def step(self, rate: float) -> None:
-        """One update with this learning rate from the gradients, which are cleared."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """What is remembered between steps, by parameter name."""
-        ...
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`; tensors move to their parameter's device."""
-        ...
-
-
-def make_optimizer(model: nn.Module, schedule: Schedule) -> Optimizer:
-    """The schedule's optimizer."""
+def make_optimizer(model: nn.Module, schedule: Schedule) -> "Sgd | Adam":
+    """Returns the schedule's optimizer for the parameters of a network."""
     return Adam(model, schedule) if schedule.optimizer == "adam" else Sgd(model, schedule)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[Group]:
-    """Weight decay acts on weights of two or more dimensions only; biases, norms and step sizes have none."""
+    """Groups parameters: weight decay is for weights of two or more dimensions, not for biases, norms and steps."""
     named = dict(model.named_parameters())
     steps = {name: p for name, p in named.items() if ".quantizer." in name}
     weights = {name: p for name, p in named.items() if name not in steps and p.ndim > 1}
@@ -64,45 +44,31 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[Group]:
 
 
 class Sgd:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum, whose buffers are its state."""
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
-        self._momentum = schedule.momentum
-        self._nesterov = schedule.nesterov and schedule.momentum > 0
+        nesterov = schedule.nesterov and schedule.momentum > 0
+        self._rule: dict[str, Any] = {"momentum": schedule.momentum, "nesterov": nesterov}
         self._groups = parameter_groups(model, schedule.weight_decay)
         self._buffers: dict[str, Tensor | None] = {name: None for name, _ in model.named_parameters()}
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One update with this learning rate from the gradients, which are cleared."""
-        for group in self._groups:
-            used = group.used()
+        """Updates the parameters with this learning rate from their gradients, which are cleared."""
+        for group, used, gradients in _with_gradients(self._groups):
             buffers = [self._buffers[name] for name in used]
-            sgd(
-                list(used.values()),
-                [p.grad for p in used.values() if p.grad is not None],
-                buffers,
-                weight_decay=group.weight_decay,
-                momentum=self._momentum,
-                lr=rate * group.rate,
-                dampening=0.0,
-                nesterov=self._nesterov,
-                maximize=False,
-                foreach=True,
-            )
+            rule = self._rule | {"lr": rate * group.rate, "weight_decay": group.weight_decay}
+            sgd(list(used.values()), gradients, buffers, foreach=True, dampening=0.0, maximize=False, **rule)
             self._buffers |= dict(zip(used, buffers, strict=True))
-            _clear(used)
 
     def state(self) -> dict[str, Tensor]:
-        """Momentum by parameter name."""
+        """Returns the momentum of each parameter that was updated, by name."""
         return {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`; tensors move to their parameter's device."""
-        for group in self._groups:
-            for name, parameter in group.parameters.items():
-                if name in state:
-                    self._buffers[name] = torch.empty_like(parameter).copy_(state[name])
+        """Restores what `state` returned; tensors move to their parameter's device."""
+        for name, p in (item for group in self._groups for item in group.parameters.items() if item[0] in state):
+            self._buffers[name] = torch.empty_like(p).copy_(state[name])
 
 
 class Adam:
@@ -117,38 +83,30 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One update with this learning rate from the gradients, which are cleared."""
-        for group in self._groups:
-            used = group.used()
-            adam(
-                list(used.values()),
-                [p.grad for p in used.values() if p.grad is not None],
-                [self._means[name] for name in used],
-                [self._squares[name] for name in used],
-                [],
-                [self._counts[name] for name in used],
-                foreach=True,
-                amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
-                lr=rate * group.rate,
-                weight_decay=group.weight_decay,
-                eps=1e-8,
-                maximize=False,
+        """Updates the parameters with this learning rate from their gradients, which are cleared."""
+        rule: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
+        for group, used, gradients in _with_gradients(self._groups):
+            means, squares, counts = (
+                [kind[name] for name in used] for kind in (self._means, self._squares, self._counts)
             )
-            _clear(used)
+            rule |= {"lr": rate * group.rate, "weight_decay": group.weight_decay}
+            adam(list(used.values()), gradients, means, squares, [], counts, foreach=True, **rule)
 
     def state(self) -> dict[str, Tensor]:
-        """First and second moments and step counts, by kind and parameter name."""
+        """Returns first and second moments and step counts, by kind and parameter name."""
         kinds = {"mean": self._means, "square": self._squares, "count": self._counts}
         return {f"{kind}.{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`; tensors move to their parameter's device."""
+        """Restores what `state` returned; tensors move to their parameter's device."""
         for name, own in self.state().items():
             own.copy_(state[name])
 
 
-def _clear(parameters: Mapping[str, nn.Parameter]) -> None:
-    for parameter in parameters.values():
-        parameter.grad = None
+def _with_gradients(groups: list[Group]) -> Iterator[tuple[Group, dict[str, nn.Parameter], list[Tensor]]]:
+    """Yields each group with its parameters that have a gradient and with these gradients, which it then clears."""
+    for group in groups:
+        used = {name: p for name, p in group.parameters.items() if p.grad is not None}
+        yield group, used, [p.grad for p in used.values() if p.grad is not None]
+        for parameter in used.values():
+            parameter.grad = None

@@ -11,17 +11,14 @@ from trainables.errors import ConfigError
 from trainables.train.loop import EVAL_BATCH
 
 Advance = Callable[[int], None]
-"""Is told, again and again, how many more images are done."""
+"""A function that is told after each batch how many more images are done."""
 
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: Images, *, advance: Advance | None = None) -> np.ndarray:
-    """Softmax of the logits that `evaluate` looks at, (N, classes) float64, in the order of the images.
+    """Returns the class probabilities of images, (N, classes) float64: softmax of the logits that `evaluate` reads.
 
-    Args:
-        model: on the device of the images.
-        images: one split; it is not augmented.
-        advance: told after each batch.
+    The network is on the device of the images, which are not augmented and keep their order.
 
     Raises:
         ConfigError: a logit is NaN or infinite.
@@ -33,8 +30,7 @@ def predict(model: nn.Module, images: Images, *, advance: Advance | None = None)
         if advance is not None:
             advance(len(batch))
     logits = torch.cat(parts)
-    broken = int((~torch.isfinite(logits)).any(1).sum())
-    if broken:
+    if broken := int((~torch.isfinite(logits)).any(1).sum()):
         raise ConfigError(
             f"logits must be finite, but the network's are not for {broken} of {len(logits)} images: "
             "it predicts nothing; take another checkpoint."

@@ -1,11 +1,10 @@
 """Makes the baseline of an experiment, or finds it in the stage cache."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
-from trainables.results import COUNTED
 from trainables.storage import create_once
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -23,9 +22,8 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         ConfigError: the data set or checkpoint is another one than when the experiment began.
         TrialFailure: training failed.
     """
-    from trainables.costs.counts import count
-    from trainables.measure import baseline_bytes
-    from trainables.models.units import count_parameters
+    from trainables.costs.counts import counted_metrics
+    from trainables.models.model import fp32_bytes
     from trainables.pipeline import run_stages
     from trainables.stages.workplace import open_workplace
 
@@ -48,17 +46,14 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     if stored is not None:
         return stored
     model = result.model()
-    counted = count(model, result.architecture)
-    counts: dict[str, Any] = {name: getattr(counted, name) for name in COUNTED - {"parameters"}}
     info = BaselineInfo(
         key=key,
         fingerprint=data.fingerprint,
         accuracy=result.metrics["val_accuracy"],
         n=len(data.val),
         classes=data.classes,
-        parameters=count_parameters(model),
-        size_bytes=baseline_bytes(result.architecture),
-        **counts,
+        **counted_metrics(model, result.architecture),
+        size_bytes=fp32_bytes(result.architecture),
         seconds=time.perf_counter() - started,
         untrained=spec.base.baseline.kind == "untrained",
         imported=_imported(spec, model),

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from trainables.stages.markers import stage_signs
+from trainables.stages.markers import stage_states
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment
 from tune_app.on_ray.heartbeat import Pulse, read_pulses
@@ -95,7 +95,7 @@ class Lookout:
         pulses = read_pulses(self._folder, [work.trial_id for work in running])
         begun = [(work, pulses[work.trial_id]) for work in running if work.trial_id in pulses]
         keys = {work.trial_id: self._keys_of(work) for work, _ in begun}
-        shown = stage_signs(self._folder.stages, (key for found in keys.values() for key in found))
+        shown = stage_states(self._folder.stages, (key for found in keys.values() for key in found))
         signs = {work.trial_id: (pulse.pid, *(shown[key] for key in keys[work.trial_id])) for work, pulse in begun}
         late = self._watch.look(signs)
         for work, pulse in begun:

@@ -31,10 +31,10 @@ def open_screen(spec: ExperimentSpec, architecture: Architecture | None) -> Scre
         return known[point]
 
     def _reason(params: Params) -> str:
-        from trainables.costs.planned import analyze
+        from trainables.costs.planned import planned_metrics
 
         try:
-            found = analyze(spec.trial(params), architecture)
+            found = planned_metrics(spec.trial(params), architecture)
         except InfeasiblePoint as err:
             return str(err)
         broken = [c for c in bounds if c.metric in found and c.violation(found[c.metric]) > 0]

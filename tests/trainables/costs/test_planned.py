@@ -16,10 +16,11 @@ from trainables.config import (
     Schedule,
     TrialConfig,
 )
-from trainables.costs.planned import COUNTED, analyze
+from trainables.costs.planned import planned_metrics
 from trainables.data.data_sets import load_data
 from trainables.errors import InfeasiblePoint
 from trainables.pipeline import run_pipeline
+from trainables.results import COUNTED
 from trainables.stages.workplace import open_workplace
 
 NONE = Schedule(epochs=0, lr=0.1)
@@ -58,15 +59,15 @@ def test_they_are_what_the_trial_measures(
     config = make_config(model, **prune)
     workplace = open_workplace(load_data(DATA), tmp_path / "stages", cpu=1, gpu=0)
     measured = run_pipeline(config, workplace, tmp_path / "model.mbq").measurement
-    assert analyze(config, architecture(model)) == {name: getattr(measured, name) for name in COUNTED}
+    assert planned_metrics(config, architecture(model)) == {name: getattr(measured, name) for name in COUNTED}
 
 
 def test_what_depends_on_weights_is_left_out() -> None:
     plan = architecture("mobilenet_v2")
-    assert analyze(make_config("mobilenet_v2", prune_frac=0.3, scope="global"), plan) == {}
+    assert planned_metrics(make_config("mobilenet_v2", prune_frac=0.3, scope="global"), plan) == {}
     auto = make_config("mobilenet_v2")
     auto = auto.model_copy(update={"quantize": PostTrainingQuant(auto_bits=AutoBits(budget_bytes=20_000))})
-    assert set(analyze(auto, plan)) == set(COUNTED) - {"bops"}
+    assert set(planned_metrics(auto, plan)) == set(COUNTED) - {"bops"}
 
 
 def test_an_illegal_network_is_said_to_be_one() -> None:
@@ -74,4 +75,4 @@ def test_an_illegal_network_is_said_to_be_one() -> None:
     scheme = QuantScheme(w_bits_by_layer={"nowhere": 4})
     config = config.model_copy(update={"quantize": PostTrainingQuant(scheme=scheme)})
     with pytest.raises(InfeasiblePoint, match="nowhere"):
-        analyze(config, architecture("mobilenet_v2"))
+        planned_metrics(config, architecture("mobilenet_v2"))

@@ -210,7 +210,7 @@ def test_changes_of_gray_images_are_torchvisions(name: str) -> None:
 @pytest.mark.parametrize("name", COLORS)
 def test_strengths_bound_the_factors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(color_jitter, name, lambda images, by: drawn.append(by) or images)
+    monkeypatch.setattr(color_jitter, name, lambda images, factor: drawn.append(factor) or images)
     change(make_images(400, channels=3).pixels, make_augment(name), generator())
     strength, center = EACH[name]["color_jitter"][name], 0.0 if name == "hue" else 1.0
     assert (drawn[0] - center).abs().max() <= strength
@@ -230,7 +230,7 @@ def test_the_order_of_color_changes_is_drawn() -> None:
     calls: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in COLORS:
-            patch.setattr(color_jitter, name, lambda images, by, name=name: calls.append(name) or images)
+            patch.setattr(color_jitter, name, lambda images, factor, name=name: calls.append(name) or images)
         every = Augment.model_validate({"crop_padding": 0, "color_jitter": dict.fromkeys(COLORS, 0.1)})
         for seed in range(20):
             change(make_images(2, channels=3).pixels, every, generator(seed))

@@ -14,7 +14,7 @@ from trainables.models.model import Model
 from trainables.models.units import units
 from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.plan import plan_channels
-from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult, run_stage
 from trainables.train.loop import reestimate_batch_norm_
 
@@ -22,11 +22,11 @@ TWO = Schedule(epochs=2, lr=0.02, batch_size=40)
 
 
 def run(
-    config: ChannelPrune, *, name: str = "mobilenet_v2", progress: Progress | None = None, **arch: Any
+    config: ChannelPrune, *, name: str = "mobilenet_v2", saved_epochs: SavedEpochs | None = None, **arch: Any
 ) -> StageResult:
     state = make_model(name, **arch).state_dict()
     parent = StageResult(make_architecture(name, **arch), None, state, {})
-    return run_stage(config, make_context(few_digits(), progress, parent_result=parent))
+    return run_stage(config, make_context(few_digits(), saved_epochs, parent_result=parent))
 
 
 def test_the_stage_prunes_its_parent_and_says_what_it_kept() -> None:
@@ -150,15 +150,15 @@ class Killed(Exception):
     """Stands for SIGKILL right after a checkpoint was written."""
 
 
-class MortalProgress(Progress):
+class MortalEpochs(SavedEpochs):
     """Dies after a number of checkpoints, plans included."""
 
     def __init__(self, folder: Path, lives: list[int]) -> None:
         super().__init__(folder)
         self._here, self._lives = folder, lives
 
-    def phase(self, number: int) -> Progress:
-        return MortalProgress(self._here / f"phase-{number:03d}", self._lives)
+    def phase(self, number: int) -> SavedEpochs:
+        return MortalEpochs(self._here / f"phase-{number:03d}", self._lives)
 
     def save(self, saved: SavedEpoch) -> None:
         super().save(saved)
@@ -186,7 +186,7 @@ def test_a_killed_stage_ends_as_one_that_was_left_alone_and_repeats_nothing(
     kills = 0
     while True:  # each life ends at the next checkpoint: plan, epoch, plan, epoch, epoch
         try:
-            found = run(config, progress=MortalProgress(tmp_path, [1]), width=0.1)
+            found = run(config, saved_epochs=MortalEpochs(tmp_path, [1]), width=0.1)
         except Killed:
             kills += 1
         else:

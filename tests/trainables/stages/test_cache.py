@@ -28,8 +28,8 @@ from trainables.errors import (
 )
 from trainables.stages.cache import StageCache
 from trainables.stages.files import read_stage
-from trainables.stages.markers import stage_signs
-from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.markers import stage_states
+from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult
 from trainables.storage import (
     DRAFT,
@@ -68,9 +68,9 @@ class Work:
         self.runs = 0
         self._outcome = outcome or result()
 
-    def __call__(self, progress: Progress) -> StageResult:
+    def __call__(self, saved_epochs: SavedEpochs) -> StageResult:
         self.runs += 1
-        progress.save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}]))
+        saved_epochs.save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}]))
         if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome
@@ -135,7 +135,7 @@ def test_a_failure_that_would_come_again_is_remembered(error: TrialFailure, stor
 def test_other_failures_are_forgotten_and_progress_stays(error: Exception, storage: StoragePath) -> None:
     with pytest.raises(type(error)):
         fresh(storage).get_or_run(KEY, "train", Work(error))
-    assert Progress(storage / "progress" / KEY).load() is not None
+    assert SavedEpochs(storage / "progress" / KEY).load() is not None
     work = Work()
     assert same(fresh(storage).get_or_run(KEY, "train", work)[0], result())
     assert work.runs == 1
@@ -349,10 +349,10 @@ def test_checkpoints_of_finished_stages_are_swept_and_others_stay(storage: Stora
     with pytest.raises(Diverged):
         cache.get_or_run("2" * 64, "train", Work(Diverged("loss is nan")))
     for key in (KEY, other, "2" * 64):  # killed between the publication and the end
-        Progress(storage / "progress" / key).phase(1).save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}]))
+        SavedEpochs(storage / "progress" / key).phase(1).save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}]))
     cache.sweep(older_than_s=0)
     assert subfolders(storage / "progress") == [other]
-    assert Progress(storage / "progress" / other).phase(1).load() is not None
+    assert SavedEpochs(storage / "progress" / other).phase(1).load() is not None
     assert same(fresh(storage).get_or_run(KEY, "train", Work())[0], result())
 
 
@@ -369,13 +369,13 @@ def test_uploads_that_were_cut_off_long_ago_are_swept(storage: StoragePath) -> N
 
 
 def test_a_sign_changes_with_every_epoch_and_with_the_end(storage: StoragePath) -> None:
-    other, progress = "1" * 64, Progress(storage / "progress" / KEY)
-    seen = [stage_signs(storage, [KEY, other])]
-    for place in (progress, progress, progress.phase(1)):
+    other, saved_epochs = "1" * 64, SavedEpochs(storage / "progress" / KEY)
+    seen = [stage_states(storage, [KEY, other])]
+    for place in (saved_epochs, saved_epochs, saved_epochs.phase(1)):
         place.save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}] * len(seen)))
-        seen.append(stage_signs(storage, [KEY, other, KEY]))
+        seen.append(stage_states(storage, [KEY, other, KEY]))
     fresh(storage).get_or_run(KEY, "train", Work())
-    seen.append(stage_signs(storage, [KEY, other]))
+    seen.append(stage_states(storage, [KEY, other]))
     assert len({signs[KEY] for signs in seen}) == len(seen) == 5
     assert len({signs[other] for signs in seen}) == 1
 
@@ -396,8 +396,8 @@ def test_a_waiter_looks_less_often_where_a_look_is_a_request(
     assert slept == [0.01 if isinstance(storage, Path) else 0.05]
 
 
-def work_for_a_while(path: StoragePath) -> Callable[[Progress], StageResult]:
-    def run(progress: Progress) -> StageResult:
+def work_for_a_while(path: StoragePath) -> Callable[[SavedEpochs], StageResult]:
+    def run(saved_epochs: SavedEpochs) -> StageResult:
         append_line(path / "runs.jsonl", {})
         time.sleep(0.3)
         return result()

@@ -27,7 +27,7 @@ from trainables.data.images import Images
 from trainables.device import choose_device, seed_for, use_threads
 from trainables.errors import Diverged
 from trainables.models.model import Model, build
-from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult, run_stage
 from trainables.storage import StoragePath, exists, names, replace
 from trainables.train.averaging import WeightAverage
@@ -44,7 +44,7 @@ class Killed(Exception):
     """Stands for SIGKILL right after a checkpoint was written."""
 
 
-class MortalProgress(Progress):
+class MortalEpochs(SavedEpochs):
     """Dies after the checkpoint of one epoch."""
 
     def __init__(self, folder: Path, last: int) -> None:
@@ -56,10 +56,10 @@ class MortalProgress(Progress):
         if len(saved.history) == self._last:
             raise Killed
 
-    def phase(self, number: int) -> Progress:
+    def phase(self, number: int) -> SavedEpochs:
         folder = super().phase(number)._folder
         assert folder is not None
-        return MortalProgress(folder, self._last)
+        return MortalEpochs(folder, self._last)
 
 
 def stages() -> dict[str, StageConfig]:
@@ -103,21 +103,21 @@ def test_a_run_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(
     config, data = stages()[name], few_digits()
     augment = Augment(crop_padding=1, flip=True, cutout=2)
 
-    def run(progress: Progress) -> StageResult:
+    def run(saved_epochs: SavedEpochs) -> StageResult:
         context = make_context(
-            data, progress, augment=augment, seed=5, parent_result=parent, find_teacher=lambda: parent
+            data, saved_epochs, augment=augment, seed=5, parent_result=parent, find_teacher=lambda: parent
         )
         return run_stage(config, context)
 
-    whole = run(Progress(None))
+    whole = run(SavedEpochs(None))
     deaths = 0
     for last in (1, 2, 3, 1, 2, 3, 1, 2, 3):  # each phase is killed after each of its epochs
         with contextlib.suppress(Killed):
-            run(MortalProgress(tmp_path, last))
+            run(MortalEpochs(tmp_path, last))
             break
         deaths += 1
     assert deaths == len(whole.history)
-    continued = run(Progress(tmp_path))
+    continued = run(SavedEpochs(tmp_path))
     assert all(torch.equal(whole.state[name], tensor) for name, tensor in continued.state.items())
     assert whole.metrics == continued.metrics
 
@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_is_a_divergence(spoil: Callable[[Model], None
     model = make_model(width=0.1)
     spoil(model)
     with pytest.raises(Diverged, match=r"the loss of epoch 1 is (nan|inf): lower the learning rate \(0.05\)"):
-        fit(model, THREE, make_context(few_digits(), Progress(tmp_path)))
+        fit(model, THREE, make_context(few_digits(), SavedEpochs(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -244,25 +244,25 @@ def saved(epochs: int) -> SavedEpoch:
 
 
 def test_progress_keeps_the_two_newest(storage: StoragePath) -> None:
-    progress = Progress(storage / "key")
-    assert progress.load() is None
+    saved_epochs = SavedEpochs(storage / "key")
+    assert saved_epochs.load() is None
     for epochs in (8, 9, 10, 11):
-        progress.save(saved(epochs))
+        saved_epochs.save(saved(epochs))
     assert [name[:12] for name in names(storage / "key", "*")] == ["epoch-000010", "epoch-000011"]
-    found = Progress(storage / "key").load()
+    found = SavedEpochs(storage / "key").load()
     assert found is not None
     assert len(found.history) == 11
     assert found.tensors["a"][0] == 11
     assert found.tensors["b"] == 11
-    progress.clear()
-    assert progress.load() is None
+    saved_epochs.clear()
+    assert saved_epochs.load() is None
     assert not exists(storage / "key")
 
 
 def test_progress_falls_back_to_the_checkpoint_before(tmp_path: Path) -> None:
-    progress = Progress(tmp_path)
-    progress.save(saved(1))
-    progress.save(saved(2))
+    saved_epochs = SavedEpochs(tmp_path)
+    saved_epochs.save(saved(1))
+    saved_epochs.save(saved(2))
     newest = max(tmp_path.iterdir())
     content = newest.read_bytes()
     damages = [content[:n] for n in range(0, len(content), 13)]
@@ -270,41 +270,41 @@ def test_progress_falls_back_to_the_checkpoint_before(tmp_path: Path) -> None:
         damages.append(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
     for damaged in damages:
         newest.write_bytes(damaged)
-        found = progress.load()
+        found = saved_epochs.load()
         assert found is not None
         assert len(found.history) == 1
     newest.write_bytes(content)
-    found = progress.load()
+    found = saved_epochs.load()
     assert found is not None
     assert len(found.history) == 2
 
 
 def test_without_an_intact_checkpoint_training_begins_anew(storage: StoragePath) -> None:
-    progress = Progress(storage)
+    saved_epochs = SavedEpochs(storage)
     for epochs in (1, 2):
-        progress.save(saved(epochs))
+        saved_epochs.save(saved(epochs))
     for name, found in content(storage).items():
         replace(storage / name, found[:-1])
-    assert progress.load() is None
+    assert saved_epochs.load() is None
 
 
 def test_progress_reads_no_other_files(tmp_path: Path) -> None:
-    progress = Progress(tmp_path)
-    progress.save(saved(1))
+    saved_epochs = SavedEpochs(tmp_path)
+    saved_epochs.save(saved(1))
     content = next(tmp_path.iterdir()).read_bytes()
     (tmp_path / ".draft-0123").write_bytes(content)
     (tmp_path / "epoch-000009.safetensors").write_bytes(content)
     (tmp_path / "notes.txt").touch()
-    found = progress.load()
+    found = saved_epochs.load()
     assert found is not None
     assert len(found.history) == 1
 
 
 def test_progress_without_a_folder_keeps_nothing() -> None:
-    progress = Progress(None)
-    progress.save(saved(1))
-    assert progress.load() is None
-    progress.clear()
+    saved_epochs = SavedEpochs(None)
+    saved_epochs.save(saved(1))
+    assert saved_epochs.load() is None
+    saved_epochs.clear()
 
 
 def test_the_rate_falls_in_steps_or_not_at_all() -> None:

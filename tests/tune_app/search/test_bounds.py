@@ -7,10 +7,10 @@ import pytest
 from search_spaces.samplers import SAMPLERS, SLOW
 from tests.tune_app.search.test_ladder import count, drive, make_laddered, open_proposer
 from trainables.config import Architecture, ModelConfig
-from trainables.costs.planned import COUNTED as ANALYZED
-from trainables.costs.planned import analyze
+from trainables.costs.planned import planned_metrics
+from trainables.results import COUNTED, METRICS
 from tune_app.ledger.ledger import Params
-from tune_app.search.bounds import COUNTED, open_screen
+from tune_app.search.bounds import open_screen
 from tune_app.spec.experiment import ExperimentSpec
 
 ARCHITECTURE = Architecture(model=ModelConfig(), classes=10, channels=3, image_size=32)
@@ -20,20 +20,21 @@ def bounded(tmp_path: Path, *constraints: str) -> ExperimentSpec:
     return make_laddered(tmp_path, constraints=list(constraints))
 
 
-def test_the_counted_metrics_are_those_of_the_analysis() -> None:
-    assert set(ANALYZED) == COUNTED
+def test_the_counted_metrics_are_those_of_the_analysis(tmp_path: Path) -> None:
+    config = bounded(tmp_path).trial({"prune_frac": 0.6, "w_bits": 4, "a_bits": 8})
+    assert tuple(planned_metrics(config, ARCHITECTURE)) == COUNTED
+    assert set(COUNTED) < set(METRICS)
 
 
 def test_a_point_over_a_bound_is_refused_with_its_figure(tmp_path: Path) -> None:
     plain = bounded(tmp_path)
     narrow: Params = {"prune_frac": 0.6, "w_bits": 4, "a_bits": 8}
     wide: Params = {**narrow, "prune_frac": 0.0}
-    limit = analyze(plain.trial(narrow), ARCHITECTURE)["macs"]
+    limit = planned_metrics(plain.trial(narrow), ARCHITECTURE)["macs"]
     screen = open_screen(bounded(tmp_path, f"macs <= {limit}", "accuracy >= 0.99"), ARCHITECTURE)
     assert screen(narrow) == ""
-    assert (
-        screen(wide) == f"macs is {analyze(plain.trial(wide), ARCHITECTURE)['macs']:,}, the bound macs <= {limit:.1f}"
-    )
+    macs = planned_metrics(plain.trial(wide), ARCHITECTURE)["macs"]
+    assert screen(wide) == f"macs is {macs:,}, the bound macs <= {limit:.1f}"
 
 
 @pytest.mark.parametrize("bound", ["accuracy >= 0.9", "size_bytes <= 10"])

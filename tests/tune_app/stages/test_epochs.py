@@ -16,7 +16,7 @@ from trainables.config import (
     stage_keys,
     teacher_key,
 )
-from trainables.stages.saved_epochs import Progress, SavedEpoch
+from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.storage import StoragePath, publish_folder, replace
 from tune_app.stages.epochs import epochs_by_stage, epochs_done, planned_epochs, saved_epochs
 
@@ -39,17 +39,17 @@ def test_all_training_runs_of_a_stage_count(stage: StageConfig, epochs: int) -> 
     assert planned_epochs(stage) == epochs
 
 
-def save_epochs(progress: Progress, count: int) -> None:
+def save_epochs(progress: SavedEpochs, count: int) -> None:
     for number in range(count):
         progress.save(SavedEpoch({}, [{"epoch": float(n)} for n in range(number + 1)]))
 
 
 def test_saved_epochs_are_those_of_all_phases(storage: StoragePath) -> None:
-    progress = Progress(storage / "progress" / "a")
+    progress = SavedEpochs(storage / "progress" / "a")
     save_epochs(progress.phase(1), 2)
     save_epochs(progress, 4)
     progress.phase(501).save(SavedEpoch({}, []))  # a plan of channels, no epoch
-    save_epochs(Progress(storage / "progress" / "b"), 1)
+    save_epochs(SavedEpochs(storage / "progress" / "b"), 1)
     replace(storage / "progress" / "c" / "epoch-odd.safetensors", b"")
     assert saved_epochs(storage) == {"a": 6, "b": 1, "c": 0}
     assert saved_epochs(storage / "none") == {}
@@ -57,9 +57,9 @@ def test_saved_epochs_are_those_of_all_phases(storage: StoragePath) -> None:
 
 def test_a_finished_stage_has_all_of_its_epochs_and_others_no_more_than_they_want(storage: StoragePath) -> None:
     publish_folder({"stage.json": b"{}"}, storage / "a", marker="stage.json")
-    save_epochs(Progress(storage / "progress" / "b"), 2)
-    save_epochs(Progress(storage / "progress" / "c"), 5)
-    save_epochs(Progress(storage / "progress" / "foreign"), 9)
+    save_epochs(SavedEpochs(storage / "progress" / "b"), 2)
+    save_epochs(SavedEpochs(storage / "progress" / "c"), 5)
+    save_epochs(SavedEpochs(storage / "progress" / "foreign"), 9)
     assert epochs_done(storage, {"a": 7, "b": 3, "c": 4, "d": 2}) == 7 + 2 + 4
 
 
