@@ -109,4 +109,4 @@ METRICS: dict[str, Literal["maximize", "minimize"]] = {
 }
 """The columns that may be objectives or bounds, with their natural direction."""
 COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
-"""The metrics that a configuration decides, without weights; the bytes of the file and the accuracy are measured."""
+"""Metrics that a configuration decides, without weights; the bytes of the file and the accuracy must be measured."""

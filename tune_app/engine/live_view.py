@@ -19,7 +19,8 @@ from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs
-from tune_app.terminal.progress import Pace, Verbosity, duration, verbosity
+from tune_app.terminal.progress import Pace, Verbosity, verbosity
+from tune_app.terminal.quantities import show_duration
 
 
 @dataclass
@@ -167,4 +168,4 @@ def _stages(record: TrialRecord) -> str:
 
 
 def _about(seconds: float | None) -> str:
-    return "…" if seconds is None else f"about {duration(seconds)}"
+    return "…" if seconds is None else f"about {show_duration(seconds)}"

@@ -9,7 +9,7 @@ from trainables.errors import ConfigError
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, frontier_points
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, non_dominated
-from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -64,7 +64,7 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
             f"{first.path} searched for {_shown(specs[0])} and {second.path} for {_shown(specs[1])}: "
             "only experiments with the same objectives can be compared."
         )
-    baselines = _baseline(first), _baseline(second)
+    baselines = require_baseline(first), require_baseline(second)
     reference = _worse_corner([b.reference(s) for b, s in zip(baselines, specs, strict=True)], specs[0])
     points = [frontier_points(folder, spec) for folder, spec in zip((first, second), specs, strict=True)]
     names = _names(first, second)
@@ -115,13 +115,6 @@ def _worse_corner(references: Sequence[dict[str, float]], spec: ExperimentSpec) 
         name: worse[name](r[name] for r in references) if name in worse else references[0][name]
         for name in references[0]
     }
-
-
-def _baseline(folder: ExperimentFolder) -> BaselineInfo:
-    found = read_baseline(folder)
-    if found is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
-    return found
 
 
 def _names(first: ExperimentFolder, second: ExperimentFolder) -> tuple[str, str]:

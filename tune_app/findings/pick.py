@@ -76,7 +76,7 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
     return Pick(
         point=chosen,
         why=f"{rule} of {among}",
-        artifact=folder.artifacts / chosen.trial_id / "model.mbq",
+        artifact=folder.packed_file(chosen.trial_id),
         drop=drop,
     )
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import find_record, read_records
@@ -56,9 +55,7 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     import pandas as pd
 
     folder = ExperimentFolder.existing(experiment)
-    baseline = read_baseline(folder)
-    if baseline is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    baseline = require_baseline(folder)
     records = read_records(folder)
     keys = _keys(folder, records, baseline.key, trial)
     uses = stage_uses(records, baseline_key=baseline.key)

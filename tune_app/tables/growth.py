@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 
 from search_spaces.rungs import FULL
-from trainables.errors import ConfigError
 from trainables.storage import StoragePath
 from tune_app.frontier.objectives import costs_of, is_feasible
 from tune_app.frontier.pareto import hypervolume_trace
-from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
@@ -27,9 +26,7 @@ def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
         CorruptFile: the stored spec or baseline is damaged.
     """
     folder = ExperimentFolder.existing(experiment)
-    spec, baseline = folder.read_spec(), read_baseline(folder)
-    if baseline is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    spec, baseline = folder.read_spec(), require_baseline(folder)
     records = read_records(folder)
     columns = [column.name for column in CATALOG["growth"]]
     return pd.DataFrame(hypervolume_rows(records, spec, baseline.reference(spec)), columns=columns)
