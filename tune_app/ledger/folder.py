@@ -38,12 +38,12 @@ class ExperimentFolder:
         self.artifacts = path / "artifacts"
         self.trials_table = path / "trials.parquet"
         self.frontier_table = path / "frontier.parquet"
-        self.pulses = path / "running"
+        self.heartbeats = path / "running"
         self.tracking = path / "tracking"
 
-    def pulse(self, trial_id: str) -> StoragePath:
-        """What a running trial says of itself."""
-        return self.pulses / f"{trial_id}.json"
+    def heartbeat(self, trial_id: str) -> StoragePath:
+        """Returns the file in which a running trial says of itself where it runs."""
+        return self.heartbeats / f"{trial_id}.json"
 
     @staticmethod
     def existing(place: str | StoragePath) -> "ExperimentFolder":

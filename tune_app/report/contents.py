@@ -119,7 +119,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         groups=groups,
         rows=table,
         damaged=len(damaged),
-        in_flight=len(names(folder.pulses, "*.json")),
+        in_flight=len(names(folder.heartbeats, "*.json")),
         driver=_driver(folder),
     )
 
