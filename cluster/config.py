@@ -13,7 +13,9 @@ from cluster.credentials import credential_in, strings_in
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 """A DNS label, or the empty string."""
 CloudName = Annotated[str, Field(pattern=r"^[A-Za-z0-9@._/:-]*$", max_length=256)]
+"""A name of a cloud provider, of the characters and the length that all of them allow, or nothing."""
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+"""The name of an environment variable; a longer one is a mistake."""
 LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
 

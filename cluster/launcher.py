@@ -21,8 +21,8 @@ from cluster.yaml_text import yaml_text
 CLUSTER_FILE = "cluster.yaml"
 HEAD, WORKER = "head", "worker"
 TOKEN = ".ray/auth_token"
-PORT = 6379
-DASHBOARD_PORT = 8265
+PORT, DASHBOARD_PORT = 6379, 8265
+"""Ray's own default ports of the head and of its dashboard."""
 NAME_LIMIT = 40
 """Google's limit of 63 characters on instance names, less what Ray adds."""
 CONTAINER = "tune-app"
@@ -170,8 +170,7 @@ def _mount_commands(folder: str, nfs: str) -> tuple[str, ...]:
 
 
 def _same_user() -> str:
-    """Returns the options by which the container's user is the machine's: the token's file is readable by its owner
-    alone."""
+    """Returns a check that the machine's user is the container's, as its owner alone can read the token's file."""
     problem = f"ssh_user must be user {UID} of the machine image, as in the container, but it is"
     return f'test "$(id -u)" = {UID} || {{ echo "{problem} $(id -u)"; exit 1; }}'
 

@@ -21,8 +21,11 @@ from cluster.working_dir import write_files
 HOME = "TUNE_APP_JOBS"
 """Environment variable: the folder of the jobs of this machine, by default ~/.local/state/tune-app/jobs."""
 POLL_S, LOOK_S = 0.5, 0.01
+"""Seconds between two looks: at a log, as people read; at a shell that is about to start its command."""
 STOP_S = 30.0
+"""Seconds that a driver has after SIGTERM; it ends within 25."""
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+"""Exit codes of a driver that a signal stopped."""
 RUN = '( "$@" > log.txt 2>&1 < /dev/null; echo $? > exit_code ) > /dev/null 2>&1 & echo $!'
 """Runs a command in a shell of its own, whose process id it prints; the exit code outlives it."""
 

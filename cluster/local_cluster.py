@@ -25,11 +25,12 @@ from cluster.errors import ClusterUnreachable
 HOST = "127.0.0.1"
 MANY = sys.platform == "linux"
 """Loopback has many addresses, of which each node gets one: 127.0.0.1 Ray takes for the machine's outer address."""
-START_S = 120.0
-END_S = 30.0
+START_S, END_S = 120.0, 30.0
+"""Seconds that a node may take to start, which on a loaded machine is half a minute, and to end."""
 NODE = "TUNE_APP_NODE"
 """The variable that names its node in the environment of every process of the node."""
 POLL_S = 0.1
+"""Seconds between two looks at a process that starts or ends."""
 RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
 STARTED = "Ray runtime started."
 """What a node prints once it has joined the cluster."""

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ANSWER_S = 10.0
+"""Seconds for a first answer; with more, a dead address would hold up every command for longer."""
 STOP_S = 30
 """Seconds that a driver has after SIGTERM; it ends within 25."""
 OWN = "http://127.0.0.1:8265"
-"""Variables of a cluster on this machine, which say nothing of the cluster that a job goes to."""
+"""Where a cluster on this machine answers, unless it was told otherwise."""
 HEADERS = "RAY_JOB_HEADERS"
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
@@ -31,6 +32,7 @@ CERTIFICATES = "REQUESTS_CA_BUNDLE"
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Variables that Ray's client would prefer over the address it is given."""
 REFUSED = (401, 403)
+"""HTTP codes of a cluster that asks for another token."""
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -139,7 +141,7 @@ class RayBackend:
         """Returns the address of the cluster's dashboard.
 
         Raises:
-            ClusterError: it does not.
+            ClusterError: no cluster answers.
         """
         return str(self._client().get_address())
 

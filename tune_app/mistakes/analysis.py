@@ -1,4 +1,4 @@
-"""Analysis: where a network errs on the validation split, and what changed from the baseline to it."""
+"""Where a network errs on the validation split, and what changed from the baseline to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that figures, tables and texts are made of; there is a change where there is a baseline.
+    """Everything that figures, tables and texts of mistakes are made of; there is a change where there is a baseline.
 
     `images` is (N, C, S, S) uint8 and `labels` (N,), in the order of the validation split; `names` has a name for
     each class, `groups` a group for each class or nothing.
@@ -50,7 +50,7 @@ def analyze(subject: Subject, *, advance: Advance | None = None) -> Analysis:
 
 
 def predictions(subject: Subject) -> int:
-    """How many predictions an analysis makes."""
+    """Returns how many predictions an analysis makes."""
     return len(subject.data.val) * (1 if subject.baseline is None else 2)
 
 
@@ -64,7 +64,7 @@ def from_probabilities(
     names: tuple[str, ...] = (),
     groups: tuple[str, ...] = (),
 ) -> Analysis:
-    """The analysis of class probabilities, (N, C), on N ≥ 1 images, beside those of the baseline."""
+    """Returns the analysis of class probabilities, (N, C), on N ≥ 1 images, beside those of the baseline."""
     outcome = judge(labels, probabilities)
     reference = None if baseline is None else judge(labels, baseline)
     return Analysis(

@@ -1,12 +1,13 @@
-"""Whether a network is as often right as it says: reliability by bins of confidence, and calibration errors."""
+"""Calibration: whether a network is right as often as it says, by bins of confidence."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 BINS = 15
+"""Bins of confidence, as in Guo et al. 2017, so that calibration errors compare with published ones."""
 CONFIDENT = 0.9
-"""An error above this confidence is a confident one."""
+"""An error above this confidence is called a confident one: the network left one in ten for all other classes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Calibration:
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray) -> Calibration:
-    """Of the confidence of each prediction, (N,) above 0 and at most 1, and whether it is right, (N,) bool; N ≥ 1."""
+    """Returns the calibration of predictions by their confidence, (N,) in (0, 1], and whether they are right, (N,)
+    bool."""
     return Calibration(
         width=equal_width(confidence, right),
         mass=equal_mass(confidence, right),
@@ -47,12 +49,13 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> Calibration:
 
 
 def equal_width(confidence: np.ndarray, right: np.ndarray, *, bins: int = BINS) -> Reliability:
-    """Bins of one width (Guo et al. 2017, arXiv 1706.04599, equation 3)."""
+    """Returns bins of one width (Guo et al. 2017, arXiv 1706.04599, equation 3)."""
     return _reliability(confidence, right, np.linspace(0, 1, bins + 1))
 
 
 def equal_mass(confidence: np.ndarray, right: np.ndarray, *, bins: int = BINS) -> Reliability:
-    """Bins of about as many images each (Nixon et al. 2019, arXiv 1904.01685); equal confidences share one bin."""
+    """Returns bins of about as many images each (Nixon et al. 2019, arXiv 1904.01685); equal confidences share one
+    bin."""
     ranks = np.ceil(np.arange(1, bins + 1) * len(confidence) / bins).astype(np.int64) - 1
     edges = np.unique(np.sort(confidence)[np.maximum(ranks, 0)])
     return _reliability(confidence, right, np.concatenate([[0.0], edges]))

@@ -10,7 +10,8 @@ from tune_app.mistakes.calibration import BINS, Calibration
 
 
 def calibration_figure(analysis: Analysis) -> Drawing:
-    """Reliability diagram (Guo et al. 2017, figure 1) and confidence of right and wrong predictions."""
+    """Returns the reliability diagram (Guo et al. 2017, figure 1) beside the confidence of right and wrong
+    predictions."""
 
     def draw(figure: Any) -> None:
         title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: confidence on {len(analysis.labels):,} images")
@@ -22,7 +23,7 @@ def calibration_figure(analysis: Analysis) -> Drawing:
 
 
 def confidence_shares(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The share of the images in each bin of confidence, (B,); all 0 without an image."""
+    """Returns the share of the images in each bin of confidence, (B,); all are 0 without an image."""
     counts = np.histogram(confidence, bins=bins, range=(0, 1))[0]
     return counts / max(len(confidence), 1)
 

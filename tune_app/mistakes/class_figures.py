@@ -19,8 +19,8 @@ from tune_app.drawing.sheet import (
 )
 from tune_app.mistakes.analysis import Analysis
 
-CLASSES = 25
-ROW_IN = 0.32
+CLASSES, ROW_IN = 25, 0.32
+"""Classes at most, and inches for each: names stay readable, and the figure fits a page."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class ClassInfo:
 
 
 def accuracy_info(analysis: Analysis) -> ClassInfo:
-    """The classes with images, the worst first."""
+    """Returns the classes that have images, the worst first."""
     return _info(analysis, "accuracy of each class", "with the lowest", analysis.outcome.scores.accuracy)
 
 
 def change_info(analysis: Analysis) -> ClassInfo | None:
-    """The classes in which a prediction became wrong or right, what lost most first; None if there are none."""
+    """Returns the classes in which a prediction became wrong or right, what lost most first; None if there are none."""
     change = analysis.change
     if change is None or not (len(change.newly_wrong) + len(change.newly_right)):
         return None
@@ -53,7 +53,7 @@ def change_info(analysis: Analysis) -> ClassInfo | None:
 
 
 def accuracy_figure(analysis: Analysis) -> Drawing:
-    """Bars of accuracy with marks where the baseline was."""
+    """Returns bars of accuracy with marks where the baseline was."""
     info = accuracy_info(analysis)
 
     def draw(figure: Any) -> None:
@@ -76,7 +76,7 @@ def accuracy_figure(analysis: Analysis) -> Drawing:
 
 
 def change_figure(analysis: Analysis) -> Drawing | None:
-    """Bars of newly wrong images to the left and newly right ones to the right; None if there are none."""
+    """Returns bars of newly wrong images to the left and newly right ones to the right; None if there are none."""
     info = change_info(analysis)
     if info is None:
         return None
@@ -108,7 +108,8 @@ _BESIDE = {
 
 
 def _info(analysis: Analysis, what: str, which: str, order_by: np.ndarray) -> ClassInfo:
-    """The classes for which `order_by` is known, the smallest first; `which` says whose rank is above the limit."""
+    """Returns the classes for which `order_by` is known, the smallest first; `which` says whose rank is above the
+    limit."""
     known = np.flatnonzero(~np.isnan(order_by))
     order = known[np.argsort(order_by[known], kind="stable")][:CLASSES]
     scores, change, classes = analysis.outcome.scores, analysis.change, len(analysis.names)
@@ -138,7 +139,7 @@ def _axes(figure: Any, info: ClassInfo) -> Any:
 
 
 def _bars(axes: Any, counts: np.ndarray, sign: int, *, color: str, label: str) -> None:
-    """To the left or to the right, with their numbers at the end."""
+    """Draws bars to the left or to the right, with their numbers at the end."""
     axes.barh(range(len(counts)), sign * counts, color=color, height=0.7, label=label)
     side = "left" if sign > 0 else "right"
     for place in np.flatnonzero(counts):

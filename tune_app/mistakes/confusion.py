@@ -34,19 +34,20 @@ class Confusion:
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Images by true class (row) and predicted class (column), (C, C) int64."""
+    """Returns images by true class (row) and predicted class (column), (C, C) int64."""
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def shares(matrix: np.ndarray) -> np.ndarray:
-    """The matrix over the images of each true class, (C, C) float64; rows sum to 1, or to 0 without an image."""
+    """Returns the matrix over the images of each true class, (C, C) float64; rows sum to 1, or to 0 without an
+    image."""
     images = np.maximum(matrix.sum(1, keepdims=True), 1)
     part: np.ndarray = matrix / images
     return part
 
 
 def class_scores(matrix: np.ndarray) -> ClassScores:
-    """The scores of each class."""
+    """Returns the scores of each class by the confusion matrix."""
     images, given, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
     return ClassScores(
         images=images,
@@ -58,13 +59,13 @@ def class_scores(matrix: np.ndarray) -> ClassScores:
 
 
 def mean_score(scores: np.ndarray) -> float:
-    """The mean over the classes that have one."""
+    """Returns the mean over the classes that have a score."""
     known = scores[~np.isnan(scores)]
     return float(known.mean()) if known.size else float("nan")
 
 
 def confusions(matrix: np.ndarray) -> list[Confusion]:
-    """What is mistaken for what, the most frequent first; equal counts in the order of the matrix."""
+    """Returns what is mistaken for what, the most frequent first; equal counts are in the order of the matrix."""
     errors = matrix - np.diag(matrix.diagonal())
     part = shares(matrix)
     order = np.argsort(-errors, axis=None, kind="stable")[: np.count_nonzero(errors)]
@@ -73,7 +74,7 @@ def confusions(matrix: np.ndarray) -> list[Confusion]:
 
 
 def errors_by_group(matrix: np.ndarray, groups: Sequence[str]) -> dict[str, int]:
-    """Errors inside each group of classes, and `ACROSS` them; they sum to all errors."""
+    """Returns errors inside each group of classes, and `ACROSS` them; they sum to all errors."""
     errors = matrix - np.diag(matrix.diagonal())
     names = list(dict.fromkeys(groups))
     own = np.array([names.index(group) for group in groups])
@@ -82,7 +83,8 @@ def errors_by_group(matrix: np.ndarray, groups: Sequence[str]) -> dict[str, int]
 
 
 def hardest(matrix: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` classes that take part in the most errors, as true or as predicted class, in their order."""
+    """Returns at most `limit` classes that take part in the most errors, as true or as predicted class, in their
+    order."""
     errors = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-(errors.sum(0) + errors.sum(1)), kind="stable")
     return np.sort(order[:limit])

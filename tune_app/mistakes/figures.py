@@ -40,6 +40,6 @@ FIGURES: dict[str, tuple[str, Callable[[Analysis], Drawing | None]]] = {
 
 
 def figures(analysis: Analysis) -> list[Figure]:
-    """Those that have something to show, in the order of `FIGURES`."""
+    """Returns the figures that have something to show, in the order of `FIGURES`."""
     found = ((name, text, draw(analysis)) for name, (text, draw) in FIGURES.items())
     return [Figure(name, text, drawing) for name, text, drawing in found if drawing is not None]

@@ -49,24 +49,24 @@ def write_files(analysis: Analysis, folder: StoragePath) -> list[str]:
 
 
 def as_json(analysis: Analysis) -> str:
-    """The numbers as JSON text."""
+    """Returns the numbers of an analysis as JSON text."""
     return json.dumps(numbers(analysis), indent=1, allow_nan=False) + "\n"
 
 
 def confusion_csv(analysis: Analysis) -> str:
-    """A row for each true class, a column for each predicted one."""
+    """Returns the confusion matrix as CSV: a row for each true class, a column for each predicted one."""
     matrix, names = analysis.outcome.matrix.tolist(), analysis.names
     return _csv([(CORNER, *names), *((name, *row) for name, row in zip(names, matrix, strict=True))])
 
 
 def per_class_csv(analysis: Analysis) -> str:
-    """The rows of `per_class`; what is not known is empty."""
+    """Returns the rows of `per_class` as CSV; what is not known is empty."""
     rows = per_class(analysis)
     return _csv([list(rows[0]), *(list(row.values()) for row in rows)])
 
 
 def predictions_parquet(analysis: Analysis) -> bytes:
-    """One row per validation image in its order, with what the network and the baseline say of it."""
+    """Returns one row per validation image in its order, with what the network and the baseline say of it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -12,11 +12,12 @@ from tune_app.mistakes.confusion import Confusion, confusions
 ROWS, IN_ROW = 8, 8
 COLUMNS, IMAGES = 6, 24
 TILE_IN = 1.5
+"""Confusions and images of each, columns and images of a grid, and inches of an image: all fit a page's width."""
 Caption = Callable[[int], str]
 
 
 def top_confusions_figure(analysis: Analysis) -> Drawing | None:
-    """A row for each of the most frequent confusions with its most confident images; None without errors."""
+    """Returns a row for each of the most frequent confusions with its most confident images; None without errors."""
     found = confusions(analysis.outcome.matrix)[:ROWS]
     if not found:
         return None
@@ -33,14 +34,14 @@ def top_confusions_figure(analysis: Analysis) -> Drawing | None:
 
 
 def confident_errors_figure(analysis: Analysis) -> Drawing | None:
-    """A grid of the most confident errors; None without errors."""
+    """Returns a grid of the most confident errors; None without errors."""
     return _gallery(
         analysis, "most confident errors, class → prediction with confidence", analysis.outcome.errors, _now(analysis)
     )
 
 
 def newly_wrong_figure(analysis: Analysis) -> Drawing | None:
-    """A grid of images that the baseline had right and the network has not; None if there are none."""
+    """Returns a grid of images that the baseline had right and the network has not; None if there are none."""
     if analysis.change is None:
         return None
     return _gallery(
@@ -49,7 +50,7 @@ def newly_wrong_figure(analysis: Analysis) -> Drawing | None:
 
 
 def newly_right_figure(analysis: Analysis) -> Drawing | None:
-    """A grid of images that the baseline had wrong and the network has right; None if there are none."""
+    """Returns a grid of images that the baseline had wrong and the network has right; None if there are none."""
     if analysis.change is None:
         return None
     return _gallery(

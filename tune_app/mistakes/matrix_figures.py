@@ -21,18 +21,18 @@ from tune_app.drawing.sheet import (
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.confusion import hardest, shares
 
-CLASSES = 20
-CLASSES_WITH_IMAGES = 12
+CLASSES, CLASSES_WITH_IMAGES = 20, 12
+"""Classes at most, without and with an image in each cell: with more, cells are too small to read."""
 OTHERS = "others"
-CELL_IN = 0.5
-LEAST_WIDTH_IN = 6.5
+CELL_IN, LEAST_WIDTH_IN = 0.5, 6.5
+"""Inches of a cell, which holds three digits, and of the figure at least, whose title stays on one line."""
 PALEST, STRONGEST = 0.12, 0.75
-"""Of a color on the paper: text can be read on every cell, on light paper and on dark."""
+"""Strength of a color on the paper from the palest to the strongest cell: text can be read on all, light or dark."""
 
 
 @dataclass(frozen=True)
 class MatrixInfo:
-    """What a figure shows: rows of `classes`, and as columns these and, if some are left out, all others together."""
+    """Rows of `classes`, and as columns these and, if some are left out, all others together."""
 
     title: str
     classes: np.ndarray
@@ -43,7 +43,7 @@ class MatrixInfo:
 
 
 def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", limit: int = CLASSES) -> MatrixInfo:
-    """The matrix, or the rows of the classes with the most errors."""
+    """Returns the matrix, or the rows of the classes with the most errors where it is large."""
     matrix = analysis.outcome.matrix
     chosen = hardest(matrix, limit)
     rest = np.setdiff1d(np.arange(len(matrix)), chosen)
@@ -64,19 +64,19 @@ def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", l
 
 
 def counts_figure(analysis: Analysis) -> Drawing:
-    """Images in each cell."""
+    """Returns a figure with the number of images in each cell."""
     info = matrix_info(analysis)
     return _figure(info, info.counts, lambda value: f"{value:.0f}" if value else "")
 
 
 def shares_figure(analysis: Analysis) -> Drawing:
-    """Percent of the images of the true class in each cell."""
+    """Returns a figure with the percent of the images of the true class in each cell."""
     info = matrix_info(analysis, what="confusion matrix, % of the true class")
     return _figure(info, 100 * info.shares, _percent)
 
 
 def image_matrix_figure(analysis: Analysis) -> Drawing:
-    """In each cell the number of images and the most confident error; the diagonal counts what is right."""
+    """Returns a figure with the most confident error in each cell; the diagonal counts what is right."""
     what = "confusion matrix, images and the most confident error of each cell"
     info = matrix_info(analysis, what=what, limit=CLASSES_WITH_IMAGES)
     size = 2.0 + 0.85 * len(info.columns)
@@ -110,7 +110,8 @@ def _figure(info: MatrixInfo, values: np.ndarray, form: Callable[[float], str]) 
 
 
 def cell_colors(values: np.ndarray, row_shares: np.ndarray) -> np.ndarray:
-    """(R, K, 4): the diagonal blue by its share of the row, errors orange up to the largest one, the rest bare.
+    """Returns colors (R, K, 4): the diagonal blue by its share of the row, errors orange up to the largest, the rest
+    bare.
 
     One scale for both would leave errors invisible: the diagonal is often a hundred times larger. For the same
     reason a column of all other classes has no color.

@@ -11,10 +11,11 @@ from tune_app.mistakes.confusion import confusions, errors_by_group, mean_score
 from tune_app.mistakes.outcome import Outcome
 
 TOP = 20
+"""Entries of each list: the document is read by people too, and predictions.parquet has all."""
 
 
 def numbers(analysis: Analysis) -> dict[str, Any]:
-    """Everything but the predictions; images are named by their place in the validation split."""
+    """Returns everything but the predictions; images are named by their place in the validation split."""
     about, outcome, baseline = analysis.about, analysis.outcome, analysis.baseline
     return {
         "label": about.label,
@@ -36,7 +37,7 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
 
 
 def per_class(analysis: Analysis) -> list[dict[str, Any]]:
-    """One row per class; what the baseline did and what changed are null where there is none."""
+    """Returns one row per class; what the baseline did and what changed are null where there is none."""
     scores, change = analysis.outcome.scores, analysis.change
     before = None if analysis.baseline is None else analysis.baseline.scores
     return [

@@ -21,19 +21,19 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """Fraction right."""
+        """The fraction of images that the network has right."""
         return float(self.right.mean())
 
     @property
     def errors(self) -> np.ndarray:
-        """Places of the wrong predictions, the most confident first."""
+        """The places of the wrong predictions, the most confident first."""
         wrong = np.flatnonzero(~self.right)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")]
 
 
 @dataclass(frozen=True)
 class Change:
-    """From a reference network to another one, on the same images.
+    """What changes from a reference network to another one, on the same images.
 
     `newly_wrong` and `newly_right` are places of images, the most confident answer of the other network first;
     `broken` and `repaired` count them by true class, (C,). `agreement` is the share of images with one prediction.
@@ -51,7 +51,7 @@ class Change:
 
 
 def judge(labels: np.ndarray, probabilities: np.ndarray) -> Outcome:
-    """The outcome of a network with these class probabilities, (N, C), on images with these labels, (N,)."""
+    """Returns the outcome of a network with these class probabilities, (N, C), on images with these labels, (N,)."""
     predicted = probabilities.argmax(1)
     confidence, right = probabilities.max(1), predicted == labels
     matrix = confusion_matrix(labels, predicted, probabilities.shape[1])
@@ -59,7 +59,7 @@ def judge(labels: np.ndarray, probabilities: np.ndarray) -> Outcome:
 
 
 def compare(labels: np.ndarray, reference: Outcome, other: Outcome) -> Change:
-    """What changes from the reference to the other network."""
+    """Returns what changes from the reference to the other network."""
     newly_wrong = other.errors[reference.right[other.errors]]
     newly_right = np.flatnonzero(other.right & ~reference.right)
     newly_right = newly_right[np.argsort(-other.confidence[newly_right], kind="stable")]
@@ -77,7 +77,7 @@ def compare(labels: np.ndarray, reference: Outcome, other: Outcome) -> Change:
 
 
 def mcnemar(broken: int, repaired: int) -> float:
-    """Two-sided p-value of McNemar's exact test (McNemar 1947): both changes are equally likely."""
+    """Returns the two-sided p-value of McNemar's exact test (McNemar 1947): both changes are equally likely."""
     from scipy.stats import binomtest
 
     return float(binomtest(broken, broken + repaired).pvalue) if broken + repaired else 1.0

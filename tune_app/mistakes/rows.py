@@ -10,12 +10,12 @@ from tune_app.terminal.quantities import show_points
 
 ABSENT = "–"
 NAMES = {"class", "taken for", "predicted", "baseline predicted", "group"}
-"""Heads of columns that hold names; the others hold numbers."""
+"""Heads of columns that hold names; the other columns hold numbers."""
 Row = Sequence[str]
 
 
 def class_rows(analysis: Analysis) -> list[Row]:
-    """Classes: what lost most first or, without a baseline, the worst first."""
+    """Returns a row per class: what lost most first or, without a baseline, the worst first."""
     rows, changes = per_class(analysis), analysis.change is not None
     first = "accuracy_change" if changes else "accuracy"
     rows.sort(key=lambda row: math.inf if row[first] is None else row[first])
@@ -25,7 +25,7 @@ def class_rows(analysis: Analysis) -> list[Row]:
 
 
 def confusion_rows(analysis: Analysis) -> list[Row]:
-    """What is mistaken for what, the most frequent first."""
+    """Returns what is mistaken for what, the most frequent first."""
     names, baseline = analysis.names, analysis.baseline
     rows = []
     for found in confusions(analysis.outcome.matrix):
@@ -36,7 +36,7 @@ def confusion_rows(analysis: Analysis) -> list[Row]:
 
 
 def group_rows(analysis: Analysis) -> list[Row]:
-    """Errors whose true and predicted class are both in a group, and those across; nothing without groups."""
+    """Returns errors whose true and predicted class are both in a group, and those across; nothing without groups."""
     errors = errors_by_group(analysis.outcome.matrix, analysis.groups) if analysis.groups else {}
     total = sum(errors.values())
     ranked = sorted(errors.items(), key=lambda item: -item[1])
@@ -47,7 +47,7 @@ def group_rows(analysis: Analysis) -> list[Row]:
 
 
 def image_rows(analysis: Analysis, places: Sequence[int]) -> list[Row]:
-    """Images by their place in the validation split, with what the networks say of them."""
+    """Returns images by their place in the validation split, with what the networks say of them."""
     names, outcome, baseline = analysis.names, analysis.outcome, analysis.baseline
     rows = []
     for i in places:
@@ -59,7 +59,7 @@ def image_rows(analysis: Analysis, places: Sequence[int]) -> list[Row]:
 
 
 def bin_rows(analysis: Analysis) -> list[Row]:
-    """The bins of equal width that hold images."""
+    """Returns the bins of equal width that hold images."""
     bins = analysis.outcome.calibration.width
     rows = [
         (f"{bins.low[i]:.3f}–{bins.high[i]:.3f}", str(n), f"{bins.confidence[i]:.3f}", f"{bins.accuracy[i]:.3f}")
@@ -70,7 +70,7 @@ def bin_rows(analysis: Analysis) -> list[Row]:
 
 
 def percent(share: float | None) -> str:
-    """`97.8 %`, or a dash where nothing is known."""
+    """Returns a share as `97.8 %`, or a dash where nothing is known."""
     return ABSENT if share is None or math.isnan(share) else f"{100 * share:.1f} %"
 
 

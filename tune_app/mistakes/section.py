@@ -13,6 +13,7 @@ from tune_app.mistakes.text import headline
 from tune_app.terminal.progress import counting, track
 
 LIMIT = 20
+"""Rows of a table in the page; report.txt has them all."""
 # What is wider than the screen scrolls by itself, with the keyboard as well.
 STYLE = """
 .failures figure { margin: 1.5rem 0; }
@@ -28,7 +29,7 @@ STYLE = """
 
 
 def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
-    """The title and the HTML of a trial's failures beside the baseline's, by label or id.
+    """Returns the title and the HTML of a trial's mistakes beside the baseline's, by label or id of the trial.
 
     Raises:
         ConfigError, CorruptFile: as in `trial_subject` and `analyze`.
@@ -40,7 +41,7 @@ def trial_section(folder: ExperimentFolder, name: str) -> tuple[str, str]:
 
 
 def section(analysis: Analysis) -> tuple[str, str]:
-    """A title, which is plain text, and an HTML fragment, in which everything is escaped."""
+    """Returns a title, which is plain text, and an HTML fragment, in which everything is escaped."""
     found = figures(analysis)
     parts = [
         f'<div class="failures"><style>{STYLE}</style>',
@@ -55,7 +56,7 @@ def section(analysis: Analysis) -> tuple[str, str]:
 
 
 def _table(title: str, rows: Sequence[Row]) -> str:
-    """The first rows, under a head that says how many there are; nothing without a row."""
+    """Returns the first rows as HTML, under a head that says how many there are; nothing without a row."""
     head, *body = rows
     if not body:
         return ""

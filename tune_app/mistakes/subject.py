@@ -1,4 +1,5 @@
-"""Subject: what a failure analysis looks at: a network, its images, and the baseline beside it (torch on use)."""
+"""Subject: a network whose mistakes are looked at, its images, and the baseline beside it (torch is imported on
+use)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Subject:
 
 
 def trial_subject(folder: ExperimentFolder, name: str) -> Subject:
-    """A trial by label, id or unique start of an id, decoded from its packed file; or the `baseline` alone.
+    """Returns a trial by label, id or unique start of an id, decoded from its packed file; or the `baseline` alone.
 
     Raises:
         ConfigError: as in `find_trial` and `experiment_data`, or there is no baseline yet.
@@ -62,7 +63,7 @@ def trial_subject(folder: ExperimentFolder, name: str) -> Subject:
 
 
 def file_subject(path: StoragePath, folder: ExperimentFolder) -> Subject:
-    """A file with a network for an experiment's images, beside the experiment's baseline.
+    """Returns a file with a network for an experiment's images, beside the experiment's baseline.
 
     Plain weights must be those of the baseline's architecture.
 
@@ -81,7 +82,7 @@ def file_subject(path: StoragePath, folder: ExperimentFolder) -> Subject:
 
 
 def loose_subject(path: StoragePath, source: str, *, root: str | None = None) -> Subject:
-    """A file of no experiment.
+    """Returns a network from a file that belongs to no experiment, with the data set that the caller names.
 
     Args:
         path: as in `file_subject`; plain weights need a spec, which says whose they are.
@@ -124,7 +125,7 @@ def _baseline(folder: ExperimentFolder) -> "Network | None":
 
 
 def _label(path: StoragePath) -> str:
-    """The file's name, or of one that is called the same everywhere its folder's too."""
+    """Returns the file's name; for a file that is called the same everywhere, with its folder's name."""
     if path.name not in {"model.mbq", "weights.safetensors"}:
         return path.name
     folder = path.resolve().parent if isinstance(path, Path) else path.parent

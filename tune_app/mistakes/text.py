@@ -20,10 +20,11 @@ from tune_app.mistakes.rows import (
 from tune_app.terminal.quantities import show_count, show_points, show_share
 
 SHORT, LONG = 10, 20
+"""Rows of a table in the summary, which fits a terminal, and in the report."""
 
 
 def summary(analysis: Analysis) -> list[str]:
-    """The lines that say most: accuracy, calibration, change, the worst classes, the top confusions."""
+    """Returns the lines that say most: accuracy, calibration, change, the worst classes, the top confusions."""
     title = "worst classes" if analysis.change is None else "classes that lost most"
     return [
         *headline(analysis),
@@ -34,7 +35,7 @@ def summary(analysis: Analysis) -> list[str]:
 
 
 def report(analysis: Analysis) -> str:
-    """Everything: every class, confusions, groups, confident errors, images that changed, calibration."""
+    """Returns the whole report: every class, confusions, groups, confident errors, images that changed, calibration."""
     change, outcome = analysis.change, analysis.outcome
     where = "image: its place in the validation split"
     lines = [
@@ -54,7 +55,7 @@ def report(analysis: Analysis) -> str:
 
 
 def headline(analysis: Analysis) -> list[str]:
-    """A few sentences: how often it is right, how sure it is, and what compression changed."""
+    """Returns a few sentences: how often the network is right, how sure it is, and what compression changed."""
     about, outcome, baseline, change = analysis.about, analysis.outcome, analysis.baseline, analysis.change
     whose = f" of {about.experiment}" if about.experiment else ""
     size = "" if about.size_bytes is None else f", {about.size_bytes:,} bytes"
@@ -86,7 +87,7 @@ def _confidence(outcome: Outcome) -> str:
 
 
 def _table(title: str, rows: Sequence[Row], *, limit: int | None = None) -> list[str]:
-    """Columns as wide as their cells: names begin together, numbers end together; no lines without a row."""
+    """Returns columns as wide as their cells: names begin together, numbers end together; no lines without a row."""
     found = len(rows) - 1
     if not found:
         return []

@@ -17,7 +17,7 @@ from tune_app.terminal.progress import counting
 
 
 def build_report(folder: ExperimentFolder, *, extra: Sequence[Section] = (), watch: str = "") -> str:
-    """The page of an experiment as it is now, running, finished or interrupted.
+    """Returns the page of an experiment as it is now, running, finished or interrupted.
 
     Args:
         folder: the experiment.
@@ -36,7 +36,7 @@ def build_report(folder: ExperimentFolder, *, extra: Sequence[Section] = (), wat
 
 
 def write_report(folder: ExperimentFolder, output: StoragePath, *, extra: Sequence[Section] = ()) -> int:
-    """Writes the page in one step; returns its bytes.
+    """Writes the page in one step and returns its bytes.
 
     Raises:
         ConfigError: the output is a folder, or no .html file.
@@ -68,6 +68,7 @@ def write_figures(folder: ExperimentFolder, target: StoragePath, form: Format) -
 def all_sections(
     contents: Contents, extra: Sequence[Section] = (), *, advance: Callable[[int], None] | None = None
 ) -> list[Section]:
-    """Those of the experiment with those of other modules, provenance last; `advance` as in `sections_of`."""
+    """Returns the sections of the experiment with those of other modules, provenance last; `advance` is as in
+    `sections_of`."""
     *first, last = sections_of(contents, advance=advance)
     return [*first, *extra, last]

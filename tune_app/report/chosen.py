@@ -12,34 +12,34 @@ from tune_app.stages.histories import History, finished_histories
 
 NAME = "curves-chosen"
 MOST_TRIALS = 500
-"""Trials whose epochs are in the page: those of the frontier first, then the newest ones."""
+"""Trials whose epochs are in the page, those of the frontier first, then the newest: more would make it heavy."""
 MOST_EPOCHS = 20_000
-"""Of all stages in the page."""
+"""Epochs of all stages in the page at most: each is a handful of numbers that every reader loads."""
 LINES = (
     ("validation accuracy", "val_accuracy", "y", "@c0", ".2%"),
     ("training accuracy", "train_accuracy", "y", "@c1", ".2%"),
     ("loss", "loss", "y2", "@c5", ".4g"),
 )
-"""Name, column, axis, color, form."""
+"""Name, column, axis, color and form of each line."""
 Epochs = dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
 class ChosenInfo:
-    """The epochs of trials: of each stage once, and of each row the places of its stages in their order."""
+    """The epochs of trials: those of each stage once, and for each row the places of its stages in their order."""
 
     kinds: tuple[str, ...]
     epochs: tuple[Epochs, ...]
-    """By column of LINES."""
+    """The epochs by column of LINES."""
     rows: dict[int, list[int]]
     labels: dict[int, str]
     total: int
-    """Trials in all."""
+    """The number of trials in all."""
     start: int | None
     """The row that is drawn before a reader chooses one: the balanced one, or the first that has epochs."""
 
     def embedded(self) -> dict[str, Any]:
-        """As the page has it."""
+        """The epochs as the page has them."""
         stages = [{"kind": kind, **epochs} for kind, epochs in zip(self.kinds, self.epochs, strict=True)]
         columns = [column for _, column, *_ in LINES]
         return {
@@ -82,7 +82,7 @@ def chosen_info(contents: Contents) -> ChosenInfo:
 
 
 def draw_chosen(info: ChosenInfo) -> Figure | None:
-    """Of the trial that is drawn first; None where no trial has epochs. The page's script draws the others alike."""
+    """Draws the trial that is shown first, None where no trial has epochs; the page's script draws the others alike."""
     if info.start is None:
         return None
     places = info.rows[info.start]
@@ -121,14 +121,15 @@ def draw_chosen(info: ChosenInfo) -> Figure | None:
 
 
 def _keys(contents: Contents, row: int) -> dict[str, str]:
-    """Kinds of the stages of a row by their keys, in their order; those of a teacher of its own left out."""
+    """Returns kinds of the stages of a row by their keys, in their order; those of a teacher of its own are left
+    out."""
     baseline = "" if contents.baseline is None else contents.baseline.key
     stages = {stage.key: stage.kind for stage in contents.records[row].result.stages}
     return {key: kind for key, kind in stages.items() if key == baseline or kind != "train" or baseline not in stages}
 
 
 def _columns(history: History) -> Epochs:
-    """Five digits say more than any pixel."""
+    """Returns the columns of a history with five digits, which say more than any pixel."""
     names = [column for _, column, *_ in LINES]
     return {
         name: [None if epoch.get(name) is None else float(f"{epoch[name]:.5g}") for epoch in history] for name in names
@@ -136,12 +137,12 @@ def _columns(history: History) -> Epochs:
 
 
 def _border(start: int) -> dict[str, Any]:
-    """Between two stages."""
+    """Returns the line between two stages."""
     line = {"color": "@muted", "width": 1, "dash": "dot"}
     return {"type": "line", "x0": start + 0.5, "x1": start + 0.5, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
 def _named(kind: str, start: int) -> dict[str, Any]:
-    """The name of a stage beside its first epoch, upright: a stage may be short."""
+    """Returns the name of a stage beside its first epoch, upright, since a stage may be short."""
     place = {"x": start + 0.5, "y": 0.43, "yref": "paper", "xanchor": "left", "yanchor": "bottom", "textangle": -90}
     return {"text": escaped(kind), "showarrow": False, "font": {"size": 11, "color": "@muted"}, **place}

@@ -1,4 +1,4 @@
-"""What a report is made of, read once from an experiment's folder."""
+"""Contents: what a report is made of, read once from an experiment's folder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trial_rows import rows
 
 LABEL_CHARS, ID_CHARS = 40, 10
+"""Characters of a label in figures and tables, and of an id behind it, where labels alone do not tell trials apart."""
 READING = 2
-"""Steps of `read_contents`: the ledger, and what follows from it."""
+"""Number of steps of `read_contents`: the ledger, and what follows from it."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +29,27 @@ class Contents:
     spec_text: str
     baseline: BaselineInfo | None
     baseline_test: float | None
-    """Accuracy on the test split; None: not finalized."""
+    """The accuracy on the test split; None before the experiment is finalized."""
     records: Sequence[TrialRecord]
     """The newest attempt of each configuration and rung, in order of proposal."""
     groups: Sequence[Group]
     rows: Sequence[Mapping[str, Any]]
-    """As `rows.rows` gives them, one for each record."""
+    """The rows of the trials' table, one for each record."""
     damaged: int
     """Files in the ledger that are no records; they are left out."""
     in_flight: int
     """Trials that run now, or were running when the driver was killed."""
     driver: str
-    """Who holds the experiment; empty: nobody."""
+    """Who holds the experiment; empty for nobody."""
 
     @cached_property
     def place(self) -> dict[str, int]:
-        """The row of each trial id."""
+        """The number of the row of each trial id."""
         return {record.assignment.trial_id: i for i, record in enumerate(self.records)}
 
     @cached_property
     def frontier(self) -> list[Group]:
-        """Points of the frontier, in rising order of the first minimized objective."""
+        """The points of the frontier, in rising order of the first minimized objective."""
         return frontier(self.groups, self.spec)
 
     @property
@@ -57,11 +58,11 @@ class Contents:
         return None if self.baseline is None else self.baseline.reference(self.spec)
 
     def row_of(self, group: Group) -> int:
-        """The row that stands for a point."""
+        """Returns the row that stands for a point."""
         return self.place[group.first.assignment.trial_id]
 
     def label(self, row: int) -> str:
-        """What people call a trial; without the name of the full schedule, which is what they expect.
+        """Returns what people call a trial, without the name of the full schedule, which is what they expect.
 
         Of a point with many parameters it would fill lines: that is called by the start of its id.
         """
@@ -72,18 +73,18 @@ class Contents:
         return f"{work.trial_id[:ID_CHARS]}{label[len(params_label(work.params)) :]}"
 
     def handle(self, row: int) -> str:
-        """What commands take for a trial: its label, where that names one trial alone, or its id."""
+        """Returns what commands take for a trial: its label, where that names one trial alone, or its id."""
         work = self.records[row].assignment
         alone = len(self.spec.rungs) == 1 and not work.repeat
         return self.label(row) if alone and work.label.startswith(self.label(row)) else work.trial_id
 
     def value(self, group: Group, metric: str) -> float:
-        """What all runs of a point with a usable result say of a column: the mean of an objective or bounded column."""
+        """Returns what all complete runs of a point say of a column: the mean of an objective or bounded column."""
         return group.mean[metric] if metric in group.mean else float(self.rows[self.row_of(group)][metric])
 
 
 def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | None = None) -> Contents:
-    """What an experiment holds now.
+    """Reads what an experiment holds now.
 
     Args:
         folder: of the experiment.

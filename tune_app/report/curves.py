@@ -14,12 +14,12 @@ from tune_app.stages.histories import History, finished_histories
 from tune_app.terminal.quantities import show_count, show_share
 
 MOST = 10
-"""Frontier points whose stages are shown; of more, so many spread evenly."""
+"""Frontier points whose stages are shown; of more, so many are spread evenly, as more lines hide each other."""
 COLORS = ("@c0", "@c1", "@c2", "@c3", "@c4", "@c5", "@muted")
 DASHES = ("solid", "dot", "dash", "dashdot")
 VALIDATION, TRAINING = "validation accuracy", "training accuracy"
 FAINT = 0.45
-"""Of the lines of training accuracy."""
+"""Opacity of the lines of training accuracy, which stand behind those of validation accuracy."""
 NAMES = {
     "train": "Training of the baseline",
     "channel_prune": "Pruning and fine-tuning",
@@ -34,9 +34,9 @@ class Curve:
 
     key: str
     labels: tuple[str, ...]
-    """Of the points that it belongs to."""
+    """The labels of the points that the stage belongs to."""
     name: str
-    """That tells it from the other stages of its kind: what its points have in common, or the first of them."""
+    """What tells the stage from others of its kind: what its points have in common, or the first of them."""
     accuracy: tuple[float | None, ...]
     train_accuracy: tuple[float | None, ...]
     loss: tuple[float | None, ...]
@@ -74,12 +74,12 @@ def curves_info(contents: Contents) -> CurvesInfo:
 
 
 def draw_curves(info: CurvesInfo) -> list[Figure]:
-    """A figure for each kind of stage: accuracy above, loss below."""
+    """Draws a figure for each kind of stage: accuracy above, loss below."""
     return [_figure(info, kind, curves) for kind, curves in info.kinds.items()]
 
 
 def accuracy_over_loss() -> dict[str, Any]:
-    """The two vertical axes of training curves."""
+    """Returns the two vertical axes of training curves."""
     return {
         "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "accuracy"}},
         "yaxis2": {
@@ -95,7 +95,7 @@ def accuracy_over_loss() -> dict[str, Any]:
 
 
 def _name(groups: Sequence[Group], chosen: Sequence[Group], labels: Sequence[str]) -> str:
-    """Of a stage that several points share the values that all of them have, and no other point."""
+    """Returns the name of a stage that several points share: the values that all of them have, and no other point."""
     if len(groups) == 1:
         return labels[0]
     params = [group.first.assignment.params for group in groups]
@@ -162,7 +162,7 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
 
 
 def _whole(longest: int) -> dict[str, int]:
-    """Ticks at whole epochs, also where plotly would put some between."""
+    """Returns ticks at whole epochs, also where plotly would put some between."""
     return {"dtick": 1} if longest <= 12 else {}
 
 

@@ -10,20 +10,21 @@ from tune_app.report.figure import Figure, escaped
 from tune_app.terminal.quantities import show_count
 
 SUSPECTS = 5
+"""Parameter values that are named: with more, the first ones would not stand out."""
 LEAST = 3
-"""Trials with a value before its share of failures says anything."""
+"""Trials with a value before its share of failures says anything: one failure of two is chance."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One kind of failure at one stage."""
+    """One kind of failure at one stage, with the number of its trials."""
 
     kind: str
     stage: str
     state: str
     rows: tuple[int, ...]
     example: str
-    """The message of the newest one."""
+    """The message of the newest trial that failed so."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class FailedInfo:
-    """Reasons, the most frequent first, and suspects, the worst first."""
+    """The reasons of failed trials, the most frequent first, and suspects, the worst first."""
 
     reasons: tuple[Reason, ...]
     suspects: tuple[Suspect, ...]
@@ -47,7 +48,7 @@ class FailedInfo:
 
 
 def failed_info(contents: Contents) -> FailedInfo:
-    """Counts over all rungs and repeats."""
+    """Counts the failures over all rungs and repeats."""
     found: dict[tuple[str, str, str], list[int]] = {}
     for i, record in enumerate(contents.records):
         if isinstance(record.result, Failed):
@@ -62,7 +63,7 @@ def failed_info(contents: Contents) -> FailedInfo:
 
 
 def draw_failed(info: FailedInfo) -> Figure:
-    """A bar for each reason."""
+    """Draws a bar for each reason."""
     names = [f"{reason.kind} · {reason.stage or 'before a stage'}" for reason in info.reasons]
     trace = {
         "type": "bar",
@@ -92,7 +93,7 @@ def draw_failed(info: FailedInfo) -> Figure:
 
 
 def words(info: FailedInfo) -> str:
-    """The counts in a sentence."""
+    """Returns the counts in a sentence."""
     if not info.failed:
         return "Every trial so far has a usable result."
     most = info.reasons[0]
@@ -102,7 +103,7 @@ def words(info: FailedInfo) -> str:
 
 
 def _suspects(contents: Contents, failed: int) -> list[Suspect]:
-    """Values by which failures stand out; where every trial fails none does."""
+    """Returns values by which failures stand out; where every trial fails none does."""
     if not failed:
         return []
     tried: Counter[tuple[str, str]] = Counter()

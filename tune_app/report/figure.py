@@ -9,35 +9,35 @@ FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure.
+    """One figure in plotly's terms, with its words.
 
     Colors are names of the palette (`@ink`). In a linked figure `customdata` of a trace names a trial's row for each
     point: the page hides the points whose rows are filtered out, and says what a point is when it is hovered.
     """
 
     name: str
-    """Of its file; lower-case letters and dashes."""
+    """The name of the figure's file; lower-case letters and dashes."""
     title: str
     words: str
-    """What it shows, in a sentence or two."""
+    """What the figure shows, in a sentence or two."""
     data: Sequence[Mapping[str, Any]]
     layout: Mapping[str, Any]
     height: int = 420
     least_width: int = 0
-    """In a narrower place it scrolls."""
+    """The width in pixels below which the figure scrolls."""
     linked: bool = False
     choices: Mapping[str, Any] | None = None
-    """Of the figure of the chosen trial: what the page's script draws of other choices."""
+    """For the figure of the chosen trial, what the page's script draws of other choices."""
     most: int | None = None
-    """Of a linked figure: rows that are drawn at once; of more the frontier and an even choice of the others."""
+    """For a linked figure, rows that are drawn at once; of more the frontier and an even choice of the others."""
 
     def spec(self) -> dict[str, Any]:
-        """In plotly's terms: the layout that all figures share, and what is this one's own."""
+        """The figure in plotly's terms: the layout that all figures share, and what is this one's own."""
         return {"data": list(self.data), "layout": merged(_shared(self.height), self.layout)}
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with what `more` says, branch by branch."""
+    """Returns `base` with what `more` says, branch by branch."""
     found = dict(base)
     for key, value in more.items():
         old = found.get(key)
@@ -46,12 +46,12 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Text for a place where plotly reads tags."""
+    """Returns text for a place where plotly reads tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def cut(text: str, chars: int) -> str:
-    """A name of at most so many letters, with its middle left out."""
+    """Returns a name of at most so many letters, with its middle left out."""
     return text if len(text) <= chars else f"{text[: chars // 2]}…{text[len(text) - (chars - 1) // 2 :]}"
 
 

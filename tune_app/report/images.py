@@ -26,14 +26,14 @@ BROWSERS = (
     "msedge",
     "microsoft-edge",
 )
-WIDTH = 1000
-PNG_SCALE = 2.0
+WIDTH, PNG_SCALE = 1000, 2.0
+"""Pixels of an image's width as in the page, and the factor for PNG files, so that print is sharp."""
 LIMIT_S = 90.0
-"""For one figure."""
+"""Seconds after which a browser that draws one figure is taken as hung."""
 
 
 def find_browser() -> str:
-    """The browser that BROWSER_PATH names, or the first known one on the path.
+    """Returns the browser that BROWSER_PATH names, or the first known one on the path.
 
     Raises:
         ConfigError: there is none.
@@ -53,7 +53,7 @@ def find_browser() -> str:
 
 
 def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *, caveat: str = "") -> list[str]:
-    """Draws every figure that shows something into a folder; returns the names of the files.
+    """Draws every figure that shows something into a folder and returns the names of the files.
 
     A caveat stands in the title of each.
 
@@ -77,7 +77,7 @@ def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *
 
 
 def _order(figure: Figure, path: Path, form: Format, caveat: str) -> dict[str, Any]:
-    """One figure as kaleido takes it: in light colors, with its title, since no page says it."""
+    """Returns a figure as kaleido takes it: in light colors, with its title, since no page says it."""
     spec = figure.spec()
     text = f"{figure.title} ({caveat})" if caveat else figure.title
     title = {"text": text, "x": 0.01, "xanchor": "left", "font": {"size": 17}}
@@ -91,7 +91,7 @@ def _order(figure: Figure, path: Path, form: Format, caveat: str) -> dict[str, A
 
 
 def _draw(orders: Sequence[dict[str, Any]], browser: str) -> None:
-    """One browser for all figures. Without MathJax, which kaleido would fetch from the network."""
+    """Draws all figures with one browser, without MathJax, which kaleido would fetch from the network."""
     try:
         import kaleido
     except ImportError as err:

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 FEWEST = 8
-"""Points below which shares of a variance say nothing."""
+"""Points below which shares of a variance say nothing: a forest then fits single points."""
 MOST = 200
 """Points beyond which a forest takes longer without saying anything else."""
 TREES = 32
-"""Twice as many change the third digit of a share."""
+"""Trees of the forest: twice as many change the third digit of a share."""
 SEED = 0
+"""The seed of the forest and of the choice of points: the same experiment gives the same report."""
 
 
 @dataclass(frozen=True)
 class ImportanceInfo:
-    """Shares of the variance of an objective that a parameter alone explains, together 1, by objective and parameter.
+    """Shares of an objective's variance that a parameter alone explains, together 1, by objective and parameter.
 
     `points` of `of` were used; `why_not` says why there is nothing, for everything or for the objectives named in it.
     """
@@ -38,7 +39,8 @@ class ImportanceInfo:
 
 
 def importance_info(contents: Contents) -> ImportanceInfo:
-    """Importances over the points of the full schedule inside the space, at most MOST of them, drawn with a seed."""
+    """Returns importances over the points of the full schedule inside the space, at most MOST of them, drawn with a
+    seed."""
     spec = contents.spec
     inside = [g for g in contents.groups if g.mean and spec.space.contains(dict(g.point))]
     if len(inside) < FEWEST:
@@ -57,7 +59,7 @@ def importance_info(contents: Contents) -> ImportanceInfo:
 
 
 def draw_importance(info: ImportanceInfo) -> Figure:
-    """Bars by parameter, the most important one on top."""
+    """Draws bars by parameter, the most important one on top."""
     names = sorted(
         {name for found in info.shares.values() for name in found},
         key=lambda name: sum(found.get(name, 0.0) for found in info.shares.values()),
@@ -92,7 +94,7 @@ def draw_importance(info: ImportanceInfo) -> Figure:
 
 
 def _varied(contents: Contents, groups: Sequence[Group]) -> list[str]:
-    """Parameters that all these points have, with more than one value: fANOVA knows no conditional ones."""
+    """Returns parameters that all these points have, with more than one value: fANOVA knows no conditional ones."""
     values = [dict(group.point) for group in groups]
     return [
         name
@@ -102,7 +104,7 @@ def _varied(contents: Contents, groups: Sequence[Group]) -> list[str]:
 
 
 def _study(contents: Contents, groups: Sequence[Group], searched: Sequence[str]) -> "Study":
-    """The points as an Optuna study in memory; it sees the place of each value, as the samplers do."""
+    """Returns the points as an Optuna study in memory; it sees the place of each value, as the samplers do."""
     import optuna
     from optuna.trial import create_trial
 

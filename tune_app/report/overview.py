@@ -1,4 +1,4 @@
-"""What stands at the top of a report: the best points, the baseline, the totals, findings in words."""
+"""The top of a report: the best points, the baseline, the totals, findings in words."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ class Card:
 
 
 def cards(contents: Contents) -> list[Card]:
-    """The best point by accuracy, by size and the knee between them; baseline; trials; training time."""
+    """Returns the best point by accuracy, by size and the knee between them; baseline; trials; training time."""
     return [*_best(contents), *_baseline(contents), _trials(contents), _training(contents)]
 
 
 def status(contents: Contents) -> str:
-    """How far the search is, in a sentence."""
+    """Returns how far the search is, in a sentence."""
     done, budget = in_full(contents.records), contents.spec.budget.trials
     now = f"{contents.in_flight} {'is' if contents.in_flight == 1 else 'are'} running"
     if contents.driver:
@@ -96,7 +96,7 @@ def _training(contents: Contents) -> Card:
 
 
 def key_findings(contents: Contents) -> list[str]:
-    """What the trials say, in sentences."""
+    """Returns what the trials say, in sentences."""
     labels = [contents.label(row) for row in range(len(contents.records))]
     return [finding.text for finding in findings_of(contents.rows, contents.spec, contents.baseline, labels=labels)]
 
@@ -110,7 +110,7 @@ def duration(seconds: float) -> str:
 
 
 def environments(contents: Contents) -> list[tuple[str, Sequence[tuple[str, int]]]]:
-    """Of each thing that records say of their environment, the values and how many trials had them."""
+    """Returns for each thing that records say of their environment the values, and how many trials had them."""
     found: dict[str, Counter[str]] = {}
     for record in contents.records:
         for name, value in record.environment.items():

@@ -16,14 +16,14 @@ class PublishedPoint:
     """A point that a system reported."""
 
     system: str
-    """Name of its recipe."""
+    """The name of the system's recipe."""
     label: str
     accuracy: float
     ratio: float
 
 
 def published_points(dataset: str) -> tuple[PublishedPoint, ...]:
-    """Those of a data set, by its name in a spec; none for most."""
+    """Returns the published points of a data set, by its name in a spec; none for most."""
     return tuple(
         PublishedPoint(system["system"], point["label"], point["accuracy"], point["ratio"])
         for system in _systems()

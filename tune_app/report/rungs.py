@@ -23,14 +23,14 @@ class RungPairs:
     low: tuple[float, ...]
     high: tuple[float, ...]
     rows: tuple[int, ...]
-    """Of the trials at the upper rung."""
+    """The rows of the trials at the upper rung."""
     correlation: float | None
     dropped: bool
-    """The rung is skipped, for some objective agrees too little."""
+    """Whether the rung is skipped, since for some objective its ranks agree too little."""
 
 
 def rung_pairs(contents: Contents) -> list[RungPairs]:
-    """For each rung below the full schedule and each objective; empty without rungs or a baseline."""
+    """Returns the pairs of each rung below the full schedule and each objective; empty without rungs or a baseline."""
     spec, reference = contents.spec, contents.reference
     if spec.fidelity is None or reference is None:
         return []
@@ -63,7 +63,7 @@ def rung_pairs(contents: Contents) -> list[RungPairs]:
 
 
 def draw_rungs(pairs: RungPairs) -> Figure:
-    """One point per pair; on the line both rungs say the same."""
+    """Draws one point per pair; on the line both rungs say the same."""
     axis, name = pairs.axis, short(pairs.axis.metric)
     low, high = [axis.scaled(v) for v in pairs.low], [axis.scaled(v) for v in pairs.high]
     ends = [min([*low, *high], default=0.0), max([*low, *high], default=1.0)]

@@ -21,11 +21,11 @@ from tune_app.report.timeline import draw_timeline, timeline_info
 from tune_app.report.volume import draw_volume, volume_info
 
 EXPLORE = "trials"
-"""The section of the linked figures, which the page joins with the table."""
+"""The name of the section of the linked figures, which the page joins with the table."""
 
 
 def sections_of(contents: Contents, *, advance: Callable[[int], None] | None = None) -> list[Section]:
-    """All sections, without those that have nothing to say of this experiment; `advance` is told after each one."""
+    """Returns all sections that have something to say of this experiment; `advance` is told after each one."""
     found = []
     for make in SECTIONS:
         section = make(contents)
@@ -37,44 +37,44 @@ def sections_of(contents: Contents, *, advance: Callable[[int], None] | None = N
 
 
 def explore(contents: Contents) -> Section:
-    """Pareto plot and parallel coordinates."""
+    """Returns the section of the Pareto plot and the parallel coordinates."""
     figures = (draw_pareto(pareto_info(contents)), draw_coordinates(coordinates_info(contents)))
     return Section(EXPLORE, "Trials", figures)
 
 
 def search(contents: Contents) -> Section:
-    """How the search went: hypervolume and importances."""
+    """Returns the section on how the search went: hypervolume and importances."""
     figures = (*draw_volume(volume_info(contents)), draw_importance(importance_info(contents)))
     return Section("search", "Search", figures)
 
 
 def sizes(contents: Contents) -> Section | None:
-    """Bytes of the frontier."""
+    """Returns the section on the bytes of the frontier."""
     info = sizes_info(contents)
     return Section("sizes", "Sizes", (draw_sizes(info),)) if info.labels else None
 
 
 def training(contents: Contents) -> Section | None:
-    """Training curves of the chosen trial, and of the frontier."""
+    """Returns the section of training curves, of the chosen trial and of the frontier."""
     chosen = draw_chosen(chosen_info(contents))
     figures = (*([chosen] if chosen else []), *draw_curves(curves_info(contents)))
     return Section("training", "Training", figures) if figures else None
 
 
 def rungs(contents: Contents) -> Section | None:
-    """Rank correlation of rungs; None in a search without them."""
+    """Returns the section on the rank correlation of rungs; None in a search without them."""
     figures = tuple(draw_rungs(pairs) for pairs in rung_pairs(contents))
     words = "How well a shorter schedule foretells the next one; points on the dotted line have the same value at both."
     return Section("rungs", "Rungs", figures, words) if figures else None
 
 
 def timeline(contents: Contents) -> Section:
-    """Trials and stages over time."""
+    """Returns the section of trials and stages over time."""
     return Section("timeline", "Timeline", (draw_timeline(timeline_info(contents)),))
 
 
 def failures(contents: Contents) -> Section:
-    """Trials without a result."""
+    """Returns the section of trials without a result."""
     info = failed_info(contents)
     if not info.reasons:
         return Section(
@@ -85,7 +85,7 @@ def failures(contents: Contents) -> Section:
 
 
 def provenance(contents: Contents) -> Section:
-    """Where the numbers come from, and how to have them again."""
+    """Returns the section on where the numbers come from, and how to have them again."""
     place, name = str(contents.folder.path), contents.spec.name
     label = "LABEL" if not contents.frontier else contents.handle(contents.row_of(contents.frontier[0]))
     facts = [("data set", contents.spec.base.data.name)]

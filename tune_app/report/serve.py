@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def version_of(folder: ExperimentFolder) -> str:
-    """Something that changes with every trial that starts or ends, and with the baseline; 16 hex digits.
+    """Returns 16 hex digits that change with every trial that starts or ends, and with the baseline.
 
     Raises:
         StorageUnavailable: the folder cannot be listed.
@@ -34,7 +34,7 @@ class ReportServer:
     """A context that serves one experiment on loopback; `url` says where."""
 
     def __init__(self, folder: ExperimentFolder, *, port: int = 0, extra: Sequence[Section] = ()) -> None:
-        """Opens the port; 0 takes a free one.
+        """Opens a port of loopback; 0 takes a free one.
 
         Raises:
             ConfigError: the port is taken.
@@ -60,7 +60,7 @@ class ReportServer:
         self._server.server_close()
 
     def wait(self) -> None:
-        """Until the process is interrupted."""
+        """Waits until the process is interrupted."""
         self._thread.join()
 
 
@@ -113,6 +113,6 @@ def _handler(version: Callable[[], bytes], page: Callable[[], bytes]) -> type[Ba
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: what is asked here concerns nobody."""
+            """Logs nothing: what is asked here concerns nobody."""
 
     return Handler

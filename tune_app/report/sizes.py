@@ -12,9 +12,10 @@ from tune_app.report.figure import Figure, cut, escaped
 from tune_app.terminal.quantities import show_size
 
 MOST = 16
-"""Points that are shown; of more, so many spread evenly over the frontier."""
+"""Points that are shown; of more, so many are spread evenly over the frontier, as their names need room."""
 OTHER = "other"
 LABEL_CHARS = 28
+"""Characters of a label beside its bar; a longer one would take the room of the bars."""
 T = TypeVar("T")
 
 
@@ -28,7 +29,7 @@ class SizesInfo:
 
 
 def sizes_info(contents: Contents) -> SizesInfo:
-    """The measured breakdown of each file; parts beyond the six largest are one."""
+    """Returns the measured breakdown of each file; parts beyond the six largest are one."""
     groups = spread(contents.frontier, MOST)
     results = [group.first.result for group in groups]
     files = [r.measurement.size_breakdown if isinstance(r, Completed) else {} for r in results]
@@ -45,7 +46,7 @@ def sizes_info(contents: Contents) -> SizesInfo:
 
 
 def draw_sizes(info: SizesInfo) -> Figure:
-    """A bar for each point, the smallest file on top."""
+    """Draws a bar for each point, the smallest file on top."""
     unit, divisor = ("MB", 1e6) if max(_totals(info), default=0) >= 1e7 else ("KB", 1e3)
     totals = _totals(info)
     data = [
@@ -80,7 +81,7 @@ def draw_sizes(info: SizesInfo) -> Figure:
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of a sequence, evenly spaced, both ends among them."""
+    """Returns at most so many of a sequence, evenly spaced, both ends among them."""
     if len(items) <= most:
         return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -12,29 +12,29 @@ WEB = files("tune_app.report") / "web"
 
 
 def fill(template: str, /, **values: object) -> str:
-    """A template with these values; what is put into it is escaped, unless the template says otherwise."""
+    """Returns a template with these values; what is put into it is escaped, unless the template says otherwise."""
     return _environment().get_template(template).render(**values)
 
 
 def style() -> str:
-    """The page's own style."""
+    """Returns the page's own style."""
     return (WEB / "report.css").read_text()
 
 
 def script() -> str:
-    """The page's own script: its files in order, in a scope of their own."""
+    """Returns the page's own script: its files in order, in a scope of their own."""
     names = sorted(file.name for file in WEB.iterdir() if file.name.endswith(".js"))
     parts = [(WEB / name).read_text() for name in names]
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
 
 def plotly_script() -> str:
-    """plotly.js, of the installed package."""
+    """Returns plotly.js of the installed package."""
     return (files("plotly") / "package_data" / "plotly.min.js").read_text()
 
 
 def joined(text: str) -> str:
-    """A text in which no line ends between a number and its unit."""
+    """Returns a text in which no line ends between a number and its unit."""
     return re.sub(r"(?<=[0-9]) (?=(?:%|pp|[KMGT]?B|s|min|h|d)\b|%)", "\u00a0", text)
 
 

@@ -1,4 +1,4 @@
-"""When trials ran, and what their stages cost: one lane for each worker that was busy at the same time."""
+"""The timeline: when trials ran and what their stages cost, one lane for each worker that was busy at a time."""
 
 import heapq
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ from tune_app.report.figure import Figure, cut, escaped
 from tune_app.terminal.quantities import show_count
 
 MOST = 200
-"""Trials that are shown, the newest ones."""
+"""Trials that are shown, the newest ones: of more, bars become too thin to tell apart."""
 REST = "export, check and measure"
 SHORT_S = 0.001
+"""Seconds below which a piece is not drawn: it could not be seen."""
 LANE_CHARS = 24
+"""Characters of a host's name beside its lanes."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class TimelineInfo:
     trials: int
     of: int
     hits: int
-    """Stages of all trials that the cache answered, of `stages`."""
+    """The number of stages of all trials that the cache answered."""
     stages: int
 
 
 def timeline_info(contents: Contents) -> TimelineInfo:
-    """The newest trials; stages follow one another from the start of their trial."""
+    """Returns the newest trials; stages follow one another from the start of their trial."""
     begun = [(start, i) for i, r in enumerate(contents.records) if (start := _start(r)) is not None]
     shown = sorted(begun)[-MOST:]
     lanes = pack(
@@ -69,7 +71,7 @@ def timeline_info(contents: Contents) -> TimelineInfo:
 
 
 def pack(spans: Sequence[tuple[datetime, float, str]]) -> list[tuple[str, int]]:
-    """Of each span the host and the lane, the first that is free; spans come in order of their start.
+    """Returns for each span the host and the first lane that is free; spans come in order of their start.
 
     Start times are whole seconds, so one that begins within a second before another ends may share its lane.
     """
@@ -87,7 +89,7 @@ def pack(spans: Sequence[tuple[datetime, float, str]]) -> list[tuple[str, int]]:
 
 
 def draw_timeline(info: TimelineInfo) -> Figure:
-    """Bars by kind of stage; a stage that the cache answered is a diamond where it was read."""
+    """Draws bars by kind of stage; a stage that the cache answered is a diamond where it was read."""
     kinds = list(dict.fromkeys(piece.kind for piece in info.pieces if piece.kind != REST))
     colors = dict(zip(kinds, (c for c in CYCLE if c != "@c5"), strict=False)) | {REST: "@dim"}
     data = [trace for kind in [*kinds, REST] if (trace := _bars(info, kind, colors.get(kind, "@c6"))) is not None]
@@ -167,7 +169,7 @@ def _diamonds(info: TimelineInfo, hits: Sequence[Piece]) -> dict[str, Any]:
 
 
 def _text(moment: datetime) -> str:
-    """As plotly reads it: without a zone, to the millisecond."""
+    """Returns a time as plotly reads it: without a zone, to the millisecond."""
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 

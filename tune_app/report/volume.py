@@ -12,6 +12,7 @@ from tune_app.tables.growth import hypervolume_rows
 from tune_app.terminal.quantities import show_count, show_number
 
 UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+"""Units of time by their seconds, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class VolumeInfo:
 
 
 def volume_info(contents: Contents) -> VolumeInfo:
-    """As `trace.hypervolume_rows` has it; empty without a baseline, whose cost bounds the volume."""
+    """Returns the hypervolume after each trial; empty without a baseline, whose cost bounds the volume."""
     reference = contents.reference
     found = [] if reference is None else hypervolume_rows(contents.records, contents.spec, reference)
     return VolumeInfo(
@@ -37,7 +38,7 @@ def volume_info(contents: Contents) -> VolumeInfo:
 
 
 def draw_volume(info: VolumeInfo) -> list[Figure]:
-    """One figure for each way of counting effort; trials that changed nothing are left out of the line."""
+    """Draws one figure for each way of counting effort; trials that changed nothing are left out of the line."""
     divisor, unit = next((d, u) for d, u in UNITS if max(info.training_s, default=0.0) >= d or d == 1.0)
     spent = [round(seconds / divisor, 4) for seconds in info.training_s]
     by_trials, by_time = _words(info)
@@ -76,13 +77,13 @@ def _figure(info: VolumeInfo, name: str, title: str, words: str, efforts: Sequen
 
 
 def _corners(volume: Sequence[float]) -> list[int]:
-    """Places where the volume changes, and both ends."""
+    """Returns the places where the volume changes, and both ends."""
     last = len(volume) - 1
     return [i for i, value in enumerate(volume) if i in (0, last) or value != volume[i - 1]]
 
 
 def _words(info: VolumeInfo) -> tuple[str, str]:
-    """By trials, and by training time."""
+    """Returns the words of the figure over trials, and of the one over training time."""
     if not info.volume:
         nothing = "Hypervolume is bounded by the cost of the baseline: it shows once there are a baseline and a trial."
         return nothing, nothing

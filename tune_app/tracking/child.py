@@ -25,9 +25,13 @@ from tune_app.tracking.protocol import TrackerUnavailable
 ORPHAN_S = 15.0
 """Seconds that this process lives on after the search; a driver that lives ends it before."""
 FINISH_S = 8.0
+"""Seconds for a run's last data: below the seconds that the driver waits for this process."""
 LOOK_EVERY_S, OBJECTS_LOOK_EVERY_S = 2.0, 10.0
+"""Seconds between two looks at a folder, and at an object store, where each look is paid for."""
 OVERVIEW_EVERY_S = 60.0
+"""Seconds between two overviews while the search runs: each is a whole table for the tracker."""
 NICE = 10
+"""The priority of this process: lower than that of any trial."""
 Say = Callable[[str], None]
 
 
