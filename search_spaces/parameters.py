@@ -15,6 +15,7 @@ from trainables.config import Frozen
 Value = float | int | str
 Bound = Annotated[int | float, Field(ge=-1e12, le=1e12)]
 MAX_VALUES = 10_000
+"""Values of a parameter: far more than a search can tell apart, few enough to list them in memory."""
 
 
 class Range(Frozen):
@@ -45,7 +46,7 @@ class Range(Frozen):
 
 @functools.lru_cache(maxsize=256, typed=True)
 def _grid(low: float, high: float, step: float) -> tuple[Value, ...]:
-    """Remembered: samplers ask for the values again and again."""
+    """Returns the values of a range, remembered, since samplers ask for them again and again."""
     count = math.floor((high - low) / step + 1e-9) + 1
     grid = [low + i * step for i in range(count)]
     whole = all(isinstance(v, int) for v in (low, step))
@@ -53,7 +54,7 @@ def _grid(low: float, high: float, step: float) -> tuple[Value, ...]:
 
 
 class Choices(RootModel[tuple[Value, ...]]):
-    """A list of values; numbers are sorted and count as ordered."""
+    """A written list of values; numbers are sorted and count as ordered."""
 
     @model_validator(mode="after")
     def _legal(self) -> "Choices":
@@ -98,12 +99,12 @@ class Conditional(Frozen):
 
     @property
     def values(self) -> tuple[Value, ...]:
-        """As of a parameter without a condition."""
+        """The values where the condition holds."""
         return self.of.values
 
     @property
     def ordered(self) -> bool:
-        """As of a parameter without a condition."""
+        """Whether these values have an order that samplers use."""
         return self.of.ordered
 
 

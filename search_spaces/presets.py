@@ -10,7 +10,7 @@ SPARSITIES = [0, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 @dataclass(frozen=True)
 class Preset:
-    """What it is for, the parts of `base` that it changes, and its parameters as they stand in a spec."""
+    """A named space: what it is for, the parts of `base` that it changes, and its parameters as a spec has them."""
 
     description: str
     needs: tuple[str, ...]

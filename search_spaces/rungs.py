@@ -7,7 +7,7 @@ from trainables.config import Frozen, TrialConfig
 FULL = "full"
 """The rung of the configuration as it is; only its records enter the frontier."""
 TOP_CLASS = 5
-"""Widths from here on learn alike."""
+"""Bits from which on weights learn alike; a larger number would compare fewer points with each other."""
 
 
 class Rung(Frozen):
@@ -18,7 +18,7 @@ class Rung(Frozen):
 
 
 def at_rung(config: TrialConfig, rung: Rung | None) -> TrialConfig:
-    """The configuration at a rung; None: as it is.
+    """Returns the configuration at a rung; None: as it is.
 
     Raises:
         ValueError: the configuration has no quantization-aware training, so there is nothing to shorten.
@@ -29,6 +29,6 @@ def at_rung(config: TrialConfig, rung: Rung | None) -> TrialConfig:
 
 
 def bit_class(config: TrialConfig) -> int:
-    """The narrowest weights of a configuration, 2 to TOP_CLASS: fewer bits learn more slowly."""
+    """Returns the narrowest weights of a configuration, 2 to TOP_CLASS: fewer bits learn more slowly."""
     scheme = config.quantize.scheme
     return min(TOP_CLASS, scheme.w_bits, *scheme.w_bits_by_group.values(), *scheme.w_bits_by_layer.values())

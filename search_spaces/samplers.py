@@ -1,8 +1,10 @@
-"""SAMPLERS by name: Optuna's, and two that walk the grid (optuna is imported on use)."""
+"""SAMPLERS by name: Optuna's, two that walk the grid, and strategies of their own (optuna is imported on use)."""
 
+import functools
 import random
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.parameters import Parameter, Value, is_active
 from search_spaces.space import SearchSpace
@@ -13,16 +15,44 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import Trial
 
+MAX_ASKS = 30
+"""Proposals in a row that may be repeats before a random new point is taken instead.
 
-class Order(Protocol):
-    """A fixed walk over the space, for samplers that learn nothing."""
-
-    def __call__(self, space: SearchSpace, seed: int) -> Iterator[dict[str, Value]]:
-        """Points in the order in which they are to be tried."""
-        ...
+More: the sampler finds its own way out of a space that is nearly exhausted; fewer: the driver waits less for it.
+"""
+MAX_SHUFFLED = 1_000_000
+"""Indices that a shuffled walk holds in memory, some tens of MB; no budget comes near to so many trials."""
 
 
-SAMPLERS: Registry[Any] = Registry(
+@dataclass(frozen=True)
+class Sampler:
+    """One way to search, as the registry knows it.
+
+    `make` is one of three: a function of a space and a seed that returns an Optuna sampler; one that returns an
+    iterator of points, if the sampler `walks`; or a subclass of `tune_app.search.strategy.Strategy`.
+    """
+
+    make: Callable[..., Any]
+    walks: bool = False
+    """Whether it visits points in a fixed order and learns nothing."""
+    asks: int = MAX_ASKS
+    """Proposals in a row that may be repeats; small where one takes long."""
+
+    @property
+    def is_strategy(self) -> bool:
+        """Whether it chooses point and rung together; the points of all others climb by their rank."""
+        return hasattr(self.make, "suggest")
+
+
+class Samplers(Registry[Sampler]):
+    """The samplers by name; a bare function or class of a plug-in is looked up as a `Sampler` too."""
+
+    def __getitem__(self, name: str) -> Sampler:
+        found: Any = super().__getitem__(name)
+        return found if isinstance(found, Sampler) else Sampler(found)
+
+
+SAMPLERS = Samplers(
     "sampler",
     {
         "tpe": "search_spaces.samplers:tpe",
@@ -36,19 +66,13 @@ SAMPLERS: Registry[Any] = Registry(
     },
     group="tune_app.samplers",
 )
-SURROGATES = {"ehvi"}
-"""Samplers that are a strategy (tune_app.search.strategy): they choose point and rung together."""
-MAX_SHUFFLED = 1_000_000
-ORDERS = {"grid", "shuffled_grid"}
-"""Samplers that are an Order; the others build an Optuna sampler from a space and a seed."""
-SLOW = {"gp"}
-"""Samplers that take seconds of CPU for a proposal."""
 
 
 def tpe(space: SearchSpace, seed: int) -> "BaseSampler":
-    """Multivariate TPE; running trials count as bad ones, so that parallel proposals keep apart.
+    """Makes a multivariate TPE; running trials count as bad ones, so that parallel proposals keep apart.
 
-    In groups where parameters are conditional: one model for each set of parameters that points have.
+    Conditional parameters are modeled in groups: one model for each set of parameters that points have. The model
+    begins after 8 trials, as many as three parameters have corners, which come first.
     """
     from optuna.samplers import TPESampler
 
@@ -56,46 +80,49 @@ def tpe(space: SearchSpace, seed: int) -> "BaseSampler":
 
 
 def nsga2(space: SearchSpace, seed: int) -> "BaseSampler":
-    """NSGA-II with a population that fits budgets of tens of trials (Optuna's 50 is random below 50)."""
+    """Makes an NSGA-II whose population of 16 fits budgets of tens of trials (Optuna's 50 is random below 50)."""
     from optuna.samplers import NSGAIISampler
 
     return NSGAIISampler(seed=seed, population_size=16)
 
 
+@functools.partial(Sampler, asks=2)
 def gp(space: SearchSpace, seed: int) -> "BaseSampler":
-    """Gaussian processes with expected hypervolume improvement: seconds of CPU a proposal, for long trials."""
+    """Makes Gaussian processes with expected hypervolume improvement: seconds of CPU a proposal, for long trials."""
     from optuna.samplers import GPSampler
 
     return GPSampler(seed=seed, n_startup_trials=8)
 
 
 def quasi_random(space: SearchSpace, seed: int) -> "BaseSampler":
-    """A scrambled Sobol sequence."""
+    """Makes a scrambled Sobol sequence."""
     from optuna.samplers import QMCSampler
 
     return QMCSampler(seed=seed, scramble=True)
 
 
 def uniform(space: SearchSpace, seed: int) -> "BaseSampler":
-    """Independent uniform draws."""
+    """Makes a sampler of independent uniform draws."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed)
 
 
+@functools.partial(Sampler, walks=True)
 def grid(space: SearchSpace, seed: int) -> Iterator[dict[str, Value]]:
-    """Every point, in the order of the grid; the seed is not used."""
+    """Walks over every point in the order of the grid; the seed is not used."""
     return space.grid()
 
 
+@functools.partial(Sampler, walks=True)
 def shuffled_grid(space: SearchSpace, seed: int) -> Iterator[dict[str, Value]]:
-    """Every point once, in a seeded random order; of a huge space, the first MAX_SHUFFLED of that order."""
+    """Walks over every point in a seeded random order; of a huge space, the first MAX_SHUFFLED of that order."""
     for index in random.Random(seed).sample(range(space.size), k=min(space.size, MAX_SHUFFLED)):
         yield space.point(index)
 
 
 def distribution(parameter: Parameter) -> "BaseDistribution":
-    """What Optuna sees of a parameter: the index of the value, so that no float is ever rounded."""
+    """Returns what Optuna sees of a parameter: the index of the value, so that no float is ever rounded."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     last = len(parameter.values) - 1
@@ -103,7 +130,7 @@ def distribution(parameter: Parameter) -> "BaseDistribution":
 
 
 def suggest(trial: "Trial", space: SearchSpace) -> dict[str, Value]:
-    """The point that an Optuna trial proposes, parameter by parameter."""
+    """Asks an Optuna trial for a point, parameter by parameter."""
     point: dict[str, Value] = {}
     for name, parameter in space.root.items():
         if not is_active(parameter, point):

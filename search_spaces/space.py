@@ -12,6 +12,7 @@ from trainables.config import ALIASES, GROUPS, TrialConfig
 from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
 
 MAX_CORNERS = 16
+"""Corners that come first: all of up to four parameters; of more a sample, so that the sampler has a budget left."""
 
 # Where a parameter goes: the path of its field in TrialConfig. A new parameter is one more line.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -75,11 +76,11 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
 
     @property
     def size(self) -> int:
-        """Number of points."""
+        """The number of points in the space."""
         return self._count({})
 
     def active(self, point: Mapping[str, Value]) -> list[str]:
-        """The parameters that a point with these values has."""
+        """Returns the names of the parameters that a point with these values has."""
         return [name for name, parameter in self.root.items() if is_active(parameter, point)]
 
     @property
@@ -88,11 +89,11 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
         return any(isinstance(p, Conditional) for p in self.root.values())
 
     def grid(self) -> Iterator[dict[str, Value]]:
-        """Every point, the last parameter changing fastest."""
+        """Returns every point in order, the last parameter changing fastest."""
         return self._walk({}, list(self.root))
 
     def point(self, index: int) -> dict[str, Value]:
-        """The point at this place of the grid, without walking to it."""
+        """Returns the point at this place of the grid, without walking to it."""
         point: dict[str, Value] = {}
         for name, parameter in self.root.items():
             if not is_active(parameter, point):
@@ -112,7 +113,7 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
         return point
 
     def corners(self, seed: int) -> list[dict[str, Value]]:
-        """Points where every parameter is at an end, at most MAX_CORNERS of them, in a seeded order.
+        """Returns points where every parameter is at an end, at most MAX_CORNERS of them, in a seeded order.
 
         A frontier runs between corners, and few samplers try them early: on three parameters a grid in
         random order, which meets them by chance, beats random sampling (benchmark in the design notes).
@@ -150,7 +151,7 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
             yield from self._walk({**point, first: value}, rest)
 
     def _count(self, point: Mapping[str, Value], after: str | None = None) -> int:
-        """Number of points that begin as `point` does, whose last parameter is `after`."""
+        """Returns the number of points that begin as `point` does, whose last parameter is `after`."""
         names = list(self.root)
         total = 1
         for place in range(0 if after is None else names.index(after) + 1, len(names)):
@@ -196,7 +197,7 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
 
 
 def to_trial(params: Mapping[str, Value], base: TrialConfig) -> TrialConfig:
-    """The configuration of one point: the base with the point's values put in their fields.
+    """Returns the configuration of one point: the base with the point's values put in their fields.
 
     Raises:
         InfeasiblePoint: a value is out of its field's range.
@@ -225,12 +226,12 @@ def _set(content: dict[str, Any], name: str, path: tuple[str, ...], value: Value
 
 
 def _values(ends: Any) -> list[Value]:
-    """Of a parameter of `corners`, as it is written; none of one that no corner has."""
+    """Returns the values of a parameter of `corners` as it is written; none for one that no corner has."""
     return list(ends["of"] if isinstance(ends, dict) else ends or [])
 
 
 def _hint(name: str) -> str:
-    """The nearest name, or else all of them; layer groups are named once."""
+    """Returns the nearest parameter name, or else all of them with the layer groups named once."""
     plain = [known for known in FIELDS if "." not in known]
     groups = ", ".join(["all", *GROUPS, *ALIASES])
     others = f"known: {', '.join(plain)}, w_bits.GROUP, a_bits.GROUP; groups: {groups}"

@@ -58,7 +58,7 @@ def drive(start_python: Driver) -> Driver:
 def places(folder: ExperimentFolder) -> set[str]:
     """The nodes on which trials were seen."""
     found = set()
-    for path in folder.pulses.glob("*.json"):
+    for path in folder.heartbeats.glob("*.json"):
         try:
             found.add(json.loads(path.read_text())["node_id"])
         except (OSError, ValueError, KeyError):  # being replaced
@@ -124,8 +124,8 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(
     folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
     process = start_cli("run", file)
     wait_for("a saved epoch", lambda: done(folder) >= 1 and any(folder.stages.glob("progress/*/epoch-*")), process)
-    [pulse] = [path for path in folder.pulses.glob("*.json") if not (folder.trials / path.name).exists()]
-    hung = psutil.Process(json.loads(pulse.read_text())["pid"])
+    [heartbeat] = [path for path in folder.heartbeats.glob("*.json") if not (folder.trials / path.name).exists()]
+    hung = psutil.Process(json.loads(heartbeat.read_text())["pid"])
     hung.send_signal(signal.SIGSTOP)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, (out, err)

@@ -5,9 +5,7 @@ import pytest
 
 from search_spaces.samplers import (
     MAX_SHUFFLED,
-    ORDERS,
     SAMPLERS,
-    SURROGATES,
     distribution,
     grid,
     shuffled_grid,
@@ -18,6 +16,7 @@ from search_spaces.space import SearchSpace
 SPACE = SearchSpace.model_validate({"prune_frac": [0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [4, 8]})
 
 
+OPTUNAS = [n for n in SAMPLERS.names() if not SAMPLERS[n].walks and not SAMPLERS[n].is_strategy]
 CONDITIONAL = SearchSpace.model_validate(
     {
         "prune_frac": [0, 0.3, 0.5],
@@ -30,23 +29,25 @@ CONDITIONAL = SearchSpace.model_validate(
 def build(name: str, seed: int, space: SearchSpace = SPACE) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks some options as experimental
-        return SAMPLERS[name](space, seed)
+        return SAMPLERS[name].make(space, seed)
 
 
-def test_every_sampler_is_an_order_or_optunas() -> None:
+def test_every_sampler_is_a_walk_or_optunas_or_a_strategy() -> None:
     from optuna.samplers import BaseSampler
 
     named = {"ehvi", "tpe", "nsga2", "gp", "quasi_random", "random", "grid", "shuffled_grid"}
     assert set(SAMPLERS.names()) == named
     for name in SAMPLERS.names():
-        if name in ORDERS:
-            assert len(list(SAMPLERS[name](SPACE, 0))) == SPACE.size
-        elif name not in SURROGATES:
-            assert isinstance(build(name, 0), BaseSampler)
+        sampler = SAMPLERS[name]
+        if sampler.walks:
+            assert len(list(sampler.make(SPACE, 0))) == SPACE.size
+        else:
+            assert sampler.is_strategy or isinstance(build(name, 0), BaseSampler)
+    assert [name for name in SAMPLERS.names() if SAMPLERS[name].is_strategy] == ["ehvi"]
 
 
 @pytest.mark.parametrize("space", [SPACE, CONDITIONAL], ids=["plain", "conditional"])
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS.names()) - ORDERS - SURROGATES))
+@pytest.mark.parametrize("name", OPTUNAS)
 def test_optunas_samplers_follow_their_seed(name: str, space: SearchSpace) -> None:
     import optuna
 
@@ -67,24 +68,24 @@ def test_optunas_samplers_follow_their_seed(name: str, space: SearchSpace) -> No
 
 
 def test_the_grid_is_walked_in_order() -> None:
-    assert list(grid(SPACE, 0)) == list(grid(SPACE, 1)) == list(SPACE.grid())
+    assert list(grid.make(SPACE, 0)) == list(grid.make(SPACE, 1)) == list(SPACE.grid())
 
 
 def test_the_shuffled_grid_meets_every_point_once() -> None:
     def key(point: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(point.values())
 
-    found = list(shuffled_grid(SPACE, 0))
+    found = list(shuffled_grid.make(SPACE, 0))
     assert sorted(map(key, found)) == sorted(map(key, SPACE.grid()))
     assert found != list(SPACE.grid())
-    assert found == list(shuffled_grid(SPACE, 0))
-    assert found != list(shuffled_grid(SPACE, 1))
+    assert found == list(shuffled_grid.make(SPACE, 0))
+    assert found != list(shuffled_grid.make(SPACE, 1))
 
 
 def test_a_huge_shuffled_grid_begins_at_once() -> None:
     thousand = {"low": 0, "high": 0.999, "step": 0.001}
     huge = SearchSpace.model_validate(dict.fromkeys(SPACE.root, thousand))
-    order = shuffled_grid(huge, 0)
+    order = shuffled_grid.make(huge, 0)
     first = [next(order) for _ in range(10)]
     assert len({tuple(p.values()) for p in first}) == 10
     assert huge.size > MAX_SHUFFLED

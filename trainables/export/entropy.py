@@ -53,7 +53,8 @@ class Histogram(OfIntegers):
         if largest > layer.largest:
             raise CorruptFile(f"packed file: a code of {layer.name} lies outside ±{layer.largest}")
         stored = np.frombuffer(source.model(2 * (2 * largest + 1)) if largest else b"\1\0", "<u2")
-        return (source.symbols(stored.astype(np.float64), layer.count) - largest).astype(layer.dtype)
+        codes: np.ndarray = (source.symbols(stored.astype(np.float64), layer.count) - largest).astype(layer.dtype)
+        return codes
 
 
 @dataclass(frozen=True)

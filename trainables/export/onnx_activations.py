@@ -86,5 +86,5 @@ def _quantize_wide(nodes: Nodes, x: Value, quantizer: Quantizer, step: np.float3
 
 def _codes(nodes: Nodes, source: str, grid: Grid) -> str:
     """Adds the node that rounds a float tensor to codes of a grid."""
-    constants = map(nodes.constant, grid.names, (grid.step, grid.zero))
+    constants = [nodes.constant(*pair) for pair in zip(grid.names, (grid.step, grid.zero), strict=True)]
     return nodes.add("QuantizeLinear", source, *constants, name=f"{grid.quantizer}.q")

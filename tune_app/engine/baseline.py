@@ -64,7 +64,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
 
 
 def _imported(spec: ExperimentSpec, model: "Model") -> str:
-    """How the names of an imported checkpoint were matched, as far as the file is still there."""
+    """Says how the names of an imported checkpoint were matched, as far as the file is still there."""
     from trainables.baseline import read_import
 
     config = spec.base.baseline

@@ -1,10 +1,12 @@
 """Engine: where the trials of a search run."""
 
+import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tune_app.engine.live_view import LiveView, Status
+from tune_app.engine.live_view import LiveView
+from tune_app.engine.throttle import Throttle
 from tune_app.findings.at_chance import collapse_notice, has_collapsed
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
@@ -14,9 +16,16 @@ from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import write_tables
 
+TABLES_EVERY_S = 5.0
+TABLES_SHARE = 0.02
+"""The pause between two rewrites of the tables, and the share of the time that these take at most.
 
-@dataclass(frozen=True)
-class Search:
+Shorter: who looks at the tables sees a trial sooner; longer: a large experiment spends less on files that change again.
+"""
+
+
+@dataclass
+class ReadySearch:
     """A search that is ready: its lease is held, its baseline made, its records are known to the proposer."""
 
     spec: ExperimentSpec
@@ -24,8 +33,37 @@ class Search:
     lease: Lease
     proposer: Proposer
     baseline: BaselineInfo
-    status: Status
     view: LiveView
+    tables: Throttle = field(init=False)
+    """Rewrites the tables."""
+
+    def __post_init__(self) -> None:
+        self.tables = Throttle(self._write_tables, every_s=TABLES_EVERY_S, share=TABLES_SHARE, waits=True)
+
+    def begin(self, how: str) -> None:
+        """Shows that trials start from here, and how they run."""
+        self.refresh()
+        status = self.view.status
+        status.resumed, status.started = status.done, time.monotonic()
+        status.reference = self.baseline.reference(self.spec)
+        self.view.phase(f"searching: {self.spec.budget.trials} trials, {how}")
+
+    def refresh(self) -> None:
+        """Brings the status up to what the proposer knows."""
+        status = self.view.status
+        status.records, status.done = self.proposer.records, self.proposer.spent.trials
+        status.running = len(self.proposer.running)
+
+    def tell(self, record: TrialRecord) -> None:
+        """Tells the proposer of a finished trial, shows it, and rewrites the tables where it is time.
+
+        Raises:
+            LeaseHeld: another driver has taken over.
+        """
+        self.proposer.tell(record)
+        self.refresh()
+        self.finished(record)
+        self.tables.maybe()
 
     def finished(self, record: TrialRecord) -> None:
         """Shows a trial that the proposer was told of, and says once if nothing is usable so far."""
@@ -34,12 +72,7 @@ class Search:
         if notice:
             self.view.notice(notice)
 
-    def write_tables(self) -> None:
-        """Of all records so far.
-
-        Raises:
-            LeaseHeld: another driver has taken over.
-        """
+    def _write_tables(self) -> None:
         self.lease.check()  # only its holder rewrites
         write_tables(self.folder, self.proposer.records, self.spec, reference=self.baseline.reference(self.spec))
 
@@ -48,17 +81,17 @@ class Engine(Protocol):
     """Runs trials: `session` first, inside it `prepare`, then `run`."""
 
     def session(self) -> AbstractContextManager[None]:
-        """What is started here ends with it."""
+        """Returns a context; what is started in it ends with it."""
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
-        """The baseline, made or found, and the data set in the form in which `run` wants it.
+        """Returns the baseline, made or found, and the data set in the form in which `run` wants it.
 
         Raises:
             TuneAppError: a search cannot run here, or there is no baseline.
             Interrupted: a stop signal has come.
         """
 
-    def run(self, search: Search, data: Any) -> None:
+    def run(self, search: ReadySearch, data: Any) -> None:
         """Runs what the proposer proposes until it has nothing more, and writes the tables, also of a part.
 
         Raises:

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -25,12 +24,12 @@ from tune_app.terminal.quantities import show_duration
 
 @dataclass
 class Status:
-    """What the view shows; the search updates it."""
+    """What the live view shows of a search, which keeps it up to date."""
 
     spec: ExperimentSpec
     phase: str = "starting Ray"
     epochs: int = 0
-    """Of the training that the phase is; 0: it is none."""
+    """Epochs of the training that the phase is; 0: it trains nothing."""
     records: Sequence[TrialRecord] = ()
     done: int = 0
     """Trials that count toward the budget."""
@@ -40,37 +39,37 @@ class Status:
     started: float = field(default_factory=time.monotonic)
 
     def below(self) -> Counter[str]:
-        """Trials of each rung below the full schedule."""
+        """Counts the trials of each rung below the full schedule."""
         return Counter(r.assignment.rung for r in self.records if r.assignment.rung != FULL)
 
     @property
     def repeats(self) -> int:
-        """Further runs of points."""
+        """The number of further runs of points."""
         return sum(r.assignment.repeat > 0 for r in self.records)
 
     @property
     def failed(self) -> int:
-        """Trials without a usable result."""
+        """The number of trials without a usable result."""
         return sum(r.state != "complete" for r in self.records)
 
     def frontier(self) -> list[PointRuns]:
-        """The non-dominated points."""
+        """Returns the non-dominated points."""
         return frontier(group_runs(self.records, self.spec), self.spec)
 
     def best(self) -> dict[str, float]:
-        """The best value of each objective so far."""
+        """Returns the best value of each objective so far."""
         done = [r.metrics() for r in self.records if r.state == "complete"]
         choose = {"maximize": max, "minimize": min}
         return {m: choose[d](row[m] for row in done) for m, d in self.spec.objectives.items() if done}
 
     def hypervolume(self, front: list[PointRuns]) -> float:
-        """Of a frontier: share of the box between the reference point and the ideal corner, 0 to 1 as a rule."""
+        """Returns the share of the box from the reference point to the ideal corner, 0 to 1 as a rule."""
         if not front or not self.reference:
             return 0.0
         return frontier_volume(front, self.spec, self.reference)
 
     def seconds_left(self) -> float | None:
-        """Of the trials, from the rate of this run; None before the first one has finished, and after the last."""
+        """Estimates what is left by the rate of this run; None before its first trial ended, and after the last."""
         new = self.done - self.resumed
         if new < 1 or self.done >= self.spec.budget.trials:
             return None
@@ -78,10 +77,10 @@ class Status:
 
 
 class LiveView:
-    """A context that shows a status until it ends."""
+    """A context that shows the status of a search until it ends."""
 
     def __init__(self, status: Status, *, console: Console | None = None, stages: StoragePath | None = None) -> None:
-        self._status = status
+        self.status = status
         self._console = console or Console(stderr=True)
         self._stages = stages
         self._pace = Pace()
@@ -90,18 +89,16 @@ class LiveView:
     def __enter__(self) -> "LiveView":
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2, transient=True)
-            self._live.__enter__()
+            self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            self._live.__exit__(kind, err, trace)
+            self._live.stop()
 
     def phase(self, text: str, *, epochs: int = 0) -> None:
         """Names what happens now, and how many epochs it trains for."""
-        self._status.phase, self._status.epochs = text, epochs
+        self.status.phase, self.status.epochs = text, epochs
         self._pace = Pace()
         if self._live is None:
             self._console.print(text, highlight=False)
@@ -116,7 +113,7 @@ class LiveView:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, record: TrialRecord) -> str:
-        head = f"[{self._status.done}/{self._status.spec.budget.trials}] {record.assignment.label}"
+        head = f"[{self.status.done}/{self.status.spec.budget.trials}] {record.assignment.label}"
         if record.state != "complete":
             return f"{head} {record.state}: {record.reason}"
         m = record.metrics()
@@ -126,7 +123,7 @@ class LiveView:
         )
 
     def _render(self) -> RenderableType:
-        status, spec = self._status, self._status.spec
+        status, spec = self.status, self.status.spec
         grid = Table.grid(padding=(0, 2))
         grid.add_row(f"[bold]{spec.name}[/bold]", status.phase)
         done = status.done
@@ -148,8 +145,8 @@ class LiveView:
         return grid
 
     def _add_epochs(self, grid: Table) -> None:
-        """How far the baseline is; it trains alone, so that every saved epoch is one of its own."""
-        total, done = self._status.epochs, 0
+        """Adds how far the baseline is; it trains alone, so that every saved epoch is one of its own."""
+        total, done = self.status.epochs, 0
         if not total or self._stages is None:
             return
         with contextlib.suppress(StorageUnavailable):
@@ -160,7 +157,7 @@ class LiveView:
 
 
 def _stages(record: TrialRecord) -> str:
-    """What each stage took, when detail is wanted."""
+    """Returns what each stage of a trial took, when detail is wanted."""
     if verbosity() is not Verbosity.DETAILED:
         return ""
     parts = (f"{s.kind} {'cached' if s.cached else f'{s.seconds:.1f} s'}" for s in record.result.stages)

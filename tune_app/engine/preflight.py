@@ -21,6 +21,7 @@ from tune_app.spec.experiment import ExperimentSpec
 PACKAGES = ("ray", "torch", "tune-app")
 """Whose versions must be the same everywhere, as those of plug-ins: they decide what messages and numbers mean."""
 LEAST_FREE_BYTES = 100_000_000
+"""Free space below which a search would soon stop: room for the stages of some small networks, not for a search."""
 ENDS_WITH: Mapping[str, type[TuneAppError]] = {
     "nodes": ClusterUnavailable,
     "storage": StorageUnavailable,
@@ -30,7 +31,7 @@ ENDS_WITH: Mapping[str, type[TuneAppError]] = {
 
 
 class NodeReport(Frozen):
-    """What a machine sees."""
+    """What a machine sees of the packages, the storage and the inputs that a search needs."""
 
     host: str
     silence: str = Field(default="", description="why it did not tell the rest; empty: it did")
@@ -41,8 +42,8 @@ class NodeReport(Frozen):
     inputs: str = Field(default="", description="why data set or checkpoint cannot be read there; empty: they can")
 
 
-class Finding(Frozen):
-    """One rule, and whether it holds."""
+class Check(Frozen):
+    """One rule that a search needs to hold, whether it does, and what was found."""
 
     rule: str
     holds: bool
@@ -51,7 +52,7 @@ class Finding(Frozen):
 
 
 def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
-    """What this machine sees; `token` names a file that the driver put into the experiment's folder."""
+    """Reports what this machine sees; `token` names a file that the driver put into the experiment's folder."""
     folder = ExperimentFolder(spec.folder)
     storage, same = "", False
     packages = (*PACKAGES, *packages_of(spec.model_dump(mode="json")))
@@ -74,15 +75,15 @@ def report_node(spec: ExperimentSpec, token: str) -> NodeReport:
     )
 
 
-def findings(
+def checks(
     spec: ExperimentSpec,
     driver: NodeReport,
     nodes: Sequence[NodeReport],
     *,
     live: Sequence[Mapping[str, float]],
     launchable: Sequence[Mapping[str, float]] = (),
-) -> list[Finding]:
-    """Every rule with what was found.
+) -> list[Check]:
+    """Checks every rule, and returns each with what was found.
 
     Args:
         spec: of the search.
@@ -102,7 +103,7 @@ def findings(
     ]
 
 
-def refuse(found: Iterable[Finding]) -> None:
+def refuse(found: Iterable[Check]) -> None:
     """Ends a command at the first rule that does not hold.
 
     Raises:
@@ -110,15 +111,15 @@ def refuse(found: Iterable[Finding]) -> None:
         StorageUnavailable: a node cannot use the storage.
         ConfigError: another rule.
     """
-    for finding in found:
-        if not finding.holds:
-            kind = ENDS_WITH.get(finding.rule, ConfigError)
-            raise kind(f"{finding.rule}: {finding.found.rstrip('.')}. {finding.way_out}".strip())
+    for check in found:
+        if not check.holds:
+            kind = ENDS_WITH.get(check.rule, ConfigError)
+            raise kind(f"{check.rule}: {check.found.rstrip('.')}. {check.way_out}".strip())
 
 
-def _answers(nodes: Sequence[NodeReport]) -> Finding:
+def _answers(nodes: Sequence[NodeReport]) -> Check:
     silent = [f"{node.host}: {node.silence}" for node in nodes if node.silence]
-    return Finding(
+    return Check(
         rule="nodes",
         holds=not silent,
         found="; ".join(silent) or (f"{len(nodes)} of {len(nodes)} answer" if nodes else "none is up yet"),
@@ -126,7 +127,7 @@ def _answers(nodes: Sequence[NodeReport]) -> Finding:
     )
 
 
-def _storage(spec: ExperimentSpec, nodes: Sequence[NodeReport]) -> Finding:
+def _storage(spec: ExperimentSpec, nodes: Sequence[NodeReport]) -> Check:
     broken = [f"{node.host}: {node.storage}" for node in nodes if node.storage]
     other = [node.host for node in nodes if not node.storage and not node.same_storage]
     if broken:
@@ -138,15 +139,15 @@ def _storage(spec: ExperimentSpec, nodes: Sequence[NodeReport]) -> Finding:
         everywhere = "everywhere" if len(nodes) == 1 else f"on all {len(nodes)} nodes"
         asked = everywhere if nodes else "as far as can be told: no node is up yet"
         found, way_out = f"{spec.storage} is the same {asked}, and can be written and read", ""
-    return Finding(rule="storage", holds=not broken and not other, found=found, way_out=way_out)
+    return Check(rule="storage", holds=not broken and not other, found=found, way_out=way_out)
 
 
-def _disk(everyone: Sequence[NodeReport]) -> Finding:
+def _disk(everyone: Sequence[NodeReport]) -> Check:
     free = {node.host: node.free_bytes for node in everyone if node.free_bytes is not None}
     if not free:
-        return Finding(rule="disk", holds=True, found="an object store has no end")
+        return Check(rule="disk", holds=True, found="an object store has no end")
     host, least = min(free.items(), key=lambda item: item[1])
-    return Finding(
+    return Check(
         rule="disk",
         holds=least >= LEAST_FREE_BYTES,
         found=f"{least:,} bytes are free on {host}, {LEAST_FREE_BYTES:,} are needed at least",
@@ -154,9 +155,9 @@ def _disk(everyone: Sequence[NodeReport]) -> Finding:
     )
 
 
-def _inputs(nodes: Sequence[NodeReport]) -> Finding:
+def _inputs(nodes: Sequence[NodeReport]) -> Check:
     missing = [f"{node.host}: {node.inputs}" for node in nodes if node.inputs]
-    return Finding(
+    return Check(
         rule="inputs",
         holds=not missing,
         found="; ".join(missing) or "every node reads the data set's folder and the checkpoints that the spec names",
@@ -166,18 +167,18 @@ def _inputs(nodes: Sequence[NodeReport]) -> Finding:
 
 def _fits(
     spec: ExperimentSpec, live: Sequence[Mapping[str, float]], launchable: Sequence[Mapping[str, float]]
-) -> Finding:
+) -> Check:
     gpu = spec.resources.gpu_at_first
     need = {"CPU": spec.resources.cpu, **({"GPU": gpu} if gpu else {})}
     wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in need.items())
     for nodes, words in ((live, "a live node has it"), (launchable, "a node that may be launched has it")):
         if any(_holds(node, need) for node in nodes):
-            return Finding(rule="resources", holds=True, found=f"a trial needs {wanted}: {words}")
+            return Check(rule="resources", holds=True, found=f"a trial needs {wanted}: {words}")
     largest = {kind: max((node.get(kind, 0.0) for node in [*live, *launchable]), default=0.0) for kind in need}
     short = [kind for kind, amount in need.items() if largest[kind] < amount] or list(need)
     has = ", ".join(f"{largest[kind]:g} {kind}" for kind in short)
     lower = " and ".join(f"resources.{kind.lower()}" for kind in short)
-    return Finding(
+    return Check(
         rule="resources",
         holds=False,
         found=f"a trial needs {wanted}, but the largest node of the cluster has {has}",
@@ -190,11 +191,11 @@ def _holds(node: Mapping[str, float], need: Mapping[str, float]) -> bool:
     return all(node.get(kind, 0.0) >= amount for kind, amount in need.items())
 
 
-def _same(name: str, driver: NodeReport, nodes: Sequence[NodeReport]) -> Finding:
+def _same(name: str, driver: NodeReport, nodes: Sequence[NodeReport]) -> Check:
     ours = driver.versions.get(name, "none")
     other = {node.host: node.versions.get(name, "none") for node in nodes}
     wrong = [f"{host} has {theirs}" for host, theirs in other.items() if theirs != ours]
-    return Finding(
+    return Check(
         rule=f"version of {name}",
         holds=not wrong,
         found=f"{driver.host} has {ours}" + (f", but {', '.join(wrong)}" if wrong else ", and so have all nodes"),

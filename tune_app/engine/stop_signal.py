@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from tune_app.errors import Interrupted
@@ -29,9 +29,7 @@ class StopSignal:
             self.arm()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -41,7 +39,7 @@ class StopSignal:
             signal.signal(number, self._mark)
 
     def check(self) -> None:
-        """Call where stopping is safe.
+        """Raises where stopping is safe, if a stop signal has come.
 
         Raises:
             Interrupted: a stop signal has come.
@@ -50,7 +48,7 @@ class StopSignal:
             raise Interrupted(self.number)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles what its callbacks hold into a file that nobody reads."""
+        """Keeps nothing: Tune pickles what its callbacks hold into a file that nobody reads."""
         return {}
 
     def _mark(self, number: int, frame: FrameType | None) -> None:
@@ -61,7 +59,7 @@ class StopSignal:
 
 @contextlib.contextmanager
 def stops_at_once() -> Iterator[None]:
-    """A stop signal raises where it comes. Outside the main thread nothing is caught.
+    """Returns a context in which a stop signal raises where it comes. Outside the main thread nothing is caught.
 
     Raises:
         Interrupted: a stop signal has come.

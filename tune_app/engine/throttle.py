@@ -11,18 +11,18 @@ class Throttle:
     def __init__(
         self, call: Callable[[], None], *, every_s: float, share: float, waits: bool, most_s: float = math.inf
     ) -> None:
-        """`waits`: the first call comes after `every_s`, not at once. No pause is longer than `most_s`."""
+        """With `waits` the first call comes after `every_s`, not at once. No pause is longer than `most_s`."""
         self._call, self._every_s, self._share, self._most_s = call, every_s, share, most_s
         self._ended, self._took = time.monotonic() if waits else float("-inf"), 0.0
 
     def maybe(self) -> None:
-        """If enough time has passed."""
+        """Calls the function if enough time has passed."""
         pause_s = min(self._most_s, max(self._every_s, self._took / self._share))
         if time.monotonic() - self._ended >= pause_s:
             self.now()
 
     def now(self) -> None:
-        """In any case."""
+        """Calls the function in any case."""
         started = time.monotonic()
         try:
             self._call()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainables.stages.workplace import Workplace
 
 MAX_TRACEBACK = 8_000
+"""Characters of a traceback that a record keeps, from its end: some 80 lines, and a record stays quick to read."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _outcome(
 
 
 def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "") -> Failed:
-    """The result of a trial that ended with this error, after or in the last of these stages."""
+    """Returns the result of a trial that ended with this error, after or in the last of these stages."""
     failure = Failure(
         kind=type(err).__name__,
         state=err.state,
@@ -107,17 +108,17 @@ def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "
 
 
 def worker_lost(retries: int) -> TrialFailure:
-    """Why a trial failed whose worker never came back."""
+    """Returns the error of a trial whose worker never came back."""
     return WorkerLost(f"the worker was lost {retries + 1} times (killed, hung, or its node went away)")
 
 
 def memory_exhausted(share: float) -> TrialFailure:
-    """Why a trial failed that no larger share of a GPU can help."""
+    """Returns the error of a trial that no larger share of a GPU can help."""
     return OutOfMemory(f"the GPU's memory was not enough for the trial, which held {share:g} of it")
 
 
 def unfinished_record(work: Assignment, err: TrialFailure, grant: Grant) -> TrialRecord:
-    """The record that the driver writes for a trial that could not write its own."""
+    """Returns the record that the driver writes for a trial that could not write its own."""
     return TrialRecord(
         assignment=work,
         result=failed(err),
@@ -138,18 +139,18 @@ def _check_finite(done: Completed, spec: ExperimentSpec) -> None:
 
 
 def environment(device: str, *, plug_ins: str = "") -> dict[str, str]:
-    """Where a trial ran, and the versions that made its numbers; of plug-ins only where it used some."""
+    """Returns where a trial ran, and the versions that made its numbers; those of plug-ins only where it used some."""
     versions = {name.replace("-", "_"): installed_version(name) for name in ("tune-app", "torch", "ray")}
     return {**versions, **({"plug_ins": plug_ins} if plug_ins else {}), "host": socket.gethostname(), "device": device}
 
 
 def assignments(config: dict[str, Any]) -> list[Assignment]:
-    """What a Ray trial has to do, from its configuration."""
+    """Reads what a Ray trial has to do from its configuration."""
     return decode_assignments(config["work"])
 
 
 def ray_config(work: Sequence[Assignment], grant: Grant) -> dict[str, Any]:
-    """The configuration of a Ray trial that does this: flat, since Tune copies and walks it at every turn.
+    """Returns the configuration of a Ray trial that does this work: flat, since Tune copies and walks it at every turn.
 
     `name` is what people read in Ray's dashboard: `p30_w4_a8`, or `p30_w4_a8@ptq+7` for a batch of eight.
     """

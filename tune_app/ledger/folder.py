@@ -41,16 +41,16 @@ class ExperimentFolder:
         self.artifacts = path / "artifacts"
         self.trials_table = path / "trials.parquet"
         self.frontier_table = path / "frontier.parquet"
-        self.pulses = path / "running"
+        self.heartbeats = path / "running"
         self.tracking = path / "tracking"
 
     def packed_file(self, trial_id: str) -> StoragePath:
         """Returns where the packed file of a complete trial lies."""
         return self.artifacts / trial_id / PACKED
 
-    def pulse(self, trial_id: str) -> StoragePath:
-        """Returns the file in which a running trial says that it is alive, and how far it is."""
-        return self.pulses / f"{trial_id}.json"
+    def heartbeat(self, trial_id: str) -> StoragePath:
+        """Returns the file in which a running trial says of itself where it runs."""
+        return self.heartbeats / f"{trial_id}.json"
 
     @staticmethod
     def existing(place: str | StoragePath) -> "ExperimentFolder":

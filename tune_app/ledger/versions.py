@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from cluster.credentials import strings_in
 from search_spaces.samplers import SAMPLERS
@@ -21,7 +22,7 @@ from trainables.registry import Registry
 from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
-REGISTRIES: tuple[Registry[object], ...] = (
+REGISTRIES: tuple[Registry[Any], ...] = (
     STAGES,
     MODELS,
     DATASETS,

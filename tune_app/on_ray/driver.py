@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,142 +14,111 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import first_line
 from trainables.errors import StorageUnavailable, TuneAppError
-from tune_app.engine.engine import Search
+from tune_app.engine.engine import ReadySearch
 from tune_app.engine.stop_signal import StopSignal
 from tune_app.engine.throttle import Throttle
 from tune_app.errors import ClusterUnavailable
-from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.on_ray.gauges import Gauges
-from tune_app.on_ray.gpu_shares import Shares
-from tune_app.on_ray.heartbeat import Pulse, end_process, forget_pulses, take_pulse
-from tune_app.on_ray.hung_trials import Lookout
+from tune_app.on_ray.heartbeat import Heartbeat, end_process, forget_heartbeats
+from tune_app.on_ray.hung_trials import HungTrials
 from tune_app.on_ray.searcher import LedgerSearch
 from tune_app.on_ray.session import fits_in_cluster
 from tune_app.on_ray.worker import TrialWorker
-from tune_app.search.keys import progress_keys, shared_start
 from tune_app.spec.experiment import ExperimentSpec
 
-TABLES_EVERY_S = 5.0
-TABLES_SHARE = 0.02
-"""Of the driver's time, at most, goes into rewriting the tables while a search runs."""
 SAVE_EVERY_S, SAVE_MOST_S = 0.25, 5.0
 SAVE_SHARE = 0.1
-"""How soon after its start a trial is remembered as running; where a save takes long, SAVE_MOST_S later at most."""
+"""How soon after its start a trial is remembered as running; where a save takes long, SAVE_MOST_S later at most.
+
+What a driver that dies has not saved is proposed anew and not lost: more often costs requests, more rarely such trials.
+"""
 GAUGES_EVERY_S = 2.0
 GAUGES_SHARE = 0.01
-"""As much goes at most into counting all records for the gauges."""
+"""The driver's time that goes at most into counting all records for the gauges; Prometheus asks more rarely."""
 COPY_S = 60.0
+"""How long the driver waits for its copy of the data set; the search goes on without it."""
 LOOK_EVERY_S = 5.0
 LOOK_SHARE = 0.1
-"""Seconds between two looks at what running trials show, and the driver's time that these may take."""
+"""Seconds between two looks at what running trials show, and the driver's time that these may take.
+
+The shortest deadline is `epoch_deadline.least_s`, 60 s by default: a look is late by a twelfth of it.
+"""
 
 
 class Driver:
     """Lets Tune drive a proposer until the budget is spent."""
 
-    def __init__(self, search: Search, stop: StopSignal, worker: type[TrialWorker]) -> None:
-        spec, folder, lease, proposer = search.spec, search.folder, search.lease, search.proposer
-        baseline, status, view = search.baseline, search.status, search.view
-        self.tables = Throttle(search.write_tables, every_s=TABLES_EVERY_S, share=TABLES_SHARE, waits=True)
-        self._spec, self._folder, self._proposer, self._stop, self._lease = spec, folder, proposer, stop, lease
-        self._status, self._view, self._worker = status, view, worker
-        status.records, status.done = proposer.records, proposer.progress.trials
-        status.resumed = status.done
-        status.reference, status.started = baseline.reference(spec), time.monotonic()
-        self._finished = search.finished
+    def __init__(self, search: ReadySearch, stop: StopSignal, worker: type[TrialWorker]) -> None:
+        self._search, self._stop, self._worker = search, stop, worker
         self._saver = Throttle(
             self._save_in_flight, every_s=SAVE_EVERY_S, share=SAVE_SHARE, waits=False, most_s=SAVE_MOST_S
         )
         self._saved: list[str] | None = None
-        self._gauges = Throttle(Gauges(status).show, every_s=GAUGES_EVERY_S, share=GAUGES_SHARE, waits=False)
-        lookout = Lookout(
-            spec,
-            folder,
-            proposer,
-            keys_of=lambda work: progress_keys(spec, baseline.fingerprint, work),
-            end=_end,
-        )
-        least_s = spec.epoch_deadline.least_s
-        every_s = min(LOOK_EVERY_S, least_s / 4)
-        self._lookout = Throttle(lookout.look, every_s=every_s, share=LOOK_SHARE, waits=True, most_s=least_s)
-        self._search = LedgerSearch(
-            proposer,
-            Ledger(folder.trials),
-            lease,
-            worker_retries=spec.worker_retries,
-            batch=1 if spec.fidelity is None else spec.fidelity.batch,
-            batch_of=lambda work: shared_start(spec, baseline.fingerprint, work),
-            on_change=self._changed,
-            shares=Shares(spec.resources, proposer.records),
-            take_pulse=lambda trial_id: take_pulse(folder, trial_id),
-            probe=folder.probe,
-        )
+        gauges = Gauges(search.view.status)
+        self._gauges = Throttle(gauges.show, every_s=GAUGES_EVERY_S, share=GAUGES_SHARE, waits=False)
+        least_s = search.spec.epoch_deadline.least_s
+        hung, every_s = HungTrials(search, end=_end), min(LOOK_EVERY_S, least_s / 4)
+        self._hung = Throttle(hung.look, every_s=every_s, share=LOOK_SHARE, waits=True, most_s=least_s)
+        self._searcher = LedgerSearch(search)
 
     def fit(self, data: Any) -> None:
-        """Runs; `data` is the reference of the data set in Ray's object store."""
-        spec = self._spec
+        """Runs the search; `data` is the reference of the data set in Ray's object store."""
+        spec = self._search.spec
         parallel = spec.max_concurrent_trials or fits_in_cluster(spec)
         # A copy beside the driver outlives the node that loaded it. Loading it again would need a CPU, and in a full
         # cluster all of them are held by trials that wait for it.
         ray.wait([data], timeout=COPY_S, fetch_local=True)
-        self._view.phase(f"searching: {spec.budget.trials} trials, {parallel} at a time")
-        forget_pulses(self._folder)
+        self._search.begin(f"{parallel} at a time")
+        forget_heartbeats(self._search.folder)
         gc.freeze()  # what is loaded by now stays: looking through it for garbage would take longer than a trial's turn
         trial = tune.with_parameters(self._worker, spec_json=spec.model_dump_json(), data=[data])
         try:
             with tempfile.TemporaryDirectory(prefix="tune-app-", ignore_cleanup_errors=True) as scratch:
-                _tuner(spec, trial, self._search, _EachStep(self._step), parallel=parallel, scratch=scratch).fit()
+                _tuner(spec, trial, self._searcher, _EachStep(self._step), parallel=parallel, scratch=scratch).fit()
         except RayError as err:
-            raise self._search.error or ClusterUnavailable(
+            raise self._searcher.error or ClusterUnavailable(
                 f"Ray stopped answering: {first_line(err)}. Run again to go on."
             ) from err
         finally:
             with contextlib.suppress(TuneAppError):  # what ended the search says more
                 self._save_in_flight()
             self._gauges.now()
-        if self._search.error is not None:
-            raise self._search.error
+        if self._searcher.error is not None:
+            raise self._searcher.error
 
     def _step(self) -> None:
         self._stop.check()
         try:
             self._saver.maybe()
-            self._lookout.maybe()
+            self._hung.maybe()
         except StorageUnavailable as err:  # nothing new starts; what runs may finish
-            self._search.error = self._search.error or err
+            self._searcher.error = self._searcher.error or err
         self._gauges.maybe()
 
     def _save_in_flight(self) -> None:
-        pending = self._proposer.pending
+        pending = self._search.proposer.pending
         names = [work.trial_id for work in pending]
         if names != self._saved:
-            self._lease.check()  # only its holder writes
-            self._lease.save_in_flight(pending)
+            self._search.lease.check()  # only its holder writes
+            self._search.lease.save_in_flight(pending)
             self._saved = names
 
-    def _changed(self, record: TrialRecord | None) -> None:
-        self._status.running = len(self._proposer.running)
-        if record is not None:
-            self._status.records, self._status.done = self._proposer.records, self._proposer.progress.trials
-            self._finished(record)
-            self.tables.maybe()
 
-
-def _end(pulse: Pulse) -> None:
+def _end(beat: Heartbeat) -> None:
     """Kills a trial's process where it is; nobody waits for that."""
-    where = NodeAffinitySchedulingStrategy(pulse.node_id, soft=False)
-    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(end_process).remote(pulse)
+    where = NodeAffinitySchedulingStrategy(beat.node_id, soft=False)
+    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(end_process).remote(beat)
 
 
 class _KeepsStartingWorkers(FIFOScheduler):  # type: ignore[misc]
-    """Trials in their order, each on a free worker or on one that starts for it.
+    """A scheduler that runs trials in their order, each on a free worker or on one that starts for it.
 
     Ray's own would hand every freed worker to the oldest waiting trial and give up the one that starts for it, over
     and over: trials that are shorter than the start of a worker then all run on the first one.
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Nothing out of turn: the newest trial takes the freed worker."""
+        """Lets no trial out of turn: the newest one takes the freed worker."""
         return None
 
 
@@ -161,18 +129,18 @@ class _EachStep(tune.Callback):  # type: ignore[misc]
         self._call = call
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """An exception in here ends the loop."""
+        """Calls the function; an exception in it ends the loop."""
         self._call()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks into a file that nobody reads."""
+        """Keeps nothing: Tune pickles its callbacks into a file that nobody reads."""
         return {}
 
 
 def _tuner(
     spec: ExperimentSpec, trial: Any, search: LedgerSearch, each_step: _EachStep, *, parallel: int, scratch: str
 ) -> tune.Tuner:
-    """Tune with our searcher; what it writes into `scratch` is never read."""
+    """Returns Tune with our searcher; what it writes into `scratch` is never read."""
     cpu = spec.resources.cpu
 
     def share(config: dict[str, Any]) -> tune.PlacementGroupFactory:

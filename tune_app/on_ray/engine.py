@@ -11,7 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 from cluster.errors import first_line
 from trainables.errors import TuneAppError
 from tune_app.engine.baseline import make_baseline
-from tune_app.engine.engine import Search
+from tune_app.engine.engine import ReadySearch
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import refuse
 from tune_app.engine.stop_signal import StopSignal
@@ -25,6 +25,7 @@ from tune_app.on_ray.worker import TrialWorker
 from tune_app.spec.experiment import ExperimentSpec
 
 POLL_S = 0.3
+"""Seconds between two looks for a stop signal while the baseline trains: Ctrl-C seems to act at once."""
 
 
 class OnRay:
@@ -39,7 +40,7 @@ class OnRay:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Connected to Ray."""
+        """Returns a context that is connected to Ray."""
         with ray_session(dashboard=self._dashboard) as self._stop:
             yield
 
@@ -65,17 +66,16 @@ class OnRay:
         except RayError as err:
             raise ClusterUnavailable(f"the baseline's worker was lost: {first_line(err)}. Run again to go on.") from err
 
-    def run(self, search: Search, data: Any) -> None:
+    def run(self, search: ReadySearch, data: Any) -> None:
         """Lets Tune drive the proposer."""
-        driver = Driver(search, self._stop, self._worker)
         try:
-            driver.fit(data)
+            Driver(search, self._stop, self._worker).fit(data)
         finally:
-            driver.tables.now()
+            search.tables.now()
 
 
 def _baseline_epochs(spec: ExperimentSpec) -> int:
-    """0 where they cannot be counted: none at all, or those of a teacher come before."""
+    """Returns the baseline's epochs; 0 where they cannot be counted: none at all, or those of a teacher come before."""
     baseline = spec.base.baseline
     return 0 if baseline.distills else baseline.planned_epochs
 

@@ -20,7 +20,7 @@ LABELS = {"trials": ("state",), "best": ("objective",)}
 
 
 class Gauges:
-    """What a status shows, as gauges `tune_app_…` with the experiment as a tag."""
+    """What the live view shows, as gauges `tune_app_…` with the experiment as a tag."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -32,14 +32,14 @@ class Gauges:
             gauge.set_default_tags({"experiment": status.spec.name})
 
     def show(self) -> None:
-        """Now."""
+        """Sets every gauge to what the status says now."""
         for (name, label), value in readings(self._status).items():
             tags = dict(zip(LABELS.get(name, ()), (label,), strict=False))
             self._gauges[name].set(value, tags=tags)
 
 
 def readings(status: Status) -> dict[tuple[str, str], float]:
-    """Every gauge by name and label; the label is empty where a gauge has none."""
+    """Returns the value of every gauge by name and label; the label is empty where a gauge has none."""
     records = list(status.records)
     states = Counter({"complete": 0, "invalid": 0, "failed": 0}) + Counter(r.state for r in records)
     front = status.frontier()

@@ -30,7 +30,7 @@ class Shares:
             self.learn(record)
 
     def of(self, rung: str) -> float:
-        """What a trial of this rung gets now."""
+        """Returns the share that a trial of this rung gets now."""
         least = self._least.get(rung, 0.0)
         if self._gpu != "auto":
             return max(self._gpu, least)
@@ -40,7 +40,7 @@ class Shares:
         return max(1 / min(MOST, max(1, math.floor(1 / max(MARGIN * peak, 1e-9)))), least)
 
     def learn(self, record: TrialRecord) -> None:
-        """From what a trial took, and what it needed after it had run out of memory."""
+        """Learns from what a trial took, and what it needed after it had run out of memory."""
         rung = record.assignment.rung
         if record.gpu_peak_share is not None:
             self._peak[rung] = max(self._peak.get(rung, 0.0), record.gpu_peak_share)
@@ -48,7 +48,7 @@ class Shares:
             self._least[rung] = max(self._least.get(rung, 0.0), record.gpu_share)
 
     def ran_out(self, rung: str, share: float) -> bool:
-        """Memory was not enough with this share; True: a larger one is there, and `of` gives it from now on."""
+        """Notes that this share was too small; True: a larger one is there, and `of` gives it from now on."""
         if share <= 0 or share >= 1:
             return False
         self._least[rung] = max(self._least.get(rung, 0.0), min(1.0, 2 * share))

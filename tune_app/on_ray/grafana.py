@@ -9,15 +9,27 @@ UID = "tuneApp"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 UNITS = {"training_seconds": "s", "seconds_saved": "s"}
 WIDTH, HEIGHT = 12, 8
+"""The size of a panel in Grafana's grid of 24 columns: two stand side by side."""
+EXPERIMENT = {
+    "name": "experiment",
+    "type": "query",
+    "datasource": SOURCE,
+    "query": "label_values(ray_tune_app_trials, experiment)",
+    "refresh": 2,
+    "multi": True,
+    "includeAll": True,
+    "allValue": ".*",
+}
+"""The variable that chooses experiments; all of them at first."""
 
 
 def metric(name: str) -> str:
-    """What Prometheus calls a gauge: Ray puts a prefix before ours."""
+    """Returns what Prometheus calls a gauge: Ray puts a prefix before ours."""
     return f"ray_tune_app_{name}"
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard as Grafana's JSON model: one panel for each gauge, a variable for the experiment."""
+    """Returns the dashboard as Grafana's JSON model: one panel for each gauge, a variable for the experiment."""
     return {
         "uid": UID,
         "title": "tune-app",
@@ -26,13 +38,15 @@ def dashboard() -> dict[str, Any]:
         "schemaVersion": 39,
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
-        "templating": {"list": [_source_variable(), _experiment_variable()]},
+        "templating": {
+            "list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}, EXPERIMENT]
+        },
         "panels": [_panel(i, name, text) for i, (name, text) in enumerate(DESCRIPTIONS.items())],
     }
 
 
 def as_json() -> str:
-    """The dashboard as a file."""
+    """Returns the content of the dashboard's file."""
     return json.dumps(dashboard(), indent=1) + "\n"
 
 
@@ -55,21 +69,4 @@ def _panel(i: int, name: str, text: str) -> dict[str, Any]:
                 "legendFormat": " ".join(f"{{{{{tag}}}}}" for tag in tags),
             }
         ],
-    }
-
-
-def _source_variable() -> dict[str, Any]:
-    return {"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}
-
-
-def _experiment_variable() -> dict[str, Any]:
-    return {
-        "name": "experiment",
-        "type": "query",
-        "datasource": SOURCE,
-        "query": f"label_values({metric('trials')}, experiment)",
-        "refresh": 2,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
     }

@@ -5,14 +5,15 @@ import socket
 import sys
 import threading
 import time
-from types import TracebackType
 
 from tune_app.errors import ClusterUnavailable
 
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
 """Ray's own setting: seconds until a driver whose head does not answer ends itself."""
 SHARE = 0.75
+"""The share of that time after which we end first: less gives up a head that may return, 1 would be too late."""
 EVERY_S = 1.0
+"""Seconds between two questions, and for an answer: small against the limit of 45 s."""
 
 
 class HeadWatch:
@@ -33,9 +34,7 @@ class HeadWatch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 

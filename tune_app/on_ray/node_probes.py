@@ -12,16 +12,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import first_line
 from trainables.storage import create_once, remove
-from tune_app.engine.preflight import Finding, NodeReport, findings, report_node
+from tune_app.engine.preflight import Check, NodeReport, checks, report_node
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.on_ray.session import launchable
 from tune_app.spec.experiment import ExperimentSpec
 
 ANSWER_S = 30.0
+"""Seconds for a node to report: the start of a process that imports this package, with room for a loaded node."""
 
 
-def check_cluster(spec: ExperimentSpec) -> list[Finding]:
-    """The findings on the cluster that this process is connected to.
+def check_cluster(spec: ExperimentSpec) -> list[Check]:
+    """Checks the cluster that this process is connected to.
 
     Nodes without CPUs, such as a head that only manages, get no trials and are not asked.
     """
@@ -37,13 +38,13 @@ def check_cluster(spec: ExperimentSpec) -> list[Finding]:
         if isinstance(folder.path, Path):
             with contextlib.suppress(OSError):  # a folder that the token made
                 folder.path.rmdir()
-    return findings(
+    return checks(
         spec, driver, reports, live=[node["Resources"] for node in nodes], launchable=[kind for kind, _ in launchable()]
     )
 
 
 def _is_here(nodes: list[dict[str, object]]) -> bool:
-    """The cluster is this machine alone."""
+    """Whether the cluster is this machine alone."""
     return [node["NodeID"] for node in nodes] == [ray.get_runtime_context().get_node_id()]
 
 
@@ -66,7 +67,7 @@ def _ask(nodes: list[dict[str, object]], spec: ExperimentSpec, token: str) -> li
 
 
 def heard(answer: Callable[[], NodeReport], host: str) -> NodeReport:
-    """What a node answers; an error there, such as a missing package, or a lost node, is a report too."""
+    """Returns what a node answers; an error there, such as a missing package, or a lost node, is a report too."""
     try:
         return answer()
     except RayError as err:

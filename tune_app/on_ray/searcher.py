@@ -1,53 +1,33 @@
-"""LedgerSearch: what Ray Tune sees of a Proposer."""
+"""LedgerSearch: what Ray Tune sees of a search."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from trainables.errors import TrialFailure
+from tune_app.engine.engine import ReadySearch
 from tune_app.engine.trial import Grant, memory_exhausted, ray_config, unfinished_record, worker_lost
-from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray.gpu_shares import Shares
-from tune_app.on_ray.heartbeat import Pulse
-from tune_app.search.proposer import Proposer
+from tune_app.on_ray.heartbeat import take_heartbeat
+from tune_app.search.keys import shared_start
 
 
 class LedgerSearch(Searcher):  # type: ignore[misc]
     """Asks the proposer, and reads how a trial ended from the ledger, never from Ray's row.
 
     A Ray trial is one assignment, or several short ones that start from the same stage, each with a record of its
-    own: `batch_of` names that stage, or gives None for an assignment that goes alone. `shares` says how much of a
-    GPU it gets, `take_pulse` what a trial without a record said last, and `probe` raises if it is the storage that is
-    gone. An error in here ends the search; it is kept in `error`, since Tune would wrap it.
+    own. An error in here ends the search; it is kept in `error`, since Tune would wrap it.
     """
 
-    def __init__(
-        self,
-        proposer: Proposer,
-        ledger: Ledger,
-        lease: Lease,
-        *,
-        worker_retries: int,
-        batch: int,
-        batch_of: Callable[[Assignment], str | None],
-        on_change: Callable[[TrialRecord | None], None],
-        shares: Shares,
-        take_pulse: Callable[[str], Pulse | None],
-        probe: Callable[[], None],
-    ) -> None:
+    def __init__(self, search: ReadySearch) -> None:
         super().__init__()
         self.error: BaseException | None = None
-        self._proposer = proposer
-        self._ledger = ledger
-        self._lease = lease
-        self._worker_retries = worker_retries
-        self._on_change = on_change
-        self._shares, self._take_pulse, self._probe = shares, take_pulse, probe
-        self._batch = batch
-        self._batch_of = batch_of
+        self.ledger = Ledger(search.folder.trials)
+        self._search, self._proposer, self._lease = search, search.proposer, search.lease
+        self._shares = Shares(search.spec.resources, search.proposer.records)
+        self._batch = 1 if search.spec.fidelity is None else search.spec.fidelity.batch
         self._waiting: dict[str, list[Assignment]] = defaultdict(list)
         self._work: dict[str, list[Assignment]] = {}
         self._granted: dict[str, float] = {}
@@ -55,7 +35,7 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         self._out_of_memory: Counter[str] = Counter()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next assignments, None to be asked again, or FINISHED."""
+        """Returns the next assignments, None to be asked again, or FINISHED."""
         finished: str = Searcher.FINISHED
         if self.error is not None:
             return finished
@@ -68,7 +48,7 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             self.error = err
             return finished
         self._work[trial_id] = work
-        self._on_change(None)
+        self._search.refresh()
         share = self._granted[trial_id] = self._shares.of(work[0].rung)
         return ray_config(work, Grant(share, self._out_of_memory[work[0].trial_id]))
 
@@ -82,30 +62,34 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             self.error = self.error or err
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """The record says it all."""
+        """Ignores the row: the record says it all."""
 
     def save(self, checkpoint_path: str) -> None:
-        """The ledger is the state."""
+        """Saves nothing: the ledger is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Never read: every start replays the ledger."""
+        """Restores nothing: every start replays the ledger."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher into a file that nobody reads; there is nothing to keep."""
+        """Keeps nothing: Tune pickles its searcher into a file that nobody reads."""
         return {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LedgerSearch":
-        """The search is one object, also where Tune copies its settings."""
+        """Returns itself: the search is one object, also where Tune copies its settings."""
         return self
 
     def _next(self) -> list[Assignment]:
-        """What one Ray trial does: something that goes alone, or the largest batch of what waits."""
+        """Returns what one Ray trial does: something that goes alone, or the largest batch of what waits."""
         while sum(map(len, self._waiting.values())) < self._batch:
             work = self._proposer.next()
             if work is None:
                 break
             alone = self._losses[work.trial_id] or self._out_of_memory[work.trial_id]
-            start = None if alone or self._batch == 1 else self._batch_of(work)
+            start = (
+                None
+                if alone or self._batch == 1
+                else shared_start(self._search.spec, self._search.baseline.fingerprint, work)
+            )
             if start is None:
                 return [work]
             self._waiting[start].append(work)
@@ -115,31 +99,32 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
 
     def _settle(self, work: Assignment, share: float, *, begun: bool) -> bool:
         """Whether the worker wrote a record; what it had not begun when it went away only starts again."""
-        record = known = self._ledger.find(work.trial_id)
+        record = known = self.ledger.find(work.trial_id)
         if record is None:
-            err = self._why_over(work, share, self._take_pulse(work.trial_id)) if begun else None
+            err = self._why_over(work, share) if begun else None
             if err is None:
                 self._proposer.requeue(work)
                 return False
             record = self._give_up(work, err, Grant(share, self._out_of_memory[work.trial_id]))
         self._shares.learn(record)
-        self._proposer.tell(record)
-        self._on_change(record)
+        self._search.tell(record)
         return known is not None
 
     def _give_up(self, work: Assignment, err: TrialFailure, grant: Grant) -> TrialRecord:
         """Writes a record for a worker that is gone, unless it wrote its own in the last moment."""
-        self._probe()
+        self._search.folder.probe()  # raises if it is the storage that is gone
         self._lease.check()  # for who was taken over, the trial may be at work elsewhere
         record = unfinished_record(work, err, grant)
-        return record if self._ledger.add(record) else self._ledger.find(work.trial_id) or record
+        return record if self.ledger.add(record) else self.ledger.find(work.trial_id) or record
 
-    def _why_over(self, work: Assignment, share: float, pulse: Pulse | None) -> TrialFailure | None:
-        """Why an assignment without a record does not start again; None: it does."""
-        if pulse is not None and pulse.out_of_memory:
+    def _why_over(self, work: Assignment, share: float) -> TrialFailure | None:
+        """Says why an assignment without a record does not start again; None: it does."""
+        beat = take_heartbeat(self._search.folder, work.trial_id)
+        if beat is not None and beat.out_of_memory:
             self._out_of_memory[work.trial_id] += 1
             # Another trial of the rung may have found out first.
             larger = self._shares.of(work.rung) > share or self._shares.ran_out(work.rung, share)
             return None if larger else memory_exhausted(share)
         self._losses[work.trial_id] += 1
-        return None if self._losses[work.trial_id] <= self._worker_retries else worker_lost(self._worker_retries)
+        retries = self._search.spec.worker_retries
+        return None if self._losses[work.trial_id] <= retries else worker_lost(retries)

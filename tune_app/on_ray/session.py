@@ -22,8 +22,9 @@ from tune_app.on_ray.head_watch import HeadWatch
 from tune_app.spec.experiment import ExperimentSpec
 
 CONNECT_S = 10.0
+"""Seconds for the head to answer: a slow network answers in less, a wrong address is not waited for."""
 LEAST_SHARE = 1e-4
-"""Ray counts shares in steps of this."""
+"""The step in which Ray counts shares of a resource."""
 # Tune's own files are scratch here: no loggers, no snapshots worth their time, no second handler of Ctrl-C.
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -36,7 +37,7 @@ TUNE_SETTINGS = {
 
 @contextlib.contextmanager
 def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
-    """A connection to the cluster of RAY_ADDRESS, or a Ray of our own, with or without dashboard, that ends with us."""
+    """Connects to the cluster of RAY_ADDRESS, or starts a Ray of our own that ends with us."""
     os.environ.update({k: v for k, v in TUNE_SETTINGS.items() if k not in os.environ})
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -57,7 +58,7 @@ def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
 
 
 def fits_in_cluster(spec: ExperimentSpec) -> int:
-    """How many trials all nodes hold at the same time, those included that an autoscaler may add.
+    """Counts the trials that all nodes hold at the same time, those included that an autoscaler may add.
 
     With automatic shares of a GPU, how many that may become.
     """
@@ -72,7 +73,7 @@ def fits_in_cluster(spec: ExperimentSpec) -> int:
 
 
 def launchable() -> list[tuple[Mapping[str, float], int]]:
-    """Resources and greatest number of each kind of node that an autoscaler may have.
+    """Returns resources and greatest number of each kind of node that an autoscaler may have.
 
     As it told Ray, or else as the environment says.
 
@@ -117,6 +118,6 @@ def _connect(address: str, *, dashboard: bool) -> str:
 
 
 def _hide_token() -> None:
-    """Ray lets everybody read the file of a token that it made itself."""
+    """Closes the file of the token to other users: Ray lets everybody read one that it made itself."""
     with contextlib.suppress(OSError):
         (Path.home() / ".ray" / "auth_token").chmod(0o600)

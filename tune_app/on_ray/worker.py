@@ -10,18 +10,20 @@ from trainables.errors import OutOfMemory
 from tune_app.engine.trial import Grant, assignments, run_trial
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, TrialRecord
-from tune_app.on_ray.heartbeat import end_pulse, own_pulse, write_pulse
+from tune_app.on_ray.heartbeat import end_heartbeat, own_heartbeat, write_heartbeat
 from tune_app.spec.experiment import ExperimentSpec
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
-    """A trial is one step. A class costs one message less per trial than a function, and keeps data and device.
+    """What Ray calls a trainable: a trial is one step of it.
+
+    A class costs one message less per trial than a function, and keeps data and device.
 
     Ray's row holds the objectives of the last assignment; the ledger has everything.
     """
 
     def setup(self, config: dict[str, Any], *, spec_json: str, data: list[Any]) -> None:
-        """Once per worker. `data` holds the reference of the shared data set (wrapped: it is fetched here only)."""
+        """Sets a worker up. `data` holds the reference of the shared data set (wrapped: it is fetched here only)."""
         self._experiment = ExperimentSpec.model_validate_json(spec_json)
         self._folder = ExperimentFolder(self._experiment.folder)
         self._node_id = ray.get_runtime_context().get_node_id()
@@ -45,7 +47,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         return run_trial(work, self._experiment, self._folder, self._workplace, grant)
 
     def step(self) -> dict[str, Any]:
-        """Everything that the Ray trial has to do.
+        """Runs every assignment that the Ray trial has to do.
 
         Raises:
             OutOfMemory: the worker ends here, so that the next trial starts with clean memory.
@@ -54,20 +56,20 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         for work in assignments(self.config):
             # What Ray's dashboard and `ps` call the process until the step ends.
             ray._raylet.setproctitle(f"ray::{work.label}")
-            write_pulse(self._folder, work.trial_id, own_pulse(self._node_id))
+            write_heartbeat(self._folder, work.trial_id, own_heartbeat(self._node_id))
             try:
                 metrics = self.work(work, grant).metrics()
-                end_pulse(self._folder, work.trial_id)
+                end_heartbeat(self._folder, work.trial_id)
             except OutOfMemory:
-                write_pulse(self._folder, work.trial_id, own_pulse(self._node_id, out_of_memory=True))
+                write_heartbeat(self._folder, work.trial_id, own_heartbeat(self._node_id, out_of_memory=True))
                 raise
         shown = {name: metrics[name] for name in self._experiment.objectives if name in metrics}
         return {"done": True, **{name: value for name, value in shown.items() if math.isfinite(value)}}
 
     def __repr__(self) -> str:
-        """What Ray's dashboard says of the actor, once: a worker runs many trials."""
+        """Says what Ray's dashboard shows of the actor, once: a worker runs many trials."""
         return f"trials of {self._experiment.name}"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next trial needs nothing new."""
+        """Accepts the next trial, which needs nothing new."""
         return True

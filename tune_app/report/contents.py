@@ -120,7 +120,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         frontier=front,
         rows=table,
         damaged=len(damaged),
-        in_flight=len(names(folder.pulses, "*.json")),
+        in_flight=len(names(folder.heartbeats, "*.json")),
         driver=_driver(folder),
     )
 

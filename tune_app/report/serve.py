@@ -21,7 +21,12 @@ def version_of(folder: ExperimentFolder) -> str:
     Raises:
         StorageUnavailable: the folder cannot be listed.
     """
-    shown = [*names(folder.trials, "*.json"), "", *names(folder.pulses, "*.json"), str(exists(folder.baseline_file))]
+    shown = [
+        *names(folder.trials, "*.json"),
+        "",
+        *names(folder.heartbeats, "*.json"),
+        str(exists(folder.baseline_file)),
+    ]
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()[:16]
 
 

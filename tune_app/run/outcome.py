@@ -15,7 +15,7 @@ from tune_app.spec.experiment import ExperimentSpec
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a run of a search ended: its records, and what is said of them."""
 
     folder: ExperimentFolder
     baseline: BaselineInfo
@@ -29,7 +29,7 @@ class Outcome:
 
 
 def summary(outcome: Outcome, spec: ExperimentSpec) -> list[str]:
-    """Lines: trials and frontier; training and what the cache saved; how the rungs agree."""
+    """Says in lines: trials and frontier; training and what the cache saved; how the rungs agree."""
     records = outcome.records
     complete = sum(r.state == "complete" for r in records)
     lines = [

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from trainables.errors import ConfigError
 from trainables.storage import exists, remove_tree
-from tune_app.engine.engine import Engine, Search
+from tune_app.engine.engine import Engine, ReadySearch
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
@@ -19,7 +19,7 @@ from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, in_full, lat
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.run.outcome import Outcome
 from tune_app.run.warm_start import compare, take_over
-from tune_app.search.bounds import open_screen
+from tune_app.search.bounds import open_bounds
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer
 from tune_app.search.repeats import wants_repeats
@@ -36,9 +36,8 @@ def run_baseline(spec: ExperimentSpec, *, engine: Engine | None = None, console:
         Interrupted: SIGINT or SIGTERM; the same call goes on from the last epoch.
     """
     folder = ExperimentFolder(spec.folder)
-    status = Status(spec)
     console = console or Console(stderr=True)
-    with _experiment(spec, folder, console), _view(status, folder, console) as view:
+    with _experiment(spec, folder, console), LiveView(Status(spec), console=console, stages=folder.stages) as view:
         known = read_baseline(folder)
         if known is not None:
             return known
@@ -64,37 +63,32 @@ def run_search(
         TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
         Interrupted: SIGINT or SIGTERM; the same call goes on where this one stopped.
     """
-    folder = ExperimentFolder(spec.folder)
-    status = Status(spec)
-    console = console or Console(stderr=True)
+    folder, console = ExperimentFolder(spec.folder), console or Console(stderr=True)
     with (
         _experiment(spec, folder, console) as lease,
         tracked(spec, folder, console),
-        _view(status, folder, console) as view,
+        LiveView(Status(spec), console=console, stages=folder.stages) as view,
     ):
-        records, damaged = Ledger(folder.trials).read()
-        Ledger(folder.trials).quarantine(damaged)
-        refuse_other_versions(latest(records), spec)
-        names = [d.path.name for d in damaged]
-        known = read_baseline(folder)
-        if known is not None and _is_spent(
-            latest(records), spec, retry_failed=retry_failed
-        ):  # nothing to do needs no cluster
-            write_tables(folder, latest(records), spec, reference=known.reference(spec))
-            _refuse_empty(latest(records), spec)
-            return Outcome(folder, known, latest(records), 0, names, f"{spec.budget.trials} trials")
+        ledger, known = Ledger(folder.trials), read_baseline(folder)
+        records, damaged = ledger.read()
+        ledger.quarantine(damaged)
+        newest, quarantined = latest(records), [d.path.name for d in damaged]
+        refuse_other_versions(newest, spec)
+        if known is not None and _is_spent(newest, spec, retry_failed=retry_failed):  # nothing to do needs no cluster
+            write_tables(folder, newest, spec, reference=known.reference(spec))
+            _refuse_empty(newest, spec)
+            return Outcome(folder, known, newest, 0, quarantined, f"{spec.budget.trials} trials")
         engine = engine or _on_ray()
         with engine.session():
             baseline, data = engine.prepare(spec, view)
             in_flight = lease.in_flight()
             proposer = _replay(spec, folder, baseline, in_flight, warm_start, view, retry_failed=retry_failed)
-            before = len(proposer.records)
-            started = time.monotonic()
-            engine.run(Search(spec, folder, lease, proposer, baseline, status, view), data)
+            before, started = len(proposer.records), time.monotonic()
+            engine.run(ReadySearch(spec, folder, lease, proposer, baseline, view), data)
             seconds = time.monotonic() - started
     _refuse_empty(proposer.records, spec)
     why = proposer.done or "every point of the space"
-    return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, names, why, seconds)
+    return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, quarantined, why, seconds)
 
 
 def _on_ray() -> Engine:
@@ -119,8 +113,7 @@ def _replay(
     *,
     retry_failed: bool,
 ) -> Proposer:
-    """A proposer that knows every record, of this experiment and of the one that it starts from."""
-
+    """Returns a proposer that knows every record, of this experiment and of the one that it starts from."""
     key_of = remembered_keys(spec, baseline.fingerprint)
     advice: list[TrialRecord] = []
     if warm_start is not None:
@@ -135,7 +128,7 @@ def _replay(
         records=Ledger(folder.trials).read()[0],
         in_flight=in_flight,
         advice=advice,
-        screen=open_screen(spec, baseline.architecture),
+        bounds=open_bounds(spec, baseline.architecture),
         retry_failed=retry_failed,
     )
 
@@ -149,7 +142,7 @@ def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:
 
 @contextlib.contextmanager
 def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console) -> Iterator[Lease]:
-    """The lease on a claimed experiment. Input that is refused before anything finished leaves no folder behind."""
+    """Holds the lease on a claimed experiment. Input that is refused before anything ended leaves no folder."""
     existed = exists(folder.path)
     try:
         with Lease(folder) as lease:
@@ -161,9 +154,3 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
         if not existed and read_baseline(folder) is None:
             remove_tree(folder.path)
         raise
-
-
-@contextlib.contextmanager
-def _view(status: Status, folder: ExperimentFolder, console: Console | None) -> Iterator[LiveView]:
-    with LiveView(status, console=console, stages=folder.stages) as view:
-        yield view

@@ -11,7 +11,7 @@ from tune_app.spec.yaml_file import dump_spec
 
 
 def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
-    """What a cluster is asked to run; the driver there starts the search or goes on with it."""
+    """Returns what a cluster is asked to run; the driver there starts the search or goes on with it."""
     text = dump_spec(spec)
     return JobSpec(
         experiment=spec.name,
@@ -28,7 +28,7 @@ def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
 
 
 def next_attempt(backend: Backend, experiment: str) -> int:
-    """The number of the next job of an experiment.
+    """Returns the number of the next job of an experiment.
 
     Raises:
         LeaseHeld: one of its jobs still runs.
@@ -45,7 +45,7 @@ def next_attempt(backend: Backend, experiment: str) -> int:
 
 
 def find_job(jobs: Sequence[JobHandle], name: str) -> JobHandle:
-    """The job with this id, else the last one of the experiment of this name.
+    """Returns the job with this id, else the last one of the experiment of this name.
 
     Args:
         jobs: the newest first.

@@ -11,11 +11,11 @@ from tune_app.ledger.training_cost import training_seconds
 from tune_app.spec.experiment import Budget, ExperimentSpec
 
 MIN_FAILURES = 10
-"""Records before the share of failed ones means anything."""
+"""Records before the share of failed ones means anything: of fewer, one failure would be a tenth and more."""
 
 
-class Progress:
-    """What the budget is compared with; fed one record at a time."""
+class Spent:
+    """What the budget is compared with: trials, failures, training and hypervolume, fed one record at a time."""
 
     def __init__(
         self, spec: ExperimentSpec, reference: Mapping[str, float], records: Iterable[TrialRecord] = ()
@@ -31,7 +31,7 @@ class Progress:
             self.add(record)
 
     def add(self, record: TrialRecord) -> None:
-        """A finished trial."""
+        """Counts a finished trial."""
         self.finished += 1
         self.training_s += training_seconds(record)
         self.faults += record.is_fault
@@ -48,43 +48,43 @@ class Progress:
             self._front = np.r_[self._front[~(row <= self._front).all(axis=1)], row]
 
 
-def why_stop(progress: Progress, budget: Budget, *, wall_s: float) -> str:
-    """The first part of the budget that is spent, in a few words; empty while there is some of everything left.
+def why_stop(spent: Spent, budget: Budget, *, wall_s: float) -> str:
+    """Says which part of the budget is spent first, in a few words; empty while there is some of everything left.
 
     Running trials end by themselves: this only says that no new one is to be started.
 
     Args:
-        progress: of all records of the experiment.
+        spent: of all records of the experiment.
         budget: of the spec.
         wall_s: seconds since this run began.
     """
-    if progress.trials >= budget.trials:
-        return f"{progress.trials} trials"
-    late = out_of_time(progress, budget, wall_s=wall_s)
+    if spent.trials >= budget.trials:
+        return f"{spent.trials} trials"
+    late = out_of_time(spent, budget, wall_s=wall_s)
     if late:
         return late
     still = budget.stagnation
-    if still is not None and is_stagnant(progress.volumes, still.trials, still.gain):
+    if still is not None and is_stagnant(spent.volumes, still.trials, still.gain):
         return f"the hypervolume grew by less than {100 * still.gain:g} % in {still.trials} trials"
     return ""
 
 
-def out_of_time(progress: Progress, budget: Budget, *, wall_s: float) -> str:
-    """Which budget of seconds is spent: then repeats do not start either; arguments as in `why_stop`."""
+def out_of_time(spent: Spent, budget: Budget, *, wall_s: float) -> str:
+    """Says which budget of seconds is spent: then repeats do not start either."""
     if budget.wall_s is not None and wall_s >= budget.wall_s:
         return f"{wall_s:,.0f} s of wall time"
-    if budget.training_s is not None and progress.training_s >= budget.training_s:
-        return f"{progress.training_s:,.0f} s of training"
+    if budget.training_s is not None and spent.training_s >= budget.training_s:
+        return f"{spent.training_s:,.0f} s of training"
     return ""
 
 
-def too_many_failures(progress: Progress, budget: Budget) -> bool:
+def too_many_failures(spent: Spent, budget: Budget) -> bool:
     """Whether going on would burn the budget on trials that end badly.
 
     A configuration at chance or without a legal network is an answer like any other: a grid may begin with many.
     """
-    enough = progress.finished >= MIN_FAILURES
-    return enough and progress.faults > budget.failed_share * progress.finished
+    enough = spent.finished >= MIN_FAILURES
+    return enough and spent.faults > budget.failed_share * spent.finished
 
 
 def is_stagnant(volumes: Sequence[float], trials: int, gain: float) -> bool:

@@ -7,83 +7,58 @@ count as if they had ended as predicted, so that parallel proposals keep apart.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from search_spaces.parameters import Value
 from search_spaces.rungs import FULL
 from trainables.results import Completed
 from tune_app.frontier.hypervolume_gain import improvement
 from tune_app.frontier.objectives import costs_of, is_feasible
 from tune_app.frontier.pareto import costs
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
-from tune_app.search.bounds import Screen
-from tune_app.search.ladder import Ladder
-from tune_app.search.strategy import Choice, Step, StepsOf
+from tune_app.search.keys import Coordinates, coordinates
+from tune_app.search.strategy import Choice, Setting, Step, Strategy
 from tune_app.search.surrogate import Features, Surrogate
 from tune_app.spec.experiment import ExperimentSpec
 
 MAX_CANDIDATES = 2_000
+"""Points that are compared for a proposal: more find better ones in a large space, and take longer to predict."""
 MAX_OBSERVATIONS = 400
-"""A Gaussian process costs the cube of this."""
+"""Trials that the surrogates learn from: a Gaussian process costs the cube of their number."""
 DRAWS = 48
+"""Draws of the surrogates for each expected gain: more make it less noisy, and each costs a hypervolume."""
 FIRST = 4
-"""Corners of the space that come before any model."""
+"""Corners of the space that come before any model: with fewer it extrapolates, more cost full trials."""
 OVERHEAD_S = 0.3
-"""Of every trial beside its stages: write, decode, evaluate."""
+"""Seconds of every trial beside its stages (write, decode, evaluate), so that no trial is free."""
 
 
-Point = tuple[tuple[str, Value], ...]
+class Ehvi(Strategy):
+    """Proposes the point and rung that promise most per second, from records alone, whatever their order.
 
-
-class Ehvi:
-    """Proposes (point, rung) from records; nothing of it depends on when they came.
-
-    `steps_of` gives the stages that a point needs at a rung, `reference` bounds the hypervolume, by objective. The
-    ladder says which rungs are in use.
+    It takes no advice: on another base a surrogate would be wrong by an unknown amount.
     """
 
-    def __init__(
-        self,
-        spec: ExperimentSpec,
-        ladder: Ladder,
-        *,
-        steps_of: StepsOf,
-        screen: Screen,
-        reference: Mapping[str, float],
-    ) -> None:
-        self._spec, self._ladder, self._steps_of, self._screen = spec, ladder, steps_of, screen
+    def __init__(self, setting: Setting) -> None:
+        spec = self._spec = setting.spec
+        self._ladder, self._steps_of, self._bounds = setting.ladder, setting.steps_of, setting.bounds
         self._features = Features(spec.space)
         self._directions = list(spec.objectives.values())
-        self._corner = costs_of(reference, spec)
+        self._corner = costs_of(setting.reference, spec)
         self._metrics = list(dict.fromkeys([*spec.objectives, *(c.metric for c in spec.constraints)]))
         self._surrogates = {name: Surrogate(name) for name in self._metrics}
-        self._seen: dict[tuple[Point, str], dict[str, float] | None] = {}
-        self._known_steps: dict[tuple[Point, str], Sequence[Step]] = {}
+        self._seen: dict[tuple[Coordinates, str], dict[str, float] | None] = {}
+        self._known_steps: dict[tuple[Coordinates, str], Sequence[Step]] = {}
         self._ready: set[str] = set()
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        points = [{name: point[name] for name in spec.space.active(point)} for point in spec.points]
-        self._first: list[Params] = [*points, *spec.space.corners(spec.sampler.seed)[:FIRST]]
+        self._first = [*setting.first_points(), *spec.space.corners(spec.sampler.seed)[:FIRST]]
         self._rng = np.random.default_rng(spec.sampler.seed)
 
-    def again(self, work: Assignment) -> None:
-        """Needs no token."""
-
-    def abandon(self, token: None) -> None:
-        """Needs no token."""
-
-    def finish(self, record: TrialRecord, token: None) -> None:
-        """As `learn`."""
-        self.learn(record)
-
-    def advise(self, record: TrialRecord) -> None:
-        """Learns nothing: on another base a surrogate would be wrong by an unknown amount."""
-
-    def learn(self, record: TrialRecord) -> None:
-        """From a finished trial, of any state."""
+    def replay(self, record: TrialRecord) -> None:
+        """Learns from a finished trial, of any state."""
         work = record.assignment
-        self._seen[_point(work.params), work.rung] = record.metrics() or None
+        self._seen[coordinates(work.params), work.rung] = record.metrics() or None
         if not isinstance(record.result, Completed):
             return
         epochs = {step.key: step.epochs for step in self._steps(work.params, work.rung)}
@@ -93,33 +68,33 @@ class Ehvi:
                 seconds, done = self._spent[stage.kind]
                 self._spent[stage.kind] = [seconds + stage.seconds, done + epochs[stage.key]]
 
-    def next(self, pending: Sequence[Assignment]) -> Choice | None:
-        """The most promising trial, or None when every point has run in full, or waits for a running trial."""
+    def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
+        """Returns the most promising trial, or None when every point has run in full, or waits for a running trial."""
         params = self._best(pending)
         return None if params is None else Choice(params, str(self._rung_of(params)))
 
     def _best(self, pending: Sequence[Assignment]) -> Params | None:
-        running = {(_point(work.params), work.rung) for work in pending}
+        running = {(coordinates(work.params), work.rung) for work in pending}
         busy = {point for point, _ in running}
         while self._first:
             params = self._first.pop(0)
-            if _point(params) not in busy and self._rung_of(params) is not None and not self._screen(params):
+            if coordinates(params) not in busy and self._rung_of(params) is not None and not self._bounds(params):
                 return params
-        candidates = [p for p in self._candidates() if _point(p) not in busy and self._rung_of(p) is not None]
+        candidates = [p for p in self._candidates() if coordinates(p) not in busy and self._rung_of(p) is not None]
         if not candidates:
             return None
         complete = [place for place, metrics in self._seen.items() if metrics is not None]
         if not complete:
             order = self._rng.permutation(len(candidates))
-            return next((candidates[i] for i in order if not self._screen(candidates[i])), None)
+            return next((candidates[i] for i in order if not self._bounds(candidates[i])), None)
         self._learn(complete)
         ready = self._ready | {step.key for point, rung in running for step in self._steps(dict(point), rung)}
         prices = np.array([self._seconds(params, FULL, ready) for params in candidates])
         order = np.argsort(-self._gains(candidates, busy) / prices, kind="stable")
-        return next((candidates[i] for i in order if not self._screen(candidates[i])), None)
+        return next((candidates[i] for i in order if not self._bounds(candidates[i])), None)
 
     def _candidates(self) -> list[Params]:
-        """All points of a small space; of a large one a sample, and what lies next to the best."""
+        """Returns all points of a small space; of a large one a sample, and what lies next to the best."""
         space = self._spec.space
         if space.size <= MAX_CANDIDATES:
             return list(space.grid())
@@ -128,18 +103,18 @@ class Ehvi:
         for (point, rung), metrics in self._seen.items():
             if rung == FULL and metrics is not None:
                 found += _neighbors(dict(point), self._spec)
-        return list({_point(p): p for p in found if space.contains(p)}.values())[: 2 * MAX_CANDIDATES]
+        return list({coordinates(p): p for p in found if space.contains(p)}.values())[: 2 * MAX_CANDIDATES]
 
     def _rung_of(self, params: Params) -> str | None:
-        """The lowest rung above those that a point has seen; None after the full schedule or a failure."""
-        rungs, point = self._ladder.rungs, _point(params)
+        """Returns the lowest rung above those that a point has seen; None after the full schedule or a failure."""
+        rungs, point = self._ladder.rungs, coordinates(params)
         seen = [i for i, rung in enumerate(rungs) if (point, rung) in self._seen]
         if any(self._seen[point, rungs[i]] is None for i in seen):
             return None
         place = max(seen, default=-1) + 1
         return rungs[place] if place < len(rungs) else None
 
-    def _learn(self, places: Sequence[tuple[Point, str]]) -> None:
+    def _learn(self, places: Sequence[tuple[Coordinates, str]]) -> None:
         """Fits a surrogate for each metric; the full schedule's trials first where there are too many."""
         rungs = list(self._spec.rungs)
         kept = sorted(places, key=lambda place: -rungs.index(place[1]))[:MAX_OBSERVATIONS]
@@ -148,8 +123,8 @@ class Ehvi:
             values = [(self._seen[place] or {})[name] for place in kept]
             surrogate.fit(rows, np.array(values))
 
-    def _gains(self, candidates: Sequence[Params], busy: Iterable[Point]) -> np.ndarray:
-        """(n,) mean improvement of the hypervolume by each candidate's full schedule."""
+    def _gains(self, candidates: Sequence[Params], busy: Iterable[Coordinates]) -> np.ndarray:
+        """Returns the (n,) mean improvement of the hypervolume by each candidate's full schedule."""
         rows = self._rows(candidates, [FULL] * len(candidates))
         drawn = {
             name: surrogate.draw(rows, self._rng.standard_normal(DRAWS)) for name, surrogate in self._surrogates.items()
@@ -165,8 +140,8 @@ class Ehvi:
         mean: np.ndarray = gains.mean(axis=1) + 1e-12
         return mean
 
-    def _front(self, busy: Iterable[Point]) -> np.ndarray:
-        """(m, k) costs of the feasible full trials, and those that running points are believed to reach."""
+    def _front(self, busy: Iterable[Coordinates]) -> np.ndarray:
+        """Returns the (m, k) costs of the feasible full trials, and those that running points are believed to reach."""
         found = [
             [metrics[name] for name in self._spec.objectives]
             for (_, rung), metrics in self._seen.items()
@@ -180,7 +155,7 @@ class Ehvi:
         return costs(np.array(found).reshape(-1, len(self._directions)), self._directions)
 
     def _rows(self, points: Sequence[Params], rungs: Sequence[str]) -> np.ndarray:
-        """Features of points with the rung's share of the full schedule's epochs, as its square root."""
+        """Returns features of points with the rung's share of the full schedule's epochs, as its square root."""
         epochs = {
             name: 1.0 if rung is None else rung.qat_epochs / self._full for name, rung in self._spec.rungs.items()
         }
@@ -193,26 +168,22 @@ class Ehvi:
         return max(1, schedule.epochs) if schedule is not None else 1
 
     def _steps(self, params: Params, rung: str) -> Sequence[Step]:
-        """Remembered: naming a stage takes a fraction of a millisecond, and all candidates are priced each time."""
-        place = _point(params), rung
+        """Returns the steps of a point at a rung, remembered: all candidates are priced each time."""
+        place = coordinates(params), rung
         if place not in self._known_steps:
             self._known_steps[place] = self._steps_of(params, rung)
         return self._known_steps[place]
 
     def _seconds(self, params: Params, rung: str, ready: set[str]) -> float:
-        """What a trial would compute: epochs that are missing, at the pace of each kind so far."""
+        """Estimates what a trial would compute: the epochs that are missing, at the pace of each kind so far."""
         paces = {kind: seconds / max(1.0, epochs) for kind, (seconds, epochs) in self._spent.items()}
         usual = float(np.mean(list(paces.values()))) if paces else 1.0
         missing = [step for step in self._steps(params, rung) if step.key not in ready]
         return OVERHEAD_S + sum(paces.get(step.kind, usual) * step.epochs for step in missing)
 
 
-def _point(params: Mapping[str, Value]) -> Point:
-    return tuple(sorted(params.items()))
-
-
 def _neighbors(params: Params, spec: ExperimentSpec) -> list[Params]:
-    """The points that differ by one place of one parameter."""
+    """Returns the points that differ by one place of one parameter."""
     found = []
     for name, value in params.items():
         values = spec.space.root[name].values

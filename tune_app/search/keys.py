@@ -8,15 +8,22 @@ from tune_app.search.strategy import KeyOf, Step
 from tune_app.spec.experiment import ExperimentSpec
 
 REMEMBERED = 100_000
+"""Keys that a search keeps, some 20 MB; a space with more points forgets the oldest ones and computes them again."""
+Coordinates = tuple[tuple[str, float | int | str], ...]
+
+
+def coordinates(params: Params) -> Coordinates:
+    """Returns the values of a point by name, in one order however they were given: `dict` makes a point of them."""
+    return tuple(sorted(params.items()))
 
 
 def config_key(spec: ExperimentSpec, fingerprint: str, params: Params, *, repeat: int = 0) -> str:
-    """The key of a run of a point: everything that decides its result with the full schedule."""
+    """Returns the key of a run of a point: everything that decides its result with the full schedule."""
     return trial_key(spec.trial(params, repeat=repeat), fingerprint=fingerprint)
 
 
 def remembered_keys(spec: ExperimentSpec, fingerprint: str) -> KeyOf:
-    """`config_key` of points and repeats, each computed once: a search asks for the same ones again and again."""
+    """Returns `config_key` with a memory, since a search asks for the same points again and again."""
 
     @functools.lru_cache(maxsize=REMEMBERED)
     def key_of(point: tuple[tuple[str, float | int | str], ...], repeat: int) -> str:
@@ -26,7 +33,7 @@ def remembered_keys(spec: ExperimentSpec, fingerprint: str) -> KeyOf:
 
 
 def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> str | None:
-    """The stage that an assignment without training starts from; None: it trains, and is worth a trial of its own."""
+    """Returns the stage that an assignment without training starts from; None: it trains, and goes alone."""
     config = spec.trial(work.params, work.rung, repeat=work.repeat)
     if config.quantize.training is not None:
         return None
@@ -34,14 +41,14 @@ def shared_start(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> st
 
 
 def progress_keys(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> list[str]:
-    """The stages, and the teacher, in which an assignment may be at work."""
+    """Returns the keys of the stages, and the teacher, in which an assignment may be at work."""
     config = spec.trial(work.params, work.rung, repeat=work.repeat)
     teacher = [] if config.teacher is None else [teacher_key(config, fingerprint=fingerprint)]
     return [*teacher, *stage_keys(config, fingerprint=fingerprint)]
 
 
 def steps_of(spec: ExperimentSpec, fingerprint: str, params: Params, rung: str) -> list[Step]:
-    """The stages of a trial after the shared baseline."""
+    """Returns the stages of a trial after the shared baseline."""
     config = spec.trial(params, rung)
     found = []
     for stage, key in list(zip(config.stages(), stage_keys(config, fingerprint=fingerprint), strict=True))[1:]:

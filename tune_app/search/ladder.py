@@ -22,7 +22,7 @@ class Agreement:
     above: str
     pairs: int
     correlation: dict[str, float]
-    """Spearman's, by objective; NaN where a side does not vary."""
+    """Spearman's rank correlation, by objective; NaN where a side does not vary."""
     dropped: bool
 
 
@@ -35,11 +35,11 @@ class Ladder:
         self._records: dict[str, dict[str, TrialRecord]] = {name: {} for name in spec.rungs}
         self._metrics: dict[str, dict[str, dict[str, float]]] = {name: {} for name in spec.rungs}
         self._standings: dict[str, dict[str, Standing]] = {name: {} for name in spec.rungs}
-        """Of complete trials, as are the metrics."""
+        """What ranks a complete trial, by rung and key."""
         self._agreements: list[Agreement] | None = None
 
     def add(self, record: TrialRecord) -> None:
-        """A finished trial; one of a rung that the spec has no more is left out."""
+        """Takes a finished trial; one of a rung that the spec has no more is left out."""
         work = record.assignment
         if work.rung in self._records:
             self._records[work.rung][work.config_key] = record
@@ -52,12 +52,12 @@ class Ladder:
 
     @property
     def entry(self) -> str:
-        """Where a new point starts."""
+        """The rung at which a new point starts."""
         return self.rungs[0]
 
     @property
     def rungs(self) -> list[str]:
-        """Those in use, cheapest first: a rung that misleads is skipped."""
+        """The rungs in use, cheapest first: one that misleads is skipped."""
         dropped = {a.rung for a in self.agreements() if a.dropped}
         return [name for name in self._records if name not in dropped]
 
@@ -66,7 +66,7 @@ class Ladder:
         return any(key in self._records[rung] for rung in self.rungs)
 
     def next(self, started: Collection[Place], *, generous: bool = False) -> tuple[TrialRecord, str] | None:
-        """The best point that earned the next rung: its record, and that rung. The highest rung goes first.
+        """Returns the best point that earned the next rung: its record, and that rung. The highest rung goes first.
 
         Of n finished points of a rung n / eta climb; with `generous` all may, the best first.
 
@@ -89,7 +89,7 @@ class Ladder:
         return None
 
     def agreements(self) -> list[Agreement]:
-        """Of each rung below the full schedule, with the next one that is in use."""
+        """Returns how each rung below the full schedule agrees with the next one that is in use."""
         if self._agreements is None:
             self._agreements = self._compare()
         return self._agreements
@@ -133,7 +133,7 @@ class Ladder:
 
 
 def agreements(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: dict[str, float]) -> list[Agreement]:
-    """How the ranks of each rung agree with those of the next one."""
+    """Returns how the ranks of each rung agree with those of the next one, from records alone."""
     ladder = Ladder(spec, reference)
     for record in records:
         if record.assignment.repeat == 0:

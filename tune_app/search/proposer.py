@@ -6,20 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from search_spaces.rungs import FULL
-from search_spaces.samplers import SURROGATES
+from search_spaces.samplers import SAMPLERS
 from trainables.config import repeat_seed
 from trainables.errors import InfeasiblePoint
 from tune_app.errors import SearchAborted
 from tune_app.frontier.chance import probabilities
 from tune_app.frontier.points import PointRuns, group_runs, point_of
 from tune_app.ledger.ledger import Assignment, Params, Place, TrialRecord, latest
-from tune_app.search.bounds import Screen
-from tune_app.search.budget import Progress, out_of_time, too_many_failures, why_stop
-from tune_app.search.ehvi import Ehvi
+from tune_app.search.budget import Spent, out_of_time, too_many_failures, why_stop
 from tune_app.search.ladder import Ladder
 from tune_app.search.rank_search import RankSearch
 from tune_app.search.repeats import next_repeat
-from tune_app.search.strategy import KeyOf, StepsOf, Strategy
+from tune_app.search.strategy import Bounds, KeyOf, Setting, StepsOf, Strategy
 from tune_app.spec.experiment import ExperimentSpec
 
 
@@ -32,7 +30,7 @@ class Proposer:
     `key_of` gives the configuration key of a point, `steps_of` the stages that a trial needs, `reference` the corner
     of the hypervolume by objective. `in_flight` is what the last driver was running: those without a record go
     first, then, with `retry_failed`, a new attempt of each trial that failed. Samplers learn from `advice` too, records
-    that are no results here. Points that `screen` refuses are not proposed.
+    that are no results here. Points that `bounds` refuse are not proposed.
     """
 
     def __init__(
@@ -45,7 +43,7 @@ class Proposer:
         records: Sequence[TrialRecord] = (),
         in_flight: Sequence[Assignment] = (),
         advice: Sequence[TrialRecord] = (),
-        screen: Screen = lambda params: "",
+        bounds: Bounds = lambda params: "",
         retry_failed: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,21 +55,14 @@ class Proposer:
         self._records = {_place(r.assignment): r for r in newest if not retry_failed or r.state != "failed"}
         self._running: dict[str, tuple[Assignment, Any]] = {}
         self._ladder = Ladder(spec, reference)
-        self._strategy = open_strategy(
-            spec,
-            self._ladder,
-            key_of=key_of,
-            steps_of=steps_of,
-            screen=screen,
-            reference=reference,
-            finished=len(self._records),
-        )
-        self._progress = Progress(spec, reference, self._records.values())
+        finished = len(self._records)
+        self._strategy = open_strategy(Setting(spec, self._ladder, key_of, steps_of, bounds, reference, finished))
+        self._spent = Spent(spec, reference, self._records.values())
         self._race: tuple[list[PointRuns], list[float | None]] | None = None
         for record in self._records.values():
             if record.assignment.repeat == 0:
                 self._ladder.add(record)
-                self._strategy.learn(record)
+                self._strategy.replay(record)
         for record in advice:
             self._strategy.advise(record)
         known = {r.assignment.trial_id for r in records}
@@ -103,58 +94,58 @@ class Proposer:
     @property
     def done(self) -> str:
         """Why nothing new is started, in a few words; empty while the budget lasts."""
-        return why_stop(self._progress, self._spec.budget, wall_s=self._clock() - self._began)
+        return why_stop(self._spent, self._spec.budget, wall_s=self._clock() - self._began)
 
     @property
-    def progress(self) -> Progress:
-        """What the budget is compared with."""
-        return self._progress
+    def spent(self) -> Spent:
+        """What the budget is compared with, of all records."""
+        return self._spent
 
     @property
     def ladder(self) -> Ladder:
-        """How the rungs stand."""
+        """How the points stand at each rung."""
         return self._ladder
 
     def next(self) -> Assignment | None:
-        """What to run now, or None when the budget is spent, nothing is left, or results must come first.
+        """Returns what to run now, or None when the budget is spent, nothing is left, or results must come first.
 
         Raises:
             SearchAborted: too many trials ended badly.
         """
-        if too_many_failures(self._progress, self._spec.budget):
+        if too_many_failures(self._spent, self._spec.budget):
             raise SearchAborted(
-                f"{self._progress.faults} of {self._progress.finished} trials of {self._spec.name!r} ended badly, "
+                f"{self._spent.faults} of {self._spent.finished} trials of {self._spec.name!r} ended badly, "
                 f"more than budget.failed_share allows ({self._spec.budget.failed_share:g}); most often: "
                 f"{_most_often(self._records.values())}"
             )
         if self._queue:
             work = self._queue.popleft()
-            return self._start(work, self._strategy.again(work) if work.repeat == 0 else None)
-        if self.done or self._progress.trials + sum(w.is_trial for w in self.running) >= self._spec.budget.trials:
+            return self._start(work, self._strategy.resume(work) if work.repeat == 0 else None)
+        if self.done or self._spent.trials + sum(w.is_trial for w in self.running) >= self._spec.budget.trials:
             return self._repeat()
-        choice = self._strategy.next(self.pending)
+        choice = self._strategy.suggest(self.pending)
         if choice is not None:
             return self._start(self._assignment(choice.params, choice.rung, choice.attrs), choice.token)
         may_climb = any(w.rung != FULL for w in self.running)
         return None if may_climb else self._repeat()
 
     def tell(self, record: TrialRecord) -> None:
-        """A trial has its record. A second delivery of the same one changes nothing."""
+        """Takes the record of a trial. A second delivery of the same one changes nothing."""
         work, token = self._running.pop(record.assignment.trial_id, (None, None))
         if work is None:
             return
         self._records[_place(work)] = record
         self._race = None
-        self._progress.add(record)
+        self._spent.add(record)
         if work.repeat == 0:
             self._ladder.add(record)
-            self._strategy.finish(record, token)
+            self._strategy.tell(record, token)
 
     def requeue(self, work: Assignment) -> None:
-        """The worker was lost: the same point runs again, before anything new."""
+        """Queues a trial whose worker was lost: the same point runs again, before anything new."""
         _, token = self._running.pop(work.trial_id)
         if work.repeat == 0:
-            self._strategy.abandon(token)
+            self._strategy.forget(token)
         self._queue.append(work)
 
     def _assignment(self, params: Params, rung: str, attrs: Mapping[str, Any], *, repeat: int = 0) -> Assignment:
@@ -175,9 +166,9 @@ class Proposer:
         return work
 
     def _repeat(self) -> Assignment | None:
-        """A further run of a point that may be on the frontier, when there is time for one."""
+        """Starts a further run of a point that may be on the frontier, when there is time for one."""
         repeats, budget = self._spec.repeats, self._spec.budget
-        if repeats is None or out_of_time(self._progress, budget, wall_s=self._clock() - self._began):
+        if repeats is None or out_of_time(self._spent, budget, wall_s=self._clock() - self._began):
             return None
         if self._race is None:
             found = group_runs(self._records.values(), self._spec)
@@ -190,7 +181,7 @@ class Proposer:
         return self._start(self._assignment(group.first.assignment.params, FULL, {}, repeat=repeat), None)
 
     def _renamed(self, work: Assignment) -> Assignment:
-        """A plug-in that makes it may be of another version than when it was begun: then it makes another result."""
+        """Names an assignment anew: a plug-in of another version than when it was begun makes another result."""
         try:
             return work.model_copy(update={"config_key": self._key_of(work.params, work.repeat)})
         except InfeasiblePoint:  # its record will say so
@@ -212,17 +203,7 @@ def _place(work: Assignment) -> Place:
     return work.config_key, work.rung
 
 
-def open_strategy(
-    spec: ExperimentSpec,
-    ladder: Ladder,
-    *,
-    key_of: KeyOf,
-    steps_of: StepsOf,
-    screen: Screen,
-    reference: Mapping[str, float],
-    finished: int,
-) -> Strategy:
-    """The strategy of the spec's sampler. `finished` records were there before: random draws do not start over."""
-    if spec.sampler.name in SURROGATES:
-        return Ehvi(spec, ladder, steps_of=steps_of, screen=screen, reference=reference)
-    return RankSearch(spec, ladder, key_of=key_of, screen=screen, finished=finished)
+def open_strategy(setting: Setting) -> Strategy:
+    """Opens the strategy of the spec's sampler: the sampler itself where it is one, else RankSearch with its points."""
+    sampler = SAMPLERS[setting.spec.sampler.name]
+    return sampler.make(setting) if sampler.is_strategy else RankSearch(setting)

@@ -19,7 +19,7 @@ def next_repeat(
     *,
     started: Collection[tuple[Point, int]] = (),
 ) -> tuple[PointRuns, int] | None:
-    """Which point runs again, and as which repeat; None when no further run is worth it.
+    """Returns which point runs again, and as which repeat; None when no further run is worth it.
 
     Of the feasible points that may be on the frontier the one with the fewest runs, then the likeliest, then the
     first proposed. A run that failed is a run: it is not tried again.

@@ -1,70 +1,95 @@
-"""Strategy: what a Proposer asks for the next trial.
+"""Strategy: what a Proposer asks for the next trial. A new way to search is one subclass and one name in SAMPLERS."""
 
-A new way to search is one more class, and a line in `tune_app.strategies`.
-"""
-
+import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
+from tune_app.search.ladder import Ladder
+from tune_app.spec.experiment import ExperimentSpec
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial that a strategy wants; `token` is its own, handed back when the trial has ended."""
+    """A trial that a strategy wants; the proposer hands its `token` back when the trial has ended."""
 
     params: Params
     rung: str
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values that are stored with the assignment, and are there again in its record."""
     token: Any = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage that a trial needs, beside those that all trials share."""
+    """A stage that a trial needs, beside the baseline that all trials share."""
 
     kind: str
     key: str
     epochs: int
-    """At least 1, also without training."""
+    """Epochs of training, at least 1 also for a stage that trains nothing: it takes time too."""
 
 
 class KeyOf(Protocol):
     """Gives the configuration key of a run of a point; repeat 0 is its first run."""
 
     def __call__(self, params: Params, repeat: int = 0, /) -> str:
-        """The key."""
+        """Returns the key."""
         ...
 
 
 StepsOf = Callable[[Params, str], Sequence[Step]]
-"""The steps of a point at a rung."""
+"""Gives the steps of a point at a rung."""
+Bounds = Callable[[Params], str]
+"""Says why a point is refused; an empty text where it is not."""
 
 
-class Strategy(Protocol):
-    """Chooses points and rungs; learns from first runs alone."""
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy is opened with: the spec of the search, and what is known of its points and rungs."""
 
-    def next(self, pending: Sequence[Assignment]) -> Choice | None:
-        """The next trial beside those that run or wait, or None when there is none now."""
-        ...
+    spec: ExperimentSpec
+    ladder: Ladder
+    """How the points stand at each rung; the proposer adds every record to it before the strategy hears of it."""
+    key_of: KeyOf
+    steps_of: StepsOf
+    bounds: Bounds
+    """What refuses points that must not be proposed."""
+    reference: Mapping[str, float]
+    """The corner that bounds the hypervolume, by objective."""
+    finished: int
+    """Records that are there already; with it in the seed, random draws do not start over after a resume."""
 
-    def again(self, work: Assignment) -> Any:
-        """A token for a trial that starts once more, after its worker or the driver was lost."""
-        ...
+    def first_points(self) -> list[Params]:
+        """Returns the points that the spec wants tried first, each with the parameters that it has."""
+        space = self.spec.space
+        return [{name: point[name] for name in space.active(point)} for point in self.spec.points]
 
-    def finish(self, record: TrialRecord, token: Any) -> None:
-        """A trial of this run has ended."""
-        ...
 
-    def abandon(self, token: Any) -> None:
-        """A trial of this run will not end under this token."""
-        ...
+class Strategy(abc.ABC):
+    """Chooses points and rungs, and learns from the first run of each point; a subclass is opened with a `Setting`."""
 
-    def learn(self, record: TrialRecord) -> None:
-        """A record of an earlier run."""
-        ...
+    @abc.abstractmethod
+    def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
+        """Returns the next trial beside those that run or wait, or None when there is none now."""
+
+    @abc.abstractmethod
+    def replay(self, record: TrialRecord) -> None:
+        """Learns from a record of an earlier run, of any state."""
+
+    def resume(self, work: Assignment) -> Any:
+        """Returns a token for a trial that starts once more, after its worker or the driver was lost."""
+        return None
+
+    def tell(self, record: TrialRecord, token: Any) -> None:
+        """Learns from a trial of this run that has ended."""
+        self.replay(record)
+
+    def forget(self, token: Any) -> None:
+        """Gives up a trial of this run, which will not end under this token."""
+        return None
 
     def advise(self, record: TrialRecord) -> None:
-        """A record of another experiment that is no result here."""
-        ...
+        """Takes advice from a record of another experiment that is no result here."""
+        return None

@@ -2,35 +2,24 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search_spaces.parameters import Value
-from search_spaces.samplers import ORDERS, SAMPLERS, distribution, suggest
+from search_spaces.samplers import SAMPLERS, distribution, suggest
 from search_spaces.space import SearchSpace
-from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.ledger import Params, TrialRecord
+from tune_app.search.strategy import Choice
 from tune_app.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-Point = dict[str, Value]
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A proposed point; `token` is the study's own, handed back by `tell`."""
-
-    params: Point
-    attrs: Mapping[str, Any]
-    token: Any = None
-
 
 class Study(Protocol):
-    """Proposes points and learns from finished trials."""
+    """Proposes points for one rung and learns from its finished trials."""
 
-    def ask(self, point: Point | None = None) -> Ask | None:
-        """A new point, or a trial of the given one; None when there are no more."""
+    def ask(self, point: Params | None = None) -> Choice | None:
+        """Returns a new point, or a trial of the given one, with the study's own token; None when there are no more."""
         ...
 
     def tell(self, token: Any, record: TrialRecord | None) -> None:
@@ -42,55 +31,57 @@ class Study(Protocol):
         ...
 
 
-def open_study(spec: ExperimentSpec, *, finished: int) -> Study:
-    """The study of a spec; `finished` records were there before, so random draws do not start over."""
-    if spec.sampler.name in ORDERS:
-        return OrderedStudy(SAMPLERS[spec.sampler.name](spec.space, spec.sampler.seed))
-    return OptunaStudy(spec, seed=(spec.sampler.seed * 1_000_003 + finished) % 2**32)
+def open_study(spec: ExperimentSpec, rung: str, *, finished: int) -> Study:
+    """Opens the study of a rung; `finished` records were there before, so random draws do not start over."""
+    sampler = SAMPLERS[spec.sampler.name]
+    if sampler.walks:
+        return OrderedStudy(sampler.make(spec.space, spec.sampler.seed), rung)
+    # A seed that is a large odd factor away from that of the next sampler seed, whatever has finished.
+    return OptunaStudy(spec, rung, seed=(spec.sampler.seed * 1_000_003 + finished) % 2**32)
 
 
 class OrderedStudy:
-    """A fixed walk over the space; it learns nothing."""
+    """A fixed walk over the space, which learns nothing."""
 
-    def __init__(self, points: Iterator[Point]) -> None:
-        self._points = points
+    def __init__(self, points: Iterator[Params], rung: str) -> None:
+        self._points, self._rung = points, rung
 
-    def ask(self, point: Point | None = None) -> Ask | None:
-        """The next point of the walk."""
+    def ask(self, point: Params | None = None) -> Choice | None:
+        """Returns the given point, or the next one of the walk."""
         found = point if point is not None else next(self._points, None)
-        return None if found is None else Ask(found, {})
+        return None if found is None else Choice(found, self._rung)
 
     def tell(self, token: Any, record: TrialRecord | None) -> None:
-        """Nothing to learn."""
+        """Ignores how a trial ended."""
 
     def replay(self, record: TrialRecord) -> None:
-        """Nothing to learn."""
+        """Ignores a record."""
 
 
 class OptunaStudy:
     """An in-memory Optuna study. Optuna sees the index of each value; infinite and missing values never reach it."""
 
-    def __init__(self, spec: ExperimentSpec, *, seed: int) -> None:
+    def __init__(self, spec: ExperimentSpec, rung: str, *, seed: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._spec = spec
+        self._spec, self._rung = spec, rung
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = SAMPLERS[spec.sampler.name](spec.space, seed)
+            sampler = SAMPLERS[spec.sampler.name].make(spec.space, seed)
         self._study = optuna.create_study(directions=list(spec.objectives.values()), sampler=sampler)
 
-    def ask(self, point: Point | None = None) -> Ask | None:
-        """A point from the sampler, or a trial of the given point."""
+    def ask(self, point: Params | None = None) -> Choice:
+        """Returns a point from the sampler, or a trial of the given point."""
         if point is not None:
             self._study.enqueue_trial(_indices(point, self._spec.space))
         trial = self._study.ask()
         values = suggest(trial, self._spec.space)
         attrs = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
-        return Ask(values, {k: v for k, v in attrs.items() if k != "fixed_params"}, trial)
+        return Choice(values, self._rung, {k: v for k, v in attrs.items() if k != "fixed_params"}, trial)
 
     def tell(self, token: "Trial", record: TrialRecord | None) -> None:
-        """Values of a complete trial with its bounds; FAIL for everything else."""
+        """Gives Optuna the values of a complete trial with its bounds; FAIL for everything else."""
         from optuna.trial import TrialState
 
         if record is None or record.state != "complete":
@@ -104,10 +95,9 @@ class OptunaStudy:
         """Adds a finished trial; a point outside this space stays out."""
         from optuna.trial import TrialState, create_trial
 
-        work = record.assignment
+        work, complete = record.assignment, record.state == "complete"
         if not self._spec.space.contains(work.params):
             return
-        complete = record.state == "complete"
         self._study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if complete else TrialState.FAIL,

@@ -13,20 +13,23 @@ if TYPE_CHECKING:
     from sklearn.gaussian_process import GaussianProcessRegressor
 
 MIN_ERROR = 1e-3
-"""Errors below one in a thousand are not told apart."""
+"""Errors below one in a thousand are not told apart: a split of 1,000 images counts no smaller one."""
 REFIT = 1.25
-"""The kernel is fitted anew when there are so many times more observations than at the last time."""
+"""The kernel is fitted anew when there are so many times more observations than at the last time.
+
+Smaller: it follows the trials closely; larger: the costly fit of its scales happens more rarely.
+"""
 FRACTIONS = {"accuracy", "sparsity_achieved"}
 
 
 class Features:
-    """Points of a space as rows of numbers: ordered parameters by their place, names one by one."""
+    """Turns points of a space into rows of numbers: ordered parameters by their place, names one by one."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
 
     def of(self, points: Sequence[Mapping[str, Value]]) -> np.ndarray:
-        """(n, d) in [0, 1]; a parameter that a point does not have stands in the middle, and a flag says so."""
+        """Returns (n, d) numbers in [0, 1]; a parameter that a point lacks stands in the middle, and a flag says so."""
         columns = []
         for name, parameter in self._space.root.items():
             found = [point.get(name) for point in points]
@@ -78,12 +81,12 @@ class Surrogate:
             self._process.fit(rows, (seen - self._mean) / self._scale)
 
     def draw(self, rows: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """(n, s) values of the metric at (n, d) rows, for (s,) draws of a standard normal."""
+        """Returns (n, s) values of the metric at (n, d) rows, for (s,) draws of a standard normal."""
         mean, deviation = self._predict(rows)
         return self._unseen(mean[:, None] + deviation[:, None] * normal)
 
     def median(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) the most likely value at (n, d) rows."""
+        """Returns (n,) the most likely values at (n, d) rows."""
         return self._unseen(self._predict(rows)[0])
 
     def _predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -110,7 +110,7 @@ class Follower:
 
     def _at_work(self) -> list[Assignment]:
         """Returns the trials that have begun and have no record, as the driver and the workers say."""
-        begun = {name.removesuffix(".json") for name in names(self._folder.pulses, "*.json")} - self.done
+        begun = {name.removesuffix(".json") for name in names(self._folder.heartbeats, "*.json")} - self.done
         if not begun:
             return []
         try:

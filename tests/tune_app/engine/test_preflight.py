@@ -9,7 +9,7 @@ from ray.exceptions import NodeDiedError, RayError, RayTaskError
 
 from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError, StorageUnavailable
-from tune_app.engine.preflight import LEAST_FREE_BYTES, Finding, NodeReport, findings, refuse, report_node
+from tune_app.engine.preflight import LEAST_FREE_BYTES, Check, NodeReport, checks, refuse, report_node
 from tune_app.errors import ClusterUnavailable
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.on_ray import node_probes
@@ -31,9 +31,9 @@ def report(host: str, **changes: Any) -> NodeReport:
     return NodeReport.model_validate({**whole, **changes})
 
 
-def wrong(spec: ExperimentSpec, *nodes: NodeReport, **more: Any) -> list[Finding]:
-    found = findings(spec, report("driver"), nodes, **{"live": [NODE], **more})
-    return [finding for finding in found if not finding.holds]
+def wrong(spec: ExperimentSpec, *nodes: NodeReport, **more: Any) -> list[Check]:
+    found = checks(spec, report("driver"), nodes, **{"live": [NODE], **more})
+    return [check for check in found if not check.holds]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_healthy_cluster_has_nothing_to_say(spec: ExperimentSpec) -> None:
 def test_a_node_that_differs_is_named(
     changes: dict[str, Any], rule: str, words: list[str], spec: ExperimentSpec
 ) -> None:
-    found = {finding.rule: finding for finding in wrong(spec, report("a"), report("b", **changes))}
+    found = {check.rule: check for check in wrong(spec, report("a"), report("b", **changes))}
     assert rule in found
     text = f"{found[rule].found} {found[rule].way_out}"
     assert [word for word in words if word not in text] == []
@@ -72,12 +72,12 @@ def test_a_refusal_is_two_sentences_with_one_full_stop_each(spec: ExperimentSpec
     with pytest.raises(StorageUnavailable, match=r"^storage: b: cannot write /x: Permission denied\. Give every node"):
         refuse(wrong(spec, broken))
     with pytest.raises(ConfigError, match=r"^a rule: broken\.$"):
-        refuse([Finding(rule="a rule", holds=False, found="broken")])
+        refuse([Check(rule="a rule", holds=False, found="broken")])
 
 
 def test_of_a_node_that_did_not_tell_nothing_else_is_said(spec: ExperimentSpec) -> None:
     silent = NodeReport(host="b", silence="No module named 'tune_app'")
-    assert [finding.rule for finding in wrong(spec, report("a"), silent)] == ["nodes"]
+    assert [check.rule for check in wrong(spec, report("a"), silent)] == ["nodes"]
     with pytest.raises(ClusterUnavailable, match=r"nodes: b: No module named 'tune_app'\. Every node needs"):
         refuse(wrong(spec, silent))
 
@@ -117,15 +117,13 @@ def test_a_package_whose_version_nobody_knows_is_no_reason_to_end(
 
 
 def test_the_drivers_own_disk_counts(spec: ExperimentSpec) -> None:
-    [finding] = [
-        f for f in findings(spec, report("driver", free_bytes=5), [report("a")], live=[NODE]) if f.rule == "disk"
-    ]
-    assert not finding.holds
+    [check] = [f for f in checks(spec, report("driver", free_bytes=5), [report("a")], live=[NODE]) if f.rule == "disk"]
+    assert not check.holds
 
 
 def test_an_object_store_has_no_disk(spec: ExperimentSpec) -> None:
     driver, node = report("driver", free_bytes=None), report("a", free_bytes=None)
-    assert all(finding.holds for finding in findings(spec, driver, [node], live=[NODE]))
+    assert all(check.holds for check in checks(spec, driver, [node], live=[NODE]))
 
 
 @pytest.mark.parametrize(
@@ -146,17 +144,17 @@ def test_a_trial_fits_a_live_node_or_one_that_may_be_launched(
 ) -> None:
     spec = make_spec(tmp_path, resources=resources)
     found = wrong(spec, report("a"), live=live, launchable=launchable)
-    assert [finding.rule for finding in found] == ["resources"] * bool(words)
-    assert all(words in finding.found for finding in found)
-    assert all("TUNE_APP_LAUNCHABLE" in finding.way_out for finding in found)
+    assert [check.rule for check in found] == ["resources"] * bool(words)
+    assert all(words in check.found for check in found)
+    assert all("TUNE_APP_LAUNCHABLE" in check.way_out for check in found)
 
 
 def test_refuse_ends_at_the_first_rule_that_does_not_hold() -> None:
-    refuse([Finding(rule="storage", holds=True, found="fine")])
+    refuse([Check(rule="storage", holds=True, found="fine")])
     with pytest.raises(StorageUnavailable, match=r"storage: gone\. Mount it\."):
-        refuse([Finding(rule="storage", holds=False, found="gone", way_out="Mount it.")])
+        refuse([Check(rule="storage", holds=False, found="gone", way_out="Mount it.")])
     with pytest.raises(ConfigError, match="version of ray"):
-        refuse([Finding(rule="version of ray", holds=False, found="other", way_out="Install it.")])
+        refuse([Check(rule="version of ray", holds=False, found="other", way_out="Install it.")])
 
 
 def test_this_machine_reports_what_it_sees(spec: ExperimentSpec) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.tune_app.factories import make_baseline_info, make_experiment, make_record, make_spec, store_baseline
 from trainables.storage import replace
-from tune_app.engine.engine import Search
+from tune_app.engine.engine import ReadySearch
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.findings.at_chance import ENOUGH, collapse_notice
 from tune_app.findings.summary import summarize
@@ -37,7 +37,7 @@ def said(records: list[TrialRecord], tmp_path: Path, *, terminal: bool) -> str:
     spec = make_spec(tmp_path)
     view = LiveView(Status(spec), console=Console(file=shown, width=500, force_terminal=terminal))
     proposer = SimpleNamespace(records=known)
-    search = Search(spec, None, None, proposer, BASELINE, view._status, view)  # type: ignore[arg-type]
+    search = ReadySearch(spec, None, None, proposer, BASELINE, view)  # type: ignore[arg-type]
     with view:
         for record in records:
             known.append(record)

@@ -276,7 +276,7 @@ def test_after_the_trials_points_that_may_be_on_the_frontier_run_again(parallel:
     proposer = open_proposer(searched)
     done = drive(proposer, parallel=parallel)
     again = repeated(done)
-    assert in_full(done) == proposer.progress.trials == 15
+    assert in_full(done) == proposer.spent.trials == 15
     assert {w.repeat for w in done_work(done)[:15]} == {0}
     assert done_work(done)[15:] == again != []
     found = group_runs(done, searched)
@@ -319,7 +319,7 @@ def test_repeats_need_time_too(spent: dict[str, float], tmp_path: Path) -> None:
     now[0] = 101.0
     assert [w.repeat for w in repeated(first)] == [1, 1]
     assert (drive(proposer) == []) is ("wall_s" in spent)
-    assert proposer.progress.training_s < 33
+    assert proposer.spent.training_s < 33
 
 
 def test_repeats_follow_stagnation_and_the_end_of_the_space(tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ def test_a_larger_budget_after_repeats_brings_new_points_and_then_their_repeats(
 def test_the_live_view_counts_repeats_by_themselves(searched: ExperimentSpec) -> None:
     proposer = open_proposer(searched)
     done = drive(proposer)
-    status = Status(searched, records=done, done=proposer.progress.trials, reference=REFERENCE)
+    status = Status(searched, records=done, done=proposer.spent.trials, reference=REFERENCE)
     assert (status.done, status.repeats) == (15, len(done) - 15)
     assert status.seconds_left() is None
     front: list[PointRuns] = frontier(group_runs(done, searched), searched)

@@ -1,8 +1,7 @@
 """Names of plug-ins: ours, those of this process, and those that installed packages bring."""
 
 import dataclasses
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,12 @@ from trainables.config import (
 )
 from trainables.data.data_sets import load_data
 from trainables.errors import ConfigError, InfeasiblePoint
-from trainables.registry import Registry, _installed, _scan, source
+from trainables.registry import Registry, source
 from trainables.storage import replace
 from tune_app.artifacts.reproduce import Reproduction
 from tune_app.engine.baseline import make_baseline
 from tune_app.engine.in_process import InProcess
-from tune_app.engine.preflight import findings, report_node
+from tune_app.engine.preflight import checks, report_node
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.versions import REGISTRIES, packages_of, plug_ins_of, refuse_other_versions
@@ -45,27 +44,6 @@ from tune_app.search.keys import config_key
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.plan import read_plan
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Puts a package with entry points where installed ones are looked for."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def put(name: str, group: str, *, version: str = "1.5", **points: str) -> None:
-        for older in tmp_path.glob(f"{name}-*.dist-info"):
-            shutil.rmtree(older)
-        folder = tmp_path / f"{name}-{version}.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        lines = [f"{point} = {place}" for point, place in points.items()]
-        (folder / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
-        for memory in (_installed, _scan):
-            memory.cache_clear()
-
-    yield put
-    for memory in (_installed, _scan):
-        memory.cache_clear()
 
 
 def test_a_plug_in_is_registered_once() -> None:
@@ -384,10 +362,10 @@ def test_a_node_with_other_coders_is_found(install: Callable[..., None], tmp_pat
         (without, with_coder, "none, but b has tiny 1.5"),
         (with_coder, without, "tiny 1.5, but"),
     ):
-        [found] = [f for f in findings(spec, driver, [node], live=[{"CPU": 1}]) if f.rule == "version of coders"]
+        [found] = [f for f in checks(spec, driver, [node], live=[{"CPU": 1}]) if f.rule == "version of coders"]
         assert not found.holds
         assert says in found.found
-    assert all(f.rule != "version of coders" for f in findings(spec, without, [without], live=[{"CPU": 1}]))
+    assert all(f.rule != "version of coders" for f in checks(spec, without, [without], live=[{"CPU": 1}]))
 
 
 def test_reproducing_with_another_version_names_both() -> None:

@@ -9,13 +9,11 @@ import pytest
 from ray.tune.search import Searcher
 
 import tune_app.on_ray.driver
+from tests.tune_app.engine.ready import make_ready
 from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec
-from tests.tune_app.run.test_outcome import BASELINE
-from tests.tune_app.search.test_ladder import closed_form, open_proposer
+from tests.tune_app.search.test_ladder import closed_form
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once, exists
-from tune_app.engine.engine import Search
-from tune_app.engine.live_view import LiveView, Status
 from tune_app.engine.stop_signal import StopSignal
 from tune_app.engine.trial import assignments
 from tune_app.errors import Interrupted, LeaseHeld
@@ -23,7 +21,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger
 from tune_app.on_ray.driver import SAVE_EVERY_S, SAVE_MOST_S, Driver
-from tune_app.on_ray.heartbeat import own_pulse, write_pulse
+from tune_app.on_ray.heartbeat import own_heartbeat, write_heartbeat
 from tune_app.on_ray.worker import TrialWorker
 
 
@@ -63,9 +61,8 @@ class Bench:
         monkeypatch.setattr(tune_app.on_ray.driver.tune, "with_parameters", lambda *_, **__: None)
         monkeypatch.setattr(tune_app.on_ray.driver.gc, "freeze", lambda: None)
         monkeypatch.setattr("tune_app.engine.throttle.time", SimpleNamespace(monotonic=self.clock))
-        view = LiveView(status := Status(spec))
-        self.proposer = open_proposer(spec)
-        search = Search(spec, self.folder, lease, self.proposer, BASELINE, status, view)
+        search = make_ready(spec, lease)
+        self.proposer = search.proposer
         self.driver = Driver(search, self.stop, TrialWorker)
 
     def fit(self, play: Callable[[Loop], None]) -> None:
@@ -189,7 +186,7 @@ def test_a_driver_that_was_taken_over_ends_and_leaves_the_others_files_alone(ben
 
 def test_what_trials_of_an_earlier_driver_said_is_not_believed(bench: Bench) -> None:
     def play(loop: Loop) -> None:
-        assert not exists(loop.folder.pulses)
+        assert not exists(loop.folder.heartbeats)
 
-    write_pulse(bench.folder, "a", own_pulse("node", out_of_memory=True))
+    write_heartbeat(bench.folder, "a", own_heartbeat("node", out_of_memory=True))
     bench.fit(play)

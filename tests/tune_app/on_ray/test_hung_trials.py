@@ -1,53 +1,52 @@
-"""Who is ended: workers of running trials whose pulse and stages have stood still."""
+"""Trials that stand still are found by the watcher's own clock, and their workers are ended."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.tune_app.engine.ready import make_ready
 from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec
-from tests.tune_app.search.test_ladder import open_proposer
 from trainables.storage import StoragePath, replace
+from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment
-from tune_app.on_ray.heartbeat import Pulse, end_pulse, write_pulse
-from tune_app.on_ray.hung_trials import Lookout
+from tune_app.on_ray.heartbeat import Heartbeat, end_heartbeat, write_heartbeat
+from tune_app.on_ray.hung_trials import HungTrials
+from tune_app.search.keys import progress_keys
 
 
 class Looks:
     """A search on a clock, and the workers that were ended."""
 
-    def __init__(self, storage: StoragePath) -> None:
-        self.spec = make_spec(storage, epoch_deadline={"least_s": 60, "first_s": 900})
-        self.folder, self.proposer = make_experiment(storage, [], tables=False), open_proposer(self.spec)
-        self.clock, self.ended = Clock(), list[Pulse]()
-        self.lookout = Lookout(
-            self.spec,
-            self.folder,
-            self.proposer,
-            keys_of=lambda work: [work.config_key],
-            end=self.ended.append,
-            clock=self.clock,
-        )
+    def __init__(self, storage: StoragePath, lease: Lease) -> None:
+        deadline = {"least_s": 60, "medians": 5, "first_s": 900}
+        self.search = make_ready(make_spec(storage, epoch_deadline=deadline), lease)
+        self.folder, self.proposer = self.search.folder, self.search.proposer
+        self.clock, self.ended = Clock(), list[Heartbeat]()
+        self.hung = HungTrials(self.search, end=self.ended.append, clock=self.clock)
 
     def start(self, pid: int) -> Assignment:
         work = self.proposer.next()
         assert work is not None
-        write_pulse(self.folder, work.trial_id, Pulse(node_id="node", pid=pid, started=0.0))
+        write_heartbeat(self.folder, work.trial_id, Heartbeat(node_id="node", pid=pid, started=0.0))
         return work
 
     def epoch(self, work: Assignment, number: int) -> None:
-        replace(self.folder.stages / "progress" / work.config_key / f"epoch-{number}", b"")
+        key = progress_keys(self.search.spec, self.search.baseline.fingerprint, work)[-1]
+        replace(self.folder.stages / "progress" / key / f"epoch-{number}", b"")
 
     def after(self, seconds: float) -> list[int]:
         """The processes that a look ends then."""
         self.clock.now += seconds
         self.ended.clear()
-        self.lookout.look()
-        return [pulse.pid for pulse in self.ended]
+        self.hung.look()
+        return [beat.pid for beat in self.ended]
 
 
 @pytest.fixture
-def looks(storage: StoragePath) -> Looks:
-    return Looks(storage)
+def looks(storage: StoragePath) -> Iterator[Looks]:
+    with Lease(make_experiment(storage, [], tables=False)) as lease:
+        yield Looks(storage, lease)
 
 
 def test_a_worker_is_ended_when_its_trial_stands_still(looks: Looks, caplog: Any) -> None:
@@ -65,9 +64,9 @@ def test_a_worker_is_ended_when_its_trial_stands_still(looks: Looks, caplog: Any
 
 def test_a_trial_that_waits_for_its_turn_is_left_alone(looks: Looks) -> None:
     waits = looks.start(1)
-    end_pulse(looks.folder, waits.trial_id)
+    end_heartbeat(looks.folder, waits.trial_id)
     assert looks.after(0) == looks.after(2_000) == []
-    write_pulse(looks.folder, waits.trial_id, Pulse(node_id="node", pid=1, started=0.0))
+    write_heartbeat(looks.folder, waits.trial_id, Heartbeat(node_id="node", pid=1, started=0.0))
     assert looks.after(0) == looks.after(899) == []
     assert looks.after(2) == [1]
 
@@ -77,3 +76,53 @@ def test_a_trial_that_has_finished_is_left_alone(looks: Looks) -> None:
     looks.after(0)
     looks.proposer.tell(make_record(0, work.params).model_copy(update={"assignment": work}))
     assert looks.after(2_000) == []
+
+
+def test_a_trial_that_goes_on_is_never_named(looks: Looks) -> None:
+    hung, clock = looks.hung, looks.clock
+    for epoch in range(50):
+        assert hung.standing_still({"a": epoch}) == []
+        clock.now += 59
+
+
+def test_a_trial_that_stands_still_is_named_once(looks: Looks) -> None:
+    hung, clock = looks.hung, looks.clock
+    for epoch in range(3):
+        hung.standing_still({"a": epoch, "b": epoch})
+        clock.now += 2
+    clock.now += 56
+    assert hung.standing_still({"a": 2, "b": 3}) == []
+    clock.now += 3
+    assert hung.standing_still({"a": 2, "b": 4}) == ["a"]
+    assert hung.standing_still({"a": 2, "b": 5}) == []
+
+
+def test_slow_epochs_have_a_longer_deadline(looks: Looks) -> None:
+    hung, clock = looks.hung, looks.clock
+    for epoch in range(4):
+        hung.standing_still({"a": epoch})
+        clock.now += 100
+    assert hung.limit_s == 500
+    clock.now += 390
+    assert hung.standing_still({"a": 3}) == []
+    clock.now += 20
+    assert hung.standing_still({"a": 3}) == ["a"]
+
+
+def test_before_the_first_epoch_there_is_time_to_load_and_compile(looks: Looks) -> None:
+    hung, clock = looks.hung, looks.clock
+    hung.standing_still({"a": 0})
+    clock.now += 899
+    assert hung.standing_still({"a": 0}) == []
+    clock.now += 2
+    assert hung.standing_still({"a": 0}) == ["a"]
+
+
+def test_a_trial_that_starts_again_is_new(looks: Looks) -> None:
+    hung, clock = looks.hung, looks.clock
+    hung.standing_still({"a": 0})
+    hung.standing_still({"a": 1})
+    clock.now += 59
+    hung.standing_still({})
+    clock.now += 59
+    assert hung.standing_still({"a": 1}) == []

@@ -8,41 +8,28 @@ import pytest
 from ray.tune.search import Searcher
 
 from search_spaces.rungs import FULL
-from tests.tune_app.search.test_ladder import closed_form, make_laddered, open_proposer
+from tests.tune_app.engine.ready import make_ready
+from tests.tune_app.search.test_ladder import closed_form, make_laddered
 from trainables.errors import StorageUnavailable
 from trainables.storage import create_once
 from tune_app.engine.trial import assignments
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.on_ray.gpu_shares import Shares
-from tune_app.on_ray.heartbeat import Pulse
+from tune_app.on_ray.heartbeat import Heartbeat, write_heartbeat
 from tune_app.on_ray.searcher import LedgerSearch
-from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec, Resources
 
 
 class Bench:
     """A searcher, and what a cluster would do with its suggestions."""
 
-    def __init__(self, spec: ExperimentSpec, lease: Lease, *, batch: int = 4) -> None:
-        self.ledger = Ledger(ExperimentFolder(spec.folder).trials)
-        self.proposer: Proposer = open_proposer(spec)
-        self.seen: list[TrialRecord | None] = []
-        self.pulses: dict[str, Pulse] = {}
-        self.search = LedgerSearch(
-            self.proposer,
-            self.ledger,
-            lease,
-            worker_retries=1,
-            batch=batch,
-            batch_of=lambda work: str(work.params["prune_frac"]) if work.rung == "ptq" else None,
-            on_change=self.seen.append,
-            shares=Shares(spec.resources),
-            take_pulse=lambda trial_id: self.pulses.pop(trial_id, None),
-            probe=ExperimentFolder(spec.folder).probe,
-        )
+    def __init__(self, spec: ExperimentSpec, lease: Lease) -> None:
+        self.ready = make_ready(spec, lease)
+        self.search, self.proposer = LedgerSearch(self.ready), self.ready.proposer
+        self.ledger = self.search.ledger
         self.running: dict[str, list[Assignment]] = {}
 
     def suggest(self, trial_id: str) -> list[Assignment]:
@@ -63,11 +50,12 @@ def bench(tmp_path: Path) -> Any:
     opened = []
 
     def make(batch: int = 4, **changes: Any) -> Bench:
-        spec = make_laddered(tmp_path, **{"sampler": {"name": "grid"}, "budget": {"trials": 2}, **changes})
+        fields = {"sampler": {"name": "grid"}, "budget": {"trials": 2}, "worker_retries": 1, **changes}
+        spec = make_laddered(tmp_path, fidelity={"batch": batch}, **fields)
         lease = Lease(ExperimentFolder(spec.folder))
         lease.__enter__()
         opened.append(lease)
-        return Bench(spec, lease, batch=batch)
+        return Bench(spec, lease)
 
     yield make
     for lease in opened:
@@ -98,12 +86,13 @@ def test_points_that_train_go_alone(bench: Make) -> None:
     assert climbing.rung == "short"
 
 
-def test_every_assignment_of_a_batch_is_told(bench: Make) -> None:
-    b = bench()
+def test_every_assignment_of_a_batch_is_told_and_shown(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    b, seen = bench(), list[TrialRecord]()
+    monkeypatch.setattr(b.ready.view, "finished", seen.append)
     work = b.suggest("t0")
     b.finish("t0")
     assert [r.assignment for r in b.proposer.records] == work
-    assert [r for r in b.seen if r is not None] == b.proposer.records
+    assert seen == b.proposer.records == b.ready.view.status.records
 
 
 def test_of_a_lost_batch_only_what_has_no_record_runs_again_and_what_was_at_work_alone(bench: Make) -> None:
@@ -237,7 +226,8 @@ def test_a_record_that_a_worker_wrote_in_the_last_moment_is_the_truth(
 
 def out_of_memory(b: Bench, trial_id: str, work: Assignment) -> None:
     """The worker says so and ends."""
-    b.pulses[work.trial_id] = Pulse(node_id="n", pid=1, started=0.0, out_of_memory=True)
+    beat = Heartbeat(node_id="n", pid=1, started=0.0, out_of_memory=True)
+    write_heartbeat(b.ready.folder, work.trial_id, beat)
     b.finish(trial_id, first=0)
 
 

@@ -62,7 +62,7 @@ def test_the_status_says_whether_a_search_works_on_it(tmp_path: Path) -> None:
     assert status(contents) == "No search works on it now; 6 of 10 trials have finished."
     lock = Lock(contents.folder.lease)
     assert lock.try_acquire()
-    replace(contents.folder.pulse("a-full-a1"), b"{}")
+    replace(contents.folder.heartbeat("a-full-a1"), b"{}")
     try:
         running = status(read_contents(contents.folder))
     finally:

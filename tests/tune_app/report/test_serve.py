@@ -54,7 +54,7 @@ def test_a_new_trial_is_a_new_version_and_a_new_page(server: ReportServer, folde
 
 def test_the_version_changes_with_what_runs_and_with_the_baseline(folder: ExperimentFolder) -> None:
     seen = {version_of(folder)}
-    replace(folder.pulse("a-full-a1"), b"{}")
+    replace(folder.heartbeat("a-full-a1"), b"{}")
     seen.add(version_of(folder))
     folder.baseline_file.unlink()  # type: ignore[union-attr]
     seen.add(version_of(folder))

@@ -143,7 +143,7 @@ def test_advice_teaches_the_sampler_and_is_nobodys_result(tmp_path: Path) -> Non
     proposer = open_proposer(spec, advice=records())
     assert [t.params["prune_frac"] for t in optuna_trials(proposer)] == [0, 1, 2]
     assert proposer.records == []
-    assert proposer.progress.trials == 0
+    assert proposer.spent.trials == 0
     work = proposer.next()
     assert work is not None
     assert work.rung == FULL

@@ -7,15 +7,15 @@ from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tests.tune_app.search.test_proposer import SPACE, closed_form, drive, open_proposer
 from trainables.errors import State
 from tune_app.errors import SearchAborted
-from tune_app.search.budget import Progress, is_stagnant, too_many_failures, why_stop
+from tune_app.search.budget import Spent, is_stagnant, too_many_failures, why_stop
 from tune_app.spec.experiment import Budget, ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 
 RECIPES = Path(__file__).parents[3] / "examples/recipes"
 
 
-def make_progress(spec: ExperimentSpec, *records: Any) -> Progress:
-    return Progress(spec, REFERENCE, records)
+def make_spent(spec: ExperimentSpec, *records: Any) -> Spent:
+    return Spent(spec, REFERENCE, records)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def spec(tmp_path: Path) -> ExperimentSpec:
 
 
 def test_nothing_is_spent_at_the_start(spec: ExperimentSpec) -> None:
-    assert why_stop(make_progress(spec), Budget(trials=1), wall_s=1e9) == ""
+    assert why_stop(make_spent(spec), Budget(trials=1), wall_s=1e9) == ""
 
 
 @pytest.mark.parametrize(
@@ -40,20 +40,20 @@ def test_nothing_is_spent_at_the_start(spec: ExperimentSpec) -> None:
 def test_the_first_part_of_the_budget_that_is_spent_is_named(
     budget: dict[str, Any], why: str, spec: ExperimentSpec
 ) -> None:
-    progress = make_progress(spec, *(make_record(i, {"w_bits": i}, 0.9, 1000 + i) for i in range(3)))
-    assert why_stop(progress, Budget.model_validate(budget), wall_s=60) == why
+    spent = make_spent(spec, *(make_record(i, {"w_bits": i}, 0.9, 1000 + i) for i in range(3)))
+    assert why_stop(spent, Budget.model_validate(budget), wall_s=60) == why
 
 
 def test_rungs_cost_training_and_are_no_trials(spec: ExperimentSpec) -> None:
-    progress = make_progress(spec, make_record(0, {"w_bits": 4}, rung="ptq"))
-    assert (progress.trials, progress.finished, progress.training_s, progress.volumes) == (0, 1, 1.5, [])
+    spent = make_spent(spec, make_record(0, {"w_bits": 4}, rung="ptq"))
+    assert (spent.trials, spent.finished, spent.training_s, spent.volumes) == (0, 1, 1.5, [])
 
 
 def test_the_volume_counts_feasible_trials_alone(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, constraints=["accuracy >= 0.5"])
     good, bad = make_record(0, {"w_bits": 4}, 0.6, 500_000), make_record(1, {"w_bits": 2}, 0.4, 100_000)
     failed = make_record(2, {"w_bits": 3}, state="invalid")
-    assert make_progress(spec, good, bad, failed).volumes == pytest.approx([300_000.0] * 3)
+    assert make_spent(spec, good, bad, failed).volumes == pytest.approx([300_000.0] * 3)
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_stagnation_looks_back_so_many_trials(volumes: list[float], expected: bo
 
 def test_a_few_failures_are_no_reason_to_stop(spec: ExperimentSpec) -> None:
     failed = [make_record(i, {"w_bits": i}, state="failed") for i in range(10)]
-    assert not too_many_failures(make_progress(spec, *failed[:9]), Budget(trials=100))
-    assert too_many_failures(make_progress(spec, *failed), Budget(trials=100))
-    assert not too_many_failures(make_progress(spec, *failed), Budget(trials=100, failed_share=1))
+    assert not too_many_failures(make_spent(spec, *failed[:9]), Budget(trials=100))
+    assert too_many_failures(make_spent(spec, *failed), Budget(trials=100))
+    assert not too_many_failures(make_spent(spec, *failed), Budget(trials=100, failed_share=1))
 
 
 @pytest.mark.parametrize("kind", ["Collapsed", "InfeasiblePoint"])
 def test_answers_of_configurations_are_no_reason_to_stop(kind: str, spec: ExperimentSpec) -> None:
     answers = [make_record(i, {"w_bits": i}, state="invalid", kind=kind) for i in range(30)]
-    assert not too_many_failures(make_progress(spec, *answers), Budget(trials=100))
+    assert not too_many_failures(make_spent(spec, *answers), Budget(trials=100))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_answers_of_configurations_are_no_reason_to_stop(kind: str, spec: Experi
 def test_faults_among_answers_are_a_reason_to_stop(kind: str, spec: ExperimentSpec) -> None:
     answers = [make_record(i, {"w_bits": i}, state="invalid", kind="Collapsed") for i in range(5)]
     faults = [make_record(i, {"w_bits": i}, state="failed", kind=kind) for i in range(5, 11)]
-    assert not too_many_failures(make_progress(spec, *answers, *faults[:5]), Budget(trials=100))
-    assert too_many_failures(make_progress(spec, *answers, *faults), Budget(trials=100))
+    assert not too_many_failures(make_spent(spec, *answers, *faults[:5]), Budget(trials=100))
+    assert too_many_failures(make_spent(spec, *answers, *faults), Budget(trials=100))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("*seed_00*.yaml"))])

@@ -14,6 +14,7 @@ from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.search.ehvi import FIRST, Ehvi
 from tune_app.search.ladder import Ladder
+from tune_app.search.strategy import Setting
 from tune_app.spec.experiment import ExperimentSpec
 
 EHVI = {"name": "ehvi"}
@@ -22,10 +23,11 @@ WIDE = {"prune_frac": {"low": 0.0, "high": 0.7, "step": 0.1}, "w_bits": [2, 3, 4
 
 def open_ehvi(spec: ExperimentSpec, records: Sequence[TrialRecord] = ()) -> Ehvi:
     ladder = Ladder(spec, REFERENCE)
-    strategy = Ehvi(spec, ladder, steps_of=make_steps, screen=lambda params: "", reference=REFERENCE)
+    known = (spec, ladder, lambda params, _=0: "", make_steps, lambda params: "", REFERENCE)
+    strategy = Ehvi(Setting(*known, finished=len(records)))
     for record in records:
         ladder.add(record)
-        strategy.learn(record)
+        strategy.replay(record)
     return strategy
 
 
@@ -114,7 +116,7 @@ def test_failed_points_are_not_tried_again_and_teach_nothing(tmp_path: Path) -> 
     spec = make_laddered(tmp_path, sampler=EHVI)
     points = list(spec.space.grid())
     records = [make_record(i, p, state="invalid", rung="ptq") for i, p in enumerate(points[:-1])]
-    choice = open_ehvi(spec, records).next(())
+    choice = open_ehvi(spec, records).suggest(())
     assert choice is not None
     assert (choice.params, choice.rung) == (points[-1], "ptq")
 

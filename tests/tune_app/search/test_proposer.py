@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from search_spaces.rungs import FULL
-from search_spaces.samplers import SAMPLERS, SLOW
+from search_spaces.samplers import MAX_ASKS, SAMPLERS
 from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from trainables.config import digest
 from tune_app.frontier.pareto import costs, hypervolume
@@ -43,7 +43,7 @@ def drive(proposer: Proposer, *, parallel: int = 2, stop_after: int | None = Non
 
 @pytest.mark.parametrize("sampler", SAMPLERS.names())
 def test_every_sampler_spends_the_budget_on_distinct_points(sampler: str, tmp_path: Path) -> None:
-    trials = 12 if sampler in SLOW else 40
+    trials = 12 if SAMPLERS[sampler].asks < MAX_ASKS else 40
     spec = make_spec(tmp_path, space=SPACE, sampler={"name": sampler}, budget={"trials": trials})
     done = drive(open_proposer(spec))
     assert len(done) == trials
@@ -276,12 +276,12 @@ def test_failed_trials_run_again_when_asked_and_count_once(tmp_path: Path) -> No
     records = [closed_form(r.assignment, state=states.get(i, "complete")) for i, r in enumerate(done)]
     assert drive(open_proposer(spec, records)) == []
     proposer = open_proposer(spec, records, retry_failed=True)
-    assert (len(proposer.records), proposer.progress.trials, proposer.progress.faults) == (6, 6, 1)
+    assert (len(proposer.records), proposer.spent.trials, proposer.spent.faults) == (6, 6, 1)
     again = drive(proposer)
     wanted = [records[i].assignment.model_copy(update={"attempt": 2}) for i in (1, 6)]
     assert [r.assignment for r in again] == wanted
     assert len({r.assignment.trial_id for r in [*records, *again]}) == 10
-    assert (len(proposer.records), proposer.progress.trials, proposer.progress.faults) == (8, 8, 1)
+    assert (len(proposer.records), proposer.spent.trials, proposer.spent.faults) == (8, 8, 1)
     assert drive(open_proposer(spec, [*records, *again], retry_failed=True)) == []
 
 

@@ -29,7 +29,7 @@ from tune_app.report.rungs import rung_pairs
 from tune_app.report.sizes import sizes_info
 from tune_app.report.volume import volume_info
 from tune_app.run.warm_start import compare as compare_for_warm_start
-from tune_app.search.budget import Progress
+from tune_app.search.budget import Spent
 from tune_app.tables.growth import trace_frame
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import read_table
@@ -85,7 +85,7 @@ def of_groups(folder: ExperimentFolder) -> Any:
 
 
 def volumes(folder: ExperimentFolder) -> Any:
-    return Progress(folder.read_spec(), REFERENCE, records_of(folder)).volumes
+    return Spent(folder.read_spec(), REFERENCE, records_of(folder)).volumes
 
 
 def table_of_the_frontier(folder: ExperimentFolder) -> Any:

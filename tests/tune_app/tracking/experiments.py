@@ -86,7 +86,7 @@ def begin(folder: ExperimentFolder, *work: Assignment) -> None:
     """The driver gave them to workers, which have begun."""
     replace(folder.in_flight_file, encode_assignments(work), durable=False)
     for each in work:
-        replace(folder.pulse(each.trial_id), b"{}", durable=False)
+        replace(folder.heartbeat(each.trial_id), b"{}", durable=False)
 
 
 def finish(folder: ExperimentFolder, params: Params = POINT, number: int = 0, **about: Any) -> TrialRecord:
