@@ -86,5 +86,6 @@ def _quantize_wide(nodes: Nodes, x: Value, quantizer: Quantizer, step: np.float3
 
 def _codes(nodes: Nodes, source: str, grid: Grid) -> str:
     """Adds the node that rounds a float tensor to codes of a grid."""
-    constants = [nodes.constant(*pair) for pair in zip(grid.names, (grid.step, grid.zero), strict=True)]
+    step, zero = grid.names
+    constants = nodes.constant(step, grid.step), nodes.constant(zero, grid.zero)
     return nodes.add("QuantizeLinear", source, *constants, name=f"{grid.quantizer}.q")
