@@ -45,7 +45,7 @@ def _print_stages(frame: "pd.DataFrame") -> None:
     for _, stage in frame.groupby("stage_key", sort=False):
         first, accuracies = stage.iloc[0], stage["val_accuracy"].dropna()
         measured = (accuracies.iloc[0], accuracies.max(), accuracies.iloc[-1]) if len(accuracies) else ()
-        shares = map(show_share, measured) if measured else [ABSENT] * 3
+        shares = [show_share(share) for share in measured] or [ABSENT] * 3
         others = f" and {show_count(first['trials'] - 1, 'other')}" if first["trials"] > 1 else ""
         label, seconds = f"{first['label']}{others}", f"{stage['seconds'].sum():.1f}"
         rows.append((first["stage"], label, f"{len(stage)}", *shares, seconds))
