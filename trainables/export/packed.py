@@ -29,8 +29,9 @@ from trainables.export.streams import CodedWeights
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import Unit, units
-from trainables.quant.fold import SideInfo, fold_, side_info, weight_codes
+from trainables.quant.fold import fold_, side_info, weight_codes
 from trainables.quant.integer_bias import unit_steps
+from trainables.quant.side_info import SideInfo
 
 __all__ = ["PARTS", "Header", "PackedModel", "pack", "size_breakdown", "unpack"]
 
