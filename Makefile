@@ -6,8 +6,10 @@ UV = $(shell command -v uv || echo $(BIN)/uv)
 READY := $(VENV)/.ready
 # Trials set their own thread count; test processes run side by side.
 export OMP_NUM_THREADS ?= 1
+# Hundreds of processes start in the tests: each would compile this repository again.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cluster-demo test test-units test-ray check docs lock clean
+.PHONY: demo cluster-demo test test-units test-ray quick check docs lock clean
 
 demo: $(READY)
 	$(BIN)/tune-app demo
@@ -26,6 +28,11 @@ test-units: $(READY)
 test-ray: $(READY)
 	$(BIN)/pytest -m ray
 
+# The tests that a change since SINCE touches: an answer in less than 90 seconds.
+SINCE ?= main
+quick: $(READY)
+	$(BIN)/python -m tests.quick $(SINCE)
+
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -41,6 +48,7 @@ $(READY): requirements.lock pyproject.toml
 
 docs: $(READY)
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/columns.py
 	$(BIN)/python docs/architecture.py
 
 # Pins and hashes, but no index address: the lock works with any mirror.

@@ -1,6 +1,5 @@
 """SearchSpace: named parameters, and what each of them changes in a trial's configuration."""
 
-import difflib
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from pydantic import RootModel, ValidationError, model_validator
 from search_spaces.parameters import Conditional, Parameter, Value, is_active
 from search_spaces.presets import PRESETS
 from trainables.config import ALIASES, GROUPS, TrialConfig
-from trainables.errors import ConfigError, InfeasiblePoint
+from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
 
 MAX_CORNERS = 16
 
@@ -232,9 +231,7 @@ def _values(ends: Any) -> list[Value]:
 
 def _hint(name: str) -> str:
     """The nearest name, or else all of them; layer groups are named once."""
-    close = difflib.get_close_matches(name, [*FIELDS, *TOGETHER], n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
     plain = [known for known in FIELDS if "." not in known]
     groups = ", ".join(["all", *GROUPS, *ALIASES])
-    return f"known: {', '.join(plain)}, w_bits.GROUP, a_bits.GROUP; groups: {groups}"
+    others = f"known: {', '.join(plain)}, w_bits.GROUP, a_bits.GROUP; groups: {groups}"
+    return did_you_mean(name, [*FIELDS, *TOGETHER], otherwise=others)

@@ -1,6 +1,7 @@
 """Shared fixtures: a home of our own, one Ray instance, the command line in process and as a subprocess."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 HOME = os.environ["HOME"] = tempfile.mkdtemp(prefix="tune-app-home-")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["OMP_NUM_THREADS"] = "1"
+RAY = re.compile(r"\bmark\.ray\b|\bray_address\b|\bfinished_search\b|\bstart_cli\b")
+"""What a file with a test with Ray names: the marker, or one of the fixtures that lead to the Ray instance."""
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
     os.environ.pop(name, None)
 
@@ -30,11 +33,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(HOME, ignore_errors=True))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m ray`, files without a test with Ray are not imported, which is most of them."""
+    others = collection_path.name.startswith("test_") and not RAY.search(collection_path.read_text())
+    return True if config.option.markexpr == "ray" and others else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that asks for the Ray instance is one of Ray's."""
+    """A test that asks for the Ray instance is one of Ray's, one that asks for the browser is one of the browser's."""
     for item in items:
-        if "ray_address" in getattr(item, "fixturenames", ()):
+        names = getattr(item, "fixturenames", ())
+        if "ray_address" in names:
             item.add_marker(pytest.mark.ray)
+        if "browser" in names:
+            item.add_marker(pytest.mark.browser)
+    for path in {item.path for item in items if item.get_closest_marker("ray")}:
+        assert RAY.search(path.read_text()), f"`-m ray` would overlook {path}: it names none of {RAY.pattern}"
 
 
 @dataclass(frozen=True)

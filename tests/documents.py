@@ -1,6 +1,7 @@
 """The pages of the documentation as blocks, and a shell that runs what they say."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -168,3 +170,13 @@ class Shell:
         yaml.dump(
             merged(yaml.load((self.folder / named[2]).read_text()), yaml.load(block.text)), self.folder / named[1]
         )
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

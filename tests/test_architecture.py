@@ -1,23 +1,16 @@
 """docs/architecture.md shows the rooms as the imports are, and its walks lead to the lines that they quote."""
 
-import importlib.util
 from types import ModuleType
 
 import pytest
 
-from tests.documents import ROOT
+from tests.documents import ROOT, script
 from tests.test_layers import ROOMS, floors
 
 
 @pytest.fixture(scope="module")
 def architecture() -> ModuleType:
-    """docs/architecture.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("architecture", ROOT / "docs/architecture.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("architecture")
 
 
 def test_the_page_is_current(architecture: ModuleType) -> None:

@@ -25,7 +25,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_a_spec_is_checked_without_torch_or_ray() -> None:
     code = (
         "import sys; from pathlib import Path; from tune_app.spec.yaml_file import parse_spec; "
-        "from tune_app.cli.demo import demo_spec; parse_spec(demo_spec(), source='demo'); "
+        "from tune_app.cli.search import demo_spec; parse_spec(demo_spec(), source='demo'); "
         "print(sorted({'torch', 'ray', 'optuna', 'upath', 'fsspec'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,15 +1,13 @@
 """The pages of reference are complete: every key of the spec, every column of the tables."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
-import pyarrow as pa
 import pytest
 
-from tests.documents import PAGES, ROOT
+from tests.documents import PAGES, ROOT, script
 from tests.trainables.factories import few_digits, make_architecture, make_context, make_model, make_prune
 from tests.tune_app.factories import make_experiment, store_baseline
 from tests.tune_app.mistakes.factories import make_analysis
@@ -21,35 +19,16 @@ from trainables.stages.stage import StageResult, run_stage
 from tune_app.findings.summary import FORMULA
 from tune_app.mistakes.confusion import ACROSS
 from tune_app.mistakes.files import write_files
-from tune_app.tables.epochs import LOGGED, STAGE
+from tune_app.tables.columns import CATALOG, TRIALS, expanded
 from tune_app.tables.growth import trace_frame
-from tune_app.tables.trial_rows import GROUPED, HEAD, MEASURED, STAGED, TAIL
 
 COLUMNS = (ROOT / "docs/columns.md").read_text()
-NAMES = {pa.string(): "text", pa.int64(): "integer", pa.float64(): "number", pa.bool_(): "true or false"}
-TYPES = {
-    **HEAD,
-    **MEASURED,
-    **STAGED,
-    **GROUPED,
-    **TAIL,
-    **{f"size_{part}": pa.int64() for part in (*PARTS, "header")},
-    **{f"formula_{name}_bytes": pa.int64() for name in FORMULAS},
-    "seconds": pa.float64(),
-}
 SPARSE_MODES = get_args(Sparsify.model_fields["mode"].annotation)
-PATTERNS = {"<parameter>", "<objective>_mean", "<objective>_sd", "seconds_<kind>"}
 
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    """docs/reference.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("reference")
 
 
 def described(text: str) -> dict[str, tuple[str, str]]:
@@ -89,12 +68,29 @@ def test_every_key_of_the_demo_is_on_the_page(reference: ModuleType) -> None:
     assert keys - shown == {"accuracy", "size_bytes"}  # of the mapping of objectives
 
 
-def test_every_column_is_explained_with_its_type() -> None:
+def test_the_tables_of_columns_are_what_the_catalog_says() -> None:
+    assert script("columns").page(COLUMNS) == COLUMNS, "run `make docs`"
+
+
+def test_a_row_of_the_page_is_renewed_and_a_new_one_is_added() -> None:
+    behind = re.sub(r"\| `accuracy` .*\n", "", COLUMNS).replace("| `n` | integer |", "| `n` | text |")
+    assert behind != COLUMNS
+    assert script("columns").page(behind) == COLUMNS
+
+
+def test_every_part_of_a_file_and_every_formula_is_explained() -> None:
+    members = {section: set(CATALOG[section][0].members) for section in ("sizes", "formulas")}
+    assert members == {"sizes": {*PARTS, "header"}, "formulas": set(FORMULAS)}
+
+
+def test_every_column_of_a_table_is_explained_with_its_type() -> None:
     found = described(COLUMNS.split("## Over the trials")[0])
-    assert {name for name in found if "<" in name} == PATTERNS
-    assert {name: kind for name, (kind, _) in found.items() if "<" not in name} == {
-        name: NAMES[kind] for name, kind in TYPES.items()
-    }
+    words = {"parameter": ["<parameter>"], "objective": ["<objective>"], "kind": ["<kind>"]}
+    words |= {"part": [*PARTS, "header"], "name": [*FORMULAS]}
+    assert list(found) == [column.name for column in expanded(TRIALS, words)]
+    assert {kind for kind, _ in found.values()} == {"text", "integer", "number", "true or false", "as in the spec"}
+    assert (found["accuracy"][0], found["bops"][0], found["label"][0]) == ("number", "integer", "text")
+    assert (found["stopped_early"][0], found["<parameter>"][0]) == ("true or false", "as in the spec")
 
 
 def test_every_key_of_a_history_is_explained() -> None:
@@ -120,14 +116,9 @@ def test_the_columns_of_the_trace_are_explained(tmp_path: Path) -> None:
     assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(trace_frame(folder.path).columns)
 
 
-def test_the_columns_of_the_epochs_are_explained_with_their_types() -> None:
-    found = described(COLUMNS.split("## Over the epochs")[1])
-    assert {name: kind for name, (kind, _) in found.items()} == {n: NAMES[k] for n, k in {**STAGE, **LOGGED}.items()}
-
-
 def test_the_kinds_of_findings_are_explained() -> None:
     text = (ROOT / "docs/commands.md").read_text().split("### What `summary` finds")[1].split("## Choose")[0]
-    code = "".join((ROOT / f"tune_app/{name}.py").read_text() for name in ("collapse", "findings"))
+    code = "".join((ROOT / f"tune_app/findings/{name}.py").read_text() for name in ("at_chance", "findings"))
     assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(dict.fromkeys(re.findall(r'Finding\(\s*"(\w+)"', code)))
     assert FORMULA in text
 

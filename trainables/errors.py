@@ -1,9 +1,11 @@
-"""The root of the error tree, and every way in which one trial can end badly (torch-free).
+"""The root of the error tree, every way in which one trial can end badly, and the nearest known name (torch-free).
 
 A leaf is a situation with a policy: what the ledger says of the trial (`state`), and the exit code of a
 command that meets it. Experiment-level leaves are in `tune_app.errors`.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 State = Literal["complete", "invalid", "failed"]
@@ -92,3 +94,17 @@ class WorkerLost(TrialFailure):
 
 class UnexpectedError(TrialFailure):
     """Any other exception; its traceback is kept in the record."""
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Returns the known name that is spelled most like a name; empty if none is alike.
+
+    `cutoff` is how alike two names must be, from 0 to 1; 0.6 is the default of `difflib`.
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str], *, before: str = "", otherwise: str = "") -> str:
+    """Returns `before` and `did you mean 'w_bits'?` where a known name is spelled like this one, else `otherwise`."""
+    found = nearest(name, known)
+    return f"{before}did you mean {found!r}?" if found else otherwise

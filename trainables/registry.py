@@ -1,13 +1,12 @@
 """Registry: names of plug-in points, imported when they are used (torch-free)."""
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
 
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, nearest
 
 T = TypeVar("T")
 
@@ -57,8 +56,8 @@ class Registry(Generic[T]):
         if name in self._entries or name in self.installed():
             return name
         known = self.names()
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        close = nearest(name, known)
+        hint = f" Did you mean {close!r}?" if close else ""
         raise ConfigError(f"unknown {self.noun} {name!r}; known: {', '.join(known)}.{hint}")
 
     def package(self, name: str) -> str:

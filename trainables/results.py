@@ -96,7 +96,7 @@ class Failed(Frozen):
     stages: list[StageRun] = Field(description="up to the one that failed; none of a worker that was lost")
 
 
-METRICS = {
+METRICS: dict[str, Literal["maximize", "minimize"]] = {
     "accuracy": "maximize",
     "size_bytes": "minimize",
     "compression_ratio": "maximize",
@@ -108,3 +108,5 @@ METRICS = {
     "sparsity_achieved": "maximize",
 }
 """The columns that may be objectives or bounds, with their natural direction."""
+COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
+"""Metrics that a configuration decides, without weights; the bytes of the file and the accuracy must be measured."""

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from cluster.config import ClusterConfig
 from tests.cluster.test_credentials import EXAMPLES
 from trainables.errors import ConfigError
-from tune_app.cli.demo import demo_spec
+from tune_app.cli.search import demo_spec
 from tune_app.spec.yaml_file import parse_spec
 
 REFUSED = {

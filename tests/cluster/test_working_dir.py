@@ -35,7 +35,7 @@ def test_with_an_image_only_the_spec_travels(tmp_path: Path) -> None:
 
 def test_a_staged_folder_runs_by_itself(tmp_path: Path) -> None:
     folder = stage(make_plan(*PACKAGES), tmp_path / "job")
-    code = "import tune_app.spec.yaml_file as file, tune_app.cli.demo as demo; demo.demo_spec(); print(file.__file__)"
+    code = "import tune_app.spec.yaml_file as file, tune_app.cli.search as demo; demo.demo_spec(); print(file.__file__)"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(folder / "tune_app/spec/yaml_file.py")

@@ -19,9 +19,7 @@ from torch import nn
 from trainables.config import FLOAT_BITS, Architecture
 from trainables.costs.operations import Op, point_bits, trace
 from trainables.models.units import Unit, count_parameters, units
-
-COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
-"""The metrics that need no values of weights."""
+from trainables.results import COUNTED
 
 IMAGE_BITS = 8
 """Bits of a pixel's color in the images of all data sets here."""

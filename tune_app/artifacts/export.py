@@ -1,4 +1,4 @@
-"""Export of one point: its packed file, its card, and its ONNX file, verified, into a folder of the user's."""
+"""Exports one point into a folder of the user's: its packed file, its card, and its ONNX file, verified."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace, sha256
 from tune_app.ledger.baseline import read_baseline
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import verified_artifact
 from tune_app.terminal.progress import counting, doing
 
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet
-    from trainables.data.images import Images
     from trainables.export.onnx_check import OnnxResult
 
-PACKED, CARD, ONNX = "model.mbq", "card.json", "model.onnx"
+CARD, ONNX = "card.json", "model.onnx"
 FOLDER_CHARS = 100
-"""Of a label that names a folder; names of files end at 255 bytes."""
+"""The longest label that names a folder: file systems end names at 255 bytes, and a character may take four of
+those; what is longer than this nobody reads either."""
 
 
 def folder_name(record: TrialRecord) -> str:
-    """What the folder of an exported trial is called: its label, or its id where the label is long or holds a slash."""
+    """Returns the name of an exported trial's folder: its label, or its id where that is long or holds a slash."""
     work = record.assignment
     return work.label if len(work.label) <= FOLDER_CHARS and not set("/\\") & set(work.label) else work.trial_id
 
@@ -59,15 +59,17 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
         CorruptFile: the artifact is not the file that was measured.
         StorageUnavailable: the target cannot be written.
     """
+    from trainables.data.images import Images
     from trainables.device import choose_device
     from trainables.export.onnx_check import write_and_check
     from trainables.measure import packed_accuracy
 
     path = target / ONNX
     remove(path)
-    content, images = verified_artifact(record, folder), _validation_images(folder)
+    content, data, device = verified_artifact(record, folder), experiment_data(folder), choose_device(gpu_share=0)
+    images = Images(data.val, data.mean, data.std, device.torch)
     with doing("evaluating the packed file"):
-        accuracy = packed_accuracy(content, images, choose_device(gpu_share=0))
+        accuracy = packed_accuracy(content, images, device)
     with counting("checking the ONNX file, images", total=len(images)) as advance:
         result = write_and_check(content, images, accuracy, advance=advance)
     replace(path, result.content)
@@ -75,7 +77,7 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
 
 
 def experiment_data(folder: ExperimentFolder) -> "DataSet":
-    """The data set of an experiment.
+    """Loads the data set of an experiment.
 
     Raises:
         ConfigError: it is not at hand, or not the one that the experiment began with.
@@ -89,7 +91,7 @@ def experiment_data(folder: ExperimentFolder) -> "DataSet":
 
 
 def _refuse_others(target: StoragePath, record: TrialRecord, content: bytes) -> None:
-    """What was exported before of this trial has its packed file, or a card that names that file."""
+    """Refuses a folder with files of something else: an export of this trial has its packed file, or a card of it."""
     found = {name: read_bytes(target / name) for name in (PACKED, CARD, ONNX) if exists(target / name)}
     digest = sha256(content).encode()
     if found and found.get(PACKED) != content and digest not in found.get(CARD, b""):
@@ -97,11 +99,3 @@ def _refuse_others(target: StoragePath, record: TrialRecord, content: bytes) -> 
             f"{target} holds {', '.join(found)} of something else than {record.assignment.label} "
             f"({record.assignment.trial_id}): name another folder with --output."
         )
-
-
-def _validation_images(folder: ExperimentFolder) -> "Images":
-    from trainables.data.images import Images
-    from trainables.device import choose_device
-
-    data = experiment_data(folder)
-    return Images(data.val, data.mean, data.std, choose_device(gpu_share=0).torch)

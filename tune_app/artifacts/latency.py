@@ -3,23 +3,22 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainables.errors import ConfigError
-from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import find_trial, read_records, verified_artifact
 from tune_app.terminal.progress import counting, track
-from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
     from trainables.export.latency import LatencyReport
 
 REFERENCE = "baseline fp32"
+"""What the report calls the baseline, against which every speedup is measured."""
 
 
 def measure_trials(
     folder: ExperimentFolder, names: Sequence[str], *, batches: Sequence[int], runs: int, warmup: int
 ) -> "LatencyReport":
-    """Latencies of the baseline, which is the reference, and of trials by label or id.
+    """Measures the latencies of the baseline, which is the reference, and of trials by label or id.
 
     Raises:
         ConfigError: a name fits no complete trial, or there is no baseline.
@@ -41,39 +40,13 @@ def measure_trials(
 
 
 def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:
-    """The baseline as a float ONNX file, batch norm folded; a trial's packed file says how images are normalized."""
+    """Returns the baseline as a float ONNX file, batch norm folded.
+
+    `packed` is the packed file of any trial: it says how images are normalized.
+    """
     from trainables.export.onnx_graph import write_float_onnx
     from trainables.export.packed import unpack
     from trainables.stages.files import read_stage
 
-    baseline = read_baseline(folder)
-    if baseline is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
-    stage, header = read_stage(folder.stages / baseline.key), unpack(packed).header
+    stage, header = read_stage(folder.stages / require_baseline(folder).key), unpack(packed).header
     return write_float_onnx(stage.model(), stage.architecture, mean=header.mean, std=header.std)
-
-
-def print_latency(report: "LatencyReport", *, json: bool) -> None:
-    """A table for people, or JSON alone."""
-    if json:
-        print(report.model_dump_json(indent=1))
-        return
-    machine = report.machine
-    heads = ("network", "batch", "onnx_size_bytes", "min ms", "median ms", "p90 ms", "speedup")
-    rows = [
-        (
-            row.name,
-            str(row.batch),
-            f"{row.onnx_size_bytes:,}",
-            *(f"{t:.3f}" for t in (row.min_ms, row.median_ms, row.p90_ms)),
-            f"{row.speedup:.2f}x",
-        )
-        for row in report.rows
-    ]
-    print_table(heads, rows, left=("network",))
-    print(
-        f"{report.rows[0].runs} runs each, by turns, after {report.warmup} of warm-up; one thread of {machine.cpu} "
-        f"({' '.join(machine.flags)}), load {machine.load_before:.2f} to {machine.load_after:.2f}, "
-        f"onnxruntime {machine.onnxruntime}\n"
-        f"speedup: smallest latency of {REFERENCE} / of the row. Do not compare figures of two calls."
-    )

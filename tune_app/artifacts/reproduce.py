@@ -1,15 +1,15 @@
-"""Reproduce: one trial again from nothing, and whether it gives the same file."""
+"""Makes one trial again from nothing, and says whether it gives the same file."""
 
 import re
 from dataclasses import dataclass
 
 from trainables.errors import ConfigError
 from trainables.results import Completed
-from trainables.storage import StoragePath, exists, storage_path
+from trainables.storage import StoragePath, exists, replace, storage_path
+from tune_app.artifacts.export import experiment_data
 from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial
 from tune_app.errors import SearchAborted
-from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import find_trial
@@ -21,27 +21,28 @@ from tune_app.terminal.progress import doing, following
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A trial, and the same one again."""
+    """What came out when a trial was made again: both records, and the new packed file."""
 
     first: TrialRecord
     again: TrialRecord
     artifact: StoragePath
-    """The new packed file."""
 
     @property
     def same_file(self) -> bool:
         """Whether both packed files are equal, byte for byte."""
-        return _sha256(self.first) == _sha256(self.again)
+        first, again = self.first.result, self.again.result
+        assert isinstance(first, Completed) and isinstance(again, Completed), "both have a result"  # noqa: PT018
+        return first.artifact_sha256 == again.artifact_sha256
 
     @property
     def changed(self) -> list[str]:
-        """What is different in the environment, such as "torch: 2.14.0 → 2.15.0"."""
+        """Returns what is different in the environment, such as "torch: 2.14.0 → 2.15.0"."""
         old, new = self.first.environment, self.again.environment
         return [f"{name}: {old.get(name)} → {new.get(name)}" for name in new if old.get(name) != new.get(name)]
 
 
 def again_name(record: TrialRecord) -> str:
-    """What the experiment that makes a trial again is called: the label, as far as names allow, with -again."""
+    """Returns the name of the experiment that makes a trial again: the label, as far as names allow, with -again."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", record.assignment.label) + "-again"
     return name if re.match(NAME, name) else f"{record.assignment.trial_id}-again"
 
@@ -52,8 +53,8 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     Nothing of the experiment is read but its spec and the trial's record.
 
     Args:
-        folder: the experiment.
-        name: of the trial, as in `export.find_trial`.
+        folder: the experiment that has the trial.
+        name: the trial, as in `find_trial`.
         target: a folder that is not there yet; it becomes an experiment of this one trial. None: `again_name`, here.
 
     Raises:
@@ -65,18 +66,12 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     """
     first = find_trial(folder, name)
     target = _new_place(storage_path(again_name(first)) if target is None else target)
-    from trainables.data.data_sets import load_data
     from trainables.stages.workplace import open_workplace
-    from trainables.storage import replace
 
     # The last part of the path is the name of an experiment.
-    stored = folder.read_spec()
-    spec = stored.model_copy(update={"storage": str(target.parent), "name": target.name})
+    spec = folder.read_spec().model_copy(update={"storage": str(target.parent), "name": target.name})
     with doing("loading data"):
-        data = load_data(spec.base.data)
-    known = read_baseline(folder)
-    if known is not None and known.fingerprint != data.fingerprint:
-        raise ConfigError(f"the data set is not the one that {folder.path} began with: restore its files.")
+        data = experiment_data(folder)
     copy = ExperimentFolder(spec.folder)
     replace(copy.spec_file, dump_spec(spec).encode())
     work, share = first.assignment, spec.resources
@@ -92,20 +87,16 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
         again = run_trial(work, spec, copy, workplace)
     if not isinstance(again.result, Completed):
         raise SearchAborted(f"{first.assignment.label} gave no result this time: {again.reason}")
-    return Reproduction(first, again, copy.artifacts / again.assignment.trial_id / "model.mbq")
+    return Reproduction(first, again, copy.packed_file(again.assignment.trial_id))
 
 
 def _new_place(target: StoragePath) -> StoragePath:
+    """Returns a folder that can become an experiment's, or refuses it."""
     if not re.match(NAME, target.name):
         raise ConfigError(
-            f"a folder for one trial is an experiment, and its name must have letters, digits, '.', '_' and '-' alone, "
+            "a folder for one trial is an experiment, and its name must have letters, digits, '.', '_' and '-' alone, "
             f"64 at most, but got {target.name!r}."
         )
     if exists(target):
         raise ConfigError(f"{target} exists: give a new folder.")
     return target
-
-
-def _sha256(record: TrialRecord) -> str:
-    assert isinstance(record.result, Completed), "both have a result"
-    return record.result.artifact_sha256

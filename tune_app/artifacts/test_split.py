@@ -1,11 +1,12 @@
 """The test split, once, for the baseline and the runs of the frontier's points only. Selection never sees it."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
+from trainables.storage import StoragePath
 from tune_app.frontier.points import frontier, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -19,6 +20,7 @@ from tune_app.terminal.progress import track
 
 if TYPE_CHECKING:
     from trainables.data.images import Images
+    from trainables.device import Device
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Final:
 
     baseline: HeldOut
     frontier: list[dict[str, HeldOut]]
-    """Of each point its runs, by trial id."""
+    """For each point the results of its runs, by trial id."""
     gap: float
     """Validation minus test accuracy, of the points' means, mean over the frontier: what choosing on validation images
     flatters, and more."""
     baseline_gap: float
-    """The same of the baseline, which the search did not choose."""
+    """Validation minus test accuracy of the baseline, which the search did not choose."""
 
 
 def finalize(folder: ExperimentFolder) -> Final:
@@ -52,46 +54,46 @@ def finalize(folder: ExperimentFolder) -> Final:
         runs = [run for point in front for run in point]
         tested = track([None, *runs], "evaluating on the test split", total=1 + len(runs))
         found = [_test_baseline(spec, folder, baseline) if r is None else _test_record(r, spec, folder) for r in tested]
-        reference, known = found[0], {r.assignment.trial_id: f for r, f in zip(runs, found[1:], strict=True)}
         write_tables(folder, records, spec, reference=baseline.reference(spec))
+    reference, known = found[0], {r.assignment.trial_id: f for r, f in zip(runs, found[1:], strict=True)}
     results = [{run.assignment.trial_id: known[run.assignment.trial_id] for run in point} for point in front]
-    gaps = [_gap(point, known) for point in front]
+    gaps = [
+        statistics.fmean(r.metrics()["accuracy"] - known[r.assignment.trial_id].accuracy for r in point)
+        for point in front
+    ]
     return Final(reference, results, gap=statistics.fmean(gaps), baseline_gap=baseline.accuracy - reference.accuracy)
 
 
-def _gap(runs: Sequence[TrialRecord], results: Mapping[str, HeldOut]) -> float:
-    return statistics.fmean(r.metrics()["accuracy"] - results[r.assignment.trial_id].accuracy for r in runs)
-
-
 def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFolder) -> HeldOut:
-    from trainables.device import choose_device
+    """Returns the test result of a run, whose packed file must be the one that was measured."""
     from trainables.measure import packed_accuracy
 
-    place, content = folder.artifacts / record.assignment.trial_id, verified_artifact(record, folder)
-    known = read_held_out(place)
-    if known is not None:
-        return known
-    images, device = _test_images(spec), choose_device(gpu_share=1)
-    result = HeldOut(accuracy=packed_accuracy(content, images, device), n=len(images))
-    return store_held_out(place, result)
+    content = verified_artifact(record, folder)
+    place = folder.artifacts / record.assignment.trial_id
+    return _tested(place, spec, lambda images, device: packed_accuracy(content, images, device))
 
 
 def _test_baseline(spec: ExperimentSpec, folder: ExperimentFolder, baseline: BaselineInfo) -> HeldOut:
-    from trainables.device import choose_device
+    """Returns the test result of the baseline."""
     from trainables.stages.files import read_stage
     from trainables.train.loop import evaluate
 
-    known = read_held_out(folder.baseline_file.parent)
-    if known is not None:
-        return known
-    images, device = _test_images(spec), choose_device(gpu_share=1)
-    network = read_stage(folder.stages / baseline.key).model()
-    device.place(network)
-    return store_held_out(folder.baseline_file.parent, HeldOut(accuracy=evaluate(network, images), n=len(images)))
+    def accuracy(images: "Images", device: "Device") -> float:
+        network = read_stage(folder.stages / baseline.key).model()
+        device.place(network)
+        return evaluate(network, images)
+
+    return _tested(folder.baseline_file.parent, spec, accuracy)
 
 
-def _test_images(spec: ExperimentSpec) -> "Images":
+def _tested(place: StoragePath, spec: ExperimentSpec, accuracy: "Callable[[Images, Device], float]") -> HeldOut:
+    """Returns the result that is stored in a folder, or measures the accuracy on the test split and stores it."""
     from trainables.data.data_sets import load_test_images
     from trainables.device import choose_device
 
-    return load_test_images(spec.base.data, choose_device(gpu_share=1).torch)
+    known = read_held_out(place)
+    if known is not None:
+        return known
+    device = choose_device(gpu_share=1)
+    images = load_test_images(spec.base.data, device.torch)
+    return store_held_out(place, HeldOut(accuracy=accuracy(images, device), n=len(images)))

@@ -1,4 +1,4 @@
-"""Verify: whether packed files still are what the ledger says of them, proved again from their bytes."""
+"""Proves from their bytes that packed files still are what the ledger says of them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from trainables.export.packed import PackedModel
     from trainables.stages.workplace import Workplace
 
-PACKED = "model.mbq"
-
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -29,29 +27,30 @@ class Mismatch:
     rule: str
     """`file`, `size_bytes`, `sha256`, `decoding`, `architecture.<field>`, a metric, or `n` images."""
     recorded: object
+    """The value of the record, as JSON has it."""
     found: object
-    """JSON values."""
+    """The value of the file, as JSON has it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A trial and its packed file."""
+    """What became of a trial's packed file: where it is, and how it differs from its record."""
 
     record: TrialRecord
     path: StoragePath
     mismatches: tuple[Mismatch, ...]
     accuracy: float | None = None
-    """As evaluated again; None where it was not."""
+    """The accuracy as evaluated again; None where it was not."""
 
     @property
     def label(self) -> str:
-        """Of the trial."""
+        """The trial's label."""
         return self.record.assignment.label
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What became of the promises of an experiment; `damaged` are files of the ledger that promise nothing now."""
+    """What became of the promises of an experiment; `damaged` are records of which nothing can be read."""
 
     folder: ExperimentFolder
     verdicts: list[Verdict]
@@ -68,11 +67,11 @@ class Verification:
         return not self.broken and not self.damaged
 
     def way_out(self, verdict: Verdict) -> str:
-        """What makes the file of a trial again."""
+        """Returns the command that makes the file of a trial again."""
         return f"tune-app reproduce {self.folder.path} {verdict.label}"
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns what `verify --json` prints, as JSON values."""
         return {
             "experiment": str(self.folder.path),
             "holds": self.holds,
@@ -81,6 +80,7 @@ class Verification:
         }
 
     def _entry(self, verdict: Verdict) -> dict[str, Any]:
+        """Returns one trial of the document."""
         metrics = verdict.record.metrics()
         return {
             "label": verdict.label,
@@ -105,7 +105,7 @@ def verify(
 
     Args:
         folder: the experiment, finished or not.
-        names: of trials, as in `export.find_trial`; none: the frontier, each point by the file that stands for it.
+        names: trials, as `find_trial` takes them; none: the frontier, each point by the file that stands for it.
         all: every complete trial.
         evaluate: also evaluate the decoded network on the validation split. Its accuracy must be the recorded one
             where the device is; on another one it may differ by a tenth of a point, or by one image.
@@ -119,26 +119,26 @@ def verify(
     if all and names:
         raise ConfigError(f"--all takes every trial: leave {names[0]!r} out, or --all.")
     records, damaged = read_ledger(folder)
-    chosen = _named(folder, names, records) if names else _chosen(folder, records, all=all)
+    chosen = _chosen(folder, records, names, all=all)
     if names:
         for file in damaged:
             note(f"left out: {file.problem}")
         damaged = []
     if not chosen and not damaged:
-        raise ConfigError(
-            f"{folder.path} has no {'complete trial' if all else 'frontier'} yet: run `tune-app run` first."
-        )
+        wanted = "complete trial" if all else "frontier"
+        raise ConfigError(f"{folder.path} has no {wanted} yet: run `tune-app run` first.")
     workplaces = _workplaces(folder) if evaluate and chosen else None
     verdicts = [_verdict(r, folder, workplaces) for r in track(chosen, "verifying trials", total=len(chosen))]
     return Verification(folder, verdicts, damaged)
 
 
-def _named(folder: ExperimentFolder, names: Sequence[str], records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    found = [find_trial(folder, name, records) for name in names]
-    return list({record.assignment.trial_id: record for record in found}.values())
-
-
-def _chosen(folder: ExperimentFolder, records: Sequence[TrialRecord], *, all: bool) -> list[TrialRecord]:
+def _chosen(
+    folder: ExperimentFolder, records: Sequence[TrialRecord], names: Sequence[str], *, all: bool
+) -> list[TrialRecord]:
+    """Returns the trials to verify, each once: those that are named, or all that are complete, or the frontier."""
+    if names:
+        found = (find_trial(folder, name, records) for name in names)
+        return list({record.assignment.trial_id: record for record in found}.values())
     if all:
         return [record for record in records if record.state == "complete"]
     by_id = {record.assignment.trial_id: record for record in records}
@@ -146,11 +146,11 @@ def _chosen(folder: ExperimentFolder, records: Sequence[TrialRecord], *, all: bo
 
 
 Workplaces = Callable[[float], "Workplace"]
-"""By share of a GPU."""
+"""Returns where to evaluate, by the share of a GPU: 0 is the CPU, 1 a GPU if there is one."""
 
 
 def _workplaces(folder: ExperimentFolder) -> Workplaces:
-    """The validation split once for each kind of device, with the threads that a trial has."""
+    """Loads the validation split once for each kind of device, with the threads that a trial has."""
     with doing("loading data"):
         from trainables.stages.workplace import open_workplace
 
@@ -159,16 +159,18 @@ def _workplaces(folder: ExperimentFolder) -> Workplaces:
 
 
 def _verdict(record: TrialRecord, folder: ExperimentFolder, workplaces: Workplaces | None) -> Verdict:
+    """Compares the file of a complete trial with its record, rule by rule, until the rest would follow."""
     from trainables.export.packed import unpack
 
-    path = folder.artifacts / record.assignment.trial_id / PACKED
+    path = folder.packed_file(record.assignment.trial_id)
     result = record.result
     assert isinstance(result, Completed), "only such trials are chosen"
     try:
         content = read_bytes(path)
     except OSError:
         return Verdict(record, path, (Mismatch("file", str(path), "missing"),))
-    other = _other_bytes(content, result)
+    recorded = {"size_bytes": result.measurement.size_bytes, "sha256": result.artifact_sha256}
+    other = _differing(recorded, {"size_bytes": len(content), "sha256": sha256(content)})
     try:
         packed = unpack(content)
     except CorruptFile as err:
@@ -182,14 +184,8 @@ def _verdict(record: TrialRecord, folder: ExperimentFolder, workplaces: Workplac
     return Verdict(record, path, (*network, *judged), accuracy)
 
 
-def _other_bytes(content: bytes, result: Completed) -> tuple[Mismatch, ...]:
-    return _differing(
-        {"size_bytes": result.measurement.size_bytes, "sha256": result.artifact_sha256},
-        {"size_bytes": len(content), "sha256": sha256(content)},
-    )
-
-
 def _other_network(packed: "PackedModel", result: Completed, *, size_bytes: int) -> tuple[Mismatch, ...]:
+    """Returns how the decoded network differs from the recorded one: in its architecture and its metrics."""
     from trainables.measure import file_metrics
 
     recorded, inside = (a.model_dump(mode="json") for a in (result.architecture, packed.header.architecture))
@@ -203,16 +199,18 @@ def _other_network(packed: "PackedModel", result: Completed, *, size_bytes: int)
 def _evaluated(
     content: bytes, record: TrialRecord, result: Completed, workplaces: Workplaces
 ) -> tuple[float, tuple[Mismatch, ...]]:
-    """The accuracy on the validation split, on a device of the kind on which the trial was measured if there is one."""
+    """Returns the accuracy, on a device of the kind that measured the trial if there is one, and how it differs."""
     from trainables.measure import TOLERANCE, packed_accuracy
 
     device, measured = record.environment.get("device", ""), result.measurement
     place = workplaces(0.0 if device == "cpu" else 1.0)
     accuracy, n = packed_accuracy(content, place.val, place.device), len(place.val)
+    # 1e-9 is far below one image of any data set, and above the rounding of a difference of two shares.
     allowed = 0.0 if place.device.name == device else max(TOLERANCE, 1 / n) + 1e-9
     again = measured.accuracy if abs(accuracy - measured.accuracy) <= allowed else accuracy
     return accuracy, _differing({"n": measured.n, "accuracy": measured.accuracy}, {"n": n, "accuracy": again})
 
 
 def _differing(recorded: dict[str, Any], found: dict[str, Any]) -> tuple[Mismatch, ...]:
+    """Returns the values that are not the recorded ones, by their names."""
     return tuple(Mismatch(rule, recorded[rule], found[rule]) for rule in found if recorded[rule] != found[rule])

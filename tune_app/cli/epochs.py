@@ -1,31 +1,26 @@
 """`tune-app epochs`: the learning curves of an experiment as data."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from tune_app.cli.options import RESULTS, Csv, Experiment, Json, Parquet, TrialOrBaseline
 from tune_app.terminal.quantities import show_count, show_share
+from tune_app.terminal.table import ABSENT, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ABSENT = "–"
+COLUMNS = ("stage", "epoch", "step", "lr", "loss", "train_accuracy", "val_accuracy", "seconds")
+HEADS = {"train_accuracy": "train", "val_accuracy": "validation", "seconds": "s"}
+"""The words above those columns whose names are too long for it."""
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app epochs demo/demo --parquet epochs.parquet")
 def epochs(
-    experiment: Annotated[
-        str,
-        typer.Argument(
-            metavar="EXPERIMENT", help="Folder or URI of the experiment, e.g. runs/demo.", show_default=False
-        ),
-    ],
-    trial: Annotated[
-        str,
-        typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of one trial, or: baseline.", show_default=False),
-    ] = "",
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
-    parquet: Annotated[str | None, typer.Option(metavar="FILE", help="Write the rows to a parquet file.")] = None,
+    experiment: Experiment, trial: TrialOrBaseline = "", json: Json = False, csv: Csv = False, parquet: Parquet = None
 ) -> None:
     """Show the learning curves: every epoch of every stage, once, however many trials share the stage."""
     from tune_app.cli.frames import write_frame
@@ -37,39 +32,28 @@ def epochs(
     elif frame.empty:
         print(f"epochs of {trial or experiment}: no stage with epochs has finished yet.")
     elif trial:
-        _print_epochs(frame)
+        shown = [column for column in COLUMNS if frame[column].notna().any()]
+        rows = [tuple(_cell(column, row[column]) for column in shown) for _, row in frame.iterrows()]
+        print_table([HEADS.get(column, column) for column in shown], rows, left=("stage",))
     else:
         _print_stages(frame)
 
 
-def _print_epochs(frame: "pd.DataFrame") -> None:
-    from tune_app.terminal.table import print_table
-
-    heads = ("stage", "epoch", "step", "lr", "loss", "train", "validation", "s")
-    columns = ("stage", "epoch", "step", "lr", "loss", "train_accuracy", "val_accuracy", "seconds")
-    chosen = [(head, column) for head, column in zip(heads, columns, strict=True) if frame[column].notna().any()]
-    rows = [tuple(_cell(column, row[column]) for _, column in chosen) for _, row in frame.iterrows()]
-    print_table([head for head, _ in chosen], rows, left=("stage",))
-
-
 def _print_stages(frame: "pd.DataFrame") -> None:
-    """A line for each stage: a whole search has more epochs than people read."""
-    from tune_app.terminal.table import print_table
-
+    """Prints a line for each stage: a whole search has more epochs than people read."""
     rows = []
     for _, stage in frame.groupby("stage_key", sort=False):
         first, accuracies = stage.iloc[0], stage["val_accuracy"].dropna()
-        measured = [accuracies.iloc[0], accuracies.max(), accuracies.iloc[-1]] if len(accuracies) else [None] * 3
-        shares = [ABSENT if value is None else show_share(value) for value in measured]
+        measured = (accuracies.iloc[0], accuracies.max(), accuracies.iloc[-1]) if len(accuracies) else ()
+        shares = map(show_share, measured) if measured else [ABSENT] * 3
         others = f" and {show_count(first['trials'] - 1, 'other')}" if first["trials"] > 1 else ""
-        rows.append(
-            (first["stage"], f"{first['label']}{others}", f"{len(stage)}", *shares, f"{stage['seconds'].sum():.1f}")
-        )
+        label, seconds = f"{first['label']}{others}", f"{stage['seconds'].sum():.1f}"
+        rows.append((first["stage"], label, f"{len(stage)}", *shares, seconds))
     print_table(("stage", "of", "epochs", "first", "best", "last", "s"), rows, left=("stage", "of"))
 
 
 def _cell(column: str, value: object) -> str:
-    """NaN and a missing number are not known."""
+    """Returns a value as people write it; NaN and a missing number are not known."""
     if isinstance(value, str):
         return value
     if not isinstance(value, int | float) or value != value:

@@ -6,28 +6,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
+from tune_app.cli.options import RESULTS, TrialOrBaseline, argument
 
 if TYPE_CHECKING:
     from trainables.storage import StoragePath
-    from tune_app.mistakes.analysis import Analysis
     from tune_app.mistakes.subject import Subject
 
-Place = Annotated[
-    str,
-    typer.Argument(
-        metavar="EXPERIMENT|FILE",
-        help="Folder or URI of an experiment; or a file: model.mbq, a stage's folder, a checkpoint.",
-        show_default=False,
-    ),
-]
-Trial = Annotated[
-    str, typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of a trial, or: baseline.", show_default=False)
-]
+HOME_DEPTH = 3
+"""How far above a file its experiment may lie: a file in artifacts/<id>/ or stages/<key>/ is three folders deep."""
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=RESULTS, epilog="Example: tune-app failures demo/demo p75_w2_a8")
 def failures(
-    place: Place,
-    trial: Trial = "",
+    place: Annotated[
+        str,
+        argument(
+            "EXPERIMENT|FILE", "Folder or URI of an experiment; or a file: model.mbq, a stage's folder, a checkpoint."
+        ),
+    ],
+    trial: TrialOrBaseline = "",
     experiment: Annotated[
         str, typer.Option(metavar="EXPERIMENT", help="For a file: its data, model and baseline.")
     ] = "",
@@ -41,16 +40,19 @@ def failures(
     ] = False,
 ) -> None:
     """Show where a network errs on the validation split, and what compression broke."""
+    from trainables.storage import storage_path
+    from tune_app.mistakes.analysis import analyze, predictions
+    from tune_app.mistakes.files import as_json, write_files
     from tune_app.mistakes.text import summary
-    from tune_app.terminal.progress import doing
+    from tune_app.terminal.progress import counting, doing
 
     with doing("loading the network and the data"):
         subject = _subject(place, trial, experiment=experiment, data=data, root=root)
     target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
-    analysis, files = _work(subject, target)
+    with counting("predictions", total=predictions(subject)) as advance:
+        analysis = analyze(subject, advance=advance)
+    files = write_files(analysis, storage_path(target)) if target else []
     if json:
-        from tune_app.mistakes.files import as_json
-
         print(as_json(analysis), end="")
     else:
         print("\n".join(summary(analysis)))
@@ -58,11 +60,12 @@ def failures(
 
 
 def folder_name(label: str) -> str:
-    """A label as a part of a folder's name."""
+    """Returns a label as a part of a folder's name: what a file system may refuse becomes `-`."""
     return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in label)
 
 
 def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":
+    """Loads what was asked for: a trial, a file for an experiment's images, or a file of no experiment."""
     from trainables.storage import exists, storage_path
     from tune_app.ledger.folder import ExperimentFolder
     from tune_app.mistakes.subject import file_subject, loose_subject, trial_subject
@@ -84,27 +87,15 @@ def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | 
 
 
 def _home(path: "StoragePath") -> "StoragePath":
-    """The experiment in whose folder a file lies: in artifacts/<id>/ or in stages/<key>/."""
+    """Returns the experiment in whose folder a file lies."""
     from trainables.storage import exists
     from tune_app.ledger.folder import ExperimentFolder
 
     if exists(ExperimentFolder(path).spec_file):
         raise ConfigError(f"{path} is an experiment: name one of its trials too, or `baseline`.")
     folder = path.resolve() if isinstance(path, Path) else path
-    for _ in range(3):
+    for _ in range(HOME_DEPTH):
         folder = folder.parent
         if exists(ExperimentFolder(folder).spec_file):
             return folder
     raise ConfigError(f"{path} is in no experiment's folder: name its --experiment, or with --data its data set.")
-
-
-def _work(subject: "Subject", target: str) -> tuple["Analysis", list[str]]:
-    """The analysis, and the names of its files if there is a place for them; how far it is goes to the terminal."""
-    from trainables.storage import storage_path
-    from tune_app.mistakes.analysis import analyze, predictions
-    from tune_app.mistakes.files import write_files
-    from tune_app.terminal.progress import counting
-
-    with counting("predictions", total=predictions(subject)) as advance:
-        analysis = analyze(subject, advance=advance)
-    return analysis, write_files(analysis, storage_path(target)) if target else []

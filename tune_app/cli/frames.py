@@ -3,22 +3,26 @@
 import io
 import json as json_text
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.text import Text
+
 from trainables.errors import ConfigError
 from trainables.storage import replace, storage_path
-from tune_app.terminal.table import WIDEST
+from tune_app.tables.columns import COLUMNS
+from tune_app.terminal.table import ABSENT, make_table, widths
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from rich.table import Table
 
 LABEL_CHARS = 28
+"""The longest label that the table shows whole. More: fewer are cut; less: the table fits a narrower terminal."""
 REASON_CHARS = 60
-ABSENT = "–"
+"""How much of the reason for a missing result the table shows; JSON, CSV and parquet have it whole, in `reason`."""
 
 
 def write_frame(
@@ -27,7 +31,7 @@ def write_frame(
     """Prints rows, or writes them to a parquet file; JSON and CSV go to standard output alone.
 
     Args:
-        frame: rows with the columns of `rows.rows`, or some of them.
+        frame: rows with the columns of the trials table, or some of them.
         json: a list of records; a missing value is null.
         csv: with a header; a missing value is empty.
         parquet: path or URI of a file to write in one step.
@@ -53,12 +57,14 @@ def write_frame(
 
 
 def _arrow(frame: "pd.DataFrame") -> "pa.Table":
+    """Returns the rows in types that know a missing integer from a missing float."""
     import pyarrow as pa
 
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
 def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
+    """Writes the rows in one step, or refuses the place."""
     import pyarrow.parquet as pq
 
     path = storage_path(place)
@@ -74,108 +80,70 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
 
 
 def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
-    """The columns that people want; on a narrow terminal the state gives way, then the drop; no cell is cut."""
-    from rich.console import Console
-    from rich.text import Text
-
+    """Prints the columns that people want; on a narrow terminal the state is folded, then the drop left out."""
     console = Console(highlight=False)
     if frame.empty:
         console.print(Text(f"{title}: {none}."), soft_wrap=True)
         return
     console.print(Text(title, style="table.title"), soft_wrap=True)  # the path in it is not broken
     records = _arrow(frame).to_pylist()
-    columns = [c for c in _COLUMNS if c.shown(records)]
-    table, needed = _table(columns, records)
-    if needed > console.width:
-        table, needed = _table([c for c in columns if c.name != "accuracy_drop"], records)
+    columns = [name for name in _COLUMNS if _is_shown(name, records)]
+    for names in (columns, [name for name in columns if name != "accuracy_drop"]):
+        rows = [[_cell(name, record) for name in names] for record in records]
+        heads = [COLUMNS[name].brief for name in names]
+        table = make_table(heads, rows, left=("label", "state", "trial id"), breakable=("state",))
+        needed = widths(table).minimum
+        if needed <= console.width:
+            break
     Console(highlight=False, width=max(console.width, needed)).print(table)
 
 
-def _table(columns: "Sequence[_Column]", records: list[dict[str, Any]]) -> "tuple[Table, int]":
-    """With the width that it needs at least."""
-    from rich import box
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    for column in columns:
-        table.add_column(
-            column.head,
-            justify="right" if column.number else "left",
-            no_wrap=column.name != "state",
-            overflow="fold",
-        )
-    for record in records:
-        table.add_row(*(Text(column.text(record)) for column in columns))
-    wide = Console(highlight=False, width=WIDEST)
-    return table, Measurement.get(wide, wide.options, table).minimum
+def _is_shown(name: str, records: list[dict[str, Any]]) -> bool:
+    """Whether the table has a column: optional ones need something to say."""
+    if name == "state":
+        return any(r.get("state", "complete") != "complete" for r in records)
+    if name == "p_non_dominated":
+        return any((r.get("repeats") or 0) > 1 for r in records)
+    if name in {"accuracy_sd", "accuracy_drop", "test_accuracy"}:
+        return any(r.get(name) is not None for r in records)
+    return name in records[0]
 
 
-class _Column:
-    """One column of the printed table, made from one column of the frame."""
-
-    def __init__(
-        self, name: str, head: str, *, number: Callable[[Any], str] | None = None, text: Callable[[Any], str] = str
-    ) -> None:
-        self.name = name
-        self.head = head
-        self.number = number is not None
-        self._form = number or text
-
-    def shown(self, records: list[dict[str, Any]]) -> bool:
-        """Whether the table has this column: optional ones need something to say."""
-        if self.name == "state":
-            return any(r.get("state", "complete") != "complete" for r in records)
-        if self.name == "test_accuracy":
-            return any(r.get("test_accuracy") is not None for r in records)
-        if self.name in {"accuracy_sd", "accuracy_drop"}:
-            return any(r.get(self.name) is not None for r in records)
-        if self.name == "p_non_dominated":
-            return any((r.get("repeats") or 0) > 1 for r in records)
-        return self.name in records[0]
-
-    def text(self, record: dict[str, Any]) -> str:
-        """The cell."""
-        value = record.get(self.name)
-        if self.name == "state" and record.get("reason"):
-            value = textwrap.shorten(record["reason"], REASON_CHARS, placeholder="…")
-        if self.name == "accuracy_sd" and value is not None:
-            return _spread(record["accuracy_mean"], value)
-        if self.name == "test_accuracy" and record.get("test_accuracy_sd") is not None:
-            return _spread(record["test_accuracy_mean"], record["test_accuracy_sd"])
-        return ABSENT if value is None else self._form(value)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= LABEL_CHARS else f"{label[: LABEL_CHARS - 1]}…"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}%"
+def _cell(name: str, record: dict[str, Any]) -> str:
+    """Returns the value of a column as people write it, with the mean of several runs where there are some."""
+    value = record.get(name)
+    if name == "state" and record.get("reason"):
+        return textwrap.shorten(record["reason"], REASON_CHARS, placeholder="…")
+    if name == "accuracy_sd" and value is not None:
+        return _spread(record["accuracy_mean"], value)
+    if name == "test_accuracy" and record.get("test_accuracy_sd") is not None:
+        return _spread(record["test_accuracy_mean"], record["test_accuracy_sd"])
+    if value is None:
+        return ABSENT
+    return _short(value) if name == "label" else _FORMS.get(COLUMNS[name].kind, str)(value)
 
 
 def _spread(mean: float, sd: float) -> str:
+    """Returns a mean of shares with its standard deviation."""
     return f"{100 * mean:.2f}±{100 * sd:.2f}%"
 
 
-def _points(value: float) -> str:
-    return f"{round(100 * value, 2) + 0.0:.2f}pp"  # no -0.00
+def _short(label: str) -> str:
+    """Returns a label that leaves room for the other columns."""
+    return label if len(label) <= LABEL_CHARS else f"{label[: LABEL_CHARS - 1]}…"
 
 
+_FORMS: dict[str, Callable[[Any], str]] = {
+    "share": "{:.2%}".format,
+    "points": lambda value: f"{round(100 * value, 2) + 0.0:.2f}pp",  # no -0.00
+    "chance": "{:.2f}".format,
+    "ratio": "{:.1f}x".format,
+    **dict.fromkeys(("bytes", "count", "seconds"), "{:,.0f}".format),
+    "number": "{:,.6g}".format,
+}
+"""How values are written, by the kind of their column in the catalog; others are written as they are."""
 _COLUMNS = (
-    _Column("label", "label", text=_short),
-    _Column("accuracy", "accuracy", number=_percent),
-    _Column("accuracy_drop", "drop", number=_points),
-    _Column("accuracy_sd", "mean±sd", number=str),
-    _Column("p_non_dominated", "p", number=lambda value: f"{value:.2f}"),
-    _Column("test_accuracy", "test", number=_percent),
-    _Column("size_bytes", "bytes", number=lambda value: f"{value:,.0f}"),
-    _Column("compression_ratio", "ratio", number=lambda value: f"{value:.1f}x"),
-    _Column("trials", "trials", number=lambda value: f"{value:,.0f}"),
-    _Column("training_s", "training s", number=lambda value: f"{value:,.0f}"),
-    _Column("hypervolume", "hypervolume", number=lambda value: f"{value:,.6g}"),
-    _Column("state", "state"),
-    _Column("trial_id", "trial id"),
+    *("label", "accuracy", "accuracy_drop", "accuracy_sd", "p_non_dominated", "test_accuracy", "size_bytes"),
+    *("compression_ratio", "trials", "training_s", "hypervolume", "state", "trial_id"),
 )
+"""The columns of the table, in their order."""

@@ -1,22 +1,21 @@
-"""`tune-app inspect`: where a packed file's bytes go, and what its network costs."""
+"""`tune-app inspect`: where a packed file's bytes go, and what its network computes and holds."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-Place = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE|EXPERIMENT",
-        help="A packed file, model.mbq; or folder or URI of an experiment.",
-        show_default=False,
-    ),
-]
-Trial = Annotated[str, typer.Argument(metavar="TRIAL", help="Label (p30_w4_a8) or id of a trial.", show_default=False)]
+from tune_app.cli.options import NETWORKS, Trial, argument
+from tune_app.terminal.table import ABSENT, print_table
+
+if TYPE_CHECKING:
+    from trainables.export.inspect import FileReport, LayerReport
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app inspect p75_w2_a8/model.mbq")
 def inspect(
-    place: Place,
+    place: Annotated[str, argument("FILE|EXPERIMENT", "A packed file, model.mbq; or folder or URI of an experiment.")],
     trial: Trial = "",
     batch: Annotated[int, typer.Option(min=1, max=1_000_000, help="Images whose activations are counted.")] = 1,
     formulas: Annotated[
@@ -28,16 +27,84 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output: everything.")] = False,
 ) -> None:
     """Show where the bytes of a packed file go, layer by layer, and what the network computes and holds."""
-    from tune_app.artifacts.inspect import inspect_path, inspect_trial, print_formulas, print_json, print_report
+    from tune_app.artifacts.inspect import inspect_network
 
-    counted = {"batch": batch, "index_bits": index_bits}
-    if trial:
-        title, report = inspect_trial(place, trial, **counted)
-    else:
-        title, report = place, inspect_path(place, **counted)
+    title, report = inspect_network(place, trial, batch=batch, index_bits=index_bits)
     if json:
-        print_json(report)
-    elif formulas:
-        print_formulas(report, title=title)
+        print(report.model_dump_json(indent=1))
+        return
+    _print_head(report, title)
+    print()
+    if formulas:
+        _print_formulas(report)
     else:
-        print_report(report, title=title)
+        _print_layers(report)
+
+
+def _print_head(report: "FileReport", title: str) -> None:
+    """Prints the numbers of the whole file."""
+    model = report.architecture.model
+    print(f"{title}: {model.name}, width {model.width:g}, {report.weights:,} weights")
+    print(
+        f"{report.size_bytes:,} bytes, {report.compression_ratio:.2f} times smaller than the unpruned network in "
+        f"fp32 ({report.fp32_bytes:,} bytes)\n"
+        f"its weights alone are {report.weight_ratio:.2f} times smaller ({report.weight_fp32_bytes:,} bytes in fp32), "
+        f"its activations {report.activation_ratio:.2f} times\n"
+        f"{report.bits_per_weight:.3f} bits per weight, {100 * report.nonzero_share:.1f} % of the weights are not zero"
+    )
+    if report.ratio_to_entropy is not None:
+        entropy = f"{report.ratio_to_entropy:.4f} times their zero-order entropy ({report.entropy_bytes:,.0f} bytes)"
+        print(f"quantized weights take {entropy}")
+    print(
+        f"{report.macs:,} MACs, {100 * report.macs / report.fp32_macs:.2f} % of the unpruned network's; "
+        f"{report.bops:,} BOPs, {100 * report.bops / report.fp32_bops:.2f} % of its"
+    )
+
+
+def _print_layers(report: "FileReport") -> None:
+    """Prints four tables: activations, stored layers, computed layers, parts of the file."""
+    batch = "activations of " + ("1 image" if report.batch == 1 else f"{report.batch:,} images")
+    rows = [(a.name, f"{a.size_bytes:,}", f"{a.fp32_bytes:,}", f"{a.ratio:.2f}x", a.counts) for a in report.activations]
+    print_table((batch, "bytes", "unpruned fp32", "ratio", "counts"), rows, left=(batch, "counts"))
+    print()
+    heads = ("layer", "coder", "shape", "bits", "nonzero", "bytes", "bits/w", "entropy")
+    print_table(heads, map(_stored, report.layers), left=("layer", "coder"))
+    print()
+    costs = ("layer", "MACs", "w bits", "a bits", "BOPs", "activation bytes")
+    total = report.activations[0].size_bytes // report.batch
+    rest = total - sum(layer.activation_bytes for layer in report.layers)  # pooled features, concatenations
+    between = ("between layers", "", "", "", "", f"{rest:,}")
+    print_table(costs, [*map(_computed, report.layers), between], left=("layer",))
+    print()
+    parts = {**report.breakdown, "file": report.size_bytes}.items()
+    shares = [(name, f"{size:,}", f"{100 * size / report.size_bytes:.1f}%") for name, size in parts]
+    print_table(("part", "bytes", "share"), shares, left=("part",))
+
+
+def _print_formulas(report: "FileReport") -> None:
+    """Prints what the size formulas of earlier systems say, beside the file."""
+    rows = [(f.name, f"{f.size_bytes:,}", f"{f.compression_ratio:.2f}x", f.system, f.counts) for f in report.formulas]
+    size, ratio = f"{report.size_bytes:,}", f"{report.compression_ratio:.2f}x"
+    rows.append(("this file", size, ratio, "", "all that a decoder needs"))
+    print_table(("formula", "bytes", "ratio", "system", "counts"), rows, left=("formula", "system", "counts"))
+    print("\nzeros are those of the file, after rounding; the columns formula_*_bytes count the zeros of pruning alone")
+
+
+def _stored(layer: "LayerReport") -> tuple[str, ...]:
+    """Returns the row of a layer's weights: how they are coded, and what that takes."""
+    return (
+        layer.name,
+        layer.coder,
+        "x".join(map(str, layer.shape)),
+        str(layer.bits),
+        f"{100 * layer.nonzero / layer.weights:.1f}%",
+        f"{layer.coded_bytes:,.0f}",
+        f"{layer.bits_per_weight:.3f}",
+        ABSENT if layer.entropy_bytes is None else f"{8 * layer.entropy_bytes / layer.weights:.3f}",
+    )
+
+
+def _computed(layer: "LayerReport") -> tuple[str, ...]:
+    """Returns the row of a layer's work for one image."""
+    numbers = (layer.macs, layer.bits, layer.a_bits, layer.bops, layer.activation_bytes)
+    return (layer.name, *(f"{n:,}" for n in numbers))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
-from tune_app.cli.options import RESULTS
+from tune_app.cli.options import RESULTS, Experiment
+from tune_app.terminal.quantities import show_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Experiment = Annotated[
-    str,
-    typer.Argument(metavar="EXPERIMENT", help="Folder or URI of the experiment, e.g. runs/demo.", show_default=False),
-]
-
 
 class ImageFormat(StrEnum):
-    """Of figures."""
+    """A format in which `--figures` draws."""
 
     PNG = "png"
     SVG = "svg"
@@ -47,8 +43,6 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file with all figures and trials; it needs no network and no other file."""
-    from tune_app.ledger.folder import ExperimentFolder
-
     if sum(map(bool, (output, watch, figures))) > 1:
         raise ConfigError("--output writes a file, --watch serves it, --figures draws images: choose one of them.")
     for option, value, other, given in (("--port", port, "--watch", watch), ("--format", format, "--figures", figures)):
@@ -56,18 +50,26 @@ def report(
             raise ConfigError(f"{option} {value} is for {other}: give both, or neither.")
     if failures and figures:
         raise ConfigError("--failures adds to the page: `tune-app failures` draws that trial's figures.")
+    from trainables.storage import storage_path
+    from tune_app.ledger.folder import ExperimentFolder
+    from tune_app.report.build import write_figures, write_report
+
     folder = ExperimentFolder.existing(experiment)
     if figures:
-        _draw(folder, figures, format or ImageFormat.PNG)
+        for name in write_figures(folder, storage_path(figures), (format or ImageFormat.PNG).value):
+            print(f"{figures}/{name}")
         return
     extra = [_failures(folder, number, trial) for number, trial in enumerate(failures or (), 1)]
     if watch:
         _serve(folder, port or 0, extra)
     else:
-        _write(folder, output or "report.html", extra)
+        target = output or "report.html"
+        size = write_report(folder, storage_path(target), extra=extra)
+        print(f"{target}: {show_size(size)}, one file for any browser")
 
 
 def _failures(folder: "ExperimentFolder", number: int, trial: str) -> "Section":
+    """Analyzes where a trial errs, as a section of the page."""
     from tune_app.mistakes.section import trial_section
     from tune_app.report.section import Section
 
@@ -75,24 +77,8 @@ def _failures(folder: "ExperimentFolder", number: int, trial: str) -> "Section":
     return Section(f"errors-{number}", title, html=html)
 
 
-def _write(folder: "ExperimentFolder", output: str, extra: "Sequence[Section]") -> None:
-    from trainables.storage import storage_path
-    from tune_app.report.build import write_report
-    from tune_app.terminal.quantities import show_size
-
-    size = write_report(folder, storage_path(output), extra=extra)
-    print(f"{output}: {show_size(size)}, one file for any browser")
-
-
-def _draw(folder: "ExperimentFolder", target: str, format: ImageFormat) -> None:
-    from trainables.storage import storage_path
-    from tune_app.report.build import write_figures
-
-    for name in write_figures(folder, storage_path(target), format.value):
-        print(f"{target}/{name}")
-
-
 def _serve(folder: "ExperimentFolder", port: int, extra: "Sequence[Section]") -> None:
+    """Serves the page on this machine until Ctrl-C."""
     from tune_app.report.serve import ReportServer
 
     with ReportServer(folder, port=port, extra=extra) as server:

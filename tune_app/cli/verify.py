@@ -6,30 +6,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import CorruptFile
+from tune_app.cli.options import NETWORKS, Experiment, Json, argument
+from tune_app.terminal.quantities import show_count, show_share
+from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
-    from tune_app.artifacts.verify import Mismatch, Verdict, Verification
-    from tune_app.ledger.ledger import Damaged
+    from tune_app.artifacts.verify import Verdict, Verification
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app verify demo/demo p75_w2_a8 --evaluate")
 def verify(
-    experiment: Annotated[
-        str,
-        typer.Argument(
-            metavar="EXPERIMENT", help="Folder or URI of the experiment, e.g. runs/demo.", show_default=False
-        ),
-    ],
+    experiment: Experiment,
     trials: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TRIAL", help="Labels (p30_w4_a8) or ids of trials; none: the frontier.", show_default=False
-        ),
+        list[str] | None, argument("TRIAL", "Labels (p30_w4_a8) or ids of trials; none: the frontier.")
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="Every complete trial, not only the frontier.")] = False,
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Evaluate the decoded networks on the validation split, too.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Prove again that packed files are what their records say: bytes, network and, if asked, accuracy."""
     from tune_app.artifacts.verify import verify
@@ -41,58 +38,43 @@ def verify(
     else:
         _print(found, evaluated=evaluate)
     if not found.holds:
-        raise CorruptFile(_refusal(found))
+        broken, damaged = len(found.broken), len(found.damaged)
+        parts = [f"{broken} of {show_count(len(found.verdicts), 'trial')}"] if broken else []
+        parts += [show_count(damaged, "damaged record")] if damaged else []
+        verb = "is" if broken + damaged == 1 else "are"
+        raise CorruptFile(f"{' and '.join(parts)} of {found.folder.path} {verb} not as recorded.")
 
 
 def _print(found: "Verification", *, evaluated: bool) -> None:
-    from tune_app.terminal.quantities import show_count
-    from tune_app.terminal.table import print_table
-
+    """Prints a row for each trial, then a line for each thing that is not as recorded, with the way out."""
     if found.verdicts:
-        print_table(
-            ("trial", "bytes", "accuracy", "packed file"), map(_row, found.verdicts), left=("trial", "packed file")
-        )
+        heads = ("trial", "bytes", "accuracy", "packed file")
+        print_table(heads, map(_cells, found.verdicts), left=("trial", "packed file"))
     for verdict in found.broken:
         for mismatch in verdict.mismatches:
-            print(f"{_mismatch(verdict, mismatch)}: make the trial again with `{found.way_out(verdict)}`.")
+            values = f"must be {_shown(mismatch.recorded)}, but is {_shown(mismatch.found)}"
+            way_out = f"make the trial again with `{found.way_out(verdict)}`"
+            print(f"{verdict.label}: {mismatch.rule} {values}: {way_out}.")
     for file in found.damaged:
-        print(_damaged(file))
+        way_out = ": the next `tune-app run` puts it aside, and its trial may run again."
+        if file.whole:
+            way_out = ", but it is whole: use the version of tune-app that wrote it."
+        print(f"{file.problem}{way_out}")
     if found.holds:
         more = " and accuracy, evaluated again" if evaluated else ""
         print(f"{show_count(len(found.verdicts), 'trial')} as recorded: size, SHA-256, decoded network{more}")
 
 
-def _row(verdict: "Verdict") -> tuple[str, ...]:
-    from tune_app.terminal.quantities import show_share
-
+def _cells(verdict: "Verdict") -> tuple[str, ...]:
+    """Returns the row of a trial: what was recorded, and which rules do not hold."""
     metrics = verdict.record.metrics()
     rules = ", ".join(mismatch.rule for mismatch in verdict.mismatches)
     said = f"not as recorded: {rules}" if rules else "as recorded"
     return verdict.label, f"{metrics['size_bytes']:,.0f}", show_share(metrics["accuracy"]), said
 
 
-def _mismatch(verdict: "Verdict", mismatch: "Mismatch") -> str:
-    """Rule and value."""
-    return f"{verdict.label}: {mismatch.rule} must be {_shown(mismatch.recorded)}, but is {_shown(mismatch.found)}"
-
-
 def _shown(value: object) -> str:
+    """Returns a recorded or found value as people write it."""
     if isinstance(value, float):
         return f"{value:.10g}"
     return f"{value:,}" if isinstance(value, int) else "absent" if value is None else str(value)
-
-
-def _damaged(file: "Damaged") -> str:
-    if file.whole:
-        return f"{file.problem}, but it is whole: use the version of tune-app that wrote it."
-    return f"{file.problem}: the next `tune-app run` puts it aside, and its trial may run again."
-
-
-def _refusal(found: "Verification") -> str:
-    from tune_app.terminal.quantities import show_count
-
-    trials, records = len(found.broken), len(found.damaged)
-    parts = [f"{trials} of {show_count(len(found.verdicts), 'trial')}"] if trials else []
-    parts += [show_count(records, "damaged record")] if records else []
-    verb = "is" if trials + records == 1 else "are"
-    return f"{' and '.join(parts)} of {found.folder.path} {verb} not as recorded."

@@ -1,105 +1,24 @@
-"""The figure of a frontier: first what it shows, as data, then the ink (matplotlib is imported on use)."""
+"""The figure of a frontier as an image (matplotlib is imported on use)."""
 
 import dataclasses
 import io
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, replace
-from tune_app.drawing.axis import is_log
-from tune_app.ledger.baseline import UNTRAINED, caveat, read_baseline
-from tune_app.ledger.folder import ExperimentFolder
-from tune_app.spec.experiment import Direction, ExperimentSpec
-from tune_app.tables.columns import SHARES, TITLES, direction
-from tune_app.tables.trials import load_trials
+from tune_app.drawing.axis import Axis
+from tune_app.drawing.frontier_info import FrontierInfo, Mark
+from tune_app.drawing.palette import COLORS, GRAY, INK
+from tune_app.drawing.sheet import Drawing, drawn
+from tune_app.ledger.baseline import UNTRAINED
 from tune_app.terminal.progress import doing
 
-SIZE_IN = (12.0, 8.0)
-DPI = 100
-# Okabe and Ito (2008): distinguishable with every common color blindness.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-INK, GRAY = "#222222", "#A8A8A8"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis: a measured column, and which way is better."""
-
-    metric: str
-    direction: Direction
-    log: bool
-
-    @property
-    def title(self) -> str:
-        """What is written at the axis."""
-        return TITLES[self.metric]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One trial, or the baseline; `w_bits` is None where it was not searched."""
-
-    label: str
-    x: float
-    y: float
-    w_bits: int | None = None
-
-
-@dataclass(frozen=True)
-class FrontierInfo:
-    """What the figure shows.
-
-    `complete` holds every feasible complete trial of the full rung, those of `frontier` included; `frontier` rises
-    along x. What ran several times is one point, at the means of its objectives. `stepped` says whether the
-    frontier is a line in this plane: with a third objective it is not.
-    """
-
-    experiment: str
-    x: Axis
-    y: Axis
-    complete: tuple[Point, ...]
-    frontier: tuple[Point, ...]
-    infeasible: tuple[Point, ...]
-    baseline: Point | None
-    stepped: bool
-    caveat: str = ""
-    """What is written over it."""
-
-
-def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
-    """What the figure of an experiment shows now.
-
-    Raises:
-        CorruptFile: the stored spec or the baseline's measurement is damaged.
-    """
-    spec = folder.read_spec()
-    x_metric, y_metric = _metrics(spec)
-    found: dict[str, list[Point]] = {"complete": [], "frontier": [], "infeasible": []}
-    for row in load_trials(folder).to_pylist():
-        if row["state"] != "complete" or row["rung"] != FULL or (row["repeat"] and not row["on_frontier"]):
-            continue
-        point = Point(row["label"], _value(row, x_metric), _value(row, y_metric), row.get("w_bits"))
-        found["complete" if row["feasible"] else "infeasible"].append(point)
-        if row["on_frontier"]:
-            found["frontier"].append(point)
-    baseline = _baseline(folder, x_metric, y_metric)
-    shown = found["complete"] + found["infeasible"] + ([baseline] if baseline else [])
-    return FrontierInfo(
-        experiment=spec.name,
-        x=_axis(x_metric, spec, [p.x for p in shown]),
-        y=_axis(y_metric, spec, [p.y for p in shown]),
-        complete=tuple(found["complete"]),
-        frontier=tuple(sorted(found["frontier"], key=lambda p: (p.x, p.y))),
-        infeasible=tuple(found["infeasible"]),
-        baseline=baseline,
-        stepped=set(spec.objectives) == {x_metric, y_metric},
-        caveat=caveat(spec),
-    )
+SIZE_IN, DPI = (12.0, 8.0), 100
+"""1200 × 800 pixels, which fill a page or a slide."""
+STYLE = {"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False}
 
 
 def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
@@ -113,7 +32,7 @@ def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
 
 
 def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> None:
-    """Writes the frontiers of several experiments with the same objectives into one figure, as above.
+    """Writes one figure with the frontiers of several experiments with the same objectives, a .png or .svg file.
 
     Raises:
         ConfigError: another suffix.
@@ -123,58 +42,24 @@ def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> No
 
 
 def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
-    if path.suffix.lower() not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
+    """Draws a figure, and writes it in the format that the suffix names."""
+    suffix = path.suffix.lower()
+    if suffix not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
         raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
-    with doing("drawing"):
-        content = _drawn(path.suffix.lower(), draw)
-    replace(path, content)
-
-
-def _drawn(suffix: str, draw: Callable[[Any], None]) -> bytes:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False}):
-        figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        stream = io.BytesIO()
+    stream = io.BytesIO()
+    with doing("drawing"), drawn(Drawing(draw, *SIZE_IN), facecolor="white", dpi=DPI, style=STYLE) as figure:
         figure.savefig(stream, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else {})
-    return stream.getvalue()
-
-
-def _metrics(spec: ExperimentSpec) -> tuple[str, str]:
-    """The first two objectives, filled up with size and accuracy; a maximized one stands upright."""
-    first, second, *_ = dict.fromkeys([*spec.objectives, "accuracy", "size_bytes"])
-    return (second, first) if direction(first, spec) == "maximize" else (first, second)
-
-
-def _value(row: dict[str, Any], metric: str) -> float:
-    """Of all runs of the point together, where that is known."""
-    together: float | None = row.get(f"{metric}_mean")
-    return float(row[metric]) if together is None else together
-
-
-def _axis(metric: str, spec: ExperimentSpec, values: list[float]) -> Axis:
-    return Axis(metric, direction(metric, spec), is_log(metric, values))
-
-
-def _baseline(folder: ExperimentFolder, x_metric: str, y_metric: str) -> Point | None:
-    """The unpruned network, when it is measured."""
-    found = read_baseline(folder)
-    return None if found is None else Point(found.title, found.metrics()[x_metric], found.metrics()[y_metric])
+    replace(path, stream.getvalue())
 
 
 def _draw(info: FrontierInfo, figure: Any) -> None:
-    title = f"{info.experiment}: {len(info.frontier)} of {len(info.complete)} trials on the frontier"
+    feasible = len(info.dominated) + len(info.frontier)
+    title = f"{info.experiment}: {len(info.frontier)} of {feasible} trials on the frontier"
     axes = _axes(figure, "\n".join(filter(None, (title, info.caveat))), info.x, info.y)
-    if not info.complete and not info.infeasible:
+    if not info.tried:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
     _draw_points(info, axes)
-    axes.margins(0.08)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", frameon=False)
+    _finish(axes)
     _draw_labels(info, figure, axes)
 
 
@@ -187,19 +72,16 @@ def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
     axes = _axes(figure, f"frontiers of {title}{mark}", x, y)
     for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
         color = COLORS[i % len(COLORS)]
-        if info.stepped and info.frontier:
-            axes.plot(*_steps(info), color=color, linewidth=1.6, zorder=2)
+        _line(info, axes, color=color, linewidth=1.6)
         _scatter(axes, info.frontier, label=info.experiment, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
         if info.baseline:
             name = f"{info.experiment}: {info.baseline.label}, fp32"
             _scatter(axes, [info.baseline], label=name, color=color, s=260, marker="*", edgecolors=INK, zorder=3)
-    axes.margins(0.08)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", frameon=False)
+    _finish(axes)
 
 
 def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
-    """Empty axes with their scales and names."""
+    """Returns empty axes with their scales and names."""
     axes = figure.add_subplot()
     axes.set_title(title)
     axes.grid(color="#E4E4E4", linewidth=0.8)
@@ -207,17 +89,15 @@ def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
     axes.spines[["top", "right"]].set_visible(False)
     _scale(axes.xaxis, axes.set_xscale, x)
     _scale(axes.yaxis, axes.set_yscale, y)
-    axes.set_xlabel(_with_arrow(x, "←", "→"))
-    axes.set_ylabel(_with_arrow(y, "↓", "↑"))
+    axes.set_xlabel(f"{x.column.title}   {'←' if x.direction == 'minimize' else '→'} better")
+    axes.set_ylabel(f"{y.column.title}   {'↓' if y.direction == 'minimize' else '↑'} better")
     return axes
 
 
 def _draw_points(info: FrontierInfo, axes: Any) -> None:
-    dominated = [p for p in info.complete if p not in info.frontier]
-    _scatter(axes, dominated, label="dominated", color=GRAY, s=36)
+    _scatter(axes, info.dominated, label="dominated", color=GRAY, s=36)
     _scatter(axes, info.infeasible, label="outside the constraints", color=GRAY, s=36, marker="x")
-    if info.stepped and info.frontier:
-        axes.plot(*_steps(info), color=INK, linewidth=1.2, zorder=2)
+    _line(info, axes, color=INK, linewidth=1.2)
     for i, bits in enumerate(sorted({p.w_bits for p in info.frontier}, key=lambda b: b or 0)):
         members = [p for p in info.frontier if p.w_bits == bits]
         name = "frontier" if bits is None else f"frontier, {bits}-bit weights"
@@ -227,19 +107,23 @@ def _draw_points(info: FrontierInfo, axes: Any) -> None:
         _scatter(axes, [info.baseline], label=name, color=INK, s=260, marker="*", zorder=3)
 
 
-def _scatter(axes: Any, points: list[Point] | tuple[Point, ...], **style: Any) -> None:
+def _scatter(axes: Any, points: Sequence[Mark], **style: Any) -> None:
     if points:
         axes.scatter([p.x for p in points], [p.y for p in points], **style)
 
 
-def _steps(info: FrontierInfo) -> tuple[list[float], list[float]]:
-    """The border of what is reached: between two members, the worse value of each holds."""
-    xs, ys = [info.frontier[0].x], [info.frontier[0].y]
-    for point in info.frontier[1:]:
-        across = info.x.direction == "minimize"
-        xs += [point.x if across else xs[-1], point.x]
-        ys += [ys[-1] if across else point.y, point.y]
-    return xs, ys
+def _line(info: FrontierInfo, axes: Any, **style: Any) -> None:
+    """Draws the border of what is reached: between two members, the worse value of each holds."""
+    if info.stepped and info.frontier:
+        steps = "steps-post" if info.x.direction == "minimize" else "steps-pre"
+        axes.plot([m.x for m in info.frontier], [m.y for m in info.frontier], drawstyle=steps, zorder=2, **style)
+
+
+def _finish(axes: Any) -> None:
+    """Leaves room around the points, and names what is drawn, if anything is."""
+    axes.margins(0.08)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False)
 
 
 def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
@@ -258,16 +142,12 @@ def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
             text.remove()
 
 
-def _box(axes: Any, point: Point) -> Any:
-    """The pixels that a marker covers."""
+def _box(axes: Any, point: Mark) -> Any:
+    """Returns the pixels that a marker covers."""
     from matplotlib.transforms import Bbox
 
     x, y = axes.transData.transform((point.x, point.y))
     return Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
-
-
-def _with_arrow(axis: Axis, low: str, high: str) -> str:
-    return f"{axis.title}   {low if axis.direction == 'minimize' else high} better"
 
 
 def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
@@ -277,7 +157,7 @@ def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
         set_scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_formatter(NullFormatter())
-    if info.metric in SHARES:
+    if info.column.kind == "share":
         axis.set_major_formatter(PercentFormatter(xmax=1))
-    elif info.metric != "compression_ratio":
-        axis.set_major_formatter(EngFormatter(unit="B" if info.metric.endswith("_bytes") else ""))
+    elif info.column.kind != "ratio":
+        axis.set_major_formatter(EngFormatter(unit="B" if info.column.kind == "bytes" else ""))

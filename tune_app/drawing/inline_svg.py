@@ -4,23 +4,25 @@ import hashlib
 import io
 import re
 
-from tune_app.drawing.sheet import EDGE, GRAY, GRID, INK, PAPER, Drawing, drawn
+from tune_app.drawing.palette import GRAY, INK
+from tune_app.drawing.sheet import EDGE, GRID, PAPER, STYLE, Drawing, drawn
 
 PX_PER_IN = 96
+"""Pixels of an inch on a page, as CSS defines them."""
 ROLES = {INK: "ink", GRAY: "muted", GRID: "line", EDGE: "line", PAPER: "surface"}
 """Colors of a drawing that are those of the page; the others look right on both papers."""
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def to_svg(drawing: Drawing, *, text: str) -> str:
-    """An `svg` element, named by a text; the same drawing gives the same element.
+    """Returns an `svg` element, named by a text; the same drawing gives the same element.
 
     Its letters are in the page's font, and its colors are the page's variables (`--ink`, `--muted`, `--line`,
     `--surface`), or those of a light page where there are none. Names inside it are its own, so that a page may hold
     many.
     """
     stream = io.StringIO()
-    with drawn(drawing, facecolor="none", **{"svg.fonttype": "none", "svg.hashsalt": "tune-app"}) as figure:
+    with drawn(drawing, facecolor="none", style=STYLE | {"svg.fonttype": "none", "svg.hashsalt": "tune-app"}) as figure:
         figure.savefig(stream, format="svg", metadata=NO_METADATA)
     _, _, content = stream.getvalue().partition("<svg")
     _, _, content = content.partition(">")
@@ -33,7 +35,7 @@ def to_svg(drawing: Drawing, *, text: str) -> str:
 
 
 def _own_names(content: str) -> str:
-    """Names that something refers to begin with a digest of the drawing; the others go."""
+    """Lets names that something refers to begin with a digest of the drawing; the others go."""
     known = set(re.findall(r'(?:href="|url\()#([^")]+)', content))
     own = hashlib.sha256(content.encode()).hexdigest()[:8]
     content = re.sub(r' id="([^"]+)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in known else "", content)

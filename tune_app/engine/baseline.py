@@ -22,9 +22,8 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         ConfigError: the data set or checkpoint is another one than when the experiment began.
         TrialFailure: training failed.
     """
-    from trainables.costs.counts import count
+    from trainables.costs.counts import counted_metrics
     from trainables.models.model import fp32_bytes
-    from trainables.models.units import count_parameters
     from trainables.pipeline import run_stages
     from trainables.stages.workplace import open_workplace
 
@@ -47,19 +46,14 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     if stored is not None:
         return stored
     model = result.model()
-    counts = count(model, result.architecture)
     info = BaselineInfo(
         key=key,
         fingerprint=data.fingerprint,
         accuracy=result.metrics["val_accuracy"],
         n=len(data.val),
         classes=data.classes,
-        parameters=count_parameters(model),
         size_bytes=fp32_bytes(result.architecture),
-        macs=counts.macs,
-        bops=counts.bops,
-        activation_bytes=counts.activation_bytes,
-        peak_activation_bytes=counts.peak_activation_bytes,
+        **counted_metrics(model, result.architecture),
         seconds=time.perf_counter() - started,
         untrained=spec.base.baseline.kind == "untrained",
         imported=_imported(spec, model),

@@ -15,11 +15,12 @@ from rich.table import Table
 from search_spaces.rungs import FULL
 from trainables.errors import StorageUnavailable
 from trainables.storage import StoragePath
-from tune_app.frontier.points import Group, frontier, frontier_volume, group_runs
+from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs
-from tune_app.terminal.progress import Pace, Verbosity, duration, verbosity
+from tune_app.terminal.progress import Pace, Verbosity, verbosity
+from tune_app.terminal.quantities import show_duration
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Status:
         """Trials without a usable result."""
         return sum(r.state != "complete" for r in self.records)
 
-    def frontier(self) -> list[Group]:
+    def frontier(self) -> list[PointRuns]:
         """The non-dominated points."""
         return frontier(group_runs(self.records, self.spec), self.spec)
 
@@ -62,7 +63,7 @@ class Status:
         choose = {"maximize": max, "minimize": min}
         return {m: choose[d](row[m] for row in done) for m, d in self.spec.objectives.items() if done}
 
-    def hypervolume(self, front: list[Group]) -> float:
+    def hypervolume(self, front: list[PointRuns]) -> float:
         """Of a frontier: share of the box between the reference point and the ideal corner, 0 to 1 as a rule."""
         if not front or not self.reference:
             return 0.0
@@ -167,4 +168,4 @@ def _stages(record: TrialRecord) -> str:
 
 
 def _about(seconds: float | None) -> str:
-    return "…" if seconds is None else f"about {duration(seconds)}"
+    return "…" if seconds is None else f"about {show_duration(seconds)}"

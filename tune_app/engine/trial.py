@@ -76,7 +76,7 @@ def _outcome(
     runs: list[StageRun] = []
     try:
         config = spec.trial(work.params, work.rung, repeat=work.repeat)
-        done = run_pipeline(config, workplace, folder.artifacts / work.trial_id / "model.mbq", runs)
+        done = run_pipeline(config, workplace, folder.packed_file(work.trial_id), runs)
         _check_finite(done, spec)
         return done
     except StorageUnavailable:

@@ -1,4 +1,4 @@
-"""Collapse: nothing of a search is usable, since every network that was measured is at chance."""
+"""The finding that nothing of a search is usable, since every network that was measured is at chance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,28 +6,28 @@ from typing import Any
 from search_spaces.rungs import FULL
 from trainables.errors import Collapsed
 from trainables.results import CHANCE_FACTOR
-from tune_app.findings.findings import Finding
+from tune_app.findings.findings import Finding, failure_kind
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.terminal.quantities import show_share
 
 ENOUGH = 8
-"""Trials at chance, and none that is not, before anything is said."""
+"""Trials at chance, and none that is not, before anything is said: fewer may be bad luck, more cost training."""
 Row = Mapping[str, Any]
-"""Of the table of trials: `rung`, `state`, `reason` and `accuracy`."""
+"""A row of the table of trials, with `rung`, `state`, `reason` and `accuracy`."""
 
 
 def has_collapsed(record: TrialRecord) -> bool:
     """Whether a trial was refused since its accuracy is at chance."""
-    return _kind(record.reason) == Collapsed.__name__
+    return failure_kind(record.reason) == Collapsed.__name__
 
 
 def collapse_notice(records: Sequence[TrialRecord], baseline: BaselineInfo) -> str:
-    """What a search says when ENOUGH trials were refused at chance, and none is usable; empty before and after.
+    """Returns what a search says when ENOUGH trials were refused at chance and none is usable; empty before and after.
 
     Args:
         records: of all trials so far; the newest one was refused.
-        baseline: of the experiment.
+        baseline: the network that they came from.
     """
     rows = [
         {"rung": r.assignment.rung, "state": r.state, "reason": r.reason, "accuracy": r.measured().get("accuracy")}
@@ -40,7 +40,7 @@ def collapse_notice(records: Sequence[TrialRecord], baseline: BaselineInfo) -> s
 
 
 def collapse_finding(rows: Sequence[Row], baseline: BaselineInfo) -> Finding | None:
-    """The same of an experiment, from ENOUGH trials on."""
+    """Finds that at least ENOUGH trials of an experiment were refused at chance, and none is usable."""
     refused = _refused(rows)
     if len(refused) < ENOUGH:
         return None
@@ -51,14 +51,14 @@ def collapse_finding(rows: Sequence[Row], baseline: BaselineInfo) -> Finding | N
 
 
 def _refused(rows: Sequence[Row]) -> list[Row]:
-    """The refused ones if no trial is complete, else none; a trial that ended otherwise says nothing of collapse."""
+    """Returns the trials at chance if none is complete, else nothing; one that ended otherwise says nothing of it."""
     if any(row["state"] == "complete" for row in rows):
         return []
-    return [row for row in rows if _kind(row["reason"]) == Collapsed.__name__ and row["accuracy"] is not None]
+    return [row for row in rows if failure_kind(row["reason"]) == Collapsed.__name__ and row["accuracy"] is not None]
 
 
 def _why(refused: Sequence[Row], baseline: BaselineInfo) -> str:
-    """Rule, values, way out."""
+    """Returns the rule, the values and the way out."""
     accuracies = [row["accuracy"] for row in refused]
     ends = " to ".join(dict.fromkeys(map(show_share, (min(accuracies), max(accuracies)))))
     return (
@@ -78,7 +78,3 @@ def _way_out(rungs: set[str], baseline: BaselineInfo) -> str:
 
 def _limit(baseline: BaselineInfo) -> float:
     return CHANCE_FACTOR / baseline.classes
-
-
-def _kind(reason: str | None) -> str:
-    return (reason or "").partition(":")[0]

@@ -1,4 +1,4 @@
-"""Two experiments side by side: how much each frontier covers, and which points beat the other's."""
+"""The comparison of two experiments: how much each frontier covers, and which points beat the other's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from trainables.errors import ConfigError
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, frontier_points
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, non_dominated
-from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two experiments."""
+    """One of two experiments that are compared."""
 
     name: str
     points: list[FrontierPoint]
-    """Its frontier."""
+    """The members of its frontier."""
     hypervolume: float
-    """Up to the reference that both share, in the product of the objectives' units."""
+    """The volume up to the reference that both share, in the product of the objectives' units."""
     coverage: float
     """Share of the other's frontier points that a point here dominates or equals (Zitzler and Thiele 1998, C)."""
     winners: list[FrontierPoint]
@@ -32,7 +32,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, and what they are measured from."""
+    """Two experiments that are compared, and the reference that both are measured from."""
 
     objectives: dict[str, str]
     reference: dict[str, float]
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def sides(self) -> tuple[Side, Side]:
-        """Both."""
+        """Both experiments, the first one first."""
         return self.first, self.second
 
 
@@ -64,7 +64,7 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
             f"{first.path} searched for {_shown(specs[0])} and {second.path} for {_shown(specs[1])}: "
             "only experiments with the same objectives can be compared."
         )
-    baselines = _baseline(first), _baseline(second)
+    baselines = require_baseline(first), require_baseline(second)
     reference = _worse_corner([b.reference(s) for b, s in zip(baselines, specs, strict=True)], specs[0])
     points = [frontier_points(folder, spec) for folder, spec in zip((first, second), specs, strict=True)]
     names = _names(first, second)
@@ -74,7 +74,7 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
 
 
 def coverage(costs: np.ndarray, other: np.ndarray) -> float:
-    """Share of the rows of `other` that a row of `costs` dominates or equals; 0 when `other` is empty.
+    """Returns the share of the rows of `other` that a row of `costs` dominates or equals; 0 when `other` is empty.
 
     The measure C of Zitzler and Thiele (1998, "Multiobjective optimization using evolutionary algorithms", PPSN V).
 
@@ -117,18 +117,10 @@ def _worse_corner(references: Sequence[dict[str, float]], spec: ExperimentSpec) 
     }
 
 
-def _baseline(folder: ExperimentFolder) -> BaselineInfo:
-    found = read_baseline(folder)
-    if found is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
-    return found
-
-
 def _names(first: ExperimentFolder, second: ExperimentFolder) -> tuple[str, str]:
-    """Names of the folders, or their paths where the names are the same."""
-    if first.path.name != second.path.name:
-        return first.path.name, second.path.name
-    return str(first.path), str(second.path)
+    """Returns the names of the folders, or their paths where the names are the same."""
+    paths = first.path, second.path
+    return (paths[0].name, paths[1].name) if paths[0].name != paths[1].name else (str(paths[0]), str(paths[1]))
 
 
 def _shown(spec: ExperimentSpec) -> str:

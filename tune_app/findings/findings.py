@@ -1,4 +1,4 @@
-"""Findings: what the points of an experiment say in words, each with the number of points behind it.
+"""Sentences on the points of an experiment, each with the number of points behind it.
 
 Pure functions over the rows of the table. A sentence needs FEW points (or pairs) at least; where there are fewer,
 nothing is said. Effects of a parameter are those of pairs of points that differ in nothing else, so that what a
@@ -19,26 +19,26 @@ from tune_app.frontier.pareto import knee, non_dominated
 from tune_app.terminal.quantities import show_count, show_points, show_ratio, show_share, show_size
 
 FEW = 3
-"""Points or pairs below which nothing is said."""
+"""Points or pairs below which nothing is said: a median of two is no more than their mean."""
 NEAR = 0.01
-"""Of the baseline's accuracy."""
+"""Accuracy below the baseline's that counts as near: of a smaller one chance would decide."""
 COLLAPSE = 0.10
-"""A width whose best point loses more accuracy than this does not hold."""
+"""Accuracy that the best point of a width in bits may lose; smaller: widths count as failing that lose a little."""
 CLIFF = 0.01
-"""Accuracy that a step of the frontier loses at least, to be called its cliff."""
+"""Accuracy that a step of the frontier loses at least, to be called its cliff: as much as NEAR, which is none."""
 MOST_VALUES = 32
-"""A parameter with more values is a continuous one: pairs would be chance."""
+"""A parameter with more values is taken as continuous: pairs that differ in nothing else would be chance."""
 LOST = ("Collapsed", "Diverged")
 """Failures that say something of the point; errors and lost workers do not."""
 COLUMNS = ("label", "rung", "state", "reason", "repeat", "feasible", "accuracy", "size_bytes", "compression_ratio")
-"""What is read of a row, besides its parameters."""
+"""The columns that are read of a row, besides its parameters."""
 Value = float | int | str
 Pairs = Sequence[Mapping[Any, "Tried"]]
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A point of the full schedule; of several runs the means."""
+    """A point of the full schedule, at the means of its runs."""
 
     label: str
     params: Mapping[str, Value]
@@ -51,7 +51,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the data supports."""
+    """One sentence that the data support, and its numbers."""
 
     kind: str
     """`collapse`, `near_baseline`, `knee`, `cliff`, `width`, `effect` or `precision`."""
@@ -60,12 +60,12 @@ class Finding:
     """The numbers of the text as JSON values: shares between 0 and 1, sizes in bytes."""
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns the finding as JSON values."""
         return {"kind": self.kind, "text": self.text, **self.facts}
 
 
 def tried(rows: Iterable[Mapping[str, Any]], parameters: Sequence[str], labels: Sequence[str] = ()) -> list[Tried]:
-    """The points of the full schedule that say something, in the order of the rows.
+    """Returns the points of the full schedule that say something, in the order of the rows.
 
     Args:
         rows: of the table of trials.
@@ -74,7 +74,7 @@ def tried(rows: Iterable[Mapping[str, Any]], parameters: Sequence[str], labels: 
     """
     runs: dict[frozenset[tuple[str, Value]], list[tuple[Mapping[str, Any], str]]] = defaultdict(list)
     for i, row in enumerate(rows):
-        if row["rung"] == FULL and (row["state"] == "complete" or _kind(row) in LOST):
+        if row["rung"] == FULL and (row["state"] == "complete" or failure_kind(row["reason"]) in LOST):
             params = frozenset((name, row[name]) for name in parameters if row.get(name) is not None)
             runs[params].append((row, labels[i] if labels else str(row["label"])))
     return [_tried(found, parameters) for found in runs.values()]
@@ -83,7 +83,7 @@ def tried(rows: Iterable[Mapping[str, Any]], parameters: Sequence[str], labels: 
 def findings(
     points: Sequence[Tried], *, baseline_accuracy: float | None, images: int | None = None, plane: bool = True
 ) -> list[Finding]:
-    """What these points say, the most useful first.
+    """Returns what these points say, the most useful first.
 
     Args:
         points: as `tried` gives them.
@@ -106,7 +106,7 @@ def findings(
 
 
 def frontier_of(points: Sequence[Tried]) -> list[Tried]:
-    """The feasible points that no other one dominates in accuracy and size, in rising order of size; equal ones once.
+    """Returns the feasible points that no other dominates in accuracy and size, rising in size; equal ones once.
 
     A point that measures the same as an earlier one says nothing more.
     """
@@ -117,7 +117,7 @@ def frontier_of(points: Sequence[Tried]) -> list[Tried]:
 
 
 def near_baseline(points: Sequence[Tried], baseline_accuracy: float) -> Finding | None:
-    """The smallest feasible point within NEAR of the baseline, or how near the best one comes."""
+    """Names the smallest feasible point within NEAR of the baseline, or says how near the best one comes."""
     feasible = [point for point in points if point.feasible and point.accuracy is not None]
     if len(feasible) < FEW:
         return None
@@ -141,7 +141,7 @@ def near_baseline(points: Sequence[Tried], baseline_accuracy: float) -> Finding 
 
 
 def knee_of(front: Sequence[Tried]) -> Finding | None:
-    """The knee of the frontier, and what its neighbors trade."""
+    """Names the knee of the frontier, and what its neighbors trade."""
     if len(front) < FEW:
         return None
     place = knee(_costs(front))
@@ -149,11 +149,11 @@ def knee_of(front: Sequence[Tried]) -> Finding | None:
     chosen = front[place]
     parts, facts = [], dict[str, Any]()
     if place + 1 < len(front):
-        gain, more = _step(chosen, front[place + 1])
+        gain, more = _change(chosen, front[place + 1])
         parts.append(f"the next larger point gains {_loss(gain)} for {_percent(more)} more bytes")
         facts["larger"] = {"accuracy_change": gain, "size_change": more}
     if place:
-        gain, more = _step(chosen, front[place - 1])
+        gain, more = _change(chosen, front[place - 1])
         parts.append(f"the next smaller one loses {_loss(-gain)} for {_percent(-more)} fewer")
         facts["smaller"] = {"accuracy_change": gain, "size_change": more}
     text = f"knee of the frontier's {len(front):,} points: {_named(chosen)}; {', '.join(parts)}"
@@ -161,7 +161,7 @@ def knee_of(front: Sequence[Tried]) -> Finding | None:
 
 
 def cliff_of(front: Sequence[Tried]) -> Finding | None:
-    """The step of the frontier that loses the most accuracy, if it stands out: CLIFF, and twice the median step."""
+    """Names the step of the frontier that loses most accuracy, if it stands out: CLIFF, and twice the median step."""
     if len(front) <= FEW:
         return None
     drops = [_accuracy(large) - _accuracy(small) for small, large in itertools.pairwise(front)]
@@ -169,7 +169,7 @@ def cliff_of(front: Sequence[Tried]) -> Finding | None:
     if drops[place] < CLIFF or drops[place] < 2 * statistics.median(drops):
         return None
     small, large = front[place], front[place + 1]
-    _, less = _step(large, small)
+    _, less = _change(large, small)
     text = (
         f"cliff: from {_named(large)} to {_named(small)}: {show_points(-drops[place])} for {_percent(-less)} fewer "
         f"bytes, the largest of the frontier's {len(drops):,} steps"
@@ -179,7 +179,7 @@ def cliff_of(front: Sequence[Tried]) -> Finding | None:
 
 
 def width_of(points: Sequence[Tried], name: str, baseline_accuracy: float) -> Finding | None:
-    """The width of a parameter in bits below which no point keeps its accuracy, or what the narrowest one keeps."""
+    """Names the width in bits below which no point keeps its accuracy, or says what the narrowest one keeps."""
     widths = {
         width: found
         for width, found in sorted(_by_value(points, name).items(), key=lambda w: w[0])
@@ -211,7 +211,7 @@ def width_of(points: Sequence[Tried], name: str, baseline_accuracy: float) -> Fi
 
 
 def effect_of(points: Sequence[Tried], name: str) -> Finding | None:
-    """What a step of one parameter does at the median, by the pairs of points that differ in nothing else.
+    """Says what a step of one parameter does at the median, by the pairs of points that differ in nothing else.
 
     Numbers go step by step, widths down and others up; names from the first one to each other.
     """
@@ -230,11 +230,16 @@ def effect_of(points: Sequence[Tried], name: str) -> Finding | None:
 
 
 def precision_of(points: Sequence[Tried], images: int) -> Finding | None:
-    """How much one image counts, where that is a difference that people read."""
+    """Says how much one image counts, where that is a difference that people read."""
     if len(points) < FEW or images >= 1_000:
         return None
     text = f"accuracies are of {images:,} validation images: one image is {100 / images:.2f} pp"
     return Finding("precision", text, {"images": images})
+
+
+def failure_kind(reason: str | None) -> str:
+    """Returns the name of the error from the reason why a trial has no result; empty for a complete trial."""
+    return (reason or "").partition(":")[0]
 
 
 def is_width(name: str) -> bool:
@@ -256,10 +261,6 @@ def _tried(runs: Sequence[tuple[Mapping[str, Any], str]], parameters: Sequence[s
     return Tried(label, params, mean("accuracy"), mean("size_bytes"), mean("compression_ratio"), feasible=feasible)
 
 
-def _kind(row: Mapping[str, Any]) -> str:
-    return str(row["reason"] or "").partition(":")[0]
-
-
 def _accuracy(point: Tried) -> float:
     assert point.accuracy is not None, "a point with a usable network"
     return point.accuracy
@@ -269,8 +270,8 @@ def _costs(points: Sequence[Tried]) -> np.ndarray:
     return np.array([[-_accuracy(p), p.size_bytes] for p in points], dtype=np.float64).reshape(-1, 2)
 
 
-def _step(start: Tried, end: Tried) -> tuple[float, float]:
-    """Change of the accuracy, and of the size as a share."""
+def _change(start: Tried, end: Tried) -> tuple[float, float]:
+    """Returns the change of the accuracy, and that of the size as a share."""
     return _accuracy(end) - _accuracy(start), end.size_bytes / start.size_bytes - 1
 
 
@@ -283,7 +284,7 @@ def _by_value(points: Sequence[Tried], name: str) -> dict[Any, list[Tried]]:
 
 
 def _best_loss(points: Sequence[Tried], baseline_accuracy: float) -> float | None:
-    """None: there is no usable network among them."""
+    """Returns how much accuracy the best point loses; None: there is no usable network among them."""
     known = [point.accuracy for point in points if point.accuracy is not None]
     return baseline_accuracy - max(known) if known else None
 
@@ -293,7 +294,7 @@ def _least(losses: Iterable[float | None]) -> float | None:
 
 
 def _pairs(points: Sequence[Tried], name: str) -> Pairs:
-    """The points that differ in this parameter alone, by its value."""
+    """Returns groups of points that differ in this parameter alone, each by its value."""
     alike: dict[frozenset[tuple[str, Value]], dict[Any, Tried]] = defaultdict(dict)
     for point in points:
         if name in point.params:
@@ -303,7 +304,7 @@ def _pairs(points: Sequence[Tried], name: str) -> Pairs:
 
 
 def _chain(values: Sequence[Value], pairs: Pairs) -> list[dict[str, Any]]:
-    """From each value to the next one with enough pairs."""
+    """Returns the steps from each value to the next one with enough pairs."""
     steps, at = [], 0
     while at < len(values) - 1:
         found = ((after, _effect(values[at], values[after], pairs)) for after in range(at + 1, len(values)))
@@ -314,7 +315,7 @@ def _chain(values: Sequence[Value], pairs: Pairs) -> list[dict[str, Any]]:
 
 def _effect(start: Value, end: Value, pairs: Pairs) -> dict[str, Any] | None:
     both = [(group[start], group[end]) for group in pairs if start in group and end in group]
-    usable = [_step(a, b) for a, b in both if a.accuracy is not None and b.accuracy is not None]
+    usable = [_change(a, b) for a, b in both if a.accuracy is not None and b.accuracy is not None]
     if len(usable) < FEW:
         return None
     return {

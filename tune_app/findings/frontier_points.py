@@ -1,4 +1,4 @@
-"""Points of the frontier as people compare them: where each lies, and what stands for it."""
+"""The points of a frontier as people compare them: where each lies, and which run stands for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ from tune_app.frontier.objectives import costs_of
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.columns import MAIN
 from tune_app.tables.trials import load_trials
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """What all runs of a point say together; `row` is that of the run whose file stands for it."""
+    """A point of the frontier at the means of its runs; `row` is that of the run whose file stands for it."""
 
     row: dict[str, Any]
     params: Params
@@ -25,19 +26,19 @@ class FrontierPoint:
 
     @property
     def label(self) -> str:
-        """`p30_w4_a8`: what other commands call it."""
+        """The name that commands take for it, such as `p30_w4_a8`."""
         return str(self.row["label"])
 
     @property
     def trial_id(self) -> str:
-        """Of the run whose file stands for the point."""
+        """The id of the run whose file stands for the point."""
         return str(self.row["trial_id"])
 
 
 def frontier_points(
     folder: ExperimentFolder, spec: ExperimentSpec, records: Sequence[TrialRecord] | None = None
 ) -> list[FrontierPoint]:
-    """The members of the frontier, in rising order of size; `records` if they were read already.
+    """Reads the members of the frontier, in rising order of size; from `records` if they were read already.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -48,19 +49,19 @@ def frontier_points(
 
 
 def points_of(members: pa.Table, spec: ExperimentSpec) -> list[FrontierPoint]:
-    """Rows of a table of trials as points, in rising order of size."""
+    """Turns rows of a table of trials into points, in rising order of size."""
     found = [_point(row, spec) for row in members.to_pylist()]
     return sorted(found, key=lambda p: (p.values["size_bytes"], p.row["number"]))
 
 
 def costs_of_points(points: Sequence[FrontierPoint], spec: ExperimentSpec) -> np.ndarray:
-    """(n, k) costs by the objectives of a spec, lower is better."""
+    """Returns costs by the objectives of a spec, (n, k), lower is better."""
     rows = [costs_of(point.values, spec) for point in points]
     return np.array(rows, dtype=np.float64).reshape(-1, len(spec.objectives))
 
 
 def _point(row: dict[str, Any], spec: ExperimentSpec) -> FrontierPoint:
-    names = ["accuracy", "size_bytes", "compression_ratio", *spec.objectives, *(c.metric for c in spec.constraints)]
+    names = [*MAIN, *spec.objectives, *(c.metric for c in spec.constraints)]
     values = {name: float(row[name]) for name in names}
     values |= {name: float(row[f"{name}_mean"]) for name in spec.objectives if row.get(f"{name}_mean") is not None}
     searched = [name for name in spec.space.root if row.get(name) is not None]

@@ -1,4 +1,4 @@
-"""Pick: one point of the frontier for a purpose, and why it is that one."""
+"""The choice of one point of the frontier for a purpose, and the reason for it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tune_app.terminal.quantities import show_ratio, show_share, show_size
 
 @dataclass(frozen=True)
 class Wish:
-    """What a point has to keep. Without any bound it is the knee."""
+    """The bounds that a chosen point has to keep. Without any bound the knee is chosen."""
 
     max_drop: float | None = None
     """Accuracy below the baseline's at most, as a share."""
@@ -26,23 +26,23 @@ class Wish:
     where: str = ""
     """An SQL condition, as in `query.select`."""
     knee: bool = False
-    """The knee of what keeps the bounds, not their best."""
+    """Whether the knee of what keeps the bounds is wanted, not the best of it."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A point, and why."""
+    """A chosen point, and the reason."""
 
     point: FrontierPoint
     why: str
     artifact: StoragePath
-    """The packed file."""
+    """Where its packed file is."""
     drop: float | None
     """Accuracy below the baseline's, as a share; None without a baseline."""
 
 
 def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
-    """The point of the frontier that serves a purpose best.
+    """Chooses the point of the frontier that serves a purpose best.
 
     With a bound on the size (`max_bytes`, `min_ratio`) the most accurate point that keeps it; with a bound on the
     drop the smallest; with both, with neither, or if asked for, the knee (`frontier.knee`) of what keeps them.
@@ -76,14 +76,14 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
     return Pick(
         point=chosen,
         why=f"{rule} of {among}",
-        artifact=folder.artifacts / chosen.trial_id / "model.mbq",
+        artifact=folder.packed_file(chosen.trial_id),
         drop=drop,
     )
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """One bound: which points keep it, and what to say when none does."""
+    """A bound: which points keep it, and what to say when none does."""
 
     text: str
     keeps: Callable[[FrontierPoint], bool]

@@ -7,7 +7,7 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from tune_app.findings.at_chance import collapse_finding
-from tune_app.findings.findings import COLUMNS, Finding, findings, tried
+from tune_app.findings.findings import COLUMNS, Finding, failure_kind, findings, tried
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
@@ -17,33 +17,36 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.columns import MAIN
 from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
 
 ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50
-"""Of the balanced score of an earlier system (examples/recipes/seed_002.yaml)."""
+"""The numbers of an earlier system's balanced score (examples/recipes/seed_002.yaml)."""
 FORMULA = f"{ACCURACY_WEIGHT:g} * accuracy / baseline accuracy + {RATIO_WEIGHT:g} * compression ratio / {RATIO_SCALE}"
 SCORE = f"the balanced score of seed_002 ({FORMULA})"
+BASELINE = ("accuracy", "size_bytes", "parameters", "untrained")
+"""What is said of the baseline."""
 PLANE = {"accuracy": "maximize", "size_bytes": "minimize"}
-"""Objectives whose frontier findings speak of."""
+"""The objectives whose frontier findings speak of."""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts and seconds of all trials."""
+    """How many trials an experiment has, and how long they took."""
 
     trials: dict[str, int]
-    """By state."""
+    """Trials by their state."""
     rungs: dict[str, int]
-    """By rung, first runs only."""
+    """Trials by their rung, first runs only."""
     repeats: int
     budget: int
     """Trials of the full schedule that the spec asks for."""
     done: int
-    """Trials of the full schedule."""
+    """Trials of the full schedule that have ended."""
     training_seconds: float
     seconds_saved: float
-    """By the stage cache."""
+    """Seconds of training that the stage cache made unnecessary."""
     taken_over: dict[str, TakenOver]
     """What other experiments ran, by their names; it is in no other number of seconds."""
     failures: dict[str, int]
@@ -51,48 +54,41 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Score:
+class BalancedScore:
     """The frontier's best point by the balanced score of an earlier system, which nothing here is chosen by."""
 
     point: FrontierPoint
     value: float
 
     def document(self) -> dict[str, Any]:
-        """As JSON values, with its formula."""
+        """Returns the score as JSON values, with its formula."""
         return {"formula": FORMULA, "value": self.value, **point_document(self.point)}
 
 
 @dataclass(frozen=True)
 class ExperimentSummary:
-    """What an experiment has found so far."""
+    """All that an experiment has found so far."""
 
     experiment: str
     objectives: dict[str, str]
     baseline: BaselineInfo | None
     frontier_size: int
     hypervolume: float | None
-    """None without a baseline."""
+    """The volume of its frontier; None without a baseline."""
     best: dict[str, FrontierPoint]
     """`accuracy`, `compression` and `balanced` (the knee); empty without a frontier."""
     totals: Totals
-    score: Score | None = None
-    """None without a trained baseline or a frontier."""
+    score: BalancedScore | None = None
+    """The best point by an earlier system's score; None without a trained baseline or a frontier."""
     findings: tuple[Finding, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Returns the summary as JSON values."""
         baseline = self.baseline
         return {
             "experiment": self.experiment,
             "objectives": self.objectives,
-            "baseline": None
-            if baseline is None
-            else {
-                "accuracy": baseline.accuracy,
-                "size_bytes": baseline.size_bytes,
-                "parameters": baseline.parameters,
-                "untrained": baseline.untrained,
-            },
+            "baseline": None if baseline is None else {name: getattr(baseline, name) for name in BASELINE},
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
             "best": {name: point_document(point) for name, point in self.best.items()},
@@ -102,7 +98,7 @@ class ExperimentSummary:
         }
 
     def lines(self) -> list[str]:
-        """As people read it."""
+        """Returns the summary as lines that people read."""
         totals = self.totals
         states = ", ".join(f"{n} {state}" for state, n in totals.trials.items()) or "none yet"
         lines = [f"{self.experiment}: {totals.done} of {totals.budget} trials of the full schedule; all: {states}"]
@@ -125,16 +121,14 @@ class ExperimentSummary:
         return lines
 
     def _figures(self, point: FrontierPoint) -> str:
-        values = point.values
-        text = f"{show_share(values['accuracy'])}, {show_size(values['size_bytes'])}"
-        text += f", {show_ratio(values['compression_ratio'])}"
-        if self.baseline is not None:
-            text += f" ({show_points(values['accuracy'] - self.baseline.accuracy)})"
-        return text
+        """Returns accuracy, size and ratio of a point as text, with the difference to the baseline."""
+        accuracy, size_bytes, ratio = (point.values[name] for name in MAIN)
+        change = "" if self.baseline is None else f" ({show_points(accuracy - self.baseline.accuracy)})"
+        return f"{show_share(accuracy)}, {show_size(size_bytes)}, {show_ratio(ratio)}{change}"
 
 
 def summarize(folder: ExperimentFolder) -> ExperimentSummary:
-    """Reads an experiment, at any time.
+    """Summarizes an experiment, at any time.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -168,43 +162,38 @@ def findings_of(
     *,
     labels: Sequence[str] = (),
 ) -> list[Finding]:
-    """What rows of the table of trials say; `labels` of the rows, if not those of their column.
+    """Returns what rows of the table of trials say; `labels` names them, if not their column does.
 
     Of a placeholder's accuracies nothing is said.
     """
     if baseline is not None and baseline.untrained:
         return []
-    collapse = None if baseline is None else collapse_finding(rows, baseline)
-    said = findings(
-        tried(rows, list(spec.space.root), labels),
-        baseline_accuracy=None if baseline is None else baseline.accuracy,
-        images=None if baseline is None else baseline.n,
-        plane=spec.objectives == PLANE,
-    )
+    points, plane = tried(rows, list(spec.space.root), labels), spec.objectives == PLANE
+    if baseline is None:
+        return findings(points, baseline_accuracy=None, plane=plane)
+    collapse = collapse_finding(rows, baseline)
+    said = findings(points, baseline_accuracy=baseline.accuracy, images=baseline.n, plane=plane)
     return said if collapse is None else [collapse, *said]
 
 
-def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> Score | None:
-    """The point of the highest balanced score, the smaller one of two; None without a point."""
+def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> BalancedScore | None:
+    """Returns the point of the highest balanced score, the smaller one of two; None without a point."""
 
     def value(point: FrontierPoint) -> float:
         accuracy, ratio = point.values["accuracy"], point.values["compression_ratio"]
         return ACCURACY_WEIGHT * accuracy / baseline_accuracy + RATIO_WEIGHT * ratio / RATIO_SCALE
 
     best = max(points, key=lambda p: (value(p), -p.values["size_bytes"]), default=None)
-    return None if best is None else Score(best, value(best))
+    return None if best is None else BalancedScore(best, value(best))
 
 
 def point_document(point: FrontierPoint) -> dict[str, Any]:
-    """A point as JSON values."""
+    """Returns a point as JSON values."""
     return {
         "label": point.label,
         "trial_id": point.trial_id,
         "params": point.params,
-        **{
-            name: int(value) if isinstance(point.row[name], int) and value == int(value) else value
-            for name, value in point.values.items()
-        },
+        **{n: int(v) if isinstance(point.row[n], int) and v == int(v) else v for n, v in point.values.items()},
         "test_accuracy": point.row.get("test_accuracy"),
         "repeats": point.row.get("repeats"),
     }
@@ -223,7 +212,7 @@ def _best(points: list[FrontierPoint], knee_at: int | None) -> dict[str, Frontie
 def _totals(records: list[TrialRecord], spec: ExperimentSpec) -> Totals:
     first = [r for r in records if r.assignment.repeat == 0]
     rungs = Counter(r.assignment.rung for r in first)
-    failures = Counter(r.reason.partition(":")[0] for r in records if r.reason)
+    failures = Counter(failure_kind(r.reason) for r in records if r.reason)
     return Totals(
         trials=dict(Counter(r.state for r in records)),
         rungs={name: rungs[name] for name in spec.rungs if rungs[name]},

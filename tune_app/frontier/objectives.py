@@ -1,4 +1,4 @@
-"""What a spec makes of measured numbers: costs of its objectives, and whether its bounds hold."""
+"""Measured numbers in the terms of a spec: the costs of its objectives, and whether its bounds hold."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,11 +12,9 @@ if TYPE_CHECKING:
 
 
 def costs_of(metrics: Mapping[str, float], spec: "ExperimentSpec") -> np.ndarray:
-    """(k,) costs of one trial, or of a reference point: its objectives, lower is better."""
-    found: np.ndarray = costs(np.array([[metrics[name] for name in spec.objectives]]), list(spec.objectives.values()))[
-        0
-    ]
-    return found
+    """Returns the objectives of a trial or of a reference point as costs, (k,): lower is better."""
+    values = np.array([[metrics[name] for name in spec.objectives]])
+    return costs(values, list(spec.objectives.values())).reshape(-1)
 
 
 def is_feasible(metrics: Mapping[str, float], spec: "ExperimentSpec") -> bool:

@@ -18,7 +18,7 @@ TIE_DIGITS = 12
 
 
 def costs(values: np.ndarray, directions: Sequence["Direction"]) -> np.ndarray:
-    """Objective values as costs: maximized columns change sign.
+    """Turns objective values into costs: maximized columns change sign.
 
     Args:
         values: (n, k), in the units of the objectives.
@@ -38,7 +38,7 @@ def costs(values: np.ndarray, directions: Sequence["Direction"]) -> np.ndarray:
 
 
 def non_dominated(costs: np.ndarray) -> np.ndarray:
-    """Mask of the rows that no other row dominates; equal rows stay together.
+    """Returns a mask of the rows that no other row dominates; equal rows stay together.
 
     O(n log n) for up to two objectives, O(n log² n) for three, O(n · frontier) for more.
 
@@ -63,7 +63,7 @@ def non_dominated(costs: np.ndarray) -> np.ndarray:
 
 
 def pareto_ranks(costs: np.ndarray) -> np.ndarray:
-    """Of each row how many fronts lie before its own: 0 on the frontier, 1 on that of the rest, and so on.
+    """Returns for each row how many fronts lie before its own: 0 on the frontier, 1 on that of the rest, and so on.
 
     Args:
         costs: (n, k), finite, lower is better; n may be 0.
@@ -86,7 +86,7 @@ def pareto_ranks(costs: np.ndarray) -> np.ndarray:
 
 
 def contributions(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> np.ndarray:
-    """What each row alone adds to the hypervolume of all rows; 0 for dominated and for doubled ones.
+    """Returns what each row alone adds to the hypervolume of all rows; 0 for dominated and for doubled ones.
 
     Args:
         costs: (n, k), finite, lower is better, k at most 3.
@@ -112,7 +112,7 @@ def contributions(costs: np.ndarray, reference: np.ndarray | Sequence[float]) ->
 
 
 def hypervolume_trace(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> np.ndarray:
-    """The hypervolume after each row, in the order of the rows.
+    """Returns the hypervolume after each row, in the order of the rows.
 
     Args:
         costs: (n, k), finite, lower is better, k at most 3.
@@ -137,7 +137,7 @@ def hypervolume_trace(costs: np.ndarray, reference: np.ndarray | Sequence[float]
 
 
 def hypervolume(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> float:
-    """Volume that the rows dominate, up to the reference point; exact for one to three objectives.
+    """Returns the volume that rows dominate, up to a reference point; exact for one to three objectives.
 
     Rows that are not better than the reference in every objective add nothing.
 
@@ -167,7 +167,7 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> f
 
 
 def knee(costs: np.ndarray) -> int | None:
-    """Index of the frontier's knee: where giving up a little of one objective no longer buys much of another.
+    """Finds the knee of the frontier: where giving up a little of one objective no longer buys much of another.
 
     Each objective is scaled to [0, 1] over the frontier. The knee lies farthest below the line (plane)
     `sum of scaled costs = 1`. With two objectives that is the line through the two extreme points, so this
@@ -205,7 +205,7 @@ def _checked(costs: np.ndarray) -> np.ndarray:
 
 
 def _frontier_of_sorted(rows: np.ndarray) -> np.ndarray:
-    """Mask (n,) for distinct rows in lexicographic order: a row can only be dominated by an earlier one."""
+    """Returns the mask (n,) of distinct rows in lexicographic order: only an earlier row can dominate a row."""
     n, k = rows.shape
     mask = np.zeros(n, dtype=bool)
     mask[0] = True
@@ -218,7 +218,7 @@ def _frontier_of_sorted(rows: np.ndarray) -> np.ndarray:
 
 
 def _dominated_3(rows: np.ndarray) -> np.ndarray:
-    """Divide and conquer from the bottom up: does a row of the left half lie below one of the right half?
+    """Divides and conquers from the bottom up: does a row of the left half lie below one of the right half?
 
     Within a block the first objective is settled by the order, so one running minimum of the third
     objective, taken along the second, answers for all rows of the right half at once.
@@ -241,7 +241,7 @@ def _dominated_3(rows: np.ndarray) -> np.ndarray:
 
 
 def _frontier_of_many(rows: np.ndarray) -> np.ndarray:
-    """Any number of objectives: the first remaining row is on the frontier and removes what it dominates."""
+    """Takes any number of objectives: the first remaining row is on the frontier and removes what it dominates."""
     mask = np.zeros(len(rows), dtype=bool)
     remaining = np.arange(len(rows))
     while len(remaining):
@@ -252,7 +252,7 @@ def _frontier_of_many(rows: np.ndarray) -> np.ndarray:
 
 
 def _area(rows: np.ndarray, corner: np.ndarray) -> float:
-    """The hypervolume of two objectives: one strip for each row of the staircase."""
+    """Returns the hypervolume of two objectives: one strip for each row of the staircase."""
     rows = rows[non_dominated(rows)]
     rows = np.unique(rows, axis=0)
     widths = np.diff(np.r_[rows[:, 0], corner[0]])
@@ -260,7 +260,7 @@ def _area(rows: np.ndarray, corner: np.ndarray) -> float:
 
 
 def _contributions_in_the_plane(costs: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """The box of each frontier row between its neighbors, less what the rows behind it dominate of that box."""
+    """Returns the box of each frontier row between its neighbors, less what rows behind it dominate of that box."""
     if corner.shape != (2,):
         raise ValueError(f"the reference must have 2 coordinates, but got {len(corner)}")
     gained = np.zeros(len(costs))
@@ -278,7 +278,7 @@ def _contributions_in_the_plane(costs: np.ndarray, corner: np.ndarray) -> np.nda
 
 
 def _volume(boxes: np.ndarray, x_end: float, y_end: float, z_end: float) -> float:
-    """Sweep along z; a staircase of (x, y) corners holds the area that is dominated so far.
+    """Sweeps along z; a staircase of (x, y) corners holds the area that is dominated so far.
 
     After Fonseca, Paquete and López-Ibáñez (2006), for three objectives; O(n log n) searches.
     """

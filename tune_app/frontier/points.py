@@ -19,16 +19,16 @@ Point = frozenset[tuple[str, float | int | str]]
 
 
 @dataclass(frozen=True)
-class Group:
-    """The runs of one point with the full schedule, and what the complete ones say together."""
+class PointRuns:
+    """The runs of one point with the full schedule, and what the complete ones of them say together."""
 
     point: Point
     runs: Mapping[int, TrialRecord]
-    """By repeat, of any state."""
+    """Its runs by the number of their repeat, whatever their state."""
     mean: Mapping[str, float]
-    """By objective and bounded column; empty without a complete run."""
+    """Means by objective and bounded column; empty without a complete run."""
     sd: Mapping[str, float]
-    """Sample standard deviation; empty with fewer than two complete runs."""
+    """Sample standard deviations by the same columns; empty with fewer than two complete runs."""
     feasible: bool
     """Whether there is a complete run, and the means keep the constraints."""
 
@@ -44,12 +44,12 @@ class Group:
 
 
 def point_of(params: Params) -> Point:
-    """What all runs of a point have in common."""
+    """Returns what all runs of a point have in common."""
     return frozenset(params.items())
 
 
-def group_runs(records: Iterable[TrialRecord], spec: ExperimentSpec) -> list[Group]:
-    """The points with a record of the full rung, in order of proposal.
+def group_runs(records: Iterable[TrialRecord], spec: ExperimentSpec) -> list[PointRuns]:
+    """Groups records of the full rung by their points, in order of proposal.
 
     Of several records of one run the newest counts: the others are of an earlier version of a stage.
     """
@@ -61,14 +61,14 @@ def group_runs(records: Iterable[TrialRecord], spec: ExperimentSpec) -> list[Gro
     return [_group(point, dict(sorted(found.items())), spec) for point, found in runs.items()]
 
 
-def mean_costs(groups: Sequence[Group], spec: ExperimentSpec) -> np.ndarray:
-    """The mean objectives of groups with a usable result, as costs, (groups, objectives)."""
+def mean_costs(groups: Sequence[PointRuns], spec: ExperimentSpec) -> np.ndarray:
+    """Returns the mean objectives of points with a usable result, as costs, (points, objectives)."""
     values = np.array([[group.mean[name] for name in spec.objectives] for group in groups], dtype=np.float64)
     return costs(values.reshape(-1, len(spec.objectives)), list(spec.objectives.values()))
 
 
-def frontier(groups: Sequence[Group], spec: ExperimentSpec) -> list[Group]:
-    """The feasible groups whose means no other one dominates.
+def frontier(groups: Sequence[PointRuns], spec: ExperimentSpec) -> list[PointRuns]:
+    """Returns the feasible points whose means no other one dominates.
 
     They come in rising order of the first minimized objective, or best first of the first one.
     """
@@ -80,22 +80,24 @@ def frontier(groups: Sequence[Group], spec: ExperimentSpec) -> list[Group]:
     return [feasible[i] for i in members[np.argsort(matrix[members, first], kind="stable")]]
 
 
-def frontier_volume(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
-    """The hypervolume of the means of a frontier, up to the reference point, in the product of the units."""
+def frontier_volume(front: Sequence[PointRuns], spec: ExperimentSpec, reference: Mapping[str, float]) -> float:
+    """Returns the hypervolume of the means of a frontier, up to a reference point, in the product of the units."""
     return hypervolume(mean_costs(front, spec), costs_of(reference, spec))
 
 
-def frontier_contributions(front: Sequence[Group], spec: ExperimentSpec, reference: Mapping[str, float]) -> list[float]:
-    """What each point alone adds to `frontier_volume`, in the order of the frontier."""
+def frontier_contributions(
+    front: Sequence[PointRuns], spec: ExperimentSpec, reference: Mapping[str, float]
+) -> list[float]:
+    """Returns what each point alone adds to `frontier_volume`, in the order of the frontier."""
     gains: list[float] = contributions(mean_costs(front, spec), costs_of(reference, spec)).tolist()
     return gains
 
 
-def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> Group:
+def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> PointRuns:
     rows = [run.metrics() for run in runs.values() if run.state == "complete"]
     names = [*spec.objectives, *(c.metric for c in spec.constraints)] if rows else []
     means = {name: fmean(row[name] for row in rows) for name in names}
-    return Group(
+    return PointRuns(
         point=point,
         runs=runs,
         mean=means,
@@ -105,8 +107,5 @@ def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) 
 
 
 def frontier_ids(records: Sequence[TrialRecord], spec: ExperimentSpec) -> list[str]:
-    """The trials of the full rung that are on the frontier, each standing for all runs of its point.
-
-    In the order of `repeats.frontier`.
-    """
+    """Returns the trials that stand for the points of the frontier, in its order."""
     return [group.first.assignment.trial_id for group in frontier(group_runs(records, spec), spec)]

@@ -15,7 +15,7 @@ from tune_app.frontier.pareto import contributions, pareto_ranks
 
 @dataclass(frozen=True)
 class Standing:
-    """How a point did at a rung."""
+    """The result of a point at a rung."""
 
     key: str
     costs: tuple[float, ...]
@@ -26,7 +26,7 @@ class Standing:
 
 
 def order(standings: Sequence[Standing], reference: Sequence[float]) -> list[str]:
-    """Keys from the most promising to the least.
+    """Returns keys from the most promising to the least.
 
     First those inside their bounds; then by Pareto rank inside their class of pace; equal ranks by what they
     add to the hypervolume of their rank, all classes together; equal again in the given order.
@@ -52,7 +52,7 @@ def order(standings: Sequence[Standing], reference: Sequence[float]) -> list[str
 
 
 def rank_correlation(low: Sequence[float], high: Sequence[float]) -> float:
-    """Spearman's rank correlation of paired values, with mean ranks for ties; NaN when a side does not vary.
+    """Returns Spearman's rank correlation of paired values, with mean ranks for ties; NaN when a side does not vary.
 
     Args:
         low: values at the cheaper rung.

@@ -1,18 +1,13 @@
 """The shared baseline of an experiment: made once, remembered, compared on every resume."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, ValidationError
 
 from trainables.config import Architecture, Frozen
-from trainables.errors import CorruptFile
+from trainables.errors import ConfigError, CorruptFile
 from trainables.results import METRICS
 from trainables.storage import read_bytes
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
-
-if TYPE_CHECKING:
-    pass
 
 UNTRAINED = "untrained baseline: accuracies mean nothing"
 
@@ -72,3 +67,16 @@ def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:
         return None
     except ValidationError as err:
         raise CorruptFile(f"{folder.baseline_file} is damaged: delete it, and the next run makes it again.") from err
+
+
+def require_baseline(folder: ExperimentFolder) -> BaselineInfo:
+    """Returns the stored baseline.
+
+    Raises:
+        ConfigError: it was not made yet.
+        CorruptFile: the file is not what was written.
+    """
+    found = read_baseline(folder)
+    if found is None:
+        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    return found

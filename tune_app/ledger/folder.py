@@ -22,6 +22,8 @@ from tune_app.spec.yaml_file import as_text, as_written, dump_spec, in_one_line,
 MOVED = {"storage", "base.data.root", "base.baseline.checkpoint", "base.teacher.checkpoint"}
 """Where things lie: no change of the experiment."""
 MANY = 100
+PACKED = "model.mbq"
+"""What the packed file of a trial is called, in an experiment and in an export."""
 
 
 class ExperimentFolder:
@@ -40,6 +42,10 @@ class ExperimentFolder:
         self.frontier_table = path / "frontier.parquet"
         self.pulses = path / "running"
         self.tracking = path / "tracking"
+
+    def packed_file(self, trial_id: str) -> StoragePath:
+        """Returns where the packed file of a complete trial lies."""
+        return self.artifacts / trial_id / PACKED
 
     def pulse(self, trial_id: str) -> StoragePath:
         """What a running trial says of itself."""

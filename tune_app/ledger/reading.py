@@ -1,10 +1,9 @@
 """The records of an experiment as commands read them: the newest of each configuration and rung, with a bar."""
 
-import difflib
 from collections.abc import Sequence
 
 from search_spaces.rungs import FULL
-from trainables.errors import ConfigError, CorruptFile
+from trainables.errors import ConfigError, CorruptFile, did_you_mean
 from trainables.storage import read_bytes, sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Damaged, Ledger, TrialRecord, latest, params_label
@@ -90,8 +89,7 @@ FITS = (_is_named, _is_first_run, _has_id, _was_cut)
 
 def _known(name: str, records: Sequence[TrialRecord]) -> str:
     labels = [r.assignment.label for r in records if r.state == "complete"]
-    close = difflib.get_close_matches(name, labels, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {_some(labels) or 'none yet'}."
+    return did_you_mean(name, labels, otherwise=f"known: {_some(labels) or 'none yet'}.")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -105,7 +103,7 @@ def verified_artifact(record: TrialRecord, folder: ExperimentFolder) -> bytes:
     Raises:
         CorruptFile: the file is missing or not the one that was measured.
     """
-    path = folder.artifacts / record.assignment.trial_id / "model.mbq"
+    path = folder.packed_file(record.assignment.trial_id)
     try:
         content = read_bytes(path)
     except OSError as err:

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.drawing.sheet import BLUE, INK, LABEL_CHARS, ORANGE, PAPER, Drawing, clean, percent_axis, short, title
+from tune_app.drawing.palette import INK
+from tune_app.drawing.sheet import BLUE, LABEL_CHARS, ORANGE, PAPER, Drawing, clean, percent_axis, short, title
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration import BINS, Calibration
 

@@ -5,18 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.drawing.sheet import (
-    BLUE,
-    INK,
-    LABEL_CHARS,
-    ORANGE,
-    Drawing,
-    clean,
-    count_axis,
-    percent_axis,
-    short,
-    title,
-)
+from tune_app.drawing.palette import INK
+from tune_app.drawing.sheet import BLUE, LABEL_CHARS, ORANGE, Drawing, clean, count_axis, percent_axis, short, title
 from tune_app.mistakes.analysis import Analysis
 
 CLASSES, ROW_IN = 25, 0.32

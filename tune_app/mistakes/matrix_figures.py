@@ -6,18 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tune_app.drawing.sheet import (
-    BLUE,
-    EDGE,
-    GRAY,
-    LABEL_CHARS,
-    ORANGE,
-    Drawing,
-    picture,
-    short,
-    tint,
-    title,
-)
+from tune_app.drawing.palette import GRAY
+from tune_app.drawing.sheet import BLUE, EDGE, LABEL_CHARS, ORANGE, Drawing, picture, short, tint, title
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.confusion import hardest, shares
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.config import DATASETS, DataConfig
-from trainables.errors import ConfigError
 from trainables.storage import StoragePath
 from tune_app.artifacts.export import experiment_data
-from tune_app.ledger.baseline import read_baseline
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.baseline import read_baseline, require_baseline
+from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.reading import find_trial, verified_artifact
 
 if TYPE_CHECKING:
@@ -49,12 +48,10 @@ def trial_subject(folder: ExperimentFolder, name: str) -> Subject:
         ConfigError: as in `find_trial` and `experiment_data`, or there is no baseline yet.
         CorruptFile: the artifact or the baseline is not what was written.
     """
-    from trainables.network_file import packed_network
+    from trainables.network_file import packed_network, stage_network
 
     if name == BASELINE:
-        network = _baseline(folder)
-        if network is None:
-            raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+        network = stage_network(folder.stages / require_baseline(folder).key)
         return Subject(_about(folder, BASELINE), network, experiment_data(folder))
     record = find_trial(folder, name)
     content = verified_artifact(record, folder)
@@ -126,7 +123,7 @@ def _baseline(folder: ExperimentFolder) -> "Network | None":
 
 def _label(path: StoragePath) -> str:
     """Returns the file's name; for a file that is called the same everywhere, with its folder's name."""
-    if path.name not in {"model.mbq", "weights.safetensors"}:
+    if path.name not in {PACKED, "weights.safetensors"}:
         return path.name
     folder = path.resolve().parent if isinstance(path, Path) else path.parent
     return f"{folder.name}/{path.name}"

@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import Any
 
 from trainables.storage import Lock, names, read_bytes
-from tune_app.frontier.points import Group, frontier, group_runs
+from tune_app.frontier.points import PointRuns, frontier, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.ledger.test_results import held_out_accuracies, read_held_out
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trial_rows import rows
+from tune_app.tables.trial_rows import trial_rows
 
 LABEL_CHARS, ID_CHARS = 40, 10
 """Characters of a label in figures and tables, and of an id behind it, where labels alone do not tell trials apart."""
@@ -32,7 +32,9 @@ class Contents:
     """The accuracy on the test split; None before the experiment is finalized."""
     records: Sequence[TrialRecord]
     """The newest attempt of each configuration and rung, in order of proposal."""
-    groups: Sequence[Group]
+    groups: Sequence[PointRuns]
+    frontier: Sequence[PointRuns]
+    """The points of the frontier, in rising order of the first minimized objective."""
     rows: Sequence[Mapping[str, Any]]
     """The rows of the trials' table, one for each record."""
     damaged: int
@@ -47,17 +49,12 @@ class Contents:
         """The number of the row of each trial id."""
         return {record.assignment.trial_id: i for i, record in enumerate(self.records)}
 
-    @cached_property
-    def frontier(self) -> list[Group]:
-        """The points of the frontier, in rising order of the first minimized objective."""
-        return frontier(self.groups, self.spec)
-
     @property
     def reference(self) -> dict[str, float] | None:
         """The corner of the hypervolume by metric; None without a baseline."""
         return None if self.baseline is None else self.baseline.reference(self.spec)
 
-    def row_of(self, group: Group) -> int:
+    def row_of(self, group: PointRuns) -> int:
         """Returns the row that stands for a point."""
         return self.place[group.first.assignment.trial_id]
 
@@ -78,7 +75,7 @@ class Contents:
         alone = len(self.spec.rungs) == 1 and not work.repeat
         return self.label(row) if alone and work.label.startswith(self.label(row)) else work.trial_id
 
-    def value(self, group: Group, metric: str) -> float:
+    def value(self, group: PointRuns, metric: str) -> float:
         """Returns what all complete runs of a point say of a column: the mean of an objective or bounded column."""
         return group.mean[metric] if metric in group.mean else float(self.rows[self.row_of(group)][metric])
 
@@ -101,9 +98,11 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
     records = latest(found)
     groups = group_runs(records, spec)
     tested = read_held_out(folder.baseline_file.parent)
-    table = rows(
+    front = frontier(groups, spec)
+    table = trial_rows(
         records,
         groups,
+        front,
         spec,
         test_accuracy=held_out_accuracies(folder),
         reference=None if baseline is None else baseline.reference(spec),
@@ -118,6 +117,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         baseline_test=None if tested is None else tested.accuracy,
         records=records,
         groups=groups,
+        frontier=front,
         rows=table,
         damaged=len(damaged),
         in_flight=len(names(folder.pulses, "*.json")),

@@ -8,7 +8,7 @@ from typing import Any
 from tune_app.drawing.axis import axis_of
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
-from tune_app.tables.columns import short, show
+from tune_app.tables.columns import MAIN, short, show
 from tune_app.terminal.quantities import show_count
 
 NAME = "parallel"
@@ -56,7 +56,7 @@ def coordinates_info(contents: Contents) -> CoordinatesInfo:
     rows = [contents.row_of(group) for group in groups]
     members = {contents.row_of(group) for group in contents.frontier}
     params = [_parameter(name, [contents.rows[row].get(name) for row in rows]) for name in contents.spec.space.root]
-    metrics = dict.fromkeys(["accuracy", "size_bytes", "compression_ratio", *contents.spec.objectives])
+    metrics = dict.fromkeys([*MAIN, *contents.spec.objectives])
     measured = [_measured(name, [contents.value(group, name) for group in groups], contents) for name in metrics]
     kinds = (
         "frontier" if row in members else "dominated" if group.feasible else "infeasible"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_app.frontier.points import Group
+from tune_app.frontier.points import PointRuns
 from tune_app.ledger.ledger import params_label
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped
@@ -54,7 +54,7 @@ class CurvesInfo:
 def curves_info(contents: Contents) -> CurvesInfo:
     """Reads the stages of frontier points; each one once, however many points share it."""
     chosen = spread(contents.frontier, MOST)
-    users: dict[tuple[str, str], list[Group]] = {}
+    users: dict[tuple[str, str], list[PointRuns]] = {}
     for group in chosen:
         for key, kind in {stage.key: stage.kind for stage in group.first.result.stages}.items():
             users.setdefault((kind, key), []).append(group)
@@ -94,7 +94,7 @@ def accuracy_over_loss() -> dict[str, Any]:
     }
 
 
-def _name(groups: Sequence[Group], chosen: Sequence[Group], labels: Sequence[str]) -> str:
+def _name(groups: Sequence[PointRuns], chosen: Sequence[PointRuns], labels: Sequence[str]) -> str:
     """Returns the name of a stage that several points share: the values that all of them have, and no other point."""
     if len(groups) == 1:
         return labels[0]

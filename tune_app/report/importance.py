@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.samplers import distribution
-from tune_app.frontier.points import Group
+from tune_app.frontier.points import PointRuns
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
 from tune_app.tables.columns import short
@@ -93,7 +93,7 @@ def draw_importance(info: ImportanceInfo) -> Figure:
     return Figure("importance", "Which parameter decides", _words(info), data, layout, height=height)
 
 
-def _varied(contents: Contents, groups: Sequence[Group]) -> list[str]:
+def _varied(contents: Contents, groups: Sequence[PointRuns]) -> list[str]:
     """Returns parameters that all these points have, with more than one value: fANOVA knows no conditional ones."""
     values = [dict(group.point) for group in groups]
     return [
@@ -103,7 +103,7 @@ def _varied(contents: Contents, groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def _study(contents: Contents, groups: Sequence[Group], searched: Sequence[str]) -> "Study":
+def _study(contents: Contents, groups: Sequence[PointRuns], searched: Sequence[str]) -> "Study":
     """Returns the points as an Optuna study in memory; it sees the place of each value, as the samplers do."""
     import optuna
     from optuna.trial import create_trial

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from tune_app.findings.summary import findings_of
 from tune_app.frontier.pareto import knee
-from tune_app.frontier.points import Group, mean_costs
+from tune_app.frontier.points import PointRuns, mean_costs
 from tune_app.ledger.ledger import in_full
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.report.contents import Contents
 from tune_app.tables.columns import show
-from tune_app.terminal.quantities import show_points, show_size
+from tune_app.terminal.quantities import show_duration, show_points, show_size
 
 BALANCED = "Best balanced"
 
@@ -49,10 +49,10 @@ def _best(contents: Contents) -> list[Card]:
     place = knee(mean_costs(front, contents.spec))
     assert place is not None, "the frontier has a member"
 
-    def accuracy(group: Group) -> float:
+    def accuracy(group: PointRuns) -> float:
         return contents.value(group, "accuracy")
 
-    def size(group: Group) -> float:
+    def size(group: PointRuns) -> float:
         return contents.value(group, "size_bytes")
 
     return [
@@ -62,7 +62,7 @@ def _best(contents: Contents) -> list[Card]:
     ]
 
 
-def _card(name: str, group: Group, contents: Contents) -> Card:
+def _card(name: str, group: PointRuns, contents: Contents) -> Card:
     accuracy = contents.value(group, "accuracy")
     change = "" if contents.baseline is None else f" ({show_points(accuracy - contents.baseline.accuracy)})"
     size, ratio = (contents.value(group, column) for column in ("size_bytes", "compression_ratio"))
@@ -90,23 +90,14 @@ def _trials(contents: Contents) -> Card:
 
 def _training(contents: Contents) -> Card:
     saved = max(0.0, seconds_saved(contents.records))
-    return Card(
-        "Training", duration(sum(map(training_seconds, contents.records))), f"{duration(saved)} saved by the cache"
-    )
+    trained = sum(map(training_seconds, contents.records))
+    return Card("Training", show_duration(trained), f"{show_duration(saved)} saved by the cache")
 
 
 def key_findings(contents: Contents) -> list[str]:
     """Returns what the trials say, in sentences."""
     labels = [contents.label(row) for row in range(len(contents.records))]
     return [finding.text for finding in findings_of(contents.rows, contents.spec, contents.baseline, labels=labels)]
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3.8 min`, `3.4 h`, `2.1 d`."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= (2 if unit == "d" else 1) * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def environments(contents: Contents) -> list[tuple[str, Sequence[tuple[str, int]]]]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tune_app.drawing.axis import Axis
+from tune_app.drawing.frontier_info import Mark
 from tune_app.report.figure import Figure, escaped
-from tune_app.report.pareto import Mark, ParetoInfo
+from tune_app.report.pareto import ParetoInfo
 from tune_app.tables.columns import show
 from tune_app.terminal.quantities import show_count
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
-from tune_app.report.overview import duration
 from tune_app.tables.columns import short
 from tune_app.tables.growth import hypervolume_rows
-from tune_app.terminal.quantities import show_count, show_number
+from tune_app.terminal.quantities import show_count, show_duration, show_number
 
 UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 """Units of time by their seconds, the largest first."""
@@ -92,7 +91,7 @@ def _words(info: VolumeInfo) -> tuple[str, str]:
         nothing = "No trial is better than the reference point in every objective yet: the hypervolume is 0."
         return nothing, nothing
     enough = next(i for i, value in enumerate(info.volume) if value >= 0.99 * final)
-    until, spent = duration(info.training_s[enough]), duration(info.training_s[-1])
+    until, spent = show_duration(info.training_s[enough]), show_duration(info.training_s[-1])
     trials = f"{show_count(info.trials[-1], 'trial')} of the full schedule"
     return (
         f"{show_number(final)} after {trials}; 99 % of it after {info.trials[enough]:,}.",

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from trainables.errors import ConfigError
 from trainables.results import Completed
 from trainables.storage import names, publish_folder, read_many, remove_folder
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.search.strategy import KeyOf
 from tune_app.spec.experiment import ExperimentSpec
-
-PACKED = "model.mbq"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ from collections.abc import Callable
 
 from trainables.config import Architecture
 from trainables.errors import InfeasiblePoint
+from trainables.results import COUNTED
 from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
-
-COUNTED = {"parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"}
-"""Metrics that the configuration decides; the bytes of the file and the accuracy must be measured."""
 
 Screen = Callable[[Params], str]
 """Why a point is refused; empty where it is not."""

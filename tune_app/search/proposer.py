@@ -11,7 +11,7 @@ from trainables.config import repeat_seed
 from trainables.errors import InfeasiblePoint
 from tune_app.errors import SearchAborted
 from tune_app.frontier.chance import probabilities
-from tune_app.frontier.points import Group, group_runs, point_of
+from tune_app.frontier.points import PointRuns, group_runs, point_of
 from tune_app.ledger.ledger import Assignment, Params, Place, TrialRecord, latest
 from tune_app.search.bounds import Screen
 from tune_app.search.budget import Progress, out_of_time, too_many_failures, why_stop
@@ -67,7 +67,7 @@ class Proposer:
             finished=len(self._records),
         )
         self._progress = Progress(spec, reference, self._records.values())
-        self._race: tuple[list[Group], list[float | None]] | None = None
+        self._race: tuple[list[PointRuns], list[float | None]] | None = None
         for record in self._records.values():
             if record.assignment.repeat == 0:
                 self._ladder.add(record)

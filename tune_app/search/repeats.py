@@ -7,18 +7,18 @@ with the probability of not being dominated in the place of a bound on one loss.
 from collections.abc import Collection, Iterable, Sequence
 
 from tune_app.frontier.chance import probabilities
-from tune_app.frontier.points import Group, Point, group_runs
+from tune_app.frontier.points import Point, PointRuns, group_runs
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec, Repeats
 
 
 def next_repeat(
-    groups: Sequence[Group],
+    groups: Sequence[PointRuns],
     chances: Sequence[float | None],
     repeats: Repeats,
     *,
     started: Collection[tuple[Point, int]] = (),
-) -> tuple[Group, int] | None:
+) -> tuple[PointRuns, int] | None:
     """Which point runs again, and as which repeat; None when no further run is worth it.
 
     Of the feasible points that may be on the frontier the one with the fewest runs, then the likeliest, then the
@@ -30,7 +30,7 @@ def next_repeat(
         repeats: how many runs, and for whom.
         started: runs without a record yet.
     """
-    best: tuple[tuple[int, float, int], Group, int] | None = None
+    best: tuple[tuple[int, float, int], PointRuns, int] | None = None
     for group, chance in zip(groups, chances, strict=True):
         taken = {*group.runs, *(repeat for point, repeat in started if point == group.point)}
         free = next((k for k in range(1, repeats.seeds) if k not in taken), None)

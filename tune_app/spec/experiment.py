@@ -1,6 +1,5 @@
 """ExperimentSpec: what one experiment is, checked."""
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from search_spaces.rungs import FULL, Rung, at_rung
 from search_spaces.samplers import SAMPLERS
 from search_spaces.space import SearchSpace, to_trial
 from trainables.config import Frozen, QuantAwareTrain, TrialConfig
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, did_you_mean
 from trainables.results import METRICS
 from trainables.storage import StoragePath, storage_path
 from tune_app.spec.trackers import TrackerConfig, written_out
@@ -269,7 +268,6 @@ class ExperimentSpec(Frozen):
 
 def _metric(name: str) -> str:
     if name not in METRICS:
-        close = difflib.get_close_matches(name, METRICS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, METRICS, before="; ")
         raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}{hint}")
     return name

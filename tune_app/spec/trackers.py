@@ -3,14 +3,13 @@
 It names places and never holds a key: keys stay in the environment, or where the tracker's own login put them.
 """
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from cluster.credentials import credential_in, strings_in
 from trainables.config import Frozen
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, did_you_mean
 
 SECRET = ("key", "token", "password", "secret", "credential")
 
@@ -91,8 +90,7 @@ def _checked(item: dict[Any, Any]) -> str:
         if name not in options and any(word in str(name).lower() for word in SECRET):
             raise ConfigError(f"tracking.{kind}: a spec holds no keys: leave {name} out; {KEYS_GO_TO[kind]}.")
         if name not in options:
-            close = difflib.get_close_matches(str(name), options, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}."
+            hint = did_you_mean(str(name), options, otherwise=f"known: {', '.join(options)}.")
             raise ConfigError(f"tracking.{kind}: unknown option {name!r}; {hint}")
     for place, text in strings_in(item):
         found = credential_in(text)
@@ -103,7 +101,6 @@ def _checked(item: dict[Any, Any]) -> str:
 
 def _known(kind: Any) -> str:
     if kind not in KINDS:
-        close = difflib.get_close_matches(str(kind), KINDS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(str(kind), KINDS, before="; ")
         raise ConfigError(f"tracking: unknown tracker {kind!r}; known: {', '.join(KINDS)}{hint}")
     return str(kind)

@@ -1,6 +1,5 @@
 """A spec as a file: YAML in, one clear line for whatever is wrong with it, YAML out."""
 
-import difflib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,7 +20,7 @@ from ruamel.yaml.tokens import (
 )
 
 from trainables.config import BaselineImport, file_sha256
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, did_you_mean, nearest
 from trainables.storage import storage_path
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -190,8 +189,7 @@ def explain(err: ValidationError, model: type[BaseModel]) -> str:
             str(p["loc"][-1]) for p in problems if p["type"] == "missing" and p["loc"][:-1] == problem["loc"][:-1]
         ]
         known = list(dict.fromkeys([*_fields_at(model, places[:-1]), *missing]))
-        close = difflib.get_close_matches(places[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+        hint = did_you_mean(places[-1], known, otherwise=f"known: {', '.join(known)}.")
         return f"unknown key {where!r}; {hint}"
     if problem["type"] == "missing":
         return f"{where} is missing: add it."
@@ -209,7 +207,7 @@ def _first_problem(problems: "list[ErrorDetails]") -> "ErrorDetails":
     """The first one, but an unknown key goes before the missing key of the same mapping that it is like."""
     first = problems[0]
     unknown = [p for p in problems if p["type"] == "extra_forbidden" and p["loc"][:-1] == first["loc"][:-1]]
-    like = (p for p in unknown if difflib.get_close_matches(str(p["loc"][-1]), [str(first["loc"][-1])]))
+    like = (p for p in unknown if nearest(str(p["loc"][-1]), [str(first["loc"][-1])]))
     return next(like, first) if first["type"] == "missing" else first
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from trainables.errors import ConfigError
 from trainables.storage import StoragePath
-from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import find_record, read_records
 from tune_app.stages.histories import History, finished_histories
+from tune_app.tables.columns import CATALOG
 from tune_app.terminal.progress import doing, note
 from tune_app.terminal.quantities import show_count
 
@@ -21,53 +21,27 @@ if TYPE_CHECKING:
 
 BASELINE, TEACHER = "baseline", "teacher"
 WHOLE = ("train", "import")
-"""Kinds of stages without a parent: the baseline, or a teacher of its own."""
+"""Kinds of stages without a parent: the baseline, or a network of its own to distil from."""
 WITHOUT_EPOCHS = ("import", "untrained", "ptq", "sensitivity")
-STAGE = {
-    "stage_key": pa.string(),
-    "stage": pa.string(),
-    "parent_key": pa.string(),
-    "trials": pa.int64(),
-    "trial_id": pa.string(),
-    "label": pa.string(),
-    "epoch": pa.int64(),
-    "epoch_of_step": pa.int64(),
-}
-LOGGED = {
-    "step": pa.int64(),
-    "bits": pa.int64(),
-    "lr": pa.float64(),
-    "loss": pa.float64(),
-    "train_accuracy": pa.float64(),
-    "val_accuracy": pa.float64(),
-    "prune_frac_requested": pa.float64(),
-    "prune_frac_achieved": pa.float64(),
-    "channels": pa.int64(),
-    "sparsity_requested": pa.float64(),
-    "sparsity_achieved": pa.float64(),
-    "nonzeros": pa.int64(),
-    "accuracy_pruned": pa.float64(),
-    "accuracy_fine_tuned": pa.float64(),
-    "seconds": pa.float64(),
-}
-"""What stages of ours write of an epoch; columns of others follow."""
+SCHEMA = {column.name: column.type for column in CATALOG["epochs"]}
+"""What stages of ours write of an epoch, after what names the stage; columns of other stages follow."""
 
 
 @dataclass
 class StageUse:
-    """A stage, and who uses it."""
+    """A stage of an experiment, and the trials that use it."""
 
     key: str
     kind: str
-    """As records have it; a teacher of its own is `teacher`."""
+    """Its kind as records have it; a network of its own to distil from is called `teacher`."""
     parent: str | None
     first: TrialRecord
-    """Of the trials that use it, in order of proposal."""
+    """The first of the trials that use it, in order of proposal."""
     trials: int = 0
 
 
 def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame":
-    """One row per epoch of each finished stage of the trials that have ended, stages in the order of their first use.
+    """Reads one row per epoch of each finished stage of the trials that have ended, in the order of their first use.
 
     Args:
         experiment: folder or URI.
@@ -81,9 +55,7 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     import pandas as pd
 
     folder = ExperimentFolder.existing(experiment)
-    baseline = read_baseline(folder)
-    if baseline is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+    baseline = require_baseline(folder)
     records = read_records(folder)
     keys = _keys(folder, records, baseline.key, trial)
     uses = stage_uses(records, baseline_key=baseline.key)
@@ -100,7 +72,7 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
 
 
 def stage_uses(records: Iterable[TrialRecord], *, baseline_key: str) -> dict[str, StageUse]:
-    """By key the stages of these trials, in the order of their first use; one that failed is among them."""
+    """Returns the stages of these trials by key, in the order of their first use; one that failed is among them."""
     found: dict[str, StageUse] = {}
     for record in sorted(records, key=lambda r: (r.assignment.number, r.assignment.attempt)):
         kinds = {stage.key: stage.kind for stage in record.result.stages}
@@ -115,37 +87,29 @@ def stage_uses(records: Iterable[TrialRecord], *, baseline_key: str) -> dict[str
 
 
 def epoch_table(stages: Sequence[StageUse], histories: Mapping[str, History]) -> pa.Table:
-    """The rows of stages whose histories are known."""
+    """Returns the epochs of the stages whose histories are known."""
     rows = [row for stage in stages for row in _rows(stage, histories.get(stage.key, []))]
     numbers = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
-    others = sorted(numbers - {*STAGE, *LOGGED})
-    schema = pa.schema({**STAGE, **LOGGED, **dict.fromkeys(others, pa.float64())})
+    schema = pa.schema({**SCHEMA, **dict.fromkeys(sorted(numbers - {*SCHEMA}), pa.float64())})
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
 def _keys(folder: ExperimentFolder, records: Sequence[TrialRecord], baseline_key: str, trial: str) -> set[str] | None:
-    """Of the stages that are asked for; None: all."""
-    if not trial:
-        return None
-    if trial == BASELINE:
-        return {baseline_key}
+    """Returns the keys of the stages that are asked for; None: all."""
+    if not trial or trial == BASELINE:
+        return {baseline_key} if trial else None
     return {stage.key for stage in find_record(folder, trial, records).result.stages}
 
 
 def _rows(stage: StageUse, history: History) -> list[dict[str, Any]]:
+    """Returns the epochs of a stage; of what it logs, the numbers."""
     work = stage.first.assignment
     about = {
-        "stage_key": stage.key,
-        "stage": stage.kind,
-        "parent_key": stage.parent,
-        "trials": stage.trials,
-        "trial_id": work.trial_id,
-        "label": work.label,
+        **{"stage_key": stage.key, "stage": stage.kind, "parent_key": stage.parent, "trials": stage.trials},
+        **{"trial_id": work.trial_id, "label": work.label},
     }
     return [
-        {**_numbers(row), **about, "epoch": i, "epoch_of_step": row.get("epoch")} for i, row in enumerate(history, 1)
+        {**{name: value for name, value in row.items() if isinstance(value, int | float)}, **about}
+        | {"epoch": i, "epoch_of_step": row.get("epoch")}
+        for i, row in enumerate(history, 1)
     ]
-
-
-def _numbers(row: Mapping[str, Any]) -> dict[str, float | int]:
-    return {name: value for name, value in row.items() if isinstance(value, int | float)}

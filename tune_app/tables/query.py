@@ -5,7 +5,6 @@ table's own columns is run, in a database that can reach neither files nor netwo
 """
 
 import contextlib
-import difflib
 import json
 import re
 import threading
@@ -17,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cluster.errors import first_line
-from trainables.errors import ConfigError, CorruptFile
+from trainables.errors import ConfigError, CorruptFile, nearest
 from trainables.storage import StoragePath
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tables.trials import TableFile, current_table, load_trials
@@ -327,9 +326,9 @@ def _nearest(name: str, columns: list[str]) -> str:
 
 def _close(name: str, columns: list[str]) -> list[str]:
     """The column that is spelled most like it, or else a few that the name is a part of, or `size` of size_bytes."""
-    spelled = difflib.get_close_matches(name.lower(), columns, n=1, cutoff=CLOSE)
+    spelled = nearest(name.lower(), columns, cutoff=CLOSE)
     parts = [c for c in columns if len(name) >= 3 and name.lower() in c]
-    return spelled or sorted(parts, key=len)[:SHOWN]
+    return [spelled] if spelled else sorted(parts, key=len)[:SHOWN]
 
 
 def _shown(where: str) -> str:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, names, read_bytes, replace, sha256
-from tune_app.frontier.points import Group, frontier, frontier_volume, group_runs
+from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
@@ -25,24 +25,24 @@ from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_accuracies
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.sealed_parquet import check_table, encode_table
-from tune_app.tables.trial_rows import rows, schema_of
+from tune_app.tables.trial_rows import schema_of, trial_rows
 from tune_app.terminal.progress import doing
 
 SCHEMA = "7"
 LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
 QUIET_NS = 2_000_000_000
-"""A ledger that did not change for so long is at rest."""
+"""A ledger that did not change for two seconds is at rest: so long is a tick of the coarsest clock, that of FAT."""
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file that is current; whether it is whole, `check` says."""
+    """A table's file that is current; whether it is whole, `check` says."""
 
     path: Path
     columns: list[str]
 
     def check(self) -> None:
-        """Reads it once.
+        """Reads the file once, and compares its checksums.
 
         Raises:
             CorruptFile: it is not what was written.
@@ -70,10 +70,8 @@ def write_tables(
         CorruptFile: a test result or the baseline is not what was written.
         StorageUnavailable: the folder cannot be written.
     """
-    groups = group_runs(records, spec)
-    trials = _table(folder, records, groups, spec, reference=reference, baseline=read_baseline(folder))
+    trials, front = _table(folder, records, spec, reference=reference, baseline=read_baseline(folder))
     place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
-    front = frontier(groups, spec)
     members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
     volume = frontier_volume(front, spec, reference)
     extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
@@ -83,7 +81,7 @@ def write_tables(
 
 
 def read_table(path: StoragePath) -> pa.Table:
-    """A table that `write_tables` wrote, proven to hold what was written.
+    """Reads a table that `write_tables` wrote, and proves that it holds what was written.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -104,9 +102,9 @@ def read_table(path: StoragePath) -> pa.Table:
 
 
 def current_table(folder: ExperimentFolder) -> TableFile | None:
-    """trials.parquet, if its footer says that it holds what the ledger holds now; None: `load_trials` knows.
+    """Finds trials.parquet, if its footer says that it holds what the ledger holds now; None: `load_trials` knows.
 
-    Only of a folder on a disk, whose time of change tells whether records came since.
+    It answers only for a folder on a disk, whose time of change tells whether records came since.
     """
     path = folder.trials_table
     if not isinstance(path, Path):
@@ -122,7 +120,7 @@ def current_table(folder: ExperimentFolder) -> TableFile | None:
 
 
 def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:
-    """The table of all trials as the ledger has them now; nothing is written.
+    """Returns the table of all trials as the ledger has them now; nothing is written.
 
     trials.parquet answers when it is intact, was made for the stored spec, and holds the same attempts as
     the ledger's file names; so a sweep that runs shows its newest trials. Otherwise the rows are built
@@ -143,32 +141,29 @@ def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None 
     baseline = read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
     with doing("comparing trials"):
-        return _table(folder, records, group_runs(records, spec), spec, reference=reference, baseline=baseline)
+        return _table(folder, records, spec, reference=reference, baseline=baseline)[0]
 
 
 def _table(
     folder: ExperimentFolder,
     records: Sequence[TrialRecord],
-    groups: Sequence[Group],
     spec: ExperimentSpec,
     *,
     reference: Mapping[str, float] | None,
     baseline: BaselineInfo | None,
-) -> pa.Table:
-    schema = schema_of(records, spec).with_metadata(_provenance(spec))
-    found = rows(
-        records,
-        groups,
-        spec,
-        test_accuracy=held_out_accuracies(folder),
-        reference=reference,
-        baseline_accuracy=None if baseline is None else baseline.accuracy,
+) -> tuple[pa.Table, list[PointRuns]]:
+    """Returns the table of all trials, and the points of the frontier, which are found once."""
+    groups = group_runs(records, spec)
+    front = frontier(groups, spec)
+    tested, accuracy = held_out_accuracies(folder), None if baseline is None else baseline.accuracy
+    rows = trial_rows(
+        records, groups, front, spec, test_accuracy=tested, reference=reference, baseline_accuracy=accuracy
     )
-    return pa.Table.from_pylist(found, schema=schema)
+    return pa.Table.from_pylist(rows, schema=schema_of(records, spec).with_metadata(_provenance(spec))), front
 
 
 def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
-    """What decided the content besides the records."""
+    """Returns the metadata that say what decided the content besides the records."""
     return {
         b"tune_app.schema": SCHEMA.encode(),
         b"tune_app.experiment": spec.name.encode(),
@@ -182,7 +177,7 @@ def _trial_ids(folder: ExperimentFolder) -> list[str]:
 
 
 def _newest_ids(trial_ids: Iterable[str]) -> set[str]:
-    """Of trial ids `<configuration>-<rung>-a<attempt>`, the newest attempt of each; foreign names stay."""
+    """Returns the newest of the trial ids `<configuration>-<rung>-a<attempt>` of each run; foreign names stay."""
     newest: dict[str, tuple[int, str]] = {}
     for trial_id in trial_ids:
         work, _, attempt = trial_id.rpartition("-a")
@@ -211,7 +206,7 @@ def _check_version(path: StoragePath, entries: Mapping[bytes, bytes]) -> None:
 
 
 def _changed_ns(folder: ExperimentFolder) -> int:
-    """When the ledger's folder last changed: every new record changes it."""
+    """Returns when the ledger's folder last changed: every new record changes it."""
     return Path(str(folder.trials)).stat().st_mtime_ns
 
 
@@ -220,7 +215,7 @@ def _spec_digest(folder: ExperimentFolder) -> bytes:
 
 
 def _rest_mark(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> dict[bytes, bytes]:
-    """Says in a footer that the table holds all of the ledger, if that is certain.
+    """Returns the footer's mark of a table that holds all of the ledger; empty where that is not certain.
 
     It is not while records come in: two within one tick of the file system's clock leave one time of change.
     """

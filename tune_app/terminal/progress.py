@@ -25,12 +25,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tune_app.terminal.quantities import show_duration
+
 SHOWN_AFTER_S = 1.0
-"""What is over sooner shows nothing."""
+"""How long work lasts before a bar appears: most commands end sooner, and a bar that flashes up tells nothing."""
 REFRESH_PER_S = 4
+"""How often a bar is drawn again. More often costs time of the work; less often, the spinner seems to stand still."""
 LOOK_EVERY_S = 0.5
-"""Between two looks at work that says nothing by itself."""
+"""Seconds between two looks at work that says nothing by itself: such a look lists files, maybe of an object store."""
 LOGGERS = ("tune_app", "trainables", "cluster")
+"""Packages whose log messages --verbose shows; those of libraries stay silent."""
 Item = TypeVar("Item")
 
 
@@ -46,7 +50,7 @@ _wanted = Verbosity.QUIET
 
 
 def set_verbosity(wanted: Verbosity) -> None:
-    """Of this process from now on; with detail, our log messages appear too."""
+    """Sets what this process says from now on; with detail, our log messages appear too."""
     global _wanted
     _wanted = wanted
     if wanted is Verbosity.DETAILED:
@@ -58,29 +62,22 @@ def set_verbosity(wanted: Verbosity) -> None:
 
 
 def verbosity() -> Verbosity:
-    """What was asked for."""
+    """Returns how much this process says beside its results."""
     return _wanted
 
 
 def console(*, plain: bool = False) -> Console:
-    """Standard error, which says nothing when a command is to be quiet; `plain`: in lines, also on a terminal."""
+    """Returns standard error, silent in a quiet process; `plain` writes lines alone, also on a terminal."""
     return Console(stderr=True, quiet=_wanted is Verbosity.QUIET, force_terminal=False if plain else None)
 
 
-def duration(seconds: float) -> str:
-    """`5 s`, `2 min 5 s`, `3 h 20 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def note(text: str) -> None:
-    """Something that people should know, in a line beside the results; nothing when a command is to be quiet."""
+    """Tells people something in a line beside the results; says nothing in a quiet process."""
     console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Pace:
-    """How long something still takes, from how fast it went so far; between two steps it counts down."""
+    """How long some work still takes, by how fast it went so far; between two steps the time counts down."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -88,7 +85,7 @@ class Pace:
         self._last = (0.0, 0.0)
 
     def left(self, done: float, total: float) -> float | None:
-        """Seconds, by what is done now; None before the first step since the first call."""
+        """Returns the seconds that are left when so much is done now; None before the first step that it saw."""
         now = self._clock()
         if self._first is None or done < self._last[1]:
             self._first = self._last = (now, done)
@@ -101,18 +98,18 @@ class Pace:
 
 
 def track(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
-    """The items one by one, with a bar on a terminal; with detail a line for each in a log."""
+    """Yields the items one by one, with a bar on a terminal; with detail a line for each in a log."""
     with _bar(what, total) as (bar, place):
         for number, item in enumerate(items, start=1):
             yield item
             if bar is not None:
                 bar.advance(place)
-            elif _wanted is Verbosity.DETAILED:
-                console().print(f"{what}: {number} of {total}", highlight=False)
+            else:
+                _detail(f"{what}: {number} of {total}")
 
 
 def counted(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
-    """As `track`, for items of which each is too small for a line of its own."""
+    """Yields the items one by one, with a bar on a terminal; each is too small for a line of its own in a log."""
     with counting(what, total=total) as advance:
         for item in items:
             yield item
@@ -121,27 +118,23 @@ def counted(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what to call with the number of items that were just done."""
+    """Shows a bar, and yields a function that is called with the number of items that were just done."""
     with _bar(what, total) as (bar, place):
-        if bar is None and _wanted is Verbosity.DETAILED:
-            console().print(what, highlight=False)
+        if bar is None:
+            _detail(what)
         yield lambda count: None if bar is None else bar.advance(place, count)
 
 
 @contextlib.contextmanager
 def following(what: str, *, total: int, done: Callable[[], int]) -> Iterator[None]:
-    """A bar for work that says nothing by itself: `done` finds out how much of `total` there is, again and again."""
-    if not total:
-        with doing(what):
-            yield
-        return
-    over = threading.Event()
-    with _bar(what, total) as (bar, place):
+    """Shows a bar for work that says nothing by itself; `done` is asked again and again how much is done."""
+    with _bar(what, total or None) as (bar, place):
         if bar is None:
-            if _wanted is Verbosity.DETAILED:
-                console().print(what, highlight=False)
+            _detail(what)
+        if bar is None or not total:
             yield
             return
+        over = threading.Event()
 
         def follow() -> None:
             while not over.wait(LOOK_EVERY_S):
@@ -159,15 +152,15 @@ def following(what: str, *, total: int, done: Callable[[], int]) -> Iterator[Non
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Says what goes on while it lasts, and since when; how long it still takes is not known."""
+    """Shows what goes on while it lasts, and since when; how long it still takes is not known."""
     with _bar(what, None) as (bar, _):
-        if bar is None and _wanted is Verbosity.DETAILED:
-            console().print(what, highlight=False)
+        if bar is None:
+            _detail(what)
         yield
 
 
 class TimeLeftColumn(ProgressColumn):
-    """`12 s left`; rich's own forgets steps that took longer than half a minute."""
+    """The part of a bar that says `12 s left`; rich's own forgets steps that took longer than half a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,14 +168,20 @@ class TimeLeftColumn(ProgressColumn):
         self._pace.left(0, 1)  # the work starts now, though its bar may show later
 
     def render(self, task: Task) -> Text:
-        """The cell."""
+        """Returns the text of the cell, as rich asks for it at every refresh."""
         left = None if task.total is None else self._pace.left(task.completed, task.total)
-        return Text("… left" if left is None else f"{duration(left)} left", style="progress.remaining")
+        return Text("… left" if left is None else f"{show_duration(left)} left", style="progress.remaining")
+
+
+def _detail(line: str) -> None:
+    """Prints a line to a log for people who want detail."""
+    if _wanted is Verbosity.DETAILED:
+        console().print(line, highlight=False)
 
 
 @contextlib.contextmanager
 def _bar(what: str, total: int | None) -> Iterator[tuple[Progress | None, TaskID]]:
-    """A bar that appears if the work takes long enough; none without a terminal."""
+    """Yields a bar that appears if the work takes long enough; None without a terminal."""
     target = console()
     if target.quiet or not target.is_terminal:
         yield None, TaskID(0)

@@ -1,4 +1,4 @@
-"""Units as people write them: sizes (300KB, 0.3MiB), ratios (10x), differences of shares (1pp)."""
+"""Quantities as people write and read them: sizes (300KB), ratios (10x), shares (97.77 %), durations (3.8 min)."""
 
 import contextlib
 import re
@@ -8,10 +8,11 @@ from pydantic import ByteSize, TypeAdapter
 from trainables.errors import ConfigError
 
 NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
+"""The pattern of a number without a sign: `10`, `0.5`, `.5`."""
 
 
 def parse_size(text: str) -> int:
-    """Bytes from `500MB`, `2GB` (powers of ten), `1GiB` (of two) or `1_000_000`.
+    """Reads bytes from `500MB`, `2GB` (powers of ten), `1GiB` (of two) or `1_000_000`.
 
     Raises:
         ConfigError: the text is no size.
@@ -25,7 +26,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_ratio(text: str) -> float:
-    """How many times smaller, from `10x` or `10`; more than 0.
+    """Reads how many times smaller something is from `10x` or `10`; more than 0.
 
     Raises:
         ConfigError: the text is no ratio.
@@ -37,7 +38,7 @@ def parse_ratio(text: str) -> float:
 
 
 def parse_points(text: str) -> float:
-    """A difference of two shares, 0 to 1, from `1pp` or `0.5 pp` (percentage points).
+    """Reads a difference of two shares, 0 to 1, from `1pp` or `0.5 pp` (percentage points).
 
     A bare number is refused: 1 may be meant as one point or as all of it.
 
@@ -51,7 +52,7 @@ def parse_points(text: str) -> float:
 
 
 def show_size(size_bytes: float) -> str:
-    """Three digits and a power of ten: `296 KB`, `1.20 MB`; below 1,000 the bytes."""
+    """Writes bytes with three digits and a power of ten: `296 KB`, `1.20 MB`; below 1,000 all of them: `999 B`."""
     value, unit = float(size_bytes), "B"
     for larger in ("KB", "MB", "GB", "TB"):
         if abs(value) < 999.5:
@@ -64,25 +65,33 @@ def show_size(size_bytes: float) -> str:
 
 
 def show_number(value: float) -> str:
-    """Six digits at least, all of those before the point: `852,649`, `0.123457`."""
+    """Writes a number with six digits at least, and with all of those before the point: `852,649`, `0.123457`."""
     return f"{value:,.0f}" if abs(value) >= 99_999.5 else f"{value:,.6g}"
 
 
 def show_ratio(ratio: float) -> str:
-    """`10.3x`."""
+    """Writes a ratio with three digits: `7.31x`, `10.3x`."""
     return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x"
 
 
 def show_share(share: float) -> str:
-    """Of 0 to 1: `97.77 %`."""
+    """Writes a share, 0 to 1, in percent: `97.77 %`."""
     return f"{100 * share:.2f} %"
 
 
 def show_points(difference: float) -> str:
-    """A difference of shares, with its sign: `-0.87 pp`."""
+    """Writes a difference of two shares in percentage points, with its sign: `-0.87 pp`."""
     return f"{100 * difference:+.2f} pp"
 
 
 def show_count(number: int, noun: str) -> str:
-    """`1 point`, `2,000 points`."""
+    """Writes a count with its noun: `1 point`, `2,000 points`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def show_duration(seconds: float) -> str:
+    """Writes seconds in the largest unit that fits: `45 s`, `3.8 min`, `3.4 h`; days from two on: `2.1 d`."""
+    for unit, size, least in (("d", 86_400, 2), ("h", 3_600, 1), ("min", 60, 1)):
+        if seconds >= least * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,22 +1,45 @@
-"""A table of text on standard output, as wide as its cells need."""
+"""Tables of text on standard output: as wide as their cells need, or folded into the width of the terminal."""
 
 from collections.abc import Collection, Iterable, Sequence
 
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+ABSENT = "–"
+"""How a cell says that there is no value."""
 WIDEST = 100_000
+"""Columns of a terminal on which no table would be folded: rich measures what a table needs against some width."""
 
 
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], title: str = "") -> None:
-    """Columns named in `left` begin together, the others, numbers, end together; no cell is cut or folded."""
-    from rich import box
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-    from rich.text import Text
+def make_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], breakable: Collection[str] = ()
+) -> Table:
+    """Returns a table of plain text in which no cell is cut.
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, title=title or None, title_justify="left")
+    Columns named in `left` begin together, the others, numbers, end together; `breakable` ones may take several lines.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for head in heads:
-        table.add_column(head, justify="left" if head in left else "right", no_wrap=True)
+        table.add_column(
+            head, justify="left" if head in left else "right", no_wrap=head not in breakable, overflow="fold"
+        )
     for row in rows:
         table.add_row(*map(Text, row))
-    wide = Console(highlight=False, width=WIDEST)
-    Console(highlight=False, width=Measurement.get(wide, wide.options, table).maximum).print(table)
+    return table
+
+
+def widths(table: Table) -> Measurement:
+    """Returns the columns of a terminal that a table needs at least, and those that it takes where it is not folded."""
+    wide = Console(width=WIDEST)
+    return Measurement.get(wide, wide.options, table)
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], folded: bool = False
+) -> None:
+    """Prints a table as `make_table` makes it: each row on one line, or `folded` into the width of the terminal."""
+    table = make_table(heads, rows, left=left, breakable=heads if folded else ())
+    Console(highlight=False, width=None if folded else widths(table).maximum).print(table)

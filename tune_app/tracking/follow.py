@@ -177,7 +177,7 @@ def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:
 def _artifact(record: TrialRecord, result: Completed, folder: ExperimentFolder) -> Artifact | None:
     """Returns the packed file of a trial; None if it was removed, or lies in the experiment that it was taken over
     from."""
-    path = folder.artifacts / record.assignment.trial_id / "model.mbq"
+    path = folder.packed_file(record.assignment.trial_id)
     if not exists(path):
         return None
     file = path if isinstance(path, Path) else None

@@ -10,6 +10,7 @@ from tune_app.findings.summary import ExperimentSummary, summarize
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.columns import MAIN
 from tune_app.tables.trials import load_trials
 from tune_app.tracking.hyperparameters import hyperparameters
 from tune_app.tracking.protocol import RunInfo, Value
@@ -17,7 +18,6 @@ from tune_app.tracking.protocol import RunInfo, Value
 NAME = "summary"
 MOST_POINTS = 10_000
 """Points that are shown at most: what W&B's tables and charts take."""
-MEASURED = ("accuracy", "size_bytes", "compression_ratio")
 Row = Mapping[str, Any]
 
 
@@ -66,7 +66,7 @@ class Overview:
     @property
     def axes(self) -> tuple[str, ...]:
         """The axes of the parallel coordinates: parameters, then what was measured."""
-        return (*self.parameters, *(name for name in self.columns if name in MEASURED or name in (self.x, self.y)))
+        return (*self.parameters, *(name for name in self.columns if name in MAIN or name in (self.x, self.y)))
 
 
 def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None = None) -> Overview:
@@ -83,7 +83,7 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
     x, y = _plane(spec)
     parameters = tuple(spec.space.root)
     bounds = (c.metric for c in spec.constraints)
-    columns = dict.fromkeys(["label", *parameters, *MEASURED, *spec.objectives, *bounds, *("on_frontier", "feasible")])
+    columns = dict.fromkeys(["label", *parameters, *MAIN, *spec.objectives, *bounds, *("on_frontier", "feasible")])
     config = _config(spec, found.baseline)
     return Overview(
         info=RunInfo(f"{spec.name}-{NAME}", f"{spec.name}: {NAME}", spec.name, NAME, config, caveat(spec)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.storage import redact
+from tune_app.ledger.folder import PACKED
 from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.overview import Overview, parallel_coordinates
 from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo
@@ -142,9 +143,9 @@ class WandbRun:
         about = {"sha256": end.artifact.sha256, "size_bytes": end.artifact.size_bytes}
         found = library().Artifact(str(self._run.id), type="model", metadata={**about, **end.metrics})
         if self._config.upload and end.artifact.file is not None:
-            found.add_file(str(end.artifact.file), name="model.mbq")
+            found.add_file(str(end.artifact.file), name=PACKED)
         else:
-            found.add_reference(end.artifact.uri, name="model.mbq", checksum=False)
+            found.add_reference(end.artifact.uri, name=PACKED, checksum=False)
         return found
 
 

@@ -16,11 +16,11 @@ from trainables.config import (
     Schedule,
     TrialConfig,
 )
-from trainables.costs.counts import COUNTED
 from trainables.costs.planned import planned_metrics
 from trainables.data.data_sets import load_data
 from trainables.errors import InfeasiblePoint
 from trainables.pipeline import run_pipeline
+from trainables.results import COUNTED
 from trainables.stages.workplace import open_workplace
 
 NONE = Schedule(epochs=0, lr=0.1)

@@ -1,5 +1,6 @@
 """Help says in a line what a command does, how to call it, and what holds unless it is told otherwise."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from tests.documents import ROOT
 from tests.test_docs import parse
 from tune_app.cli.main import app
 
@@ -47,3 +49,17 @@ def test_arguments_are_upper_case_and_options_say_what_they_are(name: str) -> No
         elif parameter.name != "help":
             assert re.match(r"[A-Za-z0-9]", parameter.help), parameter.name
             assert "(" not in str(parameter.show_default), parameter.name
+
+
+@pytest.mark.parametrize("package", ["tune_app", "trainables", "search_spaces"])
+def test_results_are_printed_by_the_command_line_alone(package: str) -> None:
+    """Library files return values; what they tell people while they work goes to standard error."""
+    prints = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in (ROOT / package).rglob("*.py")
+        if not {"cli", "terminal"} & set(path.relative_to(ROOT).parts)
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in {"print", "print_table", "sys.stdout.write"}
+        if "file" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert not prints

@@ -13,7 +13,7 @@ import torch
 from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from tests.tune_app.factories import make_experiment
-from tune_app.cli.demo import demo_spec
+from tune_app.cli.search import demo_spec
 from tune_app.errors import LeaseHeld, SearchAborted
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec

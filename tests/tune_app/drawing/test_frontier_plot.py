@@ -17,7 +17,8 @@ from tests.tune_app.factories import (
 )
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import replace
-from tune_app.drawing.frontier_plot import FrontierInfo, Point, frontier_info, save_frontier_plot
+from tune_app.drawing.frontier_info import FrontierInfo, Mark, frontier_info
+from tune_app.drawing.frontier_plot import save_frontier_plot
 
 
 def texts(path: Path, info: FrontierInfo) -> str:
@@ -30,8 +31,8 @@ def texts(path: Path, info: FrontierInfo) -> str:
 def test_the_data_of_the_figure(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, constraints=["accuracy >= 0.9"])
     info = frontier_info(folder)
-    assert [p.label for p in info.complete] == ["p0_w8_a8", "p30_w4_a8", "p50_w8_a8", "p30_w8_a8"]
-    assert info.frontier == (Point("p30_w4_a8", 90_000, 0.93, 4), Point("p0_w8_a8", 250_000, 0.95, 8))
+    assert [p.label for p in info.dominated] == ["p50_w8_a8", "p30_w8_a8"]
+    assert info.frontier == (Mark("p30_w4_a8", 90_000, 0.93, w_bits=4), Mark("p0_w8_a8", 250_000, 0.95, w_bits=8))
     assert [p.label for p in info.infeasible] == ["p50_w4_a8"]
     assert (info.experiment, info.baseline, info.stepped) == ("toy", None, True)
     assert (info.x.metric, info.x.direction, info.y.metric, info.y.direction) == (
@@ -46,7 +47,7 @@ def test_the_baseline_is_shown_when_it_is_known(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder, 0.96)
     info = frontier_info(folder)
-    assert info.baseline == Point("baseline", BASELINE_BYTES, 0.96)
+    assert info.baseline == Mark("baseline", BASELINE_BYTES, 0.96)
     assert info.x.log  # 60,000 to 1,000,000 bytes
     assert "baseline, fp32" in texts(tmp_path / "with.svg", info)
 
@@ -71,7 +72,7 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, body: object) -> None:
 def test_the_baseline_has_a_place_on_every_axis(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, objectives={"macs": "minimize", "compression_ratio": "maximize"})
     store_baseline(folder)
-    assert frontier_info(folder).baseline == Point("baseline", 100_000_000, 1.0)
+    assert frontier_info(folder).baseline == Mark("baseline", 100_000_000, 1.0)
 
 
 def test_sizes_within_one_decade_are_linear(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_an_experiment_without_a_complete_trial_says_so(tmp_path: Path) -> None:
     failed = [r for r in make_records() if r.state != "complete"]
     for records in (failed, []):
         info = frontier_info(make_experiment(tmp_path / str(len(records)), records))
-        assert info.frontier == info.complete == ()
+        assert info.tried == ()
         assert "no complete trial yet" in texts(tmp_path / "f.svg", info)
 
 
@@ -155,12 +156,12 @@ def test_a_point_that_ran_several_times_lies_at_its_means(tmp_path: Path) -> Non
     params = {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}
     records = [make_record(i, params, 0.9 - i / 50, 60_000 + i * 100, repeat=i) for i in range(3)]
     info = frontier_info(make_experiment(tmp_path, records))
-    assert info.complete == info.frontier == (Point("p50_w4_a8", 60_100, pytest.approx(0.88), 4),)
+    assert info.tried == info.frontier == (Mark("p50_w4_a8", 60_100, pytest.approx(0.88), w_bits=4),)
 
 
 def test_only_the_full_rung_is_shown(tmp_path: Path) -> None:
     records = [make_record(0, {"w_bits": 4}), make_record(1, {"w_bits": 8}, rung="short")]
-    assert [p.label for p in frontier_info(make_experiment(tmp_path, records)).complete] == ["w4"]
+    assert [p.label for p in frontier_info(make_experiment(tmp_path, records)).tried] == ["w4"]
 
 
 @pytest.mark.parametrize("name", ["f.pdf", "f", "f.html", ".png"])

@@ -18,7 +18,7 @@ from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import replace
 from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial
-from tune_app.frontier.points import frontier_ids, group_runs
+from tune_app.frontier.points import frontier, frontier_ids, group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.ledger.training_cost import training_seconds
@@ -26,7 +26,7 @@ from tune_app.search.keys import config_key, shared_start
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tables.trial_rows import rows
+from tune_app.tables.trial_rows import trial_rows
 
 
 @pytest.fixture
@@ -120,7 +120,8 @@ def test_a_network_at_chance_is_recorded_with_its_measurement(
     folder = ExperimentFolder(spec.folder)
     assert Ledger(folder.trials).find(record.assignment.trial_id) == record
     assert (record.state, record.metrics(), record.is_fault) == ("invalid", {}, False)
-    [row] = rows([record], group_runs([record], spec), spec)
+    groups = group_runs([record], spec)
+    [row] = trial_rows([record], groups, frontier(groups, spec), spec)
     assert row["reason"].startswith("Collapsed: accuracy 0.")
     assert row["accuracy"] == row["accuracy_trained"] > 0
     assert row["size_bytes"] == (folder.artifacts / record.assignment.trial_id / "model.mbq").stat().st_size

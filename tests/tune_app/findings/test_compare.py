@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.tune_app.factories import make_experiment, make_record, make_records, make_untrained, store_baseline
 from trainables.errors import ConfigError
-from tune_app.drawing.frontier_plot import frontier_info, save_comparison_plot
+from tune_app.drawing.frontier_info import frontier_info
+from tune_app.drawing.frontier_plot import save_comparison_plot
 from tune_app.findings.compare import compare_experiments, coverage
 from tune_app.ledger.folder import ExperimentFolder
 

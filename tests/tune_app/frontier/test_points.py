@@ -24,7 +24,7 @@ from tune_app.frontier.chance import (
     standard_errors,
 )
 from tune_app.frontier.pareto import hypervolume, non_dominated
-from tune_app.frontier.points import Group, frontier, frontier_volume, group_runs
+from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.ledger import Assignment, TrialRecord, in_full
 from tune_app.search.proposer import Proposer
 from tune_app.search.repeats import next_repeat, wants_repeats
@@ -414,7 +414,7 @@ def test_the_live_view_counts_repeats_by_themselves(searched: ExperimentSpec) ->
     status = Status(searched, records=done, done=proposer.progress.trials, reference=REFERENCE)
     assert (status.done, status.repeats) == (15, len(done) - 15)
     assert status.seconds_left() is None
-    front: list[Group] = frontier(group_runs(done, searched), searched)
+    front: list[PointRuns] = frontier(group_runs(done, searched), searched)
     rows = np.array([[-g.mean["accuracy"], g.mean["size_bytes"]] for g in front])
     assert status.hypervolume(status.frontier()) == pytest.approx(hypervolume(rows, [0.0, 1e6]))
 

@@ -15,7 +15,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import find_trial
 from tune_app.report.contents import read_contents
 from tune_app.report.failed import Suspect, draw_failed, failed_info
-from tune_app.report.overview import cards, duration, environments, key_findings, status
+from tune_app.report.overview import cards, environments, key_findings, status
 from tune_app.report.trial_table import trial_columns
 from tune_app.tables.columns import show
 
@@ -70,13 +70,6 @@ def test_the_status_says_whether_a_search_works_on_it(tmp_path: Path) -> None:
     assert running.startswith("A search works on it (process ")
     assert running.endswith("6 of 10 trials have finished, 1 is running.")
     assert status(small(tmp_path / "done", budget={"trials": 6})) == "All 6 trials have finished."
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(45, "45 s"), (90, "1.5 min"), (5400, "1.5 h"), (100_000, "27.8 h"), (200_000, "2.3 d")]
-)
-def test_durations_as_people_say_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("make", [rich_experiment, wide_experiment, lambda path: small(path).folder])

@@ -7,8 +7,9 @@ import pytest
 from tests.tune_app.factories import make_record, make_records, make_untrained
 from tests.tune_app.report.factories import point, rich_experiment, small
 from trainables.config import DataConfig
+from tune_app.drawing.frontier_info import Mark, plane_of
 from tune_app.report.contents import read_contents
-from tune_app.report.pareto import Mark, axes_of, pareto_info
+from tune_app.report.pareto import pareto_info
 from tune_app.report.pareto_figure import CROWD, draw_pareto
 from tune_app.report.published import published_points
 
@@ -78,7 +79,7 @@ def test_the_first_two_objectives_are_the_axes(
     objectives: dict[str, str], axes: tuple[str, str], stepped: bool, tmp_path: Path
 ) -> None:
     contents = small(tmp_path, objectives=objectives)
-    assert axes_of(contents) == axes
+    assert plane_of(contents.spec) == axes
     info = pareto_info(contents)
     assert info.stepped == stepped
     lines = [trace for trace in draw_pareto(info).data if trace["mode"] == "lines"]

@@ -7,10 +7,9 @@ import pytest
 from search_spaces.samplers import SAMPLERS, SLOW
 from tests.tune_app.search.test_ladder import count, drive, make_laddered, open_proposer
 from trainables.config import Architecture, ModelConfig
-from trainables.costs.counts import COUNTED as PLANNED
 from trainables.costs.planned import planned_metrics
 from tune_app.ledger.ledger import Params
-from tune_app.search.bounds import COUNTED, open_screen
+from tune_app.search.bounds import open_screen
 from tune_app.spec.experiment import ExperimentSpec
 
 ARCHITECTURE = Architecture(model=ModelConfig(), classes=10, channels=3, image_size=32)
@@ -18,10 +17,6 @@ ARCHITECTURE = Architecture(model=ModelConfig(), classes=10, channels=3, image_s
 
 def bounded(tmp_path: Path, *constraints: str) -> ExperimentSpec:
     return make_laddered(tmp_path, constraints=list(constraints))
-
-
-def test_the_counted_metrics_are_those_of_the_analysis() -> None:
-    assert set(PLANNED) == COUNTED
 
 
 def test_a_point_over_a_bound_is_refused_with_its_figure(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from trainables.results import StageRun
 from trainables.storage import StoragePath, remove_tree, replace, replace_json
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord
-from tune_app.tables.epochs import LOGGED, STAGE, epoch_frame, stage_uses
+from tune_app.tables.epochs import SCHEMA, epoch_frame, stage_uses
 
 Cli = Callable[..., Result]
 OTHER: Params = {"prune_frac": 0.5, "w_bits": 2, "a_bits": 8}
@@ -76,7 +76,7 @@ def test_the_chain_of_a_trial_can_be_walked_by_parents(tmp_path: Path) -> None:
 
 def test_columns_have_their_types_also_where_nothing_is_known(tmp_path: Path) -> None:
     frame = epoch_frame(make(tmp_path, POINT).path)
-    assert list(frame.columns) == [*STAGE, *LOGGED]
+    assert list(frame.columns) == list(SCHEMA)
     assert (str(frame.epoch.dtype), str(frame.step.dtype), str(frame.loss.dtype)) == ("Int64", "Int64", "float64")
     assert list(frame[frame.stage == "train"].epoch) == [1, 2, 3]
     assert frame.val_accuracy.tolist()[:3] == pytest.approx([1 / 2, 2 / 3, 3 / 4])

@@ -12,7 +12,7 @@ from tests.tune_app.search.test_ladder import make_laddered
 from tests.tune_app.search.test_proposer import open_proposer, optuna_trials
 from tests.tune_app.tracking.test_optuna_journal import load
 from trainables.config import digest
-from tune_app.drawing.frontier_plot import frontier_info
+from tune_app.drawing.frontier_info import frontier_info
 from tune_app.engine.live_view import Status
 from tune_app.findings.compare import compare_experiments
 from tune_app.findings.pick import Wish, pick

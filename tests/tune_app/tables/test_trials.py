@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,18 +24,21 @@ from tests.tune_app.factories import (
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import StageRun
 from trainables.storage import StoragePath, exists, read_bytes, remove, replace
-from tune_app.frontier.points import frontier_ids, group_runs
+from tune_app.frontier.pareto import non_dominated
+from tune_app.frontier.points import frontier, frontier_ids, group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tables.trial_rows import GROUPED, HEAD, MEASURED, STAGED, TAIL, rows
+from tune_app.tables.columns import CATALOG, COLUMNS
+from tune_app.tables.trial_rows import trial_rows
 from tune_app.tables.trials import current_table, load_trials, read_table, write_tables
 
 
 def made_rows(records: list[TrialRecord], spec: ExperimentSpec, **known: Any) -> list[dict[str, Any]]:
-    return rows(records, group_runs(records, spec), spec, **known)
+    groups = group_runs(records, spec)
+    return trial_rows(records, groups, frontier(groups, spec), spec, **known)
 
 
 def labels(table: pa.Table) -> list[str]:
@@ -160,7 +164,7 @@ def test_a_row_says_how_each_stage_ended(tmp_path: Path) -> None:
     store_baseline(folder, accuracy=0.95)
     write_tables(folder, [found], folder.read_spec(), reference=REFERENCE)
     for table in (read_table(folder.trials_table), load_trials(folder, [found])):
-        [row] = table.select([*STAGED, "accuracy_drop", "accuracy_trained"]).to_pylist()
+        [row] = table.select([*(c.name for c in CATALOG["stages"]), "accuracy_drop", "accuracy_trained"]).to_pylist()
         assert row == {
             "accuracy_pruned": 0.5,
             "accuracy_fine_tuned": 0.94,
@@ -268,7 +272,7 @@ def test_bounds_are_kept_by_the_means(tmp_path: Path) -> None:
 
 
 def test_no_parameter_is_named_like_another_column() -> None:
-    assert not set(FIELDS) & {*HEAD, *MEASURED, *STAGED, *GROUPED, *TAIL, "seconds"}
+    assert not set(FIELDS) & set(COLUMNS)
 
 
 def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
@@ -460,3 +464,17 @@ def test_only_a_disk_tells_when_its_ledger_changed(storage: StoragePath) -> None
     assert (current_table(folder) is not None) == isinstance(storage, Path)
     remove(folder.trials_table)
     assert current_table(folder) is None
+
+
+def test_a_write_finds_the_frontier_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows, its members and its volume are of one frontier."""
+    folder, found = make_experiment(tmp_path, tables=False), []
+
+    def spy(costs: np.ndarray) -> np.ndarray:
+        found.append(len(costs))
+        return non_dominated(costs)
+
+    monkeypatch.setattr("tune_app.frontier.points.non_dominated", spy)
+    write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE)
+    assert found == [5]
+    assert len(read_table(folder.frontier_table)) == 3

@@ -12,6 +12,7 @@ from tune_app.terminal.quantities import (
     parse_ratio,
     parse_size,
     show_count,
+    show_duration,
     show_number,
     show_points,
     show_ratio,
@@ -105,6 +106,12 @@ def test_what_is_shown_is_read_as_nearly_the_same(size_bytes: int) -> None:
         (show_number, 612_149_000_000.0, "612,149,000,000"),
         (show_points, -0.0087, "-0.87 pp"),
         (show_points, 0.0, "+0.00 pp"),
+        (show_duration, 0.4, "0 s"),
+        (show_duration, 45, "45 s"),
+        (show_duration, 90, "1.5 min"),
+        (show_duration, 5_400, "1.5 h"),
+        (show_duration, 100_000, "27.8 h"),
+        (show_duration, 200_000, "2.3 d"),
     ],
 )
 def test_shares_and_ratios(show: Callable[[float], str], value: float, expected: str) -> None:

@@ -1,0 +1,205 @@
+"""The commands of the panel "Clusters": doctor, submit, dashboard, jobs."""
+
+import json as json_text
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tune_app.cli.options import CLUSTERS, Address, Json, SpecFile, argument
+from tune_app.terminal.progress import Verbosity, doing, verbosity
+from tune_app.terminal.table import print_table
+
+if TYPE_CHECKING:
+    from cluster.job import Backend, JobHandle, SubmitPlan
+
+SENDING = ("local", "ray")
+"""Backends that send jobs and follow them; the others write plans for a person."""
+
+app = typer.Typer()
+jobs = typer.Typer(no_args_is_help=True, help="See, follow and stop what was submitted.")
+app.add_typer(jobs, name="jobs", rich_help_panel=CLUSTERS)
+
+BackendName = Annotated[
+    str, typer.Option("--backend", help="local or ray.  \\[default: ray if an address is known, else local]")
+]
+Job = Annotated[str, argument("JOB", "Id of a job, or name of an experiment.")]
+
+
+@app.command(rich_help_panel=CLUSTERS)
+def doctor(spec: SpecFile, json: Json = False) -> None:
+    """Ask every node of the cluster whether a search can run; `run` does so before it starts."""
+    from tune_app.spec.yaml_file import load_spec
+
+    loaded = load_spec(spec)
+    from tune_app.engine.preflight import refuse
+    from tune_app.on_ray.node_probes import check_cluster
+    from tune_app.on_ray.session import ray_session
+
+    with doing("starting or joining Ray, and asking every node"), ray_session():
+        found = check_cluster(loaded)
+    if json:
+        print(json_text.dumps([finding.model_dump() for finding in found], indent=1))
+    else:
+        heads = ("rule", "holds", "found")
+        rows = [(finding.rule, "yes" if finding.holds else "NO", finding.found) for finding in found]
+        print_table(heads, rows, left=heads)
+    sys.stdout.flush()
+    refuse(found)
+
+
+@app.command(rich_help_panel=CLUSTERS)
+def submit(
+    spec: SpecFile,
+    backend: Annotated[str, typer.Option(help="local, ray, kuberay, aws or gcp.")] = "ray",
+    address: Address = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; send and write nothing.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder for the files of kuberay, aws and gcp.")] = None,
+) -> None:
+    """Run a search on a cluster; once more, it goes on where it stopped."""
+    from cluster import load
+    from cluster.errors import PlanRefused
+    from tune_app.run.submission import job_of, next_attempt
+    from tune_app.spec.yaml_file import load_spec
+
+    loaded, planner, sends = load_spec(spec), load(backend), backend in SENDING
+    if address and not sends:
+        raise PlanRefused("an address is of a cluster that is there: use --backend ray, or leave it out.")
+    if output is not None and (sends or dry_run):
+        why = "--dry-run prints the plan" if dry_run else f"--backend {backend} sends the job"
+        raise PlanRefused(f"{why} and writes no files: leave --output out.")
+    if dry_run or not sends:  # asks no cluster
+        plan = (planner(address) if sends else planner()).plan(job_of(loaded, attempt=1))
+        if dry_run:
+            print(plan.to_yaml(), end="")
+        else:
+            _write(plan, output or Path(f"{loaded.name}-{backend}"), spec)
+        return
+    opened = _open_backend(backend, address)
+    with doing("submitting"):
+        handle = opened.submit(opened.plan(job_of(loaded, attempt=next_attempt(opened, loaded.name))))
+    print(f"{handle.submission_id} submitted; results go to {loaded.storage}. Try next:")
+    where = ["--backend", backend, *(["--address", address] if address else [])]
+    for verb, *options in (["logs", "--follow"], ["status"], ["stop"]):
+        print(f"  {shlex.join(['tune-app', 'jobs', verb, loaded.name, *options, *where])}")
+
+
+@app.command(rich_help_panel=CLUSTERS)
+def dashboard(
+    address: Address = "",
+    open: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    grafana: Annotated[Path | None, typer.Option(help="Write a dashboard for Grafana to this file.")] = None,
+) -> None:
+    """Say where the cluster's dashboard is, or write ours for the Grafana that it embeds."""
+    if grafana is not None:
+        from trainables.storage import replace
+        from tune_app.on_ray.grafana import as_json
+
+        replace(grafana, as_json().encode())
+        print(grafana)
+        return
+    from cluster.ray_jobs import RayBackend
+
+    with doing("asking the cluster"):
+        url = RayBackend(address).dashboard_url()
+    print(url)
+    if open:
+        import webbrowser
+
+        webbrowser.open(url)
+
+
+@jobs.command("list")
+def list_jobs(backend: BackendName = "", address: Address = "", json: Json = False) -> None:
+    """Show the jobs that a cluster knows, the newest first."""
+    opened = _open_backend(backend, address)
+    with doing("asking the cluster"):
+        rows = [_row(job, opened) for job in opened.list()]
+    if json:
+        print(json_text.dumps(rows, indent=1))
+        return
+    heads = ("job", "experiment", "state")
+    print_table(heads, [tuple(row[head] for head in heads) for row in rows], left=heads)
+
+
+@jobs.command()
+def status(job: Job, backend: BackendName = "", address: Address = "", json: Json = False) -> None:
+    """Say how far a job is: pending, running, succeeded, failed or stopped."""
+    opened = _open_backend(backend, address)
+    with doing("asking the cluster"):
+        row = _row(_find(job, opened), opened)
+    print(json_text.dumps(row, indent=1) if json else row["state"])
+
+
+@jobs.command()
+def logs(
+    job: Job,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+    backend: BackendName = "",
+    address: Address = "",
+) -> None:
+    """Print what the driver of a job printed."""
+    opened = _open_backend(backend, address)
+    for piece in opened.logs(_find(job, opened), follow=follow):
+        print(piece, end="", flush=True)
+
+
+@jobs.command()
+def stop(job: Job, backend: BackendName = "", address: Address = "") -> None:
+    """End a job as Ctrl-C does; what is finished stays, and a new submission goes on."""
+    opened = _open_backend(backend, address)
+    with doing("asking the cluster"):
+        found = _find(job, opened)
+        state = opened.status(found)
+        if not state.is_final:
+            opened.stop(found)
+    if state.is_final:
+        print(f"{found.submission_id} ended before: {state}")
+    else:
+        print(f"{found.submission_id}: stop signal sent; finished trials are kept")
+
+
+def _open_backend(name: str, address: str) -> "Backend":
+    """Opens the backend that follows jobs; says on standard error which cluster that is, unless it is to be quiet."""
+    from cluster import load
+    from cluster.errors import PlanRefused
+    from cluster.job import Backend
+    from cluster.ray_jobs import ADDRESSES
+
+    chosen = name or ("ray" if address or any(os.environ.get(each) for each in ADDRESSES) else "local")
+    kind = load(chosen)
+    if chosen not in SENDING:
+        raise PlanRefused(f"--backend {chosen} only makes plans; jobs are followed with --backend ray --address URL.")
+    backend = kind(address)
+    assert isinstance(backend, Backend), "local and ray follow jobs"
+    if verbosity() > Verbosity.QUIET:
+        print(f"cluster: {getattr(backend, 'address', 'this machine')}", file=sys.stderr)
+    return backend
+
+
+def _write(plan: "SubmitPlan", folder: Path, source: Path) -> None:
+    """Writes the files of a plan, unless one of them would overwrite the spec that it was read from."""
+    from cluster.errors import PlanRefused
+    from cluster.working_dir import write_files
+
+    if source.resolve() in {(folder / name).resolve() for name in plan.files}:
+        raise PlanRefused(f"the plan in {folder} would overwrite the spec {source}: name another folder by --output.")
+    write_files(plan, folder)
+    print(f"written to {folder}: {', '.join(plan.files)}. Nothing was started; in that folder, run:")
+    for command in plan.commands:
+        print(f"  {command}")
+
+
+def _find(name: str, backend: "Backend") -> "JobHandle":
+    """Returns the job of this id, or the newest one of the experiment of this name."""
+    from tune_app.run.submission import find_job
+
+    return find_job(backend.list(), name)
+
+
+def _row(job: "JobHandle", backend: "Backend") -> dict[str, str]:
+    """Returns what people and programs are told of a job."""
+    return {"job": job.submission_id, "experiment": job.experiment, "state": str(backend.status(job))}

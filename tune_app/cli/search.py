@@ -1,0 +1,185 @@
+"""The commands of the panel "Search": demo, baseline, plan, run."""
+
+import json as json_text
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.errors import ConfigError
+from tune_app.cli.options import SEARCH, Json, SpecFile
+from tune_app.cli.results import finalize, frontier, plot
+from tune_app.terminal.progress import console
+from tune_app.terminal.table import ABSENT, print_table
+
+if TYPE_CHECKING:
+    from tune_app.engine.engine import Engine
+    from tune_app.stages.plan import Plan, StagePlan
+
+UNKNOWN = "unknown"
+CLOSE = 0.02
+"""How far below the best accuracy the demo proposes a point: two points, which keep most of the frontier's sizes."""
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=SEARCH)
+def demo(folder: Annotated[Path, typer.Option(help="Where the spec and the results go.")] = Path("demo")) -> None:
+    """Search on a small data set, in minutes, with nothing to download."""
+    from tune_app.spec.yaml_file import load_spec
+
+    started = time.monotonic()
+    spec_file = _write_demo(folder)
+    print(spec_file.read_text())
+    spec = load_spec(spec_file)
+    run(spec_file)
+    place, here = spec.folder, Path.cwd()
+    experiment = str(place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place)
+    finalize(experiment)
+    frontier(experiment)
+    plot(experiment, output=str(folder / "frontier.png"))
+    print(f"\n{time.monotonic() - started:.0f} s. Try next:")
+    print(f'  tune-app frontier {experiment} --all --where "accuracy > 0.95" --sort size_bytes')
+    print(f"  tune-app export {experiment} {_smallest_close_to_the_best(experiment)}")
+    print(f"  tune-app run {spec_file} --trials {spec.budget.trials + 10}")
+
+
+@app.command(rich_help_panel=SEARCH)
+def baseline(spec: SpecFile) -> None:
+    """Train the shared baseline, or import it; a second call finds it."""
+    from tune_app.spec.yaml_file import load_spec
+
+    loaded = load_spec(spec)
+    from tune_app.run.search import run_baseline
+
+    info = run_baseline(loaded, console=console())
+    print(
+        f"{info.title} of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
+        f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
+    )
+    if info.imported:
+        print(f"{info.imported}. Check that the accuracy is the one that you know of it.")
+
+
+@app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
+def plan(spec: SpecFile, json: Json = False) -> None:
+    """Say what a search would run, and the time and disk that it takes; nothing is written."""
+    from tune_app.spec.yaml_file import load_spec
+
+    loaded = load_spec(spec)
+    from tune_app.stages.plan import read_plan
+
+    found = read_plan(loaded)
+    if json:
+        print(found.model_dump_json(indent=1))
+    else:
+        _print_plan(found)
+
+
+@app.command(rich_help_panel=SEARCH, epilog="Example: tune-app run demo/demo.yaml --trials 30")
+def run(
+    spec: SpecFile,
+    trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
+    warm_start: Annotated[
+        str | None, typer.Option(metavar="EXPERIMENT", help="Learn from this experiment, and take over its results.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run trials once more that an error or a lost worker ended.")
+    ] = False,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard too, on loopback.")] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Trials one by one in this process, without Ray; for debuggers.")
+    ] = False,
+) -> None:
+    """Start a search, or go on where it stopped."""
+    from tune_app.spec.yaml_file import load_spec
+
+    loaded = load_spec(spec)
+    if trials is not None:
+        loaded = loaded.model_copy(update={"budget": loaded.budget.model_copy(update={"trials": trials})})
+    if dashboard and in_process:
+        raise ConfigError("--dashboard is Ray's, and --in-process runs without Ray: choose one of them.")
+    from tune_app.ledger.folder import ExperimentFolder
+
+    other = None if warm_start is None else ExperimentFolder.existing(warm_start)
+    if other is not None and other.path.resolve() == loaded.folder.resolve():
+        raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
+    from tune_app.run.outcome import summary
+    from tune_app.run.search import run_search
+
+    engine = _engine(dashboard=dashboard, in_process=in_process)
+    view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
+    outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, console=view)
+    for name in outcome.quarantined:
+        print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
+    print("\n".join(summary(outcome, loaded)))
+
+
+def demo_spec() -> str:
+    """Returns the text of the demo's spec."""
+    return (files("tune_app.cli") / "demo.yaml").read_text()
+
+
+def _write_demo(folder: Path) -> Path:
+    """Leaves the demo's spec in a folder, unless it is there; returns its path."""
+    from trainables.storage import replace
+
+    spec_file = folder / "demo.yaml"
+    text = demo_spec().replace("storage: runs", f"storage: {json_text.dumps(str(folder))}")
+    if not spec_file.exists():
+        replace(spec_file, text.encode())
+    return spec_file
+
+
+def _smallest_close_to_the_best(experiment: str) -> str:
+    """Returns the label of the smallest frontier point that is nearly as accurate as the most accurate one."""
+    from tune_app.tables.query import frontier_frame
+
+    frame = frontier_frame(experiment)
+    close = frame[frame["accuracy"] >= frame["accuracy"].max() - CLOSE]
+    return str(close.sort_values("size_bytes")["label"].iloc[0]).partition("@")[0]
+
+
+def _engine(*, dashboard: bool, in_process: bool) -> "Engine":
+    """Returns the engine that was asked for; the one without Ray never imports Ray."""
+    if in_process:
+        from tune_app.engine.in_process import InProcess
+
+        return InProcess()
+    from tune_app.on_ray.engine import OnRay
+
+    return OnRay(dashboard=dashboard)
+
+
+def _print_plan(plan: "Plan") -> None:
+    """Prints rungs, stages, and what is still to come."""
+    print(f"{plan.name}: {plan.points:,} points; budget {plan.trials:,} trials, {plan.done:,} done")
+    for rung in plan.rungs:
+        print(f"rung {rung.name}: {rung.epochs:,} epochs, {rung.trials:,} trials, {rung.done:,} done")
+    if plan.repeats:
+        print("repeats: further runs of points that may be on the frontier are not counted here")
+    if plan.sampled:
+        print(f"stages are counted over a sample of {plan.counted:,} points")
+    print()
+    heads = ("stage", "distinct", "in cache", "to make", "seconds each", "seconds", "bytes each")
+    print_table(heads, map(_stage_cells, plan.stages), left=("stage",))
+    least, missing = ("at least ", f"; nobody has measured {', '.join(plan.unknown)}") if plan.unknown else ("", "")
+    print(f"\nstill to run: {least}{plan.seconds:,.0f} s of stages, all workers together{missing}")
+    artifacts = UNKNOWN if plan.more_artifacts_bytes is None else f"{plan.more_artifacts_bytes:,.0f}"
+    print(
+        f"disk: stages {plan.stages_bytes:,} bytes, {least}{plan.more_stages_bytes:,.0f} more to come; "
+        f"artifacts {plan.artifacts_bytes:,} bytes, {artifacts} more to come"
+    )
+
+
+def _stage_cells(stage: "StagePlan") -> tuple[str, ...]:
+    """Returns the row of a stage: how often it is made, and what it costs each time and in all."""
+    size = UNKNOWN if stage.bytes_each is None else f"{stage.bytes_each:,.0f}"
+    each, all_of_them = UNKNOWN, UNKNOWN if stage.to_make else ABSENT
+    if stage.seconds_each is not None:
+        each, all_of_them = f"{stage.seconds_each:,.1f}", f"{stage.to_make * stage.seconds_each:,.1f}"
+    counts = (f"{stage.distinct:,}", f"{stage.cached:,}", f"{stage.to_make:,.1f}")
+    return (stage.label, *counts, each, all_of_them, size)

@@ -1,0 +1,109 @@
+"""What every figure of a frontier shows, as data: a search and its baseline in the plane of two metrics."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from search_spaces.rungs import FULL
+from tune_app.drawing.axis import Axis, axis_of
+from tune_app.ledger.baseline import BaselineInfo, caveat, read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.columns import direction
+from tune_app.tables.trials import load_trials
+
+Standing = Literal["dominated", "frontier", "infeasible"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of the plane: one configuration at the means of its runs, the baseline, or a point of another system."""
+
+    label: str
+    x: float
+    y: float
+    row: int | None = None
+    """In a report the row of its trial; None for what is no trial of ours."""
+    x_sd: float | None = None
+    y_sd: float | None = None
+    w_bits: int | None = None
+    """Bits of its weights, where they were searched."""
+
+
+@dataclass(frozen=True)
+class FrontierInfo:
+    """What a figure of a frontier shows, in the units of the metrics."""
+
+    experiment: str
+    x: Axis
+    y: Axis
+    dominated: tuple[Mark, ...]
+    frontier: tuple[Mark, ...]
+    """Its members, rising along x."""
+    infeasible: tuple[Mark, ...]
+    """Points that break a constraint."""
+    baseline: Mark | None
+    stepped: bool
+    """Whether the frontier is a line in this plane: with a third objective it is not."""
+    caveat: str
+    """What is written over it; empty: nothing."""
+
+    @property
+    def tried(self) -> tuple[Mark, ...]:
+        """All points of the search."""
+        return (*self.dominated, *self.frontier, *self.infeasible)
+
+
+def plane_of(spec: ExperimentSpec) -> tuple[str, str]:
+    """Returns the metrics along x and y: the first two objectives, filled up with accuracy and size.
+
+    A maximized one stands upright.
+    """
+    first, second, *_ = dict.fromkeys([*spec.objectives, "accuracy", "size_bytes"])
+    return (second, first) if direction(first, spec) == "maximize" else (first, second)
+
+
+def arranged(
+    marks: Iterable[tuple[Standing, Mark]], spec: ExperimentSpec, baseline: BaselineInfo | None
+) -> FrontierInfo:
+    """Arranges marks of a search, and its baseline, in the plane of a spec."""
+    x, y = plane_of(spec)
+    found: dict[Standing, list[Mark]] = {"dominated": [], "frontier": [], "infeasible": []}
+    for standing, mark in marks:
+        found[standing].append(mark)
+    known = {} if baseline is None else baseline.metrics()
+    star = None if baseline is None else Mark(baseline.title, known[x], known[y])
+    shown = [*found["dominated"], *found["frontier"], *found["infeasible"], *([star] if star else [])]
+    return FrontierInfo(
+        experiment=spec.name,
+        x=axis_of(x, spec, [mark.x for mark in shown]),
+        y=axis_of(y, spec, [mark.y for mark in shown]),
+        dominated=tuple(found["dominated"]),
+        frontier=tuple(sorted(found["frontier"], key=lambda mark: (mark.x, mark.y))),
+        infeasible=tuple(found["infeasible"]),
+        baseline=star,
+        stepped=set(spec.objectives) == {x, y},
+        caveat=caveat(spec),
+    )
+
+
+def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
+    """Reads what the figure of an experiment shows now.
+
+    Raises:
+        CorruptFile: the stored spec or the baseline's measurement is damaged.
+    """
+    spec = folder.read_spec()
+    x, y = plane_of(spec)
+    marks: list[tuple[Standing, Mark]] = []
+    for row in load_trials(folder).to_pylist():
+        if row["state"] == "complete" and row["rung"] == FULL and (not row["repeat"] or row["on_frontier"]):
+            standing: Standing = "frontier" if row["on_frontier"] else "dominated" if row["feasible"] else "infeasible"
+            marks.append((standing, Mark(row["label"], _mean(row, x), _mean(row, y), w_bits=row.get("w_bits"))))
+    return arranged(marks, spec, read_baseline(folder))
+
+
+def _mean(row: dict[str, Any], metric: str) -> float:
+    """Returns what all runs of a row's point say of a metric where that is known, or else what this run says."""
+    together = row.get(f"{metric}_mean")
+    return float(row[metric] if together is None else together)
