@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Before anything imports Ray: its token and caches go to a home of the test session's own.
 HOME = os.environ["HOME"] = tempfile.mkdtemp(prefix="tune-app-home-")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 RAY = re.compile(r"\bmark\.ray\b|\bray_address\b|\bfinished_search\b|\bstart_cli\b")
 """What a file with a test with Ray names: the marker, or one of the fixtures that lead to the Ray instance."""
 for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
@@ -58,6 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
     for path in {item.path for item in items if item.get_closest_marker("ray")}:
         assert RAY.search(path.read_text()), f"`-m ray` would overlook {path}: it names none of {RAY.pattern}"
+
+
+@pytest.fixture(autouse=True)
+def threads() -> None:
+    """Each test begins with the threads of the environment, whatever a workplace before it chose for its process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import pytest
 
 from trainables.arithmetic import exp2, log2, log2_1m, total
 
+pytestmark = pytest.mark.numeric
+
 RNG = np.random.default_rng(0)
 EXPONENTS = np.concatenate([RNG.random(1000) * 260 - 130, RNG.random(1000) * 2 - 1, np.arange(-60.0, 60.0) / 2])
 POSITIVE = np.concatenate([np.ldexp(RNG.random(1000) + 0.5, RNG.integers(-100, 100, 1000)), RNG.random(1000) + 0.5])

@@ -9,6 +9,8 @@ from torchvision.transforms.v2 import functional as F
 from trainables.data.policies import AUTO, AUTO_LEVELS, NUMBERS, SIGNED, TRIVIAL, TRIVIAL_LEVELS, magnitudes
 from trainables.data.policy_operations import OPERATIONS, apply
 
+pytestmark = pytest.mark.numeric
+
 
 def affine(image: Tensor, *, x: int = 0, y: int = 0, shear: tuple[float, float] = (0, 0)) -> Tensor:
     degrees = [math.degrees(math.atan(by)) for by in shear]

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from trainables.export.bits import BLOCK, pack_bits, packed_bytes, unpack_bits
 
+pytestmark = pytest.mark.numeric
+
 
 @given(st.data(), st.integers(1, 16), st.lists(st.integers(0, 7), max_size=4))
 def test_unpack_inverts_pack(data: st.DataObject, bits: int, shape: list[int]) -> None:

@@ -17,6 +17,8 @@ from trainables.export.smooth import SMOOTH
 from trainables.export.streams import CodedWeights, Source
 from trainables.testing.coders import BITS, CoderContract
 
+pytestmark = pytest.mark.numeric
+
 CHOICES: tuple[Choice, ...] = ("auto", "rans", "zstd", "bits")
 RANS = ("gaussian", "histogram", "laplace", "smooth")
 INTEGER_BITS = [bits for bits in BITS if bits < FLOAT_BITS]

@@ -168,12 +168,14 @@ def test_decoding_twice_gives_networks_that_share_nothing(content: bytes) -> Non
     assert all(codes.any() for codes in decoded.codes)
 
 
+@pytest.mark.numeric
 def test_a_channels_last_network_packs_to_the_same_bytes() -> None:
     model, file = packed()
     assert pack(model.to(memory_format=torch.channels_last), unpack(file).header) == file
 
 
 @pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.numeric
 def test_packing_is_deterministic(side_bits: int) -> None:
     assert packed(w_bits=3, side_bits=side_bits)[1] == packed(w_bits=3, side_bits=side_bits)[1]
 
@@ -271,6 +273,7 @@ def test_more_weights_than_a_file_may_hold_are_refused(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.numeric
 def test_the_golden_file_is_packed_and_decoded_as_ever(side_bits: int) -> None:
     file = (FOLDER / f"side{side_bits}.mbq").read_bytes()
     network, decoded = golden_network(side_bits), unpack(file)
@@ -292,6 +295,7 @@ GOLDEN_STATE = {8: "a7859ba9a0b04a4f", 16: "b49735eab6c416ea"}
 
 
 @pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.numeric
 def test_the_golden_network_is_rounded_to_the_same_bits_everywhere(side_bits: int) -> None:
     """Each root and quotient of batch norm is in them: a processor that rounds one differently shows here first."""
     digest = hashlib.sha256()

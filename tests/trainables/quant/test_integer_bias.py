@@ -10,6 +10,8 @@ from trainables.models.quantizer import code_range
 from trainables.models.units import units
 from trainables.quant.integer_bias import MAX_BIAS, code_gain, unit_steps, whole_bias
 
+pytestmark = pytest.mark.numeric
+
 FINITE = st.floats(-100, 100, width=32)
 
 

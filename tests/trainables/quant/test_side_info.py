@@ -17,6 +17,8 @@ from trainables.models.units import ConvUnit, units
 from trainables.quant.fold import folded, round_side_info_, side_info, weight_codes
 from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits
 
+pytestmark = pytest.mark.numeric
+
 FAMILIES = sorted(MODELS.names())
 SCHEMES = [
     {"w_bits": 4, "side_bits": 8},
