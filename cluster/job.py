@@ -19,7 +19,7 @@ SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]
 
 
 class JobState(StrEnum):
-    """How far a job is."""
+    """The states of a job, which say how far it is."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -54,7 +54,7 @@ class JobSpec(Frozen):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a cluster keeps beside the job."""
+        """The facts that a cluster keeps beside the job."""
         return {
             "experiment": self.experiment,
             "attempt": str(self.attempt),

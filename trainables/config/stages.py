@@ -110,7 +110,7 @@ class ChannelPrune(StageConfig):
         return self.fine_tune.epochs + (self.steps - 1) * self.step_epochs
 
     def components(self) -> Iterable[Component]:
-        """Yields the criterion."""
+        """Yields the name of the importance criterion with its registry."""
         yield IMPORTANCE, self.importance
 
 
@@ -173,7 +173,7 @@ class Sparsify(StageConfig):
         return self.schedule.epochs * (self.steps if self.mode == "iterative" else 1)
 
     def components(self) -> Iterable[Component]:
-        """Yields the criterion."""
+        """Yields the name of the sparsity criterion with its registry."""
         yield SPARSITY, self.criterion
 
 

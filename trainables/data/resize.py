@@ -36,7 +36,7 @@ def _along_first(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _shares(length: int, size: int) -> list[tuple[int, np.ndarray]]:
-    """For each new pixel the first of the old ones that are in it, and their shares: a hat over its center, float32."""
+    """Returns for each new pixel the first of the old ones in it, and their shares: a hat over its center, float32."""
     one, half = np.float32(1), np.float32(0.5)
     scale = np.float32(length) / np.float32(size)
     reach = max(scale, one)

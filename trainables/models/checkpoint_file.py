@@ -32,7 +32,7 @@ class Fitted:
 
     @property
     def summary(self) -> str:
-        """What was renamed, said in one line; empty when nothing was."""
+        """Says in one line what was renamed; empty when nothing was."""
         if not self.renamed:
             return ""
         (first, theirs), (last, final) = (list(self.renamed.items())[place] for place in (0, -1))

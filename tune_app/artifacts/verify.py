@@ -44,7 +44,7 @@ class Verdict:
 
     @property
     def label(self) -> str:
-        """The trial's label."""
+        """The label of the trial that was examined."""
         return self.record.assignment.label
 
 

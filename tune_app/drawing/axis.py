@@ -37,7 +37,7 @@ class Axis:
 
     @property
     def title(self) -> str:
-        """What is measured, with the unit."""
+        """The title at the axis: what is measured, with the unit."""
         return f"{self.column.title} ({self.unit})" if self.unit else self.column.title
 
     def scaled(self, value: float) -> float:

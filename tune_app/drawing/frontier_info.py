@@ -50,7 +50,7 @@ class FrontierInfo:
 
     @property
     def tried(self) -> tuple[Mark, ...]:
-        """All points of the search."""
+        """The points of the search, on the frontier or not."""
         return (*self.dominated, *self.frontier, *self.infeasible)
 
 

@@ -11,7 +11,8 @@ class Throttle:
     def __init__(
         self, call: Callable[[], None], *, every_s: float, share: float, waits: bool, most_s: float = math.inf
     ) -> None:
-        """With `waits` the first call comes after `every_s`, not at once. No pause is longer than `most_s`."""
+        """Sets the pauses: with `waits` the first call comes after `every_s`, not at once; no pause is longer than
+        `most_s`."""
         self._call, self._every_s, self._share, self._most_s = call, every_s, share, most_s
         self._ended, self._took = time.monotonic() if waits else float("-inf"), 0.0
 

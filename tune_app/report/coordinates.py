@@ -153,7 +153,7 @@ def _between(low: float, high: float, *, log: bool) -> list[float]:
 
 
 def _lines(info: CoordinatesInfo, kind: str, color: str, width: float, opacity: float) -> dict[str, Any]:
-    """All lines of a kind as one, with a gap after each."""
+    """Returns all lines of a kind as one, with a gap after each."""
     xs: list[float | None] = []
     ys: list[float | None] = []
     rows: list[int] = []

@@ -95,7 +95,7 @@ def _chosen(shown: Sequence[Card]) -> int | None:
 
 
 def _dimensions(info: CoordinatesInfo) -> list[Mapping[str, Any]]:
-    """How the page turns a height at an axis into a value of the table."""
+    """Returns how the page turns a height at an axis into a value of the table."""
     return [
         {"column": d.column, "low": d.low, "high": d.high, "log": d.log, "names": list(d.names)}
         for d in info.dimensions
@@ -103,7 +103,7 @@ def _dimensions(info: CoordinatesInfo) -> list[Mapping[str, Any]]:
 
 
 def _policy(scripts: Sequence[str], *, watch: bool) -> str:
-    """What the browser may do: run these scripts and no other, and reach nothing (our own server in a watched page)."""
+    """Returns what the browser may do: run these scripts and no other, and reach nothing but our own server."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{found}'" for found in hashes)
     connect = "'self'" if watch else "'none'"

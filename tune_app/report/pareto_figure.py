@@ -58,7 +58,7 @@ def _marks(info: ParetoInfo, marks: Sequence[Mark], name: str, **style: Any) -> 
 
 
 def _hover(info: ParetoInfo, marks: Sequence[Mark], name: str) -> dict[str, Any]:
-    """Of trials the page says what they are; for all others the words are here."""
+    """Returns the words of marks that are no trials of ours; what trials are, the page says."""
     rows = [mark.row for mark in marks]
     if None not in rows:
         return {"customdata": rows, "hovertemplate": "%{text}<extra></extra>"}

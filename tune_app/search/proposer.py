@@ -83,12 +83,12 @@ class Proposer:
 
     @property
     def running(self) -> list[Assignment]:
-        """What was proposed and has no record yet."""
+        """The assignments that were proposed and have no record yet."""
         return [work for work, _ in self._running.values()]
 
     @property
     def pending(self) -> list[Assignment]:
-        """What must not be forgotten when the driver dies: running, and queued to run again."""
+        """The assignments that must not be forgotten when the driver dies: running, and queued to run again."""
         return [*self.running, *self._queue]
 
     @property
@@ -98,12 +98,12 @@ class Proposer:
 
     @property
     def spent(self) -> Spent:
-        """What the budget is compared with, of all records."""
+        """The counts over all records that the budget is compared with."""
         return self._spent
 
     @property
     def ladder(self) -> Ladder:
-        """How the points stand at each rung."""
+        """The rungs, and how the points stand at each of them."""
         return self._ladder
 
     def next(self) -> Assignment | None:

@@ -35,7 +35,7 @@ class KeyOf(Protocol):
     """Gives the configuration key of a run of a point; repeat 0 is its first run."""
 
     def __call__(self, params: Params, repeat: int = 0, /) -> str:
-        """Returns the key."""
+        """Returns the key of a point's configuration."""
         ...
 
 

@@ -55,7 +55,7 @@ class OrderedStudy:
         """Ignores how a trial ended."""
 
     def replay(self, record: TrialRecord) -> None:
-        """Ignores a record."""
+        """Ignores a record: a fixed walk learns nothing."""
 
 
 class OptunaStudy:
