@@ -103,7 +103,7 @@ def _dimensions(info: CoordinatesInfo) -> list[Mapping[str, Any]]:
 
 
 def _policy(scripts: Sequence[str], *, watch: bool) -> str:
-    """Returns what the browser may do: run these scripts alone, and reach nothing but our own server, if the page is watched."""
+    """Returns what the browser may do: run these scripts alone, and reach nothing but our server in a watched page."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{found}'" for found in hashes)
     connect = "'self'" if watch else "'none'"
