@@ -1,8 +1,9 @@
 """Single operations of augmentation policies on image batches (B, C, S, S) uint8, each image with its own magnitude.
 
 Pixel for pixel those of torchvision's `transforms.v2` for uint8 tensors: nearest pixel, black outside, fractions cut
-off; `addcmul` rounds once, as its sums do. `magnitude` (B,) float32 is on the device of the pixels. A magnitude of 0
-changes nothing in operations that have a sign; that of `color_jitter`, for the same names, is 1 more.
+off; `addcmul` rounds once, as its sums do. Half way between two pixels either is read, as a last bit falls on each
+processor. `magnitude` (B,) float32 is on the device of the pixels. A magnitude of 0 changes nothing in operations that
+have a sign; that of `color_jitter`, for the same names, is 1 more.
 """
 
 from collections.abc import Callable

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from trainables.data import resize
 from trainables.data.resize import resized
 
+pytestmark = pytest.mark.numeric
+
 CHANGES = [(8, 9), (8, 13), (8, 32), (8, 100), (28, 17), (28, 32), (32, 24), (32, 40), (32, 8), (17, 16)]
 DIGEST = "fed77a5c106dd637"
 """Of all images below in all their sizes."""

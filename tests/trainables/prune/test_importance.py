@@ -128,9 +128,11 @@ def test_bn_taylor_is_the_squared_gradient_of_a_gate_on_each_norm(name: str) -> 
         assert torch.allclose(found[group.name], expected, rtol=1e-3, atol=1e-6 * float(expected.max()))
 
 
+@pytest.mark.numeric
 def test_bn_taylor_foretells_the_loss_of_a_weakened_channel() -> None:
-    model = make_model(width=0.1)
+    model = make_model(width=0.1).double()  # a difference of two float32 losses is mostly their last bits
     [(images, labels)] = make_images(16).batches(16)
+    images = images.double()
     group = model.prune_groups()[0]
     score = scores("bn_taylor", model, batches=[(images, labels)])[group.name]
     norms = [units(model)[name].bn.weight for name in (group.source, *group.through)]
@@ -144,7 +146,7 @@ def test_bn_taylor_foretells_the_loss_of_a_weakened_channel() -> None:
                     norm[channel] *= factor
                     losses.append(F.cross_entropy(model(images), labels).item())
             moves.append((losses[1] - losses[0]) / eps)
-        assert score[channel].item() == pytest.approx(sum(m * m for m in moves), rel=0.1, abs=1e-9)
+        assert score[channel].item() == pytest.approx(sum(m * m for m in moves), rel=0.1, abs=1e-14)
 
 
 def test_random_scores_follow_the_seed_and_are_uniform() -> None:
