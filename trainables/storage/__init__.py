@@ -5,8 +5,8 @@ killed between any two of its steps. A path is a `pathlib.Path`, or a `UPath` fo
 of this package read, list and write below it.
 
 obstore was weighed against the drivers of fsspec on an S3 server of this machine, 1,000 bytes a file: it starts 1.3 s
-sooner, and creates, replaces and reads in half the time. The drivers stay, because obstore reads neither AWS_PROFILE
-nor STORAGE_EMULATOR_HOST, and tells a missing bucket, missing rights and missing credentials by unstable texts alone.
+sooner, and creates and reads in half the time. The drivers stay: obstore tells a missing bucket, missing rights and
+missing credentials by the texts of errors alone, and AWS_PROFILE and STORAGE_EMULATOR_HOST were not found in it.
 """
 
 from trainables.storage.lock import Lock

@@ -4,7 +4,7 @@ from trainables.errors import ConfigError, CorruptFile
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.terminal.progress import counting
-from tune_app.tracking.overview import ConfusionMatrix, Overview
+from tune_app.tracking.protocol import ConfusionMatrix, Overview
 
 CHEAP_MACS = 5e9
 """MACs of the baseline on the whole validation split up to which a matrix is cheap: a second or two of one core."""

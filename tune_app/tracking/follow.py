@@ -17,8 +17,8 @@ from tune_app.terminal.progress import track
 from tune_app.tracking.curves import Curves, Started
 from tune_app.tracking.hyperparameters import trial_hyperparameters
 from tune_app.tracking.memory import Memory
-from tune_app.tracking.overview import NAME, Overview
-from tune_app.tracking.protocol import Artifact, RunEnd, RunInfo, TrackedRun, Tracker, Value
+from tune_app.tracking.overview import NAME
+from tune_app.tracking.protocol import Artifact, Overview, RunEnd, RunInfo, TrackedRun, Tracker, Value
 
 FEW = 20
 """New records above this number are read in one pass over the ledger, fewer of them one by one."""

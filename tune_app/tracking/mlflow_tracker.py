@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.storage import redact
-from tune_app.tracking.overview import Overview, parallel_coordinates
-from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo, TrackerUnavailable, Value
+from tune_app.tracking.overview import parallel_coordinates
+from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, TrackerUnavailable, Value
 
 RUN = "tune_app.run"
 """The tag that names a run: MLflow chooses ids itself."""

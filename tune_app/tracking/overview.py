@@ -1,8 +1,7 @@
 """Overview: an experiment as a whole, as trackers show it: the frontier, all points, totals, a confusion matrix."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from search_spaces.rungs import FULL
@@ -13,60 +12,11 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import MAIN
 from tune_app.tables.trials import load_trials
 from tune_app.tracking.hyperparameters import hyperparameters
-from tune_app.tracking.protocol import RunInfo, Value
+from tune_app.tracking.protocol import ConfusionMatrix, Overview, RunInfo, Value
 
 NAME = "summary"
 MOST_POINTS = 10_000
 """Points that are shown at most: what W&B's tables and charts take."""
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ConfusionMatrix:
-    """Images by true class (row) and predicted class (column) of one network."""
-
-    label: str
-    classes: Sequence[str]
-    counts: Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Overview:
-    """An experiment at one moment; `columns` are those of the rows, parameters first."""
-
-    info: RunInfo
-    records: int
-    columns: tuple[str, ...]
-    parameters: tuple[str, ...]
-    x: str
-    """The column along the scatter's horizontal axis."""
-    y: str
-    frontier: Sequence[Row]
-    points: Sequence[Row]
-    """Complete trials of the full schedule, those of the frontier first; at most MOST_POINTS."""
-    totals: Mapping[str, float]
-    knee: str
-    """Trial id of the frontier's knee; empty without a frontier."""
-    confusion: ConfusionMatrix | None = None
-
-    @property
-    def step(self) -> int:
-        """A number that rises with the records; the confusion matrix may come after all else, and has a step of its
-        own."""
-        return 2 * self.records + (self.confusion is not None)
-
-    def table(self, rows: Sequence[Row]) -> list[list[Any]]:
-        """Returns the values of rows in the order of the columns."""
-        return [[row[name] for name in self.columns] for row in rows]
-
-    def titled(self, title: str) -> str:
-        """Returns the title of a table or chart with what its readers must know."""
-        return f"{title} ({self.info.caveat})" if self.info.caveat else title
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """The axes of the parallel coordinates: parameters, then what was measured."""
-        return (*self.parameters, *(name for name in self.columns if name in MAIN or name in (self.x, self.y)))
 
 
 def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None = None) -> Overview:

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from trainables.errors import TuneAppError
-
-if TYPE_CHECKING:
-    from tune_app.tracking.overview import Overview
+from tune_app.tables.columns import MAIN
 
 Value = float | int | str
+Row = Mapping[str, Any]
 
 
 class TrackerUnavailable(TuneAppError):
@@ -69,6 +68,54 @@ class RunEnd:
     artifact: Artifact | None = None
 
 
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Images by true class (row) and predicted class (column) of one network."""
+
+    label: str
+    classes: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """An experiment at one moment; `columns` are those of the rows, parameters first."""
+
+    info: RunInfo
+    records: int
+    columns: tuple[str, ...]
+    parameters: tuple[str, ...]
+    x: str
+    """The column along the scatter's horizontal axis."""
+    y: str
+    frontier: Sequence[Row]
+    points: Sequence[Row]
+    """Complete trials of the full schedule, those of the frontier first; at most MOST_POINTS."""
+    totals: Mapping[str, float]
+    knee: str
+    """Trial id of the frontier's knee; empty without a frontier."""
+    confusion: ConfusionMatrix | None = None
+
+    @property
+    def step(self) -> int:
+        """A number that rises with the records; the confusion matrix may come after all else, and has a step of its
+        own."""
+        return 2 * self.records + (self.confusion is not None)
+
+    def table(self, rows: Sequence[Row]) -> list[list[Any]]:
+        """Returns the values of rows in the order of the columns."""
+        return [[row[name] for name in self.columns] for row in rows]
+
+    def titled(self, title: str) -> str:
+        """Returns the title of a table or chart with what its readers must know."""
+        return f"{title} ({self.info.caveat})" if self.info.caveat else title
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of the parallel coordinates: parameters, then what was measured."""
+        return (*self.parameters, *(name for name in self.columns if name in MAIN or name in (self.x, self.y)))
+
+
 class TrackedRun(Protocol):
     """A run at a tracker, while it is being shown."""
 
@@ -103,7 +150,7 @@ class Tracker(Protocol):
     def open(self, info: RunInfo) -> TrackedRun:
         """Begins a run, or goes on with it."""
 
-    def show(self, overview: "Overview") -> None:
+    def show(self, overview: Overview) -> None:
         """Shows the experiment as a whole, in a run of its own that is updated."""
 
     def close(self) -> None:

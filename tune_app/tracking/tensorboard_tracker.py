@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tune_app.tracking.overview import Overview
-from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo, Value
+from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value
 
 
 class TensorBoardTracker:

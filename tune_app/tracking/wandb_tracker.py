@@ -9,8 +9,8 @@ from typing import Any
 from trainables.storage import redact
 from tune_app.ledger.folder import PACKED
 from tune_app.spec.trackers import WandbConfig
-from tune_app.tracking.overview import Overview, parallel_coordinates
-from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo
+from tune_app.tracking.overview import parallel_coordinates
+from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo
 from tune_app.tracking.wandb_connection import ONLINE, Connection, answers, library
 
 START_S, PATIENT_START_S = 5.0, 30.0

@@ -343,7 +343,7 @@ def test_repeats_teach_no_sampler_and_no_rung(tmp_path: Path) -> None:
     for found in (proposer, open_proposer(spec, done)):
         assert sum(t.state.name == "COMPLETE" for t in optuna_trials(found)) == rungs[FULL]
         assert found.ladder.agreements()[-1].pairs == rungs[FULL]
-        assert found.progress.trials == len(found.progress.volumes) == 8
+        assert found.spent.trials == len(found.spent.volumes) == 8
 
 
 def test_points_still_on_their_way_up_come_before_repeats(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, enco
 from tune_app.search.keys import progress_keys
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tracking.overview import Overview
-from tune_app.tracking.protocol import Epoch, RunEnd, RunInfo, TrackerUnavailable
+from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, TrackerUnavailable
 
 EPOCHS = {"train": 3, "channel_prune": 2, "qat": 4}
 """Of the stages of `make_tracked`."""

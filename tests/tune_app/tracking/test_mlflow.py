@@ -13,9 +13,9 @@ from tests.tune_app.tracking.holes import black_hole
 from trainables.storage import remove
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import MlflowConfig
-from tune_app.tracking.overview import ConfusionMatrix, read_overview
+from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import open_tracker
-from tune_app.tracking.protocol import RunInfo, TrackerUnavailable
+from tune_app.tracking.protocol import ConfusionMatrix, RunInfo, TrackerUnavailable
 from tune_app.tracking.track import track
 
 pytestmark = pytest.mark.filterwarnings(

@@ -8,8 +8,9 @@ import pytest
 from tests.tune_app.factories import make_untrained
 from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, refuse, train, work_of
 from tune_app.spec.trackers import TensorBoardConfig
-from tune_app.tracking.overview import ConfusionMatrix, read_overview
+from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import open_tracker
+from tune_app.tracking.protocol import ConfusionMatrix
 from tune_app.tracking.track import track
 
 CONFIG = TensorBoardConfig()

@@ -23,9 +23,9 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking import child, wandb_connection, wandb_tracker
 from tune_app.tracking.follow import Follower
-from tune_app.tracking.overview import ConfusionMatrix, read_overview
+from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import lock_place, open_memory, open_tracker
-from tune_app.tracking.protocol import TrackerUnavailable
+from tune_app.tracking.protocol import ConfusionMatrix, TrackerUnavailable
 from tune_app.tracking.track import track
 from tune_app.tracking.wandb_connection import answers, connect
 
