@@ -53,12 +53,15 @@ class RaiseSparsity(StepRule):
 
     def after_step(self, moment: Moment) -> None:
         """Makes the masks of this step, if it is one that has new masks."""
-        config = self._config
-        if moment.step == newest_mask(moment, config):
-            masks = _masks(self._layers, ramp_sparsity(moment, config), config)
-            for name, unit in self._layers.items():
-                assert isinstance(unit.weight_point.quantizer, MaskedWeight)
-                unit.weight_point.quantizer.mask.copy_(masks[name])
+        if moment.step == newest_mask(moment, self._config):
+            self._set(ramp_sparsity(moment, self._config))
+
+    def _set(self, sparsity: float) -> None:
+        """Makes masks that leave this share of the weights zero."""
+        masks = _masks(self._layers, sparsity, self._config)
+        for name, unit in self._layers.items():
+            assert isinstance(unit.weight_point.quantizer, MaskedWeight)
+            unit.weight_point.quantizer.mask.copy_(masks[name])
 
     @torch.no_grad()
     def finish(self) -> None:
