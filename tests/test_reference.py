@@ -119,7 +119,7 @@ def test_every_part_of_a_file_and_every_formula_is_explained() -> None:
 
 def test_every_column_of_a_table_is_explained_with_its_type() -> None:
     found = described(COLUMNS.split("## Over the trials")[0])
-    words = {"parameter": ["<parameter>"], "objective": ["<objective>"], "kind": ["<kind>"]}
+    words = {"parameter": ["<parameter>"], "metric": ["<metric>"], "objective": ["<objective>"], "kind": ["<kind>"]}
     words |= {"part": [*PARTS, "header"], "name": [*FORMULAS]}
     assert list(found) == [column.name for column in expanded(TRIALS, words)]
     assert {kind for kind, _ in found.values()} == {"text", "integer", "number", "true or false", "as in the spec"}
