@@ -77,7 +77,8 @@ def test_every_line_has_a_known_kind_and_a_place_on_the_page_where_it_wants_one(
 
 
 def test_families_of_one_word_take_turns() -> None:
-    words = {"parameter": ["w_bits"], "objective": ["accuracy", "macs"], "part": [], "name": ["a"], "kind": ["qat"]}
+    words = {"parameter": ["w_bits"], "metric": [], "objective": ["accuracy", "macs"]}
+    words |= {"part": [], "name": ["a"], "kind": ["qat"]}
     names = [column.name for column in expanded(TRIALS, words)]
     assert names[11:13] == ["w_bits", "accuracy"]
     start = names.index("accuracy_mean")
