@@ -112,7 +112,7 @@ def test_a_package_whose_version_nobody_knows_is_no_reason_to_end(
     def unknown(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("tune_app.versions.version", unknown)
+    monkeypatch.setattr("tune_app.ledger.versions.version", unknown)
     assert report_node(spec, ".token").versions["tune-app"] == "none"
 
 
