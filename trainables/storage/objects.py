@@ -130,8 +130,7 @@ def files_by_folder(folder: "UPath") -> dict[str, list[FileInfo]]:
     for name, about in _below(folder).items():
         first, _, rest = name.partition("/")
         if rest and "/" not in rest:
-            modified = about.get("LastModified") or about["mtime"]  # of S3, or of GCS
-            found[first].append(FileInfo(rest, int(about["size"]), modified.timestamp()))
+            found[first].append(FileInfo(rest, int(about["size"]), _modified(about)))
     return dict(found)
 
 
@@ -207,3 +206,8 @@ def _call(path: "UPath", method: str, *args: Any, limit_s: float | None = None, 
     """Calls fsspec within a time, the scheme's if no other is given."""
     path.fs.retries = 1  # of s3fs around botocore, which tries three times itself
     return getattr(path.fs, method)(*args, timeout=limit_s or SCHEMES[path.protocol].limit_s, **more)
+
+
+def _modified(about: dict[str, Any]) -> float:
+    """Returns when an object was written, in seconds since the epoch: S3 says it by one name, GCS by another."""
+    return float((about.get("LastModified") or about["mtime"]).timestamp())

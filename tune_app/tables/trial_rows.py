@@ -107,7 +107,10 @@ def _staged(stage: StageRun) -> dict[str, float | bool]:
     """Returns how a stage ended, by column."""
     columns = stage_of_kind(stage.kind).COLUMNS
     values = {columns[name]: value for name, value in stage.metrics.items() if name in columns}
-    return {name: bool(value) if COLUMNS[name].kind == "flag" else value for name, value in values.items()}
+    return {
+        name: bool(value) if name in COLUMNS and COLUMNS[name].kind == "flag" else value
+        for name, value in values.items()
+    }
 
 
 def _together(

@@ -142,7 +142,7 @@ def all_ways(spec: ExperimentSpec, done: Sequence[Point], known: set[str], draws
 def test_what_the_budget_needs_is_the_mean_over_all_ways_to_draw(tried: int, trials: int, tmp_path: Path) -> None:
     space = {"prune_frac": [0.0, 0.3, 0.5], "w_bits": [2, 4, 8]}
     spec = make_spec(tmp_path, space=space, budget={"trials": trials})
-    order = list(shuffled_grid(spec.space, 0))
+    order = list(shuffled_grid.make(spec.space, 0))
     done = order[:tried]
     entries = {e.key: e for point in order[: tried + 1] for e in cached(spec, point)}  # one was cut off
     plan = plan_of(spec, records=[record(spec, i, p) for i, p in enumerate(done)], entries=list(entries.values()))
