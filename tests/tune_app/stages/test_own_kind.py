@@ -123,7 +123,7 @@ def test_a_plan_knows_what_it_takes(done: ExperimentFolder) -> None:
 
 
 def test_its_curves_have_its_title(done: ExperimentFolder) -> None:
-    info = curves_info(read_contents(done.path))
+    info = curves_info(read_contents(done))
     assert list(info.kinds) == ["shrink"]
     assert [figure.title for figure in draw_curves(info)] == ["Shrinking"]
 
