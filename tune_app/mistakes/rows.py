@@ -7,8 +7,8 @@ from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.confusion import confusions, errors_by_group
 from tune_app.mistakes.numbers import per_class
 from tune_app.terminal.quantities import show_points
+from tune_app.terminal.table import ABSENT
 
-ABSENT = "–"
 NAMES = {"class", "taken for", "predicted", "baseline predicted", "group"}
 """Heads of columns that hold names; the other columns hold numbers."""
 Row = Sequence[str]
