@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from tests.together import Together
     from trainables.storage import StoragePath
     from tune_app.ledger.folder import ExperimentFolder
 
@@ -84,6 +85,15 @@ def s3_address() -> Iterator[str]:
 
     with s3_server() as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def together(s3_address: str) -> "Iterator[Together]":
+    """Calls a function in several processes at the same moment; they can reach the S3 server."""
+    from tests.together import processes
+
+    with processes() as call:
+        yield call
 
 
 @pytest.fixture

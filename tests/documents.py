@@ -24,7 +24,7 @@ CLUSTER = ROOT / "docs/cluster.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LIMIT_S = 600
 CAN_DRAW = shutil.which("chromium") is not None or "CI" in os.environ
-ALONE = {"demo", "run", "doctor", "submit", "jobs", "track"}
+ALONE = {"demo", "doctor", "submit", "jobs", "track"}
 """Commands in a process of their own, since they start others; the rest run here, which saves their imports."""
 AS = re.compile(r"# (\S+\.yaml)(?:, otherwise as (\S+))?\n")
 
@@ -86,6 +86,7 @@ class Shell:
 
     def __init__(self, folder: Path, *, ray_address: str = "") -> None:
         self.folder = folder
+        self._alone = ALONE if ray_address else {*ALONE, "run"}  # a search joins the Ray of this process if it has one
         self._env = {**os.environ, **({"RAY_ADDRESS": ray_address} if ray_address else {})}
         self._said: dict[tuple[str, ...], str] = {}
 
@@ -115,7 +116,7 @@ class Shell:
         if program == "pip":
             return self._install()
         assert program == "tune-app", f"nobody knows how to run {program}"
-        if arguments[0] in ALONE or self._env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
+        if arguments[0] in self._alone or self._env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
             return self._process("-m", "tune_app", *arguments)
         return self._here(*arguments)
 

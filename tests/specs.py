@@ -1,4 +1,4 @@
-"""A real search in seconds: digits at 8x8, a very narrow MobileNetV2, a grid of six points."""
+"""A real search in seconds: digits at 8x8, a very narrow VGG16, a grid of six points."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from tune_app.spec.yaml_file import dump_spec
 
 def tiny_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
     """The spec of a small real search; `changes` replace top-level fields."""
-    schedule = {"lr": 0.05, "batch_size": 32, "weight_decay": 1e-4}
+    schedule = {"lr": 0.1, "batch_size": 64, "weight_decay": 1e-4}
     content: dict[str, Any] = {
         "name": "tiny",
         "storage": str(storage),
@@ -18,11 +18,11 @@ def tiny_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
             "data": {"name": "digits", "image_size": 8, "val_fraction": 0.2, "augment": {"crop_padding": 0}},
             "baseline": {
                 "kind": "train",
-                "model": {"name": "mobilenet_v2", "width": 0.1},
-                "schedule": {**schedule, "epochs": 5},
+                "model": {"name": "vgg16", "width": 0.05},
+                "schedule": {**schedule, "epochs": 3},
             },
-            "prune": {"fine_tune": {**schedule, "epochs": 3}},
-            "quantize": {"kind": "qat", "schedule": {**schedule, "batch_size": 64, "lr": 0.01, "epochs": 2}},
+            "prune": {"fine_tune": {**schedule, "epochs": 2}},
+            "quantize": {"kind": "qat", "schedule": {**schedule, "lr": 0.01, "epochs": 2}},
         },
         "space": {"prune_frac": [0.0, 0.5], "w_bits": [3, 4, 8], "a_bits": [8]},
         "sampler": {"name": "grid"},

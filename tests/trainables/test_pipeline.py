@@ -75,7 +75,7 @@ def test_the_measurement_counts_the_pruned_network(completed: Completed) -> None
     assert found.compression_ratio == 4 * count_parameters(full) / found.size_bytes
     assert found.parameters == count_parameters(build(completed.architecture)) < count_parameters(full)
     assert 0.28 < found.prune_frac_achieved <= 0.3
-    assert len(completed.architecture.widths) == 16
+    assert len(completed.architecture.widths) == 3
 
 
 def test_the_card_beside_the_file_is_the_result(completed: Completed, artifact: Path) -> None:

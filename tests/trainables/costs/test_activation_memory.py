@@ -5,6 +5,8 @@ from trainables.config import QuantScheme
 from trainables.costs.activation_memory import RULES, activation_elements, activation_memory, counted
 from trainables.costs.counts import count
 
+WHOLE_NETWORKS = True
+
 
 def test_rules_of_earlier_systems() -> None:
     full, pruned = architecture(), architecture(prune_frac=0.4)

@@ -17,6 +17,8 @@ from trainables.models.model import Model, build
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, units
 
+WHOLE_NETWORKS = True
+
 FAMILIES = sorted(MODELS.names())
 
 

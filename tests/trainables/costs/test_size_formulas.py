@@ -31,6 +31,8 @@ from trainables.models.attach import attach_quantizers_, weight_quantizer
 from trainables.models.model import Model, build
 from trainables.models.units import count_parameters, units
 
+WHOLE_NETWORKS = True
+
 pytestmark = pytest.mark.numeric
 
 PARAMETERS = 2_236_682

@@ -134,17 +134,17 @@ def test_a_dead_layer_and_codes_that_are_all_zero_go_through_the_file(side_bits:
     model, _ = packed(w_bits=4, side_bits=side_bits)
     layers = units(model)
     with torch.no_grad():
-        nn.init.zeros_(layers["blocks.2.expand"].bn.weight)
-        nn.init.zeros_(layers["blocks.3.depthwise"].layer.weight)
-        layers["blocks.4.project"].layer.weight[1] = 0
+        nn.init.zeros_(layers["blocks.1.expand"].bn.weight)
+        nn.init.zeros_(layers["blocks.2.depthwise"].layer.weight)
+        layers["blocks.3.project"].layer.weight[1] = 0
         nn.init.zeros_(layers["classifier"].layer.bias)
     round_side_info_(model, side_bits=side_bits)
     file = pack(model, make_header(w_bits=4, side_bits=side_bits))
     decoded = unpack(file)
     names = [layer.name for layer in decoded.layers]
-    assert not decoded.scales(names.index("blocks.2.expand"))[0].any()
-    assert not decoded.codes[names.index("blocks.3.depthwise")].any()
-    assert decoded.coded_bits[names.index("blocks.3.depthwise")] == 16
+    assert not decoded.scales(names.index("blocks.1.expand"))[0].any()
+    assert not decoded.codes[names.index("blocks.2.depthwise")].any()
+    assert decoded.coded_bits[names.index("blocks.2.depthwise")] == 16
     x = torch.randn(4, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(decoded.network()(x), folded(model, side_bits=side_bits)(x))
@@ -180,14 +180,15 @@ def test_packing_is_deterministic(side_bits: int) -> None:
     assert packed(w_bits=3, side_bits=side_bits)[1] == packed(w_bits=3, side_bits=side_bits)[1]
 
 
-def test_a_fresh_process_packs_the_same_bytes_and_decodes_the_same_network(content: bytes, tmp_path: Path) -> None:
+def test_a_fresh_process_packs_the_same_bytes_and_decodes_the_same_network(tmp_path: Path) -> None:
+    content = packed("vgg16", w_bits=3, a_bits=4)[1]
     (tmp_path / "model.mbq").write_bytes(content)
     program = (
         "import sys, hashlib, torch; from pathlib import Path; torch.set_num_threads(1)\n"
         "from tests.trainables.packed_files import packed; from trainables.export.packed import unpack\n"
         "net = unpack(Path(sys.argv[1]).read_bytes()).network()\n"
         "logits = net(torch.linspace(-1, 1, 128).view(2, 1, 8, 8)).detach().numpy().tobytes()\n"
-        "print(hashlib.sha256(packed(w_bits=3, a_bits=4)[1]).hexdigest(), hashlib.sha256(logits).hexdigest())"
+        "print(hashlib.sha256(packed('vgg16', w_bits=3, a_bits=4)[1]).hexdigest(), hashlib.sha256(logits).hexdigest())"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "model.mbq")]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
@@ -223,7 +224,7 @@ def full_network(side_bits: int) -> tuple[Architecture, QuantScheme]:
 
 
 @pytest.mark.parametrize("side_bits", [8, 16])
-def test_the_header_of_a_full_network_pruned_everywhere_is_below_2_kb(side_bits: int) -> None:
+def test_the_header_of_a_full_network_pruned_everywhere_is_below_2_kb(side_bits: int, whole_mobilenet: None) -> None:
     torch.manual_seed(0)
     architecture, scheme = full_network(side_bits)
     model = build(architecture).eval()

@@ -18,6 +18,8 @@ from trainables.models.model import Model, build
 from trainables.network_file import read_network
 from trainables.stages.stage import run_stage
 
+WHOLE_NETWORKS = True
+
 
 def cifar(name: str, **model: object) -> Architecture:
     config = ModelConfig.model_validate({"name": name, **model})

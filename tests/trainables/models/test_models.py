@@ -7,6 +7,8 @@ from trainables.models.mobilenet_v2 import STAGES
 from trainables.models.model import Model, baseline_architecture, build, fp32_bytes
 from trainables.models.units import ConvUnit, LinearUnit, count_parameters, quant_points, units
 
+WHOLE_NETWORKS = True
+
 FAMILIES = sorted(MODELS.names())
 
 

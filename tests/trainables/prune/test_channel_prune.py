@@ -18,6 +18,7 @@ from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult, run_stage
 from trainables.train.loop import reestimate_batch_norm_
 
+WHOLE_NETWORKS = True
 TWO = Schedule(epochs=2, lr=0.02, batch_size=40)
 
 

@@ -13,6 +13,8 @@ from trainables.models.units import units
 from trainables.prune.importance import Batch, Criterion, Score, channel_bytes, unchanged
 from trainables.testing.importance import ImportanceContract
 
+WHOLE_NETWORKS = True
+
 
 class TestEveryCriterion(ImportanceContract):
     @pytest.fixture(autouse=True, params=IMPORTANCE.names())

@@ -17,6 +17,8 @@ from trainables.models.units import ConvUnit, Unit, count_parameters, units
 from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.plan import plan_channels
 
+WHOLE_NETWORKS = True
+
 FULL = Architecture(model=ModelConfig(), classes=10, channels=3, image_size=32)
 P_BASE = 2_236_682
 FAMILIES = sorted(MODELS.names())

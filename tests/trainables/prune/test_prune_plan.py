@@ -13,6 +13,8 @@ from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.units import units
 from trainables.prune.plan import compose, kept_count, multiple_of, plan_channels, plan_global, plan_uniform
 
+WHOLE_NETWORKS = True
+
 FAMILIES = sorted(MODELS.names())
 
 

@@ -285,7 +285,7 @@ def test_zeros_stay_zero_through_quantization_aware_training(parent: StageResult
     qat = QuantAwareTrain(kind="qat", scheme=QuantScheme(w_bits=4), schedule=schedule)
     result = run_stage(qat, make_context(few_digits(), parent_result=sparse))
     before, after = weights_in(sparse.state), weights_in(result.state)
-    assert zero_share(before) > 0.5
+    assert zero_share(before) > 0.3
     for name, tensor in before.items():
         assert (after[name][tensor == 0] == 0).all()
         assert not torch.equal(after[name], tensor)

@@ -59,7 +59,7 @@ def test_the_step_is_that_of_the_input_over_the_gain() -> None:
     assert found["blocks.0.depthwise"] == points["stem.out_point"] / 8
     assert found["blocks.2.expand"] == points["blocks.1.out_point"] / 8
     assert found["blocks.2.project"] == points["blocks.2.depthwise.out_point"] / 8
-    assert found["head"] == points["blocks.16.out_point"] / 8
+    assert found["head"] == points["blocks.3.out_point"] / 8
     assert found["classifier"] == points["classifier.in_point"]
 
 

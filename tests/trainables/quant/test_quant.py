@@ -326,7 +326,7 @@ def test_bits_by_role(w_bits: int, a_bits: int, edge_bits: int, residual_bits: i
     assert bits.pop("stem.out_point") == a_bits
     assert bits.pop("classifier.weight_point") == edge_bits
     assert bits.pop("classifier.in_point") == edge_bits
-    residual = [bits.pop(f"blocks.{i}.out_point") for i in range(17)]
+    residual = [bits.pop(f"blocks.{i}.out_point") for i in range(len(model.blocks))]
     assert set(residual) == {max(a_bits, residual_bits)}
     assert {b for name, b in bits.items() if name.endswith("weight_point")} == {w_bits}
     assert {b for name, b in bits.items() if name.endswith("out_point")} == {a_bits}

@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import trainables.stages.cache as cache_module
 import trainables.stages.files as stage_files
 import trainables.storage.objects as objects
 from tests.stored import content, lines, tree
+from tests.together import Together
 from tests.trainables.factories import make_architecture
 from trainables.config import QuantScheme
 from trainables.errors import (
@@ -405,20 +405,16 @@ def work_for_a_while(path: StoragePath) -> Callable[[SavedEpochs], StageResult]:
     return run
 
 
-def ask(folder: str, barrier: Any) -> bool:
+def ask(folder: str, me: int, barrier: Any) -> bool:
     """Wants the stage at the same moment as others; returns whether it was cached."""
-    barrier.wait()
     root = storage_path(folder)
     made, cost = StageCache(root, poll_s=0.02).get_or_run(KEY, "train", work_for_a_while(root))
     assert same(made, result())
     return cost.cached
 
 
-def test_a_stage_that_several_processes_need_runs_once(storage: StoragePath) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Manager() as manager, spawn.Pool(2) as pool:
-        barrier = manager.Barrier(2)
-        cached = pool.starmap(ask, [(str(storage), barrier)] * 2)
+def test_a_stage_that_several_processes_need_runs_once(storage: StoragePath, together: Together) -> None:
+    cached = together(ask, str(storage), count=2)
     assert sorted(cached) == [False, True]
     assert len(lines(storage / "runs.jsonl")) == 1
     assert events(storage) == ["start", "finish"]

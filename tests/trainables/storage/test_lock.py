@@ -1,7 +1,6 @@
 """One holder at a time, whatever happens to it, on a disk and in an object store."""
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 import trainables.storage.lock as lock_module
+from tests.together import Together
 from trainables.errors import StorageUnavailable
 from trainables.storage import (
     DRAFT,
@@ -30,7 +30,6 @@ from trainables.storage import (
     storage_path,
 )
 
-SPAWN = multiprocessing.get_context("spawn")
 ROOT = Path(__file__).parents[3]
 
 
@@ -280,10 +279,8 @@ def acquire_many(folder: str, me: int, barrier: Any) -> list[int]:
     return won
 
 
-def test_of_several_processes_one_gets_a_lock(storage: StoragePath) -> None:
-    with SPAWN.Manager() as manager, SPAWN.Pool(2) as pool:
-        barrier = manager.Barrier(2)
-        won = pool.starmap(acquire_many, [(str(storage), me, barrier) for me in range(2)])
+def test_of_several_processes_one_gets_a_lock(storage: StoragePath, together: Together) -> None:
+    won = together(acquire_many, str(storage), count=2)
     assert sorted(i for wins in won for i in wins) == list(range(10))
     assert all(names(storage / f"{i}", "*") == ["00000001.json"] for i in range(10))
 

@@ -1,13 +1,12 @@
 """What is promised of files, on a disk and in an object store."""
 
 import json
-import multiprocessing
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.stored import content, lines
+from tests.together import Together
 from trainables.storage import (
     FileInfo,
     StoragePath,
@@ -32,8 +31,6 @@ from trainables.storage import (
     storage_path,
     subfolders,
 )
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def test_create_once_writes_once(storage: StoragePath) -> None:
@@ -205,50 +202,40 @@ def test_append_line_appends(storage: StoragePath) -> None:
 def create_many(folder: str, me: int, barrier: Any) -> list[int]:
     """Tries to create every file; returns those that were new."""
     root = storage_path(folder)
-    barrier.wait()
     return [i for i in range(40) if create_once(root / f"{i}", f"{me}".encode() * 1000)]
 
 
 def publish_many(folder: str, me: int, barrier: Any) -> list[int]:
     """Tries to publish every folder; returns those that were new."""
     root = storage_path(folder)
-    barrier.wait()
     return [i for i in range(20) if publish_folder({"marker": f"{me}".encode()}, root / f"{i}", marker="marker")]
 
 
 def append_many(path: str, me: int, barrier: Any) -> list[int]:
     """Appends lines of its own."""
     log = storage_path(path)
-    barrier.wait()
     for i in range(40):
         append_line(log, [me] * 500 + [i])
     return []
 
 
-def together(work: Callable[..., list[int]], path: StoragePath) -> list[list[int]]:
-    """Runs `work` in three processes at the same time."""
-    with SPAWN.Manager() as manager, SPAWN.Pool(3) as pool:
-        barrier = manager.Barrier(3)
-        return pool.starmap(work, [(str(path), me, barrier) for me in range(3)])
-
-
-def test_of_several_processes_one_creates_a_file(storage: StoragePath) -> None:
-    won = together(create_many, storage)
+def test_of_several_processes_one_creates_a_file(storage: StoragePath, together: Together) -> None:
+    won = together(create_many, str(storage))
     assert sorted(i for wins in won for i in wins) == list(range(40))
     for me, wins in enumerate(won):
         assert all(read_bytes(storage / f"{i}") == f"{me}".encode() * 1000 for i in wins)
     assert len(names(storage, "*")) == 40
 
 
-def test_of_several_processes_one_publishes_a_folder(storage: StoragePath) -> None:
-    won = together(publish_many, storage)
+def test_of_several_processes_one_publishes_a_folder(storage: StoragePath, together: Together) -> None:
+    won = together(publish_many, str(storage))
     assert sorted(i for wins in won for i in wins) == list(range(20))
     for me, wins in enumerate(won):
         assert all(content(storage / f"{i}") == {"marker": f"{me}".encode()} for i in wins)
 
 
-def test_lines_of_several_processes_do_not_mix(storage: StoragePath) -> None:
-    together(append_many, storage / "log.jsonl")
+def test_lines_of_several_processes_do_not_mix(storage: StoragePath, together: Together) -> None:
+    together(append_many, str(storage / "log.jsonl"))
     found = lines(storage / "log.jsonl")
     assert sorted((line[0], line[-1]) for line in found) == [(me, i) for me in range(3) for i in range(40)]
     assert all(set(line[:-1]) == {line[0]} for line in found)

@@ -70,7 +70,7 @@ def test_a_trial_is_inspected_by_its_label(folder: ExperimentFolder, cli: Cli) -
     label = label_of(folder)
     result = cli("inspect", folder.path, label)
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith(f"{label}: mobilenet_v2")
+    assert result.out.startswith(f"{label}: vgg16")
     found, metrics = json.loads(cli("inspect", folder.path, label, "--json").out), record.metrics()
     for column in ("size_bytes", "macs", "bops", "compression_ratio"):
         assert found[column] == metrics[column]
