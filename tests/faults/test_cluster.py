@@ -49,6 +49,15 @@ def nodes() -> Iterator[Callable[..., Nodes]]:
         each.cluster.shutdown()
 
 
+@pytest.fixture(scope="module")
+def with_gpu() -> Iterator[Nodes]:
+    """A cluster with a GPU, as far as Ray knows; one for all tests that need it."""
+    started = Nodes()
+    started.add(num_cpus=2, num_gpus=1)
+    yield started
+    started.cluster.shutdown()
+
+
 @pytest.fixture
 def drive(start_python: Driver) -> Driver:
     """Starts a driver, `tune-app run` or a script, connected to a cluster; what still runs at the end is killed."""
@@ -198,7 +207,7 @@ def test_shares_of_a_gpu_follow_what_trials_need(
     gpu: float | str,
     shares: list[float],
     finished_search: ExperimentFolder,
-    nodes: Callable[..., Nodes],
+    with_gpu: Nodes,
     drive: Driver,
     tmp_path: Path,
 ) -> None:
@@ -211,9 +220,7 @@ def test_shares_of_a_gpu_follow_what_trials_need(
     spec: ExperimentSpec = with_baseline(finished_search, tmp_path / "runs", **changes)
     file, script = write_spec(tmp_path / "spec.yaml", spec), tmp_path / "search.py"
     script.write_text(SCRIPT)
-    cluster = nodes()
-    cluster.add(num_cpus=2, num_gpus=1)
-    process = drive(cluster, script, file, worker)
+    process = drive(with_gpu, script, file, worker)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, (out, err)
     found = sorted(records(ExperimentFolder(spec.folder)), key=lambda record: record.assignment.number)

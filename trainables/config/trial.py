@@ -32,7 +32,7 @@ class TrialConfig(Frozen):
     repeat: int = Field(0, ge=0, description="the same with other random numbers; baseline and teacher stay the same")
     data: DataConfig = DataConfig()
     baseline: Baseline = Field(description="the network that all trials start from")
-    teacher: Teacher | None = Field(None, description="network to distil from; null: the baseline")
+    teacher: Teacher | None = Field(None, description="network to distill from; null: the baseline")
     prune: ChannelPrune | None = None
     sparsify: Sparsify | None = None
     own_stages: tuple[OwnStage, ...] = Field(

@@ -31,7 +31,7 @@ class StageUse:
 
     key: str
     kind: str
-    """Its kind as records have it; a network of its own to distil from is called `teacher`."""
+    """Its kind as records have it; a network of its own to distill from is called `teacher`."""
     parent: str | None
     first: TrialRecord
     """The first of the trials that use it, in order of proposal."""
