@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
@@ -61,9 +60,7 @@ class LocalCluster:
         self.env = _environment(self.token_file, self._settings)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name in reversed(list(self._nodes)):
             self.kill(name)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from trainables.config.model import ModelConfig
 from trainables.config.plugins import IMPORTANCE, MODELS, SPARSITY, STAGES
@@ -74,7 +74,9 @@ class ChannelPrune(StageConfig):
     }
     kind: Literal["channel_prune"] = "channel_prune"
     prune_frac: float = Field(0.0, ge=0, lt=1, description="share of the prunable channels to remove; 0: none")
-    importance: str = Field("l1", description="criterion that ranks the channels of a group")
+    importance: Annotated[str, AfterValidator(IMPORTANCE.check)] = Field(
+        "l1", description="criterion that ranks the channels of a group"
+    )
     scope: Literal["uniform", "global"] = Field(
         "uniform", description="the same share of each group, or the least important channels of all"
     )
@@ -98,11 +100,6 @@ class ChannelPrune(StageConfig):
         1, ge=0, description="epochs after each step but the last; more: the next one starts better"
     )
     fine_tune: Schedule
-
-    @field_validator("importance")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return IMPORTANCE.check(name)
 
     @property
     def planned_epochs(self) -> int:
@@ -136,7 +133,9 @@ class Sparsify(StageConfig):
     }
     kind: Literal["sparsify"] = "sparsify"
     sparsity: float = Field(0.0, ge=0, lt=1, description="share of zeros among weights that are not exempt; 0: none")
-    criterion: str = Field("lamp", description="criterion that ranks weights")
+    criterion: Annotated[str, AfterValidator(SPARSITY.check)] = Field(
+        "lamp", description="criterion that ranks weights"
+    )
     mode: Literal["gradual", "iterative"] = Field("gradual", description="in one training run, or in steps")
     exempt: tuple[LayerGroup, ...] = Field(
         ("first_conv", "depthwise", "classifier"), description="groups of layers that keep all weights"
@@ -161,11 +160,6 @@ class Sparsify(StageConfig):
         None, gt=0, le=1, description="against the parent, on validation; null = no bound (iterative only)"
     )
     schedule: Schedule
-
-    @field_validator("criterion")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return SPARSITY.check(name)
 
     @property
     def planned_epochs(self) -> int:
