@@ -23,7 +23,7 @@ class Range(Frozen):
 
     low: Bound = Field(description="first value")
     high: Bound = Field(description="no value is larger")
-    step: int | float = Field(default=1, ge=1e-9, description="from one value to the next; 1 for whole numbers")
+    step: int | float = Field(1, ge=1e-9, description="from one value to the next; 1 for whole numbers")
 
     @model_validator(mode="after")
     def _legal(self) -> "Range":

@@ -46,9 +46,7 @@ def _fresh(config: Baseline, context: StageContext) -> tuple[Model, Architecture
     """Builds the network with seeded random weights, on the device."""
     architecture = baseline_architecture(config.model, context.data)
     torch.manual_seed(seed_for(context.seed, 0))
-    model = build(architecture)
-    context.device.place(model)
-    return model, architecture
+    return context.device.place(build(architecture)), architecture
 
 
 def _result(

@@ -32,7 +32,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
         Collapsed: its accuracy is at chance, and the baseline was not `untrained`; the error carries the measurement.
     """
     packed = unpack(content)
-    accuracy = _accuracy(packed, workplace.val, workplace.device)
+    accuracy = evaluate(workplace.device.place(packed.network()), workplace.val)
     accuracy_trained = trained.metrics["val_accuracy"]
     if abs(accuracy - accuracy_trained) > TOLERANCE:
         raise ArtifactMismatch(
@@ -94,10 +94,4 @@ def packed_accuracy(content: bytes, images: Images, device: Device) -> float:
     Raises:
         CorruptFile: the bytes are no packed file.
     """
-    return _accuracy(unpack(content), images, device)
-
-
-def _accuracy(packed: PackedModel, images: Images, device: Device) -> float:
-    network = packed.network()
-    device.place(network)
-    return evaluate(network, images)
+    return evaluate(device.place(unpack(content).network()), images)

@@ -1,10 +1,13 @@
 """Registry: names of plug-in points, imported when they are used (torch-free)."""
 
-import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from trainables.errors import ConfigError, nearest
 
@@ -74,10 +77,13 @@ class Registry(Generic[T]):
         entry = self._entries.get(self.check(name))
         if entry is None:
             return self._load(self.installed()[name])
-        if isinstance(entry, str):
-            module, attribute = entry.split(":")
-            entry = cast(T, getattr(importlib.import_module(module), attribute))
-        return entry
+        return cast(T, pkgutil.resolve_name(entry)) if isinstance(entry, str) else entry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Makes `Annotated[str, registry]` the type of a field with a known name, or none."""
+        return no_info_after_validator_function(
+            lambda name: None if name is None else self.check(name), handler(source)
+        )
 
     def _load(self, point: EntryPoint) -> T:
         try:

@@ -42,7 +42,6 @@ def _group(name: str) -> str:
 
 
 GroupName = Annotated[str, AfterValidator(_group)]
-ObserverName = Annotated[str, AfterValidator(OBSERVERS.check)]
 
 
 class QuantScheme(Frozen):
@@ -70,11 +69,11 @@ class QuantScheme(Frozen):
     )
     w_bits_by_layer: dict[str, WeightBits] = Field({}, description="bits of weights by unit; win over all else")
     granularity: Literal["channel", "tensor"] = Field("channel", description="what of a weight has a step of its own")
-    quantizer: Annotated[str, AfterValidator(QUANTIZERS.check)] = Field(
+    quantizer: Annotated[str, QUANTIZERS] = Field(
         "lsq", description="lsq: steps are learned in training; ste: they stay calibrated"
     )
-    observer: ObserverName = Field("mse", description="how a step is read from weights")
-    activation_observer: ObserverName | None = Field(None, description="null: as for weights")
+    observer: Annotated[str, OBSERVERS] = Field("mse", description="how a step is read from weights")
+    activation_observer: Annotated[str | None, OBSERVERS] = Field(None, description="null: as for weights")
     percentile: float = Field(
         99.9,
         gt=50,

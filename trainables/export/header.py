@@ -15,7 +15,7 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.export.coders import LayerSpec
 from trainables.export.container import FORMAT, VERSION
 from trainables.models.attach import attach_quantizers_
-from trainables.models.model import Model, build
+from trainables.models.model import Model, build, unpruned
 from trainables.models.units import units
 
 MAX_WEIGHTS = 1 << 28
@@ -38,7 +38,7 @@ class Contents(Frozen):
 
     kinds: tuple[int, ...] = Field(description="the kind of each layer's coder")
     words: int = Field(ge=0, description="words of 32 bits at the start of `codes`")
-    wide_biases: tuple[int, ...] = Field(default=(), description="layers with int16 biases where others have int8")
+    wide_biases: tuple[int, ...] = Field((), description="layers with int16 biases where others have int8")
     weights_sha256: str = Field(description="the SHA-256 of all decoded weights, little-endian")
 
 
@@ -97,8 +97,7 @@ def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
 
 def _names(architecture: Architecture) -> tuple[list[str], list[str]]:
     """Returns the names of the prunable groups and of the layers of the unpruned network."""
-    with torch.device("meta"):
-        model = build(architecture.model_copy(update={"widths": {}}))
+    model = unpruned(architecture)
     return [group.name for group in model.prune_groups()], list(units(model))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Architecture
-from trainables.models.model import Model, build
+from trainables.models.model import Model, build, unpruned
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import units
 from trainables.prune.plan import ChannelPlan
@@ -33,8 +33,7 @@ def prune_frac_achieved(architecture: Architecture) -> float:
 
     Optional groups count only where the architecture names them: a stage names every group that it may touch.
     """
-    with torch.device("meta"):
-        full = build(architecture.model_copy(update={"widths": {}}))
+    full = unpruned(architecture)
     layers = units(full)
     groups = [g for g in full.prune_groups() if not g.optional or g.name in architecture.widths]
     counts = {g.name: layers[g.source].layer.weight.shape[0] for g in groups}
