@@ -21,11 +21,7 @@ BACKENDS = {
 
 
 def load(name: str) -> "Callable[..., Planner]":
-    """Returns the class of a backend by its name; one that also sends jobs is a `cluster.job.Backend`.
-
-    Raises:
-        PlanRefused: the name is unknown.
-    """
+    """Returns the class of a backend by its name, a `cluster.job.Backend` if it sends jobs, or raises PlanRefused."""
     if name not in BACKENDS:
         close = difflib.get_close_matches(name, BACKENDS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -119,11 +119,7 @@ class Planner(Protocol):
     """Says what would be sent to one kind of cluster; a person runs the commands."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """Returns the plan of a job; nothing is read, written or asked.
-
-        Raises:
-            PlanRefused: the job cannot run there as it is configured.
-        """
+        """Returns the plan of a job, without any I/O, or raises PlanRefused: it cannot run there as configured."""
 
 
 @runtime_checkable
@@ -131,18 +127,10 @@ class Backend(Planner, Protocol):
     """A planner that also sends jobs and follows them."""
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
-        """Sends the job of a plan.
-
-        Raises:
-            ClusterError: it was not taken.
-        """
+        """Sends the job of a plan, or raises ClusterError: it was not taken."""
 
     def status(self, handle: JobHandle) -> JobState:
-        """Returns how far a job is.
-
-        Raises:
-            NoSuchJob: the cluster does not know it.
-        """
+        """Returns how far a job is, or raises NoSuchJob: the cluster does not know it."""
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
         """Yields what the driver printed, piece by piece; with `follow` until the job ends."""

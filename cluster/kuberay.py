@@ -2,18 +2,12 @@
 
 from pathlib import Path
 
-from cluster.config import ClusterConfig, Redis
+from cluster.config import ClusterConfig
 from cluster.errors import PlanRefused
 from cluster.image import build_commands, ray_version
 from cluster.job import SPEC_FILE, Facts, JobSpec, Planner, SubmitPlan
 from cluster.names import dns_label, label_value
-from cluster.placement import (
-    check_storage_is_shared,
-    check_trial_fits,
-    in_object_store,
-    size_facts,
-    trials_at_once,
-)
+from cluster.placement import check_storage_is_shared, check_trial_fits, in_object_store, size_facts, trials_at_once
 from cluster.pods import SIDECAR, SPEC_FOLDER, Manifest, head_pod, security_context, submitter_pod, worker_pod
 from cluster.working_dir import runtime_env, sent_packages
 from cluster.yaml_text import yaml_text
@@ -126,18 +120,13 @@ def _cluster_spec(config: ClusterConfig, labels: dict[str, str], *, spec_map: st
             }
         ],
     }
-    if kubernetes.redis:
-        spec["gcsFaultToleranceOptions"] = _fault_tolerance(kubernetes.redis)
+    if redis := kubernetes.redis:
+        reference = {"secretKeyRef": {"name": redis.secret, "key": redis.key}}
+        password = {"redisPassword": {"valueFrom": reference}} if redis.secret else {}
+        spec["gcsFaultToleranceOptions"] = {"redisAddress": redis.address, **password}
     if kubernetes.network_policy:
         spec["networkPolicy"] = {"mode": "DenyAllIngress"}
     return spec
-
-
-def _fault_tolerance(redis: Redis) -> Manifest:
-    options: Manifest = {"redisAddress": redis.address}
-    if redis.secret:
-        options["redisPassword"] = {"valueFrom": {"secretKeyRef": {"name": redis.secret, "key": redis.key}}}
-    return options
 
 
 def _labels(name: str, experiment: str = "") -> dict[str, str]:

@@ -83,11 +83,7 @@ class LocalCluster:
         self._start("head", ip, "--head", "--num-cpus=0", *ports, *dashboard)
 
     def start_worker(self, name: str) -> None:
-        """Starts a node that runs trials.
-
-        Raises:
-            ClusterUnreachable: it does not start.
-        """
+        """Starts a node that runs trials, or raises ClusterUnreachable: it does not start."""
         self._start(name, next(self._addresses), f"--address={self.ray_address}", f"--num-cpus={self._cpus}")
 
     def kill(self, name: str) -> None:

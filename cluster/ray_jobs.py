@@ -58,12 +58,11 @@ class RayBackend(Backend):
 
     def plan(self, job: JobSpec) -> SubmitPlan:
         """Returns the job as Ray would get it; the cluster's nodes are there already."""
-        env = runtime_env(job, Path())
         return SubmitPlan(
             backend="ray",
             submission_id=job.submission_id,
             entrypoint=f"python -m tune_app run {SPEC_FILE}",
-            runtime_env={**env, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
+            runtime_env={**runtime_env(job, Path()), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
             env=job.cluster.env,
             packages=sent_packages(job.cluster),
             metadata=job.metadata,

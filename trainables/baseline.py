@@ -22,8 +22,7 @@ IMAGES = 2048
 def _(config: BaselineTrain, context: StageContext) -> StageResult:
     """Trains the network from scratch."""
     model, architecture = _fresh(config, context)
-    history = fit(model, config.schedule, context)
-    return _result(model, architecture, context, history)
+    return _result(model, architecture, context, fit(model, config.schedule, context))
 
 
 @run_stage.register

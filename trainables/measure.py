@@ -89,9 +89,5 @@ def file_metrics(packed: PackedModel, *, size_bytes: int) -> dict[str, float]:
 
 
 def packed_accuracy(content: bytes, images: Images, device: Device) -> float:
-    """Returns the accuracy of the network that is decoded from a packed file's bytes.
-
-    Raises:
-        CorruptFile: the bytes are no packed file.
-    """
+    """Returns the accuracy of the network that is decoded from a file, or raises CorruptFile: it is no packed file."""
     return evaluate(device.place(unpack(content).network()), images)

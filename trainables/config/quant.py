@@ -96,7 +96,5 @@ class QuantScheme(Frozen):
 
 
 def _by_group(table: dict[str, int], group: str, otherwise: int) -> int:
-    if group in table:
-        return table[group]
-    wider = [alias for alias, members in ALIASES.items() if group in members and alias in table]
-    return table[wider[0]] if wider else otherwise
+    names = [group, *(alias for alias, members in ALIASES.items() if group in members)]
+    return next((table[name] for name in names if name in table), otherwise)

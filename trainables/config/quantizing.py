@@ -67,11 +67,7 @@ class Quantization(StageConfig):
         return (Sensitivity.model_validate(asked | {n: scheme[n] for n in Sensitivity.model_fields if n in scheme}),)
 
     def shortened(self, epochs: int) -> "Quantization":
-        """Returns what a rung of so many epochs makes of the stage.
-
-        Raises:
-            ValueError: the stage has no training that could be shorter.
-        """
+        """Returns what a rung of so many epochs makes of the stage, or raises ValueError: it has no training."""
         raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
 
 

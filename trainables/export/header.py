@@ -51,11 +51,7 @@ def skeleton(header: Header) -> Model:
 
 
 def layer_specs(model: Model) -> list[LayerSpec]:
-    """Returns name, shape and bits of every weight, in forward order.
-
-    Raises:
-        ConfigError: there are more weights than a packed file may hold.
-    """
+    """Returns name, shape and bits of every weight, in forward order, or raises ConfigError: more than a file holds."""
     specs = [LayerSpec(n, tuple(u.layer.weight.shape), point_bits(u.weight_point)) for n, u in units(model).items()]
     count = sum(spec.count for spec in specs)
     if count > MAX_WEIGHTS:
@@ -89,8 +85,12 @@ def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
         model = skeleton(header)
         layer_specs(model)
         return header, contents, model
-    except (ValidationError, ConfigError) as err:
-        raise CorruptFile(f"packed file: {_first_problem(err)}") from err
+    except ValidationError as err:
+        problem = err.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise CorruptFile(f"packed file: {place} is not legal ({problem['msg']})") from err
+    except ConfigError as err:
+        raise CorruptFile(f"packed file: {str(err).splitlines()[0]}") from err
     except (ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as err:
         raise CorruptFile("packed file: the header does not describe a network") from err
 
@@ -109,11 +109,3 @@ def _to_list(values: Mapping[str, int], names: Iterable[str]) -> list[int]:
 def _to_dict(values: Sequence[int], names: Sequence[str]) -> dict[str, int]:
     """Returns the values that are not 0 by name; none for an empty list."""
     return {name: value for name, value in zip(names, values, strict=True) if value != 0} if values else {}
-
-
-def _first_problem(err: Exception) -> str:
-    """Returns what is wrong with a header, on one line."""
-    if isinstance(err, ValidationError):
-        problem = err.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))} is not legal ({problem['msg']})"
-    return str(err).splitlines()[0]

@@ -21,8 +21,7 @@ def prune_channels(model: Model, architecture: Architecture, plan: ChannelPlan) 
     for name, tensor in model.state_dict().items():
         unit = name.rsplit(".", 2)[0]  # blocks.1.expand.bn.weight: blocks.1.expand
         kept = _select(tensor, outputs.get(unit), 0) if tensor.ndim else tensor
-        is_weight = name == f"{unit}.layer.weight"
-        state[name] = _select(kept, inputs.get(unit), 1) if is_weight else kept
+        state[name] = _select(kept, inputs.get(unit), 1) if name == f"{unit}.layer.weight" else kept
     pruned = build(narrow)
     pruned.load_state_dict(state)
     return pruned, narrow
