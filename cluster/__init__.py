@@ -1,7 +1,7 @@
 """Plans and jobs on other machines, for whoever sends a search there; imports none of the other packages."""
 
 import difflib
-import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -21,14 +21,9 @@ BACKENDS = {
 
 
 def load(name: str) -> "Callable[..., Planner]":
-    """Returns the class of a backend by its name; one that also sends jobs is a `cluster.job.Backend`.
-
-    Raises:
-        PlanRefused: the name is unknown.
-    """
+    """Returns the class of a backend by its name, a `cluster.job.Backend` if it sends jobs, or raises PlanRefused."""
     if name not in BACKENDS:
         close = difflib.get_close_matches(name, BACKENDS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise PlanRefused(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}.{hint}")
-    module, attribute = BACKENDS[name].split(":")
-    return cast("Callable[..., Planner]", getattr(importlib.import_module(module), attribute))
+    return cast("Callable[..., Planner]", pkgutil.resolve_name(BACKENDS[name]))

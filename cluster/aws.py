@@ -4,26 +4,22 @@ from typing import Any
 
 from cluster.config import Aws
 from cluster.errors import PlanRefused
-from cluster.job import Facts, JobSpec, SubmitPlan
-from cluster.launcher import launcher, launcher_plan
+from cluster.job import Facts, JobSpec, Planner, SubmitPlan
+from cluster.launcher import cluster_file, launcher_plan
 from cluster.placement import in_object_store
 
 CLIENT = "boto3"
 AMI_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 
 
-class AwsPlanner:
+class AwsPlanner(Planner):
     """Plans a cluster on EC2; a person starts and ends it."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """Returns the cluster file and the commands around it.
-
-        Raises:
-            PlanRefused: a setting is missing, or the job does not fit.
-        """
+        """Returns the cluster file and the commands around it."""
         aws = job.cluster.aws
         _check(job)
-        cluster = launcher(
+        cluster = cluster_file(
             job,
             # A stopped node would keep its disk, and cost.
             provider={"type": "aws", "region": aws.region, "cache_stopped_nodes": False},

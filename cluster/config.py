@@ -33,19 +33,19 @@ class Head(Frozen):
     Trials never run on it, and it is never a spot node.
     """
 
-    cpus: int = Field(default=2, ge=1, le=1024, description="of the head's pod")
-    memory_gib: int = Field(default=8, ge=2, le=16384, description="of the head's pod")
+    cpus: int = Field(2, ge=1, le=1024, description="of the head's pod")
+    memory_gib: int = Field(8, ge=2, le=16384, description="of the head's pod")
 
 
 class Workers(Frozen):
     """The nodes that run trials; they come and go with the work."""
 
-    cpus: int = Field(default=4, ge=1, le=1024, description="of one node, as Ray may use them")
-    memory_gib: int = Field(default=14, ge=2, le=16384, description="of one node, on Kubernetes of its pod")
-    gpus: int = Field(default=1, ge=0, le=64, description="of one node")
-    min_nodes: int = Field(default=0, ge=0, le=1000, description="kept also without work")
-    max_nodes: int = Field(default=4, ge=1, le=1000, description="never more")
-    spot: bool = Field(default=True, description="cheaper nodes that the provider may take back; a trial moves on")
+    cpus: int = Field(4, ge=1, le=1024, description="of one node, as Ray may use them")
+    memory_gib: int = Field(14, ge=2, le=16384, description="of one node, on Kubernetes of its pod")
+    gpus: int = Field(1, ge=0, le=64, description="of one node")
+    min_nodes: int = Field(0, ge=0, le=1000, description="kept also without work")
+    max_nodes: int = Field(4, ge=1, le=1000, description="never more")
+    spot: bool = Field(True, description="cheaper nodes that the provider may take back; a trial moves on")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Workers":
@@ -57,82 +57,78 @@ class Workers(Frozen):
 class Aws(Frozen):
     """The EC2 instances that Ray's cluster launcher starts."""
 
-    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="of all instances")
+    region: str = Field("us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="of all instances")
     image_id: str = Field(
-        default="", pattern=r"^(ami-[0-9a-f]{8,17})?$", description="machine image with Docker and NVIDIA's driver"
+        "", pattern=r"^(ami-[0-9a-f]{8,17})?$", description="machine image with Docker and NVIDIA's driver"
     )
-    ssh_user: str = Field(default="ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$", description="the machine image's")
-    head_type: str = Field(
-        default="m7i.large", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="instance type of the head"
-    )
-    worker_type: str = Field(
-        default="g4dn.xlarge", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="instance type of workers"
-    )
-    disk_gib: int = Field(default=200, ge=50, le=16384, description="of each instance")
+    ssh_user: str = Field("ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$", description="the machine image's")
+    head_type: str = Field("m7i.large", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="instance type of the head")
+    worker_type: str = Field("g4dn.xlarge", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="instance type of workers")
+    disk_gib: int = Field(200, ge=50, le=16384, description="of each instance")
     head_profile: CloudName = Field(
-        default="",
+        "",
         description="instance profile that starts instances, passes them theirs (iam:PassRole), and reads and writes "
         "the storage; empty: the one that Ray creates",
     )
-    worker_profile: CloudName = Field(default="", description="instance profile that reads and writes the storage")
+    worker_profile: CloudName = Field("", description="instance profile that reads and writes the storage")
 
 
 class Gcp(Frozen):
     """The Compute Engine instances that Ray's cluster launcher starts."""
 
-    project: str = Field(default="", pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$", description="id of the project")
-    zone: str = Field(default="us-central1-a", pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$", description="of all instances")
+    project: str = Field("", pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$", description="id of the project")
+    zone: str = Field("us-central1-a", pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$", description="of all instances")
     source_image: CloudName = Field(
-        default="", description="machine image with Docker and NVIDIA's driver, projects/…/global/images/…"
+        "", description="machine image with Docker and NVIDIA's driver, projects/…/global/images/…"
     )
-    ssh_user: str = Field(default="ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$", description="the machine image's")
-    head_type: str = Field(default="e2-standard-2", pattern=r"^[a-z0-9-]+$", description="machine type of the head")
-    worker_type: str = Field(default="n1-standard-4", pattern=r"^[a-z0-9-]+$", description="machine type of workers")
+    ssh_user: str = Field("ubuntu", pattern=r"^[a-z_][a-z0-9_-]*$", description="the machine image's")
+    head_type: str = Field("e2-standard-2", pattern=r"^[a-z0-9-]+$", description="machine type of the head")
+    worker_type: str = Field("n1-standard-4", pattern=r"^[a-z0-9-]+$", description="machine type of workers")
     accelerator: str = Field(
-        default="nvidia-tesla-t4", pattern=r"^[a-z0-9-]*$", description="empty: GPUs are part of the machine type"
+        "nvidia-tesla-t4", pattern=r"^[a-z0-9-]*$", description="empty: GPUs are part of the machine type"
     )
-    disk_gib: int = Field(default=200, ge=50, le=16384, description="of each instance")
-    worker_account: CloudName = Field(default="", description="service account that reads and writes the storage")
+    disk_gib: int = Field(200, ge=50, le=16384, description="of each instance")
+    worker_account: CloudName = Field("", description="service account that reads and writes the storage")
 
 
 class Redis(Frozen):
     """Where the head keeps its state, so that a cluster outlives its head pod."""
 
     address: str = Field(pattern=r"^[a-z0-9.-]+:[0-9]{1,5}$", description="host:port")
-    secret: KubernetesName = Field(default="", description="secret with the password; empty: none is asked")
-    key: VariableName = Field(default="password", description="the password's key in the secret")
+    secret: KubernetesName = Field("", description="secret with the password; empty: none is asked")
+    key: VariableName = Field("password", description="the password's key in the secret")
 
 
 class Kubernetes(Frozen):
     """The pods that the KubeRay operator manages."""
 
-    namespace: KubernetesName = Field(default="default", min_length=1, description="where everything goes")
-    service_account: KubernetesName = Field(default="", description="of all pods; empty: the namespace's own")
+    namespace: KubernetesName = Field("default", min_length=1, description="where everything goes")
+    service_account: KubernetesName = Field("", description="of all pods; empty: the namespace's own")
     storage_claim: KubernetesName = Field(
-        default="", description="persistent volume claim (ReadWriteMany), mounted at shared_folder"
+        "", description="persistent volume claim (ReadWriteMany), mounted at shared_folder"
     )
     storage_secret: KubernetesName = Field(
-        default="", description="secret with an object store's credentials as environment variables"
+        "", description="secret with an object store's credentials as environment variables"
     )
     token_secret: KubernetesName = Field(
-        default="tune-app-token", min_length=1, description="secret with Ray's token under auth_token"
+        "tune-app-token", min_length=1, description="secret with Ray's token under auth_token"
     )
-    env_secret: KubernetesName = Field(default="", description="secret that holds the variables of env, by name")
-    image_pull_secret: KubernetesName = Field(default="", description="secret of a private registry")
-    head_selector: dict[LabelKey, LabelValue] = Field(default={}, description="labels of nodes for the head")
+    env_secret: KubernetesName = Field("", description="secret that holds the variables of env, by name")
+    image_pull_secret: KubernetesName = Field("", description="secret of a private registry")
+    head_selector: dict[LabelKey, LabelValue] = Field({}, description="labels of nodes for the head")
     worker_selector: dict[LabelKey, LabelValue] = Field(
-        default={}, description="labels of nodes for workers, such as karpenter.sh/capacity-type: spot"
+        {}, description="labels of nodes for workers, such as karpenter.sh/capacity-type: spot"
     )
-    backoff_limit: int = Field(default=3, ge=0, le=100, description="new clusters after one that failed")
+    backoff_limit: int = Field(3, ge=0, le=100, description="new clusters after one that failed")
     ttl_seconds_after_finished: int = Field(
-        default=300, ge=0, le=86400, description="until the pods of a finished job are removed"
+        300, ge=0, le=86400, description="until the pods of a finished job are removed"
     )
-    redis: Redis | None = Field(default=None, description="null: a lost head costs the cluster, never results")
+    redis: Redis | None = Field(None, description="null: a lost head costs the cluster, never results")
     network_policy: bool = Field(
-        default=False, description="only the cluster's own pods reach it; KubeRay's gate RayClusterNetworkPolicy"
+        False, description="only the cluster's own pods reach it; KubeRay's gate RayClusterNetworkPolicy"
     )
     standing: str = Field(
-        default="",
+        "",
         pattern=r"^([a-z]([-a-z0-9]*[a-z0-9])?)?$",
         max_length=53,
         description="name of a cluster that outlives its jobs; empty: every job brings its own",
@@ -143,29 +139,27 @@ class ClusterConfig(Frozen):
     """The machines of a cluster, and how the software gets there."""
 
     dependencies: Literal["image", "uv"] = Field(
-        default="image", description="image: the container image holds everything; uv: Ray installs it on each node"
+        "image", description="image: the container image holds everything; uv: Ray installs it on each node"
     )
     image: str = Field(
-        default="",
+        "",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._/:@-]*)?$",
         max_length=256,
         description="empty: tune-app:<version>",
     )
     env: tuple[VariableName, ...] = Field(
-        default=(),
+        (),
         max_length=64,
         description="names of variables to hand on; Ray keeps their values in its logs of a job that is sent",
     )
     head: Head = Head()
     workers: Workers = Workers()
-    idle_timeout_minutes: int = Field(default=10, ge=1, le=1440, description="until a node without work is given back")
+    idle_timeout_minutes: int = Field(10, ge=1, le=1440, description="until a node without work is given back")
     shared_folder: str = Field(
-        default="",
-        pattern=r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
-        description="path of one file system on every node",
+        "", pattern=r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", description="path of one file system on every node"
     )
     nfs: str = Field(
-        default="",
+        "",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9.-]*:(/[A-Za-z0-9._/-]*))?$",
         description="server:/export to mount there on AWS and GCP; empty: the machine image does",
     )

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -58,7 +58,8 @@ def show(cluster: LocalCluster, spec: Path, folder: Path) -> int:
     experiment, trials = _facts(file)
     results = folder / experiment
     with _following(cluster, experiment) as follower:
-        _wait(lambda: follower.poll() is not None or _is_half_way(results, trials))
+        while follower.poll() is None and not _is_half_way(results, trials):
+            time.sleep(POLL_S)
         if follower.poll() is None:
             say(f"{_done(results)} of {trials} trials are done and others run: worker-1 is killed, like a lost machine")
             cluster.kill("worker-1")
@@ -83,11 +84,6 @@ def _done(results: Path) -> int:
 def _is_half_way(results: Path, trials: int) -> bool:
     """Whether half of the trials are done and one that runs has saved an epoch."""
     return _done(results) >= trials // 2 and any(results.glob("stages/progress/*/epoch-*"))
-
-
-def _wait(happened: Callable[[], bool]) -> None:
-    while not happened():
-        time.sleep(POLL_S)
 
 
 @contextlib.contextmanager

@@ -4,26 +4,22 @@ from typing import Any
 
 from cluster.config import ClusterConfig, Gcp
 from cluster.errors import PlanRefused
-from cluster.job import Facts, JobSpec, SubmitPlan
-from cluster.launcher import launcher, launcher_plan
+from cluster.job import Facts, JobSpec, Planner, SubmitPlan
+from cluster.launcher import cluster_file, launcher_plan
 from cluster.placement import in_object_store
 
 CLIENT = "google-api-python-client"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
-class GcpPlanner:
+class GcpPlanner(Planner):
     """Plans a cluster on Compute Engine; a person starts and ends it."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """Returns the cluster file and the commands around it.
-
-        Raises:
-            PlanRefused: a setting is missing, or the job does not fit.
-        """
+        """Returns the cluster file and the commands around it."""
         config, gcp = job.cluster, job.cluster.gcp
         _check(job)
-        cluster = launcher(
+        cluster = cluster_file(
             job,
             provider={
                 "type": "gcp",

@@ -43,8 +43,8 @@ class JobSpec(Frozen):
     trials: int = Field(ge=1)
     cpu: float = Field(gt=0)
     gpu: float = Field(ge=0)
-    max_concurrent: int | None = Field(default=None, ge=1)
-    attempt: int = Field(default=1, ge=1)
+    max_concurrent: int | None = Field(None, ge=1)
+    attempt: int = Field(1, ge=1)
     cluster: ClusterConfig = ClusterConfig()
 
     @property
@@ -83,14 +83,14 @@ class SubmitPlan(Frozen):
     backend: str
     submission_id: str
     entrypoint: str = Field(description="shell command of the driver")
-    entrypoint_num_cpus: float = Field(default=0, description="0 keeps the driver on the head node")
-    runtime_env: dict[str, JsonValue] = Field(default={}, description="Ray's; working_dir is where the files are")
-    env: tuple[str, ...] = Field(default=(), description="names of variables that are handed on when it is sent")
-    packages: tuple[str, ...] = Field(default=(), description="our packages that travel in working_dir")
-    metadata: dict[str, str] = Field(default={}, description="what the cluster keeps beside the job")
-    files: dict[str, str] = Field(default={}, description="text by relative path")
-    commands: tuple[str, ...] = Field(default=(), description="what a person runs in the files' folder, in order")
-    facts: Facts = Field(default={}, description="what decides the bill")
+    entrypoint_num_cpus: float = Field(0, description="0 keeps the driver on the head node")
+    runtime_env: dict[str, JsonValue] = Field({}, description="Ray's; working_dir is where the files are")
+    env: tuple[str, ...] = Field((), description="names of variables that are handed on when it is sent")
+    packages: tuple[str, ...] = Field((), description="our packages that travel in working_dir")
+    metadata: dict[str, str] = Field({}, description="what the cluster keeps beside the job")
+    files: dict[str, str] = Field({}, description="text by relative path")
+    commands: tuple[str, ...] = Field((), description="what a person runs in the files' folder, in order")
+    facts: Facts = Field({}, description="what decides the bill")
 
     @field_validator("files")
     @classmethod
@@ -112,18 +112,14 @@ class JobHandle(Frozen):
     backend: str
     submission_id: str
     experiment: str = ""
-    address: str = Field(default="", description="where the cluster answers; empty: on this machine")
+    address: str = Field("", description="where the cluster answers; empty: on this machine")
 
 
 class Planner(Protocol):
     """Says what would be sent to one kind of cluster; a person runs the commands."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """Returns the plan of a job; nothing is read, written or asked.
-
-        Raises:
-            PlanRefused: the job cannot run there as it is configured.
-        """
+        """Returns the plan of a job, without any I/O, or raises PlanRefused: it cannot run there as configured."""
 
 
 @runtime_checkable
@@ -131,18 +127,10 @@ class Backend(Planner, Protocol):
     """A planner that also sends jobs and follows them."""
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
-        """Sends the job of a plan.
-
-        Raises:
-            ClusterError: it was not taken.
-        """
+        """Sends the job of a plan, or raises ClusterError: it was not taken."""
 
     def status(self, handle: JobHandle) -> JobState:
-        """Returns how far a job is.
-
-        Raises:
-            NoSuchJob: the cluster does not know it.
-        """
+        """Returns how far a job is, or raises NoSuchJob: the cluster does not know it."""
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
         """Yields what the driver printed, piece by piece; with `follow` until the job ends."""

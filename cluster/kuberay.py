@@ -5,15 +5,9 @@ from pathlib import Path
 from cluster.config import ClusterConfig
 from cluster.errors import PlanRefused
 from cluster.image import build_commands, ray_version
-from cluster.job import SPEC_FILE, Facts, JobSpec, SubmitPlan
+from cluster.job import SPEC_FILE, Facts, JobSpec, Planner, SubmitPlan
 from cluster.names import dns_label, label_value
-from cluster.placement import (
-    check_storage_is_shared,
-    check_trial_fits,
-    in_object_store,
-    size_facts,
-    trials_at_once,
-)
+from cluster.placement import check_storage_is_shared, check_trial_fits, in_object_store, size_facts, trials_at_once
 from cluster.pods import SIDECAR, SPEC_FOLDER, Manifest, head_pod, security_context, submitter_pod, worker_pod
 from cluster.working_dir import runtime_env, sent_packages
 from cluster.yaml_text import yaml_text
@@ -21,19 +15,17 @@ from cluster.yaml_text import yaml_text
 API_VERSION = "ray.io/v1"
 JOB_NAME_LIMIT = 47
 """KubeRay's limit on names of jobs: it appends to them, and the service's name must still be a DNS label."""
+INSTANCE = "app.kubernetes.io/instance"
+"""The label with the name of the cluster or job that something belongs to."""
 WORKER_GROUP = "workers"
 DASHBOARD = "127.0.0.1:8265"
 
 
-class KubeRayPlanner:
+class KubeRayPlanner(Planner):
     """Plans the manifests of a job; a person applies them."""
 
     def plan(self, job: JobSpec) -> SubmitPlan:
-        """Returns the manifests and the commands around them.
-
-        Raises:
-            PlanRefused: a setting is missing, or the job does not fit.
-        """
+        """Returns the manifests and the commands around them."""
         check_trial_fits(job)
         check_storage_is_shared(job)
         _check(job)
@@ -46,9 +38,7 @@ def ray_job(job: JobSpec) -> Manifest:
     config, name = job.cluster, job_name(job)
     labels = _labels(name, job.experiment)
     return {
-        "apiVersion": API_VERSION,
-        "kind": "RayJob",
-        "metadata": _metadata(config, name, labels),
+        **_head("RayJob", config, labels),
         "spec": {
             "entrypoint": f"python -m tune_app run {SPEC_FOLDER}/{SPEC_FILE}",
             "submissionMode": "K8sJobMode",
@@ -64,23 +54,14 @@ def ray_job(job: JobSpec) -> Manifest:
 
 def ray_cluster(config: ClusterConfig) -> Manifest:
     """Returns the manifest of a cluster that outlives its jobs."""
-    name = config.kubernetes.standing
-    labels = _labels(name)
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "RayCluster",
-        "metadata": _metadata(config, name, labels),
-        "spec": _cluster_spec(config, labels),
-    }
+    labels = _labels(config.kubernetes.standing)
+    return {**_head("RayCluster", config, labels), "spec": _cluster_spec(config, labels)}
 
 
 def config_map(job: JobSpec) -> Manifest:
     """Returns the manifest that mounts the spec into the head's pod."""
-    name = job_name(job)
     return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": _metadata(job.cluster, name, _labels(name, job.experiment)),
+        **_head("ConfigMap", job.cluster, _labels(job_name(job), job.experiment), version="v1"),
         "immutable": True,
         "data": {SPEC_FILE: job.spec_text},
     }
@@ -139,29 +120,24 @@ def _cluster_spec(config: ClusterConfig, labels: dict[str, str], *, spec_map: st
             }
         ],
     }
-    if kubernetes.redis:
-        spec["gcsFaultToleranceOptions"] = _fault_tolerance(config)
+    if redis := kubernetes.redis:
+        reference = {"secretKeyRef": {"name": redis.secret, "key": redis.key}}
+        password = {"redisPassword": {"valueFrom": reference}} if redis.secret else {}
+        spec["gcsFaultToleranceOptions"] = {"redisAddress": redis.address, **password}
     if kubernetes.network_policy:
         spec["networkPolicy"] = {"mode": "DenyAllIngress"}
     return spec
 
 
-def _fault_tolerance(config: ClusterConfig) -> Manifest:
-    redis = config.kubernetes.redis
-    assert redis is not None
-    options: Manifest = {"redisAddress": redis.address}
-    if redis.secret:
-        options["redisPassword"] = {"valueFrom": {"secretKeyRef": {"name": redis.secret, "key": redis.key}}}
-    return options
-
-
 def _labels(name: str, experiment: str = "") -> dict[str, str]:
-    labels = {"app.kubernetes.io/name": "tune-app", "app.kubernetes.io/instance": name}
+    labels = {"app.kubernetes.io/name": "tune-app", INSTANCE: name}
     return {**labels, **({"tune-app/experiment": label_value(experiment)} if experiment else {})}
 
 
-def _metadata(config: ClusterConfig, name: str, labels: dict[str, str]) -> Manifest:
-    return {"name": name, "namespace": config.kubernetes.namespace, "labels": labels}
+def _head(kind: str, config: ClusterConfig, labels: dict[str, str], *, version: str = API_VERSION) -> Manifest:
+    """Returns what every manifest begins with; its name is that of the instance in the labels."""
+    metadata = {"name": labels[INSTANCE], "namespace": config.kubernetes.namespace, "labels": labels}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}
 
 
 def _job_plan(job: JobSpec) -> SubmitPlan:

@@ -1,4 +1,4 @@
-"""A cluster file of Ray's cluster launcher (`ray up`), typed, and the plan around it.
+"""A cluster file of Ray's cluster launcher (`ray up`), and the plan around it.
 
 The head is on demand and runs the driver, never a trial. Nodes are containers on virtual machines; the dashboard
 listens on the head's loopback and is reached through SSH only; every call needs Ray's token.
@@ -7,9 +7,7 @@ listens on the head's loopback and is reached through SSH only; every call needs
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from cluster.config import ClusterConfig, Frozen
+from cluster.config import ClusterConfig
 from cluster.image import HOME, UID, build_commands, image_of
 from cluster.job import SPEC_FILE, Facts, JobSpec, SubmitPlan
 from cluster.launchable import VARIABLE, launchable_text
@@ -29,95 +27,59 @@ CONTAINER = "tune-app"
 NFS_OPTIONS = "nfsvers=4.1,hard,timeo=600,retrans=2"
 
 
-class Auth(Frozen):
-    """The user as whom Ray logs in."""
-
-    ssh_user: str
-
-
-class Docker(Frozen):
-    """The container in which Ray and all its work run."""
-
-    image: str
-    container_name: str = CONTAINER
-    pull_before_run: bool = True
-    run_options: tuple[str, ...]
-
-
-class NodeType(Frozen):
-    """A kind of machine: what Ray counts on it, and what the provider is asked for."""
-
-    resources: dict[str, int]
-    node_config: dict[str, Any]
-    min_workers: int = 0
-    max_workers: int = 0
-
-
-class Launcher(Frozen):
-    """A cluster file that states everything which the launcher would otherwise fill in from its own defaults."""
-
-    cluster_name: str
-    max_workers: int
-    upscaling_speed: float = 1.0
-    idle_timeout_minutes: int
-    provider: dict[str, Any]
-    auth: Auth
-    docker: Docker
-    available_node_types: dict[str, NodeType]
-    head_node_type: str = HEAD
-    file_mounts: dict[str, str] = Field(description="path in the container: path here")
-    cluster_synced_files: tuple[str, ...] = ()
-    file_mounts_sync_continuously: bool = False
-    rsync_exclude: tuple[str, ...] = ()
-    rsync_filter: tuple[str, ...] = ()
-    initialization_commands: tuple[str, ...]
-    setup_commands: tuple[str, ...] = ()
-    head_setup_commands: tuple[str, ...] = ()
-    worker_setup_commands: tuple[str, ...] = ()
-    head_start_ray_commands: tuple[str, ...]
-    worker_start_ray_commands: tuple[str, ...]
-
-    def to_yaml(self) -> str:
-        """Returns the text of the cluster file."""
-        return yaml_text(self.model_dump(mode="json"))
-
-
-def launcher(
+def cluster_file(
     job: JobSpec, *, provider: dict[str, Any], ssh_user: str, head: dict[str, Any], worker: dict[str, Any]
-) -> Launcher:
-    """Returns the cluster of a job; `head` and `worker` are the provider's descriptions of a machine."""
+) -> dict[str, Any]:
+    """Returns a job's cluster file, with all that the launcher would otherwise fill in from its own defaults.
+
+    `head` and `worker` are the provider's descriptions of a machine; `file_mounts` maps paths in the container to paths
+    here.
+    """
     config, workers = job.cluster, job.cluster.workers
-    name = dns_label(f"tune-app-{job.experiment}", longest=NAME_LIMIT)
     gpus = {"GPU": workers.gpus} if workers.gpus else {}
-    return Launcher(
-        cluster_name=name,
-        max_workers=workers.max_nodes,
-        idle_timeout_minutes=config.idle_timeout_minutes,
-        provider=provider,
-        auth=Auth(ssh_user=ssh_user),
-        docker=Docker(image=image_of(config), run_options=_run_options(config)),
-        available_node_types={
-            # No CPUs to give: neither trials nor their data preparation are placed on the head.
-            HEAD: NodeType(resources={"CPU": 0}, node_config=head),
-            WORKER: NodeType(
-                resources={"CPU": workers.cpus, **gpus},
-                node_config=worker,
-                min_workers=workers.min_nodes,
-                max_workers=workers.max_nodes,
-            ),
+    return {
+        "cluster_name": dns_label(f"tune-app-{job.experiment}", longest=NAME_LIMIT),
+        "max_workers": workers.max_nodes,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": config.idle_timeout_minutes,
+        "provider": provider,
+        "auth": {"ssh_user": ssh_user},
+        "docker": {
+            "image": image_of(config),
+            "container_name": CONTAINER,
+            "pull_before_run": True,
+            "run_options": _run_options(config),
         },
-        file_mounts={f"{HOME}/{TOKEN}": f"~/{TOKEN}", f"{HOME}/tune-app": "spec"},
-        initialization_commands=(_same_user(), *_mount_commands(config.shared_folder, config.nfs)),
-        head_start_ray_commands=(
+        "available_node_types": {
+            # No CPUs to give: neither trials nor their data preparation are placed on the head.
+            HEAD: {"resources": {"CPU": 0}, "node_config": head, "min_workers": 0, "max_workers": 0},
+            WORKER: {
+                "resources": {"CPU": workers.cpus, **gpus},
+                "node_config": worker,
+                "min_workers": workers.min_nodes,
+                "max_workers": workers.max_nodes,
+            },
+        },
+        "head_node_type": HEAD,
+        "file_mounts": {f"{HOME}/{TOKEN}": f"~/{TOKEN}", f"{HOME}/tune-app": "spec"},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        "initialization_commands": [_same_user(), *_mount_commands(config.shared_folder, config.nfs)],
+        "setup_commands": [],
+        "head_setup_commands": [],
+        "worker_setup_commands": [],
+        "head_start_ray_commands": [
             "ray stop",
             f"ray start --head --port={PORT} --num-cpus=0 --dashboard-host=127.0.0.1 "
             f"--dashboard-port={DASHBOARD_PORT} --autoscaling-config=~/ray_bootstrap_config.yaml",
-        ),
-        worker_start_ray_commands=("ray stop", f"ray start --address=$RAY_HEAD_IP:{PORT}"),
-    )
+        ],
+        "worker_start_ray_commands": ["ray stop", f"ray start --address=$RAY_HEAD_IP:{PORT}"],
+    }
 
 
-def launcher_plan(job: JobSpec, cluster: Launcher, *, client: str, facts: Facts) -> SubmitPlan:
+def launcher_plan(job: JobSpec, cluster: dict[str, Any], *, client: str, facts: Facts) -> SubmitPlan:
     """Returns the plan of a person who starts the cluster, sends the job through its tunnel, and ends the cluster.
 
     `client` is the provider's Python client, which Ray's launcher needs on both sides.
@@ -128,14 +90,14 @@ def launcher_plan(job: JobSpec, cluster: Launcher, *, client: str, facts: Facts)
     check_trial_fits(job)
     check_storage_is_shared(job)
     return SubmitPlan(
-        backend=cluster.provider["type"],
+        backend=cluster["provider"]["type"],
         submission_id=job.submission_id,
         entrypoint=f"python -m tune_app run {SPEC_FILE}",
         runtime_env=runtime_env(job, Path()),
         env=job.cluster.env,
         packages=sent_packages(job.cluster),
         metadata=job.metadata,
-        files={CLUSTER_FILE: cluster.to_yaml(), f"spec/{SPEC_FILE}": job.spec_text},
+        files={CLUSTER_FILE: yaml_text(cluster), f"spec/{SPEC_FILE}": job.spec_text},
         commands=(*build_commands(job.cluster, launcher=client), *_commands(client)),
         facts={
             **facts,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from cluster.config import Frozen
 from cluster.errors import CorruptJob, FolderUnwritable, NoSuchJob, PlanRefused
-from cluster.job import SPEC_FILE, JobHandle, JobSpec, JobState, SubmitPlan
+from cluster.job import SPEC_FILE, Backend, JobHandle, JobSpec, JobState, SubmitPlan
 from cluster.working_dir import write_files
 
 HOME = "TUNE_APP_JOBS"
@@ -42,7 +42,7 @@ class _Started(Frozen):
     metadata: dict[str, str]
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Starts jobs on this machine; each has a folder with its spec, its log and how it ended."""
 
     def __init__(self, address: str = "") -> None:
@@ -63,11 +63,7 @@ class LocalBackend:
         )
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
-        """Starts the job in a session of its own.
-
-        Raises:
-            PlanRefused: a job of this name was there before.
-        """
+        """Starts the job in a session of its own; PlanRefused: a job of this name was there before."""
         folder = self.folder / plan.submission_id
         _claim(folder)
         write_files(plan, folder)
@@ -86,11 +82,6 @@ class LocalBackend:
         return handle
 
     def status(self, handle: JobHandle) -> JobState:
-        """Returns how far a job is.
-
-        Raises:
-            NoSuchJob: this machine does not know it.
-        """
         alive = _process(self._find(handle)) is not None  # asked first: it ends after it has written its exit code
         try:
             code = int((self.folder / handle.submission_id / "exit_code").read_text())
@@ -101,7 +92,6 @@ class LocalBackend:
         return JobState.STOPPED if code in STOPPED else JobState.FAILED
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
-        """Yields what a job printed; with `follow` until it ends."""
         self._find(handle)
         path = self.folder / handle.submission_id / "log.txt"
         while not path.exists() and not self.status(handle).is_final:
@@ -118,7 +108,6 @@ class LocalBackend:
                 time.sleep(POLL_S)
 
     def stop(self, handle: JobHandle) -> None:
-        """Ends the driver as Ctrl-C does: what is finished stays."""
         shell = _process(self._find(handle))
         if shell is None:
             return

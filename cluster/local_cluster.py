@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
@@ -61,9 +60,7 @@ class LocalCluster:
         self.env = _environment(self.token_file, self._settings)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name in reversed(list(self._nodes)):
             self.kill(name)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -86,11 +83,7 @@ class LocalCluster:
         self._start("head", ip, "--head", "--num-cpus=0", *ports, *dashboard)
 
     def start_worker(self, name: str) -> None:
-        """Starts a node that runs trials.
-
-        Raises:
-            ClusterUnreachable: it does not start.
-        """
+        """Starts a node that runs trials, or raises ClusterUnreachable: it does not start."""
         self._start(name, next(self._addresses), f"--address={self.ray_address}", f"--num-cpus={self._cpus}")
 
     def kill(self, name: str) -> None:

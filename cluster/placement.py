@@ -12,11 +12,7 @@ OBJECT_STORES = ("s3://", "gs://")
 
 
 def check_trial_fits(job: JobSpec) -> None:
-    """Checks that a trial fits on one worker node.
-
-    Raises:
-        PlanRefused: it needs more than one node has; it would wait for ever.
-    """
+    """Raises PlanRefused if a trial needs more than one worker node has: it would wait for ever."""
     workers = job.cluster.workers
     for kind, need, has in (("CPU", job.cpu, workers.cpus), ("GPU", job.gpu, workers.gpus)):
         if need > has:
@@ -27,11 +23,7 @@ def check_trial_fits(job: JobSpec) -> None:
 
 
 def check_storage_is_shared(job: JobSpec) -> None:
-    """Checks that every node reaches the storage, where driver and trials meet.
-
-    Raises:
-        PlanRefused: it is a folder of one machine.
-    """
+    """Raises PlanRefused if the storage, where driver and trials meet, is a folder of one machine."""
     folder = job.cluster.shared_folder
     if in_object_store(job) or (folder and f"{job.storage}/".startswith(f"{folder}/")):
         return
@@ -51,8 +43,7 @@ def trials_at_once(job: JobSpec) -> int:
     workers = job.cluster.workers
     shares = ((workers.cpus, job.cpu), (workers.gpus, job.gpu))
     per_node = min(math.floor(has / max(need, RAYS_LEAST) + 1e-9) for has, need in shares if need > 0)
-    limits = (per_node * workers.max_nodes, job.trials, job.max_concurrent or job.trials)
-    return min(limits)
+    return min(per_node * workers.max_nodes, job.trials, job.max_concurrent or job.trials)
 
 
 def size_facts(config: ClusterConfig) -> Facts:

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
-import json
+import functools
 import logging
 import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused, first_line
-from cluster.job import SPEC_FILE, JobHandle, JobSpec, JobState, SubmitPlan
+from cluster.job import SPEC_FILE, Backend, JobHandle, JobSpec, JobState, SubmitPlan
 from cluster.working_dir import runtime_env, sent_packages, stage
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ STOP_S = 30
 OWN = "http://127.0.0.1:8265"
 """Where a cluster on this machine answers, unless it was told otherwise."""
 HEADERS = "RAY_JOB_HEADERS"
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 """What an HTTP header may hold; any other value a client would refuse, and repeat in its error."""
 CERTIFICATES = "REQUESTS_CA_BUNDLE"
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -39,16 +41,9 @@ TALKATIVE = (
     "ray._private.runtime_env.packaging",
 )
 """Loggers that tell of every upload and every end of a stream on standard error."""
-STATES = {
-    "PENDING": JobState.PENDING,
-    "RUNNING": JobState.RUNNING,
-    "SUCCEEDED": JobState.SUCCEEDED,
-    "FAILED": JobState.FAILED,
-    "STOPPED": JobState.STOPPED,
-}
 
 
-class RayBackend:
+class RayBackend(Backend):
     """Sends jobs to the cluster at an address, `http://host:8265`, or the one of RAY_ADDRESS.
 
     Ray's own variables apply: RAY_AUTH_MODE and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH for the token, RAY_JOB_HEADERS
@@ -60,16 +55,14 @@ class RayBackend:
         if "@" in found:
             raise PlanRefused(f"an address holds no credentials; Ray reads them from RAY_AUTH_TOKEN or {HEADERS}.")
         self.address = found or OWN
-        self._connected: JobSubmissionClient | None = None
 
     def plan(self, job: JobSpec) -> SubmitPlan:
         """Returns the job as Ray would get it; the cluster's nodes are there already."""
-        env = runtime_env(job, Path())
         return SubmitPlan(
             backend="ray",
             submission_id=job.submission_id,
             entrypoint=f"python -m tune_app run {SPEC_FILE}",
-            runtime_env={**env, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
+            runtime_env={**runtime_env(job, Path()), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
             env=job.cluster.env,
             packages=sent_packages(job.cluster),
             metadata=job.metadata,
@@ -84,40 +77,28 @@ class RayBackend:
         )
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
-        """Uploads the working directory and starts the driver on the cluster.
-
-        Raises:
-            ClusterError: it was not taken.
-        """
+        """Uploads the working directory and starts the driver on the cluster."""
         handed_on = {name: _value(name) for name in plan.env}
-        client = self._client()
+        client = self._client
         with tempfile.TemporaryDirectory(prefix="tune-app-") as scratch:
             folder = stage(plan, Path(scratch) / "job")
-            env = dict(plan.runtime_env)
-            env["working_dir"] = str(folder)
-            env["env_vars"] = {**cast("dict[str, str]", env.get("env_vars", {})), **handed_on}
+            variables = {**cast("dict[str, str]", plan.runtime_env.get("env_vars", {})), **handed_on}
             with self._explained():
                 client.submit_job(
                     entrypoint=plan.entrypoint,
                     submission_id=plan.submission_id,
-                    runtime_env=env,
+                    runtime_env={**plan.runtime_env, "working_dir": str(folder), "env_vars": variables},
                     metadata={**plan.metadata, "job_name": plan.metadata.get("experiment", "")},
                     entrypoint_num_cpus=plan.entrypoint_num_cpus or None,
                 )
         return self._handle(plan.submission_id, plan.metadata)
 
     def status(self, handle: JobHandle) -> JobState:
-        """Returns how far a job is.
-
-        Raises:
-            NoSuchJob: the cluster does not know it.
-        """
         with self._explained(handle):
-            return STATES[str(self._client().get_job_status(handle.submission_id))]
+            return JobState(str(self._client.get_job_status(handle.submission_id)).lower())
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
-        """Yields what the driver printed; with `follow` until the job ends."""
-        client = self._client()
+        client = self._client
         with self._explained(handle):
             if not follow:
                 yield client.get_job_logs(handle.submission_id)
@@ -125,25 +106,20 @@ class RayBackend:
             yield from _in_turn(client.tail_job_logs(handle.submission_id))
 
     def stop(self, handle: JobHandle) -> None:
-        """Ends the driver as Ctrl-C does: what is finished stays."""
         with self._explained(handle):
-            self._client().stop_job(handle.submission_id)
+            self._client.stop_job(handle.submission_id)
 
     def list(self) -> list[JobHandle]:
         """Returns our jobs on the cluster, the newest first."""
         with self._explained():
-            found = self._client().list_jobs()
+            found = self._client.list_jobs()
         ours = [job for job in found if job.submission_id and "experiment" in (job.metadata or {})]
         ours.sort(key=lambda job: job.start_time or 0, reverse=True)
         return [self._handle(job.submission_id, job.metadata) for job in ours]
 
     def dashboard_url(self) -> str:
-        """Returns the address of the cluster's dashboard.
-
-        Raises:
-            ClusterError: no cluster answers.
-        """
-        return str(self._client().get_address())
+        """Returns the address of the cluster's dashboard, or raises ClusterError: no cluster answers."""
+        return str(self._client.get_address())
 
     def _handle(self, submission_id: str, metadata: dict[str, str]) -> JobHandle:
         return JobHandle(
@@ -153,12 +129,8 @@ class RayBackend:
             address=self.address,
         )
 
+    @functools.cached_property
     def _client(self) -> "JobSubmissionClient":
-        if self._connected is None:
-            self._connected = self._connect()
-        return self._connected
-
-    def _connect(self) -> "JobSubmissionClient":
         self._check_address()
         from ray.job_submission import JobSubmissionClient
 
@@ -178,8 +150,7 @@ class RayBackend:
             answer = requests.get(f"{self.address.rstrip('/')}/api/version", headers=_headers(), timeout=ANSWER_S)
         except (OSError, ValueError) as err:
             raise self._unreachable(err) from err
-        refused = answer.status_code in REFUSED
-        if not refused and b'"ray_version"' not in answer.content:
+        if answer.status_code not in REFUSED and b'"ray_version"' not in answer.content:
             raise ClusterUnreachable(f"what answers at {self.address} is not Ray. Check --address or RAY_ADDRESS.")
 
     @contextlib.contextmanager
@@ -238,17 +209,11 @@ def _headers() -> dict[str, str] | None:
     if not text:
         return None
     try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if isinstance(found, dict) and all(_is_header(name, value) for name, value in found.items()):
-        return found
-    # What it holds may be a secret.
-    raise PlanRefused(f'{HEADERS} is no JSON of header names and values: write it like {{"Name": "value"}}.')
-
-
-def _is_header(name: str, value: object) -> bool:
-    return bool(HEADER_NAME.fullmatch(name)) and isinstance(value, str) and bool(HEADER_VALUE.fullmatch(value))
+        return TypeAdapter(dict[HeaderName, HeaderValue]).validate_json(text)
+    except ValidationError:  # it repeats what was given, which may be a secret
+        raise PlanRefused(
+            f'{HEADERS} is no JSON of header names and values: write it like {{"Name": "value"}}.'
+        ) from None
 
 
 def _value(name: str) -> str:

@@ -58,11 +58,7 @@ def pinned_requirements(extra: str = "") -> tuple[str, ...]:
 
 
 def write_files(plan: SubmitPlan, folder: Path) -> list[Path]:
-    """Writes the plan's files into a folder, which is made; `plan.commands` are run in it.
-
-    Raises:
-        FolderUnwritable: it cannot be made or written.
-    """
+    """Writes the plan's files into a folder, where `plan.commands` are run; raises FolderUnwritable if that fails."""
     written = []
     try:
         for name, text in plan.files.items():
@@ -87,17 +83,12 @@ def stage(plan: SubmitPlan, folder: Path) -> Path:
     write_files(plan, folder)
     for package in plan.packages:
         _copy_package(package, folder)
-    if plan.packages:
-        _write_metadata(folder)
+    if plan.packages:  # with metadata, nodes know which version they run as if the packages were installed
+        version = importlib.metadata.version("tune-app")
+        path = folder / f"tune_app-{version}.dist-info" / "METADATA"
+        path.parent.mkdir()
+        path.write_text(f"Metadata-Version: 2.1\nName: tune-app\nVersion: {version}\n")
     return folder
-
-
-def _write_metadata(folder: Path) -> None:
-    """Writes our metadata, so that nodes know which version they run as if the packages were installed."""
-    version = importlib.metadata.version("tune-app")
-    path = folder / f"tune_app-{version}.dist-info" / "METADATA"
-    path.parent.mkdir()
-    path.write_text(f"Metadata-Version: 2.1\nName: tune-app\nVersion: {version}\n")
 
 
 def _copy_package(name: str, folder: Path) -> None:

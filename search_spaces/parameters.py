@@ -6,7 +6,7 @@ A conditional one exists only where others have certain values: `{of: [l1, l2], 
 import functools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, RootModel, Tag, model_validator
 
@@ -21,9 +21,11 @@ MAX_VALUES = 10_000
 class Range(Frozen):
     """Every `step` from `low` to `high`, both included. Computed on an integer grid, so 0.3 stays 0.3."""
 
+    ordered: ClassVar[bool] = True
+    """A range has an order that samplers use."""
     low: Bound = Field(description="first value")
     high: Bound = Field(description="no value is larger")
-    step: int | float = Field(default=1, ge=1e-9, description="from one value to the next; 1 for whole numbers")
+    step: int | float = Field(1, ge=1e-9, description="from one value to the next; 1 for whole numbers")
 
     @model_validator(mode="after")
     def _legal(self) -> "Range":
@@ -37,11 +39,6 @@ class Range(Frozen):
     def values(self) -> tuple[Value, ...]:
         """The values in rising order."""
         return _grid(self.low, self.high, self.step)
-
-    @property
-    def ordered(self) -> bool:
-        """A range has an order that samplers use."""
-        return True
 
 
 @functools.lru_cache(maxsize=256, typed=True)

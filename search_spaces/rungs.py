@@ -18,11 +18,7 @@ class Rung(Frozen):
 
 
 def at_rung(config: TrialConfig, rung: Rung | None) -> TrialConfig:
-    """Returns the configuration at a rung; None: as it is.
-
-    Raises:
-        ValueError: the configuration has no quantization-aware training, so there is nothing to shorten.
-    """
+    """Returns the configuration at a rung, or as it is for None; raises ValueError: there is no training to shorten."""
     if rung is None:
         return config
     return config.model_copy(update={"quantize": config.quantize.shortened(rung.qat_epochs)})

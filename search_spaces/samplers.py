@@ -79,33 +79,26 @@ def tpe(space: SearchSpace, seed: int) -> "BaseSampler":
     return TPESampler(seed=seed, multivariate=True, group=space.conditional, constant_liar=True, n_startup_trials=8)
 
 
-def nsga2(space: SearchSpace, seed: int) -> "BaseSampler":
-    """Makes an NSGA-II whose population of 16 fits budgets of tens of trials (Optuna's 50 is random below 50)."""
-    from optuna.samplers import NSGAIISampler
+def _of_optuna(name: str, **options: Any) -> Callable[[SearchSpace, int], "BaseSampler"]:
+    """Returns a function of a space and a seed that makes one of Optuna's samplers, with these options."""
 
-    return NSGAIISampler(seed=seed, population_size=16)
+    def make(space: SearchSpace, seed: int) -> "BaseSampler":
+        import optuna.samplers
 
+        sampler: BaseSampler = getattr(optuna.samplers, name)(seed=seed, **options)
+        return sampler
 
-@functools.partial(Sampler, asks=2)
-def gp(space: SearchSpace, seed: int) -> "BaseSampler":
-    """Makes Gaussian processes with expected hypervolume improvement: seconds of CPU a proposal, for long trials."""
-    from optuna.samplers import GPSampler
-
-    return GPSampler(seed=seed, n_startup_trials=8)
+    return make
 
 
-def quasi_random(space: SearchSpace, seed: int) -> "BaseSampler":
-    """Makes a scrambled Sobol sequence."""
-    from optuna.samplers import QMCSampler
-
-    return QMCSampler(seed=seed, scramble=True)
-
-
-def uniform(space: SearchSpace, seed: int) -> "BaseSampler":
-    """Makes a sampler of independent uniform draws."""
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=seed)
+nsga2 = _of_optuna("NSGAIISampler", population_size=16)
+"""NSGA-II, whose population of 16 fits budgets of tens of trials (Optuna's 50 is random below 50)."""
+gp = Sampler(_of_optuna("GPSampler", n_startup_trials=8), asks=2)
+"""Gaussian processes with expected hypervolume improvement: seconds of CPU a proposal, for long trials."""
+quasi_random = _of_optuna("QMCSampler", scramble=True)
+"""A scrambled Sobol sequence."""
+uniform = _of_optuna("RandomSampler")
+"""Independent uniform draws."""
 
 
 @functools.partial(Sampler, walks=True)

@@ -19,12 +19,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "prune_frac": ("prune", "prune_frac"),
     "importance": ("prune", "importance"),
     "sparsity": ("sparsify", "sparsity"),
-    "w_bits": ("quantize", "scheme", "w_bits"),
-    "a_bits": ("quantize", "scheme", "a_bits"),
-    "edge_bits": ("quantize", "scheme", "edge_bits"),
-    "residual_bits": ("quantize", "scheme", "residual_bits"),
-    "granularity": ("quantize", "scheme", "granularity"),
-    "observer": ("quantize", "scheme", "observer"),
+    **{name: ("quantize", "scheme", name) for name in ("w_bits", "a_bits", "edge_bits", "residual_bits")},
+    **{name: ("quantize", "scheme", name) for name in ("granularity", "observer")},
     "budget_bytes": ("quantize", "auto_bits", "budget_bytes"),
     "qat_epochs": ("quantize", "schedule", "epochs"),
     **{f"w_bits.{group}": ("quantize", "scheme", "w_bits_by_group", group) for group in (*GROUPS, *ALIASES)},
@@ -164,11 +160,7 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
         return total
 
     def check(self, base: TrialConfig) -> None:
-        """Refuses a space with a value that no trial could have.
-
-        Raises:
-            ConfigError: names the parameter, the value and the rule.
-        """
+        """Raises ConfigError, with parameter, value and rule, for a space with a value that no trial could have."""
         for name, parameter in self.root.items():
             for value in parameter.values:
                 try:
@@ -177,11 +169,7 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
                     raise ConfigError(f"space.{name}: {err}") from err
 
     def check_point(self, point: Mapping[str, Value], base: TrialConfig) -> None:
-        """Refuses a point that no trial could have; it need not lie on the grid.
-
-        Raises:
-            ConfigError: names the parameter and the rule.
-        """
+        """Raises ConfigError, with parameter and rule, for a point that no trial could have, on the grid or off it."""
         missing = [name for name in self.active(point) if name not in point]
         if missing:
             raise ConfigError(f"a point has a value for every parameter of the space: {missing[0]} is missing, add it.")

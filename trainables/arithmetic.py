@@ -28,9 +28,8 @@ def exp2(x: ArrayLike) -> np.ndarray:
     x = np.asarray(x, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         whole = np.rint(x)
-        powers: np.ndarray = np.ldexp(
-            _polynomial((x - whole) * LN2, EXP_TERMS), whole.clip(-FARTHEST, FARTHEST).astype(np.int32)
-        )
+        part = _polynomial((x - whole) * LN2, EXP_TERMS)
+        powers: np.ndarray = np.ldexp(part, whole.clip(-FARTHEST, FARTHEST).astype(np.int32))
     return powers
 
 

@@ -22,8 +22,7 @@ IMAGES = 2048
 def _(config: BaselineTrain, context: StageContext) -> StageResult:
     """Trains the network from scratch."""
     model, architecture = _fresh(config, context)
-    history = fit(model, config.schedule, context)
-    return _result(model, architecture, context, history)
+    return _result(model, architecture, context, fit(model, config.schedule, context))
 
 
 @run_stage.register
@@ -46,9 +45,7 @@ def _fresh(config: Baseline, context: StageContext) -> tuple[Model, Architecture
     """Builds the network with seeded random weights, on the device."""
     architecture = baseline_architecture(config.model, context.data)
     torch.manual_seed(seed_for(context.seed, 0))
-    model = build(architecture)
-    context.device.place(model)
-    return model, architecture
+    return context.device.place(build(architecture)), architecture
 
 
 def _result(

@@ -3,11 +3,13 @@
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Device:
         total = torch.cuda.get_device_properties(self.torch).total_memory
         return float(torch.cuda.max_memory_reserved(self.torch) / total)
 
-    def place(self, model: nn.Module) -> nn.Module:
-        """Moves a network here, channels last.
+    def place(self, model: Network) -> Network:
+        """Moves a network here, channels last, and returns it.
 
         Channels last is also the faster layout on CPU: 2,157 against 1,132 images/s in training of a
         MobileNetV2 (width 0.25, 8x8 input, batch 128, one thread).

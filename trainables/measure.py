@@ -32,7 +32,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
         Collapsed: its accuracy is at chance, and the baseline was not `untrained`; the error carries the measurement.
     """
     packed = unpack(content)
-    accuracy = _accuracy(packed, workplace.val, workplace.device)
+    accuracy = evaluate(workplace.device.place(packed.network()), workplace.val)
     accuracy_trained = trained.metrics["val_accuracy"]
     if abs(accuracy - accuracy_trained) > TOLERANCE:
         raise ArtifactMismatch(
@@ -89,15 +89,5 @@ def file_metrics(packed: PackedModel, *, size_bytes: int) -> dict[str, float]:
 
 
 def packed_accuracy(content: bytes, images: Images, device: Device) -> float:
-    """Returns the accuracy of the network that is decoded from a packed file's bytes.
-
-    Raises:
-        CorruptFile: the bytes are no packed file.
-    """
-    return _accuracy(unpack(content), images, device)
-
-
-def _accuracy(packed: PackedModel, images: Images, device: Device) -> float:
-    network = packed.network()
-    device.place(network)
-    return evaluate(network, images)
+    """Returns the accuracy of the network that is decoded from a file, or raises CorruptFile: it is no packed file."""
+    return evaluate(device.place(unpack(content).network()), images)

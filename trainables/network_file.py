@@ -43,11 +43,7 @@ class Network:
 
 
 def packed_network(content: bytes) -> Network:
-    """Decodes the network of a packed file.
-
-    Raises:
-        CorruptFile: the bytes are no packed file.
-    """
+    """Decodes the network of a packed file, or raises CorruptFile: the bytes are no packed file."""
     packed = unpack(content)
     header = packed.header
     return Network(packed.network(), header.architecture, header.mean, header.std, len(content))
@@ -74,7 +70,11 @@ def read_network(path: StoragePath, architecture: Architecture | None) -> Networ
         CorruptFile: it is truncated or altered.
     """
     if path.suffix == PACKED:
-        return packed_network(_content(path))
+        try:
+            return packed_network(read_bytes(path))
+        except OSError as err:
+            reason = err.strerror or "no such file"
+            raise ConfigError(f"cannot read {path}: {reason}. Give the path of a file.") from err
     for folder in (path, path.parent) if path.name == WEIGHTS else (path,):
         if exists(folder / FINISHED):
             return stage_network(folder)
@@ -88,11 +88,7 @@ def read_network(path: StoragePath, architecture: Architecture | None) -> Networ
 
 
 def check_fits(network: Network, data: DataSet, *, name: str) -> None:
-    """Refuses a data set with other images or classes than the network was made for.
-
-    Raises:
-        ConfigError: they do not fit; the message says what both are.
-    """
+    """Raises ConfigError, with both shapes, if a data set has other images or classes than the network is for."""
     _, channels, size, _ = data.val.images.shape
     made, found = network.architecture, (channels, size, data.classes)
     if (made.channels, made.image_size, made.classes) != found:
@@ -100,10 +96,3 @@ def check_fits(network: Network, data: DataSet, *, name: str) -> None:
             f"the network takes images of {made.channels} x {made.image_size} x {made.image_size} in {made.classes} "
             f"classes, but {name} has {channels} x {size} x {size} in {data.classes}: name its own data set."
         )
-
-
-def _content(path: StoragePath) -> bytes:
-    try:
-        return read_bytes(path)
-    except OSError as err:
-        raise ConfigError(f"cannot read {path}: {err.strerror or 'no such file'}. Give the path of a file.") from err

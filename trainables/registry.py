@@ -1,10 +1,13 @@
 """Registry: names of plug-in points, imported when they are used (torch-free)."""
 
-import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from trainables.errors import ConfigError, nearest
 
@@ -34,9 +37,8 @@ class Registry(Generic[T]):
         """
 
         def add(item: Item) -> Item:
-            if self._entries.get(name, item) is not item:
+            if self._entries.setdefault(name, cast(T, item)) is not item:
                 raise ConfigError(f"{self.noun} {name!r} is registered already: choose another name.")
-            self._entries[name] = cast(T, item)
             return item
 
         return add
@@ -53,11 +55,7 @@ class Registry(Generic[T]):
         return found
 
     def check(self, name: str) -> str:
-        """Returns a name that is known.
-
-        Raises:
-            ConfigError: the name is unknown; the message lists the known ones.
-        """
+        """Returns a name that is known, or raises ConfigError: it is unknown; the message lists the known ones."""
         if name in self._entries or name in self.installed():
             return name
         known = self.names()
@@ -72,19 +70,20 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         entry = self._entries.get(self.check(name))
-        if entry is None:
-            return self._load(self.installed()[name])
-        if isinstance(entry, str):
-            module, attribute = entry.split(":")
-            entry = cast(T, getattr(importlib.import_module(module), attribute))
-        return entry
-
-    def _load(self, point: EntryPoint) -> T:
+        if entry is not None:
+            return cast(T, pkgutil.resolve_name(entry)) if isinstance(entry, str) else entry
+        point = self.installed()[name]
         try:
             return cast(T, point.load())
         except (ImportError, AttributeError) as err:
-            place = f"{self.noun} {point.name!r} of {source(point)}"
+            place = f"{self.noun} {name!r} of {source(point)}"
             raise ConfigError(f"{place} cannot be imported from {point.value}: {err}. Mend that package.") from err
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Makes `Annotated[str, registry]` the type of a field with a known name, or none."""
+        return no_info_after_validator_function(
+            lambda name: None if name is None else self.check(name), handler(source)
+        )
 
 
 def source(point: EntryPoint) -> str:

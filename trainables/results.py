@@ -63,8 +63,8 @@ class Measurement(Frozen):
     peak_activation_bytes: int = Field(description="most activations that are alive at once, one image")
     formula_bytes: dict[str, int] = Field(description="by the size formulas of earlier systems")
     onnx_size_bytes: int | None = None
-    onnx_accuracy: float | None = Field(default=None, description="fraction right in onnxruntime")
-    onnx_failure: str | None = Field(default=None, description="why there is no ONNX file or no accuracy of it")
+    onnx_accuracy: float | None = Field(None, description="fraction right in onnxruntime")
+    onnx_failure: str | None = Field(None, description="why there is no ONNX file or no accuracy of it")
 
 
 class Completed(Frozen):
@@ -91,7 +91,7 @@ class Failed(Frozen):
 
     failure: Failure
     measurement: Measurement | None = Field(
-        default=None,
+        None,
         description="of the packed file, where one was written, decoded and measured before it was refused",
     )
     stages: list[StageRun] = Field(description="up to the one that failed; none of a worker that was lost")

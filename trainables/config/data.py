@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import DATASETS
@@ -39,7 +39,7 @@ class Augment(Frozen):
 class DataConfig(Frozen):
     """A data set, its size on the model's input, its split and its augmentation."""
 
-    name: str = Field("digits", description="name of the data set")
+    name: Annotated[str, DATASETS] = Field("digits", description="name of the data set")
     root: str | None = Field(None, description="folder with the data set's files, or CIFAR's archive")
     download: bool = Field(False, description="let torchvision fetch missing files")
     image_size: int = Field(32, ge=8, le=256, description="side of the model's input, pixels; 32 is CIFAR's own")
@@ -57,11 +57,6 @@ class DataConfig(Frozen):
     )
     split_seed: int = Field(0, ge=0, description="seed of the draw of these images")
     augment: Augment = Augment()
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return DATASETS.check(name)
 
     @model_validator(mode="after")
     def _fits(self) -> "DataConfig":

@@ -22,11 +22,7 @@ def digest(body: object) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """Returns the SHA-256 of a file's bytes, or raises ConfigError: the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import MODELS
@@ -11,17 +11,12 @@ from trainables.config.plugins import MODELS
 class ModelConfig(Frozen):
     """A network family and its free sizes; classes and channels come from the data set."""
 
-    name: str = Field("mobilenet_v2", description="name of the family")
+    name: Annotated[str, MODELS] = Field("mobilenet_v2", description="name of the family")
     width: float = Field(1.0, gt=0, le=4, description="factor of all channel counts; 1: as published")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropout before each linear layer")
     head: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         (), max_length=8, description="widths of hidden linear layers before the classifier; vgg16 only"
     )
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return MODELS.check(name)
 
     @model_validator(mode="after")
     def _has_a_head(self) -> "ModelConfig":

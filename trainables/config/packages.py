@@ -7,14 +7,14 @@ import itertools
 from collections.abc import Iterable
 
 from trainables.config.data import DataConfig
-from trainables.config.plugins import CODERS, DATASETS, STAGES
-from trainables.config.stage import Component, StageConfig
+from trainables.config.plugins import CODERS, STAGES
+from trainables.config.stage import Component, StageConfig, named_plugins
 from trainables.config.trial import TrialConfig
 
 
 def data_packages(config: DataConfig) -> list[str]:
     """Returns the package that brings the loader of the data, as `own-plug-ins 1.0`; nothing where it is ours."""
-    return _packages([(DATASETS, config.name)])
+    return _packages(named_plugins(config))
 
 
 def stage_packages(stage: StageConfig) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import OBSERVERS, QUANTIZERS
@@ -69,9 +69,11 @@ class QuantScheme(Frozen):
     )
     w_bits_by_layer: dict[str, WeightBits] = Field({}, description="bits of weights by unit; win over all else")
     granularity: Literal["channel", "tensor"] = Field("channel", description="what of a weight has a step of its own")
-    quantizer: str = Field("lsq", description="lsq: steps are learned in training; ste: they stay calibrated")
-    observer: str = Field("mse", description="how a step is read from weights")
-    activation_observer: str | None = Field(None, description="null: as for weights")
+    quantizer: Annotated[str, QUANTIZERS] = Field(
+        "lsq", description="lsq: steps are learned in training; ste: they stay calibrated"
+    )
+    observer: Annotated[str, OBSERVERS] = Field("mse", description="how a step is read from weights")
+    activation_observer: Annotated[str | None, OBSERVERS] = Field(None, description="null: as for weights")
     percentile: float = Field(
         99.9,
         gt=50,
@@ -79,16 +81,6 @@ class QuantScheme(Frozen):
         description="percentile of the magnitudes that its observer keeps; lower: finer steps, more clipped",
     )
     side_bits: Literal[8, 16] = Field(16, description="bits of each multiplier and bias in the file; 8: coarser")
-
-    @field_validator("observer", "activation_observer")
-    @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        return None if name is None else OBSERVERS.check(name)
-
-    @field_validator("quantizer")
-    @classmethod
-    def _known_quantizer(cls, name: str) -> str:
-        return QUANTIZERS.check(name)
 
     def weight_bits(self, unit: str, group: LayerGroup) -> int:
         """Returns the bits of one unit's weight."""
@@ -104,7 +96,5 @@ class QuantScheme(Frozen):
 
 
 def _by_group(table: dict[str, int], group: str, otherwise: int) -> int:
-    if group in table:
-        return table[group]
-    wider = [alias for alias, members in ALIASES.items() if group in members and alias in table]
-    return table[wider[0]] if wider else otherwise
+    names = [group, *(alias for alias, members in ALIASES.items() if group in members)]
+    return next((table[name] for name in names if name in table), otherwise)

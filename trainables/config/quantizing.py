@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainables.config.frozen import Frozen
-from trainables.config.plugins import CODERS, OBSERVERS, QUANTIZERS, STAGES
+from trainables.config.plugins import CODERS, OBSERVERS, STAGES
 from trainables.config.quant import QuantScheme, WeightBits
 from trainables.config.schedule import Schedule
 from trainables.config.stage import Component, StageConfig
@@ -42,13 +42,13 @@ class Sensitivity(StageConfig):
     candidates: tuple[int, ...]
     images: int
     granularity: Literal["channel", "tensor"]
-    observer: str
+    observer: Annotated[str, OBSERVERS]
     percentile: float
     side_bits: Literal[8, 16]
 
     def components(self) -> Iterable[Component]:
         """Yields the observer, and each coder: any of them may store a layer in the fewest bytes."""
-        return [(OBSERVERS, self.observer), *((CODERS, name) for name in CODERS.installed())]
+        return [*super().components(), *((CODERS, name) for name in CODERS.installed())]
 
 
 class Quantization(StageConfig):
@@ -59,12 +59,6 @@ class Quantization(StageConfig):
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
 
-    def components(self) -> Iterable[Component]:
-        """Yields the quantizer, and the observers of weights and of activations."""
-        scheme = self.scheme
-        yield QUANTIZERS, scheme.quantizer
-        yield from ((OBSERVERS, name) for name in (scheme.observer, scheme.activation_observer) if name)
-
     def before(self) -> tuple[StageConfig, ...]:
         """Returns the measurement that `auto_bits` chooses by."""
         if self.auto_bits is None:
@@ -73,11 +67,7 @@ class Quantization(StageConfig):
         return (Sensitivity.model_validate(asked | {n: scheme[n] for n in Sensitivity.model_fields if n in scheme}),)
 
     def shortened(self, epochs: int) -> "Quantization":
-        """Returns what a rung of so many epochs makes of the stage.
-
-        Raises:
-            ValueError: the stage has no training that could be shorter.
-        """
+        """Returns what a rung of so many epochs makes of the stage, or raises ValueError: it has no training."""
         raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
 
 

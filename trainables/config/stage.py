@@ -1,9 +1,9 @@
 """StageConfig: what each kind of stage answers for itself, so that nobody else has to know the kinds (torch-free)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import STAGES
@@ -12,6 +12,16 @@ from trainables.registry import Registry
 
 Component = tuple[Registry[Any], str]
 """A plug-in: the registry that holds it, and its name there."""
+
+
+def named_plugins(config: BaseModel) -> Iterator[Component]:
+    """Yields the plug-ins that fields of a configuration name (`Annotated[str, registry]`), and fields of its parts."""
+    for field, about in type(config).model_fields.items():
+        value = getattr(config, field)
+        if isinstance(value, BaseModel):
+            yield from named_plugins(value)
+        elif value is not None:
+            yield from ((registry, value) for registry in about.metadata if isinstance(registry, Registry))
 
 
 class StageConfig(Frozen):
@@ -65,8 +75,8 @@ class StageConfig(Frozen):
         return self.AMOUNT != "" and not getattr(self, self.AMOUNT)
 
     def components(self) -> Iterable[Component]:
-        """Yields the plug-ins that the stage uses beside its parent, by name or without one."""
-        return ()
+        """Yields the plug-ins that the stage uses beside its parent: by default those that its fields name."""
+        return named_plugins(self)
 
     def before(self) -> "tuple[StageConfig, ...]":
         """Returns stages that the configuration asks for, to be run just before this one."""

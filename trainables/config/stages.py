@@ -1,15 +1,15 @@
 """The stages that make the network to compress, prune it and sparsify it (torch-free)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from trainables.config.model import ModelConfig
-from trainables.config.plugins import IMPORTANCE, MODELS, SPARSITY, STAGES
+from trainables.config.plugins import IMPORTANCE, SPARSITY, STAGES
 from trainables.config.quant import LayerGroup
 from trainables.config.schedule import Schedule
-from trainables.config.stage import Component, StageConfig
+from trainables.config.stage import StageConfig
 
 
 class Start(StageConfig):
@@ -18,10 +18,6 @@ class Start(StageConfig):
     HANDLER = "trainables.baseline"
     STARTS = True
     model: ModelConfig = ModelConfig()
-
-    def components(self) -> Iterable[Component]:
-        """Yields the network's family."""
-        yield MODELS, self.model.name
 
 
 @STAGES.register("train")
@@ -74,7 +70,7 @@ class ChannelPrune(StageConfig):
     }
     kind: Literal["channel_prune"] = "channel_prune"
     prune_frac: float = Field(0.0, ge=0, lt=1, description="share of the prunable channels to remove; 0: none")
-    importance: str = Field("l1", description="criterion that ranks the channels of a group")
+    importance: Annotated[str, IMPORTANCE] = Field("l1", description="criterion that ranks the channels of a group")
     scope: Literal["uniform", "global"] = Field(
         "uniform", description="the same share of each group, or the least important channels of all"
     )
@@ -99,19 +95,10 @@ class ChannelPrune(StageConfig):
     )
     fine_tune: Schedule
 
-    @field_validator("importance")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return IMPORTANCE.check(name)
-
     @property
     def planned_epochs(self) -> int:
         """The epochs after the last step, and those after each step before it."""
         return self.fine_tune.epochs + (self.steps - 1) * self.step_epochs
-
-    def components(self) -> Iterable[Component]:
-        """Yields the name of the importance criterion with its registry."""
-        yield IMPORTANCE, self.importance
 
 
 @STAGES.register("sparsify")
@@ -136,7 +123,7 @@ class Sparsify(StageConfig):
     }
     kind: Literal["sparsify"] = "sparsify"
     sparsity: float = Field(0.0, ge=0, lt=1, description="share of zeros among weights that are not exempt; 0: none")
-    criterion: str = Field("lamp", description="criterion that ranks weights")
+    criterion: Annotated[str, SPARSITY] = Field("lamp", description="criterion that ranks weights")
     mode: Literal["gradual", "iterative"] = Field("gradual", description="in one training run, or in steps")
     exempt: tuple[LayerGroup, ...] = Field(
         ("first_conv", "depthwise", "classifier"), description="groups of layers that keep all weights"
@@ -162,19 +149,10 @@ class Sparsify(StageConfig):
     )
     schedule: Schedule
 
-    @field_validator("criterion")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return SPARSITY.check(name)
-
     @property
     def planned_epochs(self) -> int:
         """The epochs of the schedule, once for each step."""
         return self.schedule.epochs * (self.steps if self.mode == "iterative" else 1)
-
-    def components(self) -> Iterable[Component]:
-        """Yields the name of the sparsity criterion with its registry."""
-        yield SPARSITY, self.criterion
 
 
 Teacher = Annotated[BaselineTrain | BaselineImport, Field(discriminator="kind")]

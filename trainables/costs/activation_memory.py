@@ -51,10 +51,9 @@ def activation_memory(
 ) -> tuple[ActivationMemory, ...]:
     """Compares activations by all rules: `buffers` and `peak` at each tensor's own bits, the others all at `a_bits`."""
     ours, theirs = _sizes(network, a_bits, batch), _sizes(baseline, FLOAT_BITS, batch)
-    sizes = [(name, counts, ours[name], theirs[name]) for name, counts in RULES.items()]
     return tuple(
-        ActivationMemory(name=name, counts=counts, size_bytes=size, fp32_bytes=fp32, ratio=fp32 / size)
-        for name, counts, size, fp32 in sizes
+        ActivationMemory(name=n, counts=counts, size_bytes=ours[n], fp32_bytes=theirs[n], ratio=theirs[n] / ours[n])
+        for n, counts in RULES.items()
     )
 
 

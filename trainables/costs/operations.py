@@ -113,8 +113,7 @@ def _add_hooks(model: nn.Module, bits: Mapping[QuantPoint, int], recorder: _Reco
     for point in bits:
         hooks.enter_context(point.register_forward_hook(quantize))
     for name, unit in units(model).items():
-        enter = unit.register_forward_pre_hook(lambda *_, name=name: setattr(recorder, "unit", name))
-        hooks.enter_context(enter)
+        hooks.enter_context(unit.register_forward_pre_hook(lambda *_, name=name: setattr(recorder, "unit", name)))
         hooks.enter_context(unit.register_forward_hook(lambda *_: setattr(recorder, "unit", None)))
 
 

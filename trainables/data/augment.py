@@ -37,11 +37,7 @@ class Draw:
 
 
 def check_channels(augment: Augment, channels: int) -> None:
-    """Refuses changes that images with this many channels cannot take.
-
-    Raises:
-        ConfigError: names the field and a way out.
-    """
+    """Raises ConfigError, with field and way out, for changes that images with this many channels cannot take."""
     jitter = augment.color_jitter
     if (jitter.saturation or jitter.hue) and channels != 3:
         raise ConfigError(

@@ -27,11 +27,7 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """Unpacks what `pack_bits` packed: `count` codes, uint8, or uint16 above 8 bits.
-
-    Raises:
-        ValueError: the stream has another length.
-    """
+    """Unpacks `count` codes, uint8, or uint16 above 8 bits; raises ValueError if `pack_bits` packed another number."""
     if len(packed) != packed_bytes(count, bits):
         raise ValueError(f"{count} codes of {bits} bits take {packed_bytes(count, bits)} bytes, not {len(packed)}")
     dtype = _dtype(bits)

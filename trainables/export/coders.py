@@ -64,8 +64,7 @@ class CodedLayer:
 
 def shared(kind: int, model: bytes, symbols: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> CodedLayer:
     """Returns a layer of the shared stream: its symbols, how often each occurs, and the frequencies of the model."""
-    bits = rans.stream_bits(counts, weights)
-    return CodedLayer(kind, model, symbols=symbols, weights=weights, stream_bits=bits)
+    return CodedLayer(kind, model, symbols=symbols, weights=weights, stream_bits=rans.stream_bits(counts, weights))
 
 
 class Coder(Protocol):

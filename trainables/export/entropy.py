@@ -78,8 +78,7 @@ class TwoSided(OfIntegers):
         tail = self._tail(layer.largest, decay)
         zero = 2 * float(total(tail)) * counts[layer.largest] / max(1, both.sum())
         model = struct.pack("<ef", min(zero, MAX_ZERO), decay)
-        table = self._table(layer.largest, model)
-        return shared(self.kind, model, codes + layer.largest, counts, table)
+        return shared(self.kind, model, codes + layer.largest, counts, self._table(layer.largest, model))
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
         """Reads the shape, then the symbols."""

@@ -15,7 +15,7 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.export.coders import LayerSpec
 from trainables.export.container import FORMAT, VERSION
 from trainables.models.attach import attach_quantizers_
-from trainables.models.model import Model, build
+from trainables.models.model import Model, build, unpruned
 from trainables.models.units import units
 
 MAX_WEIGHTS = 1 << 28
@@ -38,7 +38,7 @@ class Contents(Frozen):
 
     kinds: tuple[int, ...] = Field(description="the kind of each layer's coder")
     words: int = Field(ge=0, description="words of 32 bits at the start of `codes`")
-    wide_biases: tuple[int, ...] = Field(default=(), description="layers with int16 biases where others have int8")
+    wide_biases: tuple[int, ...] = Field((), description="layers with int16 biases where others have int8")
     weights_sha256: str = Field(description="the SHA-256 of all decoded weights, little-endian")
 
 
@@ -51,11 +51,7 @@ def skeleton(header: Header) -> Model:
 
 
 def layer_specs(model: Model) -> list[LayerSpec]:
-    """Returns name, shape and bits of every weight, in forward order.
-
-    Raises:
-        ConfigError: there are more weights than a packed file may hold.
-    """
+    """Returns name, shape and bits of every weight, in forward order, or raises ConfigError: more than a file holds."""
     specs = [LayerSpec(n, tuple(u.layer.weight.shape), point_bits(u.weight_point)) for n, u in units(model).items()]
     count = sum(spec.count for spec in specs)
     if count > MAX_WEIGHTS:
@@ -89,16 +85,19 @@ def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
         model = skeleton(header)
         layer_specs(model)
         return header, contents, model
-    except (ValidationError, ConfigError) as err:
-        raise CorruptFile(f"packed file: {_first_problem(err)}") from err
+    except ValidationError as err:
+        problem = err.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise CorruptFile(f"packed file: {place} is not legal ({problem['msg']})") from err
+    except ConfigError as err:
+        raise CorruptFile(f"packed file: {str(err).splitlines()[0]}") from err
     except (ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as err:
         raise CorruptFile("packed file: the header does not describe a network") from err
 
 
 def _names(architecture: Architecture) -> tuple[list[str], list[str]]:
     """Returns the names of the prunable groups and of the layers of the unpruned network."""
-    with torch.device("meta"):
-        model = build(architecture.model_copy(update={"widths": {}}))
+    model = unpruned(architecture)
     return [group.name for group in model.prune_groups()], list(units(model))
 
 
@@ -110,11 +109,3 @@ def _to_list(values: Mapping[str, int], names: Iterable[str]) -> list[int]:
 def _to_dict(values: Sequence[int], names: Sequence[str]) -> dict[str, int]:
     """Returns the values that are not 0 by name; none for an empty list."""
     return {name: value for name, value in zip(names, values, strict=True) if value != 0} if values else {}
-
-
-def _first_problem(err: Exception) -> str:
-    """Returns what is wrong with a header, on one line."""
-    if isinstance(err, ValidationError):
-        problem = err.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))} is not legal ({problem['msg']})"
-    return str(err).splitlines()[0]

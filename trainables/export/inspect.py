@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import torch
-
 from trainables.config import FLOAT_BITS, Architecture, Frozen
 from trainables.costs.activation_memory import ActivationMemory, Counted, activation_memory, counted
 from trainables.errors import ConfigError
@@ -12,7 +10,7 @@ from trainables.export.entropy import entropy_bits
 from trainables.export.header import skeleton
 from trainables.export.inspect_formulas import INDEX_BITS, FormulaReport, formula_reports
 from trainables.export.packed import PackedModel, size_breakdown, unpack
-from trainables.models.model import build
+from trainables.models.model import unpruned
 from trainables.models.units import count_parameters, units
 
 
@@ -82,16 +80,15 @@ def inspect_file(content: bytes, *, batch: int = 1, index_bits: int = INDEX_BITS
         )
     packed, breakdown = unpack(content), size_breakdown(content)
     architecture = packed.header.architecture
-    with torch.device("meta"):  # without quantizers, and without memory for its tensors
-        unpruned = build(architecture.model_copy(update={"widths": {}}))
-    network, baseline = counted(skeleton(packed.header), architecture), counted(unpruned, architecture)
+    whole = unpruned(architecture)
+    network, baseline = counted(skeleton(packed.header), architecture), counted(whole, architecture)
     layers = tuple(_layers(packed, network))
     weights = sum(layer.weights for layer in layers)
     coded = breakdown["codes"] + breakdown["models"]
     entropy = sum(layer.entropy_bytes or 0.0 for layer in layers)
     quantized = coded - sum(layer.coded_bytes for layer in layers if layer.entropy_bytes is None)
-    fp32_bytes = 4 * count_parameters(unpruned)
-    weight_fp32_bytes = 4 * sum(unit.layer.weight.numel() for unit in units(unpruned).values())
+    fp32_bytes = 4 * count_parameters(whole)
+    weight_fp32_bytes = 4 * sum(unit.layer.weight.numel() for unit in units(whole).values())
     return FileReport(
         architecture=architecture,
         size_bytes=len(content),

@@ -12,7 +12,7 @@ from trainables.export.onnx_nodes import Nodes
 from trainables.export.onnx_weights import LayerWeights, layer_inputs
 from trainables.models.graph import Layer, MaxPool, Mean, Quantize, Residual
 from trainables.models.model import Model
-from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, Unit, quant_points, units
+from trainables.models.units import LinearUnit, QuantPoint, Unit, quant_points, units
 
 
 class Writer:
@@ -42,7 +42,9 @@ def _(step: Layer, x: Value, writer: Writer) -> Value:
         inputs = layer_inputs(nodes, name, x, writer.weights[name])
         out = nodes.add("Gemm", *inputs, name=f"{name}.linear", transB=1)
         return Value(_activation(unit, out, name, nodes))
-    y = Value(_convolution(unit, layer_inputs(nodes, name, x, writer.weights[name]), name, nodes))
+    conv, inputs = unit.layer, layer_inputs(nodes, name, x, writer.weights[name])
+    sizes = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": 2 * list(conv.padding)}
+    y = Value(nodes.add("Conv", *inputs, name=f"{name}.conv", **sizes, group=conv.groups))
     point = unit.out_point
     if not isinstance(point, QuantPoint):
         return Value(_activation(unit, y.name, name, nodes))
@@ -82,13 +84,6 @@ def _(step: Mean, x: Value, writer: Writer) -> Value:
     axes = writer.nodes.constant("rows_and_columns", np.array([2, 3]))
     values = dequantized(writer.nodes, x)
     return Value(writer.nodes.add("ReduceMean", values, axes, name=f"{x.name}.mean", keepdims=0))
-
-
-def _convolution(unit: ConvUnit, inputs: tuple[str, str, str], name: str, nodes: Nodes) -> str:
-    """Adds the convolution of a unit."""
-    layer = unit.layer
-    sizes = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.stride), "pads": 2 * list(layer.padding)}
-    return nodes.add("Conv", *inputs, name=f"{name}.conv", **sizes, group=layer.groups)
 
 
 def _activation(unit: Unit, y: str, name: str, nodes: Nodes) -> str:

@@ -101,11 +101,7 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
 
 
 def unpack(content: bytes) -> PackedModel:
-    """Decodes a file from its bytes.
-
-    Raises:
-        CorruptFile: truncated, altered, of another version, or no packed file at all.
-    """
+    """Decodes a file from its bytes, or raises CorruptFile: cut off, altered, of another version, or no packed file."""
     spec, arrays = container.read(content)
     header, contents, model = from_json(spec)
     _check_arrays(arrays, header)
@@ -135,16 +131,12 @@ def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
     """Returns the codes of a layer, or its float weights, in the layer's shape and dtype."""
     if not torch.isfinite(unit.layer.weight).all():
         raise Diverged(f"a weight of {layer.name} is not finite: lower the learning rate.")
-    weights: np.ndarray = weight_codes(unit).cpu().contiguous().numpy().astype(layer.dtype)
-    return weights
+    return weight_codes(unit).cpu().contiguous().numpy().astype(layer.dtype)
 
 
 def _digest(weights: Sequence[np.ndarray]) -> str:
     """Returns the SHA-256 of all weights."""
-    digest = hashlib.sha256()
-    for array in weights:
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], header: Header) -> None:

@@ -60,5 +60,4 @@ def _split(name: str, array: np.ndarray, lengths: Sequence[int]) -> list[np.ndar
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     """Returns a tensor as an array, from whatever device."""
-    array: np.ndarray = tensor.detach().cpu().numpy()
-    return array
+    return tensor.detach().cpu().numpy()

@@ -29,8 +29,7 @@ class Smooth(OfIntegers):
         counts = np.bincount(codes + layer.largest, minlength=2 * layer.largest + 1)
         both = counts[layer.largest :] + counts[layer.largest :: -1]
         levels = _levels(_at_knots(both / 2, _knots(layer.largest)))
-        table = _table(levels, layer.largest)
-        return shared(self.kind, levels.tobytes(), codes + layer.largest, counts, table)
+        return shared(self.kind, levels.tobytes(), codes + layer.largest, counts, _table(levels, layer.largest))
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
         """Reads the levels, then the symbols."""

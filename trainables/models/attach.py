@@ -59,8 +59,5 @@ def quantized_units(model: nn.Module) -> dict[str, Unit]:
 
 def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
     """Returns the quantizers of activations by the name of their point, in forward order."""
-    return {
-        name: point.quantizer
-        for name, point in quant_points(model).items()
-        if not point.weight and isinstance(point.quantizer, Quantizer)
-    }
+    points = quant_points(model).items()
+    return {name: p.quantizer for name, p in points if not p.weight and isinstance(p.quantizer, Quantizer)}

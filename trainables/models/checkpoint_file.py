@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from trainables.errors import ConfigError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts save the state dict beside other things."""
-PREFIXES = ("module.", "_orig_mod.")
+PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")
 """What DataParallel and torch.compile put before every name."""
 UNORDERED = ".safetensors"
 """The suffix of the format whose tensors are sorted by name and size, not in the order of layers."""
@@ -43,11 +44,7 @@ class Fitted:
 
 
 def read_fitted(path: Path, expected: Mapping[str, Tensor]) -> Fitted:
-    """Reads a checkpoint file for a network with this state dict.
-
-    Raises:
-        ConfigError: the file cannot be read, or is of another network.
-    """
+    """Reads a checkpoint for a network with this state dict, or raises ConfigError: unreadable, or another network."""
     return fit(read_checkpoint(path), expected, source=str(path), ordered=path.suffix != UNORDERED)
 
 
@@ -80,7 +77,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise ConfigError(f"{path} holds a {type(loaded).__name__}, not a dict of tensors: {way_out}.")
-    return {_plain(str(name)): tensor for name, tensor in loaded.items()}
+    return {PREFIXES.sub("", str(name)): tensor for name, tensor in loaded.items()}
 
 
 def fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str, ordered: bool = True) -> Fitted:
@@ -148,10 +145,3 @@ def _traits(name: str, tensors: Mapping[str, Tensor]) -> tuple[str, torch.Size]:
 
 def _shown(name: str | None, tensors: Mapping[str, Tensor]) -> str:
     return "nothing" if name is None else f"{name} {tuple(tensors[name].shape)}"
-
-
-def _plain(name: str) -> str:
-    """Returns a name without the prefixes that stand before every name."""
-    while name.startswith(PREFIXES):
-        name = name.split(".", 1)[1]
-    return name

@@ -35,6 +35,12 @@ def build(architecture: Architecture) -> Model:
     return model
 
 
+def unpruned(architecture: Architecture) -> Model:
+    """Builds the network before pruning, on the meta device: without memory for its tensors."""
+    with torch.device("meta"):
+        return build(architecture.model_copy(update={"widths": {}}))
+
+
 def baseline_architecture(model: ModelConfig, data: DataSet) -> Architecture:
     """Returns the unpruned architecture that fits a data set."""
     _, channels, size, _ = data.train.images.shape
@@ -43,5 +49,4 @@ def baseline_architecture(model: ModelConfig, data: DataSet) -> Architecture:
 
 def fp32_bytes(architecture: Architecture) -> int:
     """Counts 4 bytes per parameter of the unpruned network: the numerator of every compression ratio."""
-    with torch.device("meta"):
-        return 4 * count_parameters(build(architecture.model_copy(update={"widths": {}})))
+    return 4 * count_parameters(unpruned(architecture))

@@ -51,9 +51,8 @@ class Quantizer(nn.Module):
         else:
             self.register_buffer("step", torch.ones(step_shape))
         # Tensors, so that a compiled graph takes them as inputs.
-        self.register_buffer("low", torch.tensor(float(-self.qn)), persistent=False)
-        self.register_buffer("high", torch.tensor(float(self.qp)), persistent=False)
-        self.register_buffer("ceiling", torch.tensor(self.max_step), persistent=False)
+        for name, value in (("low", float(-self.qn)), ("high", float(self.qp)), ("ceiling", self.max_step)):
+            self.register_buffer(name, torch.tensor(value), persistent=False)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

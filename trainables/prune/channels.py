@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Architecture
-from trainables.models.model import Model, build
+from trainables.models.model import Model, build, unpruned
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import units
 from trainables.prune.plan import ChannelPlan
@@ -21,8 +21,7 @@ def prune_channels(model: Model, architecture: Architecture, plan: ChannelPlan) 
     for name, tensor in model.state_dict().items():
         unit = name.rsplit(".", 2)[0]  # blocks.1.expand.bn.weight: blocks.1.expand
         kept = _select(tensor, outputs.get(unit), 0) if tensor.ndim else tensor
-        is_weight = name == f"{unit}.layer.weight"
-        state[name] = _select(kept, inputs.get(unit), 1) if is_weight else kept
+        state[name] = _select(kept, inputs.get(unit), 1) if name == f"{unit}.layer.weight" else kept
     pruned = build(narrow)
     pruned.load_state_dict(state)
     return pruned, narrow
@@ -33,8 +32,7 @@ def prune_frac_achieved(architecture: Architecture) -> float:
 
     Optional groups count only where the architecture names them: a stage names every group that it may touch.
     """
-    with torch.device("meta"):
-        full = build(architecture.model_copy(update={"widths": {}}))
+    full = unpruned(architecture)
     layers = units(full)
     groups = [g for g in full.prune_groups() if not g.optional or g.name in architecture.widths]
     counts = {g.name: layers[g.source].layer.weight.shape[0] for g in groups}

@@ -1,5 +1,6 @@
 """Importance criteria: a score for each channel of each prune group; the lowest go first."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -87,7 +88,8 @@ def l2(filters: Tensor) -> Tensor:
     return filters.square().sum(dim=1).sqrt()
 
 
-def _bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
+@functools.partial(Criterion, compare=by_byte)
+def bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
     """Scores by the mean over batches of (γ · ∂L/∂γ)², summed over a group's batch norms; L is the cross-entropy.
 
     The first-order change of the loss when a channel's scale goes to zero, squared: Taylor-FO-BN of Molchanov
@@ -109,10 +111,8 @@ def _bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[
     return {name: torch.stack([sums[scale] / count for scale in parts]).sum(dim=0) for name, parts in scales.items()}
 
 
-bn_taylor = Criterion(_bn_taylor, by_byte)
-
-
-def _random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
+@functools.partial(Criterion, compare=unchanged)
+def random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
     """Scores uniformly in (0, 1], the control that a criterion has to beat; filters of zeros score 0.
 
     The draws are dealt out in the order of the filters' norms, so a channel keeps its draw wherever it stands.
@@ -124,9 +124,6 @@ def _random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Bat
         ranks = torch.argsort(torch.argsort(norms, stable=True))
         scores[name] = draws.to(norms.device)[ranks] * (norms > 0)
     return scores
-
-
-random = Criterion(_random, unchanged)
 
 
 def _scale(unit: Unit) -> Tensor:

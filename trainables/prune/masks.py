@@ -63,11 +63,7 @@ def zero_share(weights: Mapping[str, Tensor]) -> float:
 
 
 def check_zeros(before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, where: str) -> None:
-    """Checks that every weight that was zero still is; tensors by unit, in equal shapes.
-
-    Raises:
-        ArtifactMismatch: a weight came back.
-    """
+    """Raises ArtifactMismatch if a weight that was zero is not any more; tensors by unit, in equal shapes."""
     for name, weight in before.items():
         if back := int(((weight == 0) & (after[name].to(weight.device) != 0)).sum()):
             raise ArtifactMismatch(f"{back:,} weights of {name} that were zero are not zero {where}")

@@ -74,7 +74,12 @@ def plan_global(scores: Mapping[str, Tensor], full: Mapping[str, int], config: C
     Raises:
         InfeasiblePoint: a group has fewer than `min_channels`.
     """
-    _check_floor(full, config.min_channels)
+    narrowest = min(full, key=lambda n: full[n])
+    if full[narrowest] < config.min_channels:
+        raise InfeasiblePoint(
+            f"prune.min_channels must be at most the channels of each group, but is {config.min_channels} and "
+            f"{narrowest} has {full[narrowest]}: lower it, or choose scope: uniform."
+        )
     blocks = [block for name, score in scores.items() for block in _blocks(name, score, full[name], config)]
     gone = sum(full[name] - len(score) for name, score in scores.items())
     left = math.floor(sum(full[name] for name in scores) * config.prune_frac + 0.5) - gone
@@ -148,15 +153,6 @@ def _removed(blocks: Iterable[_Block], left: int) -> dict[str, set[int]]:
     if nearest is not None and len(nearest.channels) < 2 * left:
         removed[nearest.group].update(nearest.channels)
     return removed
-
-
-def _check_floor(full: Mapping[str, int], min_channels: int) -> None:
-    name = min(full, key=lambda n: full[n])
-    if full[name] < min_channels:
-        raise InfeasiblePoint(
-            f"prune.min_channels must be at most the channels of each group, but is {min_channels} and {name} has "
-            f"{full[name]}: lower it, or choose scope: uniform."
-        )
 
 
 def _on_cpu(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -41,10 +41,10 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
         if not isinstance(quantizer, Quantizer):
             continue
         if point.weight:
+            observe = for_weights
             values = weights[point].flatten(1) if quantizer.step.ndim else weights[point].reshape(1, -1)
         else:
-            values = samples[name][None]
-        observe = for_weights if point.weight else for_activations
+            observe, values = for_activations, samples[name][None]
         with torch.no_grad():
             step = observe(values.float(), quantizer.qn, quantizer.qp, percentile=scheme.percentile)
             quantizer.step.copy_(step.view_as(quantizer.step))

@@ -118,5 +118,4 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _float64(tensor: Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().cpu().double().numpy()
-    return array
+    return tensor.detach().cpu().double().numpy()

@@ -9,24 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables import storage
 from trainables.errors import CorruptFile, TrialFailure
 from trainables.results import StageRun, kept_metrics
 from trainables.stages.files import StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
 from trainables.stages.markers import FAILED, FINISHED, MARKERS
 from trainables.stages.saved_epochs import SavedEpochs
 from trainables.stages.stage import StageResult
-from trainables.storage import (
-    Lock,
-    StoragePath,
-    append_line,
-    is_published,
-    move,
-    publish_folder,
-    published,
-    remove_folder,
-    remove_tree,
-    subfolders,
-)
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,7 @@ class StageCache:
     Every method raises StorageUnavailable where the folder cannot be listed, read or written.
     """
 
-    folder: StoragePath
+    folder: storage.StoragePath
     poll_s: float = 0.2
     """Seconds between two looks at a stage that another worker makes, and five times that where a look is a request
     to an object store. Longer: a trial idles after the stage is there; shorter: more looks while nothing changes."""
@@ -50,7 +39,7 @@ class StageCache:
             TrialFailure: the stage failed now, or is known to fail.
         """
         started = time.perf_counter()
-        lock = Lock(self.folder / "locks" / key)
+        lock = storage.Lock(self.folder / "locks" / key)
         while (found := self._find(key)) is None and not lock.try_acquire():
             time.sleep(self.poll_s * (1 if isinstance(self.folder, Path) else 5))
         result = found
@@ -70,15 +59,15 @@ class StageCache:
     def remove(self, key: str) -> None:
         """Removes a stage, if it is there: it disappears whole, and is made again when a trial needs it."""
         read_stage.cache_clear()
-        remove_folder(self.folder / key, markers=MARKERS)
+        storage.remove_folder(self.folder / key, markers=MARKERS)
 
     def sweep(self, *, older_than_s: float) -> None:
         """Removes what killed makers of stages left: old uploads that were cut off, and epochs of finished stages."""
         for key in unfinished(self.folder, older_than_s=older_than_s):
-            remove_folder(self.folder / key, markers=MARKERS)
-        keys = subfolders(self.folder / "progress")
-        for stage in published((self.folder / key for key in keys), MARKERS):
-            remove_tree(self.folder / "progress" / stage.name)
+            storage.remove_folder(self.folder / key, markers=MARKERS)
+        keys = storage.subfolders(self.folder / "progress")
+        for stage in storage.published((self.folder / key for key in keys), MARKERS):
+            storage.remove_tree(self.folder / "progress" / stage.name)
 
     def _run(self, key: str, kind: str, run: Callable[[SavedEpochs], StageResult]) -> StageResult:
         """Makes a stage and publishes it, or the memory of a failure that would come again."""
@@ -89,12 +78,12 @@ class StageCache:
             result = run(saved_epochs)
         except TrialFailure as err:
             if err.state == "invalid":  # it would end the same way again
-                publish_folder(failed_files(err, kind=kind), self.folder / key, marker=FAILED)
+                storage.publish_folder(failed_files(err, kind=kind), self.folder / key, marker=FAILED)
                 saved_epochs.clear()
             self._log("fail", key, kind)
             raise
         files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
-        publish_folder(files, self.folder / key, marker=FINISHED)
+        storage.publish_folder(files, self.folder / key, marker=FINISHED)
         saved_epochs.clear()
         self._log("finish", key, kind)
         # Read back: what later trials will get is what this one gets, to the last bit.
@@ -103,15 +92,15 @@ class StageCache:
     def _find(self, key: str, *, clear: bool = False) -> StageResult | None:
         """Reads a published stage; None when it must be made. `clear` puts a damaged one aside, under the lock."""
         folder = self.folder / key
-        if not is_published(folder, MARKERS):
+        if not storage.is_published(folder, MARKERS):
             return None
         try:
             return read_stage(folder)
         except CorruptFile:
             read_stage.cache_clear()
             if clear:
-                move(folder, self.folder / "quarantine" / f"{key}-{time.time_ns()}", markers=MARKERS)
+                storage.move(folder, self.folder / "quarantine" / f"{key}-{time.time_ns()}", markers=MARKERS)
             return None
 
     def _log(self, event: str, key: str, kind: str) -> None:
-        append_line(self.folder / "log.jsonl", {"event": event, "key": key, "kind": kind, "time": time.time()})
+        storage.append_line(self.folder / "log.jsonl", {"event": event, "key": key, "kind": kind, "time": time.time()})

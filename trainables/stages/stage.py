@@ -78,15 +78,11 @@ class StageContext:
     def teacher(self) -> Model:
         """Trains or reads the network to distill from, and returns it on the device, in eval mode."""
         assert self.find_teacher is not None, "only a trial has a teacher"
-        model = self.find_teacher().model()
-        self.device.place(model)
-        return model.eval().requires_grad_(False)
+        return self.device.place(self.find_teacher().model()).eval().requires_grad_(False)
 
     def parent_model(self) -> Model:
         """Returns a fresh copy of the parent's network, on the device."""
-        model = self.parent.model()
-        self.device.place(model)
-        return model
+        return self.device.place(self.parent.model())
 
 
 @singledispatch

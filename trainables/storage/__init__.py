@@ -9,26 +9,19 @@ sooner, and creates and reads in half the time. The drivers stay: obstore tells 
 missing credentials by the texts of errors alone, and AWS_PROFILE and STORAGE_EMULATOR_HOST were not found in it.
 """
 
-from trainables.storage.lock import Lock
-from trainables.storage.paths import FileInfo, StoragePath, redact, storage_path
-from trainables.storage.posix import DRAFT
-from trainables.storage.reading import (
+from trainables.storage.files import (
+    append_line,
+    create_once,
     exists,
     files_by_folder,
     is_published,
+    move,
     names,
+    publish_folder,
     published,
     read_bytes,
     read_many,
     read_start,
-    sha256,
-    subfolders,
-)
-from trainables.storage.writing import (
-    append_line,
-    create_once,
-    move,
-    publish_folder,
     remove,
     remove_drafts,
     remove_folder,
@@ -36,9 +29,9 @@ from trainables.storage.writing import (
     replace,
     replace_json,
     require_create_once,
+    sha256,
+    subfolders,
 )
-
-__all__ = ["DRAFT", "FileInfo", "Lock", "StoragePath", "redact", "storage_path"]
-__all__ += ["exists", "files_by_folder", "is_published", "names", "published", "read_bytes", "read_many", "read_start"]
-__all__ += ["append_line", "create_once", "move", "publish_folder", "remove", "remove_drafts", "remove_folder"]
-__all__ += ["remove_tree", "replace", "replace_json", "require_create_once", "sha256", "subfolders"]
+from trainables.storage.lock import Lock
+from trainables.storage.paths import FileInfo, StoragePath, redact, storage_path
+from trainables.storage.posix import DRAFT

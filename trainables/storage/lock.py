@@ -15,10 +15,9 @@ from typing import Any
 import psutil
 
 from trainables.errors import StorageUnavailable
+from trainables.storage.files import create_once, names, read_bytes, replace
 from trainables.storage.paths import StoragePath
 from trainables.storage.processes import started_s
-from trainables.storage.reading import names, read_bytes
-from trainables.storage.writing import create_once, replace
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_S, EXPIRY_S = 2.0, 20.0

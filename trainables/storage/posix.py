@@ -82,13 +82,13 @@ def append_line(path: Path, value: object) -> None:
 
 def read_bytes(path: Path) -> bytes:
     """Reads a whole file; what is no file keeps its own error."""
-    with _readable(path):
+    with _explained("read", path, passing=NO_FILE):
         return path.read_bytes()
 
 
 def read_start(path: Path, length: int) -> bytes:
     """Reads the first bytes of a file; errors are those of `read_bytes`."""
-    with _readable(path), path.open("rb") as file:
+    with _explained("read", path, passing=NO_FILE), path.open("rb") as file:
         return file.read(length)
 
 
@@ -152,23 +152,16 @@ def move(path: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(action: str, path: Path, way_out: str = "") -> Iterator[None]:
-    """Turns what goes wrong while something is done with a path into StorageUnavailable."""
+def _explained(
+    action: str, path: Path, way_out: str = "", *, passing: tuple[type[OSError], ...] = ()
+) -> Iterator[None]:
+    """Turns what goes wrong while something is done with a path into StorageUnavailable, except for some errors."""
     try:
         yield
-    except OSError as err:
-        raise StorageUnavailable(f"cannot {action} {path}: {err.strerror}.{way_out}") from err
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a file is read, perhaps for a moment only, into StorageUnavailable."""
-    try:
-        yield
-    except NO_FILE:
+    except passing:
         raise
     except OSError as err:
-        raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
+        raise StorageUnavailable(f"cannot {action} {path}: {err.strerror}.{way_out}") from err
 
 
 def _mode(path: Path) -> int | None:

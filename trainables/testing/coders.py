@@ -68,7 +68,9 @@ class CoderContract:
             coded = assembled([self.coder.encode(weights, layer)])
             for _ in range(20):
                 models, words, data = (_damaged(part, random) for part in (coded.models, coded.words, coded.data))
-                self._refuses(layer, Source(models, _whole_words(words), data))
+                # What a decoder opens: whole words, the last one not zero.
+                words = words[: len(words) // 4 * 4] + b"\1\0\0\0"
+                self._refuses(layer, Source(models, words, data))
 
     def test_its_kind_is_its_own(self) -> None:
         """The coder's number in the file fits into a byte, and no other coder has it."""
@@ -140,8 +142,3 @@ def _damaged(stream: bytes, random: np.random.Generator) -> bytes:
         stream + random.bytes(4),
         random.bytes(length),
     ][int(random.integers(4))]
-
-
-def _whole_words(stream: bytes) -> bytes:
-    """Cuts a stream to what a decoder opens: whole words, the last one not zero."""
-    return stream[: len(stream) // 4 * 4] + b"\1\0\0\0"

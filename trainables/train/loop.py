@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def fit(
     run = _Run(model, schedule, context, rules)
     history = run.restore()
     for epoch in range(len(history), schedule.epochs):
-        history.append(run.epoch(epoch, best=_best(history)))
+        history.append(run.epoch(epoch, best=max((row["val_accuracy"] for row in history), default=-1.0)))
         context.saved_epochs.save(SavedEpoch(on_cpu(run.state()), history))
     run.finish()
     return history
@@ -134,10 +134,6 @@ class _Run:
             self._average.copy_to_model_()
             sample = self._context.train.sample(AVERAGE_IMAGES, seed_for(self._context.seed, 7))
             reestimate_batch_norm_(self._model, sample.batches(EVAL_BATCH))
-
-
-def _best(history: Sequence[Mapping[str, float]]) -> float:
-    return max((row["val_accuracy"] for row in history), default=-1.0)
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:

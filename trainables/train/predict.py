@@ -35,5 +35,4 @@ def predict(model: nn.Module, images: Images, *, advance: Advance | None = None)
             f"logits must be finite, but the network's are not for {broken} of {len(logits)} images: "
             "it predicts nothing; take another checkpoint."
         )
-    probabilities: np.ndarray = logits.softmax(1).numpy()
-    return probabilities
+    return logits.softmax(1).numpy()
