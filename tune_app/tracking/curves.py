@@ -35,14 +35,11 @@ class Curves:
         epochs: list[Epoch] = []
         before = 0
         for kind, key, planned in self._stages(work):
-            rows = finished_history(self._folder.stages / key)
-            if rows is None:
-                rows = [row for path in started.get(key, ()) for row in saved_history(path)]
-                before_next = before + max(planned, len(rows))
-            else:
-                before_next = before + len(rows)
+            finished = finished_history(self._folder.stages / key)
+            saved = [row for path in started.get(key, ()) for row in saved_history(path)] if finished is None else []
+            rows = saved if finished is None else finished
             epochs += [_epoch(kind, row, before=before, number=i) for i, row in enumerate(rows, 1)]
-            before = before_next
+            before += max(planned, len(rows)) if finished is None else len(rows)
         return epochs
 
     def started(self) -> Started:
