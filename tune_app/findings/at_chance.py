@@ -6,7 +6,8 @@ from typing import Any
 from search_spaces.rungs import FULL
 from trainables.errors import Collapsed
 from trainables.results import CHANCE_FACTOR
-from tune_app.findings.findings import Finding, failure_kind
+from tune_app.findings.findings import Finding
+from tune_app.findings.tried import failure_kind
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.terminal.quantities import show_share
@@ -25,9 +26,7 @@ def has_collapsed(record: TrialRecord) -> bool:
 def collapse_notice(records: Sequence[TrialRecord], baseline: BaselineInfo) -> str:
     """Returns what a search says when ENOUGH trials were refused at chance and none is usable; empty before and after.
 
-    Args:
-        records: of all trials so far; the newest one was refused.
-        baseline: the network that they came from.
+    The records are of all trials so far, of which the newest one was refused.
     """
     rows = [
         {"rung": r.assignment.rung, "state": r.state, "reason": r.reason, "accuracy": r.measured().get("accuracy")}

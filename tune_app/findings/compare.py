@@ -1,17 +1,17 @@
 """The comparison of two experiments: how much each frontier covers, and which points beat the other's."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainables.errors import ConfigError
-from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, frontier_points
+from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, non_dominated
 from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.trials import load_trials
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,25 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
             "only experiments with the same objectives can be compared."
         )
     baselines = require_baseline(first), require_baseline(second)
-    reference = _worse_corner([b.reference(s) for b, s in zip(baselines, specs, strict=True)], specs[0])
-    points = [frontier_points(folder, spec) for folder, spec in zip((first, second), specs, strict=True)]
-    names = _names(first, second)
-    sides = [_side(names[i], points[i], points[1 - i], specs[0], reference, baselines[i].accuracy) for i in range(2)]
-    wanted = {name: reference[name] for name in specs[0].objectives}
-    return Comparison({**specs[0].objectives}, wanted, sides[0], sides[1])
+    corners = [baseline.reference(spec) for baseline, spec in zip(baselines, specs, strict=True)]
+    worse = {name: min if way == "maximize" else max for name, way in specs[0].objectives.items()}
+    reference = {name: choose(corner[name] for corner in corners) for name, choose in worse.items()}
+    ours, theirs = points_of(load_trials(first), specs[0]), points_of(load_trials(second), specs[1])
+    same = first.path.name == second.path.name
+    names = [str(folder.path) if same else folder.path.name for folder in (first, second)]
+    return Comparison(
+        objectives={**specs[0].objectives},
+        reference=reference,
+        first=_side(names[0], ours, theirs, specs[0], reference, baselines[0].accuracy),
+        second=_side(names[1], theirs, ours, specs[0], reference, baselines[1].accuracy),
+    )
 
 
 def coverage(costs: np.ndarray, other: np.ndarray) -> float:
-    """Returns the share of the rows of `other` that a row of `costs` dominates or equals; 0 when `other` is empty.
+    """Returns the share of the rows of `other`, (m, k), that a row of `costs`, (n, k), dominates or equals.
 
-    The measure C of Zitzler and Thiele (1998, "Multiobjective optimization using evolutionary algorithms", PPSN V).
-
-    Args:
-        costs: (n, k), lower is better.
-        other: (m, k).
+    Lower is better; 0 when one of them is empty. The measure C of Zitzler and Thiele (1998, "Multiobjective
+    optimization using evolutionary algorithms", PPSN V).
     """
     if not len(other) or not len(costs):
         return 0.0
@@ -102,25 +105,11 @@ def _side(
     return Side(
         name=name,
         points=own,
-        hypervolume=hypervolume(mine, costs_of(reference, spec)) if len(mine) else 0.0,
+        hypervolume=hypervolume(mine, costs_of(reference, spec)),
         coverage=coverage(mine, theirs),
         winners=[point for point, best, beat in zip(own, together, beats, strict=True) if best and beat],
         baseline_accuracy=baseline_accuracy,
     )
-
-
-def _worse_corner(references: Sequence[dict[str, float]], spec: ExperimentSpec) -> dict[str, float]:
-    worse = {name: min if direction == "maximize" else max for name, direction in spec.objectives.items()}
-    return {
-        name: worse[name](r[name] for r in references) if name in worse else references[0][name]
-        for name in references[0]
-    }
-
-
-def _names(first: ExperimentFolder, second: ExperimentFolder) -> tuple[str, str]:
-    """Returns the names of the folders, or their paths where the names are the same."""
-    paths = first.path, second.path
-    return (paths[0].name, paths[1].name) if paths[0].name != paths[1].name else (str(paths[0]), str(paths[1]))
 
 
 def _shown(spec: ExperimentSpec) -> str:

@@ -8,11 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from tune_app.frontier.objectives import costs_of
-from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Params, TrialRecord
+from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import MAIN
-from tune_app.tables.trials import load_trials
 
 
 @dataclass(frozen=True)
@@ -35,22 +33,9 @@ class FrontierPoint:
         return str(self.row["trial_id"])
 
 
-def frontier_points(
-    folder: ExperimentFolder, spec: ExperimentSpec, records: Sequence[TrialRecord] | None = None
-) -> list[FrontierPoint]:
-    """Reads the members of the frontier, in rising order of size; from `records` if they were read already.
-
-    Raises:
-        CorruptFile: the stored spec or baseline is damaged.
-        StorageUnavailable: a file cannot be read.
-    """
-    table = load_trials(folder, records)
-    return points_of(table.filter(table["on_frontier"]), spec)
-
-
-def points_of(members: pa.Table, spec: ExperimentSpec) -> list[FrontierPoint]:
-    """Turns rows of a table of trials into points, in rising order of size."""
-    found = [_point(row, spec) for row in members.to_pylist()]
+def points_of(table: pa.Table, spec: ExperimentSpec) -> list[FrontierPoint]:
+    """Returns the members of the frontier in a table of trials, in rising order of size."""
+    found = [_point(row, spec) for row in table.filter(table["on_frontier"]).to_pylist()]
     return sorted(found, key=lambda p: (p.values["size_bytes"], p.row["number"]))
 
 

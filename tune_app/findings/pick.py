@@ -73,12 +73,7 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
         condition = f" where {' '.join(wish.where.split())}" if wish.where.strip() else ""
         among = f"{len(left)} (of {len(everyone)}) frontier points{kept_bounds}{condition}"
     drop = None if baseline is None else baseline.accuracy - chosen.values["accuracy"]
-    return Pick(
-        point=chosen,
-        why=f"{rule} of {among}",
-        artifact=folder.packed_file(chosen.trial_id),
-        drop=drop,
-    )
+    return Pick(chosen, f"{rule} of {among}", folder.packed_file(chosen.trial_id), drop)
 
 
 @dataclass(frozen=True)

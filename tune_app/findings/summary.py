@@ -7,8 +7,9 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from tune_app.findings.at_chance import collapse_finding
-from tune_app.findings.findings import COLUMNS, Finding, failure_kind, findings, tried
+from tune_app.findings.findings import Finding, findings
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
+from tune_app.findings.tried import COLUMNS, failure_kind, tried
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
@@ -137,18 +138,15 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
     spec, baseline = folder.read_spec(), read_baseline(folder)
     records = read_records(folder)
     table = load_trials(folder, records)
-    points = points_of(table.filter(table["on_frontier"]), spec)
+    points = points_of(table, spec)
     costs = costs_of_points(points, spec)
-    volume = None
-    if baseline is not None:
-        volume = hypervolume(costs, costs_of(baseline.reference(spec), spec)) if points else 0.0
     return ExperimentSummary(
         experiment=spec.name,
         objectives={**spec.objectives},
         baseline=baseline,
         frontier_size=len(points),
-        hypervolume=volume,
-        best=_best(points, knee(costs) if points else None),
+        hypervolume=None if baseline is None else hypervolume(costs, costs_of(baseline.reference(spec), spec)),
+        best=_best(points, knee(costs)),
         totals=_totals(records, spec),
         score=None if baseline is None or baseline.untrained else best_score(points, baseline.accuracy),
         findings=tuple(findings_of(table.select([*COLUMNS, *spec.space.root]).to_pylist(), spec, baseline)),

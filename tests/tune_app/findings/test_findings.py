@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tune_app.factories import make_experiment, make_record, store_baseline
-from tune_app.findings.findings import FEW, NEAR, Finding, Tried, findings, frontier_of, is_width, tried
+from tune_app.findings.findings import FEW, NEAR, Finding, findings, is_width
 from tune_app.findings.summary import summarize
+from tune_app.findings.tried import Tried, frontier_of, tried
 
 BASELINE = 0.95
 PARAMETERS = ("prune_frac", "w_bits", "a_bits")
