@@ -71,9 +71,9 @@ def console(*, plain: bool = False) -> Console:
     return Console(stderr=True, quiet=_wanted is Verbosity.QUIET, force_terminal=False if plain else None)
 
 
-def note(text: str) -> None:
-    """Tells people something in a line beside the results; says nothing in a quiet process."""
-    console().print(text, highlight=False, markup=False, soft_wrap=True)
+def note(text: str, *, on: Console | None = None) -> None:
+    """Tells people something in a line beside the results: on a given console, or unless this process is quiet."""
+    (console() if on is None else on).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Pace:
@@ -99,7 +99,7 @@ class Pace:
 
 def track(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
     """Yields the items one by one, with a bar on a terminal; with detail a line for each in a log."""
-    with _bar(what, total) as (bar, place):
+    with _bar(what, total, told=False) as (bar, place):
         for number, item in enumerate(items, start=1):
             yield item
             if bar is not None:
@@ -120,8 +120,6 @@ def counted(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
 def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
     """Shows a bar, and yields a function that is called with the number of items that were just done."""
     with _bar(what, total) as (bar, place):
-        if bar is None:
-            _detail(what)
         yield lambda count: None if bar is None else bar.advance(place, count)
 
 
@@ -129,8 +127,6 @@ def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
 def following(what: str, *, total: int, done: Callable[[], int]) -> Iterator[None]:
     """Shows a bar for work that says nothing by itself; `done` is asked again and again how much is done."""
     with _bar(what, total or None) as (bar, place):
-        if bar is None:
-            _detail(what)
         if bar is None or not total:
             yield
             return
@@ -153,9 +149,7 @@ def following(what: str, *, total: int, done: Callable[[], int]) -> Iterator[Non
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
     """Shows what goes on while it lasts, and since when; how long it still takes is not known."""
-    with _bar(what, None) as (bar, _):
-        if bar is None:
-            _detail(what)
+    with _bar(what, None):
         yield
 
 
@@ -180,10 +174,12 @@ def _detail(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _bar(what: str, total: int | None) -> Iterator[tuple[Progress | None, TaskID]]:
-    """Yields a bar that appears if the work takes long enough; None without a terminal."""
+def _bar(what: str, total: int | None, *, told: bool = True) -> Iterator[tuple[Progress | None, TaskID]]:
+    """Yields a bar that appears if the work takes long enough; None without a terminal, where a log is told once."""
     target = console()
     if target.quiet or not target.is_terminal:
+        if told:
+            _detail(what)
         yield None, TaskID(0)
         return
     known = [TimeElapsedColumn()] if total is None else [BarColumn(), MofNCompleteColumn(), TimeLeftColumn()]

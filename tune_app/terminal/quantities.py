@@ -58,9 +58,7 @@ def show_size(size_bytes: float) -> str:
         if abs(value) < 999.5:
             break
         value, unit = value / 1_000, larger
-    if unit == "B":
-        return f"{value:.0f} B"
-    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    digits = 0 if unit == "B" or abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
     return f"{value:.{digits}f} {unit}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -23,9 +23,8 @@ def make_table(
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for head in heads:
-        table.add_column(
-            head, justify="left" if head in left else "right", no_wrap=head not in breakable, overflow="fold"
-        )
+        side: JustifyMethod = "left" if head in left else "right"
+        table.add_column(head, justify=side, no_wrap=head not in breakable, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.terminal.progress import note
 from tune_app.tracking.places import check_installed
 
 CLOSE_S = 10.0
@@ -93,7 +94,7 @@ class _Process:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
+            note(line.rstrip(), on=self._console)
 
 
 def _close(processes: list[_Process], folder: ExperimentFolder, console: Console) -> None:
@@ -109,10 +110,5 @@ def _close(processes: list[_Process], folder: ExperimentFolder, console: Console
         for process in late:
             process.kill()
     for process in late:
-        console.print(
-            f"{process.kind} was not shown everything within {CLOSE_S:g} s of the end: `tune-app track {folder.path} "
-            f"--to {process.kind}` shows what is missing",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        again = f"`tune-app track {folder.path} --to {process.kind}` shows what is missing"
+        note(f"{process.kind} was not shown everything within {CLOSE_S:g} s of the end: {again}", on=console)

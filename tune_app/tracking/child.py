@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from trainables.errors import StorageUnavailable
@@ -35,43 +35,28 @@ NICE = 10
 Say = Callable[[str], None]
 
 
-class _End:
-    """The end of the search, as the process of a tracker learns of it."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def wait(self, seconds: float) -> bool:
-        """Whether the end has come within so many seconds."""
-        return self._event.wait(seconds)
-
-    def _listen(self) -> None:
-        sys.stdin.buffer.read()
-        self._event.set()
-        time.sleep(ORPHAN_S)
-        os._exit(1)  # a library hangs, and nobody is there to end it
-
-
 def main() -> None:
     """Shows the search to the tracker that the command line names, until the search ends."""
     say = _alone()
     os.nice(NICE)
-    end = _End()
+    end = _search_end()
     folder, kind = ExperimentFolder.existing(sys.argv[1]), sys.argv[2]
     again = f"`tune-app track {redact(str(folder.path))} --to {kind}` shows what is missing"
     try:
         config = next(config for config in folder.read_spec().tracking if config.kind == kind)
-        with _only_one(folder, kind, end) as first:
-            if first:
+        lock = Lock(lock_place(folder, kind))
+        if _taken(lock, end):
+            try:
                 _show(folder, config, end, say, again)
+            finally:
+                lock.release()
     except Exception as err:
         first_line = (str(err).strip().splitlines() or [""])[0]
         say(f"tracking by {kind} ended: {type(err).__name__}: {redact(first_line)}; {again}")
     os._exit(0)  # nothing that a library left running keeps this process
 
 
-def _show(folder: ExperimentFolder, config: AnyTracker, end: _End, say: Say, again: str) -> None:
+def _show(folder: ExperimentFolder, config: AnyTracker, end: threading.Event, say: Say, again: str) -> None:
     """Shows a search until it ends; W&B that stops answering gets the rest offline, other trackers get no rest."""
     done: set[str] = set()
     while True:
@@ -91,7 +76,7 @@ def _show(folder: ExperimentFolder, config: AnyTracker, end: _End, say: Say, aga
                 tracker.close()
 
 
-def _follow(folder: ExperimentFolder, follower: Follower, end: _End) -> None:
+def _follow(folder: ExperimentFolder, follower: Follower, end: threading.Event) -> None:
     every_s = LOOK_EVERY_S if isinstance(folder.path, os.PathLike) else OBJECTS_LOOK_EVERY_S
     shown = time.monotonic()
     while not end.wait(every_s):
@@ -108,18 +93,26 @@ def _follow(folder: ExperimentFolder, follower: Follower, end: _End) -> None:
     follower.close()
 
 
-@contextlib.contextmanager
-def _only_one(folder: ExperimentFolder, kind: str, end: _End) -> Iterator[bool]:
-    """Waits for its turn, as a process of the last search may be ending; yields False if the search ended first."""
-    lock = Lock(lock_place(folder, kind))
-    taken = lock.try_acquire()
-    while not taken and not end.wait(LOOK_EVERY_S):
-        taken = lock.try_acquire()
-    try:
-        yield taken
-    finally:
-        if taken:
-            lock.release()
+def _taken(lock: Lock, end: threading.Event) -> bool:
+    """Whether its turn came, as a process of the last search may be ending, before the search ended."""
+    while not lock.try_acquire():
+        if end.wait(LOOK_EVERY_S):
+            return False
+    return True
+
+
+def _search_end() -> threading.Event:
+    """Returns the end of the search, as the process of a tracker learns of it."""
+    end = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.buffer.read()
+        end.set()
+        time.sleep(ORPHAN_S)
+        os._exit(1)  # a library hangs, and nobody is there to end it
+
+    threading.Thread(target=listen, daemon=True).start()
+    return end
 
 
 def _alone() -> Say:

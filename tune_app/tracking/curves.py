@@ -35,14 +35,11 @@ class Curves:
         epochs: list[Epoch] = []
         before = 0
         for kind, key, planned in self._stages(work):
-            rows = finished_history(self._folder.stages / key)
-            if rows is None:
-                rows = [row for path in started.get(key, ()) for row in saved_history(path)]
-                before_next = before + max(planned, len(rows))
-            else:
-                before_next = before + len(rows)
+            finished = finished_history(self._folder.stages / key)
+            saved = [row for path in started.get(key, ()) for row in saved_history(path)] if finished is None else []
+            rows = saved if finished is None else finished
             epochs += [_epoch(kind, row, before=before, number=i) for i, row in enumerate(rows, 1)]
-            before = before_next
+            before += max(planned, len(rows)) if finished is None else len(rows)
         return epochs
 
     def started(self) -> Started:
@@ -71,9 +68,8 @@ class Curves:
             config = self._spec.trial(work.params, work.rung, repeat=work.repeat)
         except TrialFailure:
             return []
-        keys = stage_keys(config, fingerprint=self._fingerprint)
-        planned = [stage.training.epochs if stage.training else 0 for stage in config.stages()]
-        return [(stage.kind, key, n) for stage, key, n in zip(config.stages(), keys, planned, strict=True)]
+        stages = zip(config.stages(), stage_keys(config, fingerprint=self._fingerprint), strict=True)
+        return [(stage.kind, key, stage.training.epochs if stage.training else 0) for stage, key in stages]
 
 
 def _epoch(kind: str, row: Row, *, before: int, number: int) -> Epoch:

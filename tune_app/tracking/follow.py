@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.results import Completed
-from trainables.storage import StoragePath, exists, names, read_bytes, redact
+from trainables.storage import exists, names, read_bytes, redact
 from tune_app.ledger.baseline import caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, decode_assignments
@@ -170,19 +170,14 @@ def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:
         facts["reason"] = redact(record.reason)
     parts = {} if result.measurement is None else result.measurement.size_breakdown
     metrics = {**record.measured(), **{f"size/{part}": float(size) for part, size in parts.items()}}
-    artifact = _artifact(record, result, folder) if isinstance(result, Completed) else None
-    return RunEnd(record.state, metrics, facts, artifact)
+    return RunEnd(record.state, metrics, facts, _artifact(record, folder))
 
 
-def _artifact(record: TrialRecord, result: Completed, folder: ExperimentFolder) -> Artifact | None:
-    """Returns the packed file of a trial; None if it was removed, or lies in the experiment that it was taken over
-    from."""
-    path = folder.packed_file(record.assignment.trial_id)
-    if not exists(path):
+def _artifact(record: TrialRecord, folder: ExperimentFolder) -> Artifact | None:
+    """Returns the packed file of a trial; None if there is none, it was removed, or it lies in the experiment that it
+    was taken over from."""
+    path, result = folder.packed_file(record.assignment.trial_id), record.result
+    if not isinstance(result, Completed) or not exists(path):
         return None
-    file = path if isinstance(path, Path) else None
-    return Artifact(_uri(path), result.artifact_sha256, result.measurement.size_bytes, file)
-
-
-def _uri(path: StoragePath) -> str:
-    return path.resolve().as_uri() if isinstance(path, Path) else redact(str(path))
+    uri, file = (path.resolve().as_uri(), path) if isinstance(path, Path) else (redact(str(path)), None)
+    return Artifact(uri, result.artifact_sha256, result.measurement.size_bytes, file)

@@ -14,15 +14,8 @@ from tune_app.tracking.protocol import Value
 
 def trial_hyperparameters(spec: ExperimentSpec, work: Assignment) -> dict[str, Value]:
     """Returns the parameters of a trial under their own names, then `hyperparameters` of what they resolve to."""
-    own: dict[str, Value] = {
-        "experiment": spec.name,
-        "number": work.number,
-        "rung": work.rung,
-        "repeat": work.repeat,
-        "seed": work.seed,
-        "attempt": work.attempt,
-        **work.params,
-    }
+    of_work = {name: getattr(work, name) for name in ("number", "rung", "repeat", "seed", "attempt")}
+    own: dict[str, Value] = {"experiment": spec.name, **of_work, **work.params}
     if work.rung not in spec.rungs:  # of an earlier version of the spec
         return own
     try:
@@ -57,10 +50,6 @@ def _flat(content: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[s
             yield from _flat(value, place)
         elif isinstance(value, list | tuple):
             if value:
-                yield ".".join(place), _listed(value)
+                yield ".".join(place), redact(", ".join(v if isinstance(v, str) else json.dumps(v) for v in value))
         elif value is not None:
             yield ".".join(place), redact(value) if isinstance(value, str) else value
-
-
-def _listed(values: list[Any] | tuple[Any, ...]) -> str:
-    return redact(", ".join(v if isinstance(v, str) else json.dumps(v) for v in values))

@@ -1,9 +1,11 @@
 """Memory: what was shown at a tracker's destination already, so that nothing is shown twice."""
 
-import json
-from typing import Any
+from pydantic import TypeAdapter
 
 from trainables.storage import StoragePath, read_bytes, replace_json
+
+PLACES = TypeAdapter(dict[str, dict[str, tuple[int, bool]]])
+"""By destination and run: the last step that was shown, and whether the run is done."""
 
 
 class Memory:
@@ -15,7 +17,10 @@ class Memory:
     def __init__(self, path: StoragePath, destination: str, *, again: bool = False) -> None:
         """Reads the memory; with `again`, what was shown at this destination is forgotten."""
         self._path = path
-        self._places = _read(path)
+        try:
+            self._places = PLACES.validate_json(read_bytes(path))
+        except (OSError, ValueError):
+            self._places = {}
         if again:
             self._places.pop(destination, None)
         self._runs = self._places.setdefault(destination, {})
@@ -23,7 +28,7 @@ class Memory:
 
     def step(self, name: str) -> int:
         """Returns the last step of a run that was shown; 0 means none."""
-        return int(self._runs.get(name, [0])[0])
+        return self._runs[name][0] if name in self._runs else 0
 
     def done(self) -> set[str]:
         """Returns the runs that need nothing more."""
@@ -31,8 +36,8 @@ class Memory:
 
     def note(self, name: str, step: int, *, done: bool = False) -> None:
         """Notes that a run was shown up to a step."""
-        if self._runs.get(name) != [step, done]:
-            self._runs[name] = [step, done]
+        if self._runs.get(name) != (step, done):
+            self._runs[name] = (step, done)
             self._changed = True
 
     def save(self) -> None:
@@ -44,14 +49,3 @@ class Memory:
         if self._changed:
             replace_json(self._path, self._places, durable=False)
             self._changed = False
-
-
-def _read(path: StoragePath) -> dict[str, dict[str, list[Any]]]:
-    try:
-        found = json.loads(read_bytes(path))
-        return {
-            str(place): {str(name): [int(step), bool(done)] for name, (step, done) in runs.items()}
-            for place, runs in found.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}

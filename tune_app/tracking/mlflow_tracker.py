@@ -1,15 +1,15 @@
 """MLflow: an experiment of the same name, one run per trial (mlflow is imported on use)."""
 
-import contextlib
+import functools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainables.storage import redact
 from tune_app.tracking.overview import parallel_coordinates
-from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, TrackerUnavailable, Value
+from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value, unavailable
 
 RUN = "tune_app.run"
 """The tag that names a run: MLflow chooses ids itself."""
@@ -24,6 +24,7 @@ PARAMS = 100
 """Parameters that a server takes at once, by MLflow's own limit."""
 PARAM_CHARS = 500
 """Characters of a parameter's value that every server takes."""
+_answers = functools.partial(unavailable, "MLflow does not take the run")
 
 
 class MlflowTracker:
@@ -39,19 +40,15 @@ class MlflowTracker:
         """
         chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
         local = not chosen
-        self._uri = chosen or f"sqlite:///{place.resolve() / 'mlflow.db'}"
+        address = chosen or f"sqlite:///{place.resolve() / 'mlflow.db'}"
+        self.destination = redact(address)
         with _answers():
-            self._client = _client(self._uri, place if local else None)
+            self._client = _client(address, place if local else None)
             found = self._client.get_experiment_by_name(experiment)
             files = (place / "mlflow_artifacts").resolve().as_uri() if local else None
             made = None if found else self._client.create_experiment(experiment, artifact_location=files)
             self._experiment = made or found.experiment_id
         self._overview = ""
-
-    @property
-    def destination(self) -> str:
-        """The address of the store, without credentials."""
-        return redact(self._uri)
 
     def open(self, info: RunInfo) -> "MlflowRun":
         """Returns the run with this name, or a new one."""
@@ -63,18 +60,14 @@ class MlflowTracker:
         from plotly.graph_objects import Figure
 
         with _answers():
-            self._overview = self._overview or self._run_of(overview.info)
-            run = self._overview
+            run = self._overview = self._overview or self._run_of(overview.info)
             _log(self._client, run, {overview.records: overview.totals})
-            columns = [list(column) for column in zip(*overview.table(overview.frontier), strict=True)]
-            frontier = dict(zip(overview.columns, columns, strict=False))
+            rows = overview.frontier
+            frontier = {name: [row[name] for row in rows] for name in overview.columns} if rows else {}
             self._client.log_dict(run, frontier, "frontier.json")
-            figure = Figure(parallel_coordinates(overview))
-            self._client.log_figure(run, figure, "parallel_coordinates.html")
+            self._client.log_figure(run, Figure(parallel_coordinates(overview)), "parallel_coordinates.html")
             if overview.confusion is not None:
-                matrix = overview.confusion
-                content = {"label": matrix.label, "classes": list(matrix.classes), "counts": _lists(matrix.counts)}
-                self._client.log_dict(run, content, "confusion_matrix.json")
+                self._client.log_dict(run, vars(overview.confusion), "confusion_matrix.json")
 
     def close(self) -> None:
         """Ends the run of the overview."""
@@ -98,12 +91,7 @@ class MlflowRun:
 
     def __init__(self, client: Any, run_id: str) -> None:
         self._client, self._id = client, run_id
-        self._last_step = max((point.step for point in client.get_metric_history(run_id, STEP)), default=0)
-
-    @property
-    def last_step(self) -> int:
-        """The last epoch that the store has."""
-        return self._last_step
+        self.last_step: int | None = max((point.step for point in client.get_metric_history(run_id, STEP)), default=0)
 
     def log(self, epochs: Sequence[Epoch]) -> None:
         """Writes one metric per column and epoch."""
@@ -159,17 +147,3 @@ def _log(
         client.log_batch(run_id, params=known[start : start + PARAMS])
     for start in range(BATCH, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-
-
-def _lists(counts: Sequence[Sequence[int]]) -> list[list[int]]:
-    return [[int(count) for count in row] for row in counts]
-
-
-@contextlib.contextmanager
-def _answers() -> Iterator[None]:
-    """Turns whatever comes out of MLflow, its store or its server into one error of ours."""
-    try:
-        yield
-    except Exception as err:
-        words = redact(" ".join(str(err).split())) or type(err).__name__
-        raise TrackerUnavailable(f"MLflow does not take the run: {words[:300]}") from err

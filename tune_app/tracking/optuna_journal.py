@@ -56,15 +56,10 @@ def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]
 
 
 def fill(study: "optuna.Study", records: Sequence[TrialRecord], spec: ExperimentSpec) -> None:
-    """Adds trials to a study with their parameters, objectives, bounds, times and what else was measured.
+    """Adds trials of one rung to a study with their parameters, objectives, bounds, times and what else was measured.
 
-    A trial without a usable result is a failed one with its reason; parameters keep their own values (what samplers
-    see are indices).
-
-    Args:
-        study: with one direction for each objective of the spec.
-        records: of one rung.
-        spec: for objectives and constraints.
+    The study has one direction for each objective of the spec. A trial without a usable result is a failed one with
+    its reason; parameters keep their own values (what samplers see are indices).
     """
     import optuna
 
@@ -115,13 +110,10 @@ def _trial(record: TrialRecord, known: Mapping[str, "BaseDistribution"], spec: E
 
 def _attributes(record: TrialRecord, spec: ExperimentSpec) -> dict[str, Any]:
     work = record.assignment
-    about: dict[str, Any] = {"label": work.label, "trial_id": work.trial_id, "state": record.state, "seed": work.seed}
-    if work.repeat:
-        about["repeat"] = work.repeat
-    if record.reason:
-        about["reason"] = record.reason
+    about = {"label": work.label, "trial_id": work.trial_id, "state": record.state, "seed": work.seed}
+    if_any = {name: value for name, value in (("repeat", work.repeat), ("reason", record.reason)) if value}
     measured = {name: value for name, value in record.metrics().items() if name not in spec.objectives}
-    return about | {name: value for name, value in measured.items() if math.isfinite(value)}
+    return {**about, **if_any, **{name: value for name, value in measured.items() if math.isfinite(value)}}
 
 
 def _times(record: TrialRecord) -> tuple[datetime, datetime]:

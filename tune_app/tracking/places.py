@@ -34,11 +34,8 @@ def open_tracker(
 ) -> tuple[Tracker, str]:
     """Returns the tracker, and a warning if it is not quite what was asked for.
 
-    Args:
-        config: of the spec.
-        folder: of the experiment.
-        fall_back: W&B that cannot be used now is used offline.
-        finish_s: what the last data of a run may take to be sent; 0: as long as it takes.
+    With `fall_back` W&B that cannot be used now is used offline. The last data of a run may take `finish_s` seconds to
+    be sent; 0: as long as it takes.
 
     Raises:
         ConfigError: its library or its key is missing.

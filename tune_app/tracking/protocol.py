@@ -1,11 +1,13 @@
 """Tracker: what a program that shows runs has to do for us, and what it is told."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from trainables.errors import TuneAppError
+from trainables.storage import redact
 from tune_app.tables.columns import MAIN
 
 Value = float | int | str
@@ -16,6 +18,20 @@ class TrackerUnavailable(TuneAppError):
     """A tracker does not answer, or takes nothing from us."""
 
     exit_code = 3
+
+
+@contextlib.contextmanager
+def unavailable(problem: str, *, secret: str = "") -> Iterator[None]:
+    """Turns whatever comes out of a tracker's library or its server into one error of ours, without secrets.
+
+    Raises:
+        TrackerUnavailable: the block raised something; a line says what.
+    """
+    try:
+        yield
+    except Exception as err:
+        words = redact(" ".join(str(err).split())).replace(secret or "\0", "***") or type(err).__name__
+        raise TrackerUnavailable(f"{problem}: {words[:300]}") from err
 
 
 @dataclass(frozen=True)
@@ -119,9 +135,8 @@ class Overview:
 class TrackedRun(Protocol):
     """A run at a tracker, while it is being shown."""
 
-    @property
-    def last_step(self) -> int | None:
-        """The last epoch that the tracker has; None: it cannot say."""
+    last_step: int | None
+    """The last epoch that the tracker has; None: it cannot say."""
 
     def log(self, epochs: Sequence[Epoch]) -> None:
         """Shows more epochs, whose steps rise."""
@@ -139,13 +154,10 @@ class Tracker(Protocol):
     Every call may take its time, and may raise TrackerUnavailable: it runs where no trial waits for it.
     """
 
-    @property
-    def destination(self) -> str:
-        """The name of the place, without credentials; what was shown there before is remembered by it."""
-
-    @property
-    def live(self) -> bool:
-        """Whether epochs are shown as they come; else a run is shown as a whole, at its end or the search's."""
+    destination: str
+    """The name of the place, without credentials; what was shown there before is remembered by it."""
+    live: bool
+    """Whether epochs are shown as they come; else a run is shown as a whole, at its end or the search's."""
 
     def open(self, info: RunInfo) -> TrackedRun:
         """Begins a run, or goes on with it."""

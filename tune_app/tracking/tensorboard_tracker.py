@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,8 @@ class TensorBoardTracker:
 
     def __init__(self, place: Path) -> None:
         self._place = place
+        self.destination = str(place.resolve())
         self._overview: Any = None
-
-    @property
-    def destination(self) -> str:
-        """The path of the folder."""
-        return str(self._place.resolve())
 
     def open(self, info: RunInfo) -> "TensorBoardRun":
         """Opens another file in the run's folder: TensorBoard reads all of them."""
@@ -51,7 +47,7 @@ class TensorBoardTracker:
 class TensorBoardRun:
     """Shows one trial as event files in a folder of its own."""
 
-    last_step = None
+    last_step: int | None = None
 
     def __init__(self, writer: Any, info: RunInfo) -> None:
         self._writer, self._info = writer, info
@@ -69,7 +65,7 @@ class TensorBoardRun:
         from tensorboardX.summary import hparams
 
         caveat: dict[str, Value] = {"caveat": self._info.caveat} if self._info.caveat else {}
-        for summary in hparams({**_plain(self._info.config), "state": end.state, **caveat}, dict(end.metrics)):
+        for summary in hparams({**self._info.config, "state": end.state, **caveat}, dict(end.metrics)):
             self._writer.file_writer.add_summary(summary)
         for name, value in end.metrics.items():
             self._writer.add_scalar(name, value, 0)
@@ -91,14 +87,10 @@ def _writer(folder: Path) -> Any:
     return SummaryWriter(logdir=str(folder), filename_suffix=f".{os.getpid()}.{time.time_ns()}")
 
 
-def _plain(config: Mapping[str, Value]) -> dict[str, Value]:
-    return {name: value for name, value in config.items() if isinstance(value, int | float | str)}
-
-
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Returns rows as a Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def _cell(value: Any) -> str:

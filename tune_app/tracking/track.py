@@ -34,13 +34,10 @@ def track(
     again: bool = False,
     confusion: bool = True,
 ) -> Shown:
-    """Shows every run and the overview to a tracker.
+    """Shows every run of an experiment that runs, ended or was interrupted, and the overview, to a tracker.
 
-    Args:
-        folder: of an experiment that runs, ended, or was interrupted.
-        config: of the tracker.
-        again: as if nothing had been shown before.
-        confusion: the overview has the confusion matrix of the frontier's knee, if the data set is at hand.
+    With `again` as if nothing had been shown before. With `confusion` the overview has the confusion matrix of the
+    frontier's knee, if the data set is at hand.
 
     Raises:
         ConfigError: the tracker's library or key is missing.

@@ -5,7 +5,6 @@ import netrc
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 from trainables.errors import ConfigError
 from trainables.storage import redact
 from tune_app.spec.trackers import WandbConfig
-from tune_app.tracking.protocol import TrackerUnavailable
+from tune_app.tracking.protocol import TrackerUnavailable, unavailable
 
 ANSWER_S = 5.0
 """Seconds that W&B may take for a first answer: a search must not wait longer for its start."""
@@ -34,17 +33,16 @@ class Connection:
 
 
 def connect(config: WandbConfig, *, fall_back: bool) -> Connection:
-    """Asks W&B once, if there is a key for it; there is never a prompt.
-
-    Args:
-        config: of the spec.
-        fall_back: offline if W&B cannot be used now.
+    """Asks W&B once, if there is a key for it; there is never a prompt. With `fall_back`, what cannot be used now is
+    offline.
 
     Raises:
         ConfigError: online is asked for and there is no key.
         TrackerUnavailable: W&B does not answer.
     """
-    asked = _asked(config)
+    # WANDB_MODE decides where the spec does not.
+    wanted = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
+    asked = {"dryrun": OFFLINE, "run": ONLINE, "shared": ONLINE}.get(wanted, wanted)
     settings = library().setup().settings
     url = str(settings.base_url)
     if asked in {OFFLINE, DISABLED}:
@@ -72,21 +70,9 @@ def library() -> Any:
     return wandb
 
 
-@contextlib.contextmanager
-def answers() -> Iterator[None]:
+def answers() -> contextlib.AbstractContextManager[None]:
     """Turns W&B's errors, its silence, and whatever comes out when its process dies into one error of ours."""
-    try:
-        yield
-    except Exception as err:
-        words = redact(" ".join(str(err).split())).replace(os.environ.get("WANDB_API_KEY") or "\0", "***")
-        words = words or type(err).__name__
-        raise TrackerUnavailable(f"W&B stopped answering: {words[:300]}") from err
-
-
-def _asked(config: WandbConfig) -> str:
-    """Returns the mode of the spec; `auto` gives way to WANDB_MODE."""
-    wanted = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
-    return {"dryrun": OFFLINE, "run": ONLINE, "shared": ONLINE}.get(wanted, wanted)
+    return unavailable("W&B stopped answering", secret=os.environ.get("WANDB_API_KEY", ""))
 
 
 def _has_key(url: str, settings: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from trainables.storage import redact
 from tune_app.ledger.folder import PACKED
 from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.overview import parallel_coordinates
-from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo
+from tune_app.tracking.protocol import Artifact, ConfusionMatrix, Epoch, Overview, RunEnd, RunInfo
 from tune_app.tracking.wandb_connection import ONLINE, Connection, answers, library
 
 START_S, PATIENT_START_S = 5.0, 30.0
@@ -25,6 +25,10 @@ class WandbTracker:
         """Opens a project; W&B's own files go to `place`, and a run's last data may take `finish_s` (0: for ever) to
         be sent."""
         self._config, self._connection, self._finish_s = config, connection, finish_s
+        # Offline nobody looks, and W&B writes its file only every quarter of a minute and at the end.
+        self.live = connection.mode == ONLINE
+        project = f"{redact(connection.base_url)}/{config.entity or 'default entity'}/{config.project}"
+        self.destination = project if self.live else connection.mode
         self._place = None if os.environ.get("WANDB_DIR") else place
         self._overview: Any = None
         self._sets_data_dir = False
@@ -34,26 +38,14 @@ class WandbTracker:
             self._sets_data_dir = DATA_DIR not in os.environ
             os.environ.setdefault(DATA_DIR, str(self._place / "wandb"))
 
-    @property
-    def destination(self) -> str:
-        """The word offline or disabled, or the project's address."""
-        if self._connection.mode != ONLINE:
-            return self._connection.mode
-        url, config = redact(self._connection.base_url), self._config
-        return f"{url}/{config.entity or 'default entity'}/{config.project}"
-
-    @property
-    def live(self) -> bool:
-        """Whether runs are online: offline nobody looks, and W&B writes its file only every quarter of a minute and
-        at the end."""
-        return self._connection.mode == ONLINE
-
     def open(self, info: RunInfo) -> "WandbRun":
         """Begins a run with this id, or goes on with it."""
         return WandbRun(self._init(info), self._config)
 
     def show(self, overview: Overview) -> None:
         """Shows tables and charts, of which W&B shows the newest, and totals as curves over the trials."""
+        from plotly.graph_objects import Figure
+
         wandb = library()
         with answers():
             if self._overview is None:
@@ -64,10 +56,10 @@ class WandbTracker:
             charts = {
                 "frontier": wandb.Table(columns=list(overview.columns), data=overview.table(overview.frontier)),
                 "points": wandb.plot.scatter(points, overview.x, overview.y, title=title),
-                "parallel_coordinates": _plotly(parallel_coordinates(overview)),
+                "parallel_coordinates": wandb.Plotly(Figure(parallel_coordinates(overview))),
             }
             if overview.confusion is not None:
-                charts["confusion_matrix"] = _confusion(overview)
+                charts["confusion_matrix"] = _confusion(overview, overview.confusion)
             self._overview.log({**overview.totals, **charts}, step=overview.step, commit=True)
 
     def close(self) -> None:
@@ -105,12 +97,8 @@ class WandbRun:
     def __init__(self, run: Any, config: WandbConfig) -> None:
         self._run, self._config = run, config
         self._stages: set[str] = set()
-        self._last_step = None if run.offline else int(run.starting_step) - 1 if run.resumed else 0
-
-    @property
-    def last_step(self) -> int | None:
-        """The last step that W&B's server has, which takes no step twice; offline every run begins anew."""
-        return self._last_step
+        # W&B's server takes no step twice; offline every run begins anew.
+        self.last_step: int | None = None if run.offline else int(run.starting_step) - 1 if run.resumed else 0
 
     def log(self, epochs: Sequence[Epoch]) -> None:
         """Writes each epoch at its own step; a stage's curves are drawn over the stage's epochs."""
@@ -128,7 +116,7 @@ class WandbRun:
             if end.artifact is not None:
                 self._run.summary.update({"artifact": end.artifact.uri, "artifact_sha256": end.artifact.sha256})
                 with contextlib.suppress(Exception):  # W&B takes no artifacts from some accounts
-                    self._run.log_artifact(self._artifact(end))
+                    self._run.log_artifact(self._packed(end.artifact, end.metrics))
             self._run.finish(exit_code=0 if end.state == "complete" else 1)
 
     def leave(self) -> None:
@@ -137,15 +125,14 @@ class WandbRun:
             self._run.mark_preempting()
             self._run.finish(exit_code=1)
 
-    def _artifact(self, end: RunEnd) -> Any:
+    def _packed(self, artifact: Artifact, metrics: Mapping[str, float]) -> Any:
         """Returns the packed file by its address and SHA-256; its bytes only if the spec asks for that."""
-        assert end.artifact is not None
-        about = {"sha256": end.artifact.sha256, "size_bytes": end.artifact.size_bytes}
-        found = library().Artifact(str(self._run.id), type="model", metadata={**about, **end.metrics})
-        if self._config.upload and end.artifact.file is not None:
-            found.add_file(str(end.artifact.file), name=PACKED)
+        about = {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes}
+        found = library().Artifact(str(self._run.id), type="model", metadata={**about, **metrics})
+        if self._config.upload and artifact.file is not None:
+            found.add_file(str(artifact.file), name=PACKED)
         else:
-            found.add_reference(end.artifact.uri, name=PACKED, checksum=False)
+            found.add_reference(artifact.uri, name=PACKED, checksum=False)
         return found
 
 
@@ -169,21 +156,13 @@ def _settings(finish_s: float) -> Any:
     )
 
 
-def _plotly(figure: dict[str, Any]) -> Any:
-    from plotly.graph_objects import Figure
-
-    return library().Plotly(Figure(figure))
-
-
-def _confusion(overview: Overview) -> Any:
+def _confusion(overview: Overview, matrix: ConfusionMatrix) -> Any:
     """Returns W&B's own chart, made from the counts; its function would take one row per image."""
-    wandb, matrix = library(), overview.confusion
-    assert matrix is not None
-    names = ["Actual", "Predicted", "nPredictions"]
+    wandb, names = library(), ["Actual", "Predicted", "nPredictions"]
     rows = [
-        [matrix.classes[i], matrix.classes[j], int(count)]
-        for i, row in enumerate(matrix.counts)
-        for j, count in enumerate(row)
+        [actual, predicted, count]
+        for actual, counts in zip(matrix.classes, matrix.counts, strict=True)
+        for predicted, count in zip(matrix.classes, counts, strict=True)
     ]
     return wandb.plot_table(
         vega_spec_name="wandb/confusion_matrix/v1",
