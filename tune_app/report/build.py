@@ -19,10 +19,7 @@ from tune_app.terminal.progress import counting
 def build_report(folder: ExperimentFolder, *, extra: Sequence[Section] = (), watch: str = "") -> str:
     """Returns the page of an experiment as it is now, running, finished or interrupted.
 
-    Args:
-        folder: the experiment.
-        extra: sections of other modules; they come before the provenance.
-        watch: as in `page.render`.
+    The sections of other modules, `extra`, come before the provenance; `watch` is as in `page.render`.
 
     Raises:
         CorruptFile: the stored spec, the baseline or a test result is damaged.

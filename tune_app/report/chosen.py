@@ -1,28 +1,22 @@
 """The chosen trial's training: its stages one after another. The page draws it anew for each choice."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from trainables.config import stage_of_kind
-from tune_app.frontier.pareto import knee
-from tune_app.frontier.points import mean_costs
 from tune_app.report.contents import Contents
-from tune_app.report.curves import accuracy_over_loss
+from tune_app.report.curves import LINES, Epochs, accuracy_over_loss, epochs_of
 from tune_app.report.figure import Figure, escaped
-from tune_app.stages.histories import History, finished_histories
+from tune_app.stages.histories import finished_histories
 
 NAME = "curves-chosen"
 MOST_TRIALS = 500
 """Trials whose epochs are in the page, those of the frontier first, then the newest: more would make it heavy."""
 MOST_EPOCHS = 20_000
 """Epochs of all stages in the page at most: each is a handful of numbers that every reader loads."""
-LINES = (
-    ("validation accuracy", "val_accuracy", "y", "@c0", ".2%"),
-    ("training accuracy", "train_accuracy", "y", "@c1", ".2%"),
-    ("loss", "loss", "y2", "@c5", ".4g"),
-)
-"""Name, column, axis, color and form of each line."""
-Epochs = dict[str, list[float | None]]
+COLORS = ("@c0", "@c1", "@c5")
+"""The color of each of LINES."""
 
 
 @dataclass(frozen=True)
@@ -31,55 +25,51 @@ class ChosenInfo:
 
     kinds: tuple[str, ...]
     epochs: tuple[Epochs, ...]
-    """The epochs by column of LINES."""
     rows: dict[int, list[int]]
-    labels: dict[int, str]
     total: int
     """The number of trials in all."""
     start: int | None
     """The row that is drawn before a reader chooses one: the balanced one, or the first that has epochs."""
+    label: str
+    """What people call this trial; empty for none."""
 
     def embedded(self) -> dict[str, Any]:
         """The epochs as the page has them."""
-        stages = [{"kind": kind, **epochs} for kind, epochs in zip(self.kinds, self.epochs, strict=True)]
-        columns = [column for _, column, *_ in LINES]
         return {
             "name": NAME,
-            "columns": columns,
-            "stages": stages,
+            "columns": [column for _, column, *_ in LINES],
+            "stages": [{"kind": kind, **epochs} for kind, epochs in zip(self.kinds, self.epochs, strict=True)],
             "rows": {str(row): places for row, places in self.rows.items()},
         }
 
 
 def chosen_info(contents: Contents) -> ChosenInfo:
     """Reads the stages of as many trials as have a place in the page; each stage once."""
-    front = contents.frontier
     newest = reversed(range(len(contents.records)))
-    order = dict.fromkeys([*(contents.row_of(group) for group in front), *newest])
+    order = dict.fromkeys([*map(contents.row_of, contents.frontier), *newest])
     keys = {row: _keys(contents, row) for row in list(order)[:MOST_TRIALS]}
     histories = finished_histories(contents.folder.stages, (key for found in keys.values() for key in found))
-    places: dict[str, int] = {}
-    kinds: list[str] = []
-    epochs: list[Epochs] = []
-    rows: dict[int, list[int]] = {}
+    kinds: dict[str, str] = {}
+    rows: dict[int, list[str]] = {}
     left = MOST_EPOCHS
     for row, found in keys.items():
-        known = [key for key in found if key in histories]
-        new = [key for key in known if key not in places]
-        left -= sum(len(histories[key]) for key in new)
+        known = {key: kind for key, kind in found.items() if key in histories}
+        left -= sum(len(histories[key]) for key in known if key not in kinds)
         if left < 0:
             break
-        for key in new:
-            places[key] = len(kinds)
-            kinds.append(found[key])
-            epochs.append(_columns(histories[key]))
+        kinds |= known
         if known:
-            rows[row] = [places[key] for key in known]
-    balanced = knee(mean_costs(front, contents.spec)) if front else None
-    start = None if balanced is None else contents.row_of(front[balanced])
-    start = start if start in rows else next(iter(rows), None)
-    labels = {row: contents.label(row) for row in rows}
-    return ChosenInfo(tuple(kinds), tuple(epochs), rows, labels, len(contents.records), start)
+            rows[row] = list(known)
+    start = contents.balanced if contents.balanced in rows else next(iter(rows), None)
+    place = {key: i for i, key in enumerate(kinds)}
+    return ChosenInfo(
+        kinds=tuple(kinds.values()),
+        epochs=tuple(epochs_of(histories[key]) for key in kinds),
+        rows={row: [place[key] for key in found] for row, found in rows.items()},
+        total=len(contents.records),
+        start=start,
+        label="" if start is None else contents.label(start),
+    )
 
 
 def draw_chosen(info: ChosenInfo) -> Figure | None:
@@ -87,14 +77,13 @@ def draw_chosen(info: ChosenInfo) -> Figure | None:
     if info.start is None:
         return None
     places = info.rows[info.start]
-    longest = [max(map(len, info.epochs[place].values())) for place in places]
-    starts = [sum(longest[:i]) for i in range(len(places))]
+    *starts, end = accumulate((len(info.epochs[place]["loss"]) for place in places), initial=0)
     data = [
         {
             "type": "scatter",
             "mode": "lines+markers",
             "name": name,
-            "x": list(range(1, sum(longest) + 1)),
+            "x": list(range(1, end + 1)),
             "y": [value for place in places for value in info.epochs[place][column]],
             "xaxis": "x",
             "yaxis": axis,
@@ -102,18 +91,14 @@ def draw_chosen(info: ChosenInfo) -> Figure | None:
             "marker": {"size": 4},
             "hovertemplate": f"epoch %{{x}}: {name} %{{y:{form}}}<extra></extra>",
         }
-        for name, column, axis, color, form in LINES
+        for (name, column, axis, form), color in zip(LINES, COLORS, strict=True)
     ]
-    kinds = [info.kinds[place] for place in places]
+    title = {"text": f"epoch of {escaped(info.label)}, over its stages"}
     layout = {
-        "xaxis": {
-            "title": {"text": f"epoch of {escaped(info.labels[info.start])}, over its stages"},
-            "anchor": "y2",
-            "tickformat": "d",
-        },
+        "xaxis": {"title": title, "anchor": "y2", "tickformat": "d"},
         **accuracy_over_loss(),
         "shapes": [_border(start) for start in starts[1:]],
-        "annotations": [_named(kind, start) for kind, start in zip(kinds, starts, strict=True)],
+        "annotations": [_named(info.kinds[place], start) for place, start in zip(places, starts, strict=True)],
     }
     words = "The stages of the trial that is chosen above, one after another."
     if len(info.rows) < info.total:
@@ -130,14 +115,6 @@ def _keys(contents: Contents, row: int) -> dict[str, str]:
         key: kind
         for key, kind in stages.items()
         if key == baseline or not stage_of_kind(kind).STARTS or baseline not in stages
-    }
-
-
-def _columns(history: History) -> Epochs:
-    """Returns the columns of a history with five digits, which say more than any pixel."""
-    names = [column for _, column, *_ in LINES]
-    return {
-        name: [None if epoch.get(name) is None else float(f"{epoch[name]:.5g}") for epoch in history] for name in names
     }
 
 

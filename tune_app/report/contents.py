@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from trainables.storage import Lock, names, read_bytes
-from tune_app.frontier.points import PointRuns, frontier, group_runs
+from tune_app.frontier.pareto import knee
+from tune_app.frontier.points import PointRuns, frontier, group_runs, mean_costs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
@@ -54,6 +55,12 @@ class Contents:
         """The corner of the hypervolume by metric; None without a baseline."""
         return None if self.baseline is None else self.baseline.reference(self.spec)
 
+    @cached_property
+    def balanced(self) -> int | None:
+        """The row of the frontier's knee; None without a frontier."""
+        place = knee(mean_costs(self.frontier, self.spec))
+        return None if place is None else self.row_of(self.frontier[place])
+
     def row_of(self, group: PointRuns) -> int:
         """Returns the row that stands for a point."""
         return self.place[group.first.assignment.trial_id]
@@ -64,10 +71,8 @@ class Contents:
         Of a point with many parameters it would fill lines: that is called by the start of its id.
         """
         work = self.records[row].assignment
-        label = work.label
-        if len(label) <= LABEL_CHARS:
-            return label
-        return f"{work.trial_id[:ID_CHARS]}{label[len(params_label(work.params)) :]}"
+        brief = f"{work.trial_id[:ID_CHARS]}{work.label[len(params_label(work.params)) :]}"
+        return work.label if len(work.label) <= LABEL_CHARS else brief
 
     def handle(self, row: int) -> str:
         """Returns what commands take for a trial: its label, where that names one trial alone, or its id."""
@@ -81,11 +86,7 @@ class Contents:
 
 
 def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | None = None) -> Contents:
-    """Reads what an experiment holds now.
-
-    Args:
-        folder: of the experiment.
-        advance: is told after each of READING steps.
+    """Reads what an experiment holds now; `advance` is told after each of READING steps.
 
     Raises:
         CorruptFile: the stored spec, the baseline or a test result is damaged.
@@ -109,6 +110,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         baseline_accuracy=None if baseline is None else baseline.accuracy,
     )
     step(1)
+    holder = Lock(folder.lease).holder()
     return Contents(
         folder=folder,
         spec=spec,
@@ -121,10 +123,5 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         rows=table,
         damaged=len(damaged),
         in_flight=len(names(folder.heartbeats, "*.json")),
-        driver=_driver(folder),
+        driver="" if holder is None else f"process {holder['pid']} on {holder['host']}",
     )
-
-
-def _driver(folder: ExperimentFolder) -> str:
-    holder = Lock(folder.lease).holder()
-    return "" if holder is None else f"process {holder['pid']} on {holder['host']}"

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from tune_app.drawing.axis import axis_of
 from tune_app.report.contents import Contents
@@ -56,8 +59,10 @@ def coordinates_info(contents: Contents) -> CoordinatesInfo:
     rows = [contents.row_of(group) for group in groups]
     members = {contents.row_of(group) for group in contents.frontier}
     params = [_parameter(name, [contents.rows[row].get(name) for row in rows]) for name in contents.spec.space.root]
-    metrics = dict.fromkeys([*MAIN, *contents.spec.objectives])
-    measured = [_measured(name, [contents.value(group, name) for group in groups], contents) for name in metrics]
+    measured = []
+    for name in dict.fromkeys([*MAIN, *contents.spec.objectives]):
+        values = [contents.value(group, name) for group in groups]
+        measured.append(_numbers(name, values, label=partial(show, name), log=axis_of(name, contents.spec, values).log))
     kinds = (
         "frontier" if row in members else "dominated" if group.feasible else "infeasible"
         for row, group in zip(rows, groups, strict=True)
@@ -68,6 +73,7 @@ def coordinates_info(contents: Contents) -> CoordinatesInfo:
 def draw_coordinates(info: CoordinatesInfo) -> Figure:
     """Few traces with many lines each: one trace per line would hold up no sweep of thousands."""
     crowded = info.kinds.count("frontier") > CROWD
+    longest = max((len(dimension.title) for dimension in info.dimensions), default=0)
     styles = {
         "dominated": ("@dim", 1, 0.45),
         "infeasible": ("@outside", 1, 0.6),
@@ -80,39 +86,25 @@ def draw_coordinates(info: CoordinatesInfo) -> Figure:
         data=[_lines(info, kind, *style) for kind, style in styles.items() if kind in info.kinds],
         layout=_layout(info),
         height=400,
-        least_width=_least_width(info),
+        least_width=round(len(info.dimensions) * (16 + LETTER_PX * min(longest, TITLE_CHARS))),
         linked=True,
         most=MOST,
     )
 
 
-def _least_width(info: CoordinatesInfo) -> int:
-    """Names of axes stand beside each other."""
-    longest = max((len(dimension.title) for dimension in info.dimensions), default=0)
-    return round(len(info.dimensions) * (16 + LETTER_PX * min(longest, TITLE_CHARS)))
-
-
 def _parameter(name: str, values: Sequence[float | int | str | None]) -> Dimension:
-    known = list(dict.fromkeys(value for value in values if value is not None))
-    if any(isinstance(value, str) for value in known):
+    if any(isinstance(value, str) for value in values):
         return _named(name, [None if value is None else str(value) for value in values])
     numbers = [None if value is None else float(value) for value in values]
-    return _numbers(name, numbers, label=lambda value: f"{value:g}", between=lambda value: f"{value:.3g}")
+    return _numbers(name, numbers, label="{:g}".format, between="{:.3g}".format)
 
 
 def _named(name: str, values: Sequence[str | None]) -> Dimension:
     names = tuple(sorted({value for value in values if value is not None}))
     place = {value: i / max(1, len(names) - 1) for i, value in enumerate(names)}
     heights = tuple(None if value is None else place[value] for value in values)
-    return Dimension(
-        name, short(name), heights, tuple((place[n], n) for n in names), 0.0, float(len(names) - 1), names=names
-    )
-
-
-def _measured(name: str, values: Sequence[float], contents: Contents) -> Dimension:
-    return _numbers(
-        name, list(values), log=axis_of(name, contents.spec, values).log, label=lambda value: show(name, value)
-    )
+    ticks = tuple((height, value) for value, height in place.items())
+    return Dimension(name, short(name), heights, ticks, 0.0, float(len(names) - 1), names=names)
 
 
 def _numbers(
@@ -123,7 +115,7 @@ def _numbers(
     between: Callable[[float], str] | None = None,
     log: bool = False,
 ) -> Dimension:
-    """`between` writes ticks that are no values of any point; as `label` does unless given."""
+    """Ticks of many values are five from end to end; `between` writes these, as `label` does unless given."""
     known = sorted({value for value in values if value is not None})
     low, high = (known[0], known[-1]) if known else (0.0, 1.0)
 
@@ -133,7 +125,8 @@ def _numbers(
         return round(math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low), 5)
 
     few = not known or (len(known) <= FEW and not log)
-    shown, written = (known, label) if few else (_between(low, high, log=log), between or label)
+    even = np.geomspace if log else np.linspace
+    shown, written = (known, label) if few else (even(low, high, 5).tolist(), between or label)
     return Dimension(
         column=name,
         title=short(name),
@@ -145,31 +138,18 @@ def _numbers(
     )
 
 
-def _between(low: float, high: float, *, log: bool) -> list[float]:
-    """Five values from end to end, evenly spaced along the axis."""
-    if high == low:
-        return [low]
-    return [low * (high / low) ** (i / 4) if log else low + (high - low) * i / 4 for i in range(5)]
-
-
 def _lines(info: CoordinatesInfo, kind: str, color: str, width: float, opacity: float) -> dict[str, Any]:
     """Returns all lines of a kind as one, with a gap after each."""
-    xs: list[float | None] = []
-    ys: list[float | None] = []
-    rows: list[int] = []
-    for i, row in enumerate(info.rows):
-        if info.kinds[i] == kind:
-            heights = [dimension.heights[i] for dimension in info.dimensions]
-            xs += [*range(len(heights)), None]
-            ys += [*(ABSENT if height is None else height for height in heights), None]
-            rows += [row] * (len(heights) + 1)
+    places = [i for i, one in enumerate(info.kinds) if one == kind]
+    heights = [[d.heights[i] for d in info.dimensions] for i in places]
+    axes = len(info.dimensions)
     return {
         "type": "scatter",
         "mode": "lines",
         "name": "outside the constraints" if kind == "infeasible" else kind,
-        "x": xs,
-        "y": ys,
-        "customdata": rows,
+        "x": [*range(axes), None] * len(places),
+        "y": [y for line in heights for y in (*(ABSENT if height is None else height for height in line), None)],
+        "customdata": [info.rows[i] for i in places for _ in range(axes + 1)],
         "hovertemplate": "%{text}<extra></extra>",
         "line": {"color": color, "width": width, "dash": "dot" if kind == "infeasible" else "solid"},
         "opacity": opacity,
@@ -178,6 +158,7 @@ def _lines(info: CoordinatesInfo, kind: str, color: str, width: float, opacity: 
 
 def _layout(info: CoordinatesInfo) -> dict[str, Any]:
     places = list(range(len(info.dimensions)))
+    line = {"color": "@muted", "width": 1}
     return {
         "xaxis": {
             "tickvals": places,
@@ -191,16 +172,7 @@ def _layout(info: CoordinatesInfo) -> dict[str, Any]:
         },
         "yaxis": {"range": [-0.12, 1.05], "visible": False, "fixedrange": True},
         "shapes": [
-            {
-                "type": "line",
-                "x0": x,
-                "x1": x,
-                "y0": 0,
-                "y1": 1,
-                "line": {"color": "@muted", "width": 1},
-                "layer": "below",
-            }
-            for x in places
+            {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": line, "layer": "below"} for x in places
         ],
         "annotations": [
             {

@@ -9,7 +9,7 @@ from trainables.config import stage_of_kind
 from tune_app.frontier.points import PointRuns
 from tune_app.ledger.ledger import params_label
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure, escaped
+from tune_app.report.figure import Figure, escaped, whole_ticks
 from tune_app.report.sizes import spread
 from tune_app.stages.histories import History, finished_histories
 from tune_app.terminal.quantities import show_count, show_share
@@ -18,23 +18,34 @@ MOST = 10
 """Frontier points whose stages are shown; of more, so many are spread evenly, as more lines hide each other."""
 COLORS = ("@c0", "@c1", "@c2", "@c3", "@c4", "@c5", "@muted")
 DASHES = ("solid", "dot", "dash", "dashdot")
-VALIDATION, TRAINING = "validation accuracy", "training accuracy"
+TRAINING = "training accuracy"
+LINES = (
+    ("validation accuracy", "val_accuracy", "y", ".2%"),
+    (TRAINING, "train_accuracy", "y", ".2%"),
+    ("loss", "loss", "y2", ".4g"),
+)
+"""Name, column, axis and form of each line of training curves."""
 FAINT = 0.45
 """Opacity of the lines of training accuracy, which stand behind those of validation accuracy."""
+Epochs = dict[str, tuple[float | None, ...]]
+"""The epochs of a stage by column of LINES; None where an epoch has no such number."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The epochs of one stage; None where an epoch has no such number."""
+    """The epochs of one stage."""
 
     key: str
     labels: tuple[str, ...]
     """The labels of the points that the stage belongs to."""
     name: str
     """What tells the stage from others of its kind: what its points have in common, or the first of them."""
-    accuracy: tuple[float | None, ...]
-    train_accuracy: tuple[float | None, ...]
-    loss: tuple[float | None, ...]
+    epochs: Epochs
+
+    @property
+    def accuracy(self) -> tuple[float | None, ...]:
+        """The validation accuracy by epoch."""
+        return self.epochs["val_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -58,13 +69,10 @@ def curves_info(contents: Contents) -> CurvesInfo:
     for (kind, key), groups in users.items():
         if key in histories:
             labels = [contents.label(contents.row_of(group)) for group in groups]
-            kinds.setdefault(kind, []).append(_curve(key, labels, _name(groups, chosen, labels), histories[key]))
+            curve = Curve(key, tuple(labels), _name(groups, chosen, labels), epochs_of(histories[key]))
+            kinds.setdefault(kind, []).append(curve)
     ranked = sorted(kinds, key=lambda kind: (not stage_of_kind(kind).STARTS, stage_of_kind(kind).ENDS, kind))
-    return CurvesInfo(
-        kinds={kind: tuple(kinds[kind]) for kind in ranked},
-        points=len(chosen),
-        of=len(contents.frontier),
-    )
+    return CurvesInfo({kind: tuple(kinds[kind]) for kind in ranked}, points=len(chosen), of=len(contents.frontier))
 
 
 def draw_curves(info: CurvesInfo) -> list[Figure]:
@@ -72,19 +80,19 @@ def draw_curves(info: CurvesInfo) -> list[Figure]:
     return [_figure(info, kind, curves) for kind, curves in info.kinds.items()]
 
 
+def epochs_of(history: History) -> Epochs:
+    """Returns the columns of a stage's history with five digits, which say more than any pixel."""
+    return {
+        column: tuple(None if row.get(column) is None else float(f"{row[column]:.5g}") for row in history)
+        for _, column, *_ in LINES
+    }
+
+
 def accuracy_over_loss() -> dict[str, Any]:
     """Returns the two vertical axes of training curves."""
     return {
         "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "accuracy"}},
-        "yaxis2": {
-            "domain": [0, 0.34],
-            "title": {"text": "loss", "standoff": 12, "font": {"size": 13, "color": "@muted"}},
-            "gridcolor": "@grid",
-            "linecolor": "@grid",
-            "zeroline": False,
-            "automargin": True,
-            "rangemode": "tozero",
-        },
+        "yaxis2": {"domain": [0, 0.34], "title": {"text": "loss"}, "rangemode": "tozero"},
     }
 
 
@@ -104,34 +112,22 @@ def _name(groups: Sequence[PointRuns], chosen: Sequence[PointRuns], labels: Sequ
     return f"{labels[0]} and {show_count(len(groups) - 1, 'other')}"
 
 
-def _curve(key: str, labels: list[str], name: str, history: History) -> Curve:
-    def column(name: str) -> tuple[float | None, ...]:
-        return tuple(None if row.get(name) is None else float(f"{row[name]:.5g}") for row in history)
-
-    return Curve(key, tuple(labels), name, column("val_accuracy"), column("train_accuracy"), column("loss"))
-
-
 def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
     data = []
     for i, curve in enumerate(curves):
-        users = escaped(_many(curve.labels))
+        more = f" and {len(curve.labels) - 4} more" if len(curve.labels) > 4 else ""
+        users = escaped(f"{', '.join(curve.labels[:4])}{more}")
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
-        legend = len(curves) > 1
-        for values, axis, what in (
-            (curve.accuracy, "y", VALIDATION),
-            (curve.train_accuracy, "y", TRAINING),
-            (curve.loss, "y2", "loss"),
-        ):
-            if all(value is None for value in values):
-                continue
-            form = ".2%" if axis == "y" else ".4g"
+        known = [line for line in LINES if any(value is not None for value in curve.epochs[line[1]])]
+        for what, column, axis, form in known:
+            values = curve.epochs[column]
             data.append(
                 {
                     "type": "scatter",
                     "mode": "lines+markers" if len(values) <= 30 and what != TRAINING else "lines",
                     "name": escaped(curve.name),
                     "legendgroup": curve.key[:16],
-                    "showlegend": legend,
+                    "showlegend": len(curves) > 1 and what == known[0][0],
                     "x": list(range(1, len(values) + 1)),
                     "y": list(values),
                     "xaxis": "x",
@@ -142,10 +138,9 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
                     "hovertemplate": f"{users}<br>epoch %{{x}}: {what} %{{y:{form}}}<extra></extra>",
                 }
             )
-            legend = False
     longest = max(len(curve.accuracy) for curve in curves)
     layout = {
-        "xaxis": {"title": {"text": "epoch of the stage"}, "anchor": "y2", "tickformat": "d", **_whole(longest)},
+        "xaxis": {"title": {"text": "epoch of the stage"}, "anchor": "y2", **whole_ticks(longest)},
         **accuracy_over_loss(),
     }
     # The legend grows over the figure: two names stand beside each other.
@@ -160,26 +155,12 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
     )
 
 
-def _whole(longest: int) -> dict[str, int]:
-    """Returns ticks at whole epochs, also where plotly would put some between."""
-    return {"dtick": 1} if longest <= 12 else {}
-
-
-def _many(labels: tuple[str, ...]) -> str:
-    shown = ", ".join(labels[:4])
-    return f"{shown} and {len(labels) - 4} more" if len(labels) > 4 else shown
-
-
 def _words(info: CurvesInfo, curves: tuple[Curve, ...]) -> str:
     last = [curve.accuracy[-1] for curve in curves if curve.accuracy[-1] is not None]
-    ends = (
-        ""
-        if not last
-        else f" They end at {show_share(min(last))} to {show_share(max(last))}."
-        if len(last) > 1
-        else f" It ends at {show_share(last[0])}."
-    )
+    ends = f" It ends at {show_share(last[0])}." if last else ""
+    if len(last) > 1:
+        ends = f" They end at {show_share(min(last))} to {show_share(max(last))}."
     stages = f"{len(curves)} stages" if len(curves) > 1 else "One stage"
-    faint = any(value is not None for curve in curves for value in curve.train_accuracy)
+    faint = any(value is not None for curve in curves for value in curve.epochs["train_accuracy"])
     lines = " Strong lines: validation accuracy; faint ones: training accuracy." if faint else ""
     return f"{stages} of {info.points} of {info.of} frontier points.{ends}{lines}"

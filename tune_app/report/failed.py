@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trainables.results import Failed
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure, escaped
+from tune_app.report.figure import Figure, escaped, whole_ticks
 from tune_app.terminal.quantities import show_count
 
 SUSPECTS = 5
@@ -65,27 +65,22 @@ def failed_info(contents: Contents) -> FailedInfo:
 def draw_failed(info: FailedInfo) -> Figure:
     """Draws a bar for each reason."""
     names = [f"{reason.kind} · {reason.stage or 'before a stage'}" for reason in info.reasons]
+    trials = [len(reason.rows) for reason in info.reasons]
     trace = {
         "type": "bar",
         "orientation": "h",
-        "x": [len(reason.rows) for reason in info.reasons],
+        "x": trials,
         "y": list(map(escaped, names)),
-        "text": [str(len(reason.rows)) for reason in info.reasons],
+        "text": list(map(str, trials)),
         "textposition": "outside",
         "cliponaxis": False,
         "marker": {"color": "@outside"},
         "hovertemplate": "%{y}: %{x} trials<extra></extra>",
         "showlegend": False,
     }
-    most = max((len(reason.rows) for reason in info.reasons), default=0)
     layout = {
         "bargap": 0.35,
-        "xaxis": {
-            "title": {"text": "trials"},
-            "rangemode": "tozero",
-            "tickformat": "d",
-            **({"dtick": 1} if most <= 12 else {}),
-        },
+        "xaxis": {"title": {"text": "trials"}, "rangemode": "tozero", **whole_ticks(max(trials, default=0))},
         "yaxis": {"autorange": "reversed", "ticksuffix": "  ", "showgrid": False, "type": "category"},
     }
     height = 110 + 30 * max(1, len(names))
@@ -95,10 +90,9 @@ def draw_failed(info: FailedInfo) -> Figure:
 def words(info: FailedInfo) -> str:
     """Returns the counts in a sentence."""
     if not info.failed:
-        return "Every trial so far has a usable result."
+        return "Every trial so far has a usable result." if info.trials else "No trial has finished yet."
     most = info.reasons[0]
-    share = f"{100 * info.failed / info.trials:.0f} %"
-    of = f"{info.failed:,} of {show_count(info.trials, 'trial')} ({share})"
+    of = f"{info.failed:,} of {show_count(info.trials, 'trial')} ({100 * info.failed / info.trials:.0f} %)"
     return f"{of} without a usable result; most often {most.kind} ({len(most.rows):,})."
 
 

@@ -1,5 +1,6 @@
 """Figure: what plotly draws, with the words for those who cannot see it."""
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,8 @@ class Figure:
 
     def spec(self) -> dict[str, Any]:
         """The figure in plotly's terms: the layout that all figures share, and what is this one's own."""
-        return {"data": list(self.data), "layout": merged(_shared(self.height), self.layout)}
+        axes = ["xaxis", "yaxis", *(name for name in self.layout if name.startswith("yaxis"))]
+        return {"data": list(self.data), "layout": merged(_shared(self.height, axes), self.layout)}
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 def escaped(text: str) -> str:
     """Returns text for a place where plotly reads tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(text, quote=False)
 
 
 def cut(text: str, chars: int) -> str:
@@ -55,7 +57,24 @@ def cut(text: str, chars: int) -> str:
     return text if len(text) <= chars else f"{text[: chars // 2]}…{text[len(text) - (chars - 1) // 2 :]}"
 
 
-def _shared(height: int) -> dict[str, Any]:
+def guide(x: Sequence[float], y: Sequence[float], **line: Any) -> dict[str, Any]:
+    """Returns a line that helps to read a figure: it has no name, and says nothing when it is hovered."""
+    quiet = {"hoverinfo": "skip", "showlegend": False}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, **quiet}
+
+
+def whole_ticks(most: int) -> dict[str, Any]:
+    """Returns ticks at whole numbers up to `most`, also where plotly would put some between."""
+    return {"tickformat": "d", **({"dtick": 1} if most <= 12 else {})}
+
+
+def names_axis(places: Sequence[Any], names: Sequence[str], chars: int) -> dict[str, Any]:
+    """Returns an axis with a name at each place, from the top down, cut to so many letters."""
+    texts = [f"{escaped(cut(name, chars))}  " for name in names]
+    return {"autorange": "reversed", "showgrid": False, "tickvals": places, "ticktext": texts}
+
+
+def _shared(height: int, axes: Sequence[str]) -> dict[str, Any]:
     axis = {
         "gridcolor": "@grid",
         "linecolor": "@grid",
@@ -63,22 +82,18 @@ def _shared(height: int) -> dict[str, Any]:
         "automargin": True,
         "title": {"standoff": 12, "font": {"size": 13, "color": "@muted"}},
     }
+    font = {"family": FONT, "size": 12, "color": "@ink"}
+    above = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
     return {
         "height": height,
         "autosize": True,
-        "font": {"family": FONT, "size": 12, "color": "@ink"},
+        "font": font,
         "paper_bgcolor": "@surface",
         "plot_bgcolor": "@surface",
         "margin": {"l": 56, "r": 16, "t": 12, "b": 48},
-        "xaxis": axis,
-        "yaxis": axis,
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
-        "hoverlabel": {
-            "bgcolor": "@surface",
-            "bordercolor": "@muted",
-            "font": {"family": FONT, "color": "@ink", "size": 12},
-            "align": "left",
-        },
+        **dict.fromkeys(axes, axis),
+        "legend": {"orientation": "h", "font": {"size": 12}, **above},
+        "hoverlabel": {"bgcolor": "@surface", "bordercolor": "@muted", "font": font, "align": "left"},
         "hovermode": "closest",
         "dragmode": "zoom",
         "uirevision": "keep",

@@ -16,7 +16,6 @@ from tune_app.report.figure import Figure, merged
 from tune_app.terminal.progress import track
 
 Format = Literal["png", "svg"]
-FORMATS = ("png", "svg")
 BROWSERS = (
     "chromium",
     "chromium-browser",
@@ -68,12 +67,11 @@ def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *
         return []
     browser = find_browser()
     with tempfile.TemporaryDirectory(prefix="tune-app-figures-") as scratch:
-        names = [f"{figure.name}.{form}" for figure in shown]
-        places = [Path(scratch) / name for name in names]
-        _draw([_order(*order, form, caveat) for order in zip(shown, places, strict=True)], browser)
-        for name in names:
-            replace(target / name, (Path(scratch) / name).read_bytes())
-    return names
+        files = [Path(scratch) / f"{figure.name}.{form}" for figure in shown]
+        _draw([_order(*order, form, caveat) for order in zip(shown, files, strict=True)], browser)
+        for file in files:
+            replace(target / file.name, file.read_bytes())
+    return [file.name for file in files]
 
 
 def _order(figure: Figure, path: Path, form: Format, caveat: str) -> dict[str, Any]:

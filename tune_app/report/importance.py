@@ -44,9 +44,8 @@ def importance_info(contents: Contents) -> ImportanceInfo:
     spec = contents.spec
     inside = [g for g in contents.groups if g.mean and spec.space.contains(dict(g.point))]
     if len(inside) < FEWEST:
-        return ImportanceInfo(
-            {}, len(inside), len(inside), f"It takes {FEWEST} points with a result; there are {len(inside)}."
-        )
+        few = f"It takes {FEWEST} points with a result; there are {len(inside)}."
+        return ImportanceInfo({}, len(inside), len(inside), few)
     used = inside if len(inside) <= MOST else random.Random(SEED).sample(inside, k=MOST)
     searched = _varied(contents, used)
     if len(searched) < 2:
@@ -86,7 +85,6 @@ def draw_importance(info: ImportanceInfo) -> Figure:
             "dtick": 0.25,
         },
         "yaxis": {"ticksuffix": "  ", "showgrid": False},
-        "legend": {"traceorder": "normal"},
         "margin": {"r": 28},
     }
     height = 130 + 22 * len(names) * max(1, len(info.shares))
@@ -111,18 +109,14 @@ def _study(contents: Contents, groups: Sequence[PointRuns], searched: Sequence[s
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     root, objectives = contents.spec.space.root, contents.spec.objectives
     study = optuna.create_study(directions=list(objectives.values()))
-    distributions = {name: distribution(root[name]) for name in searched}
-    points = [dict(group.point) for group in groups]
-    study.add_trials(
-        [
-            create_trial(
-                values=[group.mean[name] for name in objectives],
-                params={name: root[name].values.index(point[name]) for name in searched},
-                distributions=distributions,
-            )
-            for group, point in zip(groups, points, strict=True)
-        ]
-    )
+    for group in groups:
+        point = dict(group.point)
+        trial = create_trial(
+            values=[group.mean[name] for name in objectives],
+            params={name: root[name].values.index(point[name]) for name in searched},
+            distributions={name: distribution(root[name]) for name in searched},
+        )
+        study.add_trial(trial)
     return study
 
 

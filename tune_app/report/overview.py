@@ -1,12 +1,11 @@
 """The top of a report: the best points, the baseline, the totals, findings in words."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tune_app.findings.summary import findings_of
-from tune_app.frontier.pareto import knee
-from tune_app.frontier.points import PointRuns, mean_costs
+from tune_app.frontier.points import PointRuns
 from tune_app.ledger.ledger import in_full
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.report.contents import Contents
@@ -46,28 +45,19 @@ def _best(contents: Contents) -> list[Card]:
     front = contents.frontier
     if not front:
         return [Card("Frontier", "none yet", "no feasible trial of the full schedule")]
-    place = knee(mean_costs(front, contents.spec))
-    assert place is not None, "the frontier has a member"
-
-    def accuracy(group: PointRuns) -> float:
-        return contents.value(group, "accuracy")
-
-    def size(group: PointRuns) -> float:
-        return contents.value(group, "size_bytes")
-
+    value = contents.value
     return [
-        _card("Best accuracy", max(front, key=lambda g: (accuracy(g), -size(g))), contents),
-        _card(BALANCED, front[place], contents),
-        _card("Smallest", min(front, key=lambda g: (size(g), -accuracy(g))), contents),
+        _card("Best accuracy", max(front, key=lambda g: (value(g, "accuracy"), -value(g, "size_bytes"))), contents),
+        _card(BALANCED, next(group for group in front if contents.row_of(group) == contents.balanced), contents),
+        _card("Smallest", min(front, key=lambda g: (value(g, "size_bytes"), -value(g, "accuracy"))), contents),
     ]
 
 
 def _card(name: str, group: PointRuns, contents: Contents) -> Card:
     accuracy = contents.value(group, "accuracy")
     change = "" if contents.baseline is None else f" ({show_points(accuracy - contents.baseline.accuracy)})"
-    size, ratio = (contents.value(group, column) for column in ("size_bytes", "compression_ratio"))
+    sizes = ", ".join(show(column, contents.value(group, column)) for column in ("size_bytes", "compression_ratio"))
     row = contents.row_of(group)
-    sizes = f"{show('size_bytes', size)}, {show('compression_ratio', ratio)}"
     return Card(name, f"{show('accuracy', accuracy)}{change}", f"{sizes} · {contents.label(row)}", row)
 
 
@@ -82,10 +72,8 @@ def _baseline(contents: Contents) -> list[Card]:
 def _trials(contents: Contents) -> Card:
     states = Counter(record.state for record in contents.records)
     detail = ", ".join(f"{n:,} {state}" for state, n in states.most_common()) or "none has finished"
-    value = f"{in_full(contents.records):,} of {contents.spec.budget.trials:,}"
-    return Card(
-        "Trials", value, f"{detail}; {len(contents.frontier):,} on the frontier" if contents.frontier else detail
-    )
+    front = f"; {len(contents.frontier):,} on the frontier" if contents.frontier else ""
+    return Card("Trials", f"{in_full(contents.records):,} of {contents.spec.budget.trials:,}", f"{detail}{front}")
 
 
 def _training(contents: Contents) -> Card:
@@ -102,8 +90,8 @@ def key_findings(contents: Contents) -> list[str]:
 
 def environments(contents: Contents) -> list[tuple[str, Sequence[tuple[str, int]]]]:
     """Returns for each thing that records say of their environment the values, and how many trials had them."""
-    found: dict[str, Counter[str]] = {}
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for record in contents.records:
         for name, value in record.environment.items():
-            found.setdefault(name, Counter())[value] += 1
+            found[name][value] += 1
     return [(name, counts.most_common()) for name, counts in found.items()]

@@ -3,22 +3,22 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
 from tune_app.drawing.palette import PALETTES
 from tune_app.ledger.baseline import caveat
 from tune_app.report.contents import Contents
 from tune_app.report.coordinates import NAME as PARALLEL
-from tune_app.report.coordinates import CoordinatesInfo, coordinates_info
-from tune_app.report.figure import Figure
-from tune_app.report.overview import BALANCED, Card, cards, key_findings, status
+from tune_app.report.coordinates import coordinates_info
+from tune_app.report.overview import cards, key_findings, status
 from tune_app.report.pareto_figure import NAME as PARETO
 from tune_app.report.section import Section
 from tune_app.report.sections import EXPLORE
-from tune_app.report.templates import fill, plotly_script, script, style
+from tune_app.report.templates import WEB, fill, script
 from tune_app.report.trial_table import packed, trial_columns
 
 MEASURED = ("accuracy", "accuracy_mean", "test_accuracy", "size_bytes", "compression_ratio", "seconds")
@@ -26,18 +26,14 @@ MEASURED = ("accuracy", "accuracy_mean", "test_accuracy", "size_bytes", "compres
 
 
 def render(contents: Contents, sections: Sequence[Section], *, now: datetime, watch: str = "") -> str:
-    """The whole page as HTML.
+    """The whole page as HTML, with all sections in their order; `now`, in UTC, is when the contents were read.
 
-    Args:
-        contents: of the experiment.
-        sections: in their order, those of other modules among them.
-        now: when the contents were read, in UTC.
-        watch: version of the contents for a page that a server of ours serves: it asks this server, and nobody else,
-            for newer ones. Empty: the page asks no network at all.
+    `watch` is the version of the contents, for a page that a server of ours serves: it asks this server, and nobody
+    else, for newer ones. Empty: the page asks no network at all.
     """
-    plotly, own = plotly_script(), script()
+    plotly, own = (files("plotly") / "package_data" / "plotly.min.js").read_text(), script()
     return fill(
-        "report.html.j2",
+        "report/web/report.html.j2",
         title=contents.spec.name,
         version=version("tune-app"),
         made=now.strftime("%Y-%m-%d %H:%M:%S"),
@@ -50,7 +46,7 @@ def render(contents: Contents, sections: Sequence[Section], *, now: datetime, wa
         explore=EXPLORE,
         watch=watch,
         policy=_policy([plotly, own], watch=bool(watch)),
-        styles=style(),
+        styles=(WEB / "report.css").read_text(),
         plotly=plotly,
         script=own,
         data=embedded(_data(contents, sections)),
@@ -67,39 +63,28 @@ def embedded(value: object) -> str:
 
 def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
     figures = [figure for section in sections for figure in section.figures if figure.data]
-    assert len({figure.name for figure in figures}) == len(figures), "figures have different names"
+    shown = {figure.name: {**figure.spec(), "linked": figure.linked, "most": figure.most} for figure in figures}
+    assert len(shown) == len(figures), "figures have different names"
     return {
         "columns": packed(trial_columns(contents)),
-        "figures": {figure.name: _figure(figure) for figure in figures},
+        "figures": shown,
         "palettes": PALETTES,
         "params": list(contents.spec.space.root),
         "measured": [*MEASURED, *(name for name in contents.spec.objectives if name not in MEASURED)],
-        "dimensions": _dimensions(coordinates_info(contents)),
+        # How a height at an axis of the parallel coordinates becomes a value of the table.
+        "dimensions": [
+            {name: getattr(dimension, name) for name in ("column", "low", "high", "log", "names")}
+            for dimension in coordinates_info(contents).dimensions
+        ],
         "folder": str(contents.folder.path),
         "by_id": [row for row in range(len(contents.records)) if contents.handle(row) != contents.label(row)],
-        "chosen": _chosen(cards(contents)),
+        # Until a reader chooses another one.
+        "chosen": contents.balanced,
         "curves": next((figure.choices for figure in figures if figure.choices), {"name": ""}),
         "explore": EXPLORE,
         "pareto": PARETO,
         "parallel": PARALLEL,
     }
-
-
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {**figure.spec(), "linked": figure.linked, "most": figure.most}
-
-
-def _chosen(shown: Sequence[Card]) -> int | None:
-    """The trial that is chosen until a reader chooses another one: the balanced one."""
-    return next((card.row for card in shown if card.name == BALANCED), None)
-
-
-def _dimensions(info: CoordinatesInfo) -> list[Mapping[str, Any]]:
-    """Returns how the page turns a height at an axis into a value of the table."""
-    return [
-        {"column": d.column, "low": d.low, "high": d.high, "log": d.log, "names": list(d.names)}
-        for d in info.dimensions
-    ]
 
 
 def _policy(scripts: Sequence[str], *, watch: bool) -> str:

@@ -1,11 +1,17 @@
-"""Every trial in the plane of the first two objectives, and what it is compared with: what a figure shows."""
+"""Every trial in the plane of the first two objectives, and what it is compared with: what a figure shows.
 
+Points of five earlier systems are marks to compare with. Their accuracies are as they were published. Their ratios
+follow from formulas of their own, not from files, so a mark says where a system saw itself, not where it would lie if
+it were measured here.
+"""
+
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 
 from tune_app.drawing.frontier_info import FrontierInfo, Mark, Standing, arranged, plane_of
 from tune_app.report.contents import Contents
-from tune_app.report.published import published_points
 
 SIZED = {"size_bytes", "compression_ratio"}
 
@@ -20,6 +26,17 @@ class ParetoInfo(FrontierInfo):
     """Constraints on the two metrics."""
 
 
+@dataclass(frozen=True)
+class PublishedPoint:
+    """A point that a system reported."""
+
+    system: str
+    """The name of the system's recipe."""
+    label: str
+    accuracy: float
+    ratio: float
+
+
 def pareto_info(contents: Contents) -> ParetoInfo:
     """Finds where the trials of the full schedule lie."""
     x, y = plane_of(contents.spec)
@@ -27,6 +44,17 @@ def pareto_info(contents: Contents) -> ParetoInfo:
         **vars(arranged(_marks(contents, x, y), contents.spec, contents.baseline)),
         published=_published(contents, x, y),
         bounds=tuple((c.metric, c.bound) for c in contents.spec.constraints if c.metric in {x, y}),
+    )
+
+
+def published_points(dataset: str) -> tuple[PublishedPoint, ...]:
+    """Returns the published points of a data set, by its name in a spec; none for most."""
+    systems = json.loads((files("tune_app.report") / "published.json").read_text())
+    return tuple(
+        PublishedPoint(system["system"], **point)
+        for system in systems
+        if system["dataset"] == dataset
+        for point in system["points"]
     )
 
 
@@ -46,9 +74,9 @@ def _published(contents: Contents, x: str, y: str) -> dict[str, tuple[Mark, ...]
     if contents.baseline is None or {x, y} - {"accuracy"} - SIZED or "accuracy" not in {x, y}:
         return {}
     whole = contents.baseline.size_bytes
-    found: dict[str, list[Mark]] = {}
+    found: dict[str, tuple[Mark, ...]] = {}
     for point in published_points(contents.spec.base.data.name):
         known = {"accuracy": point.accuracy, "compression_ratio": point.ratio, "size_bytes": whole / point.ratio}
-        label = f"{point.label} ({point.ratio:g}x by its own formula)"
-        found.setdefault(point.system, []).append(Mark(label, known[x], known[y]))
-    return {system: tuple(marks) for system, marks in found.items()}
+        mark = Mark(f"{point.label} ({point.ratio:g}x by its own formula)", known[x], known[y])
+        found[point.system] = (*found.get(point.system, ()), mark)
+    return found

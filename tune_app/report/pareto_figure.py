@@ -5,13 +5,17 @@ from typing import Any
 
 from tune_app.drawing.axis import Axis
 from tune_app.drawing.frontier_info import Mark
-from tune_app.report.figure import Figure, escaped
+from tune_app.report.figure import Figure, escaped, guide
 from tune_app.report.pareto import ParetoInfo
 from tune_app.tables.columns import show
 from tune_app.terminal.quantities import show_count
 
 NAME = "pareto"
-SYMBOLS = ("triangle-up-open", "diamond-open", "square-open", "pentagon-open", "hexagram-open")
+SYSTEMS = {
+    **{"triangle-up-open": "@c1", "diamond-open": "@c2", "square-open": "@c3"},
+    **{"pentagon-open": "@c5", "hexagram-open": "@muted"},
+}
+"""Symbols and colors of earlier systems, in their order."""
 CROWD = 40
 """Marks beyond which those of the frontier are smaller."""
 FAINT = 2_000
@@ -28,7 +32,10 @@ def draw_pareto(info: ParetoInfo) -> Figure:
         _marks(info, info.infeasible, "outside the constraints", color="@outside", size=8, symbol="x-thin", line=1.5),
         _line(info) if info.stepped else None,
         _front(info),
-        *_systems(info),
+        *(
+            _marks(info, marks, system, color=color, size=10, symbol=symbol, line=2)
+            for (system, marks), (symbol, color) in zip(info.published.items(), SYSTEMS.items(), strict=False)
+        ),
         _marks(info, baseline, named, color="@ink", size=15, symbol="star"),
     ]
     return Figure(
@@ -90,24 +97,8 @@ def _line(info: ParetoInfo) -> dict[str, Any] | None:
     """The border of what is reached: between two members the worse value of each holds."""
     if len(info.frontier) < 2:
         return None
-    shape = "hv" if info.x.direction == "minimize" else "vh"
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [info.x.scaled(mark.x) for mark in info.frontier],
-        "y": [info.y.scaled(mark.y) for mark in info.frontier],
-        "line": {"shape": shape, "color": "@front", "width": 1.5},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-
-
-def _systems(info: ParetoInfo) -> list[dict[str, Any] | None]:
-    styles = zip(SYMBOLS, ("@c1", "@c2", "@c3", "@c5", "@muted"), strict=True)
-    return [
-        _marks(info, marks, system, color=color, size=10, symbol=symbol, line=2)
-        for (system, marks), (symbol, color) in zip(info.published.items(), styles, strict=False)
-    ]
+    x, y = [info.x.scaled(mark.x) for mark in info.frontier], [info.y.scaled(mark.y) for mark in info.frontier]
+    return guide(x, y, shape="hv" if info.x.direction == "minimize" else "vh", color="@front", width=1.5)
 
 
 def _bounds(info: ParetoInfo) -> list[dict[str, Any]]:
@@ -128,8 +119,8 @@ def _axis(info: ParetoInfo, axis: Axis, name: str) -> dict[str, Any]:
     marks = [*info.tried, *([info.baseline] if info.baseline else [])]
     if not info.published or not marks:
         return found
-    values = [axis.scaled(getattr(mark, name)) for mark in marks]
-    return found | {"autorangeoptions": {"clipmin": _padded(values, axis)[0], "clipmax": _padded(values, axis)[1]}}
+    low, high = _padded([axis.scaled(getattr(mark, name)) for mark in marks], axis)
+    return found | {"autorangeoptions": {"clipmin": low, "clipmax": high}}
 
 
 def _padded(values: Sequence[float], axis: Axis) -> tuple[float, float]:

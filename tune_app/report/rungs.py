@@ -1,10 +1,11 @@
 """How the ranks of each rung agree with those of the next one: the pairs, and their rank correlation."""
 
+import math
 from dataclasses import dataclass
 
 from tune_app.drawing.axis import Axis, axis_of
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure
+from tune_app.report.figure import Figure, guide
 from tune_app.search.ladder import agreements
 from tune_app.tables.columns import short
 from tune_app.terminal.quantities import show_count
@@ -34,31 +35,30 @@ def rung_pairs(contents: Contents) -> list[RungPairs]:
     spec, reference = contents.spec, contents.reference
     if spec.fidelity is None or reference is None:
         return []
-    metrics: dict[tuple[str, str], dict[str, float]] = {}
-    rows: dict[tuple[str, str], int] = {}
-    for i, record in enumerate(contents.records):
-        work = record.assignment
-        if work.repeat == 0 and record.state == "complete":
-            metrics[work.rung, work.config_key], rows[work.rung, work.config_key] = record.metrics(), i
+    runs = {
+        (record.assignment.rung, record.assignment.config_key): i
+        for i, record in enumerate(contents.records)
+        if record.assignment.repeat == 0 and record.state == "complete"
+    }
     found = []
     for agreement in agreements(contents.records, spec, reference):
-        keys = [key for rung, key in metrics if rung == agreement.rung and (agreement.above, key) in metrics]
-        for name in spec.objectives:
-            low = tuple(metrics[agreement.rung, key][name] for key in keys)
-            high = tuple(metrics[agreement.above, key][name] for key in keys)
-            rho = agreement.correlation[name]
-            found.append(
-                RungPairs(
-                    rung=agreement.rung,
-                    above=agreement.above,
-                    axis=axis_of(name, spec, [*low, *high]),
-                    low=low,
-                    high=high,
-                    rows=tuple(rows[agreement.above, key] for key in keys),
-                    correlation=rho if rho == rho else None,
-                    dropped=agreement.dropped,
-                )
+        keys = [key for rung, key in runs if rung == agreement.rung and (agreement.above, key) in runs]
+        rows = tuple(runs[agreement.above, key] for key in keys)
+        below = [contents.records[runs[agreement.rung, key]].metrics() for key in keys]
+        above = [contents.records[row].metrics() for row in rows]
+        for name, rho in agreement.correlation.items():
+            low, high = tuple(metrics[name] for metrics in below), tuple(metrics[name] for metrics in above)
+            pairs = RungPairs(
+                rung=agreement.rung,
+                above=agreement.above,
+                axis=axis_of(name, spec, [*low, *high]),
+                low=low,
+                high=high,
+                rows=rows,
+                correlation=None if math.isnan(rho) else rho,
+                dropped=agreement.dropped,
             )
+            found.append(pairs)
     return found
 
 
@@ -67,15 +67,7 @@ def draw_rungs(pairs: RungPairs) -> Figure:
     axis, name = pairs.axis, short(pairs.axis.metric)
     low, high = [axis.scaled(v) for v in pairs.low], [axis.scaled(v) for v in pairs.high]
     ends = [min([*low, *high], default=0.0), max([*low, *high], default=1.0)]
-    same = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": ends,
-        "y": ends,
-        "line": {"color": "@muted", "width": 1, "dash": "dot"},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    same = guide(ends, ends, color="@muted", width=1, dash="dot")
     points = {
         "type": "scatter",
         "mode": "markers",
@@ -86,10 +78,9 @@ def draw_rungs(pairs: RungPairs) -> Figure:
         "marker": {"color": "@front", "size": 8, "opacity": 0.75},
         "showlegend": False,
     }
-    shared = {key: value for key, value in axis.layout().items() if key != "title"}
     layout = {
-        "xaxis": {**shared, "title": {"text": f"{name} at {pairs.rung}"}},
-        "yaxis": {**shared, "title": {"text": f"{name} at {pairs.above}"}},
+        "xaxis": {**axis.layout(), "title": {"text": f"{name} at {pairs.rung}"}},
+        "yaxis": {**axis.layout(), "title": {"text": f"{name} at {pairs.above}"}},
     }
     title = f"{name[0].upper()}{name[1:]}: {pairs.rung} against {pairs.above}"
     figure = f"rungs-{pairs.rung}-{axis.metric}".replace("_", "-")

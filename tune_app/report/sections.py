@@ -77,10 +77,8 @@ def failures(contents: Contents) -> Section:
     """Returns the section of trials without a result."""
     info = failed_info(contents)
     if not info.reasons:
-        return Section(
-            "failures", "Failures", words=failed_words(info) if info.trials else "No trial has finished yet."
-        )
-    html = fill("failed.html.j2", reasons=info.reasons, suspects=info.suspects)
+        return Section("failures", "Failures", words=failed_words(info))
+    html = fill("report/web/failed.html.j2", reasons=info.reasons, suspects=info.suspects)
     return Section("failures", "Failures", (draw_failed(info),), html=html)
 
 
@@ -92,7 +90,7 @@ def provenance(contents: Contents) -> Section:
     if contents.baseline is not None:
         facts += [("data fingerprint", contents.baseline.fingerprint), ("baseline stage", contents.baseline.key)]
     html = fill(
-        "provenance.html.j2",
+        "report/web/provenance.html.j2",
         environments=environments(contents),
         facts=[("experiment", place), *facts],
         commands=[

@@ -21,12 +21,8 @@ def version_of(folder: ExperimentFolder) -> str:
     Raises:
         StorageUnavailable: the folder cannot be listed.
     """
-    shown = [
-        *names(folder.trials, "*.json"),
-        "",
-        *names(folder.heartbeats, "*.json"),
-        str(exists(folder.baseline_file)),
-    ]
+    ended, running = names(folder.trials, "*.json"), names(folder.heartbeats, "*.json")
+    shown = [*ended, "", *running, str(exists(folder.baseline_file))]
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()[:16]
 
 
@@ -39,9 +35,11 @@ class ReportServer:
         Raises:
             ConfigError: the port is taken.
         """
-        self._pages = _Pages(folder, extra)
+        self._folder, self._extra = folder, extra
+        self._lock = threading.Lock()
+        self._made: tuple[str, bytes] = ("", b"")
         try:
-            self._server = ThreadingHTTPServer((LOOPBACK, port), _handler(self._pages.version, self._pages.page))
+            self._server = ThreadingHTTPServer((LOOPBACK, port), _handler(version=self._version, page=self._page))
         except OSError as err:
             raise ConfigError(
                 f"port {port} cannot be opened ({err.strerror}): give another one, or 0 for a free one."
@@ -63,19 +61,11 @@ class ReportServer:
         """Waits until the process is interrupted."""
         self._thread.join()
 
-
-class _Pages:
-    """The page of the newest version; it is made once for all who ask."""
-
-    def __init__(self, folder: ExperimentFolder, extra: Sequence[Section]) -> None:
-        self._folder, self._extra = folder, extra
-        self._lock = threading.Lock()
-        self._made: tuple[str, bytes] = ("", b"")
-
-    def version(self) -> bytes:
+    def _version(self) -> bytes:
         return version_of(self._folder).encode()
 
-    def page(self) -> bytes:
+    def _page(self) -> bytes:
+        """Returns the page of the newest version; it is made once for all who ask."""
         with self._lock:
             # Looked up before the records are read: a trial that ends meanwhile makes the page load once more.
             version = version_of(self._folder)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from trainables.results import Completed
 from tune_app.drawing.palette import CYCLE
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure, cut, escaped
+from tune_app.report.figure import Figure, escaped, names_axis
 from tune_app.terminal.quantities import show_size
 
 MOST = 16
@@ -32,29 +34,29 @@ def sizes_info(contents: Contents) -> SizesInfo:
     """Returns the measured breakdown of each file; parts beyond the six largest are one."""
     groups = spread(contents.frontier, MOST)
     results = [group.first.result for group in groups]
-    files = [r.measurement.size_breakdown if isinstance(r, Completed) else {} for r in results]
+    files = [Counter(r.measurement.size_breakdown if isinstance(r, Completed) else {}) for r in results]
     total: Counter[str] = Counter()
     for parts in files:
         total.update(parts)
     names = [name for name, _ in total.most_common()]
     kept, rest = (names, []) if len(names) <= len(CYCLE) else (names[: len(CYCLE) - 1], names[len(CYCLE) - 1 :])
-    found = {name: tuple(parts.get(name, 0) for parts in files) for name in kept}
+    found = {name: tuple(parts[name] for parts in files) for name in kept}
     if rest:
-        found[OTHER] = tuple(sum(parts.get(name, 0) for name in rest) for parts in files)
+        found[OTHER] = tuple(sum(parts[name] for name in rest) for parts in files)
     labels = tuple(contents.label(contents.row_of(group)) for group in groups)
     return SizesInfo(labels, found, len(contents.frontier))
 
 
 def draw_sizes(info: SizesInfo) -> Figure:
     """Draws a bar for each point, the smallest file on top."""
-    unit, divisor = ("MB", 1e6) if max(_totals(info), default=0) >= 1e7 else ("KB", 1e3)
-    totals = _totals(info)
+    totals, bars = _totals(info), list(map(escaped, info.labels))
+    unit, divisor = ("MB", 1e6) if max(totals, default=0) >= 1e7 else ("KB", 1e3)
     data = [
         {
             "type": "bar",
             "orientation": "h",
             "name": escaped(part),
-            "y": list(map(escaped, info.labels)),
+            "y": bars,
             "x": [round(size / divisor, 4) for size in sizes],
             "text": [f"{show_size(size)}, {size / total:.1%}" for size, total in zip(sizes, totals, strict=True)],
             "textposition": "none",
@@ -67,14 +69,8 @@ def draw_sizes(info: SizesInfo) -> Figure:
         "barmode": "stack",
         "bargap": 0.3,
         "xaxis": {"title": {"text": f"packed file ({unit})"}, "tickformat": ",~r"},
-        "yaxis": {
-            "autorange": "reversed",
-            "showgrid": False,
-            "type": "category",
-            "tickvals": list(map(escaped, info.labels)),
-            "ticktext": [f"{escaped(cut(label, LABEL_CHARS))}  " for label in info.labels],
-        },
-        "legend": {"traceorder": "normal"},
+        "yaxis": {"type": "category", **names_axis(bars, info.labels, LABEL_CHARS)},
+        "legend": {"traceorder": "normal"},  # of stacked bars plotly would turn it around
     }
     height = 150 + 26 * max(2, len(info.labels))
     return Figure("sizes", "Where the bytes go", _words(info), data, layout, height=height)
@@ -82,9 +78,7 @@ def draw_sizes(info: SizesInfo) -> Figure:
 
 def spread(items: Sequence[T], most: int) -> list[T]:
     """Returns at most so many of a sequence, evenly spaced, both ends among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
 
 
 def _totals(info: SizesInfo) -> list[int]:

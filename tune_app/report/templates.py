@@ -1,4 +1,4 @@
-"""The files beside this package that a page is made of: templates, style, script (jinja2 is imported on use)."""
+"""The files beside the code that a page is made of: templates, style, script (jinja2 is imported on use)."""
 
 import re
 from functools import cache
@@ -12,13 +12,11 @@ WEB = files("tune_app.report") / "web"
 
 
 def fill(template: str, /, **values: object) -> str:
-    """Returns a template with these values; what is put into it is escaped, unless the template says otherwise."""
+    """Returns a template of this package, by its path, with these values.
+
+    What is put into it is escaped, unless the template says otherwise.
+    """
     return _environment().get_template(template).render(**values)
-
-
-def style() -> str:
-    """Returns the page's own style."""
-    return (WEB / "report.css").read_text()
 
 
 def script() -> str:
@@ -26,11 +24,6 @@ def script() -> str:
     names = sorted(file.name for file in WEB.iterdir() if file.name.endswith(".js"))
     parts = [(WEB / name).read_text() for name in names]
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
-
-
-def plotly_script() -> str:
-    """Returns plotly.js of the installed package."""
-    return (files("plotly") / "package_data" / "plotly.min.js").read_text()
 
 
 def joined(text: str) -> str:
@@ -43,7 +36,7 @@ def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     found = Environment(
-        loader=FunctionLoader(lambda name: (WEB / name).read_text()),
+        loader=FunctionLoader(lambda path: (files("tune_app") / path).read_text()),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,6 +1,6 @@
 """The timeline: when trials ran and what their stages cost, one lane for each worker that was busy at a time."""
 
-import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from typing import Any
 from tune_app.drawing.palette import CYCLE
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.report.contents import Contents
-from tune_app.report.figure import Figure, cut, escaped
+from tune_app.report.figure import Figure, escaped, names_axis
 from tune_app.terminal.quantities import show_count
 
 MOST = 200
@@ -49,15 +49,13 @@ class TimelineInfo:
 def timeline_info(contents: Contents) -> TimelineInfo:
     """Returns the newest trials; stages follow one another from the start of their trial."""
     begun = [(start, i) for i, r in enumerate(contents.records) if (start := _start(r)) is not None]
-    shown = sorted(begun)[-MOST:]
-    lanes = pack(
-        [(start, contents.records[i].seconds, contents.records[i].environment.get("host", "")) for start, i in shown]
-    )
-    names = list(dict.fromkeys(sorted(lanes)))
+    shown = [(start, i, contents.records[i]) for start, i in sorted(begun)[-MOST:]]
+    lanes = pack([(start, record.seconds, record.environment.get("host", "")) for start, _, record in shown])
+    names = sorted(set(lanes))
     pieces = [
         piece
-        for (start, i), lane in zip(shown, lanes, strict=True)
-        for piece in _pieces(contents.records[i], i, names.index(lane), start)
+        for (start, i, record), lane in zip(shown, lanes, strict=True)
+        for piece in _pieces(record, i, names.index(lane), start)
     ]
     stages = [stage for record in contents.records for stage in record.result.stages]
     return TimelineInfo(
@@ -75,16 +73,13 @@ def pack(spans: Sequence[tuple[datetime, float, str]]) -> list[tuple[str, int]]:
 
     Start times are whole seconds, so one that begins within a second before another ends may share its lane.
     """
-    free: dict[str, list[int]] = {}
-    busy: dict[str, list[tuple[datetime, int]]] = {}
+    ends: dict[tuple[str, int], datetime] = {}
     found = []
     for start, seconds, host in spans:
-        lanes, running = free.setdefault(host, []), busy.setdefault(host, [])
-        while running and running[0][0] <= start + timedelta(seconds=1):
-            heapq.heappush(lanes, heapq.heappop(running)[1])
-        lane = heapq.heappop(lanes) if lanes else len(running)
-        heapq.heappush(running, (start + timedelta(seconds=seconds), lane))
-        found.append((host, lane))
+        soon = start + timedelta(seconds=1)
+        lane = next((host, number) for number in itertools.count() if ends.get((host, number), soon) <= soon)
+        ends[lane] = start + timedelta(seconds=seconds)
+        found.append(lane)
     return found
 
 
@@ -92,21 +87,16 @@ def draw_timeline(info: TimelineInfo) -> Figure:
     """Draws bars by kind of stage; a stage that the cache answered is a diamond where it was read."""
     kinds = list(dict.fromkeys(piece.kind for piece in info.pieces if piece.kind != REST))
     colors = dict(zip(kinds, (c for c in CYCLE if c != "@c5"), strict=False)) | {REST: "@dim"}
-    data = [trace for kind in [*kinds, REST] if (trace := _bars(info, kind, colors.get(kind, "@c6"))) is not None]
+    ran = {kind: [piece for piece in info.pieces if piece.kind == kind and not piece.cached] for kind in [*kinds, REST]}
+    data = [_bars(kind, pieces, colors.get(kind, "@c6")) for kind, pieces in ran.items() if pieces]
     hits = [piece for piece in info.pieces if piece.cached]
     if hits:
-        data.append(_diamonds(info, hits))
+        data.append(_diamonds(hits))
     layout = {
         "barmode": "overlay",
         "bargap": 0.3,
         "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
-        "yaxis": {
-            "tickvals": list(range(len(info.lanes))),
-            "ticktext": [f"{escaped(cut(lane, LANE_CHARS))}  " for lane in info.lanes],
-            "autorange": "reversed",
-            "showgrid": False,
-        },
-        "legend": {"traceorder": "normal"},
+        "yaxis": names_axis(list(range(len(info.lanes))), info.lanes, LANE_CHARS),
     }
     height = min(900, 150 + 34 * max(2, len(info.lanes)))
     return Figure("timeline", "When trials ran", _words(info), data, layout, height=height)
@@ -130,42 +120,35 @@ def _pieces(record: TrialRecord, row: int, lane: int, start: datetime) -> list[P
     return found
 
 
-def _bars(info: TimelineInfo, kind: str, color: str) -> dict[str, Any] | None:
-    pieces = [piece for piece in info.pieces if piece.kind == kind and not piece.cached]
-    if not pieces:
-        return None
+def _bars(kind: str, pieces: Sequence[Piece], color: str) -> dict[str, Any]:
     return {
         "type": "bar",
         "orientation": "h",
         "name": escaped(kind),
         "base": [_text(piece.start) for piece in pieces],
         "x": [round(1000 * piece.seconds) for piece in pieces],
-        "y": [piece.lane for piece in pieces],
-        "customdata": [piece.row for piece in pieces],
-        "meta": {"what": [f"{kind}, {piece.seconds:,.1f} s" for piece in pieces]},
+        **_in_lanes(pieces, [f"{kind}, {piece.seconds:,.1f} s" for piece in pieces]),
         "textposition": "none",
-        "hovertemplate": "%{text}<extra></extra>",
         "marker": {"color": color, "line": {"color": "@surface", "width": 0.5}},
     }
 
 
-def _diamonds(info: TimelineInfo, hits: Sequence[Piece]) -> dict[str, Any]:
+def _diamonds(hits: Sequence[Piece]) -> dict[str, Any]:
+    border = {"color": "@ink", "width": 1.4}
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "cache hit",
         "x": [_text(piece.start) for piece in hits],
-        "y": [piece.lane for piece in hits],
-        "customdata": [piece.row for piece in hits],
-        "meta": {"what": [f"{piece.kind} from the cache" for piece in hits]},
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": {
-            "symbol": "diamond",
-            "size": 8 if len(hits) <= 60 else 5,
-            "color": "@surface",
-            "line": {"color": "@ink", "width": 1.4},
-        },
+        **_in_lanes(hits, [f"{piece.kind} from the cache" for piece in hits]),
+        "marker": {"symbol": "diamond", "size": 8 if len(hits) <= 60 else 5, "color": "@surface", "line": border},
     }
+
+
+def _in_lanes(pieces: Sequence[Piece], what: Sequence[str]) -> dict[str, Any]:
+    """Returns the lanes of pieces, and what the page says of each."""
+    said = {"customdata": [piece.row for piece in pieces], "meta": {"what": what}}
+    return {"y": [piece.lane for piece in pieces], **said, "hovertemplate": "%{text}<extra></extra>"}
 
 
 def _text(moment: datetime) -> str:

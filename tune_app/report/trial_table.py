@@ -1,6 +1,6 @@
 """The table of trials as columns: what the page sorts, filters and says of a point."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,15 +43,11 @@ class PageColumn:
 
 def trial_columns(contents: Contents) -> list[PageColumn]:
     """Returns the columns that say something, in the order in which people look for them."""
-    words = {"parameter": contents.spec.space.root}
-    return [found for column in expanded(_listed(), words) if (found := _page_column(contents, column)) is not None]
-
-
-def _listed() -> Iterator[Column]:
-    """Yields the columns of the catalog that the page has."""
+    words, listed = {"parameter": contents.spec.space.root}, list[Column]()
     for name in ORDER:
         others = (column for column in CATALOG.get(name, ()) if column.page and column.name not in ORDER)
-        yield from [COLUMNS[name]] if name in COLUMNS else others
+        listed += [COLUMNS[name]] if name in COLUMNS else others
+    return [found for column in expanded(listed, words) if (found := _page_column(contents, column)) is not None]
 
 
 def _page_column(contents: Contents, column: Column) -> PageColumn | None:
@@ -70,7 +66,10 @@ def _page_column(contents: Contents, column: Column) -> PageColumn | None:
     silent = (name in OPTIONAL or column.section == "stages") and all(value is None for value in values)
     if silent or (not repeated and name != "p_non_dominated"):
         return None
-    names = _few([value for value in values if isinstance(value, str)]) if kind == "text" else ()
+    texts = [value for value in values if isinstance(value, str)] if kind == "text" else []
+    names = tuple(dict.fromkeys(texts))
+    if 2 * len(names) > len(texts):  # places save nothing where most values occur once
+        names = ()
     if names:
         place = {value: i for i, value in enumerate(names)}
         values = tuple(place[value] if isinstance(value, str) else None for value in values)
@@ -88,12 +87,6 @@ def _cell(value: Any, kind: PageKind) -> Cell:
     if kind == "flag":
         return int(value)
     return value if isinstance(value, int) else float(f"{value:.6g}")
-
-
-def _few(values: Sequence[str]) -> tuple[str, ...]:
-    """Returns the different values where each occurs twice or more in the mean, or else nothing."""
-    names = tuple(dict.fromkeys(values))
-    return names if 2 * len(names) <= len(values) else ()
 
 
 def packed(columns: Iterable[PageColumn]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
@@ -48,12 +47,14 @@ def draw_volume(info: VolumeInfo) -> list[Figure]:
 
 
 def _figure(info: VolumeInfo, name: str, title: str, words: str, efforts: Sequence[float], axis_title: str) -> Figure:
-    kept = _corners(info.volume)
+    volume, last = info.volume, len(info.volume) - 1
+    # Where it changes, and both ends.
+    kept = [i for i, value in enumerate(volume) if i in (0, last) or value != volume[i - 1]]
     trace = {
         "type": "scatter",
         "mode": "lines+markers" if len(kept) <= 60 else "lines",
         "x": [efforts[i] for i in kept],
-        "y": [float(f"{info.volume[i]:.6g}") for i in kept],
+        "y": [float(f"{volume[i]:.6g}") for i in kept],
         "line": {"shape": "hv", "color": "@front", "width": 2},
         "marker": {"size": 5},
         "cliponaxis": False,
@@ -62,23 +63,13 @@ def _figure(info: VolumeInfo, name: str, title: str, words: str, efforts: Sequen
         "hovertemplate": f"%{{y:.4~s}} after %{{x:,.4~r}}<br>{axis_title}<extra></extra>",
         "showlegend": False,
     }
-    layout: dict[str, Any] = {
+    objectives = " · ".join(map(short, info.objectives))
+    layout = {
         "xaxis": {"title": {"text": axis_title}, "tickformat": ",~r", "rangemode": "tozero"},
-        "yaxis": {
-            "title": {"text": f"hypervolume ({' · '.join(map(short, info.objectives))})"},
-            "tickformat": "~s",
-            "rangemode": "tozero",
-        },
+        "yaxis": {"title": {"text": f"hypervolume ({objectives})"}, "tickformat": "~s", "rangemode": "tozero"},
     }
-    return Figure(
-        name, f"Hypervolume {title}", words, [trace] if kept and info.volume[-1] > 0 else [], layout, height=320
-    )
-
-
-def _corners(volume: Sequence[float]) -> list[int]:
-    """Returns the places where the volume changes, and both ends."""
-    last = len(volume) - 1
-    return [i for i, value in enumerate(volume) if i in (0, last) or value != volume[i - 1]]
+    data = [trace] if kept and volume[-1] > 0 else []
+    return Figure(name, f"Hypervolume {title}", words, data, layout, height=320)
 
 
 def _words(info: VolumeInfo) -> tuple[str, str]:

@@ -9,9 +9,8 @@ from tests.tune_app.report.factories import point, rich_experiment, small
 from trainables.config import DataConfig
 from tune_app.drawing.frontier_info import Mark, plane_of
 from tune_app.report.contents import read_contents
-from tune_app.report.pareto import pareto_info
+from tune_app.report.pareto import pareto_info, published_points
 from tune_app.report.pareto_figure import CROWD, draw_pareto
-from tune_app.report.published import published_points
 
 
 def test_the_data_of_a_small_search(tmp_path: Path) -> None:
