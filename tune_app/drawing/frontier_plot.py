@@ -35,8 +35,7 @@ def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> No
     """Writes one figure with the frontiers of several experiments with the same objectives, a .png or .svg file.
 
     Raises:
-        ConfigError: another suffix.
-        StorageUnavailable: the file cannot be written.
+        ConfigError, StorageUnavailable: as in `save_frontier_plot`.
     """
     _save(path, lambda figure: _draw_comparison(infos, figure))
 
@@ -127,27 +126,21 @@ def _finish(axes: Any) -> None:
 
 
 def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
-    """Names the frontier's members; a name that would cover one already written, or a point, is left out."""
+    """Names the frontier's members; a name that would cover one already written, or a marker, is left out."""
+    from matplotlib.transforms import Bbox
+
     figure.draw_without_rendering()
-    taken = [_box(axes, p) for p in info.frontier]
+    pixels = (axes.transData.transform((point.x, point.y)) for point in info.frontier)
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
+    corners = (((-7, 7), {"ha": "right", "va": "bottom"}), ((7, -7), {"ha": "left", "va": "top"}))
     for point in info.frontier:
-        for offset, across, up in (((-7, 7), "right", "bottom"), ((7, -7), "left", "top")):
-            text = axes.annotate(
-                point.label, (point.x, point.y), offset, textcoords="offset points", ha=across, va=up, size=10
-            )
+        for offset, side in corners:
+            text = axes.annotate(point.label, (point.x, point.y), offset, textcoords="offset points", size=10, **side)
             extent = text.get_window_extent()
             if axes.bbox.count_contains(extent.corners()) == 4 and not extent.count_overlaps(taken):
                 taken.append(extent)
                 break
             text.remove()
-
-
-def _box(axes: Any, point: Mark) -> Any:
-    """Returns the pixels that a marker covers."""
-    from matplotlib.transforms import Bbox
-
-    x, y = axes.transData.transform((point.x, point.y))
-    return Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
 
 
 def _scale(axis: Any, set_scale: Any, info: Axis) -> None:

@@ -24,8 +24,7 @@ def to_svg(drawing: Drawing, *, text: str) -> str:
     stream = io.StringIO()
     with drawn(drawing, facecolor="none", style=STYLE | {"svg.fonttype": "none", "svg.hashsalt": "tune-app"}) as figure:
         figure.savefig(stream, format="svg", metadata=NO_METADATA)
-    _, _, content = stream.getvalue().partition("<svg")
-    _, _, content = content.partition(">")
+    content = re.split(r"<svg[^>]*>", stream.getvalue(), maxsplit=1)[1]
     content = re.sub(r"<style.*?</style>|<!--.*?-->|<metadata>.*?</metadata>", "", content, flags=re.S)
     content = _in_page_colors(_own_names(content))
     content = re.sub(r"font-family: [^;\"]*; ", "", content)

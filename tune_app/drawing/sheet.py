@@ -19,6 +19,8 @@ DPI = 120
 """Pixels per inch: sharp on a screen, and small enough for a page with many figures."""
 MOST_PIXELS = 96
 """Pixels along a side of an image that is shown; larger ones are made smaller, since a page may hold dozens."""
+OUTSIDE = {"textcoords": "offset points", "annotation_clip": False}
+"""How a note is placed that may lie outside the axes."""
 STYLE = {
     "font.size": 11,
     "text.color": INK,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tune_app.drawing.sheet import LABEL_CHARS, short
 from tune_app.mistakes.outcome import Change, Outcome, compare, judge
 from tune_app.mistakes.subject import About, Subject
 
@@ -28,13 +29,16 @@ class Analysis:
     baseline: Outcome | None = None
     change: Change | None = None
 
+    @property
+    def title(self) -> str:
+        """What the network is called above a figure."""
+        return short(self.about.label, LABEL_CHARS)
+
 
 def analyze(subject: Subject, *, advance: Advance | None = None) -> Analysis:
     """Runs the networks, on a GPU if there is one, and looks at what they predict.
 
-    Args:
-        subject: what to look at.
-        advance: is told how many more predictions are made; there are `predictions(subject)` of them.
+    `advance` is told how many more predictions are made; there are `predictions(subject)` of them.
 
     Raises:
         ConfigError: a network's logits are not finite.

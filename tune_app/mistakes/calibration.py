@@ -65,19 +65,11 @@ def _reliability(confidence: np.ndarray, right: np.ndarray, edges: np.ndarray) -
     bins = len(edges) - 1
     place = np.minimum(np.searchsorted(edges, confidence, side="left") - 1, bins - 1)  # rounded, it may pass 1
     images = np.bincount(place, minlength=bins)
-    some = np.maximum(images, 1)
-    mean_confidence = np.bincount(place, weights=confidence, minlength=bins) / some
-    accuracy = np.bincount(place, weights=right, minlength=bins) / some
-    error = float((images * abs(accuracy - mean_confidence)).sum() / len(confidence))
-    empty = images == 0
-    return Reliability(
-        low=edges[:-1],
-        high=edges[1:],
-        images=images,
-        confidence=np.where(empty, np.nan, mean_confidence),
-        accuracy=np.where(empty, np.nan, accuracy),
-        error=error,
-    )
+    with np.errstate(invalid="ignore"):  # a bin without images has no means
+        mean_confidence = np.bincount(place, weights=confidence, minlength=bins) / images
+        accuracy = np.bincount(place, weights=right, minlength=bins) / images
+    error = float(np.nansum(images * abs(accuracy - mean_confidence)) / len(confidence))
+    return Reliability(edges[:-1], edges[1:], images, mean_confidence, accuracy, error)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from tune_app.drawing.palette import INK
-from tune_app.drawing.sheet import BLUE, LABEL_CHARS, ORANGE, PAPER, Drawing, clean, percent_axis, short, title
+from tune_app.drawing.sheet import BLUE, ORANGE, OUTSIDE, PAPER, Drawing, clean, percent_axis, title
 from tune_app.mistakes.analysis import Analysis
-from tune_app.mistakes.calibration import BINS, Calibration
+from tune_app.mistakes.calibration import BINS
 
 
 def calibration_figure(analysis: Analysis) -> Drawing:
@@ -15,7 +15,7 @@ def calibration_figure(analysis: Analysis) -> Drawing:
     predictions."""
 
     def draw(figure: Any) -> None:
-        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: confidence on {len(analysis.labels):,} images")
+        title(figure, f"{analysis.title}: confidence on {len(analysis.labels):,} images")
         reliability, histogram = figure.subplots(1, 2)
         _draw_reliability(analysis, reliability)
         _draw_confidence(analysis, histogram)
@@ -35,27 +35,22 @@ def _draw_reliability(analysis: Analysis, axes: Any) -> None:
     middle, width = (bins.low + bins.high) / 2, 0.9 * (bins.high - bins.low)
     axes.bar(middle[some], bins.accuracy[some], width[some], color=BLUE, label="share right")
     gap = bins.confidence - bins.accuracy
-    axes.bar(
-        middle[some],
-        gap[some],
-        width[some],
-        bottom=bins.accuracy[some],
-        facecolor="none",
-        edgecolor=ORANGE,
-        hatch="///",
-        linewidth=0.8,
-        label="gap to the mean confidence",
-    )
+    hatched = {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "linewidth": 0.8}
+    label = "gap to the mean confidence"
+    axes.bar(middle[some], gap[some], width[some], bottom=bins.accuracy[some], label=label, **hatched)
     axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="calibrated")
     if analysis.baseline is not None:
-        before = analysis.baseline.calibration.width
-        known = before.images > 0
-        axes.plot(before.confidence[known], before.accuracy[known], **_BASELINE)
+        theirs = analysis.baseline.calibration.width
+        known = theirs.images > 0
+        rings = {"marker": "o", "markerfacecolor": PAPER, "markersize": 5, "linewidth": 0.8, "clip_on": False}
+        axes.plot(theirs.confidence[known], theirs.accuracy[known], color=INK, label="baseline", zorder=3, **rings)
+    above = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 7.5}
     for place, images in zip(middle[some], bins.images[some], strict=True):
-        axes.annotate(_brief(int(images)), (place, 1.0), (0, 3), **_COUNT)
+        axes.annotate(_brief(int(images)), (place, 1.0), (0, 3), **above, **OUTSIDE)
     clean(axes, grid="y")
     axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="confidence; above, the images of each bin", ylabel="share right")
-    axes.set_title(_errors(analysis), pad=20)
+    before = "" if analysis.baseline is None else f" (baseline {analysis.baseline.calibration.width.error:.4f})"
+    axes.set_title(f"ECE {bins.error:.4f}{before}", pad=20)
     axes.legend(**_BELOW, ncols=2)
 
 
@@ -81,30 +76,4 @@ def _brief(count: int) -> str:
     return str(count) if count < 1_000 else f"{count / 1_000:.{0 if count >= 10_000 else 1}f}k"
 
 
-def _errors(analysis: Analysis) -> str:
-    def shown(calibration: Calibration) -> str:
-        return f"{calibration.width.error:.4f}"
-
-    own = f"ECE {shown(analysis.outcome.calibration)}"
-    return own if analysis.baseline is None else f"{own} (baseline {shown(analysis.baseline.calibration)})"
-
-
-_BASELINE = {
-    "color": INK,
-    "marker": "o",
-    "markerfacecolor": PAPER,
-    "markersize": 5,
-    "linewidth": 0.8,
-    "label": "baseline",
-    "clip_on": False,
-    "zorder": 3,
-}
-_COUNT = {
-    "xycoords": ("data", "axes fraction"),
-    "textcoords": "offset points",
-    "ha": "center",
-    "va": "bottom",
-    "fontsize": 7.5,
-    "annotation_clip": False,
-}
 _BELOW = {"loc": "upper left", "bbox_to_anchor": (0, -0.14), "frameon": False, "fontsize": 9.5}

@@ -1,12 +1,13 @@
 """Figures of classes: how often each is right, beside the baseline, and what compression broke and repaired."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tune_app.drawing.palette import INK
-from tune_app.drawing.sheet import BLUE, LABEL_CHARS, ORANGE, Drawing, clean, count_axis, percent_axis, short, title
+from tune_app.drawing.sheet import BLUE, ORANGE, OUTSIDE, Drawing, clean, count_axis, percent_axis, short, title
 from tune_app.mistakes.analysis import Analysis
 
 CLASSES, ROW_IN = 25, 0.32
@@ -46,23 +47,20 @@ def accuracy_figure(analysis: Analysis) -> Drawing:
     """Returns bars of accuracy with marks where the baseline was."""
     info = accuracy_info(analysis)
 
-    def draw(figure: Any) -> None:
-        axes = _axes(figure, info)
+    def draw(axes: Any) -> None:
         places = range(len(info.names))
         axes.barh(places, info.accuracy, color=BLUE, height=0.7, label="this network")
         if info.baseline is not None:
-            axes.scatter(
-                info.baseline, places, color=INK, marker="|", s=150, linewidths=2.4, zorder=3, label="baseline"
-            )
+            mark = {"marker": "|", "s": 150, "linewidths": 2.4, "zorder": 3}
+            axes.scatter(info.baseline, places, color=INK, label="baseline", **mark)
         axes.axvline(analysis.outcome.accuracy, color=INK, linestyle=":", linewidth=1.2, label="all images")
         for place, (value, images) in enumerate(zip(info.accuracy, info.images, strict=True)):
             axes.annotate(f"{100 * value:.1f} % of {images}", (1.0, place), (8, 0), **_BESIDE)
         axes.set_xlim(0, 1)
         percent_axis(axes.xaxis)
         axes.set_xlabel("share of the class's images that is right")
-        _legend(figure, axes)
 
-    return Drawing(draw, width_in=9, height_in=_height(info))
+    return _drawing(info, draw)
 
 
 def change_figure(analysis: Analysis) -> Drawing | None:
@@ -71,8 +69,7 @@ def change_figure(analysis: Analysis) -> Drawing | None:
     if info is None:
         return None
 
-    def draw(figure: Any) -> None:
-        axes = _axes(figure, info)
+    def draw(axes: Any) -> None:
         _bars(axes, info.broken, -1, color=ORANGE, label="newly wrong")
         _bars(axes, info.repaired, 1, color=BLUE, label="newly right")
         axes.axvline(0, color=INK, linewidth=1)
@@ -82,19 +79,11 @@ def change_figure(analysis: Analysis) -> Drawing | None:
             axes.annotate(f"{100 * change:+.1f} pp of {images}", (1.0, place), (8, 0), **_BESIDE)
         count_axis(axes.xaxis)
         axes.set_xlabel("images")
-        _legend(figure, axes)
 
-    return Drawing(draw, width_in=9, height_in=_height(info))
+    return _drawing(info, draw)
 
 
-_BESIDE = {
-    "xycoords": ("axes fraction", "data"),
-    "textcoords": "offset points",
-    "va": "center",
-    "ha": "left",
-    "fontsize": 9.5,
-    "annotation_clip": False,
-}
+_BESIDE = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "left", "fontsize": 9.5, **OUTSIDE}
 
 
 def _info(analysis: Analysis, what: str, which: str, order_by: np.ndarray) -> ClassInfo:
@@ -102,46 +91,39 @@ def _info(analysis: Analysis, what: str, which: str, order_by: np.ndarray) -> Cl
     limit."""
     known = np.flatnonzero(~np.isnan(order_by))
     order = known[np.argsort(order_by[known], kind="stable")][:CLASSES]
-    scores, change, classes = analysis.outcome.scores, analysis.change, len(analysis.names)
-    none = np.zeros(classes, np.int64)
-    shift = none if change is None else change.class_accuracy
+    scores, change, none = analysis.outcome.scores, analysis.change, np.zeros(len(analysis.names), np.int64)
     part = f"\nthe {len(order)} of {len(known)} classes {which}" if len(order) < len(known) else ""
     return ClassInfo(
-        title=f"{short(analysis.about.label, LABEL_CHARS)}: {what}{part}",
+        title=f"{analysis.title}: {what}{part}",
         names=tuple(short(analysis.names[i]) for i in order),
         images=scores.images[order],
         accuracy=scores.accuracy[order],
         baseline=None if analysis.baseline is None else analysis.baseline.scores.accuracy[order],
-        change=shift[order],
+        change=(none if change is None else change.class_accuracy)[order],
         broken=(none if change is None else change.broken)[order],
         repaired=(none if change is None else change.repaired)[order],
     )
 
 
-def _axes(figure: Any, info: ClassInfo) -> Any:
-    title(figure, info.title)
-    axes = figure.add_subplot()
-    clean(axes, grid="x")
-    axes.set_yticks(range(len(info.names)), info.names)
-    axes.set_ylim(len(info.names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    return axes
+def _drawing(info: ClassInfo, draw: Callable[[Any], None]) -> Drawing:
+    """Returns a figure with a row for each class, on whose axes `draw` draws, and a legend below."""
+
+    def whole(figure: Any) -> None:
+        title(figure, info.title)
+        axes = figure.add_subplot()
+        clean(axes, grid="x")
+        axes.set_yticks(range(len(info.names)), info.names)
+        axes.set_ylim(len(info.names) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        draw(axes)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False, fontsize=10)
+
+    return Drawing(whole, width_in=9, height_in=1.7 + ROW_IN * len(info.names))
 
 
 def _bars(axes: Any, counts: np.ndarray, sign: int, *, color: str, label: str) -> None:
     """Draws bars to the left or to the right, with their numbers at the end."""
     axes.barh(range(len(counts)), sign * counts, color=color, height=0.7, label=label)
-    side = "left" if sign > 0 else "right"
+    beside = {"textcoords": "offset points", "va": "center", "ha": "left" if sign > 0 else "right", "fontsize": 9.5}
     for place in np.flatnonzero(counts):
-        end = (sign * counts[place], place)
-        axes.annotate(
-            str(counts[place]), end, (4 * sign, 0), textcoords="offset points", va="center", ha=side, fontsize=9.5
-        )
-
-
-def _legend(figure: Any, axes: Any) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False, fontsize=10)
-
-
-def _height(info: ClassInfo) -> float:
-    return 1.7 + ROW_IN * len(info.names)
+        axes.annotate(str(counts[place]), (sign * counts[place], place), (4 * sign, 0), **beside)

@@ -2,17 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tune_app.drawing.sheet import Drawing
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration_figure import calibration_figure
 from tune_app.mistakes.class_figures import accuracy_figure, change_figure
-from tune_app.mistakes.image_figures import (
-    confident_errors_figure,
-    newly_right_figure,
-    newly_wrong_figure,
-    top_confusions_figure,
-)
+from tune_app.mistakes.image_figures import changed_figure, confident_errors_figure, top_confusions_figure
 from tune_app.mistakes.matrix_figures import counts_figure, image_matrix_figure, shares_figure
 
 
@@ -33,8 +29,14 @@ FIGURES: dict[str, tuple[str, Callable[[Analysis], Drawing | None]]] = {
     "confusion_images": ("Confusion matrix with a misclassified image in each cell", image_matrix_figure),
     "top_confusions": ("The most frequent confusions with their images", top_confusions_figure),
     "confident_errors": ("The most confident errors", confident_errors_figure),
-    "newly_wrong": ("Images that the baseline had right and this network has not", newly_wrong_figure),
-    "newly_right": ("Images that the baseline had wrong and this network has right", newly_right_figure),
+    "newly_wrong": (
+        "Images that the baseline had right and this network has not",
+        partial(changed_figure, now="wrong"),
+    ),
+    "newly_right": (
+        "Images that the baseline had wrong and this network has right",
+        partial(changed_figure, now="right"),
+    ),
     "calibration": ("Reliability diagram, and confidence when right and when wrong", calibration_figure),
 }
 

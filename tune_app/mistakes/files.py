@@ -1,9 +1,7 @@
 """The files of an analysis in a folder: report, numbers, tables, predictions, figures."""
 
-import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trainables.errors import ConfigError
@@ -19,11 +17,9 @@ CORNER = "true \\ predicted"
 
 
 def write_files(analysis: Analysis, folder: StoragePath) -> list[str]:
-    """Writes all files, each in one step, and returns their names; a figure left by an earlier analysis goes.
+    """Writes all files, each in one step, into a folder that is made if need be, and returns their names.
 
-    Args:
-        analysis: what they say.
-        folder: is made if it is not there.
+    A figure left by an earlier analysis goes.
 
     Raises:
         ConfigError: the folder is a file.
@@ -55,14 +51,17 @@ def as_json(analysis: Analysis) -> str:
 
 def confusion_csv(analysis: Analysis) -> str:
     """Returns the confusion matrix as CSV: a row for each true class, a column for each predicted one."""
-    matrix, names = analysis.outcome.matrix.tolist(), analysis.names
-    return _csv([(CORNER, *names), *((name, *row) for name, row in zip(names, matrix, strict=True))])
+    import pandas as pd
+
+    table = pd.DataFrame(analysis.outcome.matrix, index=analysis.names, columns=analysis.names)
+    return table.to_csv(index_label=CORNER, lineterminator="\n")
 
 
 def per_class_csv(analysis: Analysis) -> str:
     """Returns the rows of `per_class` as CSV; what is not known is empty."""
-    rows = per_class(analysis)
-    return _csv([list(rows[0]), *(list(row.values()) for row in rows)])
+    import pandas as pd
+
+    return pd.DataFrame(per_class(analysis)).to_csv(index=False, lineterminator="\n")
 
 
 def predictions_parquet(analysis: Analysis) -> bytes:
@@ -74,14 +73,8 @@ def predictions_parquet(analysis: Analysis) -> bytes:
     for prefix, outcome in (("", analysis.outcome), ("baseline_", analysis.baseline)):
         if outcome is not None:
             columns |= {f"{prefix}predicted": outcome.predicted, f"{prefix}confidence": outcome.confidence}
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    table = table.replace_schema_metadata({"classes": json.dumps(analysis.names)})
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    table = pa.table(arrays, metadata={"classes": json.dumps(analysis.names)})
     stream = io.BytesIO()
     pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
-    return stream.getvalue()
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()

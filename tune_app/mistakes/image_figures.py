@@ -1,19 +1,21 @@
 """Figures of images: the top confusions in rows, the most confident errors, what compression broke and repaired."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from tune_app.drawing.sheet import EDGE, LABEL_CHARS, Drawing, picture, short, title
+from tune_app.drawing.sheet import EDGE, Drawing, picture, short, title
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.confusion import Confusion, confusions
+from tune_app.mistakes.outcome import Outcome
+from tune_app.terminal.quantities import show_count
 
 ROWS, IN_ROW = 8, 8
 COLUMNS, IMAGES = 6, 24
 TILE_IN = 1.5
 """Confusions and images of each, columns and images of a grid, and inches of an image: all fit a page's width."""
-Caption = Callable[[int], str]
+Caption = Callable[[Analysis, int], str]
 
 
 def top_confusions_figure(analysis: Analysis) -> Drawing | None:
@@ -23,10 +25,9 @@ def top_confusions_figure(analysis: Analysis) -> Drawing | None:
         return None
 
     def draw(figure: Any) -> None:
-        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: top confusions, with confidence")
-        grid = figure.subplots(
-            len(found), IN_ROW + 1, squeeze=False, gridspec_kw={"width_ratios": [2.3] + [1] * IN_ROW}
-        )
+        title(figure, f"{analysis.title}: top confusions, with confidence")
+        widths = {"width_ratios": [2.3] + [1] * IN_ROW}
+        grid = figure.subplots(len(found), IN_ROW + 1, squeeze=False, gridspec_kw=widths)
         for row, confusion in zip(grid, found, strict=True):
             _draw_row(row, analysis, confusion)
 
@@ -35,27 +36,16 @@ def top_confusions_figure(analysis: Analysis) -> Drawing | None:
 
 def confident_errors_figure(analysis: Analysis) -> Drawing | None:
     """Returns a grid of the most confident errors; None without errors."""
-    return _gallery(
-        analysis, "most confident errors, class → prediction with confidence", analysis.outcome.errors, _now(analysis)
-    )
+    what = "most confident errors, class → prediction with confidence"
+    return _gallery(analysis, what, analysis.outcome.errors, _class_and_now)
 
 
-def newly_wrong_figure(analysis: Analysis) -> Drawing | None:
-    """Returns a grid of images that the baseline had right and the network has not; None if there are none."""
+def changed_figure(analysis: Analysis, *, now: Literal["wrong", "right"]) -> Drawing | None:
+    """Returns a grid of images that are newly wrong, or newly right, against the baseline; None if there are none."""
     if analysis.change is None:
         return None
-    return _gallery(
-        analysis, "newly wrong, baseline → now with confidence", analysis.change.newly_wrong, _now_and_before(analysis)
-    )
-
-
-def newly_right_figure(analysis: Analysis) -> Drawing | None:
-    """Returns a grid of images that the baseline had wrong and the network has right; None if there are none."""
-    if analysis.change is None:
-        return None
-    return _gallery(
-        analysis, "newly right, baseline → now with confidence", analysis.change.newly_right, _now_and_before(analysis)
-    )
+    places = analysis.change.newly_wrong if now == "wrong" else analysis.change.newly_right
+    return _gallery(analysis, f"newly {now}, baseline → now with confidence", places, _before_and_now)
 
 
 def _gallery(analysis: Analysis, what: str, places: np.ndarray, caption: Caption) -> Drawing | None:
@@ -63,15 +53,15 @@ def _gallery(analysis: Analysis, what: str, places: np.ndarray, caption: Caption
     if not shown:
         return None
     rows = -(-len(shown) // COLUMNS)
-    lines = caption(shown[0]).count("\n") + 1
+    lines = caption(analysis, shown[0]).count("\n") + 1
 
     def draw(figure: Any) -> None:
         count = f"{len(shown)} of {len(places):,}" if len(shown) < len(places) else f"{len(shown)}"
-        title(figure, f"{short(analysis.about.label, LABEL_CHARS)}: {what} ({count})")
+        title(figure, f"{analysis.title}: {what} ({count})")
         grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes, place in zip(grid, shown, strict=False):
             _tile(axes, analysis.images[place])
-            axes.set_xlabel(caption(place), fontsize=9.5, linespacing=1.25, loc="left")
+            axes.set_xlabel(caption(analysis, place), fontsize=9.5, linespacing=1.25, loc="left")
         for axes in grid[len(shown) :]:
             axes.set_axis_off()
 
@@ -82,8 +72,7 @@ def _draw_row(row: Sequence[Any], analysis: Analysis, confusion: Confusion) -> N
     head, *tiles = row
     names, outcome = analysis.names, analysis.outcome
     text = f"{short(names[confusion.label])} → {short(names[confusion.predicted])}"
-    noun = "image" if confusion.count == 1 else "images"
-    share = f"{confusion.count:,} {noun}, {100 * confusion.share:.1f} % of the class"
+    share = f"{show_count(confusion.count, 'image')}, {100 * confusion.share:.1f} % of the class"
     head.set_axis_off()
     head.text(0, 0.62, text, transform=head.transAxes, fontsize=11.5, weight="bold", va="center")
     head.text(0, 0.32, share, transform=head.transAxes, fontsize=9.5, va="center")
@@ -104,22 +93,14 @@ def _tile(axes: Any, pixels: np.ndarray) -> None:
     axes.spines[:].set_color(EDGE)
 
 
-def _now(analysis: Analysis) -> Caption:
-    names, outcome = analysis.names, analysis.outcome
-
-    def caption(place: int) -> str:
-        given = short(names[outcome.predicted[place]])
-        return f"{short(names[analysis.labels[place]])}\n→ {given} ({outcome.confidence[place]:.2f})"
-
-    return caption
+def _class_and_now(analysis: Analysis, place: int) -> str:
+    return f"{short(analysis.names[analysis.labels[place]])}\n→ {_answer(analysis, analysis.outcome, place)}"
 
 
-def _now_and_before(analysis: Analysis) -> Caption:
-    names, outcome, before = analysis.names, analysis.outcome, analysis.baseline
-    assert before is not None, "a change has a baseline"
+def _before_and_now(analysis: Analysis, place: int) -> str:
+    assert analysis.baseline is not None, "a change has a baseline"
+    return f"{_answer(analysis, analysis.baseline, place)}\n→ {_answer(analysis, analysis.outcome, place)}"
 
-    def caption(place: int) -> str:
-        now, was = short(names[outcome.predicted[place]]), short(names[before.predicted[place]])
-        return f"{was} ({before.confidence[place]:.2f})\n→ {now} ({outcome.confidence[place]:.2f})"
 
-    return caption
+def _answer(analysis: Analysis, outcome: Outcome, place: int) -> str:
+    return f"{short(analysis.names[outcome.predicted[place]])} ({outcome.confidence[place]:.2f})"

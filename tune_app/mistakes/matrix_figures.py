@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tune_app.drawing.palette import GRAY
-from tune_app.drawing.sheet import BLUE, EDGE, LABEL_CHARS, ORANGE, Drawing, picture, short, tint, title
+from tune_app.drawing.sheet import BLUE, EDGE, ORANGE, Drawing, picture, short, tint, title
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.confusion import hardest, shares
 
@@ -44,7 +44,7 @@ def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", l
     names = tuple(short(analysis.names[i]) for i in chosen)
     which = f"\nthe {len(chosen)} of {len(matrix)} classes with most errors" if rest.size else ""
     return MatrixInfo(
-        title=f"{short(analysis.about.label, LABEL_CHARS)}\n{what}{which}",
+        title=f"{analysis.title}\n{what}{which}",
         classes=chosen,
         rows=names,
         columns=names + ((OTHERS,) if rest.size else ()),
@@ -56,13 +56,13 @@ def matrix_info(analysis: Analysis, *, what: str = "confusion matrix, images", l
 def counts_figure(analysis: Analysis) -> Drawing:
     """Returns a figure with the number of images in each cell."""
     info = matrix_info(analysis)
-    return _figure(info, info.counts, lambda value: f"{value:.0f}" if value else "")
+    return _figure(info, info.counts, "{:.0f}".format)
 
 
 def shares_figure(analysis: Analysis) -> Drawing:
     """Returns a figure with the percent of the images of the true class in each cell."""
     info = matrix_info(analysis, what="confusion matrix, % of the true class")
-    return _figure(info, 100 * info.shares, _percent)
+    return _figure(info, 100 * info.shares, lambda percent: f"{percent:.{0 if percent >= 9.95 else 1}f}")
 
 
 def image_matrix_figure(analysis: Analysis) -> Drawing:
@@ -93,7 +93,7 @@ def _figure(info: MatrixInfo, values: np.ndarray, form: Callable[[float], str]) 
         axes.imshow(colors, aspect="equal", interpolation="none")
         _separate(axes, info)
         for row, column in np.ndindex(rows, columns):
-            text = form(float(values[row, column]))
+            text = form(float(values[row, column])) if values[row, column] else ""
             axes.text(column, row, text, ha="center", va="center", fontsize=10)
 
     return Drawing(draw, width_in=max(LEAST_WIDTH_IN, 2.4 + cell * columns), height_in=2.1 + cell * rows)
@@ -146,25 +146,14 @@ def _image_cell(axes: Any, analysis: Analysis, info: MatrixInfo, row: int, colum
     if not count:
         axes.text(column, row, "0", ha="center", va="center", color=GRAY, fontsize=11)
         return
-    place = _most_confident(analysis, info, row, column)
-    axes.imshow(
-        picture(analysis.images[place]),
-        extent=(column - 0.36, column + 0.36, row + 0.26, row - 0.46),
-        interpolation="none",
-        aspect="equal",
-    )
+    image = picture(analysis.images[_most_confident(analysis, info, row, column)])
+    extent = (column - 0.36, column + 0.36, row + 0.26, row - 0.46)
+    axes.imshow(image, extent=extent, interpolation="none", aspect="equal")
     axes.text(column, row + 0.38, str(count), ha="center", va="center", fontsize=9.5, weight="bold")
 
 
 def _most_confident(analysis: Analysis, info: MatrixInfo, row: int, column: int) -> int:
     errors, predicted = analysis.outcome.errors, analysis.outcome.predicted
     mine = errors[analysis.labels[errors] == info.classes[row]]
-    if column < len(info.classes):
-        return int(mine[predicted[mine] == info.classes[column]][0])
-    return int(mine[~np.isin(predicted[mine], info.classes)][0])
-
-
-def _percent(value: float) -> str:
-    if not value:
-        return ""
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+    others = ~np.isin(predicted[mine], info.classes)
+    return int(mine[predicted[mine] == info.classes[column] if column < len(info.classes) else others][0])

@@ -1,6 +1,7 @@
 """The numbers of an analysis as a JSON document; what is not defined (a score of no images) is null."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ TOP = 20
 
 def numbers(analysis: Analysis) -> dict[str, Any]:
     """Returns everything but the predictions; images are named by their place in the validation split."""
-    about, outcome, baseline = analysis.about, analysis.outcome, analysis.baseline
+    about, outcome, baseline, names = analysis.about, analysis.outcome, analysis.baseline, analysis.names
     return {
         "label": about.label,
         "experiment": about.experiment or None,
@@ -25,10 +26,13 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
         "data": about.data,
         "split": "val",
         **_scores(outcome),
-        "classes": list(analysis.names),
+        "classes": list(names),
         "per_class": per_class(analysis),
         "confusion": outcome.matrix.tolist(),
-        "top_confusions": _top(analysis),
+        "top_confusions": [
+            {"class": names[c.label], "predicted": names[c.predicted], "images": c.count, "share": c.share}
+            for c in confusions(outcome.matrix)[:TOP]
+        ],
         "errors_by_group": errors_by_group(outcome.matrix, analysis.groups) if analysis.groups else None,
         "confident_errors": [_image(analysis, i) for i in outcome.errors[:TOP].tolist()],
         "baseline": None if baseline is None else {**_scores(baseline), "confusion": baseline.matrix.tolist()},
@@ -38,23 +42,15 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
 
 def per_class(analysis: Analysis) -> list[dict[str, Any]]:
     """Returns one row per class; what the baseline did and what changed are null where there is none."""
-    scores, change = analysis.outcome.scores, analysis.change
-    before = None if analysis.baseline is None else analysis.baseline.scores
-    return [
-        {
-            "class": name,
-            "images": int(scores.images[i]),
-            "right": int(scores.right[i]),
-            "accuracy": _known(scores.accuracy[i]),
-            "precision": _known(scores.precision[i]),
-            "f1": _known(scores.f1[i]),
-            "baseline_accuracy": None if before is None else _known(before.accuracy[i]),
-            "accuracy_change": None if change is None else _known(change.class_accuracy[i]),
-            "newly_wrong": None if change is None else int(change.broken[i]),
-            "newly_right": None if change is None else int(change.repaired[i]),
-        }
-        for i, name in enumerate(analysis.names)
-    ]
+    baseline, change, unknown = analysis.baseline, analysis.change, np.full(len(analysis.names), np.nan)
+    columns = {
+        **vars(analysis.outcome.scores),
+        "baseline_accuracy": unknown if baseline is None else baseline.scores.accuracy,
+        "accuracy_change": unknown if change is None else change.class_accuracy,
+        "newly_wrong": unknown if change is None else change.broken,
+        "newly_right": unknown if change is None else change.repaired,
+    }
+    return [{"class": name, **row} for name, row in zip(analysis.names, _rows(columns), strict=True)]
 
 
 def _scores(outcome: Outcome) -> dict[str, Any]:
@@ -83,16 +79,13 @@ def _scores(outcome: Outcome) -> dict[str, Any]:
 
 
 def _bins(bins: Reliability) -> list[dict[str, Any]]:
-    columns = {name: getattr(bins, name) for name in ("low", "high", "images", "confidence", "accuracy")}
-    return [{name: _known(values[i]) for name, values in columns.items()} for i in range(len(bins.images))]
+    return _rows({name: values for name, values in vars(bins).items() if name != "error"})
 
 
-def _top(analysis: Analysis) -> list[dict[str, Any]]:
-    names = analysis.names
-    return [
-        {"class": names[c.label], "predicted": names[c.predicted], "images": c.count, "share": c.share}
-        for c in confusions(analysis.outcome.matrix)[:TOP]
-    ]
+def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Returns columns row by row."""
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return [dict(zip(columns, map(_known, row), strict=True)) for row in rows]
 
 
 def _change(analysis: Analysis) -> dict[str, Any] | None:
@@ -122,6 +115,5 @@ def _image(analysis: Analysis, place: int) -> dict[str, Any]:
     return row
 
 
-def _known(value: "np.generic | float") -> int | float | None:
-    plain: int | float = value.item() if isinstance(value, np.generic) else value
-    return None if math.isnan(plain) else plain
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

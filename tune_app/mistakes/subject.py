@@ -81,10 +81,8 @@ def file_subject(path: StoragePath, folder: ExperimentFolder) -> Subject:
 def loose_subject(path: StoragePath, source: str, *, root: str | None = None) -> Subject:
     """Returns a network from a file that belongs to no experiment, with the data set that the caller names.
 
-    Args:
-        path: as in `file_subject`; plain weights need a spec, which says whose they are.
-        source: a spec's YAML file, or the name of a data set: its default split at the size that the network takes.
-        root: folder of the data set's files, if not the spec's.
+    The source is a spec's YAML file, which says whose plain weights are, or the name of a data set: its default split
+    at the size that the network takes. `root` is the folder of the data set's files, if not the spec's.
 
     Raises:
         ConfigError, CorruptFile, TrialFailure: as in `file_subject`.

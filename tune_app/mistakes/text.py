@@ -69,12 +69,13 @@ def headline(analysis: Analysis) -> list[str]:
     if baseline is None or change is None:
         return lines
     stayed = f"{show_share(change.agreement)} of the predictions stayed"
+    p_value = "p < 0.001" if change.p_value < 0.001 else f"p = {change.p_value:.2g}"
     return [
         *lines,
         f"baseline: {show_share(baseline.accuracy)} right, {show_count(len(baseline.errors), 'error')}; "
         f"confidence: {_confidence(baseline)}",
         f"change: {show_points(change.accuracy)}; {show_count(len(change.newly_wrong), 'image')} newly wrong, "
-        f"{len(change.newly_right):,} newly right, {stayed} (McNemar's exact test: {_p_value(change.p_value)})",
+        f"{len(change.newly_right):,} newly right, {stayed} (McNemar's exact test: {p_value})",
     ]
 
 
@@ -97,7 +98,3 @@ def _table(title: str, rows: Sequence[Row], *, limit: int | None = None) -> list
     lines = ["  ".join(side(c, w) for side, c, w in zip(sides, row, widths, strict=True)) for row in shown]
     part = f" ({limit} of {found:,})" if limit is not None and limit < found else ""
     return [f"{title}{part}", *(f"  {line.rstrip()}" for line in lines), ""]
-
-
-def _p_value(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
