@@ -68,9 +68,8 @@ class Curves:
             config = self._spec.trial(work.params, work.rung, repeat=work.repeat)
         except TrialFailure:
             return []
-        keys = stage_keys(config, fingerprint=self._fingerprint)
-        planned = [stage.training.epochs if stage.training else 0 for stage in config.stages()]
-        return [(stage.kind, key, n) for stage, key, n in zip(config.stages(), keys, planned, strict=True)]
+        stages = zip(config.stages(), stage_keys(config, fingerprint=self._fingerprint), strict=True)
+        return [(stage.kind, key, stage.training.epochs if stage.training else 0) for stage, key in stages]
 
 
 def _epoch(kind: str, row: Row, *, before: int, number: int) -> Epoch:
