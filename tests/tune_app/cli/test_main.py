@@ -35,7 +35,7 @@ def one_line(result: Result) -> str:
         ("sampler:", "samplr:", ["unknown key 'samplr'", "did you mean 'sampler'"]),
         ("name: tpe", "name: tpee", ["unknown sampler 'tpee'", "grid", "nsga2", "random", "shuffled_grid", "tpe"]),
         ("name: digits", "name: digitz", ["unknown data set 'digitz'", "cifar10", "digits"]),
-        ("name: vgg16", "name: vgg", ["unknown model 'vgg'", "mobilenet_v2", "vgg16"]),
+        ("name: mobilenet_v2", "name: mobilenet", ["unknown model 'mobilenet'", "mobilenet_v2", "vgg16"]),
         ("high: 0.75", "high: 1.5", ["prune_frac", "1.0", "less than 1"]),
         ("w_bits: [2, 3, 4, 6, 8]", "w_bits: [0]", ["w_bits: 0", "bits must be one of 2, 3,"]),
         ("w_bits: [2, 3, 4, 6, 8]", "w_bits: [64]", ["w_bits: 64", "bits must be one of 2, 3,"]),
