@@ -37,8 +37,9 @@ class Registry(Generic[T]):
         """
 
         def add(item: Item) -> Item:
-            if self._entries.setdefault(name, cast(T, item)) is not item:
+            if self._entries.get(name, item) is not item:
                 raise ConfigError(f"{self.noun} {name!r} is registered already: choose another name.")
+            self._entries[name] = cast(T, item)
             return item
 
         return add
