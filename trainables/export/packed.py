@@ -136,7 +136,10 @@ def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
 
 def _digest(weights: Sequence[np.ndarray]) -> str:
     """Returns the SHA-256 of all weights."""
-    return hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
+    digest = hashlib.sha256()
+    for array in weights:
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], header: Header) -> None:

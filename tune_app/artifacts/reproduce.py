@@ -8,7 +8,7 @@ from trainables.results import Completed
 from trainables.storage import StoragePath, exists, replace, storage_path
 from tune_app.artifacts.export import experiment_data
 from tune_app.engine.baseline import make_baseline
-from tune_app.engine.trial import run_trial
+from tune_app.engine.trial import run_trial, workplace_of
 from tune_app.errors import SearchAborted
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
@@ -50,12 +50,8 @@ def again_name(record: TrialRecord) -> str:
 def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = None) -> Reproduction:
     """Makes baseline, stages and packed file of a trial once more in a new folder, in this process.
 
-    Nothing of the experiment is read but its spec and the trial's record.
-
-    Args:
-        folder: the experiment that has the trial.
-        name: the trial, as in `find_trial`.
-        target: a folder that is not there yet; it becomes an experiment of this one trial. None: `again_name`, here.
+    Nothing of the experiment is read but its spec and the trial's record; `name` is the trial's, as in `find_trial`.
+    The target, a folder that is not there yet, becomes an experiment of this one trial. None: `again_name`, here.
 
     Raises:
         ConfigError: there is no such trial, the target exists or can be no experiment's folder, or the data set is
@@ -66,15 +62,13 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     """
     first = find_trial(folder, name)
     target = _new_place(storage_path(again_name(first)) if target is None else target)
-    from trainables.stages.workplace import open_workplace
-
     # The last part of the path is the name of an experiment.
     spec = folder.read_spec().model_copy(update={"storage": str(target.parent), "name": target.name})
     with doing("loading data"):
         data = experiment_data(folder)
     copy = ExperimentFolder(spec.folder)
     replace(copy.spec_file, dump_spec(spec).encode())
-    work, share = first.assignment, spec.resources
+    work = first.assignment
     config = spec.trial(work.params, work.rung, repeat=work.repeat)
     epochs = epochs_by_stage(config, fingerprint=data.fingerprint)
     with following(
@@ -83,8 +77,7 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
         done=lambda: epochs_done(copy.stages, epochs),
     ):
         make_baseline(spec, data)
-        workplace = open_workplace(data, copy.stages, cpu=share.cpu, gpu=share.gpu_at_first, compile=share.compile)
-        again = run_trial(work, spec, copy, workplace)
+        again = run_trial(work, spec, copy, workplace_of(spec, data))
     if not isinstance(again.result, Completed):
         raise SearchAborted(f"{first.assignment.label} gave no result this time: {again.reason}")
     return Reproduction(first, again, copy.packed_file(again.assignment.trial_id))

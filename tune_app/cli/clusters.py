@@ -156,10 +156,8 @@ def stop(job: Job, backend: BackendName = "", address: Address = "") -> None:
         state = opened.status(found)
         if not state.is_final:
             opened.stop(found)
-    if state.is_final:
-        print(f"{found.submission_id} ended before: {state}")
-    else:
-        print(f"{found.submission_id}: stop signal sent; finished trials are kept")
+    said = f" ended before: {state}" if state.is_final else ": stop signal sent; finished trials are kept"
+    print(f"{found.submission_id}{said}")
 
 
 def _open_backend(name: str, address: str) -> "Backend":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COLUMNS = ("stage", "epoch", "step", "lr", "loss", "train_accuracy", "val_accuracy", "seconds")
 HEADS = {"train_accuracy": "train", "val_accuracy": "validation", "seconds": "s"}
 """The words above those columns whose names are too long for it."""
+FORMS = {"lr": ".4g", "loss": ".4g", "seconds": ".1f"}
 
 app = typer.Typer()
 
@@ -60,4 +61,4 @@ def _cell(column: str, value: object) -> str:
         return ABSENT
     if column.endswith("accuracy"):
         return show_share(value)
-    return f"{value:.4g}" if column in ("lr", "loss") else f"{value:.1f}" if column == "seconds" else f"{value:g}"
+    return f"{value:{FORMS.get(column, 'g')}}"

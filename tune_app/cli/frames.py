@@ -28,15 +28,10 @@ REASON_CHARS = 60
 def write_frame(
     frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | None, title: str, none: str = "no rows"
 ) -> None:
-    """Prints rows, or writes them to a parquet file; JSON and CSV go to standard output alone.
+    """Prints rows with columns of the trials table, or writes them to a parquet file, by path or URI, in one step.
 
-    Args:
-        frame: rows with the columns of the trials table, or some of them.
-        json: a list of records; a missing value is null.
-        csv: with a header; a missing value is empty.
-        parquet: path or URI of a file to write in one step.
-        title: heads the table that people read.
-        none: what they read where there is no row.
+    JSON and CSV go to standard output alone; a missing value is null, or empty. The table that people read is headed by
+    `title`, and `none` is what they read where there is no row.
 
     Raises:
         ConfigError: JSON and CSV at once, or the file's name is a folder's or that of another format.
@@ -120,17 +115,14 @@ def _cell(name: str, record: dict[str, Any]) -> str:
         return _spread(record["test_accuracy_mean"], record["test_accuracy_sd"])
     if value is None:
         return ABSENT
-    return _short(value) if name == "label" else _FORMS.get(COLUMNS[name].kind, str)(value)
+    if name == "label" and len(value) > LABEL_CHARS:
+        return f"{value[: LABEL_CHARS - 1]}…"
+    return _FORMS.get(COLUMNS[name].kind, str)(value)
 
 
 def _spread(mean: float, sd: float) -> str:
     """Returns a mean of shares with its standard deviation."""
     return f"{100 * mean:.2f}±{100 * sd:.2f}%"
-
-
-def _short(label: str) -> str:
-    """Returns a label that leaves room for the other columns."""
-    return label if len(label) <= LABEL_CHARS else f"{label[: LABEL_CHARS - 1]}…"
 
 
 _FORMS: dict[str, Callable[[Any], str]] = {

@@ -1,8 +1,8 @@
 """`tune-app report`: an experiment as one page, or as images of its figures."""
 
+import contextlib
 import sys
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-class ImageFormat(StrEnum):
-    """A format in which `--figures` draws."""
-
-    PNG = "png"
-    SVG = "svg"
-
-
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app report demo/demo --output demo.html")
 def report(
     experiment: Experiment,
@@ -36,7 +29,8 @@ def report(
     ] = None,
     figures: Annotated[str, typer.Option(metavar="FOLDER", help="Write every figure as an image instead.")] = "",
     format: Annotated[
-        ImageFormat | None, typer.Option("--format", help="Of these images.  \\[default: png]", show_default=False)
+        Literal["png", "svg"] | None,
+        typer.Option("--format", help="Of these images.  \\[default: png]", show_default=False),
     ] = None,
     failures: Annotated[
         list[str] | None, typer.Option(metavar="TRIAL", help="Add where this trial errs; may be given more than once.")
@@ -56,7 +50,7 @@ def report(
 
     folder = ExperimentFolder.existing(experiment)
     if figures:
-        for name in write_figures(folder, storage_path(figures), (format or ImageFormat.PNG).value):
+        for name in write_figures(folder, storage_path(figures), format or "png"):
             print(f"{figures}/{name}")
         return
     extra = [_failures(folder, number, trial) for number, trial in enumerate(failures or (), 1)]
@@ -83,7 +77,5 @@ def _serve(folder: "ExperimentFolder", port: int, extra: "Sequence[Section]") ->
 
     with ReportServer(folder, port=port, extra=extra) as server:
         print(f"{server.url} follows {folder.path}, on this machine alone; Ctrl-C ends it", file=sys.stderr, flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             server.wait()
-        except KeyboardInterrupt:
-            return

@@ -158,13 +158,13 @@ def space_yaml(name: str) -> str:
 
 def _trackers(folder: "ExperimentFolder", kinds: list[str], *, mode: str) -> "list[AnyTracker]":
     """Returns the spec's trackers, or those that are named, with the spec's options where it has some."""
-    from tune_app.spec.trackers import WandbConfig, default_config
+    from tune_app.spec.trackers import KINDS, WandbConfig, known_kind
 
     known: dict[str, AnyTracker] = {config.kind: config for config in folder.read_spec().tracking}
     named: list[str] = list(dict.fromkeys(kinds)) or list(known)
     if not named:
         raise ConfigError("the spec names no tracker: choose one with --to wandb, --to tensorboard or --to mlflow.")
-    found = [known.get(kind) or default_config(kind) for kind in named]
+    found = [known.get(kind) or KINDS[known_kind(kind)]() for kind in named]
     if mode not in {"", "online", "offline"}:
         raise ConfigError(f"--mode is online or offline, but got {mode!r}.")
     return [c.model_copy(update={"mode": mode}) if mode and isinstance(c, WandbConfig) else c for c in found]

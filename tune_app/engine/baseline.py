@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
 from trainables.storage import create_once
+from tune_app.engine.trial import workplace_of
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
@@ -25,7 +26,6 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     from trainables.costs.counts import counted_metrics
     from trainables.models.model import fp32_bytes
     from trainables.pipeline import run_stages
-    from trainables.stages.workplace import open_workplace
 
     folder = ExperimentFolder(spec.folder)
     stored = read_baseline(folder)
@@ -39,8 +39,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         )
     # The share of a trial, although it trains alone: the order of a sum depends on the number of threads, and
     # the baseline should be the same network on every machine.
-    share = spec.resources
-    workplace = open_workplace(data, folder.stages, cpu=share.cpu, gpu=share.gpu_at_first, compile=share.compile)
+    workplace = workplace_of(spec, data)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
     if stored is not None:

@@ -80,7 +80,7 @@ class ReadySearch:
 class Engine(Protocol):
     """Runs trials: `session` first, inside it `prepare`, then `run`."""
 
-    def session(self) -> AbstractContextManager[None]:
+    def session(self) -> AbstractContextManager[object]:
         """Returns a context; what is started in it ends with it."""
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:

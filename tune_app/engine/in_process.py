@@ -1,6 +1,5 @@
 """InProcess: trials one after the other in this process, without Ray: for a debugger, or where Ray is not installed."""
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 from trainables.errors import OutOfMemory
@@ -8,8 +7,8 @@ from tune_app.engine.baseline import make_baseline
 from tune_app.engine.engine import ReadySearch
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import checks, refuse, report_node
-from tune_app.engine.stop_signal import stops_at_once
-from tune_app.engine.trial import Grant, run_trial, unfinished_record
+from tune_app.engine.stop_signal import StopSignal
+from tune_app.engine.trial import Grant, run_trial, unfinished_record, workplace_of
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
@@ -22,9 +21,9 @@ class InProcess:
     A trial that ends the process is not noted as failed.
     """
 
-    def session(self) -> AbstractContextManager[None]:
+    def session(self) -> StopSignal:
         """Returns a context in which a stop signal ends what runs where it is: an epoch that was saved is not lost."""
-        return stops_at_once()
+        return StopSignal(at_once=True)
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
         """Loads the data and makes the baseline here."""
@@ -39,11 +38,9 @@ class InProcess:
 
     def run(self, search: ReadySearch, data: Any) -> None:
         """Runs one trial after the other."""
-        from trainables.stages.workplace import open_workplace
-
-        spec, folder, share = search.spec, search.folder, search.spec.resources
-        gpu = 1.0 if share.gpu_at_first else 0.0
-        place = open_workplace(data, folder.stages, cpu=share.cpu, gpu=gpu, compile=share.compile)
+        spec, folder = search.spec, search.folder
+        gpu = 1.0 if spec.resources.gpu_at_first else 0.0
+        place = workplace_of(spec, data, gpu=gpu)
         search.begin("one at a time in this process")
         try:
             while (work := search.proposer.next()) is not None:

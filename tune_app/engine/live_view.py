@@ -38,10 +38,6 @@ class Status:
     resumed: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def below(self) -> Counter[str]:
-        """Counts the trials of each rung below the full schedule."""
-        return Counter(r.assignment.rung for r in self.records if r.assignment.rung != FULL)
-
     @property
     def repeats(self) -> int:
         """The number of further runs of points."""
@@ -64,9 +60,7 @@ class Status:
 
     def hypervolume(self, front: list[PointRuns]) -> float:
         """Returns the share of the box from the reference point to the ideal corner, 0 to 1 as a rule."""
-        if not front or not self.reference:
-            return 0.0
-        return frontier_volume(front, self.spec, self.reference)
+        return frontier_volume(front, self.spec, self.reference) if self.reference else 0.0
 
     def seconds_left(self) -> float | None:
         """Estimates what is left by the rate of this run; None before its first trial ended, and after the last."""
@@ -126,14 +120,14 @@ class LiveView:
         status, spec = self.status, self.status.spec
         grid = Table.grid(padding=(0, 2))
         grid.add_row(f"[bold]{spec.name}[/bold]", status.phase)
-        done = status.done
         if not status.reference:
             self._add_epochs(grid)
             return grid
+        done = status.done
         grid.add_row("trials", f"{done} done of {spec.budget.trials}, {status.running} running, {status.failed} failed")
-        below = [f"{n} {rung}" for rung, n in status.below().items()]
+        below = Counter(r.assignment.rung for r in status.records if r.assignment.rung != FULL)
         if below:
-            grid.add_row("rungs", ", ".join(below))
+            grid.add_row("rungs", ", ".join(f"{n} {rung}" for rung, n in below.items()))
         if status.repeats:
             grid.add_row("repeats", f"{status.repeats} further runs done")
         grid.add_row("", ProgressBar(total=spec.budget.trials, completed=done, width=40))

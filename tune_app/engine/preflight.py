@@ -85,12 +85,8 @@ def checks(
 ) -> list[Check]:
     """Checks every rule, and returns each with what was found.
 
-    Args:
-        spec: of the search.
-        driver: what the driver sees.
-        nodes: what each live node sees, those included that did not tell.
-        live: resources of each live node, such as {"CPU": 8, "GPU": 1}.
-        launchable: those of nodes that an autoscaler may add.
+    `driver` is what the driver sees, `nodes` what each live node sees, those included that did not tell. `live` has the
+    resources of each live node, such as {"CPU": 8, "GPU": 1}, `launchable` those of nodes that an autoscaler may add.
     """
     told = [node for node in nodes if not node.silence]
     return [
@@ -172,7 +168,7 @@ def _fits(
     need = {"CPU": spec.resources.cpu, **({"GPU": gpu} if gpu else {})}
     wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in need.items())
     for nodes, words in ((live, "a live node has it"), (launchable, "a node that may be launched has it")):
-        if any(_holds(node, need) for node in nodes):
+        if any(all(node.get(kind, 0.0) >= amount for kind, amount in need.items()) for node in nodes):
             return Check(rule="resources", holds=True, found=f"a trial needs {wanted}: {words}")
     largest = {kind: max((node.get(kind, 0.0) for node in [*live, *launchable]), default=0.0) for kind in need}
     short = [kind for kind, amount in need.items() if largest[kind] < amount] or list(need)
@@ -185,10 +181,6 @@ def _fits(
         way_out=f"Lower {lower}, join a larger cluster, or say in {VARIABLE} what nodes its autoscaler may add "
         f"({EXAMPLE}).",
     )
-
-
-def _holds(node: Mapping[str, float], need: Mapping[str, float]) -> bool:
-    return all(node.get(kind, 0.0) >= amount for kind, amount in need.items())
 
 
 def _same(name: str, driver: NodeReport, nodes: Sequence[NodeReport]) -> Check:

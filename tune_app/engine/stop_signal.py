@@ -1,9 +1,7 @@
 """SIGINT and SIGTERM: remembered until a place where stopping is safe, or raised where they come."""
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -13,13 +11,15 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal:
-    """A context in which a stop signal only sets a mark; `check` raises at the next safe place.
+    """A context in which a stop signal only sets a mark, and `check` raises at the next safe place.
 
     An exception out of a signal handler would surface inside Ray's compiled code, which turns it into a
-    SystemError. A second signal acts as usual. Outside the main thread nothing is caught.
+    SystemError. A second signal acts as usual. With `at_once`, where nothing of Ray runs, the handler raises
+    Interrupted itself. Outside the main thread nothing is caught.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -39,11 +39,7 @@ class StopSignal:
             signal.signal(number, self._mark)
 
     def check(self) -> None:
-        """Raises where stopping is safe, if a stop signal has come.
-
-        Raises:
-            Interrupted: a stop signal has come.
-        """
+        """Raises Interrupted, where stopping is safe, if a stop signal has come."""
         if self.number is not None:
             raise Interrupted(self.number)
 
@@ -52,28 +48,8 @@ class StopSignal:
         return {}
 
     def _mark(self, number: int, frame: FrameType | None) -> None:
+        if self._at_once:
+            raise Interrupted(number)
         self.number = number
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def stops_at_once() -> Iterator[None]:
-    """Returns a context in which a stop signal raises where it comes. Outside the main thread nothing is caught.
-
-    Raises:
-        Interrupted: a stop signal has come.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in NUMBERS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

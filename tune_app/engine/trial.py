@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError, WorkerLost
+from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, decode_assignments, encode_assignments
+from tune_app.ledger.ledger import ASSIGNMENTS, Assignment, Ledger, TrialRecord
 from tune_app.ledger.versions import installed_version, plug_ins_of
 from tune_app.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:
+    from trainables.data.data_sets import DataSet
     from trainables.stages.workplace import Workplace
 
 MAX_TRACEBACK = 8_000
@@ -30,6 +31,15 @@ class Grant:
 
     gpu_share: float = 0.0
     out_of_memory: int = 0
+
+
+def workplace_of(spec: ExperimentSpec, data: "DataSet", *, gpu: float | None = None) -> "Workplace":
+    """Opens where trials of a spec run, with their threads, and with this share of a GPU or else their first one."""
+    from trainables.stages.workplace import open_workplace
+
+    share, stages = spec.resources, ExperimentFolder(spec.folder).stages
+    gpu = share.gpu_at_first if gpu is None else gpu
+    return open_workplace(data, stages, cpu=share.cpu, gpu=gpu, compile=share.compile)
 
 
 def run_trial(
@@ -53,11 +63,11 @@ def run_trial(
         return known
     started_at, started = datetime.now(UTC), time.perf_counter()
     workplace.device.reset_peak()
-    result = _outcome(work, spec, folder, workplace)
+    result, plug_ins = _outcome(work, spec, folder, workplace)
     record = TrialRecord(
         assignment=work,
         result=result,
-        environment=environment(workplace.device.name, plug_ins=plug_ins_of(work, spec)),
+        environment=environment(workplace.device.name, plug_ins=plug_ins),
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started,
         gpu_share=grant.gpu_share,
@@ -71,19 +81,21 @@ def run_trial(
 
 def _outcome(
     work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, workplace: "Workplace"
-) -> Completed | Failed:
+) -> tuple[Completed | Failed, str]:
+    """Returns how a trial ends, and the packages whose plug-ins make it."""
     from trainables.pipeline import run_pipeline
 
-    runs: list[StageRun] = []
+    runs, plug_ins = list[StageRun](), ""
     try:
         config = spec.trial(work.params, work.rung, repeat=work.repeat)
+        plug_ins = plug_ins_of(config)
         done = run_pipeline(config, workplace, folder.packed_file(work.trial_id), runs)
         _check_finite(done, spec)
-        return done
+        return done, plug_ins
     except StorageUnavailable:
         raise
     except TrialFailure as err:
-        return failed(err, stages=runs)
+        return failed(err, stages=runs), plug_ins
     except Exception as err:
         from trainables.device import is_out_of_memory
 
@@ -91,7 +103,7 @@ def _outcome(
             raise OutOfMemory(f"{work.label} ran out of GPU memory") from err
         wrapped = UnexpectedError(f"{type(err).__name__}: {err}")
         wrapped.__cause__ = err
-        return failed(wrapped, stages=runs, trace="".join(traceback.format_exception(err)))
+        return failed(wrapped, stages=runs, trace="".join(traceback.format_exception(err))), plug_ins
 
 
 def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "") -> Failed:
@@ -105,16 +117,6 @@ def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "
     )
     measured = err.measurement if isinstance(err.measurement, Measurement) else None
     return Failed(failure=failure, measurement=measured, stages=list(stages))
-
-
-def worker_lost(retries: int) -> TrialFailure:
-    """Returns the error of a trial whose worker never came back."""
-    return WorkerLost(f"the worker was lost {retries + 1} times (killed, hung, or its node went away)")
-
-
-def memory_exhausted(share: float) -> TrialFailure:
-    """Returns the error of a trial that no larger share of a GPU can help."""
-    return OutOfMemory(f"the GPU's memory was not enough for the trial, which held {share:g} of it")
 
 
 def unfinished_record(work: Assignment, err: TrialFailure, grant: Grant) -> TrialRecord:
@@ -146,7 +148,7 @@ def environment(device: str, *, plug_ins: str = "") -> dict[str, str]:
 
 def assignments(config: dict[str, Any]) -> list[Assignment]:
     """Reads what a Ray trial has to do from its configuration."""
-    return decode_assignments(config["work"])
+    return ASSIGNMENTS.validate_json(config["work"])
 
 
 def ray_config(work: Sequence[Assignment], grant: Grant) -> dict[str, Any]:
@@ -158,6 +160,6 @@ def ray_config(work: Sequence[Assignment], grant: Grant) -> dict[str, Any]:
     return {
         "name": first.label + (f"+{len(more)}" if more else ""),
         "folder": first.trial_id,
-        "work": encode_assignments(work).decode(),
+        "work": ASSIGNMENTS.dump_json(list(work)).decode(),
         **dataclasses.asdict(grant),
     }

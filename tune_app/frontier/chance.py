@@ -59,16 +59,10 @@ def pooled_sd(groups: Sequence[PointRuns], name: str) -> float | None:
 def probability_non_dominated(
     means: np.ndarray, errors: np.ndarray, *, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
-    """Returns for each row the share of draws of all true costs in which no other row dominates it.
+    """Returns for each row the share of draws of all true costs in which no other row dominates it, (n,) in [0, 1].
 
-    Args:
-        means: (n, k) costs, lower is better.
-        errors: (n, k) standard errors; the true costs are drawn from normal distributions, 0 is exact.
-        draws: how many.
-        seed: of the draws.
-
-    Returns:
-        (n,) in [0, 1]; rows that are surely dominated get 0 without being drawn.
+    The true costs are drawn from normal distributions around `means`, (n, k), lower is better, with the standard errors
+    `errors`, (n, k), where 0 is exact. Rows that are surely dominated get 0 without being drawn.
     """
     near = np.flatnonzero(~_surely_dominated(means, errors))
     rng = np.random.default_rng(seed)

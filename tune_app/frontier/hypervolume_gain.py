@@ -9,19 +9,11 @@ PROBES = 2_000
 
 
 def improvement(front: np.ndarray, reference: np.ndarray, samples: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Returns what each sample alone would add to the hypervolume of a front.
+    """Returns what each sample, (..., k), alone would add to the hypervolume of a front, (m, k), up to a reference.
 
-    Exact for one and two objectives; for three the share of PROBES points of the box that it dominates and the
-    front does not, the same probes for all samples.
-
-    Args:
-        front: (m, k), any rows; those outside the reference count nothing.
-        reference: (k,) the corner of the hypervolume.
-        samples: (..., k).
-        seed: of the probes.
-
-    Returns:
-        (...,) float64, in the product of the units.
+    The gains, (...,) in the product of the units, are exact for one and two objectives; for three they are the share of
+    PROBES points of the box that a sample dominates and the front does not, the same probes for all samples. The front
+    may have any rows; those outside the reference, (k,), count nothing.
 
     Raises:
         ValueError: more than three objectives.

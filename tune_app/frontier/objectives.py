@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 def costs_of(metrics: Mapping[str, float], spec: "ExperimentSpec") -> np.ndarray:
     """Returns the objectives of a trial or of a reference point as costs, (k,): lower is better."""
-    values = np.array([[metrics[name] for name in spec.objectives]])
-    return costs(values, list(spec.objectives.values())).reshape(-1)
+    return costs(np.array([metrics[name] for name in spec.objectives]), list(spec.objectives.values()))
 
 
 def is_feasible(metrics: Mapping[str, float], spec: "ExperimentSpec") -> bool:

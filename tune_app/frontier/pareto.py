@@ -18,23 +18,15 @@ TIE_DIGITS = 12
 
 
 def costs(values: np.ndarray, directions: Sequence["Direction"]) -> np.ndarray:
-    """Turns objective values into costs: maximized columns change sign.
-
-    Args:
-        values: (n, k), in the units of the objectives.
-        directions: k names, "maximize" or "minimize".
-
-    Returns:
-        (n, k) float64.
+    """Turns objective values, (..., k) in the units of the objectives, into costs: maximized columns change sign.
 
     Raises:
-        ValueError: the columns do not match the directions.
+        ValueError: the columns do not match the k directions.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] != len(directions):
+    if values.shape[-1:] != (len(directions),):
         raise ValueError(f"one column per direction must be given, but got {values.shape} for {list(directions)}")
-    flipped: np.ndarray = values * [-1.0 if d == "maximize" else 1.0 for d in directions]
-    return flipped
+    return values * [-1.0 if d == "maximize" else 1.0 for d in directions]
 
 
 def non_dominated(costs: np.ndarray) -> np.ndarray:
@@ -111,29 +103,24 @@ def contributions(costs: np.ndarray, reference: np.ndarray | Sequence[float]) ->
     return gained
 
 
-def hypervolume_trace(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> np.ndarray:
-    """Returns the hypervolume after each row, in the order of the rows.
+class GrowingFrontier:
+    """A frontier that takes rows one by one, and its hypervolume up to a reference point, (k,), which never falls."""
 
-    Args:
-        costs: (n, k), finite, lower is better, k at most 3.
-        reference: (k,), in the same units.
+    def __init__(self, reference: np.ndarray | Sequence[float]) -> None:
+        self._reference = reference
+        self._rows = np.empty((0, len(reference)))
+        self.volume = 0.0
 
-    Returns:
-        (n,) float64, never falling.
+    def add(self, row: np.ndarray) -> float:
+        """Takes a row of costs, (k,), and returns the hypervolume with it.
 
-    Raises:
-        ValueError: as in `hypervolume`.
-    """
-    costs = _checked(costs)
-    volumes = np.zeros(len(costs))
-    front = costs[:0]
-    for i, row in enumerate(costs):
-        if len(front) and (front <= row).all(axis=1).any():
-            volumes[i] = volumes[i - 1]
-            continue
-        front = np.r_[front[~(row <= front).all(axis=1)], row[None]]
-        volumes[i] = hypervolume(front, reference)
-    return volumes
+        Raises:
+            ValueError: as in `hypervolume`.
+        """
+        if not (self._rows <= row).all(axis=1).any():
+            self._rows = np.r_[self._rows[~(row <= self._rows).all(axis=1)], row[None]]
+            self.volume = hypervolume(self._rows, self._reference)
+        return self.volume
 
 
 def hypervolume(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> float:

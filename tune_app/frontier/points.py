@@ -89,8 +89,7 @@ def frontier_contributions(
     front: Sequence[PointRuns], spec: ExperimentSpec, reference: Mapping[str, float]
 ) -> list[float]:
     """Returns what each point alone adds to `frontier_volume`, in the order of the frontier."""
-    gains: list[float] = contributions(mean_costs(front, spec), costs_of(reference, spec)).tolist()
-    return gains
+    return [float(gain) for gain in contributions(mean_costs(front, spec), costs_of(reference, spec))]
 
 
 def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> PointRuns:

@@ -29,14 +29,9 @@ def order(standings: Sequence[Standing], reference: Sequence[float]) -> list[str
     """Returns keys from the most promising to the least.
 
     First those inside their bounds; then by Pareto rank inside their class of pace; equal ranks by what they
-    add to the hypervolume of their rank, all classes together; equal again in the given order.
-
-    Args:
-        standings: complete points of one rung.
-        reference: costs that bound the hypervolume, one per objective.
+    add to the hypervolume of their rank, all classes together; equal again in the given order. `standings` are
+    the complete points of one rung, `reference` the costs that bound the hypervolume, one per objective.
     """
-    if not standings:
-        return []
     costs = np.array([s.costs for s in standings], dtype=np.float64)
     outside = np.array([max(0.0, s.violation) for s in standings])
     ranks = np.zeros(len(standings), dtype=np.int64)
@@ -52,11 +47,9 @@ def order(standings: Sequence[Standing], reference: Sequence[float]) -> list[str
 
 
 def rank_correlation(low: Sequence[float], high: Sequence[float]) -> float:
-    """Returns Spearman's rank correlation of paired values, with mean ranks for ties; NaN when a side does not vary.
+    """Returns Spearman's rank correlation of values of the same points at a cheaper and at a dearer rung.
 
-    Args:
-        low: values at the cheaper rung.
-        high: values of the same points at the dearer one.
+    Ties have their mean rank; it is NaN when a side does not vary.
     """
     if len(low) < 2 or len(set(low)) < 2 or len(set(high)) < 2:
         return float("nan")

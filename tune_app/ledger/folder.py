@@ -112,16 +112,11 @@ class ExperimentFolder:
         if stored == spec:
             return []
         replace(self.spec_file, text)
-        changed = differences(as_written(stored), as_written(spec))
-        shown = [(where, in_one_line(old), in_one_line(new)) for where, old, new in changed if where not in MOVED]
-        return [f"{where}: {old} → {new}" for where, old, new in shown]
+        changed = (found for found in differences(as_written(stored), as_written(spec)) if found[0] not in MOVED)
+        return [f"{where}: {in_one_line(old)} → {in_one_line(new)}" for where, old, new in changed]
 
     def probe(self) -> None:
-        """Proves that the folder can be written.
-
-        Raises:
-            StorageUnavailable: it cannot.
-        """
+        """Proves that the folder can be written, or raises StorageUnavailable."""
         probe = self.path / ".probe"
         replace(probe, b"ok\n")
         remove(probe)

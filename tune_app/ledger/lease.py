@@ -1,14 +1,13 @@
 """Lease: one driver at a time on an experiment, and what it had in flight when it died."""
 
 from collections.abc import Iterable
-from types import TracebackType
 
 from pydantic import ValidationError
 
 from trainables.storage import Lock, read_bytes, replace
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Assignment, decode_assignments, encode_assignments
+from tune_app.ledger.ledger import ASSIGNMENTS, Assignment
 
 
 class Lease:
@@ -36,17 +35,11 @@ class Lease:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.release()
 
     def check(self) -> None:
-        """Refuses to go on after another driver took over; asked before every launch and every rewrite.
-
-        Raises:
-            LeaseHeld: another driver took over.
-        """
+        """Raises LeaseHeld after another driver took over; asked before every launch and every rewrite."""
         if not self._lock.held():
             raise LeaseHeld(f"another driver took over {self._folder.path}: this one stops.")
 
@@ -55,11 +48,11 @@ class Lease:
 
         Not durable: it is rewritten while trials start, and without it a search only chooses anew.
         """
-        replace(self._folder.in_flight_file, encode_assignments(work), durable=False)
+        replace(self._folder.in_flight_file, ASSIGNMENTS.dump_json(list(work)), durable=False)
 
     def in_flight(self) -> list[Assignment]:
         """Returns what the last driver was running when it stopped; a damaged file counts as nothing."""
         try:
-            return decode_assignments(read_bytes(self._folder.in_flight_file))
+            return ASSIGNMENTS.validate_json(read_bytes(self._folder.in_flight_file))
         except (OSError, ValidationError):
             return []

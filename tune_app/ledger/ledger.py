@@ -4,7 +4,7 @@ Everything else (parquet files, the sampler's study, budgets) is derived from it
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,13 @@ from trainables.config import Frozen, digest
 from trainables.errors import CorruptFile, State
 from trainables.results import Completed, Failed
 from trainables.storage import StoragePath, create_once, move, names, read_bytes, read_many
+from tune_app.terminal.progress import counted
 
 SCHEMA = 1
 """The number of the format of a record's file; a file of another number is left alone."""
 Params = dict[str, float | int | str]
+Place = tuple[str, str]
+"""The place of a trial in a search: its configuration's key, and the rung."""
 
 
 class Assignment(Frozen):
@@ -40,6 +43,11 @@ class Assignment(Frozen):
         return f"{self.config_key[:16]}-{self.rung}-a{self.attempt}"
 
     @property
+    def place(self) -> Place:
+        """The place of its record among all of a search; a further attempt takes the same one."""
+        return self.config_key, self.rung
+
+    @property
     def is_trial(self) -> bool:
         """Whether a budget of trials counts it: the first run of the full schedule."""
         return self.rung == FULL and self.repeat == 0
@@ -52,25 +60,8 @@ class Assignment(Frozen):
         return f"{params_label(self.params)}{rung}{again}"
 
 
-_WORK = TypeAdapter(list[Assignment])
-
-
-def encode_assignments(work: Iterable[Assignment]) -> bytes:
-    """Writes assignments as a JSON array."""
-    return _WORK.dump_json(list(work))
-
-
-def decode_assignments(content: str | bytes) -> list[Assignment]:
-    """Reads what `encode_assignments` wrote.
-
-    Raises:
-        ValidationError: anything else.
-    """
-    return _WORK.validate_json(content)
-
-
-Place = tuple[str, str]
-"""The place of a trial in a search: its configuration's key, and the rung."""
+ASSIGNMENTS = TypeAdapter(list[Assignment])
+"""Writes assignments as a JSON array, and reads one."""
 
 
 class TrialRecord(Frozen):
@@ -139,11 +130,6 @@ class Damaged:
     """Its checksum holds: another version of this package wrote it."""
 
 
-Files = Iterable[tuple[StoragePath, bytes | OSError]]
-Watch = Callable[[Files, int], Files]
-"""Passes files on, one by one, and knows how many there are."""
-
-
 class Ledger:
     """The records of an experiment's trials, files of one folder."""
 
@@ -167,15 +153,16 @@ class Ledger:
             return None
         return found if isinstance(found, TrialRecord) else None
 
-    def read(self, *, watch: Watch = lambda files, total: files) -> tuple[list[TrialRecord], list[Damaged]]:
-        """Reads all records in order of proposal, and names the files that are none; `watch` sees how far it is.
+    def read(self, *, shown: str = "") -> tuple[list[TrialRecord], list[Damaged]]:
+        """Reads all records in order of proposal, and names the files that are none; people see a bar called `shown`.
 
         Raises:
             StorageUnavailable: a file cannot be read.
         """
         records, damaged = list[TrialRecord](), list[Damaged]()
         paths = [self._folder / name for name in names(self._folder, "*.json")]
-        for path, content in watch(zip(paths, read_many(paths), strict=True), len(paths)):
+        contents = zip(paths, read_many(paths), strict=True)
+        for path, content in counted(contents, shown, total=len(paths)) if shown else contents:
             if isinstance(content, FileNotFoundError):  # put into quarantine since the folder was listed
                 continue
             found = _decode(path, content)
@@ -205,12 +192,12 @@ class Ledger:
 
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Keeps the newest attempt of each configuration and rung, in the given order."""
-    newest: dict[tuple[str, str], TrialRecord] = {}
+    newest: dict[Place, TrialRecord] = {}
     for record in records:
         work = record.assignment
-        known = newest.get((work.config_key, work.rung))
+        known = newest.get(work.place)
         if known is None or known.assignment.attempt < work.attempt:
-            newest[work.config_key, work.rung] = record
+            newest[work.place] = record
     return list(newest.values())
 
 

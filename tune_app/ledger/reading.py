@@ -7,7 +7,7 @@ from trainables.errors import ConfigError, CorruptFile, did_you_mean
 from trainables.storage import read_bytes, sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Damaged, Ledger, TrialRecord, latest, params_label
-from tune_app.terminal.progress import counted, note
+from tune_app.terminal.progress import note
 
 SHOWN = 8
 """The most names in a message; more would bury what it says."""
@@ -31,8 +31,7 @@ def read_ledger(folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damag
     Raises:
         StorageUnavailable: a file cannot be read.
     """
-    ledger = Ledger(folder.trials)
-    records, damaged = ledger.read(watch=lambda files, total: counted(files, "reading trials", total=total))
+    records, damaged = Ledger(folder.trials).read(shown="reading trials")
     return latest(records), damaged
 
 
@@ -61,7 +60,9 @@ def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialReco
     records = read_records(folder) if records is None else records
     found = next(filter(None, ([r for r in records if fits(name, r.assignment)] for fits in FITS)), [])
     if not found:
-        raise ConfigError(f"no trial of {folder.path} is called {name!r}; {_known(name, records)}")
+        labels = [r.assignment.label for r in records if r.state == "complete"]
+        hint = did_you_mean(name, labels, otherwise=f"known: {_some(labels) or 'none yet'}.")
+        raise ConfigError(f"no trial of {folder.path} is called {name!r}; {hint}")
     if len(found) > 1:
         raise ConfigError(f"{name!r} fits {_some([r.assignment.trial_id for r in found])}: give one of them.")
     return found[0]
@@ -74,11 +75,6 @@ FITS: tuple[Callable[[str, Assignment], bool], ...] = (
     lambda name, work: name.endswith("…") and work.label.startswith(name[:-1]),
 )
 """Ways to call a trial: its label, its point, a start of its id, a label that was cut; the first that fits counts."""
-
-
-def _known(name: str, records: Sequence[TrialRecord]) -> str:
-    labels = [r.assignment.label for r in records if r.state == "complete"]
-    return did_you_mean(name, labels, otherwise=f"known: {_some(labels) or 'none yet'}.")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,33 +6,13 @@ from typing import Any
 
 from cluster.credentials import strings_in
 from search_spaces.samplers import SAMPLERS
-from trainables.config import (
-    CODERS,
-    DATASETS,
-    IMPORTANCE,
-    MODELS,
-    OBSERVERS,
-    QUANTIZERS,
-    SPARSITY,
-    STAGES,
-    trial_packages,
-)
+from trainables.config import TrialConfig, plugins, trial_packages
 from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.registry import Registry
-from tune_app.ledger.ledger import Assignment, TrialRecord
+from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
-REGISTRIES: tuple[Registry[Any], ...] = (
-    STAGES,
-    MODELS,
-    DATASETS,
-    IMPORTANCE,
-    SPARSITY,
-    QUANTIZERS,
-    OBSERVERS,
-    CODERS,
-    SAMPLERS,
-)
+REGISTRIES: list[Registry[Any]] = [*(each for each in vars(plugins).values() if isinstance(each, Registry)), SAMPLERS]
 
 
 def packages_of(content: object) -> list[str]:
@@ -42,15 +22,8 @@ def packages_of(content: object) -> list[str]:
     return sorted({point.dist.name for point in points if point.name in words and point.dist})
 
 
-def plug_ins_of(work: Assignment, spec: ExperimentSpec) -> str:
-    """Names the packages whose plug-ins make a trial, as installed here: `own-plug-ins 1.0`.
-
-    It is empty where there are none, and for parameters that give no configuration.
-    """
-    try:
-        config = spec.trial(work.params, work.rung, repeat=work.repeat)
-    except InfeasiblePoint:
-        return ""
+def plug_ins_of(config: TrialConfig) -> str:
+    """Names the packages whose plug-ins make a trial, as installed here: `own-plug-ins 1.0`; empty: there are none."""
     return ", ".join(trial_packages(config))
 
 
@@ -65,10 +38,13 @@ def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) 
     installed = any(registry.installed() for registry in REGISTRIES)
     for record in records:
         work, made_by = record.assignment, record.environment.get("plug_ins", "")
-        searched = work.rung in spec.rungs and (work.params in spec.points or spec.space.contains(work.params))
+        searched = work.rung in spec.rungs and spec.has_point(work.params)
         if record.state != "complete" or not (made_by or installed) or not searched:
             continue
-        here = plug_ins_of(work, spec)
+        try:
+            here = plug_ins_of(spec.trial(work.params, work.rung, repeat=work.repeat))
+        except InfeasiblePoint:
+            here = ""
         if here != made_by:
             raise ConfigError(
                 f"an experiment keeps the versions of its plug-ins, but {work.label} of {spec.name!r} was made by "

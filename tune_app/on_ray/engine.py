@@ -51,7 +51,8 @@ class OnRay:
         if read_baseline(ExperimentFolder(spec.folder)) is not None:
             view.phase("loading data")
         else:
-            view.phase("loading data, making the baseline", epochs=_baseline_epochs(spec))
+            baseline = spec.base.baseline  # with a teacher, whose epochs come before, its own cannot be counted
+            view.phase("loading data, making the baseline", epochs=0 if baseline.distills else baseline.planned_epochs)
         share = spec.resources
         task = ray.remote(num_returns=2, num_cpus=share.cpu, num_gpus=share.gpu_at_first)(_prepare_in_worker)
         data, info = task.remote(spec.model_dump_json())
@@ -72,12 +73,6 @@ class OnRay:
             Driver(search, self._stop, self._worker).fit(data)
         finally:
             search.tables.now()
-
-
-def _baseline_epochs(spec: ExperimentSpec) -> int:
-    """Returns the baseline's epochs; 0 where they cannot be counted: none at all, or those of a teacher come before."""
-    baseline = spec.base.baseline
-    return 0 if baseline.distills else baseline.planned_epochs
 
 
 def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:

@@ -41,7 +41,7 @@ class Gauges:
 def readings(status: Status) -> dict[tuple[str, str], float]:
     """Returns the value of every gauge by name and label; the label is empty where a gauge has none."""
     records = list(status.records)
-    states = Counter({"complete": 0, "invalid": 0, "failed": 0}) + Counter(r.state for r in records)
+    states = Counter(r.state for r in records)
     front = status.frontier()
     stages = [stage for record in records for stage in record.result.stages]
     return {

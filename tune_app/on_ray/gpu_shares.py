@@ -4,6 +4,7 @@ Trials of one rung train the same way, so they are a class: what one of them nee
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 
 from tune_app.ledger.ledger import TrialRecord
@@ -25,19 +26,18 @@ class Shares:
     def __init__(self, resources: Resources, records: Iterable[TrialRecord] = ()) -> None:
         self._gpu = resources.gpu
         self._peak: dict[str, float] = {}
-        self._least: dict[str, float] = {}
+        self._least: defaultdict[str, float] = defaultdict(float)
         for record in records:
             self.learn(record)
 
     def of(self, rung: str) -> float:
         """Returns the share that a trial of this rung gets now."""
-        least = self._least.get(rung, 0.0)
         if self._gpu != "auto":
-            return max(self._gpu, least)
+            return max(self._gpu, self._least[rung])
         peak = self._peak.get(rung)
         if peak is None:
             return 1.0
-        return max(1 / min(MOST, max(1, math.floor(1 / max(MARGIN * peak, 1e-9)))), least)
+        return max(1 / min(MOST, max(1, math.floor(1 / max(MARGIN * peak, 1e-9)))), self._least[rung])
 
     def learn(self, record: TrialRecord) -> None:
         """Learns from what a trial took, and what it needed after it had run out of memory."""
@@ -45,11 +45,11 @@ class Shares:
         if record.gpu_peak_share is not None:
             self._peak[rung] = max(self._peak.get(rung, 0.0), record.gpu_peak_share)
         if record.out_of_memory:
-            self._least[rung] = max(self._least.get(rung, 0.0), record.gpu_share)
+            self._least[rung] = max(self._least[rung], record.gpu_share)
 
     def ran_out(self, rung: str, share: float) -> bool:
         """Notes that this share was too small; True: a larger one is there, and `of` gives it from now on."""
         if share <= 0 or share >= 1:
             return False
-        self._least[rung] = max(self._least.get(rung, 0.0), min(1.0, 2 * share))
+        self._least[rung] = max(self._least[rung], min(1.0, 2 * share))
         return True

@@ -1,7 +1,5 @@
 """Heartbeat: what a running trial says of itself to the driver, in a file of its own: a hint, not the truth."""
 
-import functools
-import os
 from collections.abc import Sequence
 
 import psutil
@@ -25,7 +23,8 @@ class Heartbeat(Frozen):
 
 def own_heartbeat(node_id: str, *, out_of_memory: bool = False) -> Heartbeat:
     """Returns the heartbeat of this process, on a node of Ray's."""
-    return Heartbeat(node_id=node_id, pid=os.getpid(), started=_own_start(), out_of_memory=out_of_memory)
+    process = psutil.Process()
+    return Heartbeat(node_id=node_id, pid=process.pid, started=started_s(process), out_of_memory=out_of_memory)
 
 
 def write_heartbeat(folder: ExperimentFolder, trial_id: str, beat: Heartbeat) -> None:
@@ -68,11 +67,6 @@ def take_heartbeat(folder: ExperimentFolder, trial_id: str) -> Heartbeat | None:
 def forget_heartbeats(folder: ExperimentFolder) -> None:
     """Removes what trials of an earlier driver said, before any trial of this one runs."""
     remove_tree(folder.heartbeats)
-
-
-@functools.cache
-def _own_start() -> float:
-    return started_s(psutil.Process())
 
 
 def end_process(beat: Heartbeat) -> bool:

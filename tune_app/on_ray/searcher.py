@@ -5,9 +5,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from trainables.errors import TrialFailure
+from trainables.errors import OutOfMemory, TrialFailure, WorkerLost
 from tune_app.engine.engine import ReadySearch
-from tune_app.engine.trial import Grant, memory_exhausted, ray_config, unfinished_record, worker_lost
+from tune_app.engine.trial import Grant, ray_config, unfinished_record
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray.gpu_shares import Shares
 from tune_app.on_ray.heartbeat import take_heartbeat
@@ -84,12 +84,9 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             work = self._proposer.next()
             if work is None:
                 break
-            alone = self._losses[work.trial_id] or self._out_of_memory[work.trial_id]
-            start = (
-                None
-                if alone or self._batch == 1
-                else shared_start(self._search.spec, self._search.baseline.fingerprint, work)
-            )
+            if self._batch == 1 or self._losses[work.trial_id] or self._out_of_memory[work.trial_id]:
+                return [work]
+            start = shared_start(self._search.spec, self._search.baseline.fingerprint, work)
             if start is None:
                 return [work]
             self._waiting[start].append(work)
@@ -124,7 +121,9 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
             self._out_of_memory[work.trial_id] += 1
             # Another trial of the rung may have found out first.
             larger = self._shares.of(work.rung) > share or self._shares.ran_out(work.rung, share)
-            return None if larger else memory_exhausted(share)
+            too_little = f"the GPU's memory was not enough for the trial, which held {share:g} of it"
+            return None if larger else OutOfMemory(too_little)
         self._losses[work.trial_id] += 1
-        retries = self._search.spec.worker_retries
-        return None if self._losses[work.trial_id] <= retries else worker_lost(retries)
+        losses, retries = self._losses[work.trial_id], self._search.spec.worker_retries
+        lost = f"the worker was lost {losses} times (killed, hung, or its node went away)"
+        return None if losses <= retries else WorkerLost(lost)

@@ -108,16 +108,11 @@ def _connect(address: str, *, dashboard: bool) -> str:
         # Without an address Ray would join whatever cluster was last started on this machine, by anybody.
         own = {} if address else {"address": "local", "include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
         context = ray.init(configure_logging=False, log_to_driver=False, **own)
-        _hide_token()
+        with contextlib.suppress(OSError):  # Ray lets everybody read the file of a token that it made itself
+            (Path.home() / ".ray" / "auth_token").chmod(0o600)
     except (RayError, OSError, OverflowError, RuntimeError, ValueError) as err:
         raise ClusterUnavailable(
             f"Ray cannot be reached or started ({address or 'on this machine'}): {first_line(err)}. "
             "Check RAY_ADDRESS and RAY_AUTH_TOKEN, or unset them to start Ray here."
         ) from err
     return f"http://{context.dashboard_url}" if context.dashboard_url else "none"
-
-
-def _hide_token() -> None:
-    """Closes the file of the token to other users: Ray lets everybody read one that it made itself."""
-    with contextlib.suppress(OSError):
-        (Path.home() / ".ray" / "auth_token").chmod(0o600)

@@ -7,7 +7,7 @@ import ray
 from ray import tune
 
 from trainables.errors import OutOfMemory
-from tune_app.engine.trial import Grant, assignments, run_trial
+from tune_app.engine.trial import Grant, assignments, run_trial, workplace_of
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.on_ray.heartbeat import end_heartbeat, own_heartbeat, write_heartbeat
@@ -31,12 +31,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def open(self, data: list[Any], *, gpu_share: float) -> None:
         """Gets ready for `work`; a worker keeps its share for life."""
-        from trainables.stages.workplace import open_workplace
-
-        share = self._experiment.resources
-        self._workplace = open_workplace(
-            ray.get(data[0]), self._folder.stages, cpu=share.cpu, gpu=gpu_share, compile=share.compile
-        )
+        self._workplace = workplace_of(self._experiment, ray.get(data[0]), gpu=gpu_share)
 
     def work(self, work: Assignment, grant: Grant) -> TrialRecord:
         """Runs an assignment and writes its record.

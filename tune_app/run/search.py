@@ -15,7 +15,7 @@ from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, in_full, latest
+from tune_app.ledger.ledger import Ledger, TrialRecord, in_full, latest
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.run.outcome import Outcome
 from tune_app.run.warm_start import compare, take_over
@@ -81,8 +81,7 @@ def run_search(
         engine = engine or _on_ray()
         with engine.session():
             baseline, data = engine.prepare(spec, view)
-            in_flight = lease.in_flight()
-            proposer = _replay(spec, folder, baseline, in_flight, warm_start, view, retry_failed=retry_failed)
+            proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed)
             before, started = len(proposer.records), time.monotonic()
             engine.run(ReadySearch(spec, folder, lease, proposer, baseline, view), data)
             seconds = time.monotonic() - started
@@ -107,7 +106,7 @@ def _replay(
     spec: ExperimentSpec,
     folder: ExperimentFolder,
     baseline: BaselineInfo,
-    in_flight: list[Assignment],
+    lease: Lease,
     warm_start: ExperimentFolder | None,
     view: LiveView,
     *,
@@ -126,7 +125,7 @@ def _replay(
         steps_of=lambda params, rung: steps_of(spec, baseline.fingerprint, params, rung),
         reference=baseline.reference(spec),
         records=Ledger(folder.trials).read()[0],
-        in_flight=in_flight,
+        in_flight=lease.in_flight(),
         advice=advice,
         bounds=open_bounds(spec, baseline.architecture),
         retry_failed=retry_failed,

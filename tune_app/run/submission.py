@@ -45,21 +45,17 @@ def next_attempt(backend: Backend, experiment: str) -> int:
 
 
 def find_job(jobs: Sequence[JobHandle], name: str) -> JobHandle:
-    """Returns the job with this id, else the last one of the experiment of this name.
-
-    Args:
-        jobs: the newest first.
-        name: `demo-2`, or `demo`.
+    """Returns the job with this id (`demo-2`), else the last one of the experiment of this name (`demo`).
 
     Raises:
         NoSuchJob: there is none.
     """
     exact = [job for job in jobs if job.submission_id == name]
-    found = exact or sorted((job for job in jobs if job.experiment == name), key=_attempt, reverse=True)
+    found = exact or [job for job in jobs if job.experiment == name]
     if not found:
         known = ", ".join(job.submission_id for job in jobs[:8]) or "none"
         raise NoSuchJob(f"no job or experiment {name!r} was submitted there; there are: {known}.")
-    return found[0]
+    return max(found, key=_attempt)
 
 
 def _attempt(job: JobHandle) -> int:

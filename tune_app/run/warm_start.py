@@ -28,16 +28,11 @@ def compare(records: Sequence[TrialRecord], other: ExperimentSpec, spec: Experim
     results, advice = [], []
     for record in latest(records):
         work = record.assignment
-        legal = spec.space.contains(work.params) or work.params in spec.points
-        if not legal or work.rung not in same_rungs:
+        if work.rung not in same_rungs or not spec.has_point(work.params):
             continue
         if key_of(work.params, work.repeat) == work.config_key:
             results.append(record)
-        elif (
-            work.repeat == 0
-            and record.state == "complete"
-            and all(name in record.metrics() for name in spec.objectives)
-        ):
+        elif work.repeat == 0 and record.metrics().keys() >= spec.objectives.keys():
             advice.append(record)
     return WarmStart(results, advice)
 
@@ -50,11 +45,11 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
         StorageUnavailable: the folder cannot be written.
     """
     ledger, taken = Ledger(folder.trials), 0
-    known = {(r.assignment.config_key, r.assignment.rung) for r in ledger.read()[0]}
-    number = max((r.assignment.number for r in ledger.read()[0]), default=-1) + 1
+    there = [record.assignment for record in ledger.read()[0]]
+    known, number = {work.place for work in there}, max((work.number for work in there), default=-1) + 1
     for record in results:
         work = record.assignment
-        if (work.config_key, work.rung) in known:
+        if work.place in known:
             continue
         if isinstance(record.result, Completed):
             _copy_artifact(work.trial_id, other, folder)

@@ -11,11 +11,9 @@ from tune_app.spec.experiment import ExperimentSpec
 
 
 def open_bounds(spec: ExperimentSpec, architecture: Architecture | None) -> Bounds:
-    """Returns what refuses points by the bounds of a spec on counted metrics; without any, every point passes.
+    """Returns what refuses points by the bounds of a spec on counted metrics.
 
-    Args:
-        spec: of the experiment.
-        architecture: of the baseline; None: unknown, and every point passes.
+    Every point passes without such bounds, and where the baseline's `architecture` is unknown (None).
     """
     counted = [c for c in spec.constraints if c.metric in COUNTED]
     if not counted or architecture is None:

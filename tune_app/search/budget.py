@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
 from tune_app.frontier.objectives import costs_of, is_feasible
-from tune_app.frontier.pareto import hypervolume
+from tune_app.frontier.pareto import GrowingFrontier
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.training_cost import training_seconds
 from tune_app.spec.experiment import Budget, ExperimentSpec
@@ -21,8 +19,7 @@ class Spent:
         self, spec: ExperimentSpec, reference: Mapping[str, float], records: Iterable[TrialRecord] = ()
     ) -> None:
         self._spec = spec
-        self._corner = costs_of(reference, spec)
-        self._front = np.empty((0, len(self._corner)))
+        self._frontier = GrowingFrontier(costs_of(reference, spec))
         self.finished, self.faults, self.trials = 0, 0, 0
         self.training_s = 0.0
         self.volumes: list[float] = []
@@ -40,28 +37,19 @@ class Spent:
         self.trials += 1
         metrics = record.metrics()
         if is_feasible(metrics, self._spec):
-            self._take(costs_of(metrics, self._spec)[None])
-        self.volumes.append(hypervolume(self._front, self._corner) if len(self._front) else 0.0)
-
-    def _take(self, row: np.ndarray) -> None:
-        if not (self._front <= row).all(axis=1).any():
-            self._front = np.r_[self._front[~(row <= self._front).all(axis=1)], row]
+            self._frontier.add(costs_of(metrics, self._spec))
+        self.volumes.append(self._frontier.volume)
 
 
 def why_stop(spent: Spent, budget: Budget, *, wall_s: float) -> str:
     """Says which part of the budget is spent first, in a few words; empty while there is some of everything left.
 
-    Running trials end by themselves: this only says that no new one is to be started.
-
-    Args:
-        spent: of all records of the experiment.
-        budget: of the spec.
-        wall_s: seconds since this run began.
+    Running trials end by themselves: this only says that no new one is to be started. `spent` counts all records of
+    the experiment, `wall_s` the seconds since this run began.
     """
     if spent.trials >= budget.trials:
         return f"{spent.trials} trials"
-    late = out_of_time(spent, budget, wall_s=wall_s)
-    if late:
+    if late := out_of_time(spent, budget, wall_s=wall_s):
         return late
     still = budget.stagnation
     if still is not None and is_stagnant(spent.volumes, still.trials, still.gain):
@@ -83,8 +71,7 @@ def too_many_failures(spent: Spent, budget: Budget) -> bool:
 
     A configuration at chance or without a legal network is an answer like any other: a grid may begin with many.
     """
-    enough = spent.finished >= MIN_FAILURES
-    return enough and spent.faults > budget.failed_share * spent.finished
+    return spent.finished >= MIN_FAILURES and spent.faults > budget.failed_share * spent.finished
 
 
 def is_stagnant(volumes: Sequence[float], trials: int, gain: float) -> bool:

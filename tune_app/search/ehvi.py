@@ -6,6 +6,7 @@ in the cache are free. A point climbs from rung to rung as long as it stays the 
 count as if they had ended as predicted, so that parallel proposals keep apart.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -18,8 +19,8 @@ from tune_app.frontier.objectives import costs_of, is_feasible
 from tune_app.frontier.pareto import costs
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.keys import Coordinates, coordinates
-from tune_app.search.strategy import Choice, Setting, Step, Strategy
-from tune_app.search.surrogate import Features, Surrogate
+from tune_app.search.strategy import Choice, Setting, Strategy
+from tune_app.search.surrogate import Surrogate, features
 from tune_app.spec.experiment import ExperimentSpec
 
 MAX_CANDIDATES = 2_000
@@ -42,14 +43,14 @@ class Ehvi(Strategy):
 
     def __init__(self, setting: Setting) -> None:
         spec = self._spec = setting.spec
-        self._ladder, self._steps_of, self._bounds = setting.ladder, setting.steps_of, setting.bounds
-        self._features = Features(spec.space)
+        self._ladder, self._bounds = setting.ladder, setting.bounds
         self._directions = list(spec.objectives.values())
         self._corner = costs_of(setting.reference, spec)
-        self._metrics = list(dict.fromkeys([*spec.objectives, *(c.metric for c in spec.constraints)]))
-        self._surrogates = {name: Surrogate(name) for name in self._metrics}
+        metrics = dict.fromkeys([*spec.objectives, *(c.metric for c in spec.constraints)])
+        self._surrogates = {name: Surrogate(name) for name in metrics}
         self._seen: dict[tuple[Coordinates, str], dict[str, float] | None] = {}
-        self._known_steps: dict[tuple[Coordinates, str], Sequence[Step]] = {}
+        self._steps = functools.cache(lambda point, rung: setting.steps_of(dict(point), rung))
+        """The steps of a point, by its coordinates, at a rung; remembered: all candidates are priced each time."""
         self._ready: set[str] = set()
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._first = [*setting.first_points(), *spec.space.corners(spec.sampler.seed)[:FIRST]]
@@ -61,7 +62,7 @@ class Ehvi(Strategy):
         self._seen[coordinates(work.params), work.rung] = record.metrics() or None
         if not isinstance(record.result, Completed):
             return
-        epochs = {step.key: step.epochs for step in self._steps(work.params, work.rung)}
+        epochs = {step.key: step.epochs for step in self._steps(coordinates(work.params), work.rung)}
         for stage in record.result.stages:
             self._ready.add(stage.key)
             if not stage.cached and stage.key in epochs:
@@ -84,13 +85,13 @@ class Ehvi(Strategy):
         if not candidates:
             return None
         complete = [place for place, metrics in self._seen.items() if metrics is not None]
-        if not complete:
+        if complete:
+            self._learn(complete)
+            ready = self._ready | {step.key for point, rung in running for step in self._steps(point, rung)}
+            prices = np.array([self._seconds(params, FULL, ready) for params in candidates])
+            order = np.argsort(-self._gains(candidates, busy) / prices, kind="stable")
+        else:
             order = self._rng.permutation(len(candidates))
-            return next((candidates[i] for i in order if not self._bounds(candidates[i])), None)
-        self._learn(complete)
-        ready = self._ready | {step.key for point, rung in running for step in self._steps(dict(point), rung)}
-        prices = np.array([self._seconds(params, FULL, ready) for params in candidates])
-        order = np.argsort(-self._gains(candidates, busy) / prices, kind="stable")
         return next((candidates[i] for i in order if not self._bounds(candidates[i])), None)
 
     def _candidates(self) -> list[Params]:
@@ -120,8 +121,7 @@ class Ehvi(Strategy):
         kept = sorted(places, key=lambda place: -rungs.index(place[1]))[:MAX_OBSERVATIONS]
         rows = self._rows([dict(point) for point, _ in kept], [rung for _, rung in kept])
         for name, surrogate in self._surrogates.items():
-            values = [(self._seen[place] or {})[name] for place in kept]
-            surrogate.fit(rows, np.array(values))
+            surrogate.fit(rows, np.array([(self._seen[place] or {})[name] for place in kept]))
 
     def _gains(self, candidates: Sequence[Params], busy: Iterable[Coordinates]) -> np.ndarray:
         """Returns the (n,) mean improvement of the hypervolume by each candidate's full schedule."""
@@ -129,10 +129,7 @@ class Ehvi(Strategy):
         drawn = {
             name: surrogate.draw(rows, self._rng.standard_normal(DRAWS)) for name, surrogate in self._surrogates.items()
         }
-        samples = costs(
-            np.stack([drawn[name] for name in self._spec.objectives], axis=-1).reshape(-1, len(self._directions)),
-            self._directions,
-        ).reshape(len(candidates), DRAWS, -1)
+        samples = costs(np.stack([drawn[name] for name in self._spec.objectives], axis=-1), self._directions)
         gains = improvement(self._front(busy), self._corner, samples)
         for bound in self._spec.constraints:
             sign = 1.0 if bound.sense == "<=" else -1.0
@@ -156,29 +153,17 @@ class Ehvi(Strategy):
 
     def _rows(self, points: Sequence[Params], rungs: Sequence[str]) -> np.ndarray:
         """Returns features of points with the rung's share of the full schedule's epochs, as its square root."""
-        epochs = {
-            name: 1.0 if rung is None else rung.qat_epochs / self._full for name, rung in self._spec.rungs.items()
-        }
-        rows: np.ndarray = np.c_[self._features.of(points), np.sqrt([epochs[rung] for rung in rungs])]
+        training = self._spec.base.quantize.training
+        full = 1 if training is None else max(1, training.epochs)
+        shares = {name: 1.0 if rung is None else rung.qat_epochs / full for name, rung in self._spec.rungs.items()}
+        rows: np.ndarray = np.c_[features(self._spec.space, points), np.sqrt([shares[rung] for rung in rungs])]
         return rows
-
-    @property
-    def _full(self) -> int:
-        schedule = getattr(self._spec.base.quantize, "schedule", None)
-        return max(1, schedule.epochs) if schedule is not None else 1
-
-    def _steps(self, params: Params, rung: str) -> Sequence[Step]:
-        """Returns the steps of a point at a rung, remembered: all candidates are priced each time."""
-        place = coordinates(params), rung
-        if place not in self._known_steps:
-            self._known_steps[place] = self._steps_of(params, rung)
-        return self._known_steps[place]
 
     def _seconds(self, params: Params, rung: str, ready: set[str]) -> float:
         """Estimates what a trial would compute: the epochs that are missing, at the pace of each kind so far."""
         paces = {kind: seconds / max(1.0, epochs) for kind, (seconds, epochs) in self._spent.items()}
         usual = float(np.mean(list(paces.values()))) if paces else 1.0
-        missing = [step for step in self._steps(params, rung) if step.key not in ready]
+        missing = [step for step in self._steps(coordinates(params), rung) if step.key not in ready]
         return OVERHEAD_S + sum(paces.get(step.kind, usual) * step.epochs for step in missing)
 
 
@@ -187,8 +172,7 @@ def _neighbors(params: Params, spec: ExperimentSpec) -> list[Params]:
     found = []
     for name, value in params.items():
         values = spec.space.root[name].values
-        if value not in values:
-            continue
-        place = values.index(value)
-        found += [{**params, name: values[i]} for i in (place - 1, place + 1) if 0 <= i < len(values)]
+        if value in values:
+            place = values.index(value)
+            found += [{**params, name: values[i]} for i in (place - 1, place + 1) if 0 <= i < len(values)]
     return found

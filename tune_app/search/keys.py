@@ -26,7 +26,7 @@ def remembered_keys(spec: ExperimentSpec, fingerprint: str) -> KeyOf:
     """Returns `config_key` with a memory, since a search asks for the same points again and again."""
 
     @functools.lru_cache(maxsize=REMEMBERED)
-    def key_of(point: tuple[tuple[str, float | int | str], ...], repeat: int) -> str:
+    def key_of(point: Coordinates, repeat: int) -> str:
         return config_key(spec, fingerprint, dict(point), repeat=repeat)
 
     return lambda params, repeat=0: key_of(tuple(params.items()), repeat)
@@ -50,7 +50,5 @@ def progress_keys(spec: ExperimentSpec, fingerprint: str, work: Assignment) -> l
 def steps_of(spec: ExperimentSpec, fingerprint: str, params: Params, rung: str) -> list[Step]:
     """Returns the stages of a trial after the shared baseline."""
     config = spec.trial(params, rung)
-    found = []
-    for stage, key in list(zip(config.stages(), stage_keys(config, fingerprint=fingerprint), strict=True))[1:]:
-        found.append(Step(stage.kind, key, max(1, stage.training.epochs if stage.training else 0)))
-    return found
+    stages = list(zip(config.stages(), stage_keys(config, fingerprint=fingerprint), strict=True))[1:]
+    return [Step(stage.kind, key, max(1, stage.training.epochs if stage.training else 0)) for stage, key in stages]

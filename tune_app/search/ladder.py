@@ -68,11 +68,8 @@ class Ladder:
     def next(self, started: Collection[Place], *, generous: bool = False) -> tuple[TrialRecord, str] | None:
         """Returns the best point that earned the next rung: its record, and that rung. The highest rung goes first.
 
-        Of n finished points of a rung n / eta climb; with `generous` all may, the best first.
-
-        Args:
-            started: points that run or wait at a rung.
-            generous: there are no new points left to start.
+        Of n finished points of a rung n / eta climb; with `generous`, when there are no new points left to start, all
+        may, the best first. `started` are the places of points that run or wait.
         """
         rungs = self.rungs
         for low, high in reversed(list(pairwise(rungs))):
@@ -95,13 +92,11 @@ class Ladder:
         return self._agreements
 
     def _compare(self) -> list[Agreement]:
-        names = list(self._records)
         found: list[Agreement] = []
         above = FULL
-        for low in reversed(names[:-1]):
-            agreement = self._agreement(low, above)
-            found.append(agreement)
-            if not agreement.dropped:
+        for low in reversed(list(self._records)[:-1]):
+            found.append(self._agreement(low, above))
+            if not found[-1].dropped:
                 above = low
         return found[::-1]
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from search_spaces.rungs import FULL
@@ -52,26 +52,29 @@ class Proposer:
         self._key_of = key_of
         newest = latest(records)
         failed = [r.assignment for r in newest if retry_failed and r.state == "failed"]
-        self._records = {_place(r.assignment): r for r in newest if not retry_failed or r.state != "failed"}
+        self._records = {r.assignment.place: r for r in newest if not retry_failed or r.state != "failed"}
         self._running: dict[str, tuple[Assignment, Any]] = {}
-        self._ladder = Ladder(spec, reference)
-        finished = len(self._records)
-        self._strategy = open_strategy(Setting(spec, self._ladder, key_of, steps_of, bounds, reference, finished))
-        self._spent = Spent(spec, reference, self._records.values())
+        self.ladder = Ladder(spec, reference)
+        """The rungs, and how the points stand at each of them."""
+        self.spent = Spent(spec, reference, self._records.values())
+        """The counts over all records that the budget is compared with."""
+        setting = Setting(spec, self.ladder, key_of, steps_of, bounds, reference, finished=len(self._records))
+        sampler = SAMPLERS[spec.sampler.name]
+        self._strategy: Strategy = sampler.make(setting) if sampler.is_strategy else RankSearch(setting)
         self._race: tuple[list[PointRuns], list[float | None]] | None = None
         for record in self._records.values():
             if record.assignment.repeat == 0:
-                self._ladder.add(record)
+                self.ladder.add(record)
                 self._strategy.replay(record)
         for record in advice:
             self._strategy.advise(record)
         known = {r.assignment.trial_id for r in records}
-        cut_off = [w for w in in_flight if _place(w) not in self._records and w.trial_id not in known]
+        cut_off = [w for w in in_flight if w.place not in self._records and w.trial_id not in known]
         retries = [w.model_copy(update={"attempt": w.attempt + 1}) for w in failed]
         queue: dict[Place, Assignment] = {}
         for work in map(self._renamed, filter(self._is_wanted, [*cut_off, *retries])):
-            if work.trial_id not in known and _place(work) not in self._records:
-                queue.setdefault(_place(work), work)
+            if work.trial_id not in known and work.place not in self._records:
+                queue.setdefault(work.place, work)
         self._queue: deque[Assignment] = deque(queue.values())
         used = [r.assignment.number for r in records] + [w.number for w in in_flight]
         self._number = max(used, default=-1) + 1
@@ -94,17 +97,7 @@ class Proposer:
     @property
     def done(self) -> str:
         """Why nothing new is started, in a few words; empty while the budget lasts."""
-        return why_stop(self._spent, self._spec.budget, wall_s=self._clock() - self._began)
-
-    @property
-    def spent(self) -> Spent:
-        """The counts over all records that the budget is compared with."""
-        return self._spent
-
-    @property
-    def ladder(self) -> Ladder:
-        """The rungs, and how the points stand at each of them."""
-        return self._ladder
+        return why_stop(self.spent, self._spec.budget, wall_s=self._clock() - self._began)
 
     def next(self) -> Assignment | None:
         """Returns what to run now, or None when the budget is spent, nothing is left, or results must come first.
@@ -112,16 +105,16 @@ class Proposer:
         Raises:
             SearchAborted: too many trials ended badly.
         """
-        if too_many_failures(self._spent, self._spec.budget):
+        if too_many_failures(self.spent, self._spec.budget):
             raise SearchAborted(
-                f"{self._spent.faults} of {self._spent.finished} trials of {self._spec.name!r} ended badly, "
+                f"{self.spent.faults} of {self.spent.finished} trials of {self._spec.name!r} ended badly, "
                 f"more than budget.failed_share allows ({self._spec.budget.failed_share:g}); most often: "
-                f"{_most_often(self._records.values())}"
+                f"{Counter(r.reason for r in self.records if r.is_fault).most_common(1)[0][0]}"
             )
         if self._queue:
             work = self._queue.popleft()
             return self._start(work, self._strategy.resume(work) if work.repeat == 0 else None)
-        if self.done or self._spent.trials + sum(w.is_trial for w in self.running) >= self._spec.budget.trials:
+        if self.done or self.spent.trials + sum(w.is_trial for w in self.running) >= self._spec.budget.trials:
             return self._repeat()
         choice = self._strategy.suggest(self.pending)
         if choice is not None:
@@ -134,11 +127,11 @@ class Proposer:
         work, token = self._running.pop(record.assignment.trial_id, (None, None))
         if work is None:
             return
-        self._records[_place(work)] = record
+        self._records[work.place] = record
         self._race = None
-        self._spent.add(record)
+        self.spent.add(record)
         if work.repeat == 0:
-            self._ladder.add(record)
+            self.ladder.add(record)
             self._strategy.tell(record, token)
 
     def requeue(self, work: Assignment) -> None:
@@ -168,7 +161,7 @@ class Proposer:
     def _repeat(self) -> Assignment | None:
         """Starts a further run of a point that may be on the frontier, when there is time for one."""
         repeats, budget = self._spec.repeats, self._spec.budget
-        if repeats is None or out_of_time(self._spent, budget, wall_s=self._clock() - self._began):
+        if repeats is None or out_of_time(self.spent, budget, wall_s=self._clock() - self._began):
             return None
         if self._race is None:
             found = group_runs(self._records.values(), self._spec)
@@ -190,20 +183,4 @@ class Proposer:
     def _is_wanted(self, work: Assignment) -> bool:
         if work.repeat:
             return self._spec.repeats is not None and work.repeat < self._spec.repeats.seeds
-        in_space = work.params in self._spec.points or self._spec.space.contains(work.params)
-        return in_space and work.rung in self._spec.rungs
-
-
-def _most_often(records: Iterable[TrialRecord]) -> str:
-    reasons = Counter(r.reason for r in records if r.is_fault)
-    return reasons.most_common(1)[0][0]
-
-
-def _place(work: Assignment) -> Place:
-    return work.config_key, work.rung
-
-
-def open_strategy(setting: Setting) -> Strategy:
-    """Opens the strategy of the spec's sampler: the sampler itself where it is one, else RankSearch with its points."""
-    sampler = SAMPLERS[setting.spec.sampler.name]
-    return sampler.make(setting) if sampler.is_strategy else RankSearch(setting)
+        return self._spec.has_point(work.params) and work.rung in self._spec.rungs

@@ -36,7 +36,7 @@ class RankSearch(Strategy):
 
     def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
         """Returns what earned the next rung, else a new point, else the best of those that did not earn it."""
-        started = {(work.config_key, work.rung) for work in pending}
+        started = {work.place for work in pending}
         climbing = self._ladder.next(started)
         if climbing is None:
             opened = self._new_point(started)

@@ -24,22 +24,15 @@ def next_repeat(
     Of the feasible points that may be on the frontier the one with the fewest runs, then the likeliest, then the
     first proposed. A run that failed is a run: it is not tried again.
 
-    Args:
-        groups: of all records.
-        chances: their `probabilities`.
-        repeats: how many runs, and for whom.
-        started: runs without a record yet.
+    `groups` are of all records, `chances` their `probabilities`, `started` the runs without a record yet.
     """
-    best: tuple[tuple[int, float, int], PointRuns, int] | None = None
+    found: list[tuple[tuple[int, float, int], PointRuns, int]] = []
     for group, chance in zip(groups, chances, strict=True):
         taken = {*group.runs, *(repeat for point, repeat in started if point == group.point)}
         free = next((k for k in range(1, repeats.seeds) if k not in taken), None)
-        if free is None or not group.feasible or chance is None or chance < repeats.min_probability:
-            continue
-        rank = (len(taken), -chance, group.first.assignment.number)
-        if best is None or rank < best[0]:
-            best = (rank, group, free)
-    return None if best is None else best[1:]
+        if free is not None and group.feasible and chance is not None and chance >= repeats.min_probability:
+            found.append(((len(taken), -chance, group.first.assignment.number), group, free))
+    return min(found, key=lambda each: each[0])[1:] if found else None
 
 
 def wants_repeats(records: Iterable[TrialRecord], spec: ExperimentSpec) -> bool:

@@ -36,7 +36,6 @@ class KeyOf(Protocol):
 
     def __call__(self, params: Params, repeat: int = 0, /) -> str:
         """Returns the key of a point's configuration."""
-        ...
 
 
 StepsOf = Callable[[Params, str], Sequence[Step]]

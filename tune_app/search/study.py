@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.parameters import Value
 from search_spaces.samplers import SAMPLERS, distribution, suggest
@@ -15,23 +15,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 
-class Study(Protocol):
-    """Proposes points for one rung and learns from its finished trials."""
-
-    def ask(self, point: Params | None = None) -> Choice | None:
-        """Returns a new point, or a trial of the given one, with the study's own token; None when there are no more."""
-        ...
-
-    def tell(self, token: Any, record: TrialRecord | None) -> None:
-        """Closes a trial: with its record, or without one (a repeat, a lost worker), which teaches nothing."""
-        ...
-
-    def replay(self, record: TrialRecord) -> None:
-        """Learns from a record of an earlier run, or of a point that this study did not propose."""
-        ...
-
-
-def open_study(spec: ExperimentSpec, rung: str, *, finished: int) -> Study:
+def open_study(spec: ExperimentSpec, rung: str, *, finished: int) -> "OrderedStudy | OptunaStudy":
     """Opens the study of a rung; `finished` records were there before, so random draws do not start over."""
     sampler = SAMPLERS[spec.sampler.name]
     if sampler.walks:
@@ -47,7 +31,7 @@ class OrderedStudy:
         self._points, self._rung = points, rung
 
     def ask(self, point: Params | None = None) -> Choice | None:
-        """Returns the given point, or the next one of the walk."""
+        """Returns the given point, or the next one of the walk; None when there are no more."""
         found = point if point is not None else next(self._points, None)
         return None if found is None else Choice(found, self._rung)
 
@@ -72,7 +56,7 @@ class OptunaStudy:
         self._study = optuna.create_study(directions=list(spec.objectives.values()), sampler=sampler)
 
     def ask(self, point: Params | None = None) -> Choice:
-        """Returns a point from the sampler, or a trial of the given point."""
+        """Returns a point from the sampler, or a trial of the given point, with Optuna's trial as its token."""
         if point is not None:
             self._study.enqueue_trial(_indices(point, self._spec.space))
         trial = self._study.ask()
@@ -81,7 +65,7 @@ class OptunaStudy:
         return Choice(values, self._rung, {k: v for k, v in attrs.items() if k != "fixed_params"}, trial)
 
     def tell(self, token: "Trial", record: TrialRecord | None) -> None:
-        """Gives Optuna the values of a complete trial with its bounds; FAIL for everything else."""
+        """Closes a trial with its values and bounds, or as FAIL, also without a record (a repeat, a lost worker)."""
         from optuna.trial import TrialState
 
         if record is None or record.state != "complete":
@@ -92,7 +76,7 @@ class OptunaStudy:
         self._study.tell(token, self._values(record))
 
     def replay(self, record: TrialRecord) -> None:
-        """Adds a finished trial; a point outside this space stays out."""
+        """Adds a trial that this study did not propose, or of an earlier run; a point outside this space stays out."""
         from optuna.trial import TrialState, create_trial
 
         work, complete = record.assignment, record.state == "complete"

@@ -22,26 +22,23 @@ Smaller: it follows the trials closely; larger: the costly fit of its scales hap
 FRACTIONS = {"accuracy", "sparsity_achieved"}
 
 
-class Features:
-    """Turns points of a space into rows of numbers: ordered parameters by their place, names one by one."""
+def features(space: SearchSpace, points: Sequence[Mapping[str, Value]]) -> np.ndarray:
+    """Turns points of a space into (n, d) numbers in [0, 1]: ordered parameters by their place, names one by one.
 
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-
-    def of(self, points: Sequence[Mapping[str, Value]]) -> np.ndarray:
-        """Returns (n, d) numbers in [0, 1]; a parameter that a point lacks stands in the middle, and a flag says so."""
-        columns = []
-        for name, parameter in self._space.root.items():
-            found = [point.get(name) for point in points]
-            if parameter.ordered:
-                last = max(1, len(parameter.values) - 1)
-                places = {value: i / last for i, value in enumerate(parameter.values)}
-                columns.append([0.5 if v is None else places.get(v, 0.5) for v in found])
-            else:
-                columns += [[float(v == value) for v in found] for value in parameter.values]
-            if any(v is None for v in found) or self._space.conditional:
-                columns.append([float(v is None) for v in found])
-        return np.array(columns, dtype=np.float64).T.reshape(len(points), len(columns))
+    A parameter that a point lacks stands in the middle, and a flag says so.
+    """
+    columns = []
+    for name, parameter in space.root.items():
+        found = [point.get(name) for point in points]
+        if parameter.ordered:
+            last = max(1, len(parameter.values) - 1)
+            places = {value: i / last for i, value in enumerate(parameter.values)}
+            columns.append([0.5 if v is None else places.get(v, 0.5) for v in found])
+        else:
+            columns += [[float(v == value) for v in found] for value in parameter.values]
+        if any(v is None for v in found) or space.conditional:
+            columns.append([float(v is None) for v in found])
+    return np.array(columns, dtype=np.float64).T.reshape(len(points), len(columns))
 
 
 class Surrogate:
@@ -66,15 +63,12 @@ class Surrogate:
 
         seen = self._seen(values)
         self._mean, self._scale = float(seen.mean()), float(seen.std()) or 1.0
-        again = self._process is None or len(rows) >= REFIT * self._fitted
-        if again:
+        if self._process is not None and len(rows) < REFIT * self._fitted:
+            kernel, optimizer = self._process.kernel_, None
+        else:
             shape = Matern([1.0] * rows.shape[1], length_scale_bounds=(0.1, 10.0), nu=2.5)
             kernel = ConstantKernel(1.0, (0.1, 10.0)) * shape + WhiteKernel(1e-3, (1e-5, 1e-1))
-            self._fitted = len(rows)
-        else:
-            assert self._process is not None, "a kernel is kept only after it was fitted"
-            kernel = self._process.kernel_
-        optimizer = "fmin_l_bfgs_b" if again else None
+            optimizer, self._fitted = "fmin_l_bfgs_b", len(rows)
         self._process = GaussianProcessRegressor(kernel, optimizer=optimizer, alpha=1e-8, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound

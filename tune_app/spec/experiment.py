@@ -1,11 +1,10 @@
 """ExperimentSpec: what one experiment is, checked."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from cluster.config import ClusterConfig
 from search_spaces.parameters import Value
@@ -21,12 +20,22 @@ from tune_app.spec.trackers import TrackerConfig, written_out
 MAX_TRIALS = 1_000_000
 """No budget is larger: each trial is a file, and all of them are read at a start."""
 Direction = Literal["maximize", "minimize"]
+Trials = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _metric(name: str) -> str:
+    if name not in METRICS:
+        hint = did_you_mean(name, METRICS, before="; ")
+        raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}{hint}")
+    return name
 
 
 class Constraint(Frozen):
     """A bound on a measured column, written as "accuracy >= 0.93"."""
 
-    metric: str = Field(description="a measured column")
+    metric: Annotated[str, AfterValidator(_metric)] = Field(description="a measured column")
     sense: Literal["<=", ">="] = Field(description="which side of the bound is legal")
     bound: float = Field(description="a number in the column's unit")
 
@@ -48,22 +57,12 @@ class Constraint(Frozen):
             raise ValueError(f'{text!r} is no bound; write it like "accuracy >= 0.93"')
         return {"metric": match[1], "sense": match[2], "bound": match[3]}
 
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return _metric(name)
-
 
 class SamplerConfig(Frozen):
     """Which sampler proposes points."""
 
-    name: str = Field("tpe", description="name of the sampler")
+    name: Annotated[str, AfterValidator(SAMPLERS.check)] = Field("tpe", description="name of the sampler")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of its random numbers")
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return SAMPLERS.check(name)
 
 
 class Fidelity(Frozen):
@@ -100,11 +99,8 @@ class Fidelity(Frozen):
 class Stagnation(Frozen):
     """A search that no longer finds anything: the hypervolume stands still."""
 
-    trials: int = Field(
-        30,
-        ge=1,
-        le=MAX_TRIALS,
-        description="trials of the full schedule to look back on; fewer: ends earlier, also by bad luck",
+    trials: Trials = Field(
+        30, description="trials of the full schedule to look back on; fewer: ends earlier, also by bad luck"
     )
     gain: float = Field(0.001, ge=0, lt=1, description="a smaller share of growth over them ends the search")
 
@@ -112,20 +108,15 @@ class Stagnation(Frozen):
 class Budget(Frozen):
     """When a search is done: no new trial starts when the first of these is spent; what runs is finished."""
 
-    trials: int = Field(
-        ge=1, le=MAX_TRIALS, description="distinct configurations with a record of the full schedule, of any state"
-    )
-    wall_s: float | None = Field(None, gt=0, description="seconds of one run of the command; null: no limit")
-    training_s: float | None = Field(
+    trials: Trials = Field(description="distinct configurations with a record of the full schedule, of any state")
+    wall_s: Seconds | None = Field(None, description="seconds of one run of the command; null: no limit")
+    training_s: Seconds | None = Field(
         None,
-        gt=0,
         description="seconds that stages of all trials took, without what the cache answered or a warm start brought",
     )
     stagnation: Stagnation | None = Field(None, description="null: goes on however little it finds")
-    failed_share: float = Field(
+    failed_share: Share = Field(
         0.5,
-        ge=0,
-        le=1,
         description="a larger share of trials that end badly, after ten, ends the search (exit code 4); "
         "accuracy at chance and parameters without a legal network are answers and do not count",
     )
@@ -135,10 +126,8 @@ class Repeats(Frozen):
     """More runs, with other random numbers, of points that may be on the frontier; they start after the trials."""
 
     seeds: int = Field(3, ge=2, le=100, description="runs of a point in all; more: surer means, more time")
-    min_probability: float = Field(
+    min_probability: Share = Field(
         0.05,
-        ge=0,
-        le=1,
         description="a point that is less likely on the frontier gets no further run; lower: more runs, fewer misses",
     )
 
@@ -163,11 +152,11 @@ class Resources(Frozen):
 class EpochDeadline(Frozen):
     """When a trial that shows no progress is taken for hung: its worker is ended, and it starts once more."""
 
-    least_s: float = Field(60, gt=0, description="never shorter, seconds: storage may be slow once")
+    least_s: Seconds = Field(60, description="never shorter, seconds: storage may be slow once")
     medians: float = Field(
         5, ge=1, description="so many times the median epoch of this run; fewer: hung trials end earlier, slow ones too"
     )
-    first_s: float = Field(900, gt=0, description="seconds until an epoch was seen to end, for loading and compiling")
+    first_s: Seconds = Field(900, description="seconds until an epoch was seen to end, for loading and compiling")
 
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -204,27 +193,14 @@ class ExperimentSpec(Frozen):
     )
     epoch_deadline: EpochDeadline = EpochDeadline()
     cluster: ClusterConfig = Field(ClusterConfig(), description="machines for `tune-app submit`")
-    tracking: tuple[TrackerConfig, ...] = Field(
+    tracking: Annotated[tuple[TrackerConfig, ...], BeforeValidator(written_out)] = Field(
         (), description="where runs are shown too: wandb, tensorboard, mlflow, or mappings with their options"
     )
 
-    @field_validator("tracking", mode="before")
+    @field_validator("objectives", "reference")
     @classmethod
-    def _without_keys(cls, tracking: Any) -> Any:
-        return written_out(tracking)
-
-    @field_validator("reference")
-    @classmethod
-    def _finite(cls, reference: dict[str, float]) -> dict[str, float]:
-        for value in reference.values():
-            if not math.isfinite(value):
-                raise ValueError(f"coordinates must be finite numbers, but got {value}")
-        return {_metric(name): value for name, value in reference.items()}
-
-    @field_validator("objectives")
-    @classmethod
-    def _measured(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
-        return {_metric(name): direction for name, direction in objectives.items()}
+    def _measured(cls, by_metric: dict[str, Any]) -> dict[str, Any]:
+        return {_metric(name): value for name, value in by_metric.items()}
 
     @field_validator("base")
     @classmethod
@@ -262,6 +238,10 @@ class ExperimentSpec(Frozen):
         shorter = () if self.fidelity is None else self.fidelity.rungs
         return {**{rung.name: rung for rung in shorter}, FULL: None}
 
+    def has_point(self, params: Mapping[str, Value]) -> bool:
+        """Whether a point is one of the space, or one of those that the spec names."""
+        return params in self.points or self.space.contains(params)
+
     def trial(self, params: Mapping[str, Value], rung: str = FULL, *, repeat: int = 0) -> TrialConfig:
         """Returns the configuration of a point at a rung; `repeat` counts its further runs, 0 is the first one.
 
@@ -275,10 +255,3 @@ class ExperimentSpec(Frozen):
     def folder(self) -> StoragePath:
         """The folder or bucket that holds the experiment."""
         return storage_path(self.storage) / self.name
-
-
-def _metric(name: str) -> str:
-    if name not in METRICS:
-        hint = did_you_mean(name, METRICS, before="; ")
-        raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}{hint}")
-    return name

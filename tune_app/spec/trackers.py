@@ -72,18 +72,9 @@ def written_out(value: Any) -> Any:
     return found
 
 
-def default_config(kind: str) -> AnyTracker:
-    """Returns the configuration of a tracker with nothing but defaults.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
-    return KINDS[_known(kind)]()
-
-
 def _checked(item: dict[Any, Any]) -> str:
     """Returns the kind of a mapping, once its options are known and hold no key."""
-    kind = _known(item.get("kind"))
+    kind = known_kind(item.get("kind"))
     options = list(KINDS[kind].model_fields)
     for name in item:
         if name not in options and any(word in str(name).lower() for word in SECRET):
@@ -98,7 +89,8 @@ def _checked(item: dict[Any, Any]) -> str:
     return kind
 
 
-def _known(kind: Any) -> str:
+def known_kind(kind: Any) -> str:
+    """Returns the name of a tracker, or raises ConfigError where there is none of it."""
     if kind not in KINDS:
         hint = did_you_mean(str(kind), KINDS, before="; ")
         raise ConfigError(f"tracking: unknown tracker {kind!r}; known: {', '.join(KINDS)}{hint}")

@@ -167,12 +167,9 @@ def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
             file = _absolute(network.checkpoint)
             known = network.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
             base = base.model_copy(update={name: known})
-    return spec.model_copy(update={"base": base, "storage": _storage(spec.storage)})
-
-
-def _storage(place: str) -> str:
-    path = storage_path(place)
-    return _absolute(place) if isinstance(path, Path) else str(path)
+    place = storage_path(spec.storage)
+    storage = _absolute(spec.storage) if isinstance(place, Path) else str(place)
+    return spec.model_copy(update={"base": base, "storage": storage})
 
 
 def _absolute(path: str) -> str:

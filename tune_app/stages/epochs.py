@@ -3,18 +3,22 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from trainables.config import TrialConfig, stage_keys, teacher_key
+from trainables.config import StageConfig, TrialConfig, stage_keys, teacher_key
 from trainables.stages.markers import MARKERS
 from trainables.storage import StoragePath, names, published
 
 
-def epochs_by_stage(config: TrialConfig, *, fingerprint: str) -> dict[str, int]:
-    """Returns the planned epochs of each stage that a trial needs by its key, those of its teacher first."""
-    keys = stage_keys(config, fingerprint=fingerprint)
-    found = {key: stage.planned_epochs for stage, key in zip(config.stages(), keys, strict=True)}
+def stages_by_key(config: TrialConfig, *, fingerprint: str) -> dict[str, StageConfig]:
+    """Returns the stages that a trial needs by their keys, in their order; a teacher of its own comes first."""
+    found = dict(zip(stage_keys(config, fingerprint=fingerprint), config.stages(), strict=True))
     if config.own_teacher is None:
         return found
-    return {teacher_key(config, fingerprint=fingerprint): config.own_teacher.planned_epochs, **found}
+    return {teacher_key(config, fingerprint=fingerprint): config.own_teacher, **found}
+
+
+def epochs_by_stage(config: TrialConfig, *, fingerprint: str) -> dict[str, int]:
+    """Returns the planned epochs of each stage that a trial needs by its key, those of its teacher first."""
+    return {key: stage.planned_epochs for key, stage in stages_by_key(config, fingerprint=fingerprint).items()}
 
 
 def epochs_done(stages: StoragePath, wanted: Mapping[str, int]) -> int:

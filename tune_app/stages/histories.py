@@ -27,12 +27,9 @@ def finished_histories(stages: StoragePath, keys: Iterable[str]) -> dict[str, Hi
         StorageUnavailable: a file cannot be read.
     """
     asked = list(dict.fromkeys(keys))
-    found: dict[str, History] = {}
-    for key, content in zip(asked, read_many(stages / key / FINISHED for key in asked), strict=True):
-        history = None if isinstance(content, OSError) else _intact(content)
-        if history:
-            found[key] = history
-    return found
+    contents = zip(asked, read_many(stages / key / FINISHED for key in asked), strict=True)
+    found = {key: _intact(content) for key, content in contents if not isinstance(content, OSError)}
+    return {key: history for key, history in found.items() if history}
 
 
 def finished_history(stage: StoragePath) -> History | None:

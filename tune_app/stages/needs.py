@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from search_spaces.rungs import at_rung
-from trainables.config import TrialConfig, stage_keys, teacher_key, trial_key
+from trainables.config import TrialConfig, trial_key
 from tune_app.ledger.ledger import Params, Place
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.epochs import stages_by_key
 from tune_app.terminal.progress import counted
 
 SAMPLE = 2_000
@@ -82,29 +83,19 @@ def configurations(spec: ExperimentSpec, fingerprint: str) -> Configurations:
 def stage_needs(
     spec: ExperimentSpec, configs: Configurations, fingerprint: str, tried: Collection[Place]
 ) -> list[StageNeed]:
-    """Lists the distinct stages of configurations at every rung, in the order of the pipeline.
+    """Lists the distinct stages of configurations at every rung of the spec, in the order of the pipeline.
 
-    Args:
-        spec: for its rungs.
-        configs: with their full schedule.
-        fingerprint: of the data.
-        tried: configurations and rungs that have a record.
+    `configs` have their full schedule, `fingerprint` is of the data, `tried` are the places that have a record.
     """
     needs: dict[str, StageNeed] = {}
     for config_key, full in counted(configs.by_key.items(), "counting stages, points", total=len(configs.by_key)):
         for name, rung in spec.rungs.items():
-            for need in _chain(at_rung(full, rung), name, fingerprint):
-                needs.setdefault(need.key, need).uses[name] += (config_key, name) not in tried
+            stages = stages_by_key(at_rung(full, rung), fingerprint=fingerprint)
+            last = next(reversed(stages))
+            for key, stage in stages.items():
+                need = needs.setdefault(key, StageNeed(key, stage.kind, name if key == last else ""))
+                need.uses[name] += (config_key, name) not in tried
     return list(needs.values())
-
-
-def _chain(config: TrialConfig, rung: str, fingerprint: str) -> list[StageNeed]:
-    keys = stage_keys(config, fingerprint=fingerprint)
-    stages = config.stages()
-    chain = [StageNeed(key, stage.kind, "") for stage, key in zip(stages[:-1], keys[:-1], strict=True)]
-    if config.own_teacher is not None:
-        chain.insert(0, StageNeed(teacher_key(config, fingerprint=fingerprint), config.own_teacher.kind, ""))
-    return [*chain, StageNeed(keys[-1], stages[-1].kind, rung)]
 
 
 def _sample(spec: ExperimentSpec) -> list[Params]:

@@ -134,19 +134,14 @@ def make_plan(
     records: Sequence[TrialRecord] = (),
     artifacts: Sequence[int] = (),
 ) -> Plan:
-    """Plans a spec by what is given of its experiment.
+    """Plans a spec by the fingerprint of its data, the entries of its stage cache, its newest records and artifacts.
 
-    Args:
-        spec: of the experiment.
-        fingerprint: of its data.
-        entries: of its stage cache.
-        records: the newest of each configuration and rung.
-        artifacts: bytes of what each trial left.
+    Of each configuration and rung there is one record; `artifacts` are the bytes of what each trial left.
 
     Raises:
         InfeasiblePoint: a point gives no legal configuration.
     """
-    tried = {(r.assignment.config_key, r.assignment.rung) for r in records}
+    tried = {r.assignment.place for r in records}
     configs = configurations(spec, fingerprint)
     needs = stage_needs(spec, configs, fingerprint, tried)
     rungs = _rung_plans(spec, configs.total, records)
@@ -155,7 +150,10 @@ def make_plan(
         untried={rung.name: sum((key, rung.name) not in tried for key in configs.by_key) for rung in rungs},
         sampled=configs.sampled,
     )
-    typical = Typical(entries, _rungs_of(needs, records), {rung.name: rung.epochs for rung in rungs})
+    # The records know last stages of points that are not counted.
+    rung_of = {r.result.stages[-1].key: r.assignment.rung for r in records if r.result.stages}
+    rung_of |= {need.key: need.rung for need in needs}
+    typical = Typical(entries, rung_of, {rung.name: rung.epochs for rung in rungs})
     stages = _stage_plans(needs, rest, typical)
     return Plan(
         name=spec.name,
@@ -193,12 +191,6 @@ def _left(rungs: Sequence[RungPlan]) -> dict[str, int]:
     """Counts the trials still to run by rung; none when the budget is spent."""
     spent = rungs[-1].done >= rungs[-1].trials
     return {rung.name: 0 if spent else max(0, rung.trials - rung.done) for rung in rungs}
-
-
-def _rungs_of(needs: Iterable[StageNeed], records: Iterable[TrialRecord]) -> dict[str, str]:
-    """Finds the rung of each last stage by key; the records know those of points that are not counted."""
-    recorded = {r.result.stages[-1].key: r.assignment.rung for r in records if r.result.stages}
-    return recorded | {need.key: need.rung for need in needs}
 
 
 def _stage_plans(needs: Iterable[StageNeed], rest: Remainder, typical: Typical) -> tuple[StagePlan, ...]:

@@ -17,7 +17,7 @@ from tune_app.frontier.points import frontier_ids
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import Assignment, TrialRecord
+from tune_app.ledger.ledger import Assignment
 from tune_app.ledger.reading import read_records
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.terminal.progress import doing, track
@@ -125,15 +125,12 @@ def _needs(folder: ExperimentFolder, *, in_flight: Iterable[Assignment]) -> Call
     spec, baseline = folder.read_spec(), read_baseline(folder)
     # A cache belongs to one experiment: of these kinds it holds the baseline and the teacher, and nothing else.
     shared = {network.kind for network in (spec.base.baseline, spec.base.teacher) if network is not None}
-    keys = _frontier_keys(read_records(folder), spec)
+    records = read_records(folder)
+    frontier = set(frontier_ids(records, spec))
+    keys = {stage.key for r in records if r.assignment.trial_id in frontier for stage in r.result.stages}
     if baseline is not None:
         keys.update(key for work in in_flight for key in _chain(work, spec, baseline.fingerprint))
     return lambda entry: entry.kind in shared or entry.key in keys
-
-
-def _frontier_keys(records: Sequence[TrialRecord], spec: ExperimentSpec) -> set[str]:
-    frontier = set(frontier_ids(records, spec))
-    return {s.key for r in records if r.assignment.trial_id in frontier for s in r.result.stages}
 
 
 def _chain(work: Assignment, spec: ExperimentSpec, fingerprint: str) -> list[str]:

@@ -101,15 +101,13 @@ COLUMNS = {column.name: column for column in (*CATALOG["growth"], *TRIALS, *_of_
 """Columns of the tables of trials and of the frontier's growth by name, families and means of metrics among them."""
 
 
+_FORMS = {"share": show_share, "points": show_share, "bytes": show_size, "ratio": show_ratio}
+
+
 def show(name: str, value: float) -> str:
     """Writes a value as people do: `97.77 %`, `296 KB`, `10.3x`, `1,644,048`."""
-    match COLUMNS[name].kind:
-        case "share" | "points":
-            return show_share(value)
-        case "bytes":
-            return show_size(value)
-        case "ratio":
-            return show_ratio(value)
+    if form := _FORMS.get(COLUMNS[name].kind):
+        return form(value)
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 

@@ -41,9 +41,7 @@ class StageUse:
 def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame":
     """Reads one row per epoch of each finished stage of the trials that have ended, in the order of their first use.
 
-    Args:
-        experiment: folder or URI.
-        trial: label or id of one trial, or `baseline`; empty: all.
+    `experiment` is a folder or URI, `trial` the label or id of one trial, or `baseline`; empty: all.
 
     Raises:
         ConfigError: the folder holds no experiment, or no such trial.
@@ -55,9 +53,13 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     folder = ExperimentFolder.existing(experiment)
     baseline = require_baseline(folder)
     records = read_records(folder)
-    keys = _keys(folder, records, baseline.key, trial)
     uses = stage_uses(records, baseline_key=baseline.key)
-    stages = [use for key, use in uses.items() if keys is None or key in keys]
+    keys = set(uses)
+    if trial == BASELINE:
+        keys = {baseline.key}
+    elif trial:
+        keys = {stage.key for stage in find_record(folder, trial, records).result.stages}
+    stages = [use for key, use in uses.items() if key in keys]
     with doing("reading epochs"):
         histories = finished_histories(folder.stages, (stage.key for stage in stages))
     table = epoch_table(stages, histories)
@@ -90,13 +92,6 @@ def epoch_table(stages: Sequence[StageUse], histories: Mapping[str, History]) ->
     numbers = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
     schema = pa.schema({**SCHEMA, **dict.fromkeys(sorted(numbers - {*SCHEMA}), pa.float64())})
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
-
-
-def _keys(folder: ExperimentFolder, records: Sequence[TrialRecord], baseline_key: str, trial: str) -> set[str] | None:
-    """Returns the keys of the stages that are asked for; None: all."""
-    if not trial or trial == BASELINE:
-        return {baseline_key} if trial else None
-    return {stage.key for stage in find_record(folder, trial, records).result.stages}
 
 
 def _rows(stage: StageUse, history: History) -> list[dict[str, Any]]:

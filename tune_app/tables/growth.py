@@ -2,18 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
-from search_spaces.rungs import FULL
 from trainables.storage import StoragePath
-from tune_app.frontier.objectives import costs_of, is_feasible
-from tune_app.frontier.pareto import hypervolume_trace
 from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
-from tune_app.ledger.training_cost import training_seconds
+from tune_app.search.budget import Spent
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import CATALOG
 
@@ -27,9 +23,8 @@ def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
     """
     folder = ExperimentFolder.existing(experiment)
     spec, baseline = folder.read_spec(), require_baseline(folder)
-    records = read_records(folder)
-    columns = [column.name for column in CATALOG["growth"]]
-    return pd.DataFrame(hypervolume_rows(records, spec, baseline.reference(spec)), columns=columns)
+    rows = hypervolume_rows(read_records(folder), spec, baseline.reference(spec))
+    return pd.DataFrame(rows, columns=[column.name for column in CATALOG["growth"]])
 
 
 def hypervolume_rows(
@@ -38,23 +33,15 @@ def hypervolume_rows(
     """Returns number and label of each trial of the full schedule in order of proposal, and what was known after it.
 
     docs/columns.md says what each column means; repeats are no trials of their own, but their training counts.
-
-    Args:
-        records: the latest attempt of each configuration and rung.
-        spec: for the objectives and constraints.
-        reference: the corner of the hypervolume, by objective.
+    `records` are the latest attempts of each configuration and rung, `reference` is the corner of the hypervolume, by
+    objective.
     """
-    corner = costs_of(reference, spec)
-    ordered = sorted(records, key=lambda r: r.assignment.number)
-    spent = np.cumsum([training_seconds(r) for r in ordered])
+    spent = Spent(spec, reference)
     rows: list[dict[str, float | int | str]] = []
-    values: list[np.ndarray] = []
-    for record, seconds in zip(ordered, spent, strict=True):
-        if record.assignment.rung != FULL or record.assignment.repeat:
-            continue
-        metrics = record.metrics()
-        values.append(costs_of(metrics, spec) if is_feasible(metrics, spec) else corner)
-        about: dict[str, float | int | str] = {"number": record.assignment.number, "label": record.assignment.label}
-        rows.append({**about, "trials": len(rows) + 1, "training_s": float(seconds)})
-    volumes = hypervolume_trace(np.array(values).reshape(-1, len(corner)), corner)
-    return [{**row, "hypervolume": float(volume)} for row, volume in zip(rows, volumes, strict=True)]
+    for record in sorted(records, key=lambda r: r.assignment.number):
+        spent.add(record)
+        if record.assignment.is_trial:
+            about: dict[str, float | int | str] = {"number": record.assignment.number, "label": record.assignment.label}
+            known = {"trials": spent.trials, "training_s": spent.training_s, "hypervolume": spent.volumes[-1]}
+            rows.append({**about, **known})
+    return rows

@@ -86,15 +86,10 @@ def select(
     limit: int | None = None,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> pa.Table:
-    """Returns the rows of a table, or of its file, that satisfy a condition.
+    """Returns the rows of the table of trials, or of its file, that satisfy a condition; an empty one always holds.
 
-    Args:
-        source: the table of trials, or the file with it.
-        where: the condition; empty for none.
-        frontier: whether only rows on the frontier count.
-        sort: a column, or "-column" for falling order, then by number; empty for no order.
-        limit: at most so many rows.
-        time_limit_s: after which the query is given up.
+    With `frontier` only rows on the frontier count. `sort` is a column, or "-column" for falling order, then by number;
+    empty for no order. At most `limit` rows come, and after `time_limit_s` the query is given up.
 
     Raises:
         ConfigError: the text is no condition over the table's columns, uses something that is not allowed,

@@ -32,16 +32,10 @@ def trial_rows(
 ) -> list[dict[str, Any]]:
     """Returns one row per record, all with the same columns in the same order; None where nothing is known.
 
-    docs/columns.md says what each column means.
-
-    Args:
-        records: the latest attempt of each configuration and rung, as `ledger.latest` gives them.
-        groups: their `group_runs`.
-        front: the `frontier` of these groups.
-        spec: for the parameters, objectives and constraints.
-        test_accuracy: by trial_id, for the trials whose accuracy on the test split is known.
-        reference: the corner of the hypervolume, by objective; None: contributions stay unknown.
-        baseline_accuracy: on the validation split; None: drops stay unknown.
+    docs/columns.md says what each column means. `records` are as `ledger.latest` gives them, `groups` their
+    `group_runs`, `front` the `frontier` of these; `test_accuracy` holds, by trial id, what is known. Without a
+    `reference`, the corner of the hypervolume by objective, contributions stay unknown; without a `baseline_accuracy`,
+    on the validation split, drops do.
     """
     members = dict.fromkeys(group.first.assignment.trial_id for group in front)
     gains = {} if reference is None else dict(zip(members, frontier_contributions(front, spec, reference), strict=True))
@@ -106,11 +100,9 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
 def _staged(stage: StageRun) -> dict[str, float | bool]:
     """Returns how a stage ended, by column."""
     columns = stage_of_kind(stage.kind).COLUMNS
+    flags = {name for name in columns.values() if name in COLUMNS and COLUMNS[name].kind == "flag"}
     values = {columns[name]: value for name, value in stage.metrics.items() if name in columns}
-    return {
-        name: bool(value) if name in COLUMNS and COLUMNS[name].kind == "flag" else value
-        for name, value in values.items()
-    }
+    return {name: bool(value) if name in flags else value for name, value in values.items()}
 
 
 def _together(

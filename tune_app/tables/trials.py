@@ -8,7 +8,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,29 +42,18 @@ class TableFile:
     columns: list[str]
 
     def check(self) -> None:
-        """Reads the file once, and compares its checksums.
-
-        Raises:
-            CorruptFile: it is not what was written.
-        """
+        """Reads the file once, and raises CorruptFile if its checksum says that it is not what was written."""
         with self.path.open("rb") as file:
             check_table(file, name=str(self.path))
 
 
 def write_tables(
-    folder: ExperimentFolder,
-    records: Sequence[TrialRecord],
-    spec: ExperimentSpec,
-    *,
-    reference: Mapping[str, float],
+    folder: ExperimentFolder, records: Sequence[TrialRecord], spec: ExperimentSpec, *, reference: Mapping[str, float]
 ) -> None:
     """Replaces trials.parquet and frontier.parquet, each in one step.
 
-    Args:
-        folder: where they go.
-        records: the latest attempt of each configuration and rung.
-        spec: the experiment's spec.
-        reference: the point that bounds the hypervolume, by objective, in the objective's units.
+    `records` are the latest attempts of each configuration and rung; `reference` is the point that bounds the
+    hypervolume, by objective, in the objective's units.
 
     Raises:
         CorruptFile: a test result or the baseline is not what was written.
@@ -94,11 +83,15 @@ def read_table(path: StoragePath) -> pa.Table:
         raise
     except OSError as err:
         raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
-    with _explained(path):
+    try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        _check_version(path, _entries(file.metadata))
+        entries = dict(file.metadata.metadata or {})
+        _check_version(path, entries)
         check_table(io.BytesIO(content), name=str(path))
-        return file.read().replace_schema_metadata(_entries(file.metadata))
+        return file.read().replace_schema_metadata(entries)
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
+        problem = str(err).splitlines()[0] if str(err) else type(err).__name__
+        raise CorruptFile(f"{path}: not readable as a table ({problem[:200]})") from err
 
 
 def current_table(folder: ExperimentFolder) -> TableFile | None:
@@ -111,7 +104,7 @@ def current_table(folder: ExperimentFolder) -> TableFile | None:
         return None
     with contextlib.suppress(OSError, pa.ArrowException, CorruptFile, ValueError):
         metadata = pq.read_metadata(path)
-        entries = _entries(metadata)
+        entries = dict(metadata.metadata or {})
         _check_version(path, entries)
         unchanged = entries.get(LEDGER) == str(_changed_ns(folder)).encode()
         if unchanged and entries.get(SPEC) == _spec_digest(folder):
@@ -133,9 +126,8 @@ def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None 
     spec = folder.read_spec()
     with contextlib.suppress(FileNotFoundError, CorruptFile):
         table = read_table(folder.trials_table)
-        ids = table["trial_id"].to_pylist()
         same_spec = table.schema.metadata.items() >= _provenance(spec).items()
-        if same_spec and set(ids) == _newest_ids(_trial_ids(folder)):
+        if same_spec and set(table["trial_id"].to_pylist()) == _newest_ids(folder):
             return table
     records = read_records(folder) if records is None else records
     baseline = read_baseline(folder)
@@ -172,31 +164,14 @@ def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
     }
 
 
-def _trial_ids(folder: ExperimentFolder) -> list[str]:
-    return [name.removesuffix(".json") for name in names(folder.trials, "*.json")]
-
-
-def _newest_ids(trial_ids: Iterable[str]) -> set[str]:
-    """Returns the newest of the trial ids `<configuration>-<rung>-a<attempt>` of each run; foreign names stay."""
+def _newest_ids(folder: ExperimentFolder) -> set[str]:
+    """Returns the newest trial id `<configuration>-<rung>-a<attempt>` of each run in the ledger; foreign names stay."""
     newest: dict[str, tuple[int, str]] = {}
-    for trial_id in trial_ids:
+    for trial_id in (name.removesuffix(".json") for name in names(folder.trials, "*.json")):
         work, _, attempt = trial_id.rpartition("-a")
         ranked = (int(attempt), trial_id) if attempt.isdecimal() else (0, trial_id)
         newest[work] = max(newest.get(work, ranked), ranked)
     return {trial_id for _, trial_id in newest.values()}
-
-
-@contextlib.contextmanager
-def _explained(path: StoragePath) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
-        problem = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise CorruptFile(f"{path}: not readable as a table ({problem[:200]})") from err
-
-
-def _entries(metadata: pq.FileMetaData) -> dict[bytes, bytes]:
-    return dict(metadata.metadata or {})
 
 
 def _check_version(path: StoragePath, entries: Mapping[bytes, bytes]) -> None:
@@ -223,6 +198,6 @@ def _rest_mark(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> dict
         return {}
     changed_ns = _changed_ns(folder)
     quiet = time.time_ns() - changed_ns > QUIET_NS
-    if quiet and _newest_ids(_trial_ids(folder)) == {r.assignment.trial_id for r in records}:
+    if quiet and _newest_ids(folder) == {r.assignment.trial_id for r in records}:
         return {LEDGER: str(changed_ns).encode(), SPEC: _spec_digest(folder)}
     return {}

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.results import Completed
-from trainables.storage import exists, names, read_bytes, redact
+from trainables.storage import exists, names, redact
 from tune_app.ledger.baseline import caveat
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, decode_assignments
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.terminal.progress import track
 from tune_app.tracking.curves import Curves, Started
 from tune_app.tracking.hyperparameters import trial_hyperparameters
@@ -113,11 +114,7 @@ class Follower:
         begun = {name.removesuffix(".json") for name in names(self._folder.heartbeats, "*.json")} - self.done
         if not begun:
             return []
-        try:
-            pending = decode_assignments(read_bytes(self._folder.in_flight_file))
-        except (OSError, ValueError):
-            return []
-        return [work for work in pending if work.trial_id in begun]
+        return [work for work in Lease(self._folder).in_flight() if work.trial_id in begun]
 
     def _finish(self, record: TrialRecord, started: Started) -> None:
         trial_id = record.assignment.trial_id

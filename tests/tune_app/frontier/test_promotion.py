@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tune_app.frontier.pareto import contributions, hypervolume, hypervolume_trace, non_dominated, pareto_ranks
+from tune_app.frontier.pareto import GrowingFrontier, contributions, hypervolume, non_dominated, pareto_ranks
 from tune_app.frontier.promotion import Standing, order, rank_correlation
 
 REFERENCE = (10.0, 10.0)
@@ -77,9 +77,10 @@ def test_contributions_and_trace_agree_with_the_volume(objectives: int) -> None:
     for i in range(len(costs)):
         assert gains[i] == pytest.approx(whole - hypervolume(np.delete(costs, i, axis=0), reference), abs=1e-12)
     assert (gains[~non_dominated(costs)] == 0).all()
-    trace = hypervolume_trace(costs, reference)
+    growing = GrowingFrontier(reference)
+    assert growing.volume == 0.0
+    trace = [growing.add(row) for row in costs]
     assert trace == pytest.approx([hypervolume(costs[: i + 1], reference) for i in range(len(costs))])
-    assert len(hypervolume_trace(costs[:0], reference)) == 0
 
 
 def test_a_doubled_point_adds_nothing() -> None:

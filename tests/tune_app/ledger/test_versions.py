@@ -278,7 +278,7 @@ def test_what_a_plug_in_had_no_part_in_goes_on_with_any_version(install: Callabl
     spec = searched(tmp_path, ["l1", "own"])
     ours = make_record(0, {"prune_frac": 0.5, "importance": "l1", "w_bits": 8})
     params = {**ours.assignment.params, "importance": "own"}
-    made = make_record(1, params, environment={"plug_ins": plug_ins_of(make_record(1, params).assignment, spec)})
+    made = make_record(1, params, environment={"plug_ins": plug_ins_of(spec.trial(params))})
     failed = make_record(2, {**params, "w_bits": 4}, state="failed", environment={"plug_ins": "tiny 1.5"})
     refuse_other_versions([ours, made, failed], spec)
     install("tiny", IMPORTANCE.group, version="1.6", own="tiny:own")

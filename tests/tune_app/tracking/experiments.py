@@ -14,7 +14,8 @@ from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult
 from trainables.storage import StoragePath, create_once, publish_folder, replace, sha256
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, encode_assignments
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord
 from tune_app.search.keys import progress_keys
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
@@ -83,7 +84,7 @@ def train(folder: ExperimentFolder, work: Assignment, kind: str, epochs: int, *,
 
 def begin(folder: ExperimentFolder, *work: Assignment) -> None:
     """The driver gave them to workers, which have begun."""
-    replace(folder.in_flight_file, encode_assignments(work), durable=False)
+    Lease(folder).save_in_flight(work)
     for each in work:
         replace(folder.heartbeat(each.trial_id), b"{}", durable=False)
 
