@@ -80,26 +80,13 @@ def probability_non_dominated(
 
 
 def non_dominated_in_each(costs: np.ndarray, *, exact: int | None = None) -> np.ndarray:
-    """Returns `non_dominated` of many matrices, (draws, n, k) to (draws, n); at once for up to two objectives.
+    """Returns `non_dominated` of many matrices, (draws, n, k) to (draws, n).
 
     `exact` is a column that is the same in all of them: with two objectives one sort then does for all.
     """
-    if costs.shape[2] > 2:
-        return np.array([non_dominated(rows) for rows in costs])
     if costs.shape[2] == 2 and exact is not None:
         return _in_each_sorted(costs[0, :, exact], costs[..., 1 - exact])
-    order = np.lexsort((costs[..., -1], costs[..., 0]), axis=-1)
-    x, y = (np.take_along_axis(costs[..., c], order, axis=1) for c in (0, -1))
-    mask = np.ones(x.shape, dtype=bool)
-    mask[:, 1:] = y[:, 1:] < np.minimum.accumulate(y, axis=1)[:, :-1]
-    new = np.ones(x.shape, dtype=bool)
-    new[:, 1:] = (x[:, 1:] != x[:, :-1]) | (y[:, 1:] != y[:, :-1])
-    if not new.all():  # equal rows stay together
-        starts = np.maximum.accumulate(np.where(new, np.arange(x.shape[1]), 0), axis=1)
-        mask = np.take_along_axis(mask, starts, axis=1)
-    found = np.empty_like(mask)
-    np.put_along_axis(found, order, mask, axis=1)
-    return found
+    return np.array([non_dominated(rows) for rows in costs])
 
 
 def _standard_error(group: PointRuns, name: str, pooled: float | None) -> float:

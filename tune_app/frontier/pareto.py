@@ -1,13 +1,12 @@
-"""The Pareto frontier of an array of costs: its members, its volume, its knee (NumPy only).
+"""The Pareto frontier of an array of costs: its members, its volume, its knee; moocore does the geometry.
 
 A cost is lower-is-better. Nothing here knows what a trial is.
 """
 
-import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import moocore
 import numpy as np
 
 if TYPE_CHECKING:
@@ -30,76 +29,46 @@ def costs(values: np.ndarray, directions: Sequence["Direction"]) -> np.ndarray:
 
 
 def non_dominated(costs: np.ndarray) -> np.ndarray:
-    """Returns a mask of the rows that no other row dominates; equal rows stay together.
+    """Returns the mask, (n,), of the rows of `costs`, (n, k), that no other row dominates; equal rows stay together.
 
-    O(n log n) for up to two objectives, O(n log² n) for three, O(n · frontier) for more.
-
-    Args:
-        costs: (n, k), finite, lower is better; n may be 0.
-
-    Returns:
-        (n,) bool.
+    O(n log n) for up to three objectives, O(n log^(k - 2) n) for more (Kung, Luccio and Preparata 1975); n may be 0.
 
     Raises:
         ValueError: not two-dimensional, no column, NaN or infinite.
     """
-    costs = _checked(costs)
-    if not len(costs):
-        return np.zeros(0, dtype=bool)
-    order = np.lexsort(costs.T[::-1])
-    rows = costs[order]
-    first = np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)]
-    mask = np.empty(len(costs), dtype=bool)
-    mask[order] = _frontier_of_sorted(rows[first])[np.cumsum(first) - 1]
-    return mask
+    return np.asarray(moocore.is_nondominated(_checked(costs), keep_weakly=True))
 
 
 def pareto_ranks(costs: np.ndarray) -> np.ndarray:
-    """Returns for each row how many fronts lie before its own: 0 on the frontier, 1 on that of the rest, and so on.
+    """Returns how many fronts lie before that of each row of `costs`, (n, k): 0 on the frontier, 1 on that of the rest.
 
-    Args:
-        costs: (n, k), finite, lower is better; n may be 0.
-
-    Returns:
-        (n,) int64 (non-dominated sorting, Deb et al. 2002, NSGA-II).
+    The ranks, (n,), are those of non-dominated sorting (Deb et al. 2002, NSGA-II); n may be 0.
 
     Raises:
         ValueError: as in `non_dominated`.
     """
-    costs = _checked(costs)
-    ranks = np.zeros(len(costs), dtype=np.int64)
-    left = np.arange(len(costs))
-    rank = 0
-    while len(left):
-        front = non_dominated(costs[left])
-        ranks[left[front]] = rank
-        left, rank = left[~front], rank + 1
-    return ranks
+    return np.asarray(moocore.pareto_rank(_checked(costs)))
 
 
 def contributions(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> np.ndarray:
-    """Returns what each row alone adds to the hypervolume of all rows; 0 for dominated and for doubled ones.
+    """Returns what each row of `costs`, (n, k), alone adds to the hypervolume of all rows, (n,), in the units' product.
 
-    Args:
-        costs: (n, k), finite, lower is better, k at most 3.
-        reference: (k,), in the same units.
-
-    Returns:
-        (n,) float64, in the product of the units.
+    It is 0 for dominated and for doubled rows.
 
     Raises:
         ValueError: as in `hypervolume`.
     """
-    costs = _checked(costs)
-    if costs.shape[1] == 2:
-        return _contributions_in_the_plane(costs, _checked(np.asarray(reference, dtype=np.float64)[None])[0])
+    costs, corner = _with_corner(costs, reference)
+    if len(corner) == 2:
+        return np.asarray(moocore.hv_contributions(costs, ref=corner, ignore_dominated=False))
+    # With three objectives and dominated rows, moocore 0.3 takes what is below 1.5e-8 for nothing.
     ranks = pareto_ranks(costs)
     # Whatever takes the place of a frontier row lies on the front behind it.
     near = np.flatnonzero(ranks <= 1)
-    whole = hypervolume(costs[near], reference)
+    whole = hypervolume(costs[near], corner)
     gained = np.zeros(len(costs))
     for i in np.flatnonzero(ranks == 0):
-        gained[i] = max(0.0, whole - hypervolume(costs[near[near != i]], reference))
+        gained[i] = max(0.0, whole - hypervolume(costs[near[near != i]], corner))
     return gained
 
 
@@ -124,33 +93,16 @@ class GrowingFrontier:
 
 
 def hypervolume(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> float:
-    """Returns the volume that rows dominate, up to a reference point; exact for one to three objectives.
+    """Returns the volume that rows of `costs`, (n, k), dominate up to a reference point, (k,), in the units' product.
 
-    Rows that are not better than the reference in every objective add nothing.
-
-    Args:
-        costs: (n, k), finite, lower is better.
-        reference: (k,), in the same units.
-
-    Returns:
-        The volume, in the product of the units.
+    It is exact, for one to three objectives (Fonseca, Paquete and López-Ibáñez 2006). Rows that are not better than the
+    reference in every objective add nothing.
 
     Raises:
         ValueError: more than three objectives, other shapes, NaN or infinite.
     """
-    costs = _checked(costs)
-    corner = _checked(np.asarray(reference, dtype=np.float64)[None])[0]
-    if len(corner) != costs.shape[1]:
-        raise ValueError(f"the reference must have {costs.shape[1]} coordinates, but got {len(corner)}")
-    if len(corner) > 3:
-        raise ValueError(f"hypervolume is computed for at most 3 objectives, but got {len(corner)}")
-    inside = costs[(costs < corner).all(axis=1)]
-    # Objectives that are not there become one unit wide, which leaves the volume as it is.
-    missing = 3 - len(corner)
-    if missing == 1:
-        return _area(inside, corner)
-    boxes = np.c_[inside, np.zeros((len(inside), missing))]
-    return _volume(boxes, *corner.tolist(), *[1.0] * missing)
+    costs, corner = _with_corner(costs, reference)
+    return float(moocore.hypervolume(costs, ref=corner))
 
 
 def knee(costs: np.ndarray) -> int | None:
@@ -161,13 +113,7 @@ def knee(costs: np.ndarray) -> int | None:
     is the bulge point of normal-boundary intersection (Das 1999, "On characterizing the knee of the Pareto
     curve based on normal-boundary intersection"); with three it is the plane through the corners of the
     scaled cube, which stays defined where the plane through the extreme points does not. Ties go to the
-    lexicographically smallest costs, then to the first row.
-
-    Args:
-        costs: (n, k), finite, lower is better.
-
-    Returns:
-        A row of `costs`, or None when there is none.
+    lexicographically smallest costs, then to the first row. It is a row of `costs`, (n, k), or None when there is none.
 
     Raises:
         ValueError: as in `non_dominated`.
@@ -191,105 +137,11 @@ def _checked(costs: np.ndarray) -> np.ndarray:
     return costs
 
 
-def _frontier_of_sorted(rows: np.ndarray) -> np.ndarray:
-    """Returns the mask (n,) of distinct rows in lexicographic order: only an earlier row can dominate a row."""
-    n, k = rows.shape
-    mask = np.zeros(n, dtype=bool)
-    mask[0] = True
-    if k == 2:
-        lowest = np.minimum.accumulate(rows[:, 1])
-        mask[1:] = lowest[1:] < lowest[:-1]
-    if k == 3:
-        mask = ~_dominated_3(rows)
-    return _frontier_of_many(rows) if k > 3 else mask
-
-
-def _dominated_3(rows: np.ndarray) -> np.ndarray:
-    """Divides and conquers from the bottom up: does a row of the left half lie below one of the right half?
-
-    Within a block the first objective is settled by the order, so one running minimum of the third
-    objective, taken along the second, answers for all rows of the right half at once.
-    """
-    n = len(rows)
-    second, third = (np.unique(rows[:, c], return_inverse=True)[1].reshape(-1) for c in (1, 2))
-    place = np.arange(n)
-    dominated = np.zeros(n, dtype=bool)
-    width = 1
-    while width < n:
-        block, right = place // (2 * width), (place // width) % 2
-        order = np.argsort((block * n + second) * 2 + right)
-        # Ranks below n are real; a drop of n + 1 from block to block starts the running minimum anew.
-        drop = block[order] * (n + 1)
-        left_third = np.where(right[order] == 0, third[order], n)
-        lowest = np.minimum.accumulate(left_third - drop) + drop
-        dominated[order] |= (right[order] == 1) & (lowest <= third[order])
-        width *= 2
-    return dominated
-
-
-def _frontier_of_many(rows: np.ndarray) -> np.ndarray:
-    """Takes any number of objectives: the first remaining row is on the frontier and removes what it dominates."""
-    mask = np.zeros(len(rows), dtype=bool)
-    remaining = np.arange(len(rows))
-    while len(remaining):
-        head = remaining[0]
-        mask[head] = True
-        remaining = remaining[(rows[remaining] < rows[head]).any(axis=1)]
-    return mask
-
-
-def _area(rows: np.ndarray, corner: np.ndarray) -> float:
-    """Returns the hypervolume of two objectives: one strip for each row of the staircase."""
-    rows = rows[non_dominated(rows)]
-    rows = np.unique(rows, axis=0)
-    widths = np.diff(np.r_[rows[:, 0], corner[0]])
-    return math.fsum(widths * (corner[1] - rows[:, 1]))
-
-
-def _contributions_in_the_plane(costs: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """Returns the box of each frontier row between its neighbors, less what rows behind it dominate of that box."""
-    if corner.shape != (2,):
-        raise ValueError(f"the reference must have 2 coordinates, but got {len(corner)}")
-    gained = np.zeros(len(costs))
-    inside = np.flatnonzero((costs < corner).all(axis=1))
-    members = inside[non_dominated(costs[inside])]
-    members = members[np.argsort(costs[members, 0], kind="stable")]
-    behind = costs[np.setdiff1d(inside, members)]
-    for i, member in enumerate(members):
-        x_end = corner[0] if i + 1 == len(members) else costs[members[i + 1], 0]
-        y_end = corner[1] if i == 0 else costs[members[i - 1], 1]
-        box = np.array([x_end, y_end])
-        taken = behind[(behind < box).all(axis=1)]
-        gained[member] = max(0.0, np.prod(box - costs[member]) - (_area(taken, box) if len(taken) else 0.0))
-    return gained
-
-
-def _volume(boxes: np.ndarray, x_end: float, y_end: float, z_end: float) -> float:
-    """Sweeps along z; a staircase of (x, y) corners holds the area that is dominated so far.
-
-    After Fonseca, Paquete and López-Ibáñez (2006), for three objectives; O(n log n) searches.
-    """
-    boxes = boxes[np.argsort(boxes[:, 2], kind="stable")]
-    xs, ys = [-math.inf, x_end], [y_end, -math.inf]
-    area, slabs = 0.0, []
-    ends = np.r_[boxes[:, 2], z_end][1:]
-    for (x, y, z), end in zip(boxes.tolist(), ends.tolist(), strict=True):
-        area += _add_corner(xs, ys, x, y)
-        slabs.append(area * (end - z))
-    return math.fsum(slabs)
-
-
-def _add_corner(xs: list[float], ys: list[float], x: float, y: float) -> float:
-    """Puts a corner into the staircase, xs rising and ys falling; returns the area it adds."""
-    start = bisect_left(xs, x)
-    if ys[start - 1] <= y or (xs[start] == x and ys[start] <= y):
-        return 0.0
-    gained, left, stop = 0.0, x, start
-    while True:
-        gained += (xs[stop] - left) * (ys[stop - 1] - y)
-        left = xs[stop]
-        if ys[stop] < y:
-            break
-        stop += 1
-    xs[start:stop], ys[start:stop] = [x], [y]
-    return gained
+def _with_corner(costs: np.ndarray, reference: np.ndarray | Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns costs and a reference point that fit each other."""
+    costs, corner = _checked(costs), _checked(np.asarray(reference, dtype=np.float64)[None])[0]
+    if len(corner) != costs.shape[1]:
+        raise ValueError(f"the reference must have {costs.shape[1]} coordinates, but got {len(corner)}")
+    if len(corner) > 3:
+        raise ValueError(f"hypervolume is computed for at most 3 objectives, but got {len(corner)}")
+    return costs, corner
