@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Hundreds of processes start in the tests: each would compile this repository again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cluster-demo test test-units test-ray test-arithmetic quick check docs lock clean
+.PHONY: demo cluster-demo test test-units test-ray test-arithmetic test-arithmetic-oldest test-arithmetic-avx2 quick check docs lock clean
 
 demo: $(READY)
 	$(BIN)/tune-app demo
@@ -31,7 +31,12 @@ test-ray: $(READY)
 # What must be the same on every processor, once more with the instructions and the thread counts of other ones.
 NUMERIC = $(shell grep -rl "mark[.]numeric" tests)
 test-arithmetic: $(READY)
+	$(MAKE) --no-print-directory --jobs=2 test-arithmetic-oldest test-arithmetic-avx2
+
+test-arithmetic-oldest: $(READY)
 	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 $(BIN)/pytest -m numeric $(NUMERIC)
+
+test-arithmetic-avx2: $(READY)
 	ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=2 $(BIN)/pytest -m numeric $(NUMERIC)
 
 # The tests that a change since SINCE touches: an answer in less than 90 seconds.

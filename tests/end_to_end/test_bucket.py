@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from tests.stored import lines
 from trainables.storage import names, storage_path
@@ -38,7 +40,9 @@ def finished(process: "subprocess.Popen[str]") -> str:
     return out
 
 
-def test_a_driver_that_was_killed_goes_on_in_its_bucket(bucket: str, tmp_path: Path) -> None:
+def test_a_driver_that_was_killed_goes_on_in_its_bucket(
+    bucket: str, ray_address: str, cli: Callable[..., Result], tmp_path: Path
+) -> None:
     spec = tiny_spec(storage_path(f"{bucket}/runs"), budget={"trials": 3})
     file, folder = write_spec(tmp_path / "spec.yaml", spec), ExperimentFolder(spec.folder)
     process, deadline = start("run", file), time.monotonic() + TIMEOUT_S
@@ -55,7 +59,7 @@ def test_a_driver_that_was_killed_goes_on_in_its_bucket(bucket: str, tmp_path: P
     assert ([r.state for r in records], damaged) == (["complete"] * 3, [])
     done = [event["key"] for event in lines(folder.stages / "log.jsonl") if event["event"] == "finish"]
     assert len(done) == len(set(done)) == 4  # the baseline and three networks
-    assert "3 trials (0 new)" in finished(start("run", file))
-    rows = json.loads(finished(start("frontier", folder.path, "--all", "--json")))
+    assert "3 trials (0 new)" in cli("run", file).out
+    rows = json.loads(cli("frontier", folder.path, "--all", "--json").out)
     assert {row["trial_id"] for row in rows} == {r.assignment.trial_id for r in records}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spec.yaml"]

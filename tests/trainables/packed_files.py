@@ -1,5 +1,7 @@
 """Packed files of small networks, taken apart and put together again; shared by the tests of the format."""
 
+import copy
+import functools
 import hashlib
 import json
 import re
@@ -20,7 +22,18 @@ ZEROS = "0" * 64
 
 
 def packed(name: str = "mobilenet_v2", seed: int = 0, *, coder: Choice = "auto", **scheme: Any) -> tuple[Model, bytes]:
-    """A rounded network and its file."""
+    """A rounded network, which a test may change, and its file; made once for all tests that ask for the same."""
+    model, file = _packed(name, seed, coder, json.dumps(scheme))
+    return copy.deepcopy(model), file
+
+
+@functools.lru_cache(maxsize=64)
+def _packed(name: str, seed: int, coder: Choice, scheme_json: str) -> tuple[Model, bytes]:
+    return freshly_packed(name, seed, coder=coder, **json.loads(scheme_json))
+
+
+def freshly_packed(name: str, seed: int = 0, *, coder: Choice = "auto", **scheme: Any) -> tuple[Model, bytes]:
+    """A rounded network and its file, made anew."""
     model = make_quantized(name, seed, **scheme)
     round_side_info_(model, side_bits=scheme.get("side_bits", 16))
     return model, pack(model, make_header(name, **scheme), coder=coder)

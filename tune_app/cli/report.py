@@ -75,7 +75,7 @@ def _serve(folder: "ExperimentFolder", port: int, extra: "Sequence[Section]") ->
     """Serves the page on this machine until Ctrl-C."""
     from tune_app.report.serve import ReportServer
 
-    with ReportServer(folder, port=port, extra=extra) as server:
+    # Ctrl-C is its end from the moment that the address can be read.
+    with contextlib.suppress(KeyboardInterrupt), ReportServer(folder, port=port, extra=extra) as server:
         print(f"{server.url} follows {folder.path}, on this machine alone; Ctrl-C ends it", file=sys.stderr, flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.wait()
+        server.wait()
