@@ -1,4 +1,4 @@
-"""Packages with plug-ins that a test installs."""
+"""Packages with plug-ins that a test installs, and figures that are quick to draw."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,3 +28,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     yield put
     for memory in (_installed, _scan):
         memory.cache_clear()
+
+
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two figures of an analysis instead of ten; all are drawn in tests/tune_app/mistakes/test_figures.py."""
+    from tune_app.mistakes.figures import FIGURES
+
+    two = {name: FIGURES[name] for name in ("class_accuracy", "confusion_normalized")}
+    monkeypatch.setattr("tune_app.mistakes.figures.FIGURES", two)

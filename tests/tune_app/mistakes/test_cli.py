@@ -26,6 +26,7 @@ from tune_app.mistakes.section import trial_section
 from tune_app.mistakes.subject import file_subject, trial_subject
 from tune_app.spec.yaml_file import dump_spec
 
+pytestmark = pytest.mark.usefixtures("few_figures")
 Cli = Callable[..., Result]
 LABEL = "p50_w4_a8"
 

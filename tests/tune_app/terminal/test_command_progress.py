@@ -15,6 +15,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.terminal import progress
 from tune_app.terminal.progress import Verbosity, set_verbosity, verbosity
 
+pytestmark = pytest.mark.usefixtures("few_figures")
 Cli = Callable[..., Result]
 COMMANDS = {
     "plan {spec}": ["reading trials", "counting stages, points"],
