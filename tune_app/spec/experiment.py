@@ -61,7 +61,7 @@ class Constraint(Frozen):
 class SamplerConfig(Frozen):
     """Which sampler proposes points."""
 
-    name: Annotated[str, AfterValidator(SAMPLERS.check)] = Field("tpe", description="name of the sampler")
+    name: Annotated[str, SAMPLERS] = Field("tpe", description="name of the sampler")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of its random numbers")
 
 

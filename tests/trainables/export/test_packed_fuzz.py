@@ -177,7 +177,7 @@ def test_a_missing_or_an_unknown_field_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("part", [*PARTS, "header"])
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_an_altered_part_with_a_right_checksum_changes_no_weight(part: str, data: st.DataObject) -> None:
     if part == "header":

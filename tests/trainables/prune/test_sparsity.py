@@ -20,6 +20,8 @@ from trainables.stages.stage import StageResult, run_stage
 from trainables.train.loop import evaluate
 from trainables.train.step_rule import Moment
 
+WHOLE_NETWORKS = True
+
 EXEMPT = ("first_conv", "depthwise", "classifier")
 ONE = Schedule(epochs=1, lr=0.02, batch_size=25)
 
@@ -285,7 +287,7 @@ def test_zeros_stay_zero_through_quantization_aware_training(parent: StageResult
     qat = QuantAwareTrain(kind="qat", scheme=QuantScheme(w_bits=4), schedule=schedule)
     result = run_stage(qat, make_context(few_digits(), parent_result=sparse))
     before, after = weights_in(sparse.state), weights_in(result.state)
-    assert zero_share(before) > 0.3
+    assert zero_share(before) > 0.5
     for name, tensor in before.items():
         assert (after[name][tensor == 0] == 0).all()
         assert not torch.equal(after[name], tensor)
