@@ -1,16 +1,14 @@
 """Faults of nodes: trials move, what is finished stays, and memory that was not enough is learned from."""
 
 import json
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.faults.test_kill import TIMEOUT_S, Start, events, facts, records, wait_for, with_baseline
+from tests.faults.test_kill import TIMEOUT_S, Start, events, facts, frozen_worker, records, wait_for, with_baseline
 from tests.specs import write_spec
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
@@ -87,10 +85,12 @@ def test_trials_of_a_lost_node_move_and_a_new_node_gets_work(
     cluster = nodes()
     first = cluster.add()
     process = drive(cluster, "-m", "tune_app", "run", file)
-    wait_for("a saved epoch", lambda: done(folder) >= 1 and any(folder.stages.glob("progress/*/epoch-*")), process)
+    wait_for("a record", lambda: done(folder) >= 1, process)
+    _, worker = frozen_worker(folder, process)
     cluster.add()
     wait_for("work on the new node", lambda: len(places(folder)) >= 2, process)
     cluster.lose(first)
+    worker.kill()  # with its machine
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, (out, err)
     assert facts(folder) == facts(finished_search)
@@ -108,9 +108,11 @@ def test_a_lost_head_ends_the_driver_and_a_new_cluster_goes_on(
     cluster.add()
     process = drive(cluster, "-m", "tune_app", "run", file, RAY_gcs_rpc_server_reconnect_timeout_s="20")
     wait_for("two records", lambda: done(folder) >= 2, process)
+    _, worker = frozen_worker(folder, process)
     kept = {path.name: path.read_bytes() for path in folder.trials.glob("*.json")}
     cluster.cluster.head_node.kill_gcs_server(check_alive=False)
     out, err = process.communicate(timeout=TIMEOUT_S)
+    worker.kill()
     assert process.returncode == 3, (out, err)
     assert "has not answered for 15 s. Finished trials are kept" in err
     again = nodes()
@@ -132,10 +134,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(
     )
     folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
     process = start_cli("run", file)
-    wait_for("a saved epoch", lambda: done(folder) >= 1 and any(folder.stages.glob("progress/*/epoch-*")), process)
-    [heartbeat] = [path for path in folder.heartbeats.glob("*.json") if not (folder.trials / path.name).exists()]
-    hung = psutil.Process(json.loads(heartbeat.read_text())["pid"])
-    hung.send_signal(signal.SIGSTOP)
+    _, hung = frozen_worker(folder, process)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, (out, err)
     assert not hung.is_running()

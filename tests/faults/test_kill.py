@@ -60,6 +60,39 @@ def table_facts(folder: ExperimentFolder) -> pd.DataFrame:
     return frame[columns].sort_values("label").reset_index(drop=True)
 
 
+def worker_of(folder: ExperimentFolder, key: str) -> psutil.Process:
+    newest = max((folder.stages / "locks" / key).glob("*.json"))
+    return psutil.Process(json.loads(newest.read_text())["pid"])
+
+
+def frozen_worker(folder: ExperimentFolder, process: "subprocess.Popen[str]") -> tuple[str, psutil.Process]:
+    """Returns a stage in the middle of its training and its worker, which stands still (SIGSTOP): however fast the
+    machine is, the search cannot end before the test goes on with it."""
+    found: list[tuple[str, psutil.Process]] = []
+
+    def running() -> list[str]:
+        began = [str(e["key"]) for e in events(folder) if e["event"] == "start"]
+        return [
+            k for k in began if any(folder.stages.glob(f"progress/{k}/epoch-*")) and not (folder.stages / k).exists()
+        ]
+
+    def froze() -> bool:
+        for key in running():
+            try:
+                worker = worker_of(folder, key)
+                worker.suspend()
+            except (psutil.NoSuchProcess, KeyError, ValueError):  # ended meanwhile
+                continue
+            if key in running():
+                found.append((key, worker))
+                return True
+            worker.resume()
+        return False
+
+    wait_for("a stage with a saved epoch", froze, process)
+    return found[0]
+
+
 def with_baseline(finished_search: ExperimentFolder, storage: Path, **changes: object) -> ExperimentSpec:
     """A new experiment that has its baseline already, so that its first trials start at once."""
     spec = tiny_spec(storage, **changes)
@@ -113,27 +146,14 @@ def test_a_driver_killed_again_and_again_loses_nothing(
     assert not [p for p in folder.path.rglob(".draft-*") if p.parent == folder.trials]
 
 
-def worker_of(folder: ExperimentFolder, key: str) -> psutil.Process:
-    newest = max((folder.stages / "locks" / key).glob("*.json"))
-    return psutil.Process(json.loads(newest.read_text())["pid"])
-
-
 def test_a_killed_worker_continues_from_its_last_epoch(
     finished_search: ExperimentFolder, start_cli: Start, tmp_path: Path
 ) -> None:
     spec = with_baseline(finished_search, tmp_path / "runs")
     folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
     process = start_cli("run", file)
-
-    def running_trial() -> list[str]:
-        open_stages = {e["key"] for e in events(folder) if e["event"] == "start"}
-        open_stages -= {e["key"] for e in events(folder) if e["event"] == "finish"}
-        saved = {p.parent.name for p in folder.stages.glob("progress/*/epoch-000001-*")}
-        return sorted(map(str, open_stages & saved))
-
-    wait_for("a trial with a saved epoch", lambda: bool(running_trial()), process)
-    key = running_trial()[0]
-    worker_of(folder, key).kill()
+    key, worker = frozen_worker(folder, process)
+    worker.kill()
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, err
     assert "6 complete" in out
