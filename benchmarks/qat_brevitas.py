@@ -7,25 +7,53 @@ later steps are timed. BREVITAS_JIT=1 with its native extension took as long (3.
 place of 3.8 and 3.0, single runs).
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
 from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerChannelFloat, Uint8ActPerTensorFloat
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.config import QuantScheme
+from trainables.graph.graph import IMAGE, Node
+from trainables.graph.operators import OPERATORS
+from trainables.models.fusing import QUANTIZE, UNIT
 from trainables.models.model import Model
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, quant_points, units
 
 
 def quantized(net: Model, scheme: QuantScheme) -> nn.Module:
-    """Replaces units and points of a float network in place; the weights stay."""
-    for name, unit in units(net).items():
-        bits = scheme.weight_bits(name, unit.role)
-        net.set_submodule(
-            name, _conv(unit, bits, scheme) if isinstance(unit, ConvUnit) else _linear(unit, bits, scheme)
-        )
-    for name, point in quant_points(net).items():
-        net.set_submodule(name, _activation(point, scheme))
-    return net.train()
+    """Returns the graph of a float network with other units and points; the weights are the network's own."""
+    return Quantized(net, scheme).train()
+
+
+class Quantized(nn.Module):
+    """A network that computes a graph node by node."""
+
+    def __init__(self, net: Model, scheme: QuantScheme) -> None:
+        super().__init__()
+        self.nodes, self.output = net.graph().nodes, net.graph().output
+        self.steps = [_part(node, net, scheme) for node in self.nodes]
+        self.parts = nn.ModuleList(step for step in self.steps if isinstance(step, nn.Module))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {IMAGE: x}
+        for node, step in zip(self.nodes, self.steps, strict=True):
+            values[node.name] = step(*(values[name] for name in node.inputs))
+        return values[self.output]
+
+
+def _part(node: Node, net: Model, scheme: QuantScheme) -> Callable[..., Tensor]:
+    if node.operator == UNIT:
+        unit = units(net)[node.name]
+        bits = scheme.weight_bits(node.name, unit.role)
+        return _conv(unit, bits, scheme) if isinstance(unit, ConvUnit) else _linear(unit, bits, scheme)
+    if node.operator == QUANTIZE:
+        return _activation(quant_points(net)[node.name], scheme)
+    operator = OPERATORS[node.operator]
+    if operator.run is None:
+        return net.get_submodule(node.name)
+    return partial(operator.run, **node.attributes)
 
 
 def _conv(unit: ConvUnit, bits: int, scheme: QuantScheme) -> nn.Module:
@@ -52,7 +80,8 @@ def _linear(unit: LinearUnit, bits: int, scheme: QuantScheme) -> nn.Module:
         own.in_features, own.out_features, bias=True, weight_quant=Int8WeightPerChannelFloat, weight_bit_width=bits
     )
     linear.weight, linear.bias = own.weight, own.bias
-    return nn.Sequential(_activation(unit.in_point, scheme), linear)
+    point = unit.in_point
+    return nn.Sequential(_activation(point, scheme) if isinstance(point, QuantPoint) else nn.Identity(), linear)
 
 
 def _activation(point: QuantPoint, scheme: QuantScheme) -> nn.Module:

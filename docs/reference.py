@@ -203,7 +203,8 @@ def _type(content: Schema, shown: _Shown, names: Registry[Any] | None = None) ->
     if content["type"] == "array":
         return f"list{_bounds(content)} of {_type(content['items'], shown)}"
     if content["type"] == "object":
-        return f"mapping{_bounds(content)} of names to {_type(content.get('additionalProperties') or TEXT, shown)}"
+        values = content.get("additionalProperties") or TEXT
+        return f"mapping{_bounds(content)} of names to {'values' if values is True else _type(values, shown)}"
     plain = {"boolean": "true or false", "string": "text"}.get(content["type"]) or content["type"]
     return f"{plain}{_bounds(content)}"
 

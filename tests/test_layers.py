@@ -19,8 +19,8 @@ ALLOWED = {
 }
 ROOMS = {
     "trainables": """
-        arithmetic, errors; registry, storage; config; results, device; data; models; stages; train; prune; quant;
-        costs; export; sensitivity, baseline, network_file, measure; pipeline; testing
+        arithmetic, errors; registry, storage; config; results, device, graph; data; models; stages; train; prune;
+        quant; costs; export; sensitivity, baseline, network_file, network_check, measure; pipeline; testing
     """,
     "search_spaces": "parameters, presets, rungs; space; samplers",
     "tune_app": """
@@ -63,7 +63,7 @@ HOMES = {
 TORCH_FREE = [
     *(f"trainables/{name}.py" for name in ("results", "errors", "registry", "arithmetic")),
     *("trainables/data/class_names.py", "trainables/data/resize.py"),
-    *("trainables/stages/markers.py", "trainables/models/prune_groups.py"),
+    *("trainables/stages/markers.py", "trainables/graph/graph.py"),
     *(
         f"trainables/export/{name}.py"
         for name in ("bits", "coders", "entropy", "plain", "rans", "smooth", "streams", "zstd")

@@ -5,13 +5,27 @@ from pathlib import Path
 
 import torch
 
-from trainables.config import Architecture, Baseline, BaselineImport, BaselineTrain, BaselineUntrained, file_sha256
+from trainables.config import (
+    CAPTURED,
+    Architecture,
+    Baseline,
+    BaselineImport,
+    BaselineTrain,
+    BaselineUntrained,
+    ModelConfig,
+    file_sha256,
+)
+from trainables.data.data_sets import DataSet
 from trainables.device import seed_for
 from trainables.errors import ConfigError
+from trainables.graph.network_file import parse_network
+from trainables.graph.operators import shapes
 from trainables.models.checkpoint_file import Fitted, read_fitted
 from trainables.models.model import Model, baseline_architecture, build
+from trainables.models.unit_state import unit_state
 from trainables.quant.ptq import remeasure_batch_norm_
 from trainables.stages.stage import StageContext, StageResult, run_stage
+from trainables.storage import read_bytes, sha256, storage_path
 from trainables.train.loop import evaluate, fit
 
 IMAGES = 2048
@@ -29,7 +43,8 @@ def _(config: BaselineTrain, context: StageContext) -> StageResult:
 def _(config: BaselineImport, context: StageContext) -> StageResult:
     """Reads a checkpoint file and checks that it is of this network."""
     model, architecture = _fresh(config, context)
-    model.load_state_dict(model.state_dict() | read_import(config, model).state)
+    if config.checkpoint:
+        model.load_state_dict(model.state_dict() | read_import(config, model).state)
     return _result(model, architecture, context)
 
 
@@ -42,7 +57,10 @@ def _(config: BaselineUntrained, context: StageContext) -> StageResult:
 
 
 def _fresh(config: Baseline, context: StageContext) -> tuple[Model, Architecture]:
-    """Builds the network with seeded random weights, on the device."""
+    """Builds the network with seeded random weights, or one's own with the weights that it brings, on the device."""
+    if config.network:
+        model, architecture = own_network(config, context.data)
+        return context.device.place(model), architecture
     architecture = baseline_architecture(config.model, context.data)
     torch.manual_seed(seed_for(context.seed, 0))
     return context.device.place(build(architecture)), architecture
@@ -65,3 +83,35 @@ def read_import(config: BaselineImport, model: Model) -> Fitted:
     if config.sha256 and file_sha256(path) != config.sha256:
         raise ConfigError(f"{path} has changed since the experiment began: restore it or start another experiment.")
     return read_fitted(path, model.state_dict())
+
+
+def own_network(config: Baseline, data: DataSet) -> tuple[Model, Architecture]:
+    """Reads the captured network of a configuration, on the CPU.
+
+    Raises:
+        ConfigError: the file has changed since its digest was taken, cannot be read, or does not fit the images.
+    """
+    path = storage_path(config.network)
+    try:
+        content = read_bytes(path)
+    except OSError as err:
+        raise ConfigError(f"cannot read {path}: {err.strerror or err}. Restore the captured network.") from err
+    network = parse_network(content, source=str(path))
+    if config.network_sha256 and sha256(content) != config.network_sha256:
+        raise ConfigError(f"{path} has changed since the experiment began: restore it or start another experiment.")
+    _, channels, size, _ = data.train.images.shape
+    if network.graph.image != (channels, size, size):
+        takes, has = ("x".join(map(str, shape)) for shape in (network.graph.image, (channels, size, size)))
+        raise ConfigError(
+            f"{path} takes images of {takes}, but the data set has {has}: set data.image_size, or capture it anew."
+        )
+    classes = shapes(network.graph)[network.graph.output][-1]
+    if classes != data.classes:
+        raise ConfigError(
+            f"{path} has {classes} outputs, but the data set {data.classes} classes: capture another network."
+        )
+    model = ModelConfig(name=CAPTURED, graph=network.graph.stored())
+    architecture = Architecture(model=model, classes=classes, channels=channels, image_size=size)
+    built = build(architecture)
+    built.load_state_dict(unit_state(network))
+    return built, architecture

@@ -21,11 +21,13 @@ class Registry(Generic[T]):
     Installed packages add names with entry points in `group`
     (https://packaging.python.org/specifications/entry-points): every process that can import them knows these names.
     Our own names come first, so that looking one up does not search the installed packages. Listing names costs no
-    import, so a spec can be checked without torch. A name that is taken already raises ConfigError.
+    import, so a spec can be checked without torch. A name that is taken already raises ConfigError. The name `reserved`
+    is accepted and stands for nothing here.
     """
 
-    def __init__(self, noun: str, entries: Mapping[str, str], *, group: str = "") -> None:
+    def __init__(self, noun: str, entries: Mapping[str, str], *, group: str = "", reserved: str = "") -> None:
         self.noun = noun
+        self.reserved = reserved
         self.group = group
         self._entries: dict[str, str | T] = dict(entries)
 
@@ -57,7 +59,7 @@ class Registry(Generic[T]):
 
     def check(self, name: str) -> str:
         """Returns a name that is known, or raises ConfigError: it is unknown; the message lists the known ones."""
-        if name in self._entries or name in self.installed():
+        if name in self._entries or name in self.installed() or (name and name == self.reserved):
             return name
         known = self.names()
         close = nearest(name, known)

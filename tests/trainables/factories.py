@@ -9,12 +9,29 @@ import torch
 from torch import nn
 
 import trainables.pipeline  # noqa: F401  (registers the stages)
-from trainables.config import Architecture, Augment, ChannelPrune, DataConfig, ModelConfig, QuantScheme, Schedule
+from trainables.config import (
+    CAPTURED,
+    MODELS,
+    Architecture,
+    Augment,
+    ChannelPrune,
+    DataConfig,
+    LayerGroup,
+    ModelConfig,
+    QuantScheme,
+    Schedule,
+)
 from trainables.data.data_sets import DataSet, load_data
 from trainables.data.images import Images, ImageSet
 from trainables.device import Device
+from trainables.graph.capture import capture
+from trainables.graph.graph import Graph
+from trainables.graph.network_file import NetworkFile
+from trainables.graph.operators import shapes
 from trainables.models.model import Model, build
-from trainables.models.units import ConvUnit, units
+from trainables.models.prune_groups import PruneGroup, chosen
+from trainables.models.unit_state import unit_state
+from trainables.models.units import ConvUnit, QuantPoint, units
 from trainables.quant.calibrate import calibrate_
 from trainables.stages.saved_epochs import SavedEpochs
 from trainables.stages.stage import StageContext
@@ -56,6 +73,58 @@ def make_model(name: str = "mobilenet_v2", seed: int = 0, **changes: Any) -> Mod
     model = build(make_architecture(name, **changes))
     randomise_(model, seed)
     return model.eval()
+
+
+def plain_module(model: Model, architecture: Architecture) -> nn.Module:
+    """The module that a family's network was read from, with the network's weights, in eval mode."""
+    plain = MODELS[architecture.model.name](architecture)
+    plain.load_state_dict(dict(zip(plain.state_dict(), model.state_dict().values(), strict=True)))
+    return plain.eval()
+
+
+def captured(module: nn.Module, image: tuple[int, int, int] = (1, 8, 8)) -> tuple[Model, Architecture]:
+    """The network of any module, with its weights, in training mode; and its architecture."""
+    found = capture(module, image)
+    model, architecture = of_graph(found.graph)
+    model.load_state_dict(unit_state(NetworkFile(found.graph, found.state)))
+    return model, architecture
+
+
+def of_graph(graph: Graph) -> tuple[Model, Architecture]:
+    """The network of a graph on square images, with fresh weights; and its architecture."""
+    channels, size, _ = graph.image
+    architecture = Architecture(
+        model=ModelConfig(name=CAPTURED, graph=graph.stored()),
+        classes=shapes(graph)[graph.output][1],
+        channels=channels,
+        image_size=size,
+    )
+    return build(architecture), architecture
+
+
+def conv_unit(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    role: LayerGroup,
+    stride: int = 1,
+    bias: bool = False,
+    activation: type[nn.Module] | None = None,
+) -> ConvUnit:
+    """A convolution that keeps the map's size, but for its stride, with batch norm and a quantized output."""
+    return ConvUnit(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias),
+        role=role,
+        norm=nn.BatchNorm2d(outputs),
+        activation=None if activation is None else activation(),
+        out_point=QuantPoint(role, signed=activation is None),
+    )
+
+
+def inner_groups(model: Model) -> list[PruneGroup]:
+    """The groups that pruning may touch with `head`, but without residual streams."""
+    return chosen(model.prune_groups(), head=True, streams=False)
 
 
 def make_images(count: int = 32, *, channels: int = 1, size: int = 8, seed: int = 0) -> Images:

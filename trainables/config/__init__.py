@@ -12,7 +12,7 @@ from trainables.config.keys import (
     teacher_key,
     trial_key,
 )
-from trainables.config.model import Architecture, ModelConfig
+from trainables.config.model import CAPTURED, Architecture, ModelConfig
 from trainables.config.packages import coder_packages, data_packages, stage_packages, trial_packages
 from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY, STAGES
 from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme

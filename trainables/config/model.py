@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import MODELS
 
+CAPTURED = "captured"
+"""The name of the family of all networks that are known by their graph."""
+
 
 class ModelConfig(Frozen):
     """A network family and its free sizes; classes and channels come from the data set."""
@@ -18,17 +21,26 @@ class ModelConfig(Frozen):
         (), max_length=8, description="widths of hidden linear layers before the classifier; vgg16 only"
     )
 
+    graph: str = Field(
+        "",
+        exclude_if=lambda graph: not graph,
+        description="stored graph of a network of one's own; filled in from `network`, which see",
+    )
+
     @model_validator(mode="after")
-    def _has_a_head(self) -> "ModelConfig":
+    def _is_one_of_both(self) -> "ModelConfig":
         if self.head and self.name == "mobilenet_v2":
             raise ValueError("mobilenet_v2 has no hidden linear layers: leave head out, or choose vgg16")
+        if bool(self.graph) != (self.name == CAPTURED):
+            raise ValueError(f"model: {CAPTURED} is the name of networks of one's own: give `network` instead of model")
         return self
 
 
 class Architecture(Frozen):
     """Everything needed to build an empty network: the model is this plus a state dict.
 
-    `widths` holds the channels left in each prunable group; a group that is not named is unpruned.
+    `widths` holds the channels left in each prunable group; a group that is not named is unpruned. `kept` says which
+    channels these are, in networks where their places matter.
     """
 
     model: ModelConfig
@@ -36,3 +48,4 @@ class Architecture(Frozen):
     channels: int = Field(ge=1, le=64)
     image_size: int = Field(ge=8, le=256)
     widths: dict[str, Annotated[int, Field(ge=1)]] = Field({})
+    kept: dict[str, tuple[Annotated[int, Field(ge=0)], ...]] = Field({}, exclude_if=lambda kept: not kept)

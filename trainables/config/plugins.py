@@ -14,6 +14,7 @@ MODELS: Registry[Any] = Registry(
     "model",
     {"mobilenet_v2": "trainables.models.mobilenet_v2:MobileNetV2", "vgg16": "trainables.models.vgg:VGG16"},
     group="tune_app.models",
+    reserved="captured",
 )
 DATASETS: Registry[Any] = Registry(
     "data set",

@@ -10,7 +10,7 @@ from trainables.config.plugins import OBSERVERS, QUANTIZERS
 FLOAT_BITS = 32
 """A tensor with so many bits is left alone: it stays float32."""
 
-LayerGroup = Literal["first_conv", "expansion", "depthwise", "projection", "head", "conv", "classifier"]
+LayerGroup = Literal["first_conv", "expansion", "depthwise", "projection", "head", "conv", "linear", "classifier"]
 GROUPS: tuple[LayerGroup, ...] = get_args(LayerGroup)
 ALIASES: dict[str, tuple[LayerGroup, ...]] = {
     "inverted_residual": ("expansion", "depthwise", "projection"),

@@ -1,9 +1,9 @@
 """The stages that make the network to compress, prune it and sparsify it (torch-free)."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainables.config.model import ModelConfig
 from trainables.config.plugins import IMPORTANCE, SPARSITY, STAGES
@@ -17,7 +17,29 @@ class Start(StageConfig):
 
     HANDLER = "trainables.baseline"
     STARTS = True
+    PLACES = frozenset({"network", "arguments"})
     model: ModelConfig = ModelConfig()
+    network: str = Field(
+        "",
+        exclude_if=lambda network: not network,
+        description="a network of one's own instead of `model`: module:callable, or the file of a captured one",
+    )
+    arguments: dict[str, Any] = Field(
+        {}, exclude_if=lambda arguments: not arguments, description="arguments of the callable, by name"
+    )
+    network_sha256: str = Field(
+        "",
+        exclude_if=lambda digest: not digest,
+        description="digest of the captured network; found when a spec is read",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_network(self) -> "Start":
+        if self.network and "model" in self.model_fields_set and self.model != ModelConfig():
+            raise ValueError("network stands instead of model: leave one of them out")
+        if self.arguments and ":" not in self.network:
+            raise ValueError("arguments are those of a callable: give network as module:callable, or leave them out")
+        return self
 
 
 @STAGES.register("train")
@@ -37,9 +59,9 @@ class BaselineImport(Start):
     `sha256` of the file names the stage, not its path; it is filled in when the spec is resolved.
     """
 
-    PLACES = frozenset({"checkpoint"})
+    PLACES = frozenset({"checkpoint", "network", "arguments"})
     kind: Literal["import"]
-    checkpoint: str = Field("", description="path of the file")
+    checkpoint: str = Field("", description="path of the file; a captured network brings its own weights")
     sha256: str = Field("", description="digest of the file; found when a spec is read")
 
 
@@ -75,6 +97,9 @@ class ChannelPrune(StageConfig):
         "uniform", description="the same share of each group, or the least important channels of all"
     )
     head: bool = Field(False, description="the 1x1 convolution before the classifier is prunable too")
+    groups: Literal["inner", "all"] = Field(
+        "inner", description="the channels inside of blocks, or those of residual streams as well"
+    )
     round_to: int | None = Field(
         None, ge=1, le=256, description="kept channels are a multiple of this; null: 16 in groups of 96 or more"
     )

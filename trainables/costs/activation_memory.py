@@ -7,11 +7,10 @@ beside published numbers; what a machine needs is nearer to `buffers`, and to `p
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from trainables.config import FLOAT_BITS, Architecture, Frozen
 from trainables.costs.counts import Counts, count
-from trainables.costs.operations import Op, trace
+from trainables.costs.operations import Op, operations
+from trainables.models.model import Model
 
 RULES = {
     "buffers": "all tensors that fused kernels write",
@@ -41,7 +40,7 @@ class Counted:
     elements: dict[str, int]
 
 
-def counted(model: nn.Module, architecture: Architecture) -> Counted:
+def counted(model: Model, architecture: Architecture) -> Counted:
     """Counts the costs of a network, which may be on the meta device."""
     return Counted(count(model, architecture), activation_elements(model, architecture))
 
@@ -57,19 +56,19 @@ def activation_memory(
     )
 
 
-def activation_elements(model: nn.Module, architecture: Architecture) -> dict[str, int]:
+def activation_elements(model: Model, architecture: Architecture) -> dict[str, int]:
     """Counts the elements of one image's activations by the rules of earlier systems."""
-    ops = trace(model, architecture)
-    first = next(op.elements for op in ops if "conv" in op.name)
+    ops = operations(model)
+    first = next((op.elements for op in ops if op.name == "conv2d"), 0)
     return {
-        "relu_outputs": first + _total(ops, "relu", "hardtanh", "linear"),
-        "module_outputs": _total(ops, "conv", "batch_norm", "relu", "hardtanh", "max_pool", "dropout", "linear"),
-        "conv_outputs": _total(ops, "conv"),
+        "relu_outputs": first + _total(ops, "relu", "clip", "linear"),
+        "module_outputs": _total(ops, "conv2d", "batch_norm", "relu", "clip", "max_pool", "dropout", "linear"),
+        "conv_outputs": _total(ops, "conv2d"),
     }
 
 
 def _total(ops: Sequence[Op], *kinds: str) -> int:
-    return sum(op.elements for op in ops if any(kind in op.name for kind in kinds))
+    return sum(op.elements for op in ops if op.name in kinds)
 
 
 def _sizes(network: Counted, bits: int, batch: int) -> dict[str, int]:

@@ -14,21 +14,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from trainables.config import FLOAT_BITS, Architecture
-from trainables.costs.operations import Op, point_bits, trace
+from trainables.costs.operations import Op, operations, point_bits
+from trainables.models.fusing import LAYERS
+from trainables.models.model import Model
+from trainables.models.placing import CARRIES
 from trainables.models.units import Unit, count_parameters, units
 from trainables.results import COUNTED
 
 IMAGE_BITS = 8
 """Bits of a pixel's color in the images of all data sets here."""
-WEIGHT_OPS = ("conv", "linear")
-"""Parts of names of functions that have weights."""
-GATHERING = (*WEIGHT_OPS, "pool", "mean")
-"""Parts of names of functions whose outputs read more than one element: they cannot work in place."""
-SELECTING = ("max_pool", "relu", "hardtanh", "dropout", "flatten", "view", "reshape")
-"""Parts of names of functions that make no new values: the bits of their input stay."""
+GATHERING = (
+    *LAYERS,
+    "max_pool",
+    "mean_pool",
+    "adaptive_mean",
+    "mean",
+    "sum",
+    "max",
+    "concatenate",
+    "pad",
+    "matmul",
+    "attention",
+)
+"""Operators whose outputs read more than one element, or have another place: they cannot work in place."""
+SELECTING = (*CARRIES, "relu", "clip", "max")
+"""Operators that make no new values: the bits of their input stay."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +72,21 @@ class Counts:
     layers: dict[str, LayerCount]
     activation_bytes: int
     peak_activation_bytes: int
+    product_macs: int = 0
+    """The multiply-accumulates of products of two activations, as in attention; their operands are float."""
 
     @property
     def macs(self) -> int:
-        """The multiply-accumulates of all weight layers."""
-        return sum(layer.macs for layer in self.layers.values())
+        """The multiply-accumulates of all weight layers, and of products of activations."""
+        return sum(layer.macs for layer in self.layers.values()) + self.product_macs
 
     @property
     def bops(self) -> int:
-        """The bit operations of all weight layers."""
-        return sum(layer.bops for layer in self.layers.values())
+        """The bit operations of all weight layers, and of products of activations."""
+        return sum(layer.bops for layer in self.layers.values()) + self.product_macs * FLOAT_BITS * FLOAT_BITS
 
 
-def count(model: nn.Module, architecture: Architecture) -> Counts:
+def count(model: Model, architecture: Architecture) -> Counts:
     """Counts the costs of a network, with the quantizers that are attached to it.
 
     The input of a layer has the bits of the last quantizer that the tensor passed: the output of the layer
@@ -84,23 +98,23 @@ def count(model: nn.Module, architecture: Architecture) -> Counts:
     first = next(iter(named.values()))
     image_bits = FLOAT_BITS if point_bits(first.weight_point) == FLOAT_BITS else IMAGE_BITS
     image = _Buffer(architecture.channels * architecture.image_size**2, image_bits, first=0, last=0)
-    ops = trace(model, architecture)
+    ops = operations(model)
     buffers, passed = [image], dict[str, tuple[Op, int, int]]()
     place = _Placement(ops, buffers)
     for i, op in enumerate(ops):
         a_bits = buffers[place.of[op.inputs[0]]].bits
         place.run(i, op)
-        if _is(op, WEIGHT_OPS) and op.unit is not None:
+        if op.name in LAYERS and op.unit is not None:
             passed[op.unit] = (op, a_bits, place.of[op.output])
     layers = {
         name: _layer_count(named[name], op, a_bits=a_bits, activation_bytes=buffers[output].bytes)
         for name, (op, a_bits, output) in passed.items()
     }
     peak = max(sum(b.bytes for b in buffers if b.first <= i <= b.last) for i in range(len(ops)))
-    return Counts(layers, sum(b.bytes for b in buffers[1:]), peak)
+    return Counts(layers, sum(b.bytes for b in buffers[1:]), peak, sum(op.macs for op in ops))
 
 
-def counted_metrics(model: nn.Module, architecture: Architecture) -> dict[str, Any]:
+def counted_metrics(model: Model, architecture: Architecture) -> dict[str, Any]:
     """Counts the metrics that need no values of weights, COUNTED, by name."""
     counts = count(model, architecture)
     return {name: count_parameters(model) if name == "parameters" else getattr(counts, name) for name in COUNTED}
@@ -142,7 +156,7 @@ class _Placement:
             target = len(self._buffers)
             self._buffers.append(_Buffer(op.elements, FLOAT_BITS, first=i, last=i))
         buffer = self._buffers[target]
-        keeps = _is(op, SELECTING) or op.output in op.inputs
+        keeps = op.name in SELECTING
         unquantized = self._buffers[self.of[op.inputs[0]]].bits if keeps else FLOAT_BITS
         buffer.bits = unquantized if op.bits == FLOAT_BITS else op.bits
         self.of[op.output] = target
@@ -150,9 +164,7 @@ class _Placement:
 
     def _target(self, i: int, op: Op) -> int | None:
         """Returns the buffer that the operation may overwrite."""
-        if op.output in self.of:
-            return self.of[op.output]
-        if _is(op, GATHERING):
+        if op.name in GATHERING:
             return None
         places = {self.of[t] for t in op.inputs}
         free = [p for p in places if self._buffers[p].elements == op.elements and self._buffers[p].last <= i]
@@ -163,7 +175,3 @@ def _layer_count(unit: Unit, op: Op, *, a_bits: int, activation_bytes: int) -> L
     weight = unit.layer.weight
     macs = weight.numel() * op.elements // weight.shape[0]
     return LayerCount(macs, point_bits(unit.weight_point), a_bits, activation_bytes)
-
-
-def _is(op: Op, parts: Sequence[str]) -> bool:
-    return any(part in op.name for part in parts)

@@ -38,5 +38,5 @@ def _widths(config: TrialConfig, architecture: Architecture) -> dict[str, int] |
         return None
     with torch.device("meta"):
         full: Model = build(architecture)
-    counts = channel_counts(full, head=prune.head)
+    counts = channel_counts(full, prune)
     return {name: kept_count(n, prune.prune_frac, multiple_of(n, prune.round_to)) for name, n in counts.items()}

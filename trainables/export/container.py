@@ -16,15 +16,17 @@ from safetensors.numpy import load, save
 from trainables.errors import CorruptFile
 
 FORMAT, VERSION = "mbq", 2
+WITH_GRAPH = 3
+"""The version of files that bring the graph of their network along; those of network families do not need it."""
 KEY = "tune_app"
 UNSEALED = "0" * 64
 MAX_HEADER_BYTES = 1 << 20
 """Bytes of a header that are read at most; larger: room for deeper networks, smaller: less memory for a bad file."""
 
 
-def write(content: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+def write(content: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, version: int = VERSION) -> bytes:
     """Returns the file of a JSON object and named arrays; equal arguments give equal bytes."""
-    spec = {"format": FORMAT, "version": VERSION, **content, "sha256": UNSEALED}
+    spec = {"format": FORMAT, "version": version, **content, "sha256": UNSEALED}
     file: bytes = save(dict(tensors), metadata={KEY: json.dumps(spec, separators=(",", ":"), allow_nan=False)})
     return _exchanged(file, UNSEALED, hashlib.sha256(file).hexdigest())
 
@@ -38,8 +40,10 @@ def read(file: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         spec = _metadata(file)
         form, version, digest = spec.pop("format"), spec.pop("version"), spec.pop("sha256")
-        if form != FORMAT or type(version) is not int or version != VERSION:
-            raise CorruptFile(f"packed file: format {form!r} version {version!r}, not {FORMAT} {VERSION}")
+        if form != FORMAT or type(version) is not int or version not in (VERSION, WITH_GRAPH):
+            raise CorruptFile(
+                f"packed file: format {form!r} version {version!r}, not {FORMAT} {VERSION} or {WITH_GRAPH}"
+            )
         if hashlib.sha256(_exchanged(file, digest, UNSEALED)).hexdigest() != digest:
             raise CorruptFile("packed file: the checksum does not match the content")
         return spec, load(file)
@@ -47,6 +51,11 @@ def read(file: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise CorruptFile(f"not a packed file: {str(err).splitlines()[0]}") from err
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as err:
         raise CorruptFile("not a packed file: its header does not have the format's fields") from err
+
+
+def has_graph(file: bytes) -> bool:
+    """Whether a file is of the version that brings the graph of its network along."""
+    return bool(_metadata(file)["version"] == WITH_GRAPH)
 
 
 def header_bytes(file: bytes) -> int:

@@ -60,16 +60,24 @@ def layer_specs(model: Model) -> list[LayerSpec]:
 
 
 def to_json(header: Header, contents: Contents) -> dict[str, Any]:
-    """Returns the short form of a header and contents."""
+    """Returns the short form of a header and contents; the graph of a network of one's own is not in it."""
     content = header.model_dump(mode="json", exclude={"format", "version"})
-    groups, layers = _names(header.architecture)
-    content["architecture"]["widths"] = _to_list(header.architecture.widths, groups)
+    architecture = content["architecture"]
+    architecture["model"].pop("graph", None)
+    groups, later, layers = _names(header.architecture)
+    architecture["widths"] = _to_list(header.architecture.widths, groups)
+    if header.architecture.widths.keys() & later:
+        architecture["widths"] += _to_list(header.architecture.widths, later)
+    if header.architecture.kept:
+        architecture["kept"] = {name: _mask(channels) for name, channels in header.architecture.kept.items()}
     content["scheme"]["w_bits_by_layer"] = _to_list(header.scheme.w_bits_by_layer, layers)
     return {**content, **contents.model_dump(mode="json")}
 
 
-def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
+def from_json(content: Mapping[str, Any], *, graph: str = "") -> tuple[Header, Contents, Model]:
     """Returns the header and contents of a short form, and the skeleton of the network.
+
+    `graph` is the stored graph that came with it, of a network of one's own.
 
     Raises:
         CorruptFile: a field is missing, unknown, or has no legal value.
@@ -78,9 +86,14 @@ def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
         fields = dict(content)
         contents = Contents.model_validate({name: fields.pop(name) for name in Contents.model_fields})
         architecture, scheme = dict(fields["architecture"]), dict(fields["scheme"])
+        if graph:
+            architecture["model"] = {**architecture["model"], "graph": graph}
         widths, bits = architecture.pop("widths"), scheme.pop("w_bits_by_layer")
-        groups, layers = _names(Architecture.model_validate(architecture))
-        architecture["widths"], scheme["w_bits_by_layer"] = _to_dict(widths, groups), _to_dict(bits, layers)
+        kept = {name: _channels(mask) for name, mask in dict(architecture.pop("kept", {})).items()}
+        groups, later, layers = _names(Architecture.model_validate(architecture))
+        names = [*groups, *(later if len(widths) > len(groups) else [])]
+        architecture |= {"widths": _to_dict(widths, names), "kept": kept}
+        scheme["w_bits_by_layer"] = _to_dict(bits, layers)
         header = Header.model_validate({**fields, "architecture": architecture, "scheme": scheme})
         model = skeleton(header)
         layer_specs(model)
@@ -91,14 +104,25 @@ def from_json(content: Mapping[str, Any]) -> tuple[Header, Contents, Model]:
         raise CorruptFile(f"packed file: {place} is not legal ({problem['msg']})") from err
     except ConfigError as err:
         raise CorruptFile(f"packed file: {str(err).splitlines()[0]}") from err
-    except (ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as err:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, RuntimeError) as err:
         raise CorruptFile("packed file: the header does not describe a network") from err
 
 
-def _names(architecture: Architecture) -> tuple[list[str], list[str]]:
-    """Returns the names of the prunable groups and of the layers of the unpruned network."""
+def _names(architecture: Architecture) -> tuple[list[str], list[str], list[str]]:
+    """Returns the names of the groups inside of blocks, of the other groups, and of the layers, before pruning."""
     model = unpruned(architecture)
-    return [group.name for group in model.prune_groups()], list(units(model))
+    groups = model.prune_groups()
+    return [g.name for g in groups if g.inner], [g.name for g in groups if not g.inner], list(units(model))
+
+
+def _mask(channels: Sequence[int]) -> str:
+    """Returns channels as the bits of a hexadecimal number, behind a leading 1."""
+    return f"{1 << (max(channels) + 1) | sum(1 << channel for channel in channels):x}"
+
+
+def _channels(mask: str) -> list[int]:
+    bits = int(mask, 16)
+    return [place for place in range(bits.bit_length() - 1) if bits >> place & 1]
 
 
 def _to_list(values: Mapping[str, int], names: Iterable[str]) -> list[int]:

@@ -17,6 +17,7 @@ from trainables.export.onnx_nodes import FLOAT, Nodes
 from trainables.export.onnx_steps import Writer, emit
 from trainables.export.onnx_weights import LayerWeights, float_weights, packed_weights
 from trainables.export.packed import unpack
+from trainables.graph.graph import IMAGE
 from trainables.models.model import Model
 from trainables.models.units import units
 
@@ -63,12 +64,14 @@ def network_onnx(
     """Returns the ONNX file of a network's graph and quantizers with these weights; `source` becomes metadata."""
     nodes = Nodes()
     writer, x = Writer(nodes, network, weights), _normalized(nodes, mean, std)
-    for step in network.graph():
-        x = emit(step, x, writer)
+    graph = network.graph()
+    values = {IMAGE: x}
+    for node in graph.nodes:
+        values[node.name] = emit(node, [values[name] for name in node.inputs], writer)
     return nodes.file(
         image=(architecture.channels, architecture.image_size, architecture.image_size),
         classes=architecture.classes,
-        output=dequantized(nodes, x),
+        output=dequantized(nodes, values[graph.output]),
         metadata={KEY: json.dumps({"version": VERSION, **source}, sort_keys=True)},
     )
 
@@ -78,5 +81,6 @@ def _normalized(nodes: Nodes, mean: tuple[float, ...], std: tuple[float, ...]) -
     center = np.array(mean, np.float32) * np.float32(255)
     scale = 1 / (np.array(std, np.float32) * np.float32(255))
     pixels = nodes.add("Cast", "pixels", name="pixels.float", to=FLOAT)
-    centered = nodes.add("Sub", pixels, nodes.constant("mean", center.reshape(1, -1, 1, 1)), name="pixels.centered")
-    return Value(nodes.add("Mul", centered, nodes.constant("inverse_std", scale.reshape(1, -1, 1, 1)), name="image"))
+    middle = nodes.constant("pixels.mean", center.reshape(1, -1, 1, 1))
+    factor = nodes.constant("pixels.inverse_std", scale.reshape(1, -1, 1, 1))
+    return Value(nodes.add("Mul", nodes.add("Sub", pixels, middle, name="pixels.centered"), factor, name="image"))

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from trainables.config import FLOAT_BITS
 from trainables.export.onnx_activations import Value, as_float, dequantized
 from trainables.export.onnx_nodes import FLOAT, INT8, INT32, Nodes
 from trainables.export.packed import PackedModel
 from trainables.models.model import Model
-from trainables.models.units import ConvUnit, Unit, units
+from trainables.models.units import Unit, norm_of, units
 from trainables.quant.integer_bias import MAX_BIAS, MAX_BITS, code_gain
 
 
@@ -49,8 +48,8 @@ def float_weights(unit: Unit) -> LayerWeights:
     weight = unit.layer.weight.detach()
     bias = weight.new_zeros(len(weight)) if unit.layer.bias is None else unit.layer.bias.detach()
     gain = torch.ones_like(bias)
-    if isinstance(unit, ConvUnit) and isinstance(unit.bn, nn.BatchNorm2d):
-        norm = unit.bn
+    norm = norm_of(unit)
+    if norm is not None:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         gain = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()

@@ -6,6 +6,8 @@ It is a safetensors file with six arrays and one metadata string. Layers follow 
   C order of (out, in / groups, kh, kw)
 - `models` U8: what each layer's coder needs before it can decode
 - `multipliers`, `biases`: per output channel, F16, or I8 and U8 with 8 bits of side information
+- `floats` F16 and `graph` U8, only in files that bring their graph along: what norms that stand alone and parameters
+  hold, and the deflated graph
 - `references` F32: per layer, what multipliers and biases are relative to; `steps` F32: per activation quantizer
 - metadata `tune_app`: JSON with architecture, scheme, input normalization, the coder of each layer, a SHA-256 of
   all decoded weights and one of the whole file
@@ -13,7 +15,9 @@ It is a safetensors file with six arrays and one metadata string. Layers follow 
 `unpack` inverts it from bytes: nothing in a file is executed, and nothing of it is trusted unchecked.
 """
 
+import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,13 +33,16 @@ from trainables.export.streams import CodedWeights
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import Unit, units
-from trainables.quant.fold import fold_, side_info, weight_codes
+from trainables.quant.fold import float_shapes, fold_, set_floats_, side_floats, side_info, weight_codes
 from trainables.quant.integer_bias import unit_steps
 from trainables.quant.side_info import SideInfo
 
 __all__ = ["PARTS", "Header", "PackedModel", "pack", "size_breakdown", "unpack"]
 
 PARTS = ("codes", "models", "multipliers", "biases", "references", "steps")
+"""The arrays of every file."""
+MORE_PARTS = ("floats", "graph")
+"""The arrays of a file that brings its graph along."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class PackedModel:
     codes: Sequence[np.ndarray]
     side_info: Sequence[SideInfo]
     steps: np.ndarray
+    floats: Mapping[str, torch.Tensor]
 
     def scales(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns m and b of one layer as stored, (outputs,) float32: the layer computes conv(x, codes) · m + b.
@@ -69,6 +77,7 @@ class PackedModel:
         with torch.no_grad():
             for quantizer, step in zip(activation_quantizers(model).values(), self.steps.tolist(), strict=True):
                 quantizer.step.fill_(step)
+        set_floats_(model, self.floats)
         steps_by_unit = unit_steps(model)
         for (name, unit), codes, info in zip(units(model).items(), self.codes, self.side_info, strict=True):
             fold_(unit, torch.from_numpy(codes), info, steps_by_unit[name])
@@ -97,14 +106,18 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
         **to_arrays(infos),
         "steps": np.array(steps, np.float32),
     }
-    return container.write(to_json(header, contents), arrays)
+    graph = header.architecture.model.graph
+    if not graph:
+        return container.write(to_json(header, contents), arrays)
+    floats = [value.cpu().numpy().ravel() for value in side_floats(model).values()]
+    arrays["floats"] = np.concatenate([np.empty(0, np.float16), *floats])
+    arrays["graph"] = np.frombuffer(base64.b64decode(graph), np.uint8)
+    return container.write(to_json(header, contents), arrays, version=container.WITH_GRAPH)
 
 
 def unpack(content: bytes) -> PackedModel:
     """Decodes a file from its bytes, or raises CorruptFile: cut off, altered, of another version, or no packed file."""
-    spec, arrays = container.read(content)
-    header, contents, model = from_json(spec)
-    _check_arrays(arrays, header)
+    header, contents, model, arrays = _read(content)
     layers = layer_specs(model)
     if len(contents.kinds) != len(layers):
         raise CorruptFile(f"packed file: coders of {len(contents.kinds)} layers, the network has {len(layers)}")
@@ -115,16 +128,44 @@ def unpack(content: bytes) -> PackedModel:
     if steps.shape != (len(activation_quantizers(model)),) or not (np.isfinite(steps) & (steps > 0)).all():
         raise CorruptFile("packed file: steps of activations are missing, or are no positive numbers")
     infos = from_arrays(arrays, [layer.shape[0] for layer in layers], header.scheme.side_bits, contents.wide_biases)
-    return PackedModel(header, layers, contents.kinds, bits, weights, infos, steps)
+    floats = _floats(arrays, model)
+    return PackedModel(header, layers, contents.kinds, bits, weights, infos, steps, floats)
 
 
 def size_breakdown(content: bytes) -> dict[str, int]:
     """Returns the bytes of a packed file by part; they sum to its length. Errors are those of `unpack`."""
-    spec, arrays = container.read(content)
-    header, _, _ = from_json(spec)
-    _check_arrays(arrays, header)
-    parts = {name: arrays[name].nbytes for name in PARTS}
+    _, _, _, arrays = _read(content)
+    parts = {name: array.nbytes for name in (*PARTS, *MORE_PARTS) if (array := arrays.get(name)) is not None}
     return {**parts, "header": len(content) - sum(parts.values())}
+
+
+def _read(content: bytes) -> tuple[Header, Contents, Model, dict[str, np.ndarray]]:
+    """Reads a file without decoding its weights: header, contents, the skeleton of the network, and checked arrays."""
+    spec, arrays = container.read(content)
+    graph = arrays.get("graph")
+    if graph is not None and (graph.dtype != np.uint8 or graph.ndim != 1):
+        raise CorruptFile("packed file: the graph is no string of bytes")
+    if (graph is not None) != container.has_graph(content):
+        raise CorruptFile("packed file: a graph belongs to the version that has one")
+    header, contents, model = from_json(spec, graph="" if graph is None else base64.b64encode(graph.tobytes()).decode())
+    _check_arrays(arrays, header)
+    return header, contents, model, arrays
+
+
+def _floats(arrays: Mapping[str, np.ndarray], model: Model) -> dict[str, torch.Tensor]:
+    """Returns what norms that stand alone and parameters hold, by name."""
+    shapes = float_shapes(model)
+    stored = arrays.get("floats", np.empty(0, np.float16))
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if len(stored) != sum(sizes) or not np.isfinite(stored).all():
+        raise CorruptFile(
+            f"packed file: floats has {len(stored)} finite numbers at most, the network needs {sum(sizes)}"
+        )
+    parts = np.split(stored, np.cumsum(sizes)[:-1]) if sizes else []
+    return {
+        name: torch.from_numpy(part.copy()).view(shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
@@ -145,6 +186,8 @@ def _digest(weights: Sequence[np.ndarray]) -> str:
 def _check_arrays(arrays: Mapping[str, np.ndarray], header: Header) -> None:
     """Refuses arrays of other names, types or dimensions than the format has."""
     dtypes = {"codes": np.uint8, "models": np.uint8, **SIDE_DTYPES[header.scheme.side_bits], "steps": np.float32}
+    if header.architecture.model.graph:
+        dtypes |= {"floats": np.float16, "graph": np.uint8}
     if {name: array.dtype for name, array in arrays.items()} != {n: np.dtype(d) for n, d in dtypes.items()}:
         raise CorruptFile("packed file: other arrays than the format has")
     for name, array in arrays.items():

@@ -18,6 +18,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts save the state dict beside other things."""
 PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")
 """What DataParallel and torch.compile put before every name."""
+ACCURACY = re.compile(r"acc|prec1|top1", re.IGNORECASE)
+"""Names under which training scripts save how good the weights are."""
 UNORDERED = ".safetensors"
 """The suffix of the format whose tensors are sorted by name and size, not in the order of layers."""
 COUNTER = "num_batches_tracked"
@@ -145,3 +147,14 @@ def _traits(name: str, tensors: Mapping[str, Tensor]) -> tuple[str, torch.Size]:
 
 def _shown(name: str | None, tensors: Mapping[str, Tensor]) -> str:
     return "nothing" if name is None else f"{name} {tuple(tensors[name].shape)}"
+
+
+def reported_accuracy(path: Path) -> dict[str, float]:
+    """Returns the accuracies that a checkpoint names beside its weights, by name; none where it holds weights alone."""
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever the reader meets in a foreign file; it was read for its weights before
+        return {}
+    named = loaded.items() if isinstance(loaded, dict) else ()
+    found = {str(name): value for name, value in named if ACCURACY.search(str(name))}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}

@@ -35,68 +35,102 @@ class QuantPoint(nn.Module):
 
 
 class ConvUnit(nn.Module):
-    """A unit of a convolution, batch norm, an activation and an output quantizer.
+    """A unit of a convolution, batch norm, an activation and an output quantizer; all but the first may be missing.
 
-    `quantize_output=False` leaves the output to somebody else, such as the sum of a residual block.
+    Without an output point, the output is left to somebody else, such as the sum of a residual block.
     """
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
+        layer: nn.Conv2d,
         *,
         role: LayerGroup,
-        stride: int = 1,
-        groups: int = 1,
-        bias: bool = False,
-        activation: type[nn.Module] | None = None,
-        quantize_output: bool = True,
+        norm: nn.Module | None = None,
+        activation: nn.Module | None = None,
+        out_point: QuantPoint | None = None,
     ) -> None:
         super().__init__()
         self.role = role
-        self.layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
-        self.bn: nn.Module = nn.BatchNorm2d(outputs)
-        self.activation = nn.Identity() if activation is None else activation()
+        self.layer = layer
+        self.bn = nn.Identity() if norm is None else norm
+        self.activation = nn.Identity() if activation is None else activation
         self.weight_point = QuantPoint(role, weight=True)
-        limit = 6.0 if activation is nn.ReLU6 else None
-        point = QuantPoint(role, signed=activation is None, limit=limit)
-        self.out_point: nn.Module = point if quantize_output else nn.Identity()
+        self.out_point: nn.Module = nn.Identity() if out_point is None else out_point
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
         weight = self.weight_point(layer.weight)
-        y = self.bn(F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, groups=layer.groups))
+        y = self.bn(F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups))
         out: Tensor = self.out_point(y if self._quantizer_clips() else self.activation(y))
         return out
 
     def _quantizer_clips(self) -> bool:
         """Whether an unsigned quantizer clips at zero and at its limit, so that the activation changes nothing."""
-        point = self.out_point
-        return isinstance(point, QuantPoint) and point.quantizer is not None and not point.signed
+        return clips(self.out_point) and isinstance(self.activation, nn.ReLU | nn.ReLU6 | nn.Identity)
 
     @property
     def depthwise(self) -> bool:
         """Whether there is one filter per channel: pruning an output channel then prunes the input channel with it."""
-        return self.layer.groups > 1
+        return self.layer.groups > 1 and self.layer.weight.shape[1] == 1
 
 
 class LinearUnit(nn.Module):
-    """A unit of an input quantizer, a linear layer, and an activation unless it is the classifier (float logits)."""
+    """A unit of an input quantizer, a linear layer, an activation and an output quantizer; all but one may be missing.
+
+    The classifier has neither activation nor output quantizer: logits are float.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, *, role: LayerGroup = "classifier", activation: type[nn.Module] | None = None
+        self,
+        layer: nn.Linear,
+        *,
+        role: LayerGroup = "classifier",
+        activation: nn.Module | None = None,
+        in_point: QuantPoint | None = None,
+        out_point: QuantPoint | None = None,
     ) -> None:
         super().__init__()
         self.role = role
-        self.layer = nn.Linear(inputs, outputs)
-        self.activation = nn.Identity() if activation is None else activation()
-        self.in_point = QuantPoint(role)
+        self.layer = layer
+        self.activation = nn.Identity() if activation is None else activation
+        self.in_point: nn.Module = nn.Identity() if in_point is None else in_point
         self.weight_point = QuantPoint(role, weight=True)
+        self.out_point: nn.Module = nn.Identity() if out_point is None else out_point
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias))
+        y = F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias)
+        out: Tensor = self.out_point(self.activation(y))
         return out
+
+
+class NormUnit(nn.Module):
+    """A batch norm that stands alone: what it reads, others read too, so that it cannot be folded into a layer."""
+
+    def __init__(self, *, dims: int, channels: int, eps: float, momentum: float) -> None:
+        super().__init__()
+        make = nn.BatchNorm2d if dims == 2 else nn.BatchNorm1d
+        self.bn: nn.Module = make(channels, eps, momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bn(x)
+        return out
+
+
+class ChannelAffine(nn.Module):
+    """A folded batch norm: one factor and one offset for each channel, both (channels,)."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(scale), nn.Parameter(shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        return x * self.scale.view(shape) + self.shift.view(shape)
+
+
+def clips(point: nn.Module) -> bool:
+    """Whether a quantizer at this point clips negative values."""
+    return isinstance(point, QuantPoint) and point.quantizer is not None and not point.signed
 
 
 Unit = ConvUnit | LinearUnit
@@ -122,6 +156,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before.items():
             module.training = training
+
+
+def norm_of(unit: Unit) -> nn.BatchNorm2d | None:
+    """Returns the batch norm of a unit; none where it has none, or is folded already."""
+    norm = unit.bn if isinstance(unit, ConvUnit) else None
+    return norm if isinstance(norm, nn.BatchNorm2d) else None
 
 
 def initialize_(model: nn.Module) -> None:

@@ -29,7 +29,7 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
     and after its training; a step without training has one row.
     """
     model, architecture = context.parent_model(), context.parent.architecture
-    full = channel_counts(model, head=config.head)
+    full = channel_counts(model, config)
     plan = whole(full)
     history: list[dict[str, float]] = []
     accuracy_pruned = accuracy = 0.0

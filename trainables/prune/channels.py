@@ -1,11 +1,12 @@
 """Removing channels: the narrower network with what is left of the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from trainables.config import Architecture
+from trainables.models.layout import narrower
 from trainables.models.model import Model, build, unpruned
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import units
@@ -14,39 +15,59 @@ from trainables.prune.plan import ChannelPlan
 
 def prune_channels(model: Model, architecture: Architecture, plan: ChannelPlan) -> tuple[Model, Architecture]:
     """Builds the narrower network, on CPU, with the kept weights and statistics; groups outside the plan stay."""
-    widths = {**architecture.widths, **{name: len(kept) for name, kept in plan.items()}}
-    narrow = architecture.model_copy(update={"widths": widths})
-    outputs, inputs = _indices(model.prune_groups(), plan)
+    narrow = narrower(architecture, plan)
+    pruned = build(narrow)
+    pruned.load_state_dict(kept_state(model, plan))
+    return pruned, narrow
+
+
+def kept_state(model: Model, plan: ChannelPlan) -> dict[str, Tensor]:
+    """Returns the tensors of a network without the channels that a plan removes."""
+    gone = removed_positions(model.prune_groups(), plan)
+    layers = units(model)
     state = {}
     for name, tensor in model.state_dict().items():
-        unit = name.rsplit(".", 2)[0]  # blocks.1.expand.bn.weight: blocks.1.expand
-        kept = _select(tensor, outputs.get(unit), 0) if tensor.ndim else tensor
-        state[name] = _select(kept, inputs.get(unit), 1) if name == f"{unit}.layer.weight" else kept
-    pruned = build(narrow)
-    pruned.load_state_dict(state)
-    return pruned, narrow
+        outer, inner = name.rsplit(".", 2)[0], name.rpartition(".")[0]
+        # blocks.1.expand.bn.weight is of blocks.1.expand, a class token's value of the token.
+        owner = outer if outer in layers or (outer, 0) in gone else inner
+        if tensor.ndim:
+            tensor = _without(tensor, gone.get((owner, 0)), channel_axis(tensor, unit=owner in layers))
+        state[name] = _without(tensor, gone.get((owner, 1)), 1) if name == f"{owner}.layer.weight" else tensor
+    return state
+
+
+def channel_axis(tensor: Tensor, *, unit: bool) -> int:
+    """Returns the axis of a tensor along which a unit, or a node by itself, has its output channels."""
+    return 0 if unit else next((axis for axis, size in enumerate(tensor.shape) if size > 1), 0)
+
+
+def removed_positions(groups: Iterable[PruneGroup], plan: ChannelPlan) -> dict[tuple[str, int], set[int]]:
+    """Returns the places that go, by unit (or node) and side: 0 outputs, 1 inputs."""
+    gone: dict[tuple[str, int], set[int]] = {}
+    for group in groups:
+        if group.name in plan:
+            lost = set(range(group.channels)) - set(plan[group.name])
+            for part in (*group.sources, *group.sinks):
+                places = (place for channel in lost for place in part.positions[channel])
+                gone.setdefault((part.node, part.dim), set()).update(places)
+    return gone
 
 
 def prune_frac_achieved(architecture: Architecture) -> float:
     """Returns the share of prunable channels that are gone, among the groups that pruning was allowed to touch.
 
-    Optional groups count only where the architecture names them: a stage names every group that it may touch.
+    Groups that are left alone by default count only where the architecture names them: a stage names every group that
+    it may touch.
     """
-    full = unpruned(architecture)
-    layers = units(full)
-    groups = [g for g in full.prune_groups() if not g.optional or g.name in architecture.widths]
-    counts = {g.name: layers[g.source].layer.weight.shape[0] for g in groups}
+    groups = unpruned(architecture).prune_groups()
+    counts = {g.name: g.channels for g in groups if g.name in architecture.widths or (g.inner and not g.optional)}
     total = sum(counts.values())
     kept = sum(architecture.widths.get(name, count) for name, count in counts.items())
     return 1 - kept / total if total else 0.0
 
 
-def _indices(groups: Sequence[PruneGroup], plan: ChannelPlan) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Returns the kept output channels and the kept input channels, by the name of the unit."""
-    planned = [group for group in groups if group.name in plan]
-    outputs = {name: plan[group.name] for group in planned for name in (group.source, *group.through)}
-    return outputs, {name: plan[group.name] for group in planned for name in group.sinks}
-
-
-def _select(tensor: Tensor, kept: list[int] | None, dim: int) -> Tensor:
-    return tensor if kept is None else tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
+def _without(tensor: Tensor, gone: set[int] | None, dim: int) -> Tensor:
+    if not gone:
+        return tensor
+    kept = [place for place in range(tensor.shape[dim]) if place not in gone]
+    return tensor.index_select(dim, torch.tensor(kept, device=tensor.device))

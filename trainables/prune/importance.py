@@ -1,17 +1,17 @@
 """Importance criteria: a score for each channel of each prune group; the lowest go first."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.models.model import Model
 from trainables.models.prune_groups import PruneGroup
-from trainables.models.units import ConvUnit, Unit, evaluating, units
+from trainables.models.units import ConvUnit, Unit, evaluating, norm_of, units
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, S, S) float32 and labels (N,) int64."""
@@ -42,13 +42,39 @@ class Criterion:
 
 
 def of_filters(norm: Callable[[Tensor], Tensor]) -> Criterion:
-    """Makes a criterion of a norm of the source's filters, (channels, weights) → (channels,); a decorator."""
+    """Makes a criterion of a norm of filters, (filters, weights) → (filters,); a decorator.
+
+    A channel that several layers make has the sum of its filters' scores; depthwise filters go with their input's.
+    """
 
     def score(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
         layers = units(model)
-        return {group.name: norm(layers[group.source].layer.weight.detach().flatten(1)) for group in groups}
+        return {
+            group.name: sum_by_channel(
+                group, {name: norm(unit.layer.weight.detach().flatten(1)) for name, unit in made.items()}
+            )
+            for group in groups
+            for made in [_makers(group, layers)]
+        }
 
     return Criterion(score, by_mean)
+
+
+def sum_by_channel(group: PruneGroup, scores: Mapping[str, Tensor]) -> Tensor:
+    """Returns the score of each channel, (channels,): the sum over the filters or scales that it has in some units."""
+    found = [
+        scores[part.node][torch.tensor(part.positions, device=scores[part.node].device)].sum(dim=1)
+        for part in group.sources
+        if part.node in scores
+    ]
+    return torch.stack(found).sum(dim=0)
+
+
+def _makers(group: PruneGroup, layers: Mapping[str, Unit]) -> dict[str, Unit]:
+    """Returns the units that make a group's channels; depthwise ones pass them on, unless there are no others."""
+    sources = {part.node: layers[part.node] for part in group.sources if part.node in layers}
+    full = {name: unit for name, unit in sources.items() if not (isinstance(unit, ConvUnit) and unit.depthwise)}
+    return full or sources
 
 
 def by_mean(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
@@ -69,11 +95,16 @@ def unchanged(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
     return scores
 
 
-def channel_bytes(model: Model, group: PruneGroup) -> int:
+def channel_bytes(model: Model, group: PruneGroup) -> float:
     """Counts the bytes that one channel costs in a packed file, at 8 bits per weight and with its side information."""
-    layers = {name: unit.layer.weight for name, unit in units(model).items()}
-    outputs = sum(layers[name][0].numel() + SIDE_BYTES for name in (group.source, *group.through))
-    return outputs + sum(layers[name][:, 0].numel() for name in group.sinks)
+    layers = units(model)
+    total = 0.0
+    for part in group.sources:
+        if part.node in layers:
+            total += len(part.positions[0]) * (layers[part.node].layer.weight[0].numel() + SIDE_BYTES)
+    for part in group.sinks:
+        total += len(part.positions[0]) * layers[part.node].layer.weight[:, 0].numel()
+    return total
 
 
 @of_filters
@@ -97,8 +128,8 @@ def bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[B
     which has no γ, Σ w · ∂L/∂w over a row of weights is the same derivative.
     """
     layers = units(model)
-    scales = {g.name: [_scale(layers[name]) for name in (g.source, *g.through)] for g in groups}
-    flat = [scale for parts in scales.values() for scale in parts]
+    named = {part.node: _scale(layers[part.node]) for g in groups for part in g.sources if part.node in layers}
+    flat = list(named.values())
     sums = {scale: scale.new_zeros(len(scale)) for scale in flat}
     count = 0
     with evaluating(model):
@@ -108,7 +139,8 @@ def bn_taylor(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[B
                 sums[scale] += (scale.detach() * gradient).reshape(len(scale), -1).sum(dim=1).square()
             count += 1
     assert count, "this criterion needs images"
-    return {name: torch.stack([sums[scale] / count for scale in parts]).sum(dim=0) for name, parts in scales.items()}
+    scores = {name: sums[scale] / count for name, scale in named.items()}
+    return {group.name: sum_by_channel(group, scores) for group in groups}
 
 
 @functools.partial(Criterion, compare=unchanged)
@@ -128,5 +160,5 @@ def random(model: Model, groups: Sequence[PruneGroup], *, batches: Iterable[Batc
 
 def _scale(unit: Unit) -> Tensor:
     """Returns the parameter whose rows scale the channels: γ, or the weight of a layer without batch norm."""
-    norm = unit.bn if isinstance(unit, ConvUnit) else None
-    return norm.weight if isinstance(norm, nn.BatchNorm2d) else unit.layer.weight
+    norm = norm_of(unit)
+    return unit.layer.weight if norm is None else norm.weight

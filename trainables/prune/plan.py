@@ -11,8 +11,7 @@ from torch import Tensor
 from trainables.config import IMPORTANCE, ChannelPrune
 from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.model import Model
-from trainables.models.prune_groups import chosen
-from trainables.models.units import units
+from trainables.models.prune_groups import PruneGroup, chosen
 from trainables.prune.importance import Batch, Criterion
 
 ChannelPlan = Mapping[str, list[int]]
@@ -41,14 +40,14 @@ def plan_channels(
         InfeasiblePoint: no network satisfies the configuration.
         Diverged: a score is NaN or infinite.
     """
-    counts = channel_counts(model, head=config.head)
+    counts = channel_counts(model, config)
     if not counts:
         raise InfeasiblePoint("prune_frac > 0 needs prunable channels, but the network has none: set it to 0.")
     if config.prune_frac == 0:
         return whole(counts)
     full = counts if full is None else full
     criterion: Criterion = IMPORTANCE[config.importance]
-    groups = {group.name: group for group in chosen(model.prune_groups(), head=config.head)}
+    groups = {group.name: group for group in _touched(model, config)}
     scores = criterion.score(model, list(groups.values()), batches=batches, seed=seed)
     if config.scope == "uniform":
         return plan_uniform(_on_cpu(scores), full, config)
@@ -98,10 +97,13 @@ def multiple_of(channels: int, round_to: int | None) -> int:
     return round_to or (WIDE_MULTIPLE if channels >= WIDE else 1)
 
 
-def channel_counts(model: Model, *, head: bool) -> dict[str, int]:
+def channel_counts(model: Model, config: ChannelPrune) -> dict[str, int]:
     """Counts the channels of each group that may be touched."""
-    layers = units(model)
-    return {g.name: layers[g.source].layer.weight.shape[0] for g in chosen(model.prune_groups(), head=head)}
+    return {group.name: group.channels for group in _touched(model, config)}
+
+
+def _touched(model: Model, config: ChannelPrune) -> list[PruneGroup]:
+    return chosen(model.prune_groups(), head=config.head, streams=config.groups == "all")
 
 
 def whole(counts: Mapping[str, int]) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.data.images import Images
 from trainables.models.model import Model
-from trainables.models.units import LinearUnit, units
+from trainables.models.units import ConvUnit, norm_of, units
 
 Hook = Callable[[str, Any, Tensor], Tensor | None]
 """A function of a unit's name, the module that owns its bias, and its output, which it may replace."""
@@ -38,7 +38,7 @@ def correct_bias_(model: Model, wanted: Mapping[str, Tensor], images: Images) ->
     def correct(name: str, owner: Any, out: Tensor) -> Tensor:
         shift = wanted[name] - _mean(out)
         owner.bias.add_(shift)
-        return out + shift.view(1, -1, *[1] * (out.ndim - 2))
+        return out + (shift.view(1, -1, 1, 1) if out.ndim == 4 else shift)
 
     _with_hook(model, images, correct)
 
@@ -48,16 +48,18 @@ def _with_hook(model: Model, images: Images, hook: Hook) -> None:
     model.eval()
     with ExitStack() as hooks:
         for name, unit in units(model).items():
-            if isinstance(unit, LinearUnit):
-                handle = unit.activation.register_forward_pre_hook(
-                    lambda _, x, n=name, of=unit.layer: hook(n, of, x[0])
-                )
+            owner = norm_of(unit) or unit.layer
+            if owner.bias is None:
+                continue  # nothing of it can be moved
+            if isinstance(unit, ConvUnit):
+                handle = unit.bn.register_forward_hook(lambda _, x, out, n=name, of=owner: hook(n, of, out))
             else:
-                handle = unit.bn.register_forward_hook(lambda _, x, out, n=name, of=unit.bn: hook(n, of, out))
+                handle = unit.activation.register_forward_pre_hook(lambda _, x, n=name, of=owner: hook(n, of, x[0]))
             hooks.enter_context(handle)
         batch, _ = next(images.batches(len(images)))
         model(batch)
 
 
 def _mean(out: Tensor) -> Tensor:
-    return out.mean(dim=[d for d in range(out.ndim) if d != 1])
+    channels = 1 if out.ndim == 4 else out.ndim - 1
+    return out.mean(dim=[d for d in range(out.ndim) if d != channels])

@@ -6,6 +6,7 @@ s = 1. Rounding to what the file stores happens here, in the network itself, so 
 the decoded file compute the same function.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import Diverged
+from trainables.graph.operators import Leaf
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
-from trainables.models.units import ConvUnit, Unit, units
+from trainables.models.units import ChannelAffine, ConvUnit, NormUnit, Unit, norm_of, units
 from trainables.quant.integer_bias import unit_steps, whole_bias
 from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits
 
@@ -27,6 +29,7 @@ def folded(model: Model, *, side_bits: int = 16) -> Model:
     """Returns a copy that computes with folded units, as the decoded file does, to the last bit."""
     copy = deepcopy(model).eval()
     steps_by_unit = unit_steps(copy)
+    set_floats_(copy, side_floats(copy))
     for name, unit in units(copy).items():
         fold_(unit, weight_codes(unit), side_info(unit, side_bits=side_bits), steps_by_unit[name])
     return copy
@@ -93,13 +96,14 @@ def _rounded_(model: Model, side_bits: int) -> dict[str, SideInfo]:
         found[name] = side_info(unit, side_bits=side_bits)
         multiplier, bias = found[name].exact()
         bias = whole_bias(bias, multiplier, steps_by_unit[name])
-        if isinstance(unit, ConvUnit):
+        bn = norm_of(unit)
+        if bn is not None:
             gain = multiplier / affine.step
-            bn = _norm(unit)
             bn.weight.copy_(gain * _sigma(bn))
             bn.bias.copy_(bias - affine.center * gain)
         else:
-            unit.layer.bias.copy_(bias)
+            if unit.layer.bias is not None:
+                unit.layer.bias.copy_(bias)
             quantizer = unit.weight_point.quantizer
             if isinstance(quantizer, Quantizer):
                 quantizer.step.copy_(multiplier[: quantizer.step.numel()].view_as(quantizer.step))
@@ -137,9 +141,9 @@ def _affine(unit: Unit) -> _Affine:
     ones = torch.ones(unit.layer.weight.shape[0], device=unit.layer.weight.device)
     step = quantizer.safe_step().detach().flatten() * ones if isinstance(quantizer, Quantizer) else ones
     own = torch.zeros_like(ones) if unit.layer.bias is None else unit.layer.bias.detach()
-    if not isinstance(unit, ConvUnit):
+    bn = norm_of(unit)
+    if bn is None:
         return _Affine(step=step, gain=ones, center=torch.zeros_like(ones), shift=own, spread=ones)
-    bn = _norm(unit)
     assert bn.running_mean is not None
     assert bn.running_var is not None
     gamma, sigma = bn.weight.detach(), _sigma(bn)
@@ -152,12 +156,57 @@ def _affine(unit: Unit) -> _Affine:
     )
 
 
-def _norm(unit: ConvUnit) -> nn.BatchNorm2d:
-    assert isinstance(unit.bn, nn.BatchNorm2d), "the unit is folded already"
-    return unit.bn
+def float_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of what a file stores as float16 beside units: norms that stand alone, and parameters."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in _alone(model).items():
+        if isinstance(module, NormUnit):
+            channels = next(iter(module.bn.parameters())).shape[0]
+            shapes |= {f"{name}.scale": (channels,), f"{name}.shift": (channels,)}
+        else:
+            shapes |= {f"{name}.{part}": tuple(value.shape) for part, value in module.named_parameters()}
+    return shapes
 
 
-def _sigma(bn: nn.BatchNorm2d) -> Tensor:
+@torch.no_grad()
+def side_floats(model: nn.Module) -> dict[str, Tensor]:
+    """Returns the tensors of `float_shapes`, rounded to float16.
+
+    Raises:
+        Diverged: a value passes the range of float16.
+    """
+    found: dict[str, Tensor] = {}
+    for name, module in _alone(model).items():
+        if isinstance(module, NormUnit) and isinstance(module.bn, nn.BatchNorm2d | nn.BatchNorm1d):
+            bn = module.bn
+            assert bn.running_mean is not None
+            scale = bn.weight / _sigma(bn)
+            found |= {f"{name}.scale": scale.half(), f"{name}.shift": (bn.bias - bn.running_mean * scale).half()}
+        else:
+            found |= {f"{name}.{part}".replace(".bn.", "."): p.half() for part, p in module.named_parameters()}
+    _check_finite(*found.values())
+    return found
+
+
+@torch.no_grad()
+def set_floats_(model: nn.Module, floats: Mapping[str, Tensor]) -> None:
+    """Makes norms that stand alone, and parameters, compute with what a file stores of them."""
+    for name, module in _alone(model).items():
+        if isinstance(module, NormUnit):
+            module.bn = ChannelAffine(floats[f"{name}.scale"].float(), floats[f"{name}.shift"].float())
+        else:
+            for part, parameter in module.named_parameters():
+                parameter.copy_(floats[f"{name}.{part}"].float())
+
+
+def _alone(model: nn.Module) -> dict[str, nn.Module]:
+    """Returns the modules with parameters that are no units, by name, in the order of registration."""
+    inside = tuple(f"{name}." for name in units(model))
+    kinds = (NormUnit, Leaf, nn.LayerNorm, nn.GroupNorm)
+    return {n: m for n, m in model.named_modules() if isinstance(m, kinds) and not n.startswith(inside)}
+
+
+def _sigma(bn: nn.BatchNorm2d | nn.BatchNorm1d) -> Tensor:
     """√(variance + ε) float32, by float64: the last bit of a root of torch's depends on the processor (MKL).
 
     A root that is off by 2^-52 of its size rounds to the same float32, since no root of a float32 comes as near to the

@@ -5,15 +5,15 @@ that lies between two units. Half a unit moves outputs across rounding borders, 
 network whose biases were whole units when it was evaluated computes the same function on integers.
 """
 
-from collections.abc import Iterable, Mapping
-
 import torch
 from torch import Tensor, nn
 
-from trainables.models.graph import Layer, Mean, Quantize, Residual, Step
+from trainables.graph.graph import IMAGE
+from trainables.models.fusing import QUANTIZE, UNIT
 from trainables.models.model import Model
+from trainables.models.placing import CARRIES
 from trainables.models.quantizer import Quantizer
-from trainables.models.units import LinearUnit, QuantPoint, Unit, quant_points, units
+from trainables.models.units import LinearUnit, QuantPoint, quant_points, units
 
 MAX_BITS = 8
 """The widest inputs and weights that integer kernels multiply."""
@@ -44,35 +44,25 @@ def whole_bias(bias: Tensor, multiplier: Tensor, unit_step: Tensor | None) -> Te
 
 def unit_steps(model: Model) -> dict[str, Tensor | None]:
     """Returns by unit what makes its multiplier the unit of its bias, or None where no integer kernel can run."""
-    steps: dict[str, Tensor | None] = {}
-    _follow(units(model), quant_points(model), model.graph(), None, steps)
-    return steps
-
-
-def _follow(
-    named: Mapping[str, Unit],
-    points: Mapping[str, QuantPoint],
-    graph: Iterable[Step],
-    step: Tensor | None,
-    found: dict[str, Tensor | None],
-) -> Tensor | None:
-    """Walks through a part of a graph whose input has this step, and returns the step of its output."""
-    for part in graph:
-        match part:
-            case Layer(name):
-                unit = named[name]
-                entry = _step(unit.in_point) if isinstance(unit, LinearUnit) else step
-                weight = _narrow(unit.weight_point)
-                found[name] = None if entry is None or weight is None else entry / code_gain(weight.bits)
-                step = None if isinstance(unit, LinearUnit) else _step(unit.out_point)
-            case Residual(body):
-                _follow(named, points, body, step, found)
-                step = None
-            case Quantize(point):
-                step = _step(points[point])
-            case Mean():
-                step = None
-    return step
+    named, points, graph = units(model), quant_points(model), model.graph()
+    found: dict[str, Tensor | None] = {}
+    of: dict[str, Tensor | None] = {IMAGE: None}
+    for node in graph.nodes:
+        step = of[node.inputs[0]] if node.inputs else None
+        if node.operator == UNIT:
+            unit = named[node.name]
+            entry = (
+                _step(unit.in_point) if isinstance(unit, LinearUnit) and isinstance(unit.in_point, QuantPoint) else step
+            )
+            weight = _narrow(unit.weight_point)
+            found[node.name] = None if entry is None or weight is None else entry / code_gain(weight.bits)
+            step = _step(unit.out_point)
+        elif node.operator == QUANTIZE:
+            step = _step(points[node.name])
+        elif node.operator not in CARRIES:
+            step = None
+        of[node.name] = step
+    return found
 
 
 def _step(point: nn.Module) -> Tensor | None:

@@ -1,17 +1,79 @@
-"""The commands of the panel "Networks" that write, time or make networks: export, latency, reproduce."""
+"""The commands of the panel "Networks" that make, write or time networks: capture, export, latency, reproduce."""
 
-from typing import TYPE_CHECKING, Annotated
+import json as json_text
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainables.errors import ConfigError
 from tune_app.cli.options import NETWORKS, Experiment, Json, Trial, argument
 from tune_app.terminal.quantities import show_share
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
     from trainables.export.latency import LatencyReport
+    from trainables.graph.network_file import NetworkFile
 
 app = typer.Typer()
+
+
+@app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app capture my_nets:resnet20 --input 3x32x32 --check")
+def capture(
+    network: Annotated[str, argument("NETWORK", "A callable that makes a torch module: my_nets:resnet20.")],
+    image: Annotated[str, typer.Option("--input", metavar="CxHxW", help="Channels and size of its images: 3x32x32.")],
+    arguments: Annotated[
+        str, typer.Option(metavar="JSON", help="Arguments of the callable: '{\"num_classes\": 10}'.")
+    ] = "{}",
+    checkpoint: Annotated[str, typer.Option(metavar="FILE", help="Weights for it.  \\[default: those it makes]")] = "",
+    output: Annotated[str, typer.Option(metavar="FILE", help="File to write.  \\[default: NAME.safetensors]")] = "",
+    check: Annotated[
+        bool, typer.Option("--check", help="Try with it all that a search does; exit 4 if some fails.")
+    ] = False,
+) -> None:
+    """Write any torch network that classifies images as a file that needs no code: its graph and its weights."""
+    from trainables.graph.network_file import SUFFIX, network_bytes
+    from trainables.models.importing import capture_network
+    from trainables.storage import replace, storage_path
+
+    sizes = image.split("x")
+    if len(sizes) != 3 or not all(size.isdigit() and int(size) > 0 for size in sizes):
+        raise ConfigError(f"--input must be channels x height x width, such as 3x32x32, but is {image!r}.")
+    shape = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
+    file = Path(checkpoint) if checkpoint else None
+    found = capture_network(network, _json_object(arguments), shape, checkpoint=file)
+    target = storage_path(output or f"{network.rpartition(':')[2]}{SUFFIX}")
+    content = network_bytes(found)
+    replace(target, content)
+    weights = sum(tensor.numel() for tensor in found.state.values())
+    print(f"{target}: {len(found.graph.nodes)} operators, {weights:,} numbers, {len(content):,} bytes")
+    for name, value in found.about.items():
+        if name in ("matched", "renamed", "reported") and value:
+            print(f"{name}: {value}")
+    if check:
+        _print_checks(found)
+
+
+def _print_checks(network: "NetworkFile") -> None:
+    """Prints each check; ends with exit code 4 if one does not hold."""
+    from trainables.network_check import check_network
+
+    held = []
+    for each in check_network(network):
+        print(f"{'ok  ' if each.holds else 'FAIL'} {each.name}: {each.seen}", flush=True)
+        held.append(each.holds)
+    if not all(held):
+        raise typer.Exit(4)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json_text.loads(text)
+    except ValueError as err:
+        raise ConfigError(f"--arguments must be a JSON object, such as '{{\"num_classes\": 10}}': {err}.") from err
+    if not isinstance(found, dict):
+        raise ConfigError(f"--arguments must be a JSON object, but is {text}.")
+    return found
 
 
 @app.command(rich_help_panel=NETWORKS, epilog="Example: tune-app export demo/demo p75_w2_a8 --onnx")

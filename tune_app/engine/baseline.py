@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
-from trainables.storage import create_once
+from trainables.storage import create_once, storage_path
 from tune_app.engine.trial import workplace_of
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -67,9 +67,28 @@ def _imported(spec: ExperimentSpec, model: "Model") -> str:
     from trainables.baseline import read_import
 
     config = spec.base.baseline
+    if config.network:
+        return _about_network(config.network, model)
     if not isinstance(config, BaselineImport):
         return ""
     try:
         return read_import(config, model).summary
     except ConfigError:  # the stage came from the cache
         return ""
+
+
+def _about_network(place: str, model: "Model") -> str:
+    """Says where a captured network came from: parameters, how names matched, the accuracy that its file names."""
+    from trainables.graph.network_file import read_network_file
+    from trainables.models.units import count_parameters
+
+    try:
+        about = read_network_file(storage_path(place)).about
+    except ConfigError:  # the stage came from the cache
+        return ""
+    parts = [f"{count_parameters(model):,} parameters"]
+    if "matched" in about:
+        parts.append(f"{about['matched']} tensors of {about['checkpoint']}")
+    parts += [str(about["renamed"])] if about.get("renamed") else []
+    parts += [f"{name} {value:g} says the file" for name, value in about.get("reported", {}).items()]
+    return f"{about.get('network', place)}: {', '.join(parts)}"

@@ -12,7 +12,7 @@ from pydantic import Field
 from cluster.launchable import EXAMPLE, VARIABLE
 from trainables.config import Frozen, coder_packages
 from trainables.errors import ConfigError, StorageUnavailable, TuneAppError
-from trainables.storage import exists
+from trainables.storage import exists, storage_path
 from tune_app.errors import ClusterUnavailable
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.versions import installed_version, packages_of
@@ -199,15 +199,19 @@ def _missing_input(spec: ExperimentSpec) -> str:
     base = spec.base
     places = {
         "data.root": base.data.root,
-        "baseline.checkpoint": getattr(base.baseline, "checkpoint", ""),
-        "teacher.checkpoint": getattr(base.teacher, "checkpoint", ""),
+        **{
+            f"{who}.{what}": getattr(getattr(base, who), what, "")
+            for who in ("baseline", "teacher")
+            for what in ("checkpoint", "network")
+        },
     }
     missing = [f"{field} {place}" for field, place in places.items() if place and not _readable(place)]
     return f"cannot read {', '.join(missing)}" if missing else ""
 
 
 def _readable(place: str) -> bool:
-    return os.access(Path(place).expanduser(), os.R_OK)
+    path = storage_path(place)
+    return exists(path) if not isinstance(path, Path) else os.access(path.expanduser(), os.R_OK)
 
 
 def _free_bytes(folder: ExperimentFolder) -> int | None:

@@ -19,7 +19,11 @@ from trainables.storage import (
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import as_text, as_written, dump_spec, in_one_line, parse_spec
 
-MOVED = {"storage", "base.data.root", "base.baseline.checkpoint", "base.teacher.checkpoint"}
+MOVED = {
+    "storage",
+    "base.data.root",
+    *(f"base.{who}.{what}" for who in ("baseline", "teacher") for what in ("checkpoint", "network")),
+}
 """A change of these keys moves files and leaves the experiment what it is."""
 MANY = 100
 """Folders that are looked into for experiments, in order to name some: each costs a request."""

@@ -13,6 +13,7 @@ from trainables.config import Baseline, BaselineImport, Quantize, file_sha256
 from trainables.errors import ConfigError, did_you_mean, nearest
 from trainables.storage import storage_path
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.own_network import with_captured_network
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -154,7 +155,7 @@ def _yaml(content: Any, *, flow: bool) -> str:
 
 
 def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
-    """Makes paths absolute (workers may run elsewhere) and fills in the digest of an imported checkpoint."""
+    """Makes paths absolute (workers may run elsewhere), takes the digest of a checkpoint, and captures networks."""
     base = spec.base
     if base.data.root is not None:
         data = base.data.model_copy(update={"root": _absolute(base.data.root)})
@@ -162,13 +163,19 @@ def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
     for name in ("baseline", "teacher"):
         network = getattr(base, name)
         if isinstance(network, BaselineImport):
-            if not network.checkpoint:
+            if not network.checkpoint and not network.network:
                 raise ConfigError(f"base.{name}.checkpoint is missing: give the path of a checkpoint file.")
-            file = _absolute(network.checkpoint)
-            known = network.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
-            base = base.model_copy(update={name: known})
+            if network.checkpoint:
+                file = _absolute(network.checkpoint)
+                network = network.model_copy(update={"checkpoint": file, "sha256": file_sha256(Path(file))})
+                base = base.model_copy(update={name: network})
     place = storage_path(spec.storage)
     storage = _absolute(spec.storage) if isinstance(place, Path) else str(place)
+    for name in ("baseline", "teacher"):
+        network = getattr(base, name)
+        if network is not None and network.network:
+            known = with_captured_network(network, base.data, storage_path(storage), seed=base.seed)
+            base = base.model_copy(update={name: known})
     return spec.model_copy(update={"base": base, "storage": storage})
 
 

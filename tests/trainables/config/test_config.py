@@ -93,7 +93,7 @@ VALUES: list[Any] = [
         "l2",
         "adam",
     ),
-    *("step", "best", "global", "tensor", "magnitude", "iterative", "linear", "zstd", "reflect", "trivial"),
+    *("step", "best", "global", "tensor", "magnitude", "iterative", "linear", "zstd", "reflect", "trivial", "all"),
     *([0.5], [8], ["head"], [2, 8], {"depthwise": 4}, {"stem": 4}, {"weight": 0.5}, {"budget_bytes": 5}),
     {"threshold_start": 0.2},
     {"kind": "import", "checkpoint": "a", "sha256": "b"},

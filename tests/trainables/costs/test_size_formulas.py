@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainables.factories import inner_groups
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
 from trainables.costs.size_formulas import (
     FORMULAS,
@@ -44,7 +45,7 @@ def mobilenet(*, prune_frac: float = 0.0, classes: int = 10) -> Model:
     full = Architecture(model=ModelConfig(), classes=classes, channels=3, image_size=32)
     with torch.device("meta"):
         model = build(full)
-    sizes = {g.name: units(model)[g.source].layer.weight.shape[0] for g in model.prune_groups() if not g.optional}
+    sizes = {g.name: units(model)[g.source].layer.weight.shape[0] for g in inner_groups(model) if not g.optional}
     widths = {name: size - max(1, math.floor(size * prune_frac + 1e-9)) for name, size in sizes.items()}
     if prune_frac:
         full = full.model_copy(update={"widths": widths})

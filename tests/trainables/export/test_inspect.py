@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.factories import make_architecture, make_images, randomise_
+from tests.trainables.factories import inner_groups, make_architecture, make_images, randomise_
 from tests.trainables.packed_files import make_header, packed
 from trainables.config import FLOAT_BITS, Architecture, QuantScheme
 from trainables.costs.activation_memory import activation_elements
@@ -130,7 +130,7 @@ def test_an_index_of_other_width_is_no_column() -> None:
 def pruned_file() -> tuple[bytes, Architecture]:
     """A packed network that has lost channels; 5-bit activations."""
     full = make_architecture()
-    group = build(full).prune_groups()[3]
+    group = inner_groups(build(full))[3]
     kept = units(build(full))[group.source].layer.weight.shape[0] // 2
     shape = full.model_copy(update={"widths": {group.name: kept}})
     scheme = QuantScheme(w_bits=4, a_bits=5)

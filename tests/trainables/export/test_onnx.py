@@ -25,7 +25,8 @@ from trainables.export.onnx_nodes import Nodes
 from trainables.export.onnx_steps import Writer, emit
 from trainables.export.onnx_weights import LayerWeights, integer_form
 from trainables.export.packed import Header, pack, unpack
-from trainables.models.graph import Layer, Quantize, Residual, Step
+from trainables.graph.graph import IMAGE, Node
+from trainables.models.fusing import QUANTIZE, UNIT
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, QuantPoint, quant_points, units
 from trainables.quant.calibrate import calibrate_
@@ -292,27 +293,24 @@ def test_an_activation_function_without_onnx_form_is_refused() -> None:
     unit = units(model)["stem"]
     assert isinstance(unit, ConvUnit)
     unit.activation = nn.Hardswish()
-    with pytest.raises(ConfigError, match="not for Hardswish"):
+    with pytest.raises(ConfigError, match=r"not written for the operator Hardswish: leave measure\.onnx off"):
         write_float_onnx(model, make_architecture(), mean=(0.5,), std=(0.3,))
 
 
-def test_a_step_without_onnx_form_is_a_bug() -> None:
-    with pytest.raises(TypeError, match="str"):
-        emit("reshape", Value("image"), Writer(Nodes(), make_model(), {}))
-
-
-def flat(steps: list[Step] | tuple[Step, ...]) -> list[Step]:
-    return [inner for step in steps for inner in (flat(step.body) if isinstance(step, Residual) else [step])]
+def test_an_operator_without_onnx_form_is_refused() -> None:
+    node = Node("turned", "roll", (IMAGE,), {"shifts": (1,), "dims": (2,)})
+    with pytest.raises(ConfigError, match=r"not written for the operator roll: leave measure\.onnx off"):
+        emit(node, [Value("image")], Writer(Nodes(), make_model(), {}))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_graph_names_every_unit_and_every_point_once_in_forward_order(name: str) -> None:
     model = make_model(name)
-    steps = flat(model.graph())
-    assert [step.unit for step in steps if isinstance(step, Layer)] == list(units(model))
+    nodes = model.graph().nodes
+    assert [node.name for node in nodes if node.operator == UNIT] == list(units(model))
     inside = [f"{unit}." for unit in units(model)]
     outside = [point for point in quant_points(model) if not point.startswith(tuple(inside))]
-    assert [step.point for step in steps if isinstance(step, Quantize)] == outside
+    assert [node.name for node in nodes if node.operator == QUANTIZE] == outside
 
 
 def codes_on(step: float) -> Value:

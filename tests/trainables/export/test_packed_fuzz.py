@@ -117,7 +117,7 @@ def test_random_bytes_are_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("version", 1), ("version", 3), ("version", "2"), ("version", 2.0), ("format", "zip")]
+    ("field", "value"), [("version", 1), ("version", 4), ("version", "2"), ("version", 2.0), ("format", "zip")]
 )
 def test_another_version_is_named(field: str, value: object) -> None:
     spec, arrays = parts(CONTENT)

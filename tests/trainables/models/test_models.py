@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from tests.trainables.factories import SMALL, digits, make_architecture
+from tests.trainables.factories import SMALL, conv_unit, digits, inner_groups, make_architecture
 from trainables.config import MODELS, Architecture, ModelConfig
 from trainables.models.mobilenet_v2 import STAGES
 from trainables.models.model import Model, baseline_architecture, build, fp32_bytes
-from trainables.models.units import ConvUnit, LinearUnit, count_parameters, quant_points, units
+from trainables.models.prune_groups import PruneGroup
+from trainables.models.units import LinearUnit, count_parameters, quant_points, units
 
 WHOLE_NETWORKS = True
 
@@ -92,30 +93,47 @@ def test_no_group_shares_a_channel_and_widths_build_what_they_say(name: str) -> 
     narrow = build(make_architecture(name, widths=widths)).eval()
     layers = units(narrow)
     for group in groups:
-        for unit_name in (group.source, *group.through):
+        for unit_name in (part.node for part in group.sources):
             assert layers[unit_name].layer.weight.shape[0] == widths[group.name]
-        for sink in group.sinks:
+        for sink in (part.node for part in group.sinks):
             assert layers[sink].layer.weight.shape[1] == widths[group.name]
     assert narrow(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
-    assert narrow.prune_groups() == groups
+    assert [members(group) for group in narrow.prune_groups()] == [members(group) for group in groups]
+    assert {group.name: group.channels for group in narrow.prune_groups()} == widths
+
+
+def members(group: PruneGroup) -> tuple[object, ...]:
+    """All of a group but how many channels it has."""
+    sides = [[(part.node, part.dim) for part in side] for side in (group.sources, group.sinks)]
+    return group.name, *sides, group.optional, group.inner
 
 
 def test_mobilenet_prunes_sixteen_groups_and_a_head_and_vgg_thirteen() -> None:
-    groups = empty("mobilenet_v2").prune_groups()
+    groups = inner_groups(empty("mobilenet_v2"))
     assert len(groups) - 1 == sum(n for t, _, n, _ in STAGES if t != 1) == 16
     assert [group.name for group in groups if group.optional] == ["head"]
-    assert len(empty("vgg16").prune_groups()) == 13
+    assert len(empty("vgg16").prune_groups()) == len(inner_groups(empty("vgg16"))) == 13
     assert not any(group.optional for group in empty("vgg16").prune_groups())
 
 
+def test_mobilenet_has_a_residual_stream_in_each_stage_and_the_channels_before_the_first() -> None:
+    streams = [group for group in empty("mobilenet_v2").prune_groups() if not group.inner]
+    assert [group.channels for group in streams] == [32, *(c for _, c, _, _ in STAGES)]
+    projections = [sum(".project" in part.node for part in group.sources) for group in streams]
+    assert projections == [0, *(n for _, _, n, _ in STAGES)]
+
+
 def test_residual_blocks_add_their_input() -> None:
-    model = build(make_architecture()).eval()
-    block = next(b for b in model.blocks if b.residual)
-    for parameter in block.project.parameters():
+    model = build(make_architecture(width=1.0)).eval()
+    named = units(model)
+    for parameter in named["blocks.2.project"].parameters():
         torch.nn.init.zeros_(parameter)
-    x = torch.randn(1, block.project.layer.weight.shape[0], 4, 4)
-    assert torch.equal(block(x), x)
-    assert sum(b.residual for b in empty("mobilenet_v2").blocks) == 10
+    seen: list[torch.Tensor] = []
+    for name in ("blocks.2.expand", "blocks.3.expand"):
+        named[name].register_forward_pre_hook(lambda _unit, args: seen.append(args[0]))
+    model(torch.randn(1, 1, 8, 8))
+    assert torch.equal(seen[0], seen[1])
+    assert sum(node.operator == "add" for node in empty("mobilenet_v2").graph().nodes) == 10
 
 
 def test_activations_stay_in_their_range() -> None:
@@ -158,7 +176,7 @@ def test_initial_weights_follow_the_seed() -> None:
 
 
 def test_conv_unit_is_convolution_norm_activation() -> None:
-    unit = ConvUnit(2, 4, 3, role="conv", stride=2, bias=True, activation=torch.nn.ReLU).eval()
+    unit = conv_unit(2, 4, 3, role="conv", stride=2, bias=True, activation=torch.nn.ReLU).eval()
     unit.bn.running_mean.fill_(0.3)
     x = torch.randn(2, 2, 8, 8)
     assert torch.allclose(unit(x), torch.relu(unit.bn(unit.layer(x))))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import trainables.prune.channel_prune as channel_prune
-from tests.trainables.factories import few_digits, make_architecture, make_context, make_model, make_prune
+from tests.trainables.factories import few_digits, inner_groups, make_architecture, make_context, make_model, make_prune
 from trainables.config import IMPORTANCE, MODELS, ChannelPrune, Schedule
 from trainables.errors import InfeasiblePoint
 from trainables.models.model import Model
@@ -59,10 +59,10 @@ def test_requested_and_achieved_fractions_are_both_told() -> None:
 def test_kept_weights_are_the_parents() -> None:
     result = run(make_prune(0.5, head=True))
     before, after = units(make_model()), units(result.model())
-    for group in make_model().prune_groups():
+    for group in inner_groups(make_model()):
         kept = result.plan[group.name]
         assert torch.equal(after[group.source].layer.weight, before[group.source].layer.weight[kept])
-        for sink in group.sinks:
+        for sink in (part.node for part in group.sinks):
             assert torch.equal(after[sink].layer.weight, before[sink].layer.weight[:, kept])
 
 
@@ -139,7 +139,7 @@ def test_every_criterion_prunes_in_steps(family: str, scope: str, name: str) -> 
     result = run(config, name=family)
     assert result.metrics["prune_frac_achieved"] == pytest.approx(0.5, abs=0.02)
     assert result.metrics["prune_frac_achieved"] == prune_frac_achieved(result.architecture)
-    assert set(result.plan) == {group.name for group in make_model(family).prune_groups()}
+    assert set(result.plan) == {group.name for group in inner_groups(make_model(family))}
 
 
 def test_a_point_without_a_legal_network_is_infeasible() -> None:

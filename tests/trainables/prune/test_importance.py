@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.trainables.factories import make_images, make_model
+from tests.trainables.factories import inner_groups, make_images, make_model
 from trainables.config import IMPORTANCE
 from trainables.models.model import Model
 from trainables.models.prune_groups import PruneGroup
@@ -90,10 +90,21 @@ def scores(name: str, model: Model, *, seed: int = 0, batches: list[Batch] | Non
 @pytest.mark.parametrize(("name", "order"), [("l1", 1), ("l2", 2)])
 def test_norms_are_of_each_filter_of_the_source(name: str, order: int) -> None:
     model = make_model()
-    for group in model.prune_groups():
-        filters = units(model)[group.source].layer.weight.detach()
-        expected = torch.stack([(f.abs() ** order).sum() ** (1 / order) for f in filters])
-        assert torch.allclose(scores(name, model)[group.name], expected)
+    for group in inner_groups(model):
+        assert torch.allclose(scores(name, model)[group.name], filter_norms(model, group.source, order))
+
+
+def filter_norms(model: Model, name: str, order: int) -> torch.Tensor:
+    filters = units(model)[name].layer.weight.detach()
+    return torch.stack([(f.abs() ** order).sum() ** (1 / order) for f in filters])
+
+
+@pytest.mark.parametrize(("name", "order"), [("l1", 1), ("l2", 2)])
+def test_norms_of_a_residual_stream_are_sums_over_the_layers_that_write_it(name: str, order: int) -> None:
+    model = make_model(width=1.0)
+    [stream] = [g for g in model.prune_groups() if g.name == "blocks.1.project"]
+    expected = sum(filter_norms(model, f"blocks.{i}.project", order) for i in (1, 2))
+    assert torch.allclose(scores(name, model)[stream.name], expected)
 
 
 class Gates(nn.Module):
@@ -125,7 +136,7 @@ def test_bn_taylor_is_the_squared_gradient_of_a_gate_on_each_norm(name: str) -> 
         for unit_name, gate in gates.items():
             sums[unit_name] += gate.gate.grad.square() / len(batches)
     for group in model.prune_groups():
-        expected = sum(sums[unit_name] for unit_name in (group.source, *group.through))
+        expected = sum(sums[unit_name] for unit_name in (part.node for part in group.sources))
         assert expected.max() > 0
         assert torch.allclose(found[group.name], expected, rtol=1e-3, atol=1e-6 * float(expected.max()))
 
@@ -135,9 +146,9 @@ def test_bn_taylor_foretells_the_loss_of_a_weakened_channel() -> None:
     model = make_model(width=0.1).double()  # a difference of two float32 losses is mostly their last bits
     [(images, labels)] = make_images(16).batches(16)
     images = images.double()
-    group = model.prune_groups()[0]
+    group = inner_groups(model)[0]
     score = scores("bn_taylor", model, batches=[(images, labels)])[group.name]
-    norms = [units(model)[name].bn.weight for name in (group.source, *group.through)]
+    norms = [units(model)[name].bn.weight for name in (part.node for part in group.sources)]
     eps = 1e-2
     for channel in (1, 2, 3):
         moves = []

@@ -1,6 +1,5 @@
 """Pruned networks: what is counted, what they compute, and that another library's surgery agrees."""
 
-import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -10,10 +9,10 @@ import torch
 import torch_pruning
 from torch import nn
 
-from tests.trainables.factories import make_architecture, make_model, make_prune, randomise_
+from tests.trainables.factories import make_architecture, make_model, make_prune, plain_module, randomise_
 from trainables.config import MODELS, Architecture, ModelConfig
 from trainables.models.model import Model, build
-from trainables.models.units import ConvUnit, Unit, count_parameters, units
+from trainables.models.units import count_parameters, units
 from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.plan import plan_channels
 
@@ -102,7 +101,7 @@ def mask_channels_(model: Model, plan: Mapping[str, list[int]]) -> None:
     """Sets the outputs of the removed channels to zero."""
     layers = units(model)
     for group in model.prune_groups():
-        for name in (group.source, *group.through) if group.name in plan else ():
+        for name in (part.node for part in group.sources) if group.name in plan else ():
             mask = torch.zeros(len(layers[name].layer.weight))
             mask[plan[group.name]] = 1
             layers[name].register_forward_hook(lambda _unit, _args, out, mask=mask: out * mask.view(1, -1, 1, 1))
@@ -190,44 +189,39 @@ def test_a_network_without_prunable_channels_has_lost_none(monkeypatch: pytest.M
     assert prune_frac_achieved(make_architecture()) == 0
 
 
-class PlainLayers(nn.Sequential):
-    """The modules of a unit as their own calls, which is what a tracing library can see."""
-
-    def __init__(self, unit: Unit) -> None:
-        parts = (unit.layer, unit.bn, unit.activation) if isinstance(unit, ConvUnit) else (unit.layer,)
-        super().__init__(*parts)
-
-
-def pruned_by_torch_pruning(model: Model, plan: Mapping[str, list[int]], x: torch.Tensor) -> nn.Module:
+def pruned_by_torch_pruning(
+    model: Model, architecture: Architecture, plan: Mapping[str, list[int]], x: torch.Tensor
+) -> nn.Module:
     """The same channels removed by Torch-Pruning's dependency graph (Fang et al., arXiv 2301.12900)."""
-    plain = copy.deepcopy(model)
-    layers = units(plain)
-    for name, unit in layers.items():
-        parent, _, child = name.rpartition(".")
-        setattr(plain.get_submodule(parent), child, PlainLayers(unit))
+    plain = plain_module(model, architecture)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it tells of layers that it does not know
         graph = torch_pruning.DependencyGraph().build_dependency(plain, example_inputs=x)
         for group in model.prune_groups():
-            layer = layers[group.source].layer
-            removed = sorted(set(range(layer.out_channels)) - set(plan[group.name]))
-            graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=removed).prune()
+            if group.name in plan:
+                [layer, *_] = plain.get_submodule(group.source)
+                removed = sorted(set(range(layer.out_channels)) - set(plan[group.name]))
+                graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=removed).prune()
     return plain
 
 
+@pytest.mark.parametrize("groups", ["inner", "all"])
 @pytest.mark.parametrize(
     ("name", "width", "prune_frac"),
     [("mobilenet_v2", 0.25, 0.5), ("mobilenet_v2", 1.0, 0.4), ("vgg16", 0.25, 0.3), ("vgg16", 1.0, 0.5)],
 )
-def test_torch_pruning_makes_the_same_network(name: str, width: float, prune_frac: float) -> None:
+def test_torch_pruning_makes_the_same_network(name: str, width: float, prune_frac: float, groups: str) -> None:
     architecture = FULL.model_copy(update={"model": ModelConfig(name=name, width=width)})
     torch.manual_seed(0)
     model = build(architecture)
     randomise_(model)
     model.eval()
-    plan = plan_channels(model, make_prune(prune_frac, scope="global", head=True))
+    request = make_prune(prune_frac, scope="global", head=True)
+    if groups == "all":  # residual streams are narrower than the fewest channels that pruning leaves by default
+        request = request.model_copy(update={"groups": groups, "min_channels": 1})
+    plan = plan_channels(model, request)
     x = torch.randn(2, 3, 32, 32)
-    theirs = pruned_by_torch_pruning(model, plan, x)
+    theirs = pruned_by_torch_pruning(model, architecture, plan, x)
     ours, _ = prune_channels(model, architecture, plan)
     assert count_parameters(ours) == count_parameters(theirs) < count_parameters(model)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.trainables.factories import make_images, make_model, make_prune
+from tests.trainables.factories import inner_groups, make_images, make_model, make_prune
 from trainables.config import IMPORTANCE, MODELS
 from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.units import units
@@ -47,7 +47,7 @@ def test_the_channels_of_least_l1_go(name: str) -> None:
 
 def test_of_equal_channels_the_first_go() -> None:
     model = make_model()
-    group = model.prune_groups()[0]
+    group = inner_groups(model)[0]
     nn.init.ones_(units(model)[group.source].layer.weight)
     count = len(units(model)[group.source].layer.weight)
     assert plan_channels(model, make_prune(0.25))[group.name] == list(range(count // 4, count))
@@ -214,7 +214,7 @@ def test_plans_of_every_criterion_repeat_themselves(family: str, scope: str, nam
     request = make_prune(0.5, importance=name, scope=scope, head=True, min_channels=8)
     plans = [plan_channels(model, request, batches=make_images().batches(16), seed=4) for _ in range(2)]
     assert plans[0] == plans[1]
-    assert list(plans[0]) == [group.name for group in model.prune_groups()]
+    assert list(plans[0]) == [group.name for group in inner_groups(model)]
     assert total(plans[0]) == pytest.approx(0.5 * total(plan_channels(model, make_prune(0, head=True))), abs=16)
 
 

@@ -1,0 +1,208 @@
+"""Networks as anyone writes them: none of these knows anything of this program."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BasicBlock(nn.Module):
+    """A residual block whose shortcut has no weights: every second pixel, and channels of zeros (option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.grown = outputs - inputs
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        if self.grown:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.grown // 2, self.grown // 2))
+        return F.relu(y + x)
+
+
+class ResNet(nn.Module):
+    """A ResNet for small images (He et al., arXiv 1512.03385, section 4.2) of three stages."""
+
+    def __init__(self, blocks: int = 1, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        inputs = 16
+        for stage, (outputs, stride) in enumerate(((16, 1), (32, 2), (64, 2)), start=1):
+            layers = []
+            for block in range(blocks):
+                layers.append(BasicBlock(inputs, outputs, stride if block == 0 else 1))
+                inputs = outputs
+            setattr(self, f"layer{stage}", nn.Sequential(*layers))
+        self.linear = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(F.avg_pool2d(x, x.size()[3]).view(x.size(0), -1))
+
+
+class Padded(nn.Module):
+    """A residual network with biases, uneven padding and shortcuts of 1x1 convolutions, as TensorFlow makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1)
+        self.bn1 = nn.BatchNorm2d(16, 1e-3)
+        self.conv2 = nn.Conv2d(16, 32, 3, 2)
+        self.bn2 = nn.BatchNorm2d(32, 1e-3)
+        self.conv3 = nn.Conv2d(32, 32, 3, 1, 1)
+        self.shortcut = nn.Conv2d(16, 32, 1, 2)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(F.pad(x, (0, 1, 0, 1)))))
+        return self.fc(torch.relu(self.conv3(y) + self.shortcut(x)).mean((2, 3)))
+
+
+class Squeezed(nn.Module):
+    """Inverted residuals with squeeze-and-excitation, hard swish, dropout, and in-place activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish(inplace=True))
+        self.expand = nn.Sequential(nn.Conv2d(16, 48, 1, bias=False), nn.BatchNorm2d(48), nn.Hardswish(inplace=True))
+        self.depthwise = nn.Sequential(nn.Conv2d(48, 48, 5, 1, 2, groups=48, bias=False), nn.BatchNorm2d(48), nn.SiLU())
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(48, 12, 1), nn.ReLU(), nn.Conv2d(12, 48, 1))
+        self.project = nn.Sequential(nn.Conv2d(48, 16, 1, bias=False), nn.BatchNorm2d(16))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.depthwise(self.expand(x))
+        y = y * F.hardsigmoid(self.gate(y))
+        return self.head(torch.flatten(F.adaptive_avg_pool2d(x + self.project(y), 1), 1))
+
+
+class Shuffled(nn.Module):
+    """Halves of channels, a shuffle, grouped convolutions and concatenation (ShuffleNet V2, ResNeXt)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1), nn.BatchNorm2d(24), nn.ReLU())
+        self.branch = nn.Sequential(nn.Conv2d(12, 12, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
+        self.grouped = nn.Sequential(nn.Conv2d(24, 24, 3, 1, 1, groups=4), nn.BatchNorm2d(24), nn.ReLU())
+        self.fc = nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.stem(x).chunk(2, dim=1)
+        x = torch.cat([one, self.branch(other)], dim=1)
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.fc(self.grouped(x).mean([2, 3]))
+
+
+class Dense(nn.Module):
+    """Norms that stand alone before their layers, and features that are concatenated (DenseNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(12), nn.BatchNorm2d(20)])
+        self.layers = nn.ModuleList([nn.Conv2d(12, 8, 3, 1, 1, bias=False), nn.Conv2d(20, 8, 3, 1, 1, bias=False)])
+        self.last = nn.BatchNorm2d(28)
+        self.fc = nn.Linear(28, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = torch.cat([x, layer(F.relu(norm(x)))], 1)
+        x = F.max_pool2d(F.relu(self.last(x)), 2)
+        return self.fc(F.adaptive_avg_pool2d(x, (1, 1)).flatten(1))
+
+
+class Attentive(nn.Module):
+    """A small vision transformer: a class token, positions, layer norms, attention, an MLP."""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+        self.positions = nn.Parameter(torch.randn(1, 17, width))
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 48), nn.GELU(), nn.Linear(48, width))
+        self.scale = nn.Parameter(torch.full((width,), 0.5))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        b, length, width = x.shape
+        x = torch.cat([self.token.expand(b, -1, -1), x], dim=1) + self.positions
+        qkv = self.qkv(self.norm1(x)).reshape(b, length + 1, 3, 2, width // 2).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, length + 1, width)
+        x = x + self.out(y)
+        x = x + self.scale * self.mlp(self.norm2(x))
+        return self.head(x[:, 0])
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "resnet": (ResNet, 16),
+    "padded": (Padded, 16),
+    "squeezed": (Squeezed, 16),
+    "shuffled": (Shuffled, 16),
+    "dense": (Dense, 16),
+    "attentive": (Attentive, 16),
+}
+"""Each network by name, and the size of its images."""
+
+
+class TwoOutputs(nn.Module):
+    """A network with a second output."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean((2, 3)), x
+
+
+class Branching(nn.Module):
+    """A network that does different things with different images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+
+class Sorting(nn.Module):
+    """A network with an operator that is on no list."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sort(x.mean((2, 3)), dim=1).values
+
+
+class Demanding(nn.Module):
+    """A network for images of one size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 32 * 32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1))
+
+
+class Shared(nn.Module):
+    """A network that uses a layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.conv(x)).mean((2, 3))
+
+
+def number() -> int:
+    return 3

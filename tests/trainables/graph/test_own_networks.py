@@ -1,0 +1,289 @@
+"""Any torch network, unmodified: captured, pruned, trained, packed, exported, counted."""
+
+import copy
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainables.graph.networks import NETWORKS, Attentive, Demanding, Dense, ResNet
+from trainables.config import Architecture, ModelConfig, QuantScheme
+from trainables.errors import ConfigError, CorruptFile
+from trainables.export import container
+from trainables.export.header import Header
+from trainables.export.packed import pack, size_breakdown, unpack
+from trainables.graph.capture import capture
+from trainables.graph.network_file import NetworkFile, network_bytes, parse_network
+from trainables.graph.trace import trace
+from trainables.models.importing import capture_network, captured_network
+from trainables.models.mobilenet_v2 import MobileNetV2
+from trainables.models.model import build
+from trainables.models.unit_state import unit_state
+from trainables.models.units import units
+from trainables.models.vgg import VGG16
+from trainables.network_check import check_network, own_model, random_images
+from trainables.prune.channels import prune_channels
+from trainables.quant.calibrate import calibrate_
+from trainables.quant.fold import folded, round_side_info_
+
+WHOLE_NETWORKS = True
+
+
+def randomise_(module: nn.Module) -> None:
+    """Random norms, so that a scale, a mean or an epsilon that is lost is seen."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, std=0.1)
+            part.running_mean.normal_(std=0.1)
+            part.running_var.uniform_(0.5, 1.5)
+
+
+@pytest.fixture(scope="module", params=list(NETWORKS))
+def case(request: pytest.FixtureRequest) -> tuple[nn.Module, NetworkFile]:
+    make, size = NETWORKS[request.param]
+    torch.manual_seed(0)
+    module = make()
+    randomise_(module)
+    return module, captured_network(module, (3, size, size))
+
+
+def test_outputs_are_the_modules_for_any_number_of_images(case: tuple[nn.Module, NetworkFile]) -> None:
+    module, network = case
+    model, architecture = own_model(network)
+    for count in (1, 2, 7):
+        images = torch.randn(count, 3, architecture.image_size, architecture.image_size)
+        torch.testing.assert_close(model.eval()(images), module.eval()(images), rtol=1e-5, atol=1e-6)
+
+
+def test_everything_that_a_search_does_works(case: tuple[nn.Module, NetworkFile]) -> None:
+    _, network = case
+    results = list(check_network(network))
+    assert [r.name for r in results] == ["pruning", "training", "packed file", "ONNX file", "operations"]
+    assert not [r for r in results if not r.holds]
+
+
+def test_a_file_of_a_network_gives_it_back(case: tuple[nn.Module, NetworkFile]) -> None:
+    _, network = case
+    content = network_bytes(network)
+    found = parse_network(content, source="a file")
+    assert found.graph == network.graph
+    assert found.state.keys() == network.state.keys()
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in network.state.items())
+    assert network_bytes(found) == content
+
+
+def test_a_network_learns_as_its_module_does(case: tuple[nn.Module, NetworkFile]) -> None:
+    """Batch norm is live in training: logits, statistics and gradients are the module's."""
+    module, network = case
+    mine, theirs = own_model(network)[0].train(), copy.deepcopy(module).train()
+    for part in [*mine.modules(), *theirs.modules()]:
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    images = torch.randn(6, 3, *network.graph.image[1:])
+    torch.testing.assert_close(mine(images), theirs(images), rtol=1e-4, atol=1e-5)
+    mine(images).square().sum().backward()
+    theirs(images).square().sum().backward()
+    sums = [sum(float(p.grad.abs().sum()) for p in net.parameters() if p.grad is not None) for net in (mine, theirs)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        (MobileNetV2, ModelConfig(width=0.25, dropout=0.1)),
+        (VGG16, ModelConfig(name="vgg16", width=0.1, head=(20, 30), dropout=0.3)),
+    ],
+)
+def test_families_are_captured_as_they_are_traced(family: type[nn.Module], config: ModelConfig) -> None:
+    module = family(Architecture(model=config, classes=10, channels=3, image_size=32))
+    assert capture(module, (3, 32, 32)).graph == trace(module, (3, 32, 32))
+
+
+def test_pruning_twice_is_pruning_once() -> None:
+    torch.manual_seed(0)
+    module = ResNet()
+    randomise_(module)
+    model, architecture = own_model(captured_network(module, (3, 16, 16)))
+    counts = {group.name: group.channels for group in model.prune_groups()}
+    first = {name: list(range(0, count, 2)) for name, count in counts.items()}
+    second = {name: list(range(1, len(kept))) for name, kept in first.items()}
+    both = {name: first[name][1:] for name in counts}
+    once, narrow_once = prune_channels(model, architecture, both)
+    half, narrow_half = prune_channels(model, architecture, first)
+    twice, narrow_twice = prune_channels(half, narrow_half, second)
+    assert narrow_once == narrow_twice
+    images = torch.randn(3, 3, 16, 16)
+    assert torch.equal(once.eval()(images), twice.eval()(images))
+
+
+def test_a_pruned_network_is_packed_and_decoded(case: tuple[nn.Module, NetworkFile]) -> None:
+    """Also where channels are known by their place, as in shortcuts with channels of zeros."""
+    model, architecture = own_model(case[1])
+    draw = random.Random(0)
+    plan = {g.name: sorted(draw.sample(range(g.channels), max(1, g.channels // 2))) for g in model.prune_groups()}
+    narrow, architecture = prune_channels(model, architecture, plan)
+    images = random_images(architecture)
+    scheme = QuantScheme(w_bits=4, a_bits=8)
+    calibrate_(narrow, scheme, images, 0)
+    round_side_info_(narrow.eval())
+    content = pack(narrow, Header(architecture=architecture, scheme=scheme, mean=(0.5,) * 3, std=(0.5,) * 3))
+    packed = unpack(content)
+    assert packed.header.architecture == architecture
+    batch, _ = next(images.batches(8))
+    assert torch.equal(packed.network()(batch), folded(narrow)(batch))
+    assert sum(size_breakdown(content).values()) == len(content)
+
+
+def test_channels_by_place_are_kept_in_the_file() -> None:
+    """Channels of zeros lie before and after those of the shortcut: how many are left of each is no count of all."""
+    model, architecture = own_model(captured_network(ResNet(), (3, 16, 16)))
+    plan = {group.name: list(range(3, group.channels)) for group in model.prune_groups()}
+    _, narrow = prune_channels(model, architecture, plan)
+    assert narrow.kept
+    for spoiled in ((0, 0), (5, 4), (0, 10**6), (0,)):
+        with pytest.raises(ValueError, match="keeps other channels than it has"):
+            build(narrow.model_copy(update={"kept": dict.fromkeys(narrow.kept, spoiled)}))
+
+
+def test_a_version_and_its_graph_belong_together() -> None:
+    model, architecture = own_model(captured_network(ResNet(), (3, 16, 16)))
+    scheme = QuantScheme(w_bits=4, a_bits=8)
+    calibrate_(model, scheme, random_images(architecture), 0)
+    round_side_info_(model.eval())
+    content = pack(model, Header(architecture=architecture, scheme=scheme, mean=(0.5,) * 3, std=(0.5,) * 3))
+    spec, arrays = container.read(content)
+    assert container.has_graph(content)
+    with pytest.raises(CorruptFile, match="a graph belongs to the version that has one"):
+        unpack(container.write(spec, arrays))
+    arrays.pop("graph")
+    with pytest.raises(CorruptFile):
+        unpack(container.write(spec, arrays, version=container.WITH_GRAPH))
+
+
+def test_streams_are_groups_too_and_are_known_as_such() -> None:
+    model, _ = own_model(captured_network(ResNet(), (3, 16, 16)))
+    groups = {group.name: group for group in model.prune_groups()}
+    assert [name for name, group in groups.items() if group.inner] == ["layer1.0", "layer2.0", "layer3.0"]
+    stream = groups["conv1"]
+    assert {part.node for part in stream.sources} == {"conv1", "layer1.0.conv2", "layer2.0.conv2", "layer3.0.conv2"}
+    assert stream.channels == 16
+    assert sum(group.channels for group in groups.values() if not group.inner) == 64
+
+
+def test_what_cannot_be_followed_stays() -> None:
+    model, _ = own_model(captured_network(Attentive(), (3, 16, 16)))
+    assert [(group.name, group.channels) for group in model.prune_groups()] == [("mlp.0", 48)]
+
+
+def test_layers_have_their_groups() -> None:
+    model, _ = own_model(captured_network(NETWORKS["squeezed"][0](), (3, 16, 16)))
+    roles = {name: unit.role for name, unit in units(model).items()}
+    assert roles == {
+        "stem": "first_conv",
+        "expand": "expansion",
+        "depthwise": "depthwise",
+        "gate.1": "conv",
+        "gate.3": "conv",
+        "project": "projection",
+        "head.1": "head",
+        "head.3": "classifier",
+    }
+
+
+def test_constants_are_computed_once() -> None:
+    class Standardized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weight = self.conv.weight
+            weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
+            return self.fc(nn.functional.conv2d(x, weight).mean((2, 3)))
+
+    network = captured_network(Standardized(), (3, 8, 8))
+    assert [node.operator for node in network.graph.nodes] == ["conv2d", "mean", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "image", "says"),
+    [
+        ("resnet", {}, 16, "network must be module:callable"),
+        ("tests.nowhere:ResNet", {}, 16, "network tests.nowhere:ResNet is not there: No module named"),
+        ("tests.trainables.graph.networks:Nothing", {}, 16, "has no attribute 'Nothing'"),
+        ("tests.trainables.graph.networks:ResNet", {"depth": 3}, 16, "cannot be made with {'depth': 3}: TypeError"),
+        ("tests.trainables.graph.networks:number", {}, 16, "makes a int, not a torch module"),
+        ("tests.trainables.graph.networks:TwoOutputs", {}, 16, "returns one tensor of logits"),
+        ("tests.trainables.graph.networks:Branching", {}, 16, "torch.export cannot follow Branching"),
+        ("tests.trainables.graph.networks:Sorting", {}, 16, "the operator sort is not supported"),
+        (
+            "tests.trainables.graph.networks:Demanding",
+            {},
+            16,
+            "torch.export cannot follow Demanding on images of 3x16x16",
+        ),
+        ("tests.trainables.graph.networks:Shared", {}, 16, "conv is used twice with the same weights"),
+    ],
+)
+def test_what_is_no_network_is_refused_in_one_line(
+    network: str, arguments: dict[str, object], image: int, says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        capture_network(network, arguments, (3, image, image))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_a_deeper_network_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "deep.pt"
+    torch.save(ResNet(blocks=2).state_dict(), file)
+    with pytest.raises(ConfigError, match=r"36 are unexpected \(first: layer1.1.conv1.weight\)"):
+        capture_network("tests.trainables.graph.networks:ResNet", {}, (3, 16, 16), checkpoint=file)
+
+
+def test_a_checkpoint_says_what_it_is(tmp_path: Path) -> None:
+    module, file = ResNet(), tmp_path / "trained.pt"
+    torch.save({"state_dict": {f"module.{n}": t for n, t in module.state_dict().items()}, "best_prec1": 91.5}, file)
+    found = capture_network("tests.trainables.graph.networks:ResNet", {}, (3, 16, 16), checkpoint=file)
+    assert found.about["matched"] == len(module.state_dict())
+    assert found.about["reported"] == {"best_prec1": 91.5}
+    model, _ = own_model(found)
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(model.eval()(images), module.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda m: m.last.running_var.fill_(-1), "last.running_var holds negative variances"),
+        (lambda m: m.stem.weight.data.fill_(torch.nan), "stem.weight holds NaN or infinite values"),
+        (lambda m: setattr(m, "stem", m.stem.to("meta")), "stem.weight is a meta tensor"),
+        (
+            lambda m: __import__("torch.nn.utils.prune").nn.utils.prune.l1_unstructured(m.stem, "weight", 0.5),
+            "is a mask of torch.nn.utils.prune",
+        ),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(spoil: object, says: str) -> None:
+    module = Dense()
+    spoil(module)
+    with pytest.raises(ConfigError, match=says):
+        captured_network(module, (3, 16, 16))
+
+
+def test_a_network_that_answers_by_chance_is_refused() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3)) / x.numel()  # by the number of images
+
+    with pytest.raises(ConfigError):
+        captured_network(Noisy(), (3, 16, 16))
+
+
+def test_tensors_of_units_are_those_of_the_network() -> None:
+    network = captured_network(Demanding(), (3, 32, 32))
+    model = build(own_model(network)[1])
+    assert set(unit_state(network)) == set(model.state_dict())

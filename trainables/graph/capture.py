@@ -1,0 +1,76 @@
+"""capture: the graph and the weights of any torch module that classifies images, by torch.export.
+
+The module is exported in evaluation mode, before its operators are taken apart, with a batch of any size. What does
+not depend on the image is computed once and becomes a parameter, such as a standardized weight. What is left is
+translated, operator by operator, into the list of `trainables.graph.operators`.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import ConfigError
+from trainables.graph import torch_functions, torch_layers, torch_shapes
+from trainables.graph.translator import Captured, Translator
+
+KNOWN = (torch_layers, torch_functions, torch_shapes)
+"""The modules whose handlers the translator knows, since they are imported."""
+BATCH = 13
+"""Images of the example: a number that no network has as a size of its own, if it insists on the batch it has seen."""
+
+
+def capture(module: nn.Module, image: tuple[int, int, int]) -> Captured:
+    """Returns the graph and the weights of a module that takes images (N, C, H, W) and returns logits (N, classes).
+
+    The module is left as it is, in evaluation mode.
+
+    Raises:
+        ConfigError: the module cannot be exported, or has an operator that is not on the list; the message names the
+            operator and the line of the module's source.
+    """
+    module.eval()
+    _marker()
+    example = torch.linspace(-1, 1, BATCH * math.prod(image)).view(BATCH, *image)
+    try:
+        with torch.no_grad(), _dropout_marked(module):
+            exported = torch.export.export(
+                module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False
+            )
+            exported = exported.run_decompositions({})
+    except Exception as err:  # the exporter raises whatever the module's own code and torch's compiler raise
+        reason = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
+        raise ConfigError(
+            f"torch.export cannot follow {type(module).__name__} on images of {'x'.join(map(str, image))}: {reason}. "
+            "Take out what depends on the values of tensors, or name the size of its images."
+        ) from err
+    return Translator(exported, module).run(image)
+
+
+@cache
+def _marker() -> Any:
+    """Returns an operator that changes nothing and marks a dropout, which evaluation mode leaves no trace of."""
+
+    @torch.library.custom_op("tune_app::mark_dropout", mutates_args=())
+    def mark_dropout(x: Tensor, p: float) -> Tensor:
+        return x.clone()
+
+    mark_dropout.register_fake(lambda x, p: torch.empty_like(x))
+    return mark_dropout
+
+
+@contextmanager
+def _dropout_marked(module: nn.Module) -> Iterator[None]:
+    """Lets each dropout of a module leave a mark, as long as the context is open."""
+    marked = [part for part in module.modules() if isinstance(part, nn.Dropout)]
+    for part in marked:
+        part.forward = partial(_marker(), p=part.p)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for part in marked:
+            del part.forward

@@ -1,0 +1,233 @@
+"""Translator: an exported program, operator by operator, as nodes of a graph; handlers know one operator each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import ConfigError
+from trainables.graph.graph import IMAGE, Graph, Node
+from trainables.graph.trace import unused
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A network as data: the graph, and the tensors of its nodes as `<node>.<parameter>`."""
+
+    graph: Graph
+    state: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an operator of torch: its arguments by name."""
+
+    node: torch.fx.Node
+    arguments: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    @property
+    def name(self) -> str:
+        """The name of torch's operator."""
+        return str(getattr(self.node.target, "_opname", ""))
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shape of what comes out; the axis with the batch has a symbol."""
+        return tuple(self.node.meta["val"].shape)
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of the input."""
+        return len(self.node.args[0].meta["val"].shape)  # type: ignore[union-attr]
+
+    def dims(self, name: str = "dim") -> tuple[int, ...]:
+        """Returns axes, counted from the first one; all of them for none."""
+        dims = self[name]
+        dims = range(self.rank) if dims is None or dims == [] else dims if isinstance(dims, list | tuple) else [dims]
+        return tuple(sorted(d % self.rank for d in dims))
+
+
+Handler = Callable[["Translator", Call], Any]
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(*names: str) -> Callable[[Handler], Handler]:
+    def add(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return add
+
+
+class Translator:
+    """A translation of an exported program, node by node; values are names of nodes, or tensors known by now."""
+
+    def __init__(self, exported: torch.export.ExportedProgram, module: nn.Module) -> None:
+        self.exported, self.module = exported, module
+        self.nodes: list[Node] = []
+        self.state: dict[str, Tensor] = {}
+        self.values: dict[torch.fx.Node, Any] = {}
+        self.origin: dict[int, str] = {}
+        self.taken: set[str] = {IMAGE}
+        self.here: torch.fx.Node | None = None
+
+    def run(self, image: tuple[int, int, int]) -> Captured:
+        signature = self.exported.graph_signature
+        tensors = {**self.exported.state_dict, **self.exported.constants}
+        named = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        output = None
+        for node in self.exported.graph.nodes:
+            self.here = node
+            if node.op == "placeholder":
+                name = named.get(node.name)
+                if name is None:
+                    self.values[node] = IMAGE
+                else:
+                    self.values[node] = tensors[name].detach()
+                    self.origin[id(self.values[node])] = name
+            elif node.op == "output":
+                outputs = node.args[0]
+                output = outputs[0] if isinstance(outputs, tuple) and len(outputs) == 1 else None
+            else:
+                self.values[node] = self.call(node)
+        if not isinstance(output, torch.fx.Node) or not isinstance(self.values[output], str):
+            raise ConfigError("a network returns one tensor of logits, and it must depend on the image.")
+        logits = tuple(output.meta["val"].shape)
+        if len(logits) != 2:
+            raise ConfigError(f"a network returns logits (N, classes), but this one has {len(logits)} axes.")
+        return Captured(_pruned_of_unread(Graph(image, tuple(self.nodes), self.values[output])), self.state)
+
+    def call(self, node: torch.fx.Node) -> Any:
+        """Returns the value of a call: computed at once where nothing in it comes from the image."""
+        arguments = [self.value(a) for a in node.args], {k: self.value(a) for k, a in node.kwargs.items()}
+        name = str(getattr(node.target, "_opname", None) or getattr(node.target, "__name__", node.target))
+        if name == "sym_size":
+            return node.meta["val"]
+        if name == "getitem":
+            return arguments[0][0][arguments[0][1]]
+        if not any(isinstance(node, torch.fx.Node) and self._of_the_image(node) for node in node.all_input_nodes):
+            if any(isinstance(x, torch.SymInt) for x in leaves(arguments)):
+                return self._of_the_batch(name, arguments)
+            return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+        handler = HANDLERS.get(name)
+        if handler is None:
+            raise self.refusal(name)
+        schema = node.target._schema.arguments  # type: ignore[union-attr]
+        given = dict(zip((a.name for a in schema), arguments[0], strict=False)) | arguments[1]
+        every = {a.name: given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema}
+        return handler(self, Call(node, every))
+
+    def _of_the_image(self, node: torch.fx.Node) -> bool:
+        """Whether a value is computed from the image: names of nodes stand for such values."""
+        return any(isinstance(leaf, str) for leaf in leaves([self.values[node]]))
+
+    def value(self, argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            return self.values[argument]
+        if isinstance(argument, list | tuple):
+            return [self.value(part) for part in argument]
+        return argument
+
+    def _of_the_batch(self, name: str, arguments: Any) -> Any:
+        """Handles what depends on the number of images alone: a parameter that is repeated for each stays one."""
+        args, _ = arguments
+        if name == "expand" and isinstance(args[0], Tensor):
+            size = [1 if isinstance(n, torch.SymInt) else n for n in args[1]]
+            expanded = args[0].expand(size)
+            self.origin[id(expanded)] = self.origin.get(id(args[0]), "")
+            return expanded
+        if all(isinstance(x, int | float | torch.SymInt) for x in leaves(arguments)):
+            assert self.here is not None
+            return self.here.meta["val"]
+        raise self.refusal(f"{name} of the number of images")
+
+    def refusal(self, what: str) -> ConfigError:
+        """Returns the error that says which operator is missing, and where the user's code asks for it."""
+        assert self.here is not None
+        trace = [line.strip() for line in (self.here.meta.get("stack_trace") or "").splitlines() if line.strip()]
+        place = next((line for line in reversed(trace) if line.startswith("File")), "")
+        where = f" ({place.removeprefix('File ')})" if place else ""
+        return ConfigError(
+            f"the operator {what} is not supported{where}: write that part with other operators, or leave it out of "
+            "the network."
+        )
+
+    def add(self, operator: str, inputs: Sequence[str], called: str = "", /, **attributes: Any) -> str:
+        """Adds a node and returns its name."""
+        path = self._module_path()
+        name = unused(called or (f"{path}.{operator}" if path else operator), self.taken)
+        self.taken.add(name)
+        self.nodes.append(Node(name, operator, tuple(inputs), attributes))
+        return name
+
+    def tensor(self, value: Any) -> str:
+        """Returns the node of a value; a tensor that is known already becomes a parameter."""
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, Tensor):
+            raise self.refusal("that computes with the number of images")
+        name = self.add("parameter", (), self.origin.get(id(value)) or "constant", shape=tuple(value.shape))
+        self.state[f"{name}.value"] = value.clone().float()
+        return name
+
+    def layer(self, operator: str, x: Any, tensors: Mapping[str, Tensor | None], **attributes: Any) -> str:
+        """Adds a node with parameters, which is named after the module that its weight is of."""
+        assert self.here is not None
+        origin = self.origin.get(id(tensors.get("weight")), "").rpartition(".")[0] or self._leaf_path() or operator
+        if origin in self.taken:
+            raise ConfigError(
+                f"{origin} is used twice with the same weights, which is not supported: give each place its own."
+            )
+        name = self.add(operator, (self.tensor(x),), origin, **attributes)
+        self.state |= {
+            f"{name}.{part}": tensor.clone().float() for part, tensor in tensors.items() if tensor is not None
+        }
+        return name
+
+    def value_or_parts(self, name: str) -> Any:
+        """Returns a node's name in the form of the call's result: of several tensors we have the first one."""
+        assert self.here is not None
+        return [name] if isinstance(self.here.meta["val"], list | tuple) else name
+
+    def _leaf_path(self) -> str:
+        assert self.here is not None
+        stack = list((self.here.meta.get("nn_module_stack") or {}).values())
+        return str(stack[-1][0]) if stack else ""
+
+    def _module_path(self) -> str:
+        """Returns the path of the module that holds more than this call: a ReLU's is that of the block around it."""
+        assert self.here is not None
+        stack = [str(path) for path, _ in (self.here.meta.get("nn_module_stack") or {}).values()]
+        leaf = bool(stack) and not list(self.module.get_submodule(stack[-1]).children())
+        return stack[-2 if leaf and len(stack) > 1 else -1] if stack else ""
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Returns a size of one number or two as two."""
+    one, other = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    return (int(one[0]), int(other[0])) if isinstance(one, list | tuple) else (int(one), int(other))
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return leaves(list(value.values()))
+    return [leaf for part in value for leaf in leaves(part)] if isinstance(value, list | tuple) else [value]
+
+
+def _pruned_of_unread(graph: Graph) -> Graph:
+    """Returns the graph without nodes that its output does not need."""
+    needed, kept = {graph.output}, []
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+            kept.append(node)
+    return Graph(graph.image, tuple(reversed(kept)), graph.output)

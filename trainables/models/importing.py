@@ -1,0 +1,151 @@
+"""Networks of one's own: the module that a name stands for, its weights, and how both become a graph's tensors."""
+
+import importlib
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.errors import ConfigError
+from trainables.graph.capture import capture
+from trainables.graph.network_file import NetworkFile
+from trainables.models.checkpoint_file import Fitted, read_fitted, reported_accuracy
+from trainables.models.unit_state import unit_state
+
+TOLERANCE = 1e-5
+"""How far outputs of the captured network may lie from the module's, relative to the largest output."""
+
+
+def capture_network(
+    network: str,
+    arguments: Mapping[str, Any],
+    image: tuple[int, int, int],
+    *,
+    checkpoint: Path | None = None,
+    seed: int = 0,
+) -> NetworkFile:
+    """Returns the network that a callable makes, as data, with the weights of a checkpoint or else its own.
+
+    `network` is `module:callable`; the working directory is searched too. Weights that the callable draws follow
+    `seed`. The network's outputs are compared with the module's on random images.
+
+    Raises:
+        ConfigError: there is no such module or callable, it makes no network, it cannot be captured, or the checkpoint
+            is of another one.
+    """
+    torch.manual_seed(seed)
+    module = make_module(network, arguments)
+    about: dict[str, Any] = {"network": network, "arguments": dict(arguments)}
+    if checkpoint is not None:
+        fitted = read_fitted(checkpoint, module.state_dict())
+        module.load_state_dict(module.state_dict() | fitted.state)
+        about |= _about_checkpoint(checkpoint, fitted)
+    return captured_network(module, image, about=about)
+
+
+def captured_network(
+    module: nn.Module, image: tuple[int, int, int], *, about: Mapping[str, Any] | None = None
+) -> NetworkFile:
+    """Returns a live module as data; its weights are copied, and its outputs compared.
+
+    Raises:
+        ConfigError: it cannot be captured, a tensor is not what a network can hold, or the outputs differ.
+    """
+    _check_tensors(module)
+    captured = capture(module, image)
+    network = NetworkFile(captured.graph, captured.state, dict(about or {}))
+    _check_outputs(module, network)
+    return network
+
+
+def make_module(network: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Calls what `module:callable` names and returns the network that it makes, or raises ConfigError."""
+    place, _, name = network.partition(":")
+    if not place or not name:
+        raise ConfigError(f"network must be module:callable, such as torchvision.models:resnet18, but is {network!r}.")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        made: Any = importlib.import_module(place)
+        for part in name.split("."):
+            made = getattr(made, part)
+    except (ImportError, AttributeError, ValueError) as err:
+        raise ConfigError(
+            f"network {network} is not there: {err}. Name a module on Python's path and what is in it."
+        ) from err
+    except Exception as err:  # the user's module runs while it is imported
+        raise ConfigError(f"network {network} cannot be imported: {type(err).__name__}: {err}.") from err
+    try:
+        module = made if isinstance(made, nn.Module) else made(**arguments)
+    except Exception as err:  # the user's code
+        raise ConfigError(
+            f"network {network} cannot be made with {dict(arguments)}: {type(err).__name__}: {err}. Mend `arguments`."
+        ) from err
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"network {network} makes a {type(module).__name__}, not a torch module: name another callable."
+        )
+    return module
+
+
+def _about_checkpoint(path: Path, fitted: Fitted) -> dict[str, Any]:
+    reported = reported_accuracy(path)
+    more = {"reported": reported} if reported else {}
+    return {"checkpoint": path.name, "matched": len(fitted.state), "renamed": fitted.summary, **more}
+
+
+def _check_tensors(module: nn.Module) -> None:
+    """Refuses tensors that no graph holds, and values with which a network makes no sense."""
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        kind = "sparse" if tensor.layout != torch.strided else "quantized" if tensor.is_quantized else ""
+        kind = kind or ("complex" if tensor.is_complex() else "meta" if tensor.is_meta else "")
+        if kind:
+            raise ConfigError(f"{name} is a {kind} tensor: give the network with dense floating-point weights.")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ConfigError(f"{name} holds NaN or infinite values: use intact weights.")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ConfigError(f"{name} holds negative variances: use intact weights.")
+    pruned = [name for name, _ in module.named_buffers() if name.endswith("weight_mask")]
+    if pruned:
+        raise ConfigError(
+            f"{pruned[0]} is a mask of torch.nn.utils.prune: call its `remove` on each pruned module before."
+        )
+
+
+@torch.no_grad()
+def _check_outputs(module: nn.Module, network: NetworkFile) -> None:
+    """Refuses a network whose outputs are not those of the module, for one image and for several."""
+    from trainables.config import Architecture, ModelConfig
+    from trainables.models.model import build
+
+    channels, height, width = network.graph.image
+    images = torch.randn(5, channels, height, width, generator=torch.Generator().manual_seed(0))
+    expected = module.eval()(images)
+    if not bool(torch.isfinite(expected).all()):
+        raise ConfigError("the network's outputs on random images are not finite: use intact weights.")
+    if height != width:
+        raise ConfigError(f"images must be square, but the network was captured for {height} x {width}.")
+    model = build(
+        Architecture(
+            model=ModelConfig(name="captured", graph=network.graph.stored()),
+            classes=expected.shape[1],
+            channels=channels,
+            image_size=height,
+        )
+    )
+    model.load_state_dict(unit_state(network))
+    found = model.eval()(images)
+    scale = max(float(expected.abs().max()), math.ulp(0.0))
+    if found.shape != expected.shape or float((found - expected).abs().max()) > TOLERANCE * scale:
+        raise ConfigError(
+            "the captured network computes something else than the module: its outputs depend on the number of images, "
+            "or on chance; take that out of its evaluation mode."
+        )
+    if not torch.equal(model(images[:1]).argmax(1), module(images[:1]).argmax(1)):
+        raise ConfigError("the module's answer depends on the other images of a batch: take that out.")

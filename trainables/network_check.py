@@ -1,0 +1,191 @@
+"""check_network: does everything that a search does to networks work with this one? On random images, in seconds."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.config import CAPTURED, Architecture, ModelConfig, QuantScheme
+from trainables.costs.counts import count
+from trainables.data.images import Images, ImageSet
+from trainables.export.header import Header
+from trainables.export.packed import pack, unpack
+from trainables.graph.network_file import NetworkFile
+from trainables.graph.operators import shapes
+from trainables.models.model import Model, build
+from trainables.models.unit_state import unit_state
+from trainables.models.units import evaluating, units
+from trainables.prune.channels import channel_axis, prune_channels, removed_positions
+from trainables.quant.calibrate import calibrate_
+from trainables.quant.fold import folded, round_side_info_
+from trainables.train.loop import reestimate_batch_norm_
+
+IMAGES = 8
+"""Random images of a check. More: time; fewer: a difference may stay unseen."""
+REMOVED = 0.3
+"""The share of each group's channels that is removed."""
+PRUNED_TOLERANCE, ONNX_TOLERANCE = 1e-4, 1e-3
+"""How far outputs may lie apart, relative to the largest: the same sums in another order, and in another runtime."""
+LR = 0.01
+"""The learning rate of the step that must lower the loss; it is halved up to ten times, since losses are curved."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of one check: what it is called, whether it holds, and what was seen."""
+
+    name: str
+    holds: bool
+    seen: str
+
+
+def check_network(network: NetworkFile) -> Iterator[Checked]:
+    """Yields the result of each check: pruning, training, packing, the ONNX file, and the counts of operations.
+
+    A check that raises does not hold; its message says why.
+    """
+    model, architecture = own_model(network)
+    images = random_images(architecture)
+    # Values of fresh networks would die away, or explode, from layer to layer.
+    reestimate_batch_norm_(model, images.batches(IMAGES))
+    checks: dict[str, Callable[[Model, Architecture, Images], tuple[bool, str]]] = {
+        "pruning": check_pruning,
+        "training": check_training,
+        "packed file": check_packed,
+        "ONNX file": check_onnx,
+        "operations": check_operations,
+    }
+    for name, check in checks.items():
+        try:
+            holds, seen = check(deepcopy(model), architecture, images)
+        except Exception as err:  # one check that breaks must not hide the others
+            holds, seen = False, f"{type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''}"
+        yield Checked(name, holds, seen)
+
+
+def own_model(network: NetworkFile) -> tuple[Model, Architecture]:
+    """Builds a captured network with its weights, on the CPU, and returns it with its architecture."""
+    channels, size, _ = network.graph.image
+    classes = shapes(network.graph)[network.graph.output][-1]
+    model = ModelConfig(name=CAPTURED, graph=network.graph.stored())
+    architecture = Architecture(model=model, classes=classes, channels=channels, image_size=size)
+    built = build(architecture)
+    built.load_state_dict(unit_state(network))
+    return built, architecture
+
+
+def random_images(architecture: Architecture) -> Images:
+    """Returns random pixels with random labels in the shape that a network takes."""
+    rng = np.random.default_rng(0)
+    shape = (IMAGES, architecture.channels, architecture.image_size, architecture.image_size)
+    pixels, labels = rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, architecture.classes, IMAGES)
+    ones = (0.5,) * architecture.channels
+    return Images(ImageSet(pixels, labels), ones, ones, torch.device("cpu"))
+
+
+@torch.no_grad()
+def check_pruning(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:
+    """Removes channels of all groups, and compares with the network in which they are zero."""
+    groups = model.prune_groups()
+    rng = np.random.default_rng(0)
+    plan = {}
+    for group in groups:
+        gone = rng.choice(group.channels, min(group.channels - 1, round(REMOVED * group.channels)), replace=False)
+        plan[group.name] = sorted(set(range(group.channels)) - set(gone.tolist()))
+    masked = deepcopy(model).eval()
+    layers = units(masked)
+    for (name, side), places in removed_positions(groups, plan).items():
+        if side == 0:
+            for tensor in masked.get_submodule(name).state_dict().values():
+                if tensor.ndim:
+                    axis = channel_axis(tensor, unit=name in layers)
+                    tensor.index_fill_(axis, torch.tensor(sorted(places), dtype=torch.int64), 0.0)
+    narrow, smaller = prune_channels(model, architecture, plan)
+    [(batch, _)] = images.batches(IMAGES)
+    expected, found = masked(batch), narrow.eval()(batch)
+    off = _distance(found, expected)
+    left = sum(p.numel() for p in narrow.parameters()) / sum(p.numel() for p in model.parameters())
+    removed = 1 - sum(smaller.widths.values()) / max(1, sum(group.channels for group in groups))
+    return (
+        off <= PRUNED_TOLERANCE,
+        f"{len(groups)} groups, {removed:.0%} of the channels gone, {left:.0%} of the weights left, off by {off:.1e}",
+    )
+
+
+def check_training(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:
+    """Takes a step of gradient descent, with batch norm live."""
+    [(batch, labels)] = images.batches(IMAGES)
+    no_dropout_(model)
+    loss = F.cross_entropy(model.train()(batch), labels)
+    before_step = float(loss.detach())
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    start = [p.detach().clone() for p in model.parameters()]
+    lr, after = LR, before_step
+    for _ in range(11):
+        with torch.no_grad():
+            for parameter, before, gradient in zip(model.parameters(), start, gradients, strict=True):
+                parameter.copy_(before if gradient is None else before - lr * gradient)
+            after = float(F.cross_entropy(model(batch), labels))
+        if after < before_step:
+            return True, f"loss {before_step:.3f}, after a step {after:.3f}"
+        lr /= 2
+    return False, f"loss {before_step:.3f}, after a step {after:.3f}"
+
+
+def check_packed(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:
+    """Quantizes, packs and decodes, and compares to the last bit."""
+    content, quantized = _packed(model, architecture, images)
+    [(batch, _)] = images.batches(IMAGES)
+    with torch.no_grad():
+        equal = torch.equal(unpack(content).network()(batch), folded(quantized)(batch))
+    return equal, f"{len(content):,} bytes at 4 bits, {'equal' if equal else 'not equal'} to the last bit"
+
+
+def check_onnx(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:
+    """Writes the ONNX file and compares its logits with the packed file's."""
+    from trainables.export.onnx_check import onnx_logits, open_session
+    from trainables.export.onnx_graph import write_onnx
+
+    content, _ = _packed(model, architecture, images)
+    [(batch, _)] = images.batches(IMAGES)
+    written = write_onnx(content)
+    found = torch.from_numpy(onnx_logits(open_session(written), images.pixels.numpy()))
+    with torch.no_grad():
+        expected = unpack(content).network()(batch)
+    same = int((found.argmax(1) == expected.argmax(1)).sum())
+    off = _distance(found, expected)
+    return same == IMAGES, f"{len(written):,} bytes, {same} of {IMAGES} answers equal, off by {off:.1e}"
+
+
+def check_operations(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:
+    """Compares multiply-accumulates with half of torch's count of floating-point operations."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
+        model(next(images.batches(IMAGES))[0][:1])
+    macs, expected = count(model, architecture).macs, counter.get_total_flops() // 2
+    return macs == expected, f"{macs:,} multiply-accumulates, torch counts {expected:,}"
+
+
+def _packed(model: Model, architecture: Architecture, images: Images) -> tuple[bytes, Model]:
+    scheme = QuantScheme(w_bits=4, a_bits=8)
+    calibrate_(model, scheme, images, 0)
+    model.eval()
+    round_side_info_(model)
+    ones = (0.5,) * architecture.channels
+    return pack(model, Header(architecture=architecture, scheme=scheme, mean=ones, std=ones)), model
+
+
+def no_dropout_(model: nn.Module) -> None:
+    """Turns dropout off, so that two losses can be compared."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))

@@ -1,0 +1,81 @@
+"""Networks of one's own in a spec: a callable becomes a captured file beside the experiments, once."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from trainables.config import Baseline, BaselineImport, DataConfig, digest, file_sha256
+from trainables.errors import ConfigError
+from trainables.storage import StoragePath, create_once, exists, read_bytes, sha256, storage_path
+
+FOLDER = "networks"
+"""The folder beside the experiments in which captured networks lie."""
+
+
+def with_captured_network(config: Baseline, data: DataConfig, storage: StoragePath, *, seed: int) -> Baseline:
+    """Returns a configuration whose network is a captured file, known by its digest.
+
+    A callable is captured with the weights of its checkpoint, or with those that it draws by `seed`, into a file that
+    is named after all that it depends on: a second run finds it there, and nobody else needs its code.
+
+    Raises:
+        ConfigError: the network cannot be captured, the file cannot be read, or two sources of weights are given.
+    """
+    checkpoint = config.checkpoint if isinstance(config, BaselineImport) else ""
+    if ":" in config.network and not config.network.startswith(("s3:", "gs:")):
+        place = storage / FOLDER / f"{_request(config, data, checkpoint, seed)[:32]}.safetensors"
+        if not exists(place):
+            create_once(place, _captured(config, data, checkpoint, seed))
+    elif checkpoint:
+        raise ConfigError(
+            f"{config.network} is a captured network, which brings its own weights: leave checkpoint out, or capture "
+            "the network with it."
+        )
+    else:
+        place = storage_path(config.network)
+        place = place.expanduser().resolve() if isinstance(place, Path) else place
+        if not exists(place):
+            raise ConfigError(
+                f"cannot read {config.network}: there is no such file. Give the path of a captured network."
+            )
+    known = {"network": str(place), "arguments": {}, "network_sha256": sha256(read_bytes(place))}
+    # The captured file holds the checkpoint's weights.
+    return config.model_copy(update=known | ({"checkpoint": "", "sha256": ""} if checkpoint else {}))
+
+
+def _captured(config: Baseline, data: DataConfig, checkpoint: str, seed: int) -> bytes:
+    """Captures the network on images of the size that the data set has."""
+    from trainables.data.data_sets import load_data
+    from trainables.graph.network_file import network_bytes
+    from trainables.models.importing import capture_network
+
+    channels = load_data(data).channels
+    image = (channels, data.image_size, data.image_size)
+    path = Path(checkpoint) if checkpoint else None
+    return network_bytes(capture_network(config.network, config.arguments, image, checkpoint=path, seed=seed))
+
+
+def _request(config: Baseline, data: DataConfig, checkpoint: str, seed: int) -> str:
+    """Returns the digest of all that a capture depends on, without importing the callable's module."""
+    weights = file_sha256(Path(checkpoint)) if checkpoint else f"seed {seed}"
+    code = _source_sha256(config.network.partition(":")[0])
+    return digest([config.network, config.arguments, code, data.name, data.image_size, weights])
+
+
+def _source_sha256(module: str) -> str:
+    """Returns the digest of a module's source file; empty where it is not found, which capturing will say."""
+    top, *rest = module.split(".")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return ""
+    finally:
+        sys.path.pop(0)
+    if found is None or found.origin is None:
+        return ""
+    path = Path(found.origin)
+    if rest:
+        path = path.parent.joinpath(*rest)
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file_sha256(path) if path.is_file() else ""
