@@ -1,12 +1,16 @@
 """Checkpoint files from elsewhere: read without executing anything, and fitted to a network by name or by order."""
 
+import argparse
 import io
 import itertools
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -14,12 +18,27 @@ from torch import Tensor
 
 from trainables.errors import ConfigError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts save the state dict beside other things."""
+PLAIN = ("", "state_dict", "model_state_dict", "model", "net", "weights")
+"""Keys of the weights themselves, best first, where training scripts save averaged ones beside them."""
 PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")
 """What DataParallel and torch.compile put before every name."""
+MAX_DEPTH = 2
+"""Levels of dictionaries that are opened to find weights: scripts save `{"model": {"state_dict": …}}` at most."""
 ACCURACY = re.compile(r"acc|prec1|top1", re.IGNORECASE)
 """Names under which training scripts save how good the weights are."""
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np.ndarray,
+    type(np.dtype("float64")),
+    type(np.dtype("float32")),
+    type(np.dtype("int64")),
+    np.float64(0).__reduce__()[0],
+    np.zeros(0).__reduce__()[0],
+]
+"""Classes beside tensors whose objects hold values alone: settings and numbers that training scripts save."""
+FOREIGN = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
+"""How torch names a class that it refuses."""
 UNORDERED = ".safetensors"
 """The suffix of the format whose tensors are sorted by name and size, not in the order of layers."""
 COUNTER = "num_batches_tracked"
@@ -46,15 +65,29 @@ class Fitted:
 
 
 def read_fitted(path: Path, expected: Mapping[str, Tensor]) -> Fitted:
-    """Reads a checkpoint for a network with this state dict, or raises ConfigError: unreadable, or another network."""
-    return fit(read_checkpoint(path), expected, source=str(path), ordered=path.suffix != UNORDERED)
+    """Reads a checkpoint for a network with this state dict, or raises ConfigError: unreadable, or another network.
+
+    Of several sets of weights in a file, such as an average beside the weights themselves, the first one with the most
+    of the network's names is taken; those under a plain name such as `state_dict` come first.
+    """
+    found = {where: _unprefixed(state, expected) for where, state in read_weights(path).items()}
+    best = max(found, key=lambda where: sum(name in expected for name in found[where]))
+    source = f"{path} ({best})" if best and len(found) > 1 else str(path)
+    return fit(_as_float(found[best], source), expected, source=source, ordered=path.suffix != UNORDERED)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict of safetensors or of torch.save. Nothing in the file is executed.
+    """Reads the first set of weights in a file; errors are those of `read_weights`."""
+    return _unprefixed(next(iter(read_weights(path).values())), {})
+
+
+def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Reads every set of weights in a file of safetensors or of torch.save, by where it lies. Nothing is executed.
+
+    Counters and settings beside the tensors are left out.
 
     Raises:
-        ConfigError: the file is missing, empty or no checkpoint, or holds more than tensors.
+        ConfigError: the file is missing, empty or no checkpoint, or holds no tensors, or objects of a foreign class.
     """
     try:
         content = path.read_bytes()
@@ -64,22 +97,81 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     way_out = "save the weights with safetensors, or with torch.save(model.state_dict(), path)"
     if not content:
         raise ConfigError(f"{path} is empty: {way_out}.")
+    if path.suffix == UNORDERED:
+        try:
+            return {"": load_safetensors(content)}
+        except SafetensorError as err:
+            raise ConfigError(f"{path} is no safetensors file ({err}): {way_out}.") from err
+    loaded = _loaded(content, path, way_out)
+    sets = dict(_weights_in(loaded))
+    if not sets:
+        raise ConfigError(f"{path} holds a {type(loaded).__name__}, not a dict of tensors: {way_out}.")
+    rank = {name: place for place, name in enumerate(PLAIN)}
+    return dict(sorted(sets.items(), key=lambda item: rank.get(item[0].rpartition(".")[2], len(rank))))
+
+
+def _loaded(content: bytes, path: Path, way_out: str) -> Any:
+    """Unpickles tensors and plain values alone; of other classes, settings of argparse and numbers of numpy."""
     try:
-        if path.suffix == UNORDERED:
-            tensors: dict[str, Tensor] = load_safetensors(content)
-            return tensors
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except SafetensorError as err:
-        raise ConfigError(f"{path} is no safetensors file ({err}): {way_out}.") from err
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as err:
         # torch.load raises whatever its reader meets in a foreign file.
-        raise ConfigError(f"{path} is no file of plain weights ({type(err).__name__}): {way_out}.") from err
-    for wrapper in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ConfigError(f"{path} holds a {type(loaded).__name__}, not a dict of tensors: {way_out}.")
-    return {PREFIXES.sub("", str(name)): tensor for name, tensor in loaded.items()}
+        foreign = FOREIGN.search(str(err))
+        cause = f"it holds an object of {foreign.group(1)}, which would be executed" if foreign else type(err).__name__
+        raise ConfigError(f"{path} is no file of plain weights ({cause}): {way_out}.") from err
+
+
+def _weights_in(value: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yields the dictionaries that hold tensors, with the keys that lead there."""
+    if not isinstance(value, Mapping):
+        return
+    tensors = {str(name): part for name, part in value.items() if isinstance(part, Tensor)}
+    if any(tensor.ndim for tensor in tensors.values()):
+        yield where, tensors
+    for name, part in value.items():
+        if depth < MAX_DEPTH:
+            yield from _weights_in(part, f"{where}.{name}".lstrip("."), depth + 1)
+
+
+def _unprefixed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors without what DataParallel, torch.compile and trainers put before every name.
+
+    `module` and `_orig_mod` always go; other first parts that all names share go where more of the network's own names
+    are there without them.
+    """
+    best = names = {name: PREFIXES.sub("", name) for name in state}
+    while len({name.partition(".")[0] for name in names.values()}) == 1 and all("." in n for n in names.values()):
+        names = {name: PREFIXES.sub("", short.partition(".")[2]) for name, short in names.items()}
+        if sum(n in expected for n in names.values()) > sum(n in expected for n in best.values()):
+            best = names
+    return {short: state[name] for name, short in best.items()}
+
+
+def _as_float(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Returns tensors in float32, or raises ConfigError: one of them is none that a network here can hold."""
+    found = {}
+    for name, tensor in state.items():
+        kind = odd_kind(tensor)
+        if kind:
+            raise ConfigError(f"{source}: {name} is a {kind} tensor: save dense floating-point weights.")
+        if name.endswith(("weight_orig", "weight_mask")):
+            raise ConfigError(
+                f"{source}: {name} is of torch.nn.utils.prune: call its `remove` on each module, then save."
+            )
+        found[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return found
+
+
+def odd_kind(tensor: Tensor) -> str:
+    """Returns what kind of tensor keeps a network from being read: sparse, quantized, complex or meta; empty if none."""
+    kinds = {
+        "sparse": tensor.layout != torch.strided,
+        "quantized": tensor.is_quantized,
+        "complex": tensor.is_complex(),
+        "meta": tensor.is_meta,
+    }
+    return next((kind for kind, found in kinds.items() if found), "")
 
 
 def fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str, ordered: bool = True) -> Fitted:
@@ -151,10 +243,9 @@ def _shown(name: str | None, tensors: Mapping[str, Tensor]) -> str:
 
 def reported_accuracy(path: Path) -> dict[str, float]:
     """Returns the accuracies that a checkpoint names beside its weights, by name; none where it holds weights alone."""
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever the reader meets in a foreign file; it was read for its weights before
+    if path.suffix == UNORDERED:
         return {}
-    named = loaded.items() if isinstance(loaded, dict) else ()
+    loaded = _loaded(path.read_bytes(), path, "")
+    named = loaded.items() if isinstance(loaded, Mapping) else ()
     found = {str(name): value for name, value in named if ACCURACY.search(str(name))}
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float | np.number)}

@@ -14,7 +14,7 @@ from torch import nn
 from trainables.errors import ConfigError
 from trainables.graph.capture import capture
 from trainables.graph.network_file import NetworkFile
-from trainables.models.checkpoint_file import Fitted, read_fitted, reported_accuracy
+from trainables.models.checkpoint_file import Fitted, odd_kind, read_fitted, reported_accuracy
 from trainables.models.unit_state import unit_state
 
 TOLERANCE = 1e-5
@@ -103,8 +103,7 @@ def _about_checkpoint(path: Path, fitted: Fitted) -> dict[str, Any]:
 def _check_tensors(module: nn.Module) -> None:
     """Refuses tensors that no graph holds, and values with which a network makes no sense."""
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        kind = "sparse" if tensor.layout != torch.strided else "quantized" if tensor.is_quantized else ""
-        kind = kind or ("complex" if tensor.is_complex() else "meta" if tensor.is_meta else "")
+        kind = odd_kind(tensor)
         if kind:
             raise ConfigError(f"{name} is a {kind} tensor: give the network with dense floating-point weights.")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
