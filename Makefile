@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Hundreds of processes start in the tests: each would compile this repository again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cluster-demo test test-units test-ray test-arithmetic test-arithmetic-oldest test-arithmetic-avx2 quick check docs lock clean
+.PHONY: demo cluster-demo zoo test test-units test-ray test-arithmetic test-arithmetic-oldest test-arithmetic-avx2 quick check docs lock clean
 
 demo: $(READY)
 	$(BIN)/tune-app demo
@@ -23,10 +23,14 @@ test: $(READY)
 	$(MAKE) --no-print-directory --jobs=2 test-units test-ray
 
 test-units: $(READY)
-	nice -n 19 $(BIN)/pytest --numprocesses logical --dist loadfile -m "not ray"
+	nice -n 19 $(BIN)/pytest --numprocesses logical --dist loadfile -m "not ray and not zoo"
 
 test-ray: $(READY)
 	$(BIN)/pytest -m ray
+
+# Networks of torchvision and published checkpoints (TUNE_APP_CHECKPOINTS, TUNE_APP_CIFAR10), minutes each.
+zoo: $(READY)
+	$(BIN)/pytest -m zoo tests/zoo
 
 # What must be the same on every processor, once more with the instructions and the thread counts of other ones.
 NUMERIC = $(shell grep -rl "mark[.]numeric" tests)

@@ -119,7 +119,16 @@ def main(base: str) -> int:
     end = time.time() + LIMIT_S
     stages = chosen(changed_since(base), read_uses())
     print(f"quick: {sum(map(len, stages))} files of tests depend on what changed since {base}")
-    options = ["-p", "tests.quick", "-qq", "-r", "fEs", "-m", "not (ray or browser or slow)", f"--begin-until={end}"]
+    options = [
+        "-p",
+        "tests.quick",
+        "-qq",
+        "-r",
+        "fEs",
+        "-m",
+        "not (ray or browser or slow or zoo)",
+        f"--begin-until={end}",
+    ]
     workers = ["--numprocesses", "logical", "--dist", "loadfile", "--no-loadscope-reorder"]
     for number, files in enumerate(stages):
         if time.time() > end - LEFT_S:

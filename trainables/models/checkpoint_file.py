@@ -164,7 +164,7 @@ def _as_float(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
 
 
 def odd_kind(tensor: Tensor) -> str:
-    """Returns what kind of tensor keeps a network from being read: sparse, quantized, complex or meta; empty if none."""
+    """Returns why a tensor cannot be read as weights: it is sparse, quantized, complex or meta; empty if it can."""
     kinds = {
         "sparse": tensor.layout != torch.strided,
         "quantized": tensor.is_quantized,

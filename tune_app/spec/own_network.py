@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainables.config import Baseline, BaselineImport, DataConfig, digest, file_sha256
 from trainables.errors import ConfigError
-from trainables.storage import StoragePath, create_once, exists, read_bytes, sha256, storage_path
+from trainables.storage import StoragePath, create_once, exists, names, read_bytes, sha256, storage_path
 
 FOLDER = "networks"
 """The folder beside the experiments in which captured networks lie."""
@@ -23,7 +23,7 @@ def with_captured_network(config: Baseline, data: DataConfig, storage: StoragePa
     """
     checkpoint = config.checkpoint if isinstance(config, BaselineImport) else ""
     if ":" in config.network and not config.network.startswith(("s3:", "gs:")):
-        place = storage / FOLDER / f"{_request(config, data, checkpoint, seed)[:32]}.safetensors"
+        place = _place(config, data, checkpoint, storage / FOLDER, seed)
         if not exists(place):
             create_once(place, _captured(config, data, checkpoint, seed))
     elif checkpoint:
@@ -55,11 +55,19 @@ def _captured(config: Baseline, data: DataConfig, checkpoint: str, seed: int) ->
     return network_bytes(capture_network(config.network, config.arguments, image, checkpoint=path, seed=seed))
 
 
-def _request(config: Baseline, data: DataConfig, checkpoint: str, seed: int) -> str:
-    """Returns the digest of all that a capture depends on, without importing the callable's module."""
+def _place(config: Baseline, data: DataConfig, checkpoint: str, folder: StoragePath, seed: int) -> StoragePath:
+    """Returns the file that is named after all that a capture depends on, without importing the callable's module.
+
+    Where the code is gone, it is the file that was captured while it was there.
+    """
     weights = file_sha256(Path(checkpoint)) if checkpoint else f"seed {seed}"
+    asked = digest([config.network, config.arguments, data.name, data.image_size, weights])[:24]
     code = _source_sha256(config.network.partition(":")[0])
-    return digest([config.network, config.arguments, code, data.name, data.image_size, weights])
+    if not code:
+        found = names(folder, f"{asked}-*")
+        if len(found) == 1:
+            return folder / found[0]
+    return folder / f"{asked}-{code[:16] or 'none'}.safetensors"
 
 
 def _source_sha256(module: str) -> str:
