@@ -18,8 +18,10 @@ from trainables.errors import ConfigError
 from trainables.graph.graph import IMAGE, Graph, Node
 
 Shape = tuple[int, ...]
-MAX_ELEMENTS = 1 << 31
-"""Elements of one image's tensor: far more than any classifier has, so that no stored graph asks for more memory."""
+MAX_ELEMENTS = 1 << 28
+"""Elements of all tensors of one image together: far above any classifier, so that no file asks for more memory."""
+MAX_SIZE = 1 << 20
+"""The longest axis of a weight: every channel gets a label, and ImageNet-21k has 21,841 classes."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def shapes(graph: Graph) -> dict[str, Shape]:
         ConfigError: an operator is unknown, has other attributes or inputs, or a tensor would be too large.
     """
     found: dict[str, Shape] = {IMAGE: (1, *graph.image)}
+    elements = math.prod(graph.image)
     for node in graph.nodes:
         operator = OPERATORS.get(node.operator)
         if operator is None:
@@ -54,7 +57,9 @@ def shapes(graph: Graph) -> dict[str, Shape]:
             shape = tuple(operator.shape(*(found[name] for name in node.inputs), **node.attributes))
         except (TypeError, ValueError, IndexError, ArithmeticError, KeyError, AttributeError) as err:
             raise ConfigError(f"graph: {node.operator} {node.name} does not fit its inputs: {err}.") from err
-        if not all(type(size) is int and size > 0 for size in shape) or math.prod(shape) > MAX_ELEMENTS:
+        legal = all(type(size) is int and size > 0 for size in shape)
+        elements += math.prod(shape) if legal else 0
+        if not legal or elements > MAX_ELEMENTS or max(node.attributes.get("weight", ()), default=0) > MAX_SIZE:
             raise ConfigError(f"graph: {node.operator} {node.name} would have shape {shape}.")
         found[node.name] = shape
     return found

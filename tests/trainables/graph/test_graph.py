@@ -82,6 +82,7 @@ def test_a_graph_that_unfolds_to_too_much_is_refused() -> None:
         (0, {"weight": (4, 3, 30, 30)}, "would have shape"),
         (0, {"stride": (0, 1)}, "conv2d conv"),
         (0, {"weight": (2**40, 3, 3, 3)}, "would have shape"),
+        (0, {"weight": (2**21, 3, 3, 3)}, "would have shape"),
         (0, {"weight": ("4", 3, 3, 3)}, "conv2d conv"),
         (0, {"unknown": 1}, "does not fit its inputs"),
         (2, {"dims": (2, 9)}, "mean mean|linear fc"),

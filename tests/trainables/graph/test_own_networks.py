@@ -2,8 +2,10 @@
 
 import copy
 import random
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -161,6 +163,28 @@ def test_a_version_and_its_graph_belong_together() -> None:
     arrays.pop("graph")
     with pytest.raises(CorruptFile):
         unpack(container.write(spec, arrays, version=container.WITH_GRAPH))
+
+
+def test_forged_graphs_are_read_or_refused() -> None:
+    """A file whose graph was altered, and sealed again, gives a network or one clear error."""
+    model, architecture = own_model(captured_network(NETWORKS["squeezed"][0](), (3, 16, 16)))
+    scheme = QuantScheme(w_bits=4, a_bits=8)
+    calibrate_(model, scheme, random_images(architecture), 0)
+    round_side_info_(model.eval())
+    content = pack(model, Header(architecture=architecture, scheme=scheme, mean=(0.5,) * 3, std=(0.5,) * 3))
+    spec, arrays = container.read(content)
+    plain = zlib.decompress(arrays["graph"].tobytes())
+    draw, refused = random.Random(2), 0
+    for _ in range(150):
+        altered = bytearray(plain)
+        for _ in range(draw.randint(1, 2)):
+            altered[draw.randrange(len(altered))] = draw.choice(b"0123456789-.,:[]{}")
+        forged = {**arrays, "graph": np.frombuffer(zlib.compress(bytes(altered)), np.uint8)}
+        try:
+            unpack(container.write(spec, forged, version=container.WITH_GRAPH)).network()
+        except CorruptFile:
+            refused += 1
+    assert refused > 100
 
 
 def test_streams_are_groups_too_and_are_known_as_such() -> None:
