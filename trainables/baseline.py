@@ -24,6 +24,7 @@ from trainables.models.checkpoint_file import Fitted, read_fitted
 from trainables.models.model import Model, baseline_architecture, build
 from trainables.models.unit_state import unit_state
 from trainables.quant.ptq import remeasure_batch_norm_
+from trainables.results import CHANCE_FACTOR
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.storage import read_bytes, sha256, storage_path
 from trainables.train.loop import evaluate, fit
@@ -45,7 +46,15 @@ def _(config: BaselineImport, context: StageContext) -> StageResult:
     model, architecture = _fresh(config, context)
     if config.checkpoint:
         model.load_state_dict(model.state_dict() | read_import(config, model).state)
-    return _result(model, architecture, context)
+    result = _result(model, architecture, context)
+    accuracy, chance = result.metrics["val_accuracy"], 1 / context.data.classes
+    if config.network and accuracy <= CHANCE_FACTOR * chance:
+        raise ConfigError(
+            f"the imported network has accuracy {accuracy:.1%} on {len(context.val):,} validation images, and chance "
+            f"is {chance:.1%}: give the mean and std that it was trained with (data.mean, data.std), check its "
+            "checkpoint, or say kind: untrained."
+        )
+    return result
 
 
 @run_stage.register
