@@ -78,7 +78,7 @@ def test_an_import_tells_which_names_were_matched(tmp_path: Path, cli: Callable[
     spec, data = narrow_spec(tmp_path), few_digits()
     state = build(baseline_architecture(MODEL, data)).state_dict()
     told = {}
-    for name, tensors in {"own": state, "other": {f"x.{n}": t for n, t in state.items()}}.items():
+    for name, tensors in {"own": state, "other": {f"x{n}": t for n, t in state.items()}}.items():
         torch.save(tensors, tmp_path / f"{name}.pt")
         config = BaselineImport(kind="import", model=MODEL, checkpoint=str(tmp_path / f"{name}.pt"))
         base = spec.base.model_copy(update={"baseline": config})
@@ -87,7 +87,7 @@ def test_an_import_tells_which_names_were_matched(tmp_path: Path, cli: Callable[
         told[name] = cli("baseline", write_spec(tmp_path / f"{name}.yaml", own)).out
         assert info == read_baseline(ExperimentFolder(own.folder))
     assert "matched" not in told["own"]
-    assert "x.stem.layer.weight is stem.layer.weight, ..., x.classifier" in told["other"]
+    assert "xstem.layer.weight is stem.layer.weight, ..., xclassifier" in told["other"]
     assert "Check that the accuracy" in told["other"]
     assert "accuracy" in told["other"].splitlines()[0]
 
