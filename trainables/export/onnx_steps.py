@@ -134,10 +134,6 @@ def _reduce(op: str) -> Form:
     return form
 
 
-def _variance(node: Node, x: Sequence[str], writer: Writer) -> str:
-    raise ConfigError("ONNX files are not written for the operator variance: leave measure.onnx off.")
-
-
 def _reshape(node: Node, x: Sequence[str], writer: Writer) -> str:
     shape = list(node.attributes["shape"])
     if -1 not in shape:

@@ -353,10 +353,14 @@ def _narrowed(channels: Channels, removed: np.ndarray) -> Graph:
 
     def left(name: str, dim: int) -> int:
         """Counts what stays along an axis."""
-        labels, size = channels.labels[name], channels.shapes[name][dim]
-        if labels.shape[dim] == 1:
-            return size
-        return int((~removed[labels]).any(axis=tuple(d for d in range(labels.ndim) if d != dim)).sum())
+        stays = remains(name, dim)
+        return channels.shapes[name][dim] if len(stays) == 1 else int(stays.sum())
+
+    def remains(name: str, dim: int) -> np.ndarray:
+        """Says of each place along an axis whether a channel is left there; of one place, where they do not change."""
+        labels = channels.labels[name]
+        kept: np.ndarray = (~removed[labels]).any(axis=tuple(d for d in range(labels.ndim) if d != dim))
+        return kept
 
     nodes = []
     for node in channels.graph.nodes:
@@ -378,26 +382,19 @@ def _narrowed(channels: Channels, removed: np.ndarray) -> Graph:
                 node = node.with_attributes(channels=left(node.name, 1))
             case "parameter":
                 node = node.with_attributes(shape=tuple(left(node.name, d) for d in range(len(a["shape"]))))
-            case "reshape":
-                shape = tuple(size if size == -1 else left(node.name, d) for d, size in enumerate(a["shape"]))
-                node = node.with_attributes(shape=shape)
-            case "expand":
+            case "reshape" | "expand":
                 shape = tuple(size if size == -1 else left(node.name, d) for d, size in enumerate(a["shape"]))
                 node = node.with_attributes(shape=shape)
             case "slice":
-                labels, dim = channels.labels[source], a["dim"]
-                if labels.shape[dim] > 1:
-                    line = removed[labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]]
-                    start, end = int((~line[: a["start"]]).sum()), int((~line[: a["end"]]).sum())
-                    node = node.with_attributes(start=start, end=end)
+                stays = remains(source, a["dim"])
+                if len(stays) > 1:
+                    node = node.with_attributes(**{end: int(stays[: a[end]].sum()) for end in ("start", "end")})
             case "pad":
-                labels = channels.labels[node.name]
                 before, after = list(a["before"]), list(a["after"])
-                for d in range(labels.ndim):
-                    if labels.shape[d] > 1 and (before[d] or after[d]):
-                        line = removed[labels[tuple(slice(None) if k == d else 0 for k in range(labels.ndim))]]
-                        size = channels.shapes[source][d]
-                        before[d], after[d] = int((~line[: before[d]]).sum()), int((~line[before[d] + size :]).sum())
+                for d, size in enumerate(channels.shapes[source]):
+                    stays = remains(node.name, d)
+                    if len(stays) > 1:
+                        before[d], after[d] = int(stays[: before[d]].sum()), int(stays[before[d] + size :].sum())
                 node = node.with_attributes(before=tuple(before), after=tuple(after))
         nodes.append(node)
     return Graph(channels.graph.image, tuple(nodes), channels.graph.output)

@@ -11,14 +11,12 @@ def _reshape(t: Translator, call: Call) -> str:
     return t.add("reshape", (call["self"],), shape=shape)
 
 
-@handles("permute", "transpose", "swapaxes", "t", "numpy_T", "movedim")
+@handles("permute", "transpose", "swapaxes", "t", "numpy_T")
 def _permute(t: Translator, call: Call) -> str:
     name, rank = call.name, call.rank
     order = list(range(rank))
     if name == "permute":
         order = [d % rank for d in call["dims"]]
-    elif name == "movedim":
-        raise t.refusal("movedim")
     else:
         one, other = (0, 1) if name in ("t", "numpy_T") else (v for k, v in list(call.arguments.items())[1:3])
         order[one % rank], order[other % rank] = order[other % rank], order[one % rank]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
+from typing import Any
 
 import torch
 
@@ -29,6 +30,10 @@ class Layout:
     groups: tuple[PruneGroup, ...]
     shapes: Mapping[str, Shape]
     """The shapes of the nodes before they were joined to units, for one image."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Layout":
+        """Returns itself: it never changes, so that copies of a network share it."""
+        return self
 
     def size(self, name: str) -> Shape:
         """Returns the shape of what a node of `graph` computes, for one image."""

@@ -65,22 +65,6 @@ class Model(nn.Module):
         """The parts that the network was built of."""
         return self._layout
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
-        copy = self.__class__.__new__(self.__class__)
-        memo[id(self)] = copy
-        nn.Module.__init__(copy)
-        copy.training = self.training
-        from copy import deepcopy
-
-        copy._modules = deepcopy(self._modules, memo)
-        copy._layout = self._layout
-        copy._program = _Program.__new__(_Program)
-        copy._program.steps = [
-            (memo.get(id(run), run), inputs, output, done) for run, inputs, output, done in self._program.steps
-        ]
-        copy._program.size, copy._program.output = self._program.size, self._program.output
-        return copy
-
 
 class _Program:
     """The steps of a network: what runs, the values that it reads and writes, and those that nobody needs after it."""
