@@ -6,13 +6,11 @@ from pathlib import Path
 import torch
 
 from trainables.config import (
-    CAPTURED,
     Architecture,
     Baseline,
     BaselineImport,
     BaselineTrain,
     BaselineUntrained,
-    ModelConfig,
     file_sha256,
 )
 from trainables.data.data_sets import DataSet
@@ -22,7 +20,7 @@ from trainables.graph.network_file import parse_network
 from trainables.graph.operators import shapes
 from trainables.models.checkpoint_file import Fitted, read_fitted
 from trainables.models.model import Model, baseline_architecture, build
-from trainables.models.unit_state import unit_state
+from trainables.models.unit_state import own_model
 from trainables.quant.ptq import remeasure_batch_norm_
 from trainables.results import CHANCE_FACTOR
 from trainables.stages.stage import StageContext, StageResult, run_stage
@@ -119,8 +117,4 @@ def own_network(config: Baseline, data: DataSet) -> tuple[Model, Architecture]:
         raise ConfigError(
             f"{path} has {classes} outputs, but the data set {data.classes} classes: capture another network."
         )
-    model = ModelConfig(name=CAPTURED, graph=network.graph.stored())
-    architecture = Architecture(model=model, classes=classes, channels=channels, image_size=size)
-    built = build(architecture)
-    built.load_state_dict(unit_state(network))
-    return built, architecture
+    return own_model(network)

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.config import CAPTURED, Architecture, ModelConfig, QuantScheme
+from trainables.config import Architecture, QuantScheme
 from trainables.costs.counts import count
 from trainables.data.images import Images, ImageSet
 from trainables.export.header import Header
 from trainables.export.packed import pack, unpack
 from trainables.graph.network_file import NetworkFile
-from trainables.graph.operators import shapes
-from trainables.models.model import Model, build
-from trainables.models.unit_state import unit_state
+from trainables.models.model import Model
+from trainables.models.unit_state import own_model
 from trainables.models.units import evaluating, units
 from trainables.prune.channels import channel_axis, prune_channels, removed_positions
 from trainables.quant.calibrate import calibrate_
@@ -72,17 +71,6 @@ def check_network(network: NetworkFile) -> Iterator[Checked]:
         except Exception as err:  # one check that breaks must not hide the others
             holds, seen = False, f"{type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''}"
         yield Checked(name, holds, seen)
-
-
-def own_model(network: NetworkFile) -> tuple[Model, Architecture]:
-    """Builds a captured network with its weights, on the CPU, and returns it with its architecture."""
-    channels, size, _ = network.graph.image
-    classes = shapes(network.graph)[network.graph.output][-1]
-    model = ModelConfig(name=CAPTURED, graph=network.graph.stored())
-    architecture = Architecture(model=model, classes=classes, channels=channels, image_size=size)
-    built = build(architecture)
-    built.load_state_dict(unit_state(network))
-    return built, architecture
 
 
 def random_images(architecture: Architecture) -> Images:

@@ -9,7 +9,7 @@ import torch
 from trainables.config import DataConfig
 from trainables.data.data_sets import load_test_images
 from trainables.models.importing import capture_network
-from trainables.network_check import own_model
+from trainables.models.unit_state import own_model
 from trainables.train.loop import evaluate
 
 pytestmark = pytest.mark.zoo

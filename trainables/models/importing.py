@@ -15,7 +15,7 @@ from trainables.errors import ConfigError
 from trainables.graph.capture import capture
 from trainables.graph.network_file import NetworkFile
 from trainables.models.checkpoint_file import Fitted, odd_kind, read_fitted, reported_accuracy
-from trainables.models.unit_state import unit_state
+from trainables.models.unit_state import own_model
 
 TOLERANCE = 1e-5
 """How far outputs of the captured network may lie from the module's, relative to the largest output."""
@@ -120,9 +120,6 @@ def _check_tensors(module: nn.Module) -> None:
 @torch.no_grad()
 def _check_outputs(module: nn.Module, network: NetworkFile) -> None:
     """Refuses a network whose outputs are not those of the module, for one image and for several."""
-    from trainables.config import Architecture, ModelConfig
-    from trainables.models.model import build
-
     channels, height, width = network.graph.image
     images = torch.randn(5, channels, height, width, generator=torch.Generator().manual_seed(0))
     expected = module.eval()(images)
@@ -130,15 +127,7 @@ def _check_outputs(module: nn.Module, network: NetworkFile) -> None:
         raise ConfigError("the network's outputs on random images are not finite: use intact weights.")
     if height != width:
         raise ConfigError(f"images must be square, but the network was captured for {height} x {width}.")
-    model = build(
-        Architecture(
-            model=ModelConfig(name="captured", graph=network.graph.stored()),
-            classes=expected.shape[1],
-            channels=channels,
-            image_size=height,
-        )
-    )
-    model.load_state_dict(unit_state(network))
+    model, _ = own_model(network)
     found = model.eval()(images)
     scale = max(float(expected.abs().max()), math.ulp(0.0))
     if found.shape != expected.shape or float((found - expected).abs().max()) > TOLERANCE * scale:

@@ -1,9 +1,23 @@
-"""unit_state: the tensors of a captured network under the names that its units have for them."""
+"""A captured network as a model: built from its graph, with its tensors under the names that units have for them."""
 
 from torch import Tensor
 
+from trainables.config import CAPTURED, Architecture, ModelConfig
 from trainables.graph.network_file import NetworkFile
+from trainables.graph.operators import shapes
 from trainables.models.fusing import fuse
+from trainables.models.model import Model, build
+
+
+def own_model(network: NetworkFile) -> tuple[Model, Architecture]:
+    """Builds a captured network with its weights, on the CPU, and returns it with its architecture."""
+    channels, size, _ = network.graph.image
+    classes = shapes(network.graph)[network.graph.output][-1]
+    model = ModelConfig(name=CAPTURED, graph=network.graph.stored())
+    architecture = Architecture(model=model, classes=classes, channels=channels, image_size=size)
+    built = build(architecture)
+    built.load_state_dict(unit_state(network))
+    return built, architecture
 
 
 def unit_state(network: NetworkFile) -> dict[str, Tensor]:

@@ -22,10 +22,10 @@ from trainables.graph.trace import trace
 from trainables.models.importing import capture_network, captured_network
 from trainables.models.mobilenet_v2 import MobileNetV2
 from trainables.models.model import build
-from trainables.models.unit_state import unit_state
+from trainables.models.unit_state import own_model, unit_state
 from trainables.models.units import units
 from trainables.models.vgg import VGG16
-from trainables.network_check import check_network, own_model, random_images
+from trainables.network_check import check_network, random_images
 from trainables.prune.channels import prune_channels
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_
