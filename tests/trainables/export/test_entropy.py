@@ -15,6 +15,7 @@ from trainables.export.coders import Choice, LayerSpec, assembled, coded_bits, c
 from trainables.export.entropy import GAUSSIAN, HISTOGRAM, LAPLACE, entropy_bits
 from trainables.export.smooth import SMOOTH
 from trainables.export.streams import CodedWeights, Source
+from trainables.export.zstd import LARGE, ZSTD
 from trainables.testing.coders import BITS, CoderContract
 
 pytestmark = pytest.mark.numeric
@@ -112,6 +113,20 @@ def test_each_coder_has_layers_where_it_is_smallest(make: Callable[..., np.ndarr
     count = 40 if best == "bits" else 4_200
     codes = np.clip(np.rint(make(np.random.default_rng(0), count)), -31, 31).astype(np.int8)
     assert coders()[encode([layer(count, 6)], [codes]).kinds[0]] == CODERS[best]
+
+
+def test_a_large_layer_is_searched_for_repeats_where_there_are_some() -> None:
+    random = np.random.default_rng(0)
+    one_filter = random.integers(-7, 8, 4_608).astype(np.int8)
+    repeated = np.tile(one_filter, 1 + LARGE // len(one_filter))
+    drawn = np.clip(np.rint(random.normal(size=len(repeated)) * 3), -7, 7).astype(np.int8)
+    spec = layer(len(repeated), 4)
+    by_choice = {name: len(ZSTD.encode(codes, spec).data) for name, codes in (("same", repeated), ("drawn", drawn))}
+    assert by_choice["same"] < len(repeated) / 80
+    assert by_choice["drawn"] < 0.55 * len(drawn)
+    assert encode([spec], [repeated]).kinds == (ZSTD.kind,)
+    for codes in (repeated, drawn, np.zeros_like(drawn)):
+        np.testing.assert_array_equal(decode([spec], encode([spec], [codes], choice="zstd"))[0][0], codes)
 
 
 def test_a_hole_around_zero_is_smallest_with_the_smooth_model() -> None:
