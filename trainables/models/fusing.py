@@ -38,8 +38,7 @@ class Fused:
 def fuse(graph: Graph) -> Fused:
     """Joins each layer with the batch norm and the activation that alone read it.
 
-    A unit is named after the module that holds the layer and its norm, and nothing else with tensors, else after the
-    layer.
+    A unit is named after the module that holds the layer and its norm, and nothing else, else after the layer.
     """
     readers = graph.readers()
 
@@ -84,13 +83,12 @@ def _is_activation(node: Node) -> bool:
 
 def _names(graph: Graph, plans: list[UnitPlan]) -> dict[str, str]:
     """Returns the name of each unit by that of its layer."""
-    with_tensors = [node.name for node in graph.nodes if OPERATORS[node.operator].module]
     others = {node.name for node in graph.nodes} - {node.name for plan in plans for node in plan.nodes}
     names: dict[str, str] = {}
     for plan in plans:
         path = plan.layer.name.rpartition(".")[0]
         own = {node.name for node in plan.nodes}
-        inside = {name for name in with_tensors if name.startswith(f"{path}.")}
+        inside = {node.name for node in graph.nodes if node.name.startswith(f"{path}.")}
         free = path and path not in others and path not in names.values()
         alone = free and plan.norm is not None and plan.norm.name.startswith(f"{path}.") and inside <= own
         names[plan.layer.name] = path if alone else plan.layer.name

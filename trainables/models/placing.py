@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from trainables.config import LayerGroup
 from trainables.graph.graph import IMAGE, Graph, Node
+from trainables.graph.operators import OPERATORS
 from trainables.models.fusing import QUANTIZE, UNIT, Fused
 from trainables.models.units import Role
 
-CARRIES = ("max_pool", "reshape", "permute", "slice", "dropout", "expand", "roll", "pad")
+CARRIES = ("max_pool", "reshape", "permute", "slice", "dropout", "expand", "roll", "pad", "resize_nearest")
 """Operators whose output holds values of their input alone, or zeros."""
 READS = (UNIT, "mean", "mean_pool", "adaptive_mean", "batch_norm", "layer_norm", "group_norm", "matmul", "attention")
 """Operators for whose sake a tensor is quantized: they read many values for each that they write."""
@@ -79,15 +80,22 @@ def with_points(graph: Graph, points: Points) -> Graph:
     """Returns the graph with a node for each point that is no unit's: whoever read the tensor reads its codes."""
     renamed: dict[str, str] = {}
     nodes: list[Node] = []
-    taken = {f"{unit}.out_point" for unit in points.outputs} | {node.name for node in graph.nodes}
+    taken = {f"{node.name}.out_point" for node in graph.nodes if node.operator == UNIT}
+    taken |= {node.name for node in graph.nodes}
     for node in graph.nodes:
         nodes.append(Node(node.name, node.operator, tuple(renamed.get(n, n) for n in node.inputs), node.attributes))
         if node.name in points.others:
             path = f"{node.name.rpartition('.')[0]}.out_point".lstrip(".")
-            renamed[node.name] = path if path not in taken else f"{node.name}.out_point"
+            renamed[node.name] = path if path not in taken else _own_point(node)
             taken.add(renamed[node.name])
             nodes.append(Node(renamed[node.name], QUANTIZE, (node.name,)))
     return Graph(graph.image, tuple(nodes), renamed.get(graph.output, graph.output))
+
+
+def _own_point(node: Node) -> str:
+    """Names the point of one node; where the node is a module, beside it, since a unit may have an out_point too."""
+    is_module = node.operator == UNIT or OPERATORS[node.operator].module is not None
+    return f"{node.name}_out_point" if is_module else f"{node.name}.out_point"
 
 
 def _reading(graph: Graph, readers: Mapping[str, list[Node]], name: str) -> list[Node]:
