@@ -32,6 +32,9 @@ PRUNED_TOLERANCE, ONNX_TOLERANCE = 1e-4, 1e-3
 CODES_TOLERANCE = 0.5
 """The same where activations are codes: a deep network of random weights makes much of a value that falls to the next
 code, and an operator that is written wrong leaves nothing of the outputs."""
+FINE = QuantScheme(w_bits=16, a_bits=16, residual_bits=16, edge_bits=16)
+"""Bits with which a network computes as without: what lies off then is in the wrong place."""
+FINE_TOLERANCE = 0.1
 NARROW = QuantScheme(w_bits=4, a_bits=8)
 """The bits of the packed file that is checked."""
 FLOAT_ACTIVATIONS = QuantScheme(w_bits=4, a_bits=32, residual_bits=32, a_bits_by_group={"classifier": 32})
@@ -50,7 +53,7 @@ class Checked:
 
 
 def check_network(network: NetworkFile) -> Iterator[Checked]:
-    """Yields the result of each check: pruning, training, packing, the ONNX file, and the counts of operations.
+    """Yields the result of each check: pruning, training, quantizing, packing, the ONNX file, counts of operations.
 
     A check that raises does not hold; its message says why.
     """
@@ -61,6 +64,7 @@ def check_network(network: NetworkFile) -> Iterator[Checked]:
     checks: dict[str, Callable[[Model, Architecture, Images], tuple[bool, str]]] = {
         "pruning": check_pruning,
         "training": check_training,
+        "quantized": check_quantized,
         "packed file": check_packed,
         "ONNX file": check_onnx,
         "operations": check_operations,
@@ -117,18 +121,31 @@ def check_training(model: Model, architecture: Architecture, images: Images) -> 
     no_dropout_(model)
     loss = F.cross_entropy(model.train()(batch), labels)
     before_step = float(loss.detach())
-    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    start = [p.detach().clone() for p in model.parameters()]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+    start = [p.detach().clone() for p in learned]
     lr, after = LR, before_step
     for _ in range(11):
         with torch.no_grad():
-            for parameter, before, gradient in zip(model.parameters(), start, gradients, strict=True):
+            for parameter, before, gradient in zip(learned, start, gradients, strict=True):
                 parameter.copy_(before if gradient is None else before - lr * gradient)
             after = float(F.cross_entropy(model(batch), labels))
         if after < before_step:
             return True, f"loss {before_step:.3f}, after a step {after:.3f}"
         lr /= 2
     return False, f"loss {before_step:.3f}, after a step {after:.3f}"
+
+
+@torch.no_grad()
+def check_quantized(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:
+    """Quantizes weights and activations to 16 bits, and compares with the float network; says what 8 bits do."""
+    [(batch, _)] = images.batches(IMAGES)
+    expected, off = model.eval()(batch), {}
+    for scheme in (FINE, QuantScheme(w_bits=8, a_bits=8)):
+        quantized = deepcopy(model)
+        calibrate_(quantized, scheme, images, 0)
+        off[scheme.w_bits] = _distance(quantized.eval()(batch), expected)
+    return off[16] <= FINE_TOLERANCE, f"with 16 bits off by {off[16]:.1e}, with 8 bits off by {off[8]:.1e}"
 
 
 def check_packed(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:

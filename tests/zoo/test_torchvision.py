@@ -37,5 +37,5 @@ def test_a_network_of_torchvision_goes_all_the_way(name: str) -> None:
     size = NETWORKS[name].get("image_size", 64)
     results = list(check_network(captured_network(module, (3, size, size))))
     print(*results, sep="\n")
-    assert len(results) == 5
+    assert len(results) == 6
     assert not [result for result in results if not result.holds]

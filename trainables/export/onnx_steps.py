@@ -1,5 +1,6 @@
 """The ONNX nodes of each operator of a network."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -134,6 +135,19 @@ def _reduce(op: str) -> Form:
     return form
 
 
+def _variance(node: Node, x: Sequence[str], writer: Writer) -> str:
+    """Adds the mean of squares of what differs from the mean, times n / (n - correction)."""
+    dims, name = node.attributes["dims"], node.name
+    count = math.prod(writer.sizes[node.inputs[0]][d] for d in dims)
+    axes = writer.integers(f"{name}.axes", dims)
+    rest = writer.add("Sub", x[0], writer.add("ReduceMean", x[0], axes, name=f"{name}.mean"), name=f"{name}.rest")
+    square = writer.add("Mul", rest, rest, name=f"{name}.square")
+    kept = int(node.attributes["keep"])
+    mean = writer.add("ReduceMean", square, axes, name=f"{name}.squares", keepdims=kept)
+    factor = writer.floats(f"{name}.factor", count / (count - node.attributes["correction"]))
+    return writer.add("Mul", mean, factor, name=name)
+
+
 def _reshape(node: Node, x: Sequence[str], writer: Writer) -> str:
     shape = list(node.attributes["shape"])
     if -1 not in shape:
@@ -177,7 +191,26 @@ def _concatenate(node: Node, x: Sequence[str], writer: Writer) -> str:
 def _pad(node: Node, x: Sequence[str], writer: Writer) -> str:
     ends = writer.integers(f"{node.name}.ends", [*node.attributes["before"], *node.attributes["after"]])
     value = writer.floats(f"{node.name}.value", node.attributes["value"])
-    return writer.add("Pad", x[0], ends, value, name=node.name)
+    return writer.add("Pad", x[0], ends, value, name=node.name, **_pad_mode(node))
+
+
+def _pad_mode(node: Node) -> dict[str, Any]:
+    names = {"reflect": "reflect", "replicate": "edge"}
+    mode = node.attributes.get("mode", "constant")
+    return {"mode": names[mode]} if mode in names else {}
+
+
+def _resize(node: Node, x: Sequence[str], writer: Writer) -> str:
+    a, have = node.attributes, writer.sizes[node.inputs[0]][-2:]
+    scales = writer.floats(f"{node.name}.scales", [1, 1, *(s / h for s, h in zip(a["size"], have, strict=True))])
+    how: dict[str, Any] = {}
+    if node.operator == "resize_nearest":
+        how |= {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    else:
+        place = "align_corners" if a["corners"] else "half_pixel"
+        kind = {"bilinear": "linear", "bicubic": "cubic"}[a["mode"]]
+        how |= {"mode": kind, "coordinate_transformation_mode": place, "cubic_coeff_a": -0.75}
+    return writer.add("Resize", x[0], "", scales, name=node.name, **how)
 
 
 def _window(node: Node) -> dict[str, Any]:
@@ -309,9 +342,12 @@ FORMS: dict[str, Form] = {
     "sum": _reduce("ReduceSum"),
     "max": _reduce("ReduceMax"),
     "norm": _reduce("ReduceL2"),
+    "variance": _variance,
     "max_pool": lambda n, x, w: w.add("MaxPool", x[0], name=n.name, **_window(n)),
     "mean_pool": _mean_pool,
     "adaptive_mean": _adaptive_mean,
+    "resize_nearest": _resize,
+    "resize": _resize,
     "reshape": _reshape,
     "expand": _expand,
     "permute": _permute,
@@ -339,7 +375,7 @@ def _pad_codes(node: Node, x: Value, writer: Writer) -> Value:
     if node.attributes["value"] != 0:
         return Value(_pad(node, [dequantized(writer.nodes, x)], writer))
     ends = writer.integers(f"{node.name}.ends", [*node.attributes["before"], *node.attributes["after"]])
-    return Value(writer.add("Pad", x.name, ends, x.grid.names[1], name=node.name), x.grid)
+    return Value(writer.add("Pad", x.name, ends, x.grid.names[1], name=node.name, **_pad_mode(node)), x.grid)
 
 
 def _moved(form: Form) -> Callable[[Node, Value, Writer], Value]:

@@ -16,18 +16,21 @@ from torch import Tensor, nn
 
 from trainables.errors import ConfigError
 from trainables.graph import torch_functions, torch_layers, torch_shapes
-from trainables.graph.translator import Captured, Translator
+from trainables.graph.network_file import NetworkFile
+from trainables.graph.translator import Translator
 
 KNOWN = (torch_layers, torch_functions, torch_shapes)
 """The modules whose handlers the translator knows, since they are imported."""
-BATCH = 13
-"""Images of the example: a number that no network has as a size of its own, if it insists on the batch it has seen."""
+BATCH = 61
+"""Images of the example: a prime number of which no size of a network is a multiple, so that it is known again where
+the module's code fixes the number of images."""
 
 
-def capture(module: nn.Module, image: tuple[int, int, int]) -> Captured:
+def capture(module: nn.Module, image: tuple[int, int, int]) -> NetworkFile:
     """Returns the graph and the weights of a module that takes images (N, C, H, W) and returns logits (N, classes).
 
-    The module is left as it is, in evaluation mode.
+    The module is left as it is, in evaluation mode. `about["copies"]` names the layers that are called more than once,
+    and so have a copy of their weights at each place.
 
     Raises:
         ConfigError: the module cannot be exported, or has an operator that is not on the list; the message names the

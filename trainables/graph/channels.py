@@ -166,7 +166,7 @@ class _Walk:
                 )
             case "mean" | "sum" | "max" | "norm" | "variance":
                 self._reduce(node, sources[0])
-            case "max_pool" | "mean_pool" | "adaptive_mean":
+            case "max_pool" | "mean_pool" | "adaptive_mean" | "resize_nearest" | "resize":
                 if any(size > 1 for size in sources[0].shape[-2:]):
                     self.fix(sources[0])
                     self.labels[node.name] = np.zeros((1,) * rank, np.int64)
@@ -245,7 +245,8 @@ class _Walk:
         wide = [d for d in range(labels.ndim) if (before[d] or after[d]) and labels.shape[d] > 1]
         for d in wide:
             shape = [n if k != d else 1 for k, n in enumerate(labels.shape)]
-            if node.attributes["value"] != 0 or any(n > 1 for n in shape):
+            moved = node.attributes["value"] != 0 or node.attributes.get("mode", "constant") != "constant"
+            if moved or any(n > 1 for n in shape):
                 self.fix(labels)
             parts = [_on_axis(self.fresh(count), d, labels.ndim) for count in (before[d], after[d])]
             wide_parts = [

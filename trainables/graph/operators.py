@@ -20,6 +20,8 @@ from trainables.graph.graph import IMAGE, Graph, Node
 Shape = tuple[int, ...]
 MAX_ELEMENTS = 1 << 28
 """Elements of all tensors of one image together: far above any classifier, so that no file asks for more memory."""
+PAD_MODES = ("constant", "reflect", "replicate")
+"""What images are padded with: a value, their own pixels mirrored, or the outermost pixel."""
 MAX_SIZE = 1 << 20
 """The longest axis of a weight: every channel gets a label, and ImageNet-21k has 21,841 classes."""
 
@@ -166,7 +168,10 @@ def _concatenated(*parts: Shape, dim: int) -> Shape:
     return *parts[0][:dim], sum(p[dim] for p in parts), *parts[0][dim + 1 :]
 
 
-def _padded(x: Shape, *, before: Shape, after: Shape, value: float) -> Shape:
+def _padded(x: Shape, *, before: Shape, after: Shape, value: float, mode: str = "constant") -> Shape:
+    wide = any(max(b, a) >= s for b, s, a in zip(before, x, after, strict=True))
+    if mode not in PAD_MODES or (mode == "reflect" and wide):
+        raise ValueError(f"{x} cannot be padded by {before} and {after} with {mode} values")
     return tuple(b + s + a for b, s, a in zip(before, x, after, strict=True))
 
 
@@ -176,23 +181,29 @@ def _matmul_shape(x: Shape, y: Shape) -> Shape:
     return *torch.broadcast_shapes(x[:-2], y[:-2]), x[-2], y[-1]
 
 
-def _pad(x: Tensor, *, before: Shape, after: Shape, value: float) -> Tensor:
+def _pad(x: Tensor, *, before: Shape, after: Shape, value: float, mode: str = "constant") -> Tensor:
     ends = [end for pair in reversed(list(zip(before, after, strict=True))) for end in pair]
     while len(ends) > 2 and ends[-2:] == [0, 0]:
         ends = ends[:-2]
-    return F.pad(x, ends, value=value)
+    return F.pad(x, ends, value=value) if mode == "constant" else F.pad(x, ends, mode)
 
 
 def _slice(x: Tensor, *, dim: int, start: int, end: int, step: int = 1) -> Tensor:
     return x[(slice(None),) * dim + (slice(start, end, step),)]
 
 
-class Leaf(nn.Module):
-    """A parameter that the network reads as it is, such as a class token or the scale of a block."""
+def _resized(x: Shape, *, size: Shape, **_: Any) -> Shape:
+    if len(x) != 4 or len(size) != 2:
+        raise ValueError(f"{x} is no map of {size} pixels")
+    return *x[:-2], *size
 
-    def __init__(self, *, shape: Shape) -> None:
+
+class Leaf(nn.Module):
+    """A parameter that the network reads as it is, such as a class token, the scale of a block, or a fixed table."""
+
+    def __init__(self, *, shape: Shape, learned: bool = True) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.zeros(shape))
+        self.value = nn.Parameter(torch.zeros(shape), requires_grad=learned)
 
     def forward(self) -> Tensor:
         return self.value
@@ -214,7 +225,7 @@ OPERATORS |= {
     "layer_norm": Operator(
         _layer_norm_shape, module=lambda *, shape, eps, affine, bias: nn.LayerNorm(shape, eps, affine, bias)
     ),
-    "parameter": Operator(lambda *, shape: shape, module=Leaf),
+    "parameter": Operator(lambda *, shape, learned=True: shape, module=Leaf),
     "dropout": Operator(_same, module=lambda *, p: nn.Dropout(p), pointwise=True),
     "relu": _unary(F.relu),
     "clip": _unary(lambda x, *, low, high: torch.clamp(x, low, high)),
@@ -249,6 +260,11 @@ OPERATORS |= {
         lambda x, *, kernel, stride, padding, ceil, padding_counts: F.avg_pool2d(
             x, kernel, stride, padding, ceil, padding_counts
         ),
+    ),
+    "resize_nearest": Operator(_resized, lambda x, *, size: F.interpolate(x, size, mode="nearest")),
+    "resize": Operator(
+        _resized,
+        lambda x, *, size, mode, corners: F.interpolate(x, size, mode=mode, align_corners=corners),
     ),
     "adaptive_mean": Operator(lambda x, *, size: (*x[:-2], *size), lambda x, *, size: F.adaptive_avg_pool2d(x, size)),
     "mean": Operator(_reduced, lambda x, *, dims, keep: torch.mean(x, dims, keep)),

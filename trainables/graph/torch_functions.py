@@ -78,6 +78,12 @@ def _softplus(t: Translator, call: Call) -> str:
     return t.add("softplus", (call["self"],))
 
 
+@handles("copy")
+def _copy(t: Translator, call: Call) -> str:
+    """A tensor that takes the values of another one, in its own shape."""
+    return t.add("expand", (t.tensor(call["src"]),), shape=call.shape)
+
+
 @handles("pow", "square")
 def _power(t: Translator, call: Call) -> str:
     exponent = call.arguments.get("exponent", 2)
@@ -159,8 +165,8 @@ def _mean_pool(t: Translator, call: Call) -> str:
 
 @handles("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 def _adaptive_mean(t: Translator, call: Call) -> str:
-    size, have = tuple(call["output_size"]), call.node.args[0].meta["val"].shape[-2:]  # type: ignore[union-attr]
-    if size == tuple(have):
+    size, have = tuple(call["output_size"]), call.input_shape[-2:]
+    if size == have:
         return str(call["self"])
     if size == (1, 1):
         return t.add("mean", (call["self"],), dims=(call.rank - 2, call.rank - 1), keep=True)
@@ -169,6 +175,19 @@ def _adaptive_mean(t: Translator, call: Call) -> str:
         same = {"padding": (0, 0), "ceil": False, "padding_counts": True}
         return t.add("mean_pool", (call["self"],), kernel=kernel, stride=kernel, **same)
     return t.add("adaptive_mean", (call["self"],), size=size)
+
+
+@handles("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")
+def _resize(t: Translator, call: Call) -> str:
+    size, have = call.shape[-2:], call.input_shape[-2:]
+    factors = call.arguments.get("scale_factors") or [s / h for s, h in zip(size, have, strict=True)]
+    if any(h * f != s for h, f, s in zip(have, factors, size, strict=True)):
+        raise t.refusal("a resize by factors that give no whole number of pixels")
+    x = call["input" if "input" in call.arguments else "self"]
+    if call.name == "upsample_nearest2d":
+        return t.add("resize_nearest", (x,), size=size)
+    mode = call.name.removeprefix("upsample_").removesuffix("2d")
+    return t.add("resize", (x,), size=size, mode=mode, corners=bool(call["align_corners"]))
 
 
 @handles("adaptive_max_pool2d")

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainables.graph.graph import IMAGE
 from trainables.graph.translator import Call, Translator, handles, pair
 
 
@@ -23,8 +24,29 @@ def _conv2d(t: Translator, call: Call) -> str:
             x, padding = t.add("pad", (t.tensor(x),), before=before, after=after, value=0.0), [0, 0]
         else:
             padding = [p // 2 for p in padding]
+    if x == IMAGE and tuple(weight.shape[2:]) == (1, 1) and max(pairs["stride"]) > 1 and not any(padding):
+        # Single pixels with gaps between them, over few channels: torch's own backward of such a layer writes past its
+        # memory (2.15, channels last). The same pixels without the gaps are a layer like any other.
+        for dim, step in zip((2, 3), pairs["stride"], strict=True):
+            x = t.add("slice", (x,), dim=dim, start=0, end=call.input_shape[dim], step=step)
+        pairs["stride"] = (1, 1)
     sizes = {"weight": tuple(weight.shape), "bias": bias is not None, "groups": int(call["groups"]), **pairs}
     return t.layer("conv2d", x, {"weight": weight, "bias": bias}, padding=pair(padding), **sizes)
+
+
+@handles("conv1d")
+def _conv1d(t: Translator, call: Call) -> str:
+    """A convolution along one axis is one of maps with one row."""
+    weight, (_, channels, size) = call["weight"], call.input_shape
+    if not isinstance(weight, Tensor) or isinstance(call["padding"], str):
+        raise t.refusal("conv1d with a computed weight, or with padding by name")
+    x = t.add("reshape", (call["input"],), shape=(-1, channels, 1, size))
+    flat = weight.unsqueeze(2)
+    t.origin[id(flat)] = t.origin.get(id(weight), "")
+    pairs = {part: (one, int(call[part][0])) for part, one in (("stride", 1), ("padding", 0), ("dilation", 1))}
+    sizes = {"weight": tuple(flat.shape), "bias": call["bias"] is not None, "groups": int(call["groups"]), **pairs}
+    y = t.layer("conv2d", x, {"weight": flat, "bias": call["bias"]}, **sizes)
+    return t.add("reshape", (y,), shape=call.shape)
 
 
 @handles("linear")

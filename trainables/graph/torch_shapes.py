@@ -1,14 +1,18 @@
 """How torch's functions that move values are translated: shapes, orders of axes, parts, and joined tensors."""
 
+import torch
+
+from trainables.graph.operators import PAD_MODES
 from trainables.graph.translator import Call, Translator, handles
+
+LARGEST = torch.finfo(torch.float32).max
 
 
 @handles("view", "reshape", "_unsafe_view", "flatten", "unsqueeze", "squeeze", "unflatten", "view_as", "reshape_as")
 def _reshape(t: Translator, call: Call) -> str:
-    shape = tuple(size if isinstance(size, int) else -1 for size in call.shape)
-    if shape.count(-1) > 1:
+    if call.shape.count(-1) > 1:
         raise t.refusal("a shape with more than one axis that depends on the batch")
-    return t.add("reshape", (call["self"],), shape=shape)
+    return t.add("reshape", (call["self"],), shape=call.shape)
 
 
 @handles("permute", "transpose", "swapaxes", "t", "numpy_T")
@@ -25,18 +29,18 @@ def _permute(t: Translator, call: Call) -> str:
 
 @handles("select")
 def _select(t: Translator, call: Call) -> str:
-    dim, shape = int(call["dim"]) % call.rank, call.node.args[0].meta["val"].shape  # type: ignore[union-attr]
-    if not isinstance(shape[dim], int):
+    dim, shape = int(call["dim"]) % call.rank, call.input_shape
+    if shape[dim] == -1:
         raise t.refusal("one image out of the batch")
     start = int(call["index"]) % shape[dim]
     part = t.add("slice", (call["self"],), dim=dim, start=start, end=start + 1)
-    return t.add("reshape", (part,), shape=tuple(s if isinstance(s, int) else -1 for s in call.shape))
+    return t.add("reshape", (part,), shape=call.shape)
 
 
 @handles("slice")
 def _slice(t: Translator, call: Call) -> str:
-    dim, shape = int(call["dim"]) % call.rank, call.node.args[0].meta["val"].shape  # type: ignore[union-attr]
-    if not isinstance(shape[dim], int):
+    dim, shape = int(call["dim"]) % call.rank, call.input_shape
+    if shape[dim] == -1:
         if call["start"] in (0, None) and call["step"] == 1:
             return str(call["self"])
         raise t.refusal("a part of the batch")
@@ -51,10 +55,9 @@ def _slice(t: Translator, call: Call) -> str:
 def _parts(t: Translator, call: Call) -> list[str]:
     dim = int(call["dim"]) % call.rank
     found, start, single = [], 0, call.name == "unbind"
-    for value in call.node.meta["val"]:
-        size = 1 if single else value.shape[dim]
+    for shape in call.shapes:
+        size = 1 if single else shape[dim]
         part = t.add("slice", (call["self"],), dim=dim, start=start, end=start + size)
-        shape = tuple(s if isinstance(s, int) else -1 for s in value.shape)
         found.append(t.add("reshape", (part,), shape=shape) if single else part)
         start += size
     return found
@@ -69,14 +72,15 @@ def _concatenate(t: Translator, call: Call) -> str:
 @handles("stack")
 def _stack(t: Translator, call: Call) -> str:
     dim = int(call["dim"]) % len(call.shape)
-    shape = tuple(1 if d == dim else s if isinstance(s, int) else -1 for d, s in enumerate(call.shape))
+    shape = tuple(1 if d == dim else size for d, size in enumerate(call.shape))
     return t.add("concatenate", [t.add("reshape", (t.tensor(p),), shape=shape) for p in call["tensors"]], dim=dim)
 
 
 @handles("constant_pad_nd", "pad")
 def _pad(t: Translator, call: Call) -> str:
-    if call.arguments.get("mode", "constant") != "constant":
-        raise t.refusal(f"padding of mode {call['mode']}")
+    mode = str(call.arguments.get("mode", "constant"))
+    if mode not in PAD_MODES:
+        raise t.refusal(f"padding of mode {mode}")
     ends, rank = list(call["pad"]), call.rank
     before, after = [0] * rank, [0] * rank
     for place in range(len(ends) // 2):
@@ -84,12 +88,32 @@ def _pad(t: Translator, call: Call) -> str:
     x = str(call["self"])
     crop = [(d, -min(0, b), -min(0, a)) for d, (b, a) in enumerate(zip(before, after, strict=True)) if min(a, b) < 0]
     for dim, first, last in crop:
-        size = call.node.args[0].meta["val"].shape[dim]  # type: ignore[union-attr]
-        x = t.add("slice", (x,), dim=dim, start=first, end=size - last)
+        x = t.add("slice", (x,), dim=dim, start=first, end=call.input_shape[dim] - last)
     before, after = [max(0, b) for b in before], [max(0, a) for a in after]
     if not any(before) and not any(after):
         return x
-    return t.add("pad", (x,), before=tuple(before), after=tuple(after), value=float(call["value"] or 0.0))
+    more = {} if mode == "constant" else {"mode": mode}
+    # A pool of maxima is padded with -inf, which no file holds: below any other number it does the same.
+    value = max(-LARGEST, min(LARGEST, float(call["value"] or 0.0)))
+    return t.add("pad", (x,), before=tuple(before), after=tuple(after), value=value, **more)
+
+
+@handles("slice_scatter")
+def _slice_scatter(t: Translator, call: Call) -> str:
+    """A tensor with one part replaced: what lies before the part, the part, and what lies behind it."""
+    dim = int(call["dim"]) % call.rank
+    size = call.shape[dim]
+    if size == -1:
+        if call["start"] in (0, None) and call["step"] == 1:
+            return str(call["src"])
+        raise t.refusal("a change of some images of a batch")
+    start, end, _ = slice(call["start"], call["end"]).indices(size)
+    if call["step"] != 1:
+        raise t.refusal("a change of every other element")
+    x = t.tensor(call["self"])
+    ends = [(0, start), (end, size)]
+    before, after = ([t.add("slice", (x,), dim=dim, start=a, end=b)] if b > a else [] for a, b in ends)
+    return t.add("concatenate", [*before, t.tensor(call["src"]), *after], dim=dim)
 
 
 @handles("roll")
@@ -101,5 +125,4 @@ def _roll(t: Translator, call: Call) -> str:
 
 @handles("expand", "expand_as", "broadcast_to")
 def _expand(t: Translator, call: Call) -> str:
-    shape = tuple(size if isinstance(size, int) else -1 for size in call.shape)
-    return t.add("expand", (call["self"],), shape=shape)
+    return t.add("expand", (call["self"],), shape=call.shape)

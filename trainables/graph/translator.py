@@ -1,5 +1,6 @@
 """Translator: an exported program, operator by operator, as nodes of a graph; handlers know one operator each."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +10,8 @@ from torch import Tensor, nn
 
 from trainables.errors import ConfigError
 from trainables.graph.graph import IMAGE, Graph, Node
+from trainables.graph.network_file import NetworkFile
 from trainables.graph.trace import unused
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A network as data: the graph, and the tensors of its nodes as `<node>.<parameter>`."""
-
-    graph: Graph
-    state: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,6 +20,8 @@ class Call:
 
     node: torch.fx.Node
     arguments: dict[str, Any]
+    batch: int | None = None
+    """The number of images, where the module's code fixed it to that of the example, as `len(x)` does."""
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -36,14 +32,28 @@ class Call:
         return str(getattr(self.node.target, "_opname", ""))
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """The shape of what comes out; the axis with the batch has a symbol."""
-        return tuple(self.node.meta["val"].shape)
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what comes out, -1 for the axis with the batch."""
+        return self._sizes(self.node.meta["val"])
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of what comes out, where that is several tensors."""
+        return [self._sizes(value) for value in self.node.meta["val"]]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of the first input, -1 for the axis with the batch."""
+        return self._sizes(self.node.args[0].meta["val"])  # type: ignore[union-attr]
+
+    def _sizes(self, value: Tensor) -> tuple[int, ...]:
+        fixed = self.batch or math.inf
+        return tuple(-1 if not isinstance(size, int) or size % fixed == 0 else size for size in value.shape)
 
     @property
     def rank(self) -> int:
         """The number of axes of the input."""
-        return len(self.node.args[0].meta["val"].shape)  # type: ignore[union-attr]
+        return len(self.input_shape)
 
     def dims(self, name: str = "dim") -> tuple[int, ...]:
         """Returns axes, counted from the first one; all of them for none."""
@@ -73,10 +83,13 @@ class Translator:
         self.state: dict[str, Tensor] = {}
         self.values: dict[torch.fx.Node, Any] = {}
         self.origin: dict[int, str] = {}
+        self.learned: set[int] = set()
         self.taken: set[str] = {IMAGE}
+        self.copies: list[str] = []
+        self.batch: int | None = None
         self.here: torch.fx.Node | None = None
 
-    def run(self, image: tuple[int, int, int]) -> Captured:
+    def run(self, image: tuple[int, int, int]) -> NetworkFile:
         signature = self.exported.graph_signature
         tensors = {**self.exported.state_dict, **self.exported.constants}
         named = {
@@ -91,9 +104,13 @@ class Translator:
                 name = named.get(node.name)
                 if name is None:
                     self.values[node] = IMAGE
+                    count = node.meta["val"].shape[0]
+                    self.batch = count if isinstance(count, int) else count.node.maybe_as_int()
                 else:
                     self.values[node] = tensors[name].detach()
                     self.origin[id(self.values[node])] = name
+                    if node.name in signature.inputs_to_parameters:
+                        self.learned.add(id(self.values[node]))
             elif node.op == "output":
                 outputs = node.args[0]
                 output = outputs[0] if isinstance(outputs, tuple) and len(outputs) == 1 else None
@@ -104,7 +121,11 @@ class Translator:
         logits = tuple(output.meta["val"].shape)
         if len(logits) != 2:
             raise ConfigError(f"a network returns logits (N, classes), but this one has {len(logits)} axes.")
-        return Captured(_pruned_of_unread(Graph(image, tuple(self.nodes), self.values[output])), self.state)
+        graph = _pruned_of_unread(Graph(image, tuple(self.nodes), self.values[output]))
+        read = {node.name for node in graph.nodes}
+        state = {name: tensor for name, tensor in self.state.items() if name.rpartition(".")[0] in read}
+        copies = list(dict.fromkeys(name for name in self.copies if name in read))
+        return NetworkFile(graph, state, {"copies": copies} if copies else {})
 
     def call(self, node: torch.fx.Node) -> Any:
         """Returns the value of a call: computed at once where nothing in it comes from the image."""
@@ -112,19 +133,26 @@ class Translator:
         name = str(getattr(node.target, "_opname", None) or getattr(node.target, "__name__", node.target))
         if name == "sym_size":
             return node.meta["val"]
+        if name.startswith(("_assert_", "sym_constrain_")):
+            return None
         if name == "getitem":
             return arguments[0][0][arguments[0][1]]
         if not any(isinstance(node, torch.fx.Node) and self._of_the_image(node) for node in node.all_input_nodes):
-            if any(isinstance(x, torch.SymInt) for x in leaves(arguments)):
-                return self._of_the_batch(name, arguments)
-            return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+            found = (
+                self._of_the_batch(name, arguments)
+                if any(isinstance(x, torch.SymInt) for x in leaves(arguments))
+                else node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+            )
+            if any(id(x) in self.learned for x in leaves(arguments)):
+                self.learned.update(id(x) for x in leaves([found]))
+            return found
         handler = HANDLERS.get(name)
         if handler is None:
             raise self.refusal(name)
         schema = node.target._schema.arguments  # type: ignore[union-attr]
         given = dict(zip((a.name for a in schema), arguments[0], strict=False)) | arguments[1]
         every = {a.name: given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema}
-        return handler(self, Call(node, every))
+        return handler(self, Call(node, every, self.batch))
 
     def _of_the_image(self, node: torch.fx.Node) -> bool:
         """Whether a value is computed from the image: names of nodes stand for such values."""
@@ -138,17 +166,18 @@ class Translator:
         return argument
 
     def _of_the_batch(self, name: str, arguments: Any) -> Any:
-        """Handles what depends on the number of images alone: a parameter that is repeated for each stays one."""
-        args, _ = arguments
-        if name == "expand" and isinstance(args[0], Tensor):
-            size = [1 if isinstance(n, torch.SymInt) else n for n in args[1]]
-            expanded = args[0].expand(size)
-            self.origin[id(expanded)] = self.origin.get(id(args[0]), "")
-            return expanded
-        if all(isinstance(x, int | float | torch.SymInt) for x in leaves(arguments)):
-            assert self.here is not None
-            return self.here.meta["val"]
-        raise self.refusal(f"{name} of the number of images")
+        """Handles what depends on the number of images alone: what is repeated for each image is kept for one."""
+        args, named = arguments
+        assert self.here is not None
+        found = self.here.meta["val"]
+        if not isinstance(found, Tensor):
+            return found
+        if any(isinstance(n, torch.SymInt) and not n.node.expr.is_symbol for n in leaves(arguments)):
+            raise self.refusal(f"{name} of the number of images")
+        one = self.here.target(*_for_one_image(args), **_for_one_image(named))  # type: ignore[operator]
+        if name == "expand":
+            self.origin[id(one)] = self.origin.get(id(args[0]), "")
+        return one
 
     def refusal(self, what: str) -> ConfigError:
         """Returns the error that says which operator is missing, and where the user's code asks for it."""
@@ -170,23 +199,29 @@ class Translator:
         return name
 
     def tensor(self, value: Any) -> str:
-        """Returns the node of a value; a tensor that is known already becomes a parameter."""
+        """Returns the node of a value; a tensor that is known already becomes a parameter.
+
+        What is not computed from the module's parameters, such as its buffers, is not learned.
+        """
         if isinstance(value, str):
             return value
         if not isinstance(value, Tensor):
             raise self.refusal("that computes with the number of images")
-        name = self.add("parameter", (), self.origin.get(id(value)) or "constant", shape=tuple(value.shape))
+        fixed = {} if id(value) in self.learned else {"learned": False}
+        name = self.add("parameter", (), self.origin.get(id(value)) or "constant", shape=tuple(value.shape), **fixed)
         self.state[f"{name}.value"] = value.clone().float()
         return name
 
     def layer(self, operator: str, x: Any, tensors: Mapping[str, Tensor | None], **attributes: Any) -> str:
-        """Adds a node with parameters, which is named after the module that its weight is of."""
+        """Adds a node with parameters, which is named after the module that its weight is of.
+
+        Where a module is called again, the place gets a copy of the weights: from here on the two are pruned, trained
+        and stored each by itself.
+        """
         assert self.here is not None
         origin = self.origin.get(id(tensors.get("weight")), "").rpartition(".")[0] or self._leaf_path() or operator
         if origin in self.taken:
-            raise ConfigError(
-                f"{origin} is used twice with the same weights, which is not supported: give each place its own."
-            )
+            self.copies.append(origin)
         name = self.add(operator, (self.tensor(x),), origin, **attributes)
         self.state |= {
             f"{name}.{part}": tensor.clone().float() for part, tensor in tensors.items() if tensor is not None
@@ -221,6 +256,14 @@ def leaves(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return leaves(list(value.values()))
     return [leaf for part in value for leaf in leaves(part)] if isinstance(value, list | tuple) else [value]
+
+
+def _for_one_image(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _for_one_image(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_for_one_image(part) for part in value]
+    return 1 if isinstance(value, torch.SymInt) else value
 
 
 def _pruned_of_unread(graph: Graph) -> Graph:

@@ -58,7 +58,7 @@ def captured_network(
     """
     _check_tensors(module)
     captured = capture(module, image)
-    network = NetworkFile(captured.graph, captured.state, dict(about or {}))
+    network = NetworkFile(captured.graph, captured.state, {**(about or {}), **captured.about})
     _check_outputs(module, network)
     return network
 

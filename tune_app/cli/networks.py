@@ -48,7 +48,7 @@ def capture(
     weights = sum(tensor.numel() for tensor in found.state.values())
     print(f"{target}: {len(found.graph.nodes)} operators, {weights:,} numbers, {len(content):,} bytes")
     for name, value in found.about.items():
-        if name in ("matched", "renamed", "reported") and value:
+        if name in ("matched", "renamed", "reported", "copies") and value:
             print(f"{name}: {value}")
     if check:
         _print_checks(found)

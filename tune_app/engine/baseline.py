@@ -90,5 +90,6 @@ def _about_network(place: str, model: "Model") -> str:
     if "matched" in about:
         parts.append(f"{about['matched']} tensors of {about['checkpoint']}")
     parts += [str(about["renamed"])] if about.get("renamed") else []
+    parts += [f"a copy for each place that uses {', '.join(about['copies'])}"] if about.get("copies") else []
     parts += [f"{name} {value:g} says the file" for name, value in about.get("reported", {}).items()]
     return f"{about.get('network', place)}: {', '.join(parts)}"

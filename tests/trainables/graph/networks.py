@@ -184,6 +184,57 @@ class Attentive(nn.Module):
         return self.head(x[:, 0])
 
 
+class Pyramid(nn.Module):
+    """Maps of several sizes, joined by resizing; mirrored edges, windows of maxima behind -inf, pooled shortcuts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 12, 3, 1, 0), nn.BatchNorm2d(12), nn.ReLU())
+        self.glance = nn.Sequential(nn.Conv2d(3, 12, 1, 2, bias=False), nn.BatchNorm2d(12))
+        self.down = nn.Sequential(nn.Conv2d(12, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(12, 16, 1, bias=False), nn.BatchNorm2d(16))
+        self.local = nn.Conv2d(16, 16, 3, 1, 1, groups=16)
+        self.back = nn.Conv2d(16, 12, 1)
+        self.fc = nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        glance = F.interpolate(self.glance(x), scale_factor=2, mode="nearest")
+        x = self.first(F.pad(x, (1, 1, 1, 1), mode="reflect")) + glance
+        x = F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 2, 1)
+        y = self.down(x) + self.shortcut(x)
+        z = self.local(y)
+        y = F.interpolate(self.back(y + z * z), size=(16, 16), mode="bilinear")
+        y = (
+            F.interpolate(y[..., ::2, ::2], size=(16, 16), mode="bicubic", align_corners=True)
+            + F.pad(y, (1, 1, 1, 1), mode="replicate")[..., 1:-1, 1:-1]
+        )
+        y = y.clone()
+        y[:, :4] = 2 * x[:, :4]
+        return self.fc((x + y).mean((2, 3)))
+
+
+class Mixed(nn.Module):
+    """Attention over channels by a convolution along one axis, norms that convolutions read, a norm made by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.along = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+        self.norm = nn.LayerNorm(16)
+        self.mix = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.GELU(), nn.BatchNorm2d(16))
+        self.scale = nn.Parameter(torch.rand(16, 1, 1) + 0.5)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x * torch.sigmoid(self.along(x.mean((2, 3)).unsqueeze(1))).transpose(1, 2).unsqueeze(-1)
+        y = self.norm(x.flatten(2).transpose(1, 2))
+        rows = torch.ones(x.shape[0], 4, 4).cumsum(1).unsqueeze(1)
+        x = x + self.mix(y.transpose(1, 2).reshape(x.shape)) + rows / 4
+        x = x * torch.rsqrt(x.var(1, keepdim=True) + 1e-5) * self.scale
+        return self.fc(x.mean((2, 3)))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet": (ResNet, 16),
     "padded": (Padded, 16),
@@ -192,6 +243,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "shuffled": (Shuffled, 16),
     "dense": (Dense, 16),
     "attentive": (Attentive, 16),
+    "pyramid": (Pyramid, 16),
+    "mixed": (Mixed, 16),
 }
 """Each network by name, and the size of its images."""
 
@@ -226,6 +279,18 @@ class Demanding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x.flatten(1))
+
+
+class Counting(nn.Module):
+    """A network that asks for the number of images, which an export then fixes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 4, 4)
+        self.fc = nn.Linear(128, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).view(len(x), -1))
 
 
 class Shared(nn.Module):

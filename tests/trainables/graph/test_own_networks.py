@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.graph.networks import NETWORKS, Attentive, Demanding, Dense, ResNet
+from tests.trainables.graph.networks import NETWORKS, Attentive, Counting, Demanding, Dense, ResNet, Shared
 from trainables.config import Architecture, ModelConfig, QuantScheme
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export import container
@@ -63,7 +63,7 @@ def test_outputs_are_the_modules_for_any_number_of_images(case: tuple[nn.Module,
 def test_everything_that_a_search_does_works(case: tuple[nn.Module, NetworkFile]) -> None:
     _, network = case
     results = list(check_network(network))
-    assert [r.name for r in results] == ["pruning", "training", "packed file", "ONNX file", "operations"]
+    assert [r.name for r in results] == ["pruning", "training", "quantized", "packed file", "ONNX file", "operations"]
     assert not [r for r in results if not r.holds]
 
 
@@ -90,6 +90,24 @@ def test_a_network_learns_as_its_module_does(case: tuple[nn.Module, NetworkFile]
     theirs(images).square().sum().backward()
     sums = [sum(float(p.grad.abs().sum()) for p in net.parameters() if p.grad is not None) for net in (mine, theirs)]
     assert sums[0] == pytest.approx(sums[1], rel=1e-3)
+
+
+def test_a_module_may_ask_how_many_images_there_are() -> None:
+    torch.manual_seed(0)
+    module = Counting()
+    model, _ = own_model(captured_network(module, (3, 16, 16)))
+    for count in (1, 5):
+        images = torch.randn(count, 3, 16, 16)
+        torch.testing.assert_close(model(images), module(images))
+
+
+def test_a_layer_that_is_called_twice_has_a_copy_for_each_place() -> None:
+    torch.manual_seed(0)
+    module = Shared()
+    network = captured_network(module, (3, 16, 16))
+    assert network.about["copies"] == ["conv"]
+    assert [node.name for node in network.graph.nodes if node.operator == "conv2d"] == ["conv", "conv_2"]
+    assert torch.equal(network.state["conv.weight"], network.state["conv_2.weight"])
 
 
 @pytest.mark.parametrize(
@@ -249,7 +267,6 @@ def test_constants_are_computed_once() -> None:
             16,
             "torch.export cannot follow Demanding on images of 3x16x16",
         ),
-        ("tests.trainables.graph.networks:Shared", {}, 16, "conv is used twice with the same weights"),
     ],
 )
 def test_what_is_no_network_is_refused_in_one_line(
