@@ -156,3 +156,36 @@ def test_the_query_benchmark_compares_equal_answers(tmp_path: Path, capsys: pyte
     assert {way: len(times) for way, times in figures["all good ones"].items()} == {"ours": 1, "DuckDB": 1}
     assert "3,000 rows, 1 rounds" in capsys.readouterr().out
     assert not folder.exists()
+
+
+def test_the_zoo_tries_each_part_and_says_what_stops_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import zoo, zoo_tools
+
+    def outcome(part: str, *, holds: bool, seen: str = "") -> dict[str, Any]:
+        return {"part": part, "holds": holds, "seen": seen, "seconds": 1.0}
+
+    whole = [outcome(part, holds=True) for part in zoo.NEEDED]
+    broken = [*whole[:-1], outcome("ONNX file", holds=False, seen="it | differs")]
+    says = [outcome("quantized", holds=True, seen="with 8 bits off by 2.5e-01")]
+    networks = [zoo.Network("one", "a", 1_000_000), zoo.Network("two", "b", 2_000_000)]
+    results = {
+        "ours": {name: {"image": [3, 8, 8], "outcomes": [*o, *says]} for name, o in (("a", whole), ("b", broken))},
+        **{tool: {n.name: {"image": [3, 8, 8], "outcomes": says} for n in networks} for tool in ("NNCF", "PT2E")},
+        "Torch-Pruning": {},
+    }
+    monkeypatch.setattr(zoo.importlib.metadata, "version", lambda package: "1.0")
+    text = zoo.report(networks, results)
+    assert "Ours does all five parts with 1 (50%); the bar of 85% is not met." in text
+    assert "| b | ours | ONNX file: it / differs |" in text
+    assert "| a | one | 3x8x8 | 1.00 M | yes | yes | yes |" in text
+    assert "| NNCF | 0.25 | 0.25 |" in text
+
+    class Plain(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+
+    module = zoo_tools.settled(Plain(), (3, 8, 8))
+    tried = {o.part: o.holds for o in zoo_tools.tried("ours", module, (3, 8, 8))}
+    assert set(zoo.NEEDED) <= tried.keys()
+    assert all(tried.values())
+    assert [(o.part, o.holds) for o in zoo_tools.tried("Torch-Pruning", module, (3, 8, 8))] == [("pruning", True)]
