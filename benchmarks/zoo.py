@@ -163,9 +163,9 @@ def report(networks: Sequence[Network], results: dict[str, dict[str, Any]]) -> s
     version = importlib.metadata.version("timm")
     chosen_by = (
         f"{len(networks)} networks of {families} families (modules) of timm {version}: of each family the "
-        f"{PER_FAMILY} smallest with at most {MAX_PARAMETERS / 1e6:.0f} M parameters and images of {MAX_PIXELS} pixels or "
-        f"less, {CLASSES} classes; networks that timm has for its own tests are left out. Random weights, with scales, "
-        "tokens and statistics of batch norm as a trained network has them."
+        f"{PER_FAMILY} smallest with at most {MAX_PARAMETERS / 1e6:.0f} M parameters and images of {MAX_PIXELS} pixels "
+        f"or less, {CLASSES} classes; networks that timm has for its own tests are left out. Random weights, with "
+        "scales, tokens and statistics of batch norm as a trained network has them."
     )
     how_judged = (
         "Other tools, each with its defaults on the same modules, judged by its own part alone: fewer weights, or "

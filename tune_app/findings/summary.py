@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search_spaces.rungs import FULL
+from trainables.config import BaselineImport
+from tune_app.findings.above_baseline import above_finding
 from tune_app.findings.at_chance import collapse_finding
 from tune_app.findings.findings import Finding, findings
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
@@ -169,9 +171,10 @@ def findings_of(
     points, plane = tried(rows, list(spec.space.root), labels), spec.objectives == PLANE
     if baseline is None:
         return findings(points, baseline_accuracy=None, plane=plane)
-    collapse = collapse_finding(rows, baseline)
+    imported = isinstance(spec.base.baseline, BaselineImport)
+    first = [collapse_finding(rows, baseline), above_finding(points, baseline) if imported else None]
     said = findings(points, baseline_accuracy=baseline.accuracy, images=baseline.n, plane=plane)
-    return said if collapse is None else [collapse, *said]
+    return [*(finding for finding in first if finding is not None), *said]
 
 
 def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> BalancedScore | None:
