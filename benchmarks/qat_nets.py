@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from trainables.config import Architecture, ModelConfig, QuantScheme
 from trainables.data.images import Images, ImageSet
 from trainables.device import Device
+from trainables.models.importing import captured_network
 from trainables.models.model import Model, build
+from trainables.models.unit_state import own_model
 from trainables.models.units import quant_points
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.lsq import LsqQuantizer
@@ -25,13 +27,15 @@ SCHEME = QuantScheme(w_bits=4, a_bits=8)
 
 @dataclass(frozen=True)
 class Setting:
-    """A MobileNetV2 and its batch."""
+    """A network and its batch: a MobileNetV2, or a plain module that is captured."""
 
     channels: int
     size: int
     width: float
     batch: int
     device: str = "cpu"
+    own: Callable[[], nn.Module] | None = None
+    """What makes the module; None for the MobileNetV2."""
 
     @property
     def place(self) -> Device:
@@ -40,7 +44,8 @@ class Setting:
 
     def __str__(self) -> str:
         shape = f"{self.channels}x{self.size}x{self.size}"
-        return f"MobileNetV2, width {self.width}, input {shape}, batch {self.batch}, {self.place.name}"
+        name = f"MobileNetV2, width {self.width}" if self.own is None else f"{self.own.__name__}, captured"
+        return f"{name}, input {shape}, batch {self.batch}, {self.place.name}"
 
 
 def images(setting: Setting) -> Images:
@@ -53,12 +58,24 @@ def images(setting: Setting) -> Images:
 
 def fp32(setting: Setting) -> Model:
     """Without quantizers."""
-    model = ModelConfig(name="mobilenet_v2", width=setting.width)
     torch.manual_seed(0)
-    net = build(Architecture(model=model, classes=10, channels=setting.channels, image_size=setting.size))
+    if setting.own is None:
+        model = ModelConfig(name="mobilenet_v2", width=setting.width)
+        net = build(Architecture(model=model, classes=10, channels=setting.channels, image_size=setting.size))
+    else:
+        net, _ = own_model(captured_network(setting.own(), (setting.channels, setting.size, setting.size)))
     setting.place.place(net)
     # Of fresh batch norms, calibration would see activations that training never has.
     reestimate_batch_norm_(net, images(setting).batches(setting.batch))
+    return net.train()
+
+
+def module(setting: Setting) -> nn.Module:
+    """The module itself, as it was before it was captured."""
+    assert setting.own is not None, "a MobileNetV2 of ours is captured as well"
+    torch.manual_seed(0)
+    net = setting.own()
+    setting.place.place(net)
     return net.train()
 
 

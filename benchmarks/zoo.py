@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import multiprocessing
 import re
+import resource
 import statistics
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from benchmarks.report import markdown_table, write_report
 from benchmarks.zoo_tools import CLASSES, PACKAGES, TOOLS, Outcome, Shape, settled, tried
 
 MAX_PARAMETERS, MAX_PIXELS, PER_FAMILY = 9_000_000, 256, 2
+MAX_MEMORY = 8 << 30
+"""Bytes that a tool may take for a network: two run side by side."""
 SMALL_IMAGE = 64
 """The size of images where a network takes them, so that the run takes an hour and not a day."""
 NEEDED = ("captured", "pruning", "quantized", "packed file", "ONNX file")
@@ -80,6 +83,7 @@ def attempt(tool: str, name: str, target: str) -> None:
     import torch
 
     torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     module, image = made(name)
     outcomes = tried(tool, module, image)
     Path(target).write_text(json.dumps({"image": image, "outcomes": [dataclasses.asdict(o) for o in outcomes]}))
@@ -122,7 +126,7 @@ def _short(tool: str, found: dict[str, Any]) -> str:
     return "; ".join(f"{o['part']}: {o['seen']}" for o in found["outcomes"] if not o["holds"])[:200] or "nothing done"
 
 
-def report(networks: Sequence[Network], results: dict[str, dict[str, Any]]) -> str:
+def report(networks: Sequence[Network], results: dict[str, dict[str, Any]], seconds: float) -> str:
     """Returns the text of the report: how many pass, what stops the others, and a line for each network."""
     tools = [tool for tool in TOOLS if results[tool]]
     families = len({network.family for network in networks})
@@ -168,6 +172,7 @@ def report(networks: Sequence[Network], results: dict[str, dict[str, Any]]) -> s
         "scales, tokens and statistics of batch norm as a trained network has them."
     )
     how_judged = (
+        f"Each tool has one core, {seconds:.0f} s and {MAX_MEMORY >> 30} GiB for a network. "
         "Other tools, each with its defaults on the same modules, judged by its own part alone: fewer weights, or "
         "8-bit weights and activations, and finite outputs of the right shape. No other tool writes a compressed file "
         "and reads it again."
@@ -217,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], help="a network; no report is written")
     parser.add_argument("--tool", action="append", choices=list(TOOLS), help="a tool; all by default")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--seconds", type=float, default=900, help="the time of a tool for a network")
+    parser.add_argument("--seconds", type=float, default=180, help="the time of a tool for a network")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     listed = options.folder / "networks.json"
@@ -238,7 +243,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results[tool][name] = future.result()
     if not options.only and set(tools) == set(TOOLS):
         figures = [{**dataclasses.asdict(n), **{tool: results[tool][n.name] for tool in tools}} for n in networks]
-        write_report(options.output, title="Networks of other people", text=report(networks, results), data=figures)
+        write_report(
+            options.output,
+            title="Networks of other people",
+            text=report(networks, results, options.seconds),
+            data=figures,
+        )
     return 0
 
 

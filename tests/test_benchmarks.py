@@ -14,6 +14,7 @@ from torch import nn
 
 from benchmarks import measure, qat_nets, qat_step
 from benchmarks.qat_nets import Setting
+from benchmarks.resnet20 import ResNet20
 from trainables.models.units import quant_points
 from trainables.quant.lsq import LsqQuantizer
 
@@ -49,6 +50,15 @@ def test_the_qat_step_is_reported_for_ours_beside_fp32(tmp_path: Path) -> None:
     assert "brevitas" not in page
     row = next(line for line in page.splitlines() if line.startswith("| ours |")).split(" | ")
     assert float(row[4].replace(",", "")) == pytest.approx(1e3 * TINY.batch / float(row[2]), rel=0.05)
+
+
+def test_a_module_is_measured_beside_its_captured_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(qat_step.SETTINGS, "digits", Setting(channels=3, size=8, width=1, batch=4, own=ResNet20))
+    report = qat_report(tmp_path, "--only", "module", "ours")
+    assert list(report["settings"]["digits"]) == ["fp32", "module", "ours"]
+    page = (tmp_path / "qat_step.md").read_text()
+    assert "ResNet20, captured, input 3x8x8" in page
+    assert "captured at most 1.03 × the module (" in page
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
@@ -174,7 +184,7 @@ def test_the_zoo_tries_each_part_and_says_what_stops_a_network(monkeypatch: pyte
         "Torch-Pruning": {},
     }
     monkeypatch.setattr(zoo.importlib.metadata, "version", lambda package: "1.0")
-    text = zoo.report(networks, results)
+    text = zoo.report(networks, results, 60)
     assert "Ours does all five parts with 1 (50%); the bar of 85% is not met." in text
     assert "| b | ours | ONNX file: it / differs |" in text
     assert "| a | one | 3x8x8 | 1.00 M | yes | yes | yes |" in text

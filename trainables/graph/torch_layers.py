@@ -42,10 +42,9 @@ def _conv1d(t: Translator, call: Call) -> str:
         raise t.refusal("conv1d with a computed weight, or with padding by name")
     x = t.add("reshape", (call["input"],), shape=(-1, channels, 1, size))
     flat = weight.unsqueeze(2)
-    t.origin[id(flat)] = t.origin.get(id(weight), "")
     pairs = {part: (one, int(call[part][0])) for part, one in (("stride", 1), ("padding", 0), ("dilation", 1))}
     sizes = {"weight": tuple(flat.shape), "bias": call["bias"] is not None, "groups": int(call["groups"]), **pairs}
-    y = t.layer("conv2d", x, {"weight": flat, "bias": call["bias"]}, **sizes)
+    y = t.layer("conv2d", x, {"weight": flat, "bias": call["bias"]}, weight, **sizes)
     return t.add("reshape", (y,), shape=call.shape)
 
 
@@ -66,12 +65,11 @@ def _batch_norm(t: Translator, call: Call) -> Any:
     channels = len(mean)
     weight = torch.ones(channels) if call["weight"] is None else call["weight"]
     bias = torch.zeros(channels) if call["bias"] is None else call["bias"]
-    t.origin.setdefault(id(weight), t.origin.get(id(mean), ""))
     tensors = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
     tensors["num_batches_tracked"] = torch.tensor(0)
     momentum = float(call.arguments.get("momentum", 0.1))
     given = {"eps": float(call["eps"]), "momentum": momentum, "dims": 2 if call.rank == 4 else 1}
-    return t.value_or_parts(t.layer("batch_norm", call["input"], tensors, channels=channels, **given))
+    return t.value_or_parts(t.layer("batch_norm", call["input"], tensors, mean, channels=channels, **given))
 
 
 @handles("group_norm")
@@ -109,10 +107,8 @@ def _addmm(t: Translator, call: Call) -> str:
     weight, bias = call["mat2"], call["self"]
     if not isinstance(weight, Tensor) or not isinstance(bias, Tensor) or call["beta"] != 1 or call["alpha"] != 1:
         raise t.refusal("addmm with computed weights")
-    t.origin.setdefault(id(bias), "")
     tensors = {"weight": weight.t(), "bias": bias}
-    t.origin[id(tensors["weight"])] = t.origin[id(bias)]
-    return t.layer("linear", call["mat1"], tensors, weight=tuple(weight.t().shape), bias=True)
+    return t.layer("linear", call["mat1"], tensors, bias, weight=tuple(weight.t().shape), bias=True)
 
 
 @handles("scaled_dot_product_attention")

@@ -208,18 +208,30 @@ class Translator:
         if not isinstance(value, Tensor):
             raise self.refusal("that computes with the number of images")
         fixed = {} if id(value) in self.learned else {"learned": False}
-        name = self.add("parameter", (), self.origin.get(id(value)) or "constant", shape=tuple(value.shape), **fixed)
+        parent, _, own = (self.origin.get(id(value)) or "constant").rpartition(".")
+        # A layer's own tensor that is read by itself too lies beside the layer.
+        wanted = f"{parent}_{own}" if parent in self.taken else f"{parent}.{own}".lstrip(".")
+        name = self.add("parameter", (), wanted, shape=tuple(value.shape), **fixed)
         self.state[f"{name}.value"] = value.clone().float()
         return name
 
-    def layer(self, operator: str, x: Any, tensors: Mapping[str, Tensor | None], **attributes: Any) -> str:
-        """Adds a node with parameters, which is named after the module that its weight is of.
+    def layer(
+        self,
+        operator: str,
+        x: Any,
+        tensors: Mapping[str, Tensor | None],
+        of: Tensor | None = None,
+        /,
+        **attributes: Any,
+    ) -> str:
+        """Adds a node with parameters, which is named after the module that its weight is of, or `of` if it is given.
 
         Where a module is called again, the place gets a copy of the weights: from here on the two are pruned, trained
         and stored each by itself.
         """
         assert self.here is not None
-        origin = self.origin.get(id(tensors.get("weight")), "").rpartition(".")[0] or self._leaf_path() or operator
+        named = self.origin.get(id(tensors.get("weight") if of is None else of), "")
+        origin = named.rpartition(".")[0] or self._leaf_path() or operator
         if origin in self.taken:
             self.copies.append(origin)
         name = self.add(operator, (self.tensor(x),), origin, **attributes)

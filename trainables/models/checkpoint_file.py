@@ -17,6 +17,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from trainables.errors import ConfigError
+from trainables.models.exported_file import SUFFIX as EXPORTED
+from trainables.models.exported_file import read_exported
 
 PLAIN = ("", "state_dict", "model_state_dict", "model", "net", "weights")
 """Keys of the weights themselves, best first, where training scripts save averaged ones beside them."""
@@ -82,9 +84,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Reads every set of weights in a file of safetensors or of torch.save, by where it lies. Nothing is executed.
+    """Reads every set of weights in a file of safetensors, torch.save or torch.export.save, by where it lies.
 
-    Counters and settings beside the tensors are left out.
+    Nothing is executed. Counters and settings beside the tensors are left out.
 
     Raises:
         ConfigError: the file is missing, empty or no checkpoint, or holds no tensors, or objects of a foreign class.
@@ -97,6 +99,8 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     way_out = "save the weights with safetensors, or with torch.save(model.state_dict(), path)"
     if not content:
         raise ConfigError(f"{path} is empty: {way_out}.")
+    if path.suffix == EXPORTED:
+        return {"": read_exported(content, str(path))}
     if path.suffix == UNORDERED:
         try:
             return {"": load_safetensors(content)}
@@ -243,7 +247,7 @@ def _shown(name: str | None, tensors: Mapping[str, Tensor]) -> str:
 
 def reported_accuracy(path: Path) -> dict[str, float]:
     """Returns the accuracies that a checkpoint names beside its weights, by name; none where it holds weights alone."""
-    if path.suffix == UNORDERED:
+    if path.suffix in (UNORDERED, EXPORTED):
         return {}
     loaded = _loaded(path.read_bytes(), path, "")
     named = loaded.items() if isinstance(loaded, Mapping) else ()

@@ -235,6 +235,23 @@ class Mixed(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Gated(nn.Module):
+    """Scales that are reshaped between convolutions along one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.mixers = nn.ModuleList(nn.Conv1d(8, 8, 3, padding=1) for _ in range(3))
+        self.alphas = nn.Parameter(torch.rand(3, 8))
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2)
+        for mixer, alpha in zip(self.mixers, self.alphas, strict=True):
+            x = x + alpha.view(8, 1) * mixer(x)
+        return self.fc(x.mean(2))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet": (ResNet, 16),
     "padded": (Padded, 16),
@@ -245,6 +262,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "attentive": (Attentive, 16),
     "pyramid": (Pyramid, 16),
     "mixed": (Mixed, 16),
+    "gated": (Gated, 16),
 }
 """Each network by name, and the size of its images."""
 
@@ -291,6 +309,19 @@ class Counting(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.conv(x).view(len(x), -1))
+
+
+class Tied(nn.Module):
+    """A layer whose weight is read by itself as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).mean((2, 3))
+        return self.fc(x) + (self.fc.weight * x.unsqueeze(1)).sum(2)
 
 
 class Shared(nn.Module):

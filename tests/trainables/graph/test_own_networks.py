@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.graph.networks import NETWORKS, Attentive, Counting, Demanding, Dense, ResNet, Shared
+from tests.trainables.graph.networks import NETWORKS, Attentive, Counting, Demanding, Dense, ResNet, Shared, Tied
 from trainables.config import Architecture, ModelConfig, QuantScheme
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export import container
@@ -108,6 +108,13 @@ def test_a_layer_that_is_called_twice_has_a_copy_for_each_place() -> None:
     assert network.about["copies"] == ["conv"]
     assert [node.name for node in network.graph.nodes if node.operator == "conv2d"] == ["conv", "conv_2"]
     assert torch.equal(network.state["conv.weight"], network.state["conv_2.weight"])
+
+
+def test_a_weight_that_is_read_by_itself_lies_beside_its_layer() -> None:
+    torch.manual_seed(0)
+    network = captured_network(Tied(), (3, 16, 16))
+    assert [node.name for node in network.graph.nodes if node.operator == "parameter"] == ["fc_weight"]
+    assert not [result for result in check_network(network) if not result.holds]
 
 
 @pytest.mark.parametrize(

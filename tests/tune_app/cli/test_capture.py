@@ -25,7 +25,7 @@ def test_a_network_becomes_a_file_and_is_checked(cli: Cli, tmp_path: Path) -> No
     assert done.code == 0, done
     assert f"{place}: " in done.out
     assert f"matched: {len(ResNet8().state_dict())}" in done.out
-    assert done.out.count("ok  ") == 5
+    assert done.out.count("ok  ") == 6
     found = read_network_file(place)
     assert found.graph.image == (3, 16, 16)
     assert found.about["network"] == NETWORK
