@@ -43,11 +43,11 @@ def ours(module: nn.Module, image: Shape) -> Iterator[tuple[str, bool, str]]:
 
 
 def torch_pruning(module: nn.Module, image: Shape) -> Iterator[tuple[str, bool, str]]:
-    """Removes channels of all groups by magnitude; the last linear layers keep theirs."""
+    """Removes channels of all groups by magnitude; layers with one output for each class keep theirs."""
     import torch_pruning as tp
 
     before = sum(p.numel() for p in module.parameters())
-    heads = [m for m in module.modules() if isinstance(m, nn.Linear) and m.out_features == CLASSES]
+    heads = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d) and len(m.weight) == CLASSES]
     importance = tp.importance.MagnitudeImportance(p=2)
     images = random_images(image)
     pruner = tp.pruner.BasePruner(module, images[:1], importance, pruning_ratio=REMOVED, ignored_layers=heads)
