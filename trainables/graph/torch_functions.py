@@ -180,8 +180,8 @@ def _adaptive_mean(t: Translator, call: Call) -> str:
 @handles("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")
 def _resize(t: Translator, call: Call) -> str:
     size, have = call.shape[-2:], call.input_shape[-2:]
-    factors = call.arguments.get("scale_factors") or [s / h for s, h in zip(size, have, strict=True)]
-    if any(h * f != s for h, f, s in zip(have, factors, size, strict=True)):
+    factors = call.arguments.get("scale_factors")
+    if factors and any(h * f != s for h, f, s in zip(have, factors, size, strict=True)):
         raise t.refusal("a resize by factors that give no whole number of pixels")
     x = call["input" if "input" in call.arguments else "self"]
     if call.name == "upsample_nearest2d":

@@ -101,6 +101,16 @@ def test_a_module_may_ask_how_many_images_there_are() -> None:
         torch.testing.assert_close(model(images), module(images))
 
 
+def test_maps_are_resized_to_sizes_whose_ratio_is_rounded() -> None:
+    class Resized(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self[0](nn.functional.interpolate(x, size=(15, 15), mode="bilinear")).mean((2, 3))
+
+    assert 11 * (15 / 11) != 15
+    network = captured_network(Resized(nn.Conv2d(3, 10, 1)), (3, 11, 11))
+    assert network.graph.nodes[0].attributes["size"] == (15, 15)
+
+
 def test_a_layer_that_is_called_twice_has_a_copy_for_each_place() -> None:
     torch.manual_seed(0)
     module = Shared()
