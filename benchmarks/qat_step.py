@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from benchmarks import measure, qat_nets
 from benchmarks.qat_nets import Setting
 from benchmarks.report import markdown_table, write_report
-from benchmarks.resnet20 import ResNet20
+from benchmarks.resnet import ResNet20
 from trainables.config import Schedule
 from trainables.train.optimizer import make_optimizer
 

@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.report import markdown_table, write_report
 from benchmarks.zoo_tools import CLASSES, PACKAGES, TOOLS, Outcome, Shape, settled, tried
 
@@ -46,7 +48,6 @@ class Network:
 def chosen() -> list[Network]:
     """Returns the smallest networks of each module of timm, those that timm has for its own tests left out."""
     import timm
-    import torch
 
     found = []
     for family in timm.list_modules():
@@ -65,7 +66,6 @@ def chosen() -> list[Network]:
 def made(name: str) -> tuple[Any, Shape]:
     """Returns a network with seeded weights and the shape of its images: small ones where it takes them."""
     import timm
-    import torch
 
     for size, more in ((SMALL_IMAGE, {}), (SMALL_IMAGE, {"img_size": SMALL_IMAGE}), (0, {})):
         try:
@@ -80,8 +80,6 @@ def made(name: str) -> tuple[Any, Shape]:
 
 def attempt(tool: str, name: str, target: str) -> None:
     """Tries one tool on one network and writes the outcomes as JSON."""
-    import torch
-
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     module, image = made(name)

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks import measure, qat_nets, qat_step
 from benchmarks.qat_nets import Setting
-from benchmarks.resnet20 import ResNet20
+from benchmarks.resnet import ResNet20
 from trainables.models.units import quant_points
 from trainables.quant.lsq import LsqQuantizer
 

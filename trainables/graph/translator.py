@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.node import map_aggregate
 
 from trainables.errors import ConfigError
 from trainables.graph.graph import IMAGE, Graph, Node
@@ -174,7 +175,8 @@ class Translator:
             return found
         if any(isinstance(n, torch.SymInt) and not n.node.expr.is_symbol for n in leaves(arguments)):
             raise self.refusal(f"{name} of the number of images")
-        one = self.here.target(*_for_one_image(args), **_for_one_image(named))  # type: ignore[operator]
+        args, named = map_aggregate((args, named), lambda n: 1 if isinstance(n, torch.SymInt) else n)
+        one = self.here.target(*args, **named)  # type: ignore[operator]
         if name == "expand":
             self.origin[id(one)] = self.origin.get(id(args[0]), "")
         return one
@@ -268,14 +270,6 @@ def leaves(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return leaves(list(value.values()))
     return [leaf for part in value for leaf in leaves(part)] if isinstance(value, list | tuple) else [value]
-
-
-def _for_one_image(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _for_one_image(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_for_one_image(part) for part in value]
-    return 1 if isinstance(value, torch.SymInt) else value
 
 
 def _pruned_of_unread(graph: Graph) -> Graph:

@@ -100,7 +100,7 @@ def read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     if not content:
         raise ConfigError(f"{path} is empty: {way_out}.")
     if path.suffix == EXPORTED:
-        return {"": read_exported(content, str(path))}
+        return {"": read_exported(content, str(path), way_out)}
     if path.suffix == UNORDERED:
         try:
             return {"": load_safetensors(content)}

@@ -22,8 +22,8 @@ DTYPES = {4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32, 8:
 """Types by the numbers that torch's export schema has for them."""
 
 
-def read_exported(content: bytes, source: str) -> dict[str, Tensor]:
-    """Returns parameters and buffers by name.
+def read_exported(content: bytes, source: str, way_out: str) -> dict[str, Tensor]:
+    """Returns parameters and buffers by name; the messages of refusals end in `way_out`.
 
     Raises:
         ConfigError: the bytes are no such archive, a tensor in it is pickled, or of a type or layout that no network
@@ -41,10 +41,7 @@ def read_exported(content: bytes, source: str) -> dict[str, Tensor]:
                 for name, entry in found.items()
             }
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as err:
-        raise ConfigError(
-            f"{source} is no archive of plain weights ({err}): save them with safetensors, or with "
-            "torch.save(model.state_dict(), path)."
-        ) from err
+        raise ConfigError(f"{source} is no archive of plain weights ({err}): {way_out}.") from err
 
 
 def _part(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
