@@ -4,12 +4,15 @@ Every tool is called as its own documentation does it for an unknown network, wi
 """
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from trainables.train.batch_norm import reestimate_batch_norm_
 
 CLASSES = 10
 IMAGES = 8
@@ -94,7 +97,8 @@ def tried(tool: str, module: nn.Module, image: Shape) -> list[Outcome]:
             started = time.perf_counter()
     except Exception as err:  # what a tool cannot do, it says in any way
         lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-        seen = f"{type(err).__name__}: {lines[0] if lines else ''}"
+        message = re.sub(r"[^\s\"']*/site-packages/", "", lines[0]) if lines else ""
+        seen = f"{type(err).__name__}: {message}"
         found.append(Outcome("raised", False, seen, time.perf_counter() - started))
     return found
 
@@ -119,14 +123,8 @@ def settled(module: nn.Module, image: Shape) -> nn.Module:
             value.uniform_(low, high, generator=draws)
         elif "token" in name:
             value.normal_(0, 1, generator=draws)
-    norms = [m for m in module.eval().modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.train().momentum = None
-        norm.reset_running_stats()
-    module(random_images(image))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.eval().momentum = momentum
+    images = random_images(image)
+    reestimate_batch_norm_(module, [(images, images)])
     return module
 
 
