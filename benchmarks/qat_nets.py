@@ -20,7 +20,7 @@ from trainables.models.unit_state import own_model
 from trainables.models.units import quant_points
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.lsq import LsqQuantizer
-from trainables.train.loop import reestimate_batch_norm_
+from trainables.train.batch_norm import reestimate_batch_norm_
 
 SCHEME = QuantScheme(w_bits=4, a_bits=8)
 

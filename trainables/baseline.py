@@ -21,10 +21,10 @@ from trainables.graph.operators import shapes
 from trainables.models.checkpoint_file import Fitted, read_fitted
 from trainables.models.model import Model, baseline_architecture, build
 from trainables.models.unit_state import own_model
-from trainables.quant.ptq import remeasure_batch_norm_
 from trainables.results import CHANCE_FACTOR
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.storage import read_bytes, sha256, storage_path
+from trainables.train.batch_norm import BATCH, reestimate_batch_norm_
 from trainables.train.loop import evaluate, fit
 
 IMAGES = 2048
@@ -59,7 +59,8 @@ def _(config: BaselineImport, context: StageContext) -> StageResult:
 def _(config: BaselineUntrained, context: StageContext) -> StageResult:
     """Leaves the weights random; batch norm knows the images, so that values keep their size from layer to layer."""
     model, architecture = _fresh(config, context)
-    remeasure_batch_norm_(model, IMAGES, context)
+    sample = context.train.sample(IMAGES, seed_for(context.seed, 5))
+    reestimate_batch_norm_(model, sample.batches(BATCH))
     return _result(model, architecture, context)
 
 

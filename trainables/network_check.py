@@ -21,7 +21,7 @@ from trainables.models.units import evaluating, units
 from trainables.prune.channels import channel_axis, prune_channels, removed_positions
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_
-from trainables.train.loop import reestimate_batch_norm_
+from trainables.train.batch_norm import reestimate_batch_norm_
 
 IMAGES = 8
 """Random images of a check. More: time; fewer: a difference may stay unseen."""

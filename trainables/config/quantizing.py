@@ -16,7 +16,12 @@ CalibrationImages = Annotated[
     Field(ge=1, le=1_000_000, description="training images from which steps are read; more: steadier steps, more time"),
 ]
 BnImages = Annotated[
-    int, Field(ge=0, le=10_000_000, description="images for BN re-estimation, more for steadier statistics; 0 = off")
+    int,
+    Field(
+        ge=0,
+        le=10_000_000,
+        description="images on which BN is measured again, kept where others then have a smaller loss; 0: never",
+    ),
 ]
 
 
@@ -54,7 +59,7 @@ class Sensitivity(StageConfig):
 class Quantization(StageConfig):
     """What the kinds of last stages have in common: a scheme, and perhaps a budget that chooses its bits."""
 
-    VERSION = 3
+    VERSION = 4
     ENDS = True
     scheme: QuantScheme = QuantScheme()
     auto_bits: AutoBits | None = None
@@ -79,7 +84,10 @@ class PostTrainingQuant(Quantization):
     kind: Literal["ptq"] = "ptq"
     calibration_images: CalibrationImages = 512
     bn_images: BnImages = 2048
-    bias_correction: bool = Field(False, description="match the mean output of each channel to the float one's")
+    rounding: Literal["gptq", "nearest"] = Field(
+        "gptq", description="gptq: weights make up for each other's errors; nearest: each by itself, in less time"
+    )
+    bias_correction: bool = Field(True, description="match the mean output of each channel to the float one's")
 
 
 class Freezing(Frozen):

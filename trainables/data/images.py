@@ -70,3 +70,10 @@ class Images:
         place, part = order[:count].to(self.labels.device), copy(self)
         part.pixels, part.labels = self.pixels[place], self.labels[place]
         return part
+
+    def split(self, count: int) -> tuple["Images", "Images"]:
+        """Returns the first `count` images, and the others."""
+        first, rest = copy(self), copy(self)
+        first.pixels, rest.pixels = self.pixels[:count], self.pixels[count:]
+        first.labels, rest.labels = self.labels[:count], self.labels[count:]
+        return first, rest

@@ -58,10 +58,17 @@ class ConvUnit(nn.Module):
         self.out_point: nn.Module = nn.Identity() if out_point is None else out_point
 
     def forward(self, x: Tensor) -> Tensor:
+        y = self.before_activation(x)
+        out: Tensor = self.out_point(y if self._quantizer_clips() else self.activation(y))
+        return out
+
+    def before_activation(self, x: Tensor) -> Tensor:
+        """Returns what the activation gets: the convolution's outputs after the norm."""
         layer = self.layer
         weight = self.weight_point(layer.weight)
-        y = self.bn(F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups))
-        out: Tensor = self.out_point(y if self._quantizer_clips() else self.activation(y))
+        out: Tensor = self.bn(
+            F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        )
         return out
 
     def _quantizer_clips(self) -> bool:
@@ -98,9 +105,12 @@ class LinearUnit(nn.Module):
         self.out_point: nn.Module = nn.Identity() if out_point is None else out_point
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias)
-        out: Tensor = self.out_point(self.activation(y))
+        out: Tensor = self.out_point(self.activation(self.before_activation(x)))
         return out
+
+    def before_activation(self, x: Tensor) -> Tensor:
+        """Returns what the activation gets: the layer's outputs from quantized inputs."""
+        return F.linear(self.in_point(x), self.weight_point(self.layer.weight), self.layer.bias)
 
 
 class NormUnit(nn.Module):

@@ -11,12 +11,13 @@ from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train.loop import evaluate, fit, reestimate_batch_norm_
+from trainables.train.batch_norm import improve_batch_norm_
+from trainables.train.loop import evaluate, fit
 
 SCORE_BATCH = 32
 """BN-Taylor squares the mean gradient of a batch: many small batches tell more than a few large ones."""
-NORM_BATCH, NORM_IMAGES = 128, 2048
-"""Batches and images that batch norm is measured on again. More images: time; fewer: noise in the statistics."""
+NORM_IMAGES = 2048
+"""Images that batch norm is measured on again. More: time; fewer: noise in the statistics."""
 PLANS = 500
 """The number of the first phase that keeps a plan; those of training runs go from 1 to the most steps, 100."""
 
@@ -40,8 +41,7 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
         plan = compose(plan, kept)
         model, architecture = prune_channels(model, architecture, kept)
         run.device.place(model)
-        sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
-        reestimate_batch_norm_(model, sample.batches(NORM_BATCH))
+        improve_batch_norm_(model, run.train, NORM_IMAGES, seed_for(run.seed, 13))
         accuracy_pruned = evaluate(model, context.val)
         rows = fit(model, config.fine_tune if last else _between(config), run)
         accuracy = evaluate(model, context.val)

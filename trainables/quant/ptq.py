@@ -1,4 +1,4 @@
-"""Post-training quantization: static ranges from calibration data, then batch norm measured again."""
+"""Post-training quantization: static ranges from calibration data, then weights and biases layer by layer."""
 
 from trainables.config import PostTrainingQuant, QuantAwareTrain, QuantScheme
 from trainables.device import seed_for
@@ -6,24 +6,16 @@ from trainables.errors import ArtifactMismatch
 from trainables.models.model import Model
 from trainables.prune.masks import check_zeros, weights_of
 from trainables.quant.allocate import allocate
-from trainables.quant.bias import correct_bias_, mean_outputs
 from trainables.quant.calibrate import calibrated_
 from trainables.quant.fold import folded, round_side_info_
+from trainables.quant.layerwise import fit_layers_
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train.loop import evaluate, reestimate_batch_norm_
+from trainables.train.batch_norm import improve_batch_norm_
+from trainables.train.loop import evaluate
 
-BATCH = 128
-"""Images of a batch on which batch norm is measured. More: memory for activations; fewer: more time between batches."""
 FOLDING_MOVES = 0.01
 """The accuracy that folding may move, or three images where that is more: an activation between two steps may fall
 either way. What counts is the folded network's accuracy; this bound is there to find faults."""
-
-
-def remeasure_batch_norm_(model: Model, images: int, context: StageContext) -> None:
-    """Measures batch norm again on a seeded sample of training images; 0 images leave it as it is."""
-    if images:
-        sample = context.train.sample(images, seed_for(context.seed, 5))
-        reestimate_batch_norm_(model, sample.batches(BATCH))
 
 
 def finished(model: Model, scheme: QuantScheme, context: StageContext, history: list[dict[str, float]]) -> StageResult:
@@ -59,10 +51,9 @@ def _(config: PostTrainingQuant, context: StageContext) -> StageResult:
     """Quantizes the parent by calibration alone, without training."""
     scheme = resolved_scheme(config, context)
     model = context.parent_model()
-    images = context.train.sample(config.calibration_images, seed_for(context.seed, 3))
-    wanted = mean_outputs(model, images) if config.bias_correction else {}
     calibrated_(model, scheme, config.calibration_images, context)
-    remeasure_batch_norm_(model, config.bn_images, context)
-    if wanted:
-        correct_bias_(model, wanted, images)
+    if config.rounding == "gptq" or config.bias_correction:
+        images = context.train.sample(config.calibration_images, seed_for(context.seed, 3))
+        fit_layers_(model, images, gptq=config.rounding == "gptq", bias=config.bias_correction)
+    improve_batch_norm_(model, context.train, config.bn_images, seed_for(context.seed, 5))
     return finished(model, scheme, context, [])

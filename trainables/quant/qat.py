@@ -1,27 +1,29 @@
 """Quantization-aware training: the calibrated network, then weights and step sizes learned together."""
 
 from trainables.config import QuantAwareTrain, QuantScheme
+from trainables.device import seed_for
 from trainables.models.attach import detach_quantizers_
 from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros
 from trainables.quant.calibrate import calibrated_
 from trainables.quant.freezing import FreezeOscillations, FreezeSteps
 from trainables.quant.guard import GuardChannels
-from trainables.quant.ptq import finished, remeasure_batch_norm_, resolved_scheme
+from trainables.quant.ptq import finished, resolved_scheme
 from trainables.stages.stage import StageContext, StageResult, run_stage
+from trainables.train.batch_norm import improve_batch_norm_
 from trainables.train.loop import fit
 from trainables.train.step_rule import StepRule
 
 
 @run_stage.register
 def _(config: QuantAwareTrain, context: StageContext) -> StageResult:
-    """Trains the quantized parent; batch norm stays live meanwhile and is measured again at the end."""
+    """Trains the quantized parent; batch norm stays live, and is measured again at the end where better."""
     scheme = resolved_scheme(config, context)
     model = context.parent_model()
     history = _widths_before(model, scheme, config, context)
     calibrated_(model, scheme, config.calibration_images, context)
     history += _train(model, config, context)
-    remeasure_batch_norm_(model, config.bn_images, context)
+    improve_batch_norm_(model, context.train, config.bn_images, seed_for(context.seed, 5))
     return finished(model, scheme, context, history)
 
 

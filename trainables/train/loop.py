@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from trainables.errors import Diverged
 from trainables.stages.saved_epochs import SavedEpoch
 from trainables.stages.stage import StageContext, on_cpu
 from trainables.train.averaging import WeightAverage
+from trainables.train.batch_norm import reestimate_batch_norm_
 from trainables.train.loss import make_loss
 from trainables.train.optimizer import make_optimizer
 from trainables.train.step_rule import Moment, StepRule
@@ -159,20 +160,3 @@ def evaluate(model: nn.Module, images: Images) -> float:
     for batch, labels in images.batches(EVAL_BATCH):
         right += (model(batch).argmax(1) == labels).sum()
     return int(right) / len(images)
-
-
-@torch.no_grad()
-def reestimate_batch_norm_(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Replaces running statistics by the plain average over these batches; everything else is in eval mode."""
-    model.eval()
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [m.momentum for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-        norm.train()
-    for images, _ in batches:
-        model(images)
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
-        norm.eval()

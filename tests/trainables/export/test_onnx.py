@@ -31,7 +31,7 @@ from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, QuantPoint, quant_points, units
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import round_side_info_
-from trainables.train.loop import reestimate_batch_norm_
+from trainables.train.batch_norm import reestimate_batch_norm_
 
 FAMILIES = sorted(MODELS.names())
 SCHEMES: dict[str, dict[str, Any]] = {

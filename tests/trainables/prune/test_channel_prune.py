@@ -16,7 +16,7 @@ from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.plan import plan_channels
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult, run_stage
-from trainables.train.loop import reestimate_batch_norm_
+from trainables.train.batch_norm import reestimate_batch_norm_
 
 WHOLE_NETWORKS = True
 TWO = Schedule(epochs=2, lr=0.02, batch_size=40)

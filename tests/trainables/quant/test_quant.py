@@ -33,7 +33,7 @@ from trainables.quant.kernel import TILE, is_dense
 from trainables.quant.lsq import LsqQuantizer, composed, fake_quantize
 from trainables.quant.observers import minmax, mse
 from trainables.stages.stage import StageResult, run_stage
-from trainables.train.loop import reestimate_batch_norm_
+from trainables.train.batch_norm import reestimate_batch_norm_
 
 BITS = range(2, 9)
 FAMILIES = sorted(MODELS.names())

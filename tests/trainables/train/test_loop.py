@@ -31,7 +31,8 @@ from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult, run_stage
 from trainables.storage import StoragePath, exists, names, replace
 from trainables.train.averaging import WeightAverage
-from trainables.train.loop import evaluate, fit, learning_rate, reestimate_batch_norm_
+from trainables.train.batch_norm import reestimate_batch_norm_
+from trainables.train.loop import evaluate, fit, learning_rate
 from trainables.train.loss import distillation
 
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -1,0 +1,69 @@
+"""GPTQ: weights are rounded one input after another, and those to come make up for each error.
+
+Frantar et al., arXiv 2210.17323, with the inputs that a quantized network really gets: before the rounding, weights
+move to what gives the float twin's outputs from them (Li et al., arXiv 2504.02692).
+"""
+
+import torch
+from torch import Tensor
+
+from trainables.quant.moments import Moments
+
+DAMPING = 0.01
+"""The least share of the mean square of the inputs that is added to each: it keeps the equations solvable, and weights
+near where they were. More: less is made up for; less: noise of the images gets into the weights. Where there are few
+rows for each input, which are mostly noise, it is the number of inputs by that of rows."""
+BLOCK = 64
+"""Inputs after which errors reach all later ones at once. The result does not depend on it."""
+
+
+def compensated(weight: Tensor, moments: Moments) -> Tensor:
+    """Returns the weights (groups, outputs, K) whose outputs from the layer's inputs are nearest to the float twin's.
+
+    Least squares, with a penalty on how far they move.
+    """
+    penalty = _penalty(moments)
+    moved: Tensor = torch.linalg.solve((moments.own + penalty).mT, (weight @ (moments.cross + penalty)).mT)
+    return moved.mT
+
+
+def rounded(weight: Tensor, step: Tensor, moments: Moments, *, qn: int, qp: int, keep: Tensor) -> Tensor:
+    """Returns the weights on the grid of codes −qn to qp times `step`, with a small error in the layer's output.
+
+    Args:
+        weight: the weights (groups, outputs, K), float64.
+        step: the distance between two codes, (groups, outputs, 1).
+        moments: the mean products of the inputs.
+        qn: the largest negative code, as a positive number.
+        qp: the largest code.
+        keep: where weights may differ from zero, in the shape of `weight`.
+    """
+    own = moments.own + _penalty(moments)
+    order = own.diagonal(dim1=1, dim2=2).argsort(
+        dim=1, descending=True, stable=True
+    )  # the inputs that matter most first
+    rows = order[:, None].expand_as(weight)
+    own = own.gather(1, order[:, :, None].expand_as(own)).gather(2, order[:, None].expand_as(own))
+    left, keep, step = weight.gather(2, rows), keep.gather(2, rows), step[..., 0]
+    # Row k of this factor says how the later inputs make up for an error at input k.
+    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(own)), upper=True)
+    found, inputs = torch.empty_like(left), left.shape[-1]
+    for start in range(0, inputs, BLOCK):
+        end = min(start + BLOCK, inputs)
+        errors = torch.empty_like(left[..., start:end])
+        for k in range(start, end):
+            column = left[..., k]
+            found[..., k] = (column / step).round().clamp(-qn, qp) * step * keep[..., k]
+            error = (column - found[..., k]) / factor[:, k, k, None]
+            left[..., k:end] -= error[..., None] * factor[:, None, k, k:end]
+            errors[..., k - start] = error
+        left[..., end:] -= errors @ factor[:, start:end, end:]
+    return torch.empty_like(found).scatter_(2, rows, found)
+
+
+def _penalty(moments: Moments) -> Tensor:
+    """Returns a share of the mean square of the inputs on the diagonal, (groups, K, K); never quite zero."""
+    own, inputs = moments.own, moments.own.shape[-1]
+    size = own.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    share = max(DAMPING, inputs / moments.rows)
+    return share * size[:, None, None] * torch.eye(inputs, dtype=own.dtype, device=own.device)

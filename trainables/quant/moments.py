@@ -1,0 +1,79 @@
+"""What a layer's inputs look like: their second moments, from which rounding errors in its output follow."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.models.units import ConvUnit, Unit
+
+ROWS = 131_072
+"""Places of a convolution's input that are read, of all images together. More: time; fewer: noise in the moments."""
+IMAGES = 32
+"""Images whose places are laid out side by side at a time. More: memory; fewer: time."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The mean products of a layer's inputs, float64, by group of the layer: x is its input, y that of a float twin.
+
+    `own` is x·x and `cross` is y·x, both (groups, K, K) for K inputs of each output; about their means if centered.
+    They are means over so many `rows`.
+    """
+
+    own: Tensor
+    cross: Tensor
+    rows: int
+
+
+def input_moments(unit: Unit, twin: Tensor, inputs: Tensor, columns: slice, *, centered: bool) -> Moments:
+    """Returns the moments of a part of a layer's K inputs; `twin` and `inputs` hold the same images.
+
+    Centered moments suit a layer whose bias can be chosen: it makes up for the mean of any error.
+    """
+    every = _spacing(unit, inputs)
+    own = cross = mean_twin = mean = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    rows, start = 0, torch.zeros((), device=inputs.device)
+    for i, pair in enumerate(zip(twin.split(IMAGES), inputs.split(IMAGES), strict=True)):
+        first = (i // every % every, i % every)
+        y, x = (_columns(unit, part, every, first)[..., columns] for part in pair)
+        if centered:  # float32 would lose small changes of large values
+            start = start if start.ndim else x.mean(1, keepdim=True)
+            y, x = y - start, x - start
+        own, cross = own + (x.mT @ x).double(), cross + (y.mT @ x).double()
+        mean_twin, mean = mean_twin + y.sum(1, keepdim=True).double(), mean + x.sum(1, keepdim=True).double()
+        rows += x.shape[1]
+    own, cross, mean_twin, mean = (total / rows for total in (own, cross, mean_twin, mean))
+    if centered:
+        own, cross = own - mean.mT @ mean, cross - mean_twin.mT @ mean
+    return Moments(own, cross, rows)
+
+
+def _spacing(unit: Unit, inputs: Tensor) -> int:
+    """Returns the distance along rows and columns between the places that are read: 1 reads all of them."""
+    if not isinstance(unit, ConvUnit):
+        return 1
+    places = inputs.shape[0] * inputs.shape[2] * inputs.shape[3] // math.prod(unit.layer.stride)
+    return max(1, math.isqrt(places // ROWS))
+
+
+def _columns(unit: Unit, inputs: Tensor, every: int, first: tuple[int, int]) -> Tensor:
+    """Returns what each output is a weighted sum of, (groups, rows, K): a row for each place."""
+    if not isinstance(unit, ConvUnit):
+        return inputs.reshape(1, -1, inputs.shape[-1])
+    layer = unit.layer
+    assert not isinstance(layer.padding, str), "networks are captured with numbers"
+    (down, right), (rows, columns) = layer.stride, layer.padding
+    padded = F.pad(inputs, (columns, columns, rows, rows))
+    start = [
+        at * step if at * step + (kernel - 1) * dilation < size else 0  # a small map has no place further on
+        for at, step, kernel, dilation, size in zip(
+            first, layer.stride, layer.kernel_size, layer.dilation, padded.shape[2:], strict=True
+        )
+    ]
+    part = padded[:, :, start[0] :, start[1] :]
+    found = F.unfold(part, layer.kernel_size, layer.dilation, stride=(down * every, right * every))
+    grouped = found.view(len(inputs), layer.groups, -1, found.shape[-1])
+    return grouped.permute(1, 0, 3, 2).reshape(layer.groups, -1, grouped.shape[2])
