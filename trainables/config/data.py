@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import DATASETS
@@ -36,6 +36,26 @@ class Augment(Frozen):
     erasing: float = Field(0.0, ge=0, le=1, description="probability of a random rectangle set to the mean")
 
 
+class Validation(Frozen):
+    """Which images choose between networks: a share of the training images, or a share of the test set.
+
+    The share of the test set is stratified by class, and the test split is what is left of it. A network that was
+    trained before, on all training images, is judged fairly by such a share alone.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    source: Literal["train", "test"] = Field("train", alias="from", description="the images that it is a share of")
+    fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of them that validates, below 1/2 of the training images; more: surer"
+    )
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train(self) -> "Validation":
+        if self.source == "train" and self.fraction >= 0.5:
+            raise ValueError(f"fraction {self.fraction:g} of the training images must be below 0.5: most images train")
+        return self
+
+
 class DataConfig(Frozen):
     """A data set, its size on the model's input, its split and its augmentation."""
 
@@ -49,14 +69,22 @@ class DataConfig(Frozen):
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None, description="divides each channel afterwards; null: the data set's own"
     )
-    val_fraction: float = Field(
-        0.1,
-        gt=0,
-        lt=0.5,
-        description="share of images outside the test set that validate; more: surer accuracies, less to learn",
+    validation: Validation = Field(
+        Validation(),
+        description="the images that validate; `val_fraction: 0.2` is older for `{from: train, fraction: 0.2}`",
     )
     split_seed: int = Field(0, ge=0, description="seed of the draw of these images")
     augment: Augment = Augment()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_spelling(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "val_fraction" not in content:
+            return content
+        if "validation" in content:
+            raise ValueError("validation and val_fraction say the same: leave val_fraction out, its older spelling")
+        others = {name: value for name, value in content.items() if name != "val_fraction"}
+        return {**others, "validation": {"from": "train", "fraction": content["val_fraction"]}}
 
     @model_validator(mode="after")
     def _fits(self) -> "DataConfig":
@@ -69,5 +97,12 @@ class DataConfig(Frozen):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Returns the fields that change what a network sees; where the files lie is not among them."""
-        return self.model_dump(mode="json", exclude={"root", "download"})
+        """Returns the fields that change what a network sees; where the files lie is not among them.
+
+        Results of earlier versions are named by what this returned then: a share of the training images keeps its old
+        name here.
+        """
+        content = self.model_dump(mode="json", exclude={"root", "download"})
+        if self.validation.source == "train":
+            content["val_fraction"] = content.pop("validation")["fraction"]
+        return content

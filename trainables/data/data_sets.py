@@ -3,13 +3,13 @@
 import hashlib
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from trainables.config import DATASETS, DataConfig
 from trainables.data.augment import check_channels
 from trainables.data.images import Images, ImageSet
 from trainables.data.sources import Source
+from trainables.data.splits import split
 from trainables.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ class DataSet:
 
 
 def load_data(config: DataConfig) -> DataSet:
-    """Loads a data set and splits what is outside of its test set into training and validation images.
+    """Loads a data set as training and validation images; the rest of its test set is left out.
 
     Raises:
         ConfigError: files are missing or damaged, labels are out of range, a split would be empty, or the
@@ -44,14 +44,7 @@ def load_data(config: DataConfig) -> DataSet:
     """
     source = _load(config)
     check_channels(config.augment, source.rest.images.shape[1])
-    order = np.random.default_rng(config.split_seed).permutation(len(source.rest))
-    n_val = round(len(source.rest) * config.val_fraction)
-    if n_val < 1 or n_val >= len(source.rest):
-        raise ConfigError(
-            f"data.val_fraction {config.val_fraction} leaves an empty split of {len(source.rest)} images: "
-            "choose a fraction that leaves at least one image on each side."
-        )
-    train, val = source.rest.take(np.sort(order[n_val:])), source.rest.take(np.sort(order[:n_val]))
+    train, val, _ = split(source, config)
     digest = hashlib.sha256(repr((source.classes, source.mean, source.std)).encode())
     for array in (train.images, train.labels, val.images, val.labels):
         digest.update(array.tobytes())
@@ -93,10 +86,13 @@ def _constants(config: DataConfig, name: str, source: Source) -> tuple[float, ..
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:
-    """Loads the test set to a device. Only the last step of a search asks for it: no choice may depend on it.
+    """Loads the test split to a device: the test set without the images of it that validate.
+
+    Only the last step of a search asks for it: no choice may depend on it.
 
     Raises:
         ConfigError: the files, labels or constants are refused, as by `load_data`.
     """
     source = _load(config)
-    return Images(source.test, source.mean, source.std, device)
+    _, _, test = split(source, config)
+    return Images(test, source.mean, source.std, device)

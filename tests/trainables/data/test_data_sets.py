@@ -4,6 +4,7 @@ import os
 import pickle
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from torchvision import datasets
 
 from tests.trainables.factories import CPU, digits, make_images
-from trainables.config import DATASETS, Augment, DataConfig
+from trainables.config import DATASETS, Augment, DataConfig, Validation
 from trainables.data.augment import change, check_channels, cover
 from trainables.data.data_sets import load_data, load_test_images
 from trainables.data.images import Images, ImageSet
@@ -77,9 +78,42 @@ def test_the_split_follows_its_seed_and_the_test_set_does_not() -> None:
     assert rows(load_test_images(other, CPU.torch).pixels) == rows(load_test_images(DIGITS, CPU.torch).pixels)
 
 
-@pytest.mark.parametrize("change", [{"split_seed": 1}, {"val_fraction": 0.2}, {"image_size": 16}])
-def test_the_fingerprint_names_the_images_of_each_split(change: dict[str, float]) -> None:
+@pytest.mark.parametrize("change", [{"split_seed": 1}, {"validation": Validation(fraction=0.2)}, {"image_size": 16}])
+def test_the_fingerprint_names_the_images_of_each_split(change: dict[str, Any]) -> None:
     assert load_data(DIGITS.model_copy(update=change)).fingerprint != digits().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"image_size": 8}, "30cdae0f58a9002c8e3f9fdd8cc5b1ec51741e6814ef785d4a60f1816dcd2494"),
+        (
+            {"image_size": 8, "val_fraction": 0.2},
+            "36749d198887443898eae485ba961210083fa27170147d5ee307a8e50c7a6cc3",
+        ),
+        (
+            {"image_size": 12, "validation": {"from": "train", "fraction": 0.3}, "split_seed": 7},
+            "e05ff2163796f6761e794c1e01e030d007448bc2eb7610fea607fac5a76fbb3f",
+        ),
+    ],
+)
+def test_the_fingerprint_of_a_share_of_the_training_images_is_that_of_ever(
+    content: dict[str, Any], expected: str
+) -> None:
+    """Taken when the share was spelled `val_fraction`: stored experiments go on."""
+    assert load_data(DataConfig.model_validate(content)).fingerprint == expected
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_share_of_the_test_set_validates_and_the_rest_of_it_is_the_test_split(seed: int) -> None:
+    config = DIGITS.model_copy(update={"validation": Validation(source="test", fraction=0.5), "split_seed": seed})
+    data, test = load_data(config), load_test_images(config, CPU.torch)
+    plain = digits()
+    assert sorted(rows(data.train.images)) == sorted(rows(plain.train.images) + rows(plain.val.images))
+    whole = rows(load_test_images(DIGITS, CPU.torch).pixels)
+    assert sorted(rows(data.val.images) + rows(test.pixels)) == sorted(whole)
+    assert len(data.val) == len(test) == 180
+    assert data.fingerprint != plain.fingerprint
 
 
 def test_the_fingerprint_does_not_name_the_place(tmp_path: Path) -> None:
@@ -97,8 +131,8 @@ def test_other_sizes_are_interpolated() -> None:
 
 
 def test_a_split_without_images_is_refused() -> None:
-    with pytest.raises(ConfigError, match="val_fraction 1e-05 leaves an empty split of 1437 images"):
-        load_data(DIGITS.model_copy(update={"val_fraction": 1e-5}))
+    with pytest.raises(ConfigError, match=r"validation\.fraction 1e-05 leaves an empty split of 1437 images"):
+        load_data(DIGITS.model_copy(update={"validation": Validation(fraction=1e-5)}))
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
