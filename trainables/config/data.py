@@ -37,30 +37,50 @@ class Augment(Frozen):
 
 
 class Validation(Frozen):
-    """Which images choose between networks: a share of the training images, or a share of the test set.
+    """Which images choose between networks: a share of the training images or of the test set, or the set's own.
 
-    The share of the test set is stratified by class, and the test split is what is left of it. A network that was
-    trained before, on all training images, is judged fairly by such a share alone.
+    A share of the test set is stratified by class, and the test split is what is left of it. A network that was trained
+    before, on all training images, is judged fairly by images from elsewhere alone. `from: val` takes the validation
+    images that a data set has beside training and test images; otherwise nothing uses these.
     """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
-    source: Literal["train", "test"] = Field("train", alias="from", description="the images that it is a share of")
-    fraction: float = Field(
-        0.1, gt=0, lt=1, description="share of them that validates, below 1/2 of the training images; more: surer"
+    source: Literal["train", "test", "val"] = Field("train", alias="from", description="where the images are taken")
+    fraction: float | None = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of these images that validates, below 1/2 of the training images; none with `from: val`",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_a_whole_split(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "val" in (content.get("from"), content.get("source")):
+            return {"fraction": None, **content}
+        return content
 
     @model_validator(mode="after")
     def _leaves_images_to_train(self) -> "Validation":
-        if self.source == "train" and self.fraction >= 0.5:
+        if (self.source == "val") != (self.fraction is None):
+            raise ValueError("from: train and from: test need a fraction, and from: val takes all of that split")
+        if self.source == "train" and self.fraction is not None and self.fraction >= 0.5:
             raise ValueError(f"fraction {self.fraction:g} of the training images must be below 0.5: most images train")
         return self
+
+
+class Columns(Frozen):
+    """Columns of parquet files that hold a data set."""
+
+    image: str | None = Field(None, description="column of encoded images; null: the only one there is")
+    label: str | None = Field(None, description="column of classes; null: `label`, or the only other one")
 
 
 class DataConfig(Frozen):
     """A data set, its size on the model's input, its split and its augmentation."""
 
     name: Annotated[str, DATASETS] = Field("digits", description="name of the data set")
-    root: str | None = Field(None, description="folder with the data set's files, or CIFAR's archive")
+    root: str | None = Field(None, description="folder with the data set's files, or the one file")
     download: bool = Field(False, description="let torchvision fetch missing files")
     image_size: int = Field(32, ge=8, le=256, description="side of the model's input, pixels; 32 is CIFAR's own")
     mean: tuple[float, ...] | None = Field(
@@ -72,6 +92,16 @@ class DataConfig(Frozen):
     validation: Validation = Field(
         Validation(),
         description="the images that validate; `val_fraction: 0.2` is older for `{from: train, fraction: 0.2}`",
+    )
+    test_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        exclude_if=lambda fraction: fraction == 0.2,
+        description="share of all images that is the test set, where a data set has none; drawn by a fixed seed",
+    )
+    columns: Columns = Field(
+        Columns(), exclude_if=lambda columns: columns == Columns(), description="of a data set in parquet files"
     )
     split_seed: int = Field(0, ge=0, description="seed of the draw of these images")
     augment: Augment = Augment()

@@ -3,12 +3,15 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from trainables.config import DATASETS, DataConfig
 from trainables.data.augment import check_channels
+from trainables.data.encoded import EncodedImages
 from trainables.data.images import Images, ImageSet
-from trainables.data.sources import Source
+from trainables.data.resize import fitted
+from trainables.data.sources import Samples, Source
 from trainables.data.splits import split
 from trainables.errors import ConfigError
 
@@ -42,20 +45,24 @@ def load_data(config: DataConfig) -> DataSet:
         ConfigError: files are missing or damaged, labels are out of range, a split would be empty, or the
             constants or the augmentation do not fit the images.
     """
-    source = _load(config)
-    check_channels(config.augment, source.rest.images.shape[1])
+    source, mean, std = _load(config)
+    check_channels(config.augment, len(mean))
     train, val, _ = split(source, config)
-    digest = hashlib.sha256(repr((source.classes, source.mean, source.std)).encode())
+    train, val = (_in_memory(part, config, len(mean)) for part in (train, val))
+    digest = hashlib.sha256(repr((source.classes, mean, std)).encode())
     for array in (train.images, train.labels, val.images, val.labels):
         digest.update(array.tobytes())
-    constants = (source.classes, source.mean, source.std, digest.hexdigest(), source.names, source.groups)
+    constants = (source.classes, mean, std, digest.hexdigest(), source.names, source.groups)
     return DataSet(train, val, *constants)
 
 
-def _load(config: DataConfig) -> Source:
-    """Loads a source and checks it; a mean or std in the configuration replaces the data set's own."""
+def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, ...]]:
+    """Loads a source, checks it, and decodes the images that may train; returns it with mean and std.
+
+    A mean or std in the configuration replaces the data set's own, or that of its images.
+    """
     source: Source = DATASETS[config.name](config)
-    for part in (source.rest, source.test):
+    for part in (source.rest, source.test, *(() if source.val is None else (source.val,))):
         if len(part) == 0:
             raise ConfigError(f"data set {config.name!r} has an empty split: unpack its files again.")
         if part.labels.min() < 0 or part.labels.max() >= source.classes:
@@ -69,20 +76,26 @@ def _load(config: DataConfig) -> Source:
                 f"data set {config.name!r} has {source.classes} classes, but {len(words)} names or groups of classes: "
                 "its loader must give one for each, or none."
             )
-    return replace(source, mean=_constants(config, "mean", source), std=_constants(config, "std", source))
+    rest = _in_memory(source.rest, config)
+    mean, std = config.mean or source.mean, config.std or source.std
+    if mean is None or std is None:
+        found = rest.constants()
+        mean, std = mean or found[0], std or found[1]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != rest.images.shape[1]:
+            raise ConfigError(
+                f"data.{name} must hold a number for each of the {rest.images.shape[1]} channels of {config.name!r}, "
+                f"but holds {len(values)}: leave it out for the data set's own."
+            )
+    return replace(source, rest=rest), mean, std
 
 
-def _constants(config: DataConfig, name: str, source: Source) -> tuple[float, ...]:
-    """Returns the mean or std, as `name` says, that the configuration gives, or else the data set's own."""
-    given: tuple[float, ...] | None = getattr(config, name)
-    channels = source.rest.images.shape[1]
-    if given is not None and len(given) != channels:
-        raise ConfigError(
-            f"data.{name} must hold a number for each of the {channels} channels of {config.name!r}, "
-            f"but holds {len(given)}: leave it out for the data set's own."
-        )
-    own: tuple[float, ...] = getattr(source, name)
-    return own if given is None else given
+def _in_memory(part: Samples, config: DataConfig, channels: int | None = None) -> ImageSet:
+    """Returns images decoded, at the size of the model's input."""
+    size = (config.image_size, config.image_size)
+    if isinstance(part, EncodedImages):
+        return part.decoded(size, channels)
+    return ImageSet(np.ascontiguousarray(fitted(part.images, size)), part.labels)
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:
@@ -93,6 +106,6 @@ def load_test_images(config: DataConfig, device: torch.device) -> Images:
     Raises:
         ConfigError: the files, labels or constants are refused, as by `load_data`.
     """
-    source = _load(config)
+    source, mean, std = _load(config)
     _, _, test = split(source, config)
-    return Images(test, source.mean, source.std, device)
+    return Images(_in_memory(test, config, len(mean)), mean, std, device)

@@ -1,5 +1,6 @@
 """Images in memory: arrays of a split, and their batches on a device, augmented as they are drawn."""
 
+import math
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from trainables.config import Augment
 from trainables.data.augment import change, cover
+
+PART = 256
+"""Images at a time, where their pixels take more bytes on the way to a result."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,25 @@ class ImageSet:
     def take(self, index: np.ndarray) -> "ImageSet":
         """Returns the images at these places, with their labels."""
         return ImageSet(self.images[index], self.labels[index])
+
+    def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Returns mean and standard deviation of each channel, for pixels in 0..1, to four decimals.
+
+        A channel that is the same everywhere has no spread to divide by: its standard deviation is given as 1.
+        """
+        mean, std = [], []
+        for channel in range(self.images.shape[1]):
+            counts = np.zeros(256, np.int64)
+            for start in range(0, len(self), PART):
+                counts += np.bincount(self.images[start : start + PART, channel].ravel(), minlength=256)
+            levels = range(256)
+            # Whole numbers, so that no processor finds another sum.
+            n, total, squares = (
+                sum(int(c) * x**power for c, x in zip(counts, levels, strict=True)) for power in range(3)
+            )
+            mean.append(round(total / (255 * n), 4))
+            std.append(round(math.sqrt(n * squares - total**2) / (255 * n), 4) or 1.0)
+        return tuple(mean), tuple(std)
 
     def __len__(self) -> int:
         return len(self.labels)

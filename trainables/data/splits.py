@@ -3,17 +3,24 @@
 import numpy as np
 
 from trainables.config import DataConfig
-from trainables.data.images import ImageSet
-from trainables.data.sources import Source
+from trainables.data.sources import Samples, Source
 from trainables.errors import ConfigError
 
 
-def split(source: Source, config: DataConfig) -> tuple[ImageSet, ImageSet, ImageSet]:
-    """Returns the training, the validation and the test split of a source; together they hold each image once.
+def split(source: Source, config: DataConfig) -> tuple[Samples, Samples, Samples]:
+    """Returns the training, the validation and the test split of a source; no image is in two of them.
 
     Raises:
-        ConfigError: a split would be empty, or lack a class that validation should draw.
+        ConfigError: a split would be empty, or lack a class that validation should draw, or the data set has no
+            validation images of its own and is asked for them.
     """
+    if config.validation.source == "val":
+        if source.val is None:
+            raise ConfigError(
+                f"data.validation: data set {config.name!r} has no validation images of its own beside a test set: "
+                "take a fraction from: train, or from: test."
+            )
+        return source.rest, source.val, source.test
     if config.validation.source == "test":
         val = _stratified(source.test.labels, config)
         return source.rest, source.test.take(np.flatnonzero(val)), source.test.take(np.flatnonzero(~val))
@@ -45,11 +52,11 @@ def _stratified(labels: np.ndarray, config: DataConfig) -> np.ndarray:
 
 def _count(labels: np.ndarray, config: DataConfig) -> int:
     """Returns how many images validate."""
-    share = config.validation
-    count = round(len(labels) * share.fraction)
+    fraction = config.validation.fraction or 0.0
+    count = round(len(labels) * fraction)
     if count < 1 or count >= len(labels):
         raise ConfigError(
-            f"data.validation.fraction {share.fraction} leaves an empty split of {len(labels)} images: "
+            f"data.validation.fraction {fraction} leaves an empty split of {len(labels)} images: "
             "choose a fraction that leaves at least one image on each side."
         )
     return count

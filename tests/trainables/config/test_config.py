@@ -237,6 +237,13 @@ def test_both_spellings_of_a_share_of_the_training_images_name_what_they_always_
     )
 
 
+def test_validation_images_of_a_data_set_are_taken_as_a_whole() -> None:
+    config = DataConfig.model_validate({"validation": {"from": "val"}})
+    assert config.identity()["validation"] == {"from": "val", "fraction": None}
+    assert DataConfig.model_validate(config.model_dump()) == config
+    assert data_key(config, "f") != data_key(DataConfig(), "f")
+
+
 S, LEARNS = {"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.05, "distill": {}}
 BUDGET = {"auto_bits": {"budget_bytes": 5000}}
 KEYS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
@@ -438,6 +445,9 @@ def test_prune_fractions_lie_from_zero_to_below_one(prune_frac: object) -> None:
         (DataConfig, {"val_fraction": 0.5}),
         (DataConfig, {"validation": {"from": "train", "fraction": 0.5}}),
         (DataConfig, {"validation": {"from": "test", "fraction": 1}}),
+        (DataConfig, {"validation": {"from": "test", "fraction": None}}),
+        (DataConfig, {"validation": {"from": "val", "fraction": 0.1}}),
+        (DataConfig, {"validation": {"from": "elsewhere"}}),
         (DataConfig, {"validation": {"fraction": 0.1}, "val_fraction": 0.1}),
         (DataConfig, {"split_seed": -1}),
     ],

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from trainables.data import resize
-from trainables.data.resize import resized
+from trainables.data.resize import fitted
 
 pytestmark = pytest.mark.numeric
 
@@ -31,7 +31,7 @@ def torchs(images: np.ndarray, size: int) -> np.ndarray:
 def test_every_processor_finds_the_same_bytes() -> None:
     digest = hashlib.sha256()
     for length, size in CHANGES:
-        digest.update(resized(draw(length), size).tobytes())
+        digest.update(fitted(draw(length), (size, size)).tobytes())
     assert digest.hexdigest()[:16] == DIGEST
 
 
@@ -39,7 +39,7 @@ def test_every_processor_finds_the_same_bytes() -> None:
 def test_a_pixel_is_torchs_rounded(length: int, size: int) -> None:
     """In float64, of which rounding leaves half a level; ties may fall to either side."""
     images = draw(length)
-    found = resized(images, size)
+    found = fitted(images, (size, size))
     assert (found.shape, found.dtype) == ((20, 3, size, size), np.uint8)
     assert np.abs(found - torchs(images, size)).max() <= 0.5 + 1e-4
 
@@ -47,11 +47,11 @@ def test_a_pixel_is_torchs_rounded(length: int, size: int) -> None:
 @pytest.mark.parametrize(("length", "size"), [(8, 32), (28, 32)])
 def test_where_all_shares_are_exact_halves_go_to_the_even_level(length: int, size: int) -> None:
     images = draw(length)
-    assert np.array_equal(resized(images, size), np.rint(torchs(images, size)))
+    assert np.array_equal(fitted(images, (size, size)), np.rint(torchs(images, size)))
 
 
 def test_images_are_changed_by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     images = draw(8)
-    whole = resized(images, 13)
+    whole = fitted(images, (13, 13))
     monkeypatch.setattr(resize, "IMAGES", 7)
-    assert np.array_equal(resized(images, 13), whole)
+    assert np.array_equal(fitted(images, (13, 13)), whole)
