@@ -103,6 +103,11 @@ class DataConfig(Frozen):
     columns: Columns = Field(
         Columns(), exclude_if=lambda columns: columns == Columns(), description="of a data set in parquet files"
     )
+    on_error: Literal["refuse", "skip"] = Field(
+        "refuse",
+        exclude_if=lambda choice: choice == "refuse",
+        description="what becomes of image files that cannot be decoded: refuse the data set, or leave them out",
+    )
     split_seed: int = Field(0, ge=0, description="seed of the draw of these images")
     augment: Augment = Augment()
 
@@ -129,10 +134,12 @@ class DataConfig(Frozen):
     def identity(self) -> dict[str, Any]:
         """Returns the fields that change what a network sees; where the files lie is not among them.
 
+        Nor is what becomes of files that cannot be decoded: images that are left out change the data's fingerprint.
+
         Results of earlier versions are named by what this returned then: a share of the training images keeps its old
         name here.
         """
-        content = self.model_dump(mode="json", exclude={"root", "download"})
+        content = self.model_dump(mode="json", exclude={"root", "download", "on_error"})
         if self.validation.source == "train":
             content["val_fraction"] = content.pop("validation")["fraction"]
         return content

@@ -8,6 +8,7 @@ import torch
 
 from trainables.config import DATASETS, DataConfig
 from trainables.data.augment import check_channels
+from trainables.data.checks import checked, refuse_single_images
 from trainables.data.encoded import EncodedImages
 from trainables.data.images import Images, ImageSet
 from trainables.data.resize import fitted
@@ -61,22 +62,9 @@ def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, .
 
     A mean or std in the configuration replaces the data set's own, or that of its images.
     """
-    source: Source = DATASETS[config.name](config)
-    for part in (source.rest, source.test, *(() if source.val is None else (source.val,))):
-        if len(part) == 0:
-            raise ConfigError(f"data set {config.name!r} has an empty split: unpack its files again.")
-        if part.labels.min() < 0 or part.labels.max() >= source.classes:
-            raise ConfigError(
-                f"data set {config.name!r}: labels must lie in 0..{source.classes - 1}, "
-                f"but lie in {part.labels.min()}..{part.labels.max()}: unpack its files again."
-            )
-    for words in (source.names, source.groups):
-        if words and len(words) != source.classes:
-            raise ConfigError(
-                f"data set {config.name!r} has {source.classes} classes, but {len(words)} names or groups of classes: "
-                "its loader must give one for each, or none."
-            )
+    source = checked(DATASETS[config.name](config), config.name)
     rest = _in_memory(source.rest, config)
+    refuse_single_images(rest.labels, source, config.name)
     mean, std = config.mean or source.mean, config.std or source.std
     if mean is None or std is None:
         found = rest.constants()
@@ -94,7 +82,7 @@ def _in_memory(part: Samples, config: DataConfig, channels: int | None = None) -
     """Returns images decoded, at the size of the model's input."""
     size = (config.image_size, config.image_size)
     if isinstance(part, EncodedImages):
-        return part.decoded(size, channels)
+        return part.decoded(size, channels, skip=config.on_error == "skip")
     return ImageSet(np.ascontiguousarray(fitted(part.images, size)), part.labels)
 
 

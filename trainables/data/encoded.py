@@ -1,5 +1,6 @@
 """EncodedImages: labeled images that lie encoded somewhere, decoded one at a time."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from trainables.data.decode import Undecodable, decoding, pixels
 from trainables.data.images import ImageSet
 from trainables.data.resize import fitted
 from trainables.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 NAMED = 3
 """As many files are named where some cannot be read."""
@@ -45,27 +48,34 @@ class EncodedImages:
             except Undecodable as err:
                 yield Undecodable(f"{self.name(place)}: {err}")
 
-    def decoded(self, size: tuple[int, int], channels: int | None = None) -> ImageSet:
+    def decoded(self, size: tuple[int, int], channels: int | None = None, *, skip: bool = False) -> ImageSet:
         """Returns all images in memory; without `channels` they have one if none of them has colors, else three.
 
+        With `skip`, images that cannot be decoded are left out, and a line of the log names them.
+
         Raises:
-            ConfigError: some cannot be decoded; it counts them and names the first.
+            ConfigError: some cannot be decoded, or none can; it counts them and names the first.
         """
         images = np.empty((len(self), channels or 1, *size), np.uint8)
-        failed = []
+        good, failed = np.ones(len(self), bool), []
         for place, found in enumerate(self.each(size, channels)):
             if isinstance(found, Undecodable):
                 failed.append(found)
+                good[place] = False
                 continue
             if len(found) > images.shape[1]:  # the first one with colors
                 images = np.repeat(images, len(found), axis=1)
             images[place] = found
-        if failed:
-            raise ConfigError(_refusal(failed, len(self)))
-        return ImageSet(images, self.labels)
+        if not failed:
+            return ImageSet(images, self.labels)
+        if not skip or not good.any():
+            raise ConfigError(f"{_named(failed, len(self))}: mend or remove them, or set data.on_error to skip.")
+        logger.warning("%s and are left out.", _named(failed, len(self)))
+        return ImageSet(images, self.labels).take(np.flatnonzero(good))
 
 
-def _refusal(failed: list[Undecodable], count: int) -> str:
+def _named(failed: list[Undecodable], count: int) -> str:
+    """Says how many files cannot be decoded, and names the first; control characters in names are escaped."""
     named = "; ".join(ascii(str(err))[1:-1] for err in failed[:NAMED])
     more = f"; and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
-    return f"{len(failed):,} of {count:,} images cannot be decoded ({named}{more}): mend them or remove them."
+    return f"{len(failed):,} of {count:,} images cannot be decoded ({named}{more})"

@@ -27,13 +27,13 @@ def load_image_folder(config: DataConfig) -> Source:
     splits = {split: folder for folder in _folders(root) if (split := split_of(folder.name))}
     if "train" not in splits:
         names = _classes(root)
-        return with_drawn_test(_images(root, names), config, names=names)
+        return with_drawn_test(_images(root, names, whole=True), config, names=names)
     if "test" not in splits and "val" in splits:
         splits["test"] = splits.pop("val")
     if "test" not in splits:
         raise ConfigError(f"{root} has a folder train, but none of the name test or val: add one, or move it up.")
     names = _classes(splits["train"])
-    parts = {split: _images(folder, names) for split, folder in splits.items()}
+    parts = {split: _images(folder, names, whole=split == "train") for split, folder in splits.items()}
     return Source(parts["train"], parts["test"], len(names), val=parts.get("val"), names=names)
 
 
@@ -57,12 +57,18 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _images(folder: Path, names: tuple[str, ...]) -> EncodedImages:
-    """Lists the files of the classes `names` in a folder; classes that training does not know are refused."""
+def _images(folder: Path, names: tuple[str, ...], *, whole: bool) -> EncodedImages:
+    """Lists the files of the classes `names` in a folder; classes that training does not know are refused.
+
+    A `whole` folder must have images of each class.
+    """
     unknown = [found.name for found in _folders(folder) if found.name not in names]
     if unknown:
         raise ConfigError(f"{folder} has the class {unknown[0]!r}, which the training images do not have: remove it.")
     listed = sorted((key, label, file) for label, name in enumerate(names) for key, file in _files(folder / name))
+    empty = sorted(set(range(len(names))) - {label for _, label, _ in listed}) if whole else []
+    if empty and listed:
+        raise ConfigError(f"{folder / names[empty[0]]} has no image files, so the class has none: remove the folder.")
     if not listed:
         raise ConfigError(f"{folder} has no image files ({', '.join(IMG_EXTENSIONS)}) in its folders of classes.")
     labels, files = np.array([label for _, label, _ in listed], np.int64), [file for _, _, file in listed]

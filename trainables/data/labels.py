@@ -20,7 +20,7 @@ def class_labels(
     Raises:
         ConfigError: there are several labels for an image, or none, or other values; `what` names their place.
     """
-    flat = {split: _checked(labels, f"{what}: labels") for split, labels in given.items()}
+    flat = {split: one_class_each(labels, what) for split, labels in given.items()}
     first = next(iter(flat.values()))
     if names and first.dtype.kind in "iu":
         return {split: labels.astype(np.int64) for split, labels in flat.items()}, names
@@ -36,8 +36,13 @@ def class_labels(
     return numbers, tuple(str(name) for name in classes)
 
 
-def _checked(labels: np.ndarray, what: str) -> np.ndarray:
-    """Returns labels as a vector of integers or text."""
+def one_class_each(labels: np.ndarray, what: str) -> np.ndarray:
+    """Returns labels (N,) or (N, 1) as a vector of integers or text.
+
+    Raises:
+        ConfigError: they are no single class for each image; `what` names their place.
+    """
+    what = f"{what}: labels"
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2:

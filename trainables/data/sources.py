@@ -65,7 +65,7 @@ def with_drawn_test(
     """
     from sklearn.model_selection import train_test_split
 
-    counts = np.bincount(images.labels)
+    _, counts = np.unique(images.labels, return_counts=True)
     try:
         rest, test = train_test_split(
             np.arange(len(images)), test_size=config.test_fraction, random_state=TEST_SEED, stratify=images.labels
@@ -75,7 +75,8 @@ def with_drawn_test(
             f"data.test_fraction {config.test_fraction:g} of {len(images):,} images cannot hold each of {len(counts)} "
             f"classes, of which the smallest has {counts.min()}: take another fraction, or give that class more images."
         ) from err
-    return Source(images.take(rest), images.take(test), len(counts), mean, std, names)
+    classes = max(len(names), int(images.labels.max()) + 1)
+    return Source(images.take(rest), images.take(test), classes, mean, std, names)
 
 
 def split_of(name: str) -> str:

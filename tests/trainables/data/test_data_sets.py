@@ -1,5 +1,6 @@
 import hashlib
 import io
+import math
 import os
 import pickle
 import tarfile
@@ -259,7 +260,7 @@ def test_a_reflection_needs_an_image_larger_than_the_padding() -> None:
     [
         ([0, 1, 2, 3], [0], "labels must lie in 0..2, but lie in 0..3"),
         ([0, -1], [0], "-1"),
-        ([0, 1], [], "empty split"),
+        ([0, 1], [], "test images: there are none"),
     ],
 )
 def test_a_damaged_data_set_is_refused(
@@ -274,6 +275,58 @@ def test_a_damaged_data_set_is_refused(
     monkeypatch.setitem(DATASETS._entries, "broken", loader)
     with pytest.raises(ConfigError, match=expected):
         load_data(DataConfig(name="broken", image_size=8))
+
+
+def numbered(count: int, *shape: int, dtype: Any = np.uint8) -> np.ndarray:
+    return np.arange(count).repeat(math.prod(shape)).reshape(count, *shape).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"rest": ImageSet(numbered(4, 1, 8, 8, dtype=np.float32), np.array([0, 1, 0, 1]))},
+            "'own': training images are float32, but pixels must be uint8 or uint16: save images.round",
+        ),
+        (
+            {"test": ImageSet(numbered(4, 1, 8, 8, dtype=np.int64), np.array([0, 1, 0, 1]))},
+            "'own': test images are int64, but pixels must be uint8 or uint16: save images.astype",
+        ),
+        ({"rest": ImageSet(numbered(4, 8, 8), np.array([0, 1, 0, 1]))}, r"have the shape \(4, 8, 8\), but must have"),
+        ({"rest": ImageSet(numbered(5, 1, 8, 8), np.array([0, 1, 0, 1]))}, "there are 5 and 4 labels"),
+        (
+            {"test": ImageSet(numbered(4, 1, 8, 9), np.array([0, 1, 0, 1]))},
+            "images of several shapes: training 1 x 8 x 8, test 1 x 8 x 9: bring them to one",
+        ),
+        ({"val": ImageSet(numbered(2, 3, 8, 8), np.array([0, 1]))}, "several shapes: .* validation 3 x 8 x 8"),
+        ({"rest": ImageSet(numbered(4, 1, 8, 8), np.eye(4)[:, :2])}, "one class per image is what this program"),
+        ({"rest": ImageSet(numbered(4, 1, 8, 8), np.zeros((4, 8, 8), int))}, "as maps of classes do"),
+        ({"rest": ImageSet(numbered(4, 1, 8, 8), np.array([0.1, 0.2, 1, 0]))}, "targets of a regression"),
+        (
+            {"rest": ImageSet(numbered(4, 1, 8, 8), np.array([0, 0, 0, 1]))},
+            "class 'b' has one training image, but a class must have two",
+        ),
+        ({"names": ("a",)}, "has 2 classes, but 1 names"),
+    ],
+)
+def test_what_a_loader_may_not_return_is_refused_in_one_line(
+    change: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = ImageSet(numbered(4, 1, 8, 8), np.array([0, 1, 0, 1]))
+    good = {"rest": part, "test": part, "classes": 2, "mean": (0.5,), "std": (0.5,), "names": ("a", "b")}
+    monkeypatch.setitem(DATASETS._entries, "own", lambda config: Source(**{**good, **change}))
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_data(DataConfig(name="own", image_size=8))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loader_may_return_images_of_any_size_and_of_sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = ImageSet(numbered(20, 1, 12, 10, dtype=np.uint16) * 257, np.arange(20, dtype=np.int32)[:, None] % 2)
+    monkeypatch.setitem(DATASETS._entries, "own", lambda config: Source(part, part, 2))
+    data = load_data(DataConfig(name="own", image_size=8))
+    assert (data.train.images.dtype, data.train.images.shape) == (np.uint8, (18, 1, 8, 8))
+    assert data.train.labels.dtype == np.int64
+    assert (data.train.images[:, 0, 0, 0] % 2 == data.train.labels).all()
 
 
 @pytest.mark.skipif("TUNE_APP_CIFAR10" not in os.environ, reason="TUNE_APP_CIFAR10 names no folder with CIFAR-10")

@@ -63,3 +63,22 @@ def test_what_cannot_be_decoded_is_counted_and_named() -> None:
     ) as e:
         listed(files).decoded((8, 8))
     assert "\n" not in str(e.value)
+
+
+def test_what_cannot_be_decoded_is_left_out_where_the_spec_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    files = [encoded(image) for image in COLORS]
+    files[2], files[4] = b"", files[4][:40]
+    found = listed(files).decoded((8, 8), skip=True)
+    assert found.labels.tolist() == [0, 1, 3, 5]
+    assert np.array_equal(found.images, COLORS[[0, 1, 3, 5]].transpose(0, 3, 1, 2))
+    assert "2 of 6 images cannot be decoded (file 2: " in caplog.text
+    assert "are left out" in caplog.text
+    with pytest.raises(ConfigError, match="2 of 2 images cannot be decoded"):
+        listed([b"", b"x"]).decoded((8, 8), skip=True)
+
+
+def test_a_name_of_a_file_stays_in_its_line() -> None:
+    odd = EncodedImages(np.array([0]), np.array([0]), lambda place: b"", lambda place: "a\nb\udcff\x1b[2J.png")
+    with pytest.raises(ConfigError) as caught:
+        odd.decoded((8, 8))
+    assert str(caught.value).isprintable()

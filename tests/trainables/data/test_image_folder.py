@@ -137,6 +137,7 @@ def test_constants_are_those_of_the_images_that_may_train(tmp_path: Path) -> Non
         ({"ant/1.png": 1}, "at least two classes, but holds 1 folders"),
         ({"ant/a.txt": 1, "bee/a.gif": 1}, "has no image files"),
         ({"train/ant/1.png": 1, "train/bee/1.png": 1}, "has a folder train, but none of the name test or val"),
+        ({"ant/1.png": 1, "ant/2.png": 1, "bee/a.txt": 1}, "bee has no image files, so the class has none"),
         (
             {f"{split}/{name}/1.png": 1 for split in ("train", "test") for name in ("ant", "bee")}
             | {"test/cow/1.png": 1},
@@ -180,3 +181,33 @@ def test_columns_are_named_where_they_are_given_alone() -> None:
     assert "test_fraction" not in DataConfig().identity()
     changed = DataConfig(columns=Columns(label="fine"), test_fraction=0.3).identity()
     assert (changed["columns"], changed["test_fraction"]) == ({"image": None, "label": "fine"}, 0.3)
+
+
+def test_files_that_cannot_be_decoded_are_refused_or_left_out(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_folder(tmp_path / split, IMAGES, LABELS)
+    (tmp_path / "train/bee/00001.png").write_bytes(b"")
+    (tmp_path / "test/bee/00004.png").write_bytes(b"")
+    refused, skipped = config(tmp_path), config(tmp_path, on_error="skip")
+    with pytest.raises(
+        ConfigError, match=r"1 of 60 images cannot .*bee/00001\.png: .*: mend .* set data.on_error to skip"
+    ):
+        load_data(refused)
+    data = load_data(skipped)
+    assert len(data.train) + len(data.val) == 59
+    assert len(load_test_images(skipped, CPU.torch)) == 59
+    assert skipped.identity() == refused.identity()
+    (tmp_path / "train/bee/00001.png").unlink()
+    assert load_data(refused).fingerprint == data.fingerprint
+    with pytest.raises(ConfigError, match=r"bee/00004\.png"):
+        load_test_images(refused, CPU.torch)
+
+
+def test_a_class_with_one_image_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, IMAGES, LABELS)
+    write_folder(tmp_path, IMAGES[:1], LABELS[:1], ("dog",))
+    with pytest.raises(
+        ConfigError, match="61 images cannot hold each of 4 classes, of which the smallest has 1"
+    ) as caught:
+        load_data(config(tmp_path))
+    assert "give that class more images" in str(caught.value)

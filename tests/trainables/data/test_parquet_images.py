@@ -103,3 +103,9 @@ def test_damaged_files_and_images_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": images, "label": LABELS}), file, row_group_size=4)
     with pytest.raises(ConfigError, match=r"2 of 48 images cannot be decoded \(row (9|13) of .*; row (9|13) of"):
         load_data(config(tmp_path, test_fraction=0.2))
+
+
+def test_a_class_of_the_description_may_have_no_image(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "all.parquet", IMAGES, LABELS % 2)
+    data = load_data(config(tmp_path))
+    assert (data.classes, data.names, set(data.train.labels)) == (3, NAMES, {0, 1})
