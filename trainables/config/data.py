@@ -103,6 +103,12 @@ class DataConfig(Frozen):
     columns: Columns = Field(
         Columns(), exclude_if=lambda columns: columns == Columns(), description="of a data set in parquet files"
     )
+    images: int | None = Field(
+        None,
+        ge=4,
+        exclude_if=lambda count: count is None,
+        description="at most this many images of each split, for a rehearsal, as if there were no more; null: all",
+    )
     on_error: Literal["refuse", "skip"] = Field(
         "refuse",
         exclude_if=lambda choice: choice == "refuse",

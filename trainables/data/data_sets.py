@@ -13,7 +13,7 @@ from trainables.data.encoded import EncodedImages
 from trainables.data.images import Images, ImageSet
 from trainables.data.resize import fitted
 from trainables.data.sources import Samples, Source
-from trainables.data.splits import split
+from trainables.data.splits import shortened, split
 from trainables.errors import ConfigError
 
 
@@ -63,6 +63,8 @@ def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, .
     A mean or std in the configuration replaces the data set's own, or that of its images.
     """
     source = checked(DATASETS[config.name](config), config.name)
+    if config.images is not None:
+        source = shortened(source, config.images, config.name)
     rest = _in_memory(source.rest, config)
     refuse_single_images(rest.labels, source, config.name)
     mean, std = config.mean or source.mean, config.std or source.std

@@ -1,10 +1,43 @@
 """Which labeled images train, which validate, and which are left for the test: drawn by a seed, sharing none."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from trainables.config import DataConfig
 from trainables.data.sources import Samples, Source
 from trainables.errors import ConfigError
+
+SHORT_SEED = 20_241_128
+"""Draws the images of a rehearsal; it does not follow the user's split seed, so that all splits share them."""
+
+
+def shortened(source: Source, images: int, name: str) -> Source:
+    """Returns a source with at most so many images in each of its parts: of each class about as large a share as of all.
+
+    Each class keeps two images, or the one that it has.
+
+    Raises:
+        ConfigError: these are not two for each class; `name` is that of the data set.
+    """
+    if images < 2 * source.classes:
+        raise ConfigError(
+            f"data.images is {images:,}, but must be at least {2 * source.classes:,}: two for each of the "
+            f"{source.classes:,} classes of {name!r}."
+        )
+    rest, test = (part.take(_share(part.labels, images)) for part in (source.rest, source.test))
+    val = None if source.val is None else source.val.take(_share(source.val.labels, images))
+    return replace(source, rest=rest, test=test, val=val)
+
+
+def _share(labels: np.ndarray, count: int) -> np.ndarray:
+    """Returns the places of so many images, stratified by class, in their order."""
+    order = np.random.default_rng(SHORT_SEED).permutation(len(labels))
+    sorted_by_class = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    rank = np.concatenate([np.arange(size) for size in sizes])  # within its class
+    share = np.where(rank < 2, 0.0, (rank + 0.5) / np.repeat(sizes, sizes))
+    return np.sort(sorted_by_class[np.argsort(share, kind="stable")[:count]])
 
 
 def split(source: Source, config: DataConfig) -> tuple[Samples, Samples, Samples]:

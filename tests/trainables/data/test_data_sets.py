@@ -277,6 +277,17 @@ def test_a_damaged_data_set_is_refused(
         load_data(DataConfig(name="broken", image_size=8))
 
 
+def test_a_rehearsal_is_of_few_images_in_each_split() -> None:
+    few = DIGITS.model_copy(update={"images": 200})
+    data, whole = load_data(few), digits()
+    assert (len(data.train), len(data.val), data.classes) == (180, 20, 10)
+    assert set(rows(data.train.images)) < {*rows(whole.train.images), *rows(whole.val.images)}
+    assert set(rows(load_test_images(few, CPU.torch).pixels)) < set(rows(load_test_images(DIGITS, CPU.torch).pixels))
+    assert data.fingerprint != whole.fingerprint
+    assert load_data(DIGITS.model_copy(update={"images": 5000})).fingerprint == whole.fingerprint
+    assert few.identity() == {**DIGITS.identity(), "images": 200}
+
+
 def numbered(count: int, *shape: int, dtype: Any = np.uint8) -> np.ndarray:
     return np.arange(count).repeat(math.prod(shape)).reshape(count, *shape).astype(dtype)
 

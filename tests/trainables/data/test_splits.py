@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from trainables.config import DataConfig, Validation
 from trainables.data.images import ImageSet
 from trainables.data.sources import Source
-from trainables.data.splits import split
+from trainables.data.splits import shortened, split
 from trainables.errors import ConfigError
 
 CLASSES = 5
@@ -73,3 +73,30 @@ def test_a_share_that_cannot_hold_each_class_is_refused(counts: list[int], fract
     with pytest.raises(ConfigError, match=expected) as caught:
         split(source(counts), DataConfig(validation=Validation(source="test", fraction=fraction)))
     assert "\n" not in str(caught.value)
+
+
+@given(counts=st.lists(st.integers(1, 300), min_size=2, max_size=8), images=st.integers(16, 400))
+def test_a_rehearsal_has_so_many_images_of_each_split_and_of_each_class_its_share(
+    counts: list[int], images: int
+) -> None:
+    whole = Source(numbered(0, counts), numbered(5000, counts), len(counts), val=numbered(9000, [50] * len(counts)))
+    found = shortened(whole, images, "own")
+    for few, part in zip((found.rest, found.test, found.val), (whole.rest, whole.test, whole.val), strict=True):
+        assert few is not None
+        assert part is not None
+        assert len(few) == min(images, len(part))
+        assert set(numbers(few)) <= set(numbers(part))
+        assert numbers(few) == sorted(numbers(few))
+        label = dict(zip(numbers(part), part.labels, strict=True))
+        assert [label[number] for number in numbers(few)] == few.labels.tolist()
+        have, want = np.bincount(few.labels, minlength=len(counts)), np.bincount(part.labels)
+        assert (have >= np.minimum(want, 2)).all()
+        large = want * len(few) / len(part) >= 3  # the others may have the two that each class keeps
+        assert (have[large] <= np.ceil(want * len(few) / len(part))[large] + 1).all()
+
+
+def test_a_rehearsal_has_the_same_images_whatever_the_split() -> None:
+    data = [shortened(source([20] * CLASSES), 50, "own") for _ in range(2)]
+    assert numbers(data[0].rest) == numbers(data[1].rest)
+    with pytest.raises(ConfigError, match=r"data\.images is 9, but must be at least 10: two for each of the 5 classes"):
+        shortened(source([20] * CLASSES), 9, "own")
