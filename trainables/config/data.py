@@ -24,6 +24,14 @@ class Augment(Frozen):
 
     AUTO_VERSION: ClassVar[int] = 2
     """The version of what policies do is in the key of data that one changes; the first one drew for four images."""
+    resized_crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,
+        description="smallest share of the area that a random crop keeps before it is scaled up again; 1: no crop; "
+        "0.08 is usual on ImageNet",
+    )
     crop_padding: int = Field(4, ge=0, le=16, description="padding before a random crop, pixels; 4 is usual at 32 x 32")
     crop_mode: Literal["zero", "reflect"] = Field("zero", description="what the padding holds")
     flip: bool = Field(False, description="horizontal flip with probability 1/2")
@@ -82,7 +90,15 @@ class DataConfig(Frozen):
     name: Annotated[str, DATASETS] = Field("digits", description="name of the data set")
     root: str | None = Field(None, description="folder with the data set's files, or the one file")
     download: bool = Field(False, description="let torchvision fetch missing files")
-    image_size: int = Field(32, ge=8, le=256, description="side of the model's input, pixels; 32 is CIFAR's own")
+    image_size: int = Field(32, ge=8, le=1024, description="side of the model's input, pixels; 32 is CIFAR's own")
+    center_crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,
+        description="share of a scaled image's shorter side that is kept, about the center; usual on ImageNet: 0.875, "
+        "224 of 256 pixels",
+    )
     mean: tuple[float, ...] | None = Field(
         None, description="subtracted from each channel of pixels in 0..1; null: the data set's own"
     )

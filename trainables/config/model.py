@@ -46,6 +46,6 @@ class Architecture(Frozen):
     model: ModelConfig
     classes: int = Field(ge=2, le=100_000)
     channels: int = Field(ge=1, le=64)
-    image_size: int = Field(ge=8, le=256)
+    image_size: int = Field(ge=8, le=1024)
     widths: dict[str, Annotated[int, Field(ge=1)]] = Field({})
     kept: dict[str, tuple[Annotated[int, Field(ge=0)], ...]] = Field({}, exclude_if=lambda kept: not kept)

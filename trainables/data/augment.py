@@ -51,8 +51,10 @@ def check_channels(augment: Augment, channels: int) -> None:
 
 
 def change(pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Returns a batch (B, C, S, S) uint8 after crop, flip, rotation, policy and color jitter; its input stays."""
+    """Returns a batch (B, C, S, S) uint8 after crops, flip, rotation, policy and color jitter; its input stays."""
     draw = Draw(len(pixels), generator, pixels.device)
+    if augment.resized_crop < 1:
+        pixels = _resized_crop(pixels, augment.resized_crop, draw)
     if augment.crop_padding:
         pixels = _cropped(pixels, augment, draw)
     if augment.flip:
@@ -86,6 +88,23 @@ def rotated(pixels: Tensor, degrees: Tensor) -> Tensor:
     matrix = torch.stack((cos, -sin, zero, sin, cos, zero), dim=1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
+
+
+def _resized_crop(pixels: Tensor, smallest: float, draw: Draw) -> Tensor:
+    """Cuts a rectangle from each image and scales it, bilinearly, to the image's own size.
+
+    It has from `smallest` to all of the area and an aspect ratio from 3/4 to 4/3, as in Szegedy et al.
+    (arXiv 1409.4842); a side that would be longer than the image's is as long.
+    """
+    area, ratio = draw.uniform(smallest, 1), draw.uniform(math.log(3 / 4), math.log(4 / 3)).exp()
+    width, height = ((area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1))
+    # In halves of the image's side from its center, which the rectangle's center may leave by what is left of them.
+    x, y = ((1 - side) * draw.uniform(-1, 1) for side in (width, height))
+    zero = torch.zeros_like(x)
+    matrix = torch.stack((width, zero, x, zero, height, y), dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    found = F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return found.round().clamp(0, 255).to(torch.uint8)
 
 
 def _cropped(pixels: Tensor, augment: Augment, draw: Draw) -> Tensor:

@@ -49,7 +49,10 @@ def load_data(config: DataConfig) -> DataSet:
     source, mean, std = _load(config)
     check_channels(config.augment, len(mean))
     train, val, _ = split(source, config)
-    train, val = (_in_memory(part, config, len(mean)) for part in (train, val))
+    if config.validation.source != "train":  # the others are in memory already, at their size
+        val = _in_memory(val, config, len(mean))
+    assert isinstance(train, ImageSet)
+    assert isinstance(val, ImageSet)
     digest = hashlib.sha256(repr((source.classes, mean, std)).encode())
     for array in (train.images, train.labels, val.images, val.labels):
         digest.update(array.tobytes())
@@ -82,10 +85,10 @@ def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, .
 
 def _in_memory(part: Samples, config: DataConfig, channels: int | None = None) -> ImageSet:
     """Returns images decoded, at the size of the model's input."""
-    size = (config.image_size, config.image_size)
+    size, crop = (config.image_size, config.image_size), config.center_crop
     if isinstance(part, EncodedImages):
-        return part.decoded(size, channels, skip=config.on_error == "skip")
-    return ImageSet(np.ascontiguousarray(fitted(part.images, size)), part.labels)
+        return part.decoded(size, channels, crop=crop, skip=config.on_error == "skip")
+    return ImageSet(np.ascontiguousarray(fitted(part.images, size, crop=crop)), part.labels)
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:

@@ -38,17 +38,21 @@ class EncodedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def each(self, size: tuple[int, int], channels: int | None = None) -> Iterator[np.ndarray | Undecodable]:
-        """Yields each image decoded, (C, *size) uint8 as by `pixels`, or why it cannot be."""
+    def each(
+        self, size: tuple[int, int], channels: int | None = None, *, crop: float = 1.0
+    ) -> Iterator[np.ndarray | Undecodable]:
+        """Yields each image decoded, (C, *size) uint8 as by `pixels` and `fitted`, or why it cannot be."""
         for place in self.places.tolist():
             try:
                 with decoding():
-                    found = fitted(pixels(self.read(place), channels)[None], size)[0]
+                    found = fitted(pixels(self.read(place), channels)[None], size, crop=crop)[0]
                 yield found
             except Undecodable as err:
                 yield Undecodable(f"{self.name(place)}: {err}")
 
-    def decoded(self, size: tuple[int, int], channels: int | None = None, *, skip: bool = False) -> ImageSet:
+    def decoded(
+        self, size: tuple[int, int], channels: int | None = None, *, crop: float = 1.0, skip: bool = False
+    ) -> ImageSet:
         """Returns all images in memory; without `channels` they have one if none of them has colors, else three.
 
         With `skip`, images that cannot be decoded are left out, and a line of the log names them.
@@ -58,7 +62,7 @@ class EncodedImages:
         """
         images = np.empty((len(self), channels or 1, *size), np.uint8)
         good, failed = np.ones(len(self), bool), []
-        for place, found in enumerate(self.each(size, channels)):
+        for place, found in enumerate(self.each(size, channels, crop=crop)):
             if isinstance(found, Undecodable):
                 failed.append(found)
                 good[place] = False

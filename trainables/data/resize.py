@@ -13,16 +13,18 @@ IMAGES = 64
 """At a time: of CIFAR's size they stay in a processor's cache on the way to 64x64."""
 
 
-def fitted(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fitted(images: np.ndarray, size: tuple[int, int], *, crop: float = 1.0) -> np.ndarray:
     """Returns images (N, C, H, W) uint8 at a height and width: (N, C, *size) uint8.
 
     They are scaled by one factor for both sides, the smallest that covers the size, and what is beyond it is cut off,
-    half at either end. A change to a smaller size averages over what it leaves out.
+    half at either end. With a `crop` below 1, they are scaled to cover the size divided by it, so that more is cut off.
+    A change to a smaller size averages over what it leaves out.
     """
     here = (images.shape[2], images.shape[3])
-    if here == size:
+    covered = [round(new / crop) for new in size]
+    if here == size == tuple(covered):
         return images
-    factor = max(Fraction(new, old) for new, old in zip(size, here, strict=True))
+    factor = max(Fraction(new, old) for new, old in zip(covered, here, strict=True))
     whole = [int(old * factor) for old in here]
     rows, columns = (
         _shares(old, scaled, round((scaled - new) / 2), new) for old, scaled, new in zip(here, whole, size, strict=True)

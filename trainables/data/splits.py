@@ -13,7 +13,7 @@ SHORT_SEED = 20_241_128
 
 
 def shortened(source: Source, images: int, name: str) -> Source:
-    """Returns a source with at most so many images in each of its parts: of each class about as large a share as of all.
+    """Returns a source with at most so many images in each of its parts, of each class about the same share.
 
     Each class keeps two images, or the one that it has.
 

@@ -1,4 +1,6 @@
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ def config(root: Path, **changes: object) -> DataConfig:
     return DataConfig.model_validate({"name": "image_folder", "root": str(root), "image_size": 8, **changes})
 
 
-def rows(images: np.ndarray) -> list[bytes]:
+def rows(images: Iterable[Any]) -> list[bytes]:
     return sorted(np.asarray(image).tobytes() for image in images)
 
 
@@ -219,3 +221,18 @@ def test_a_rehearsal_decodes_its_images_alone(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("trainables.data.encoded.pixels", lambda file, channels: decoded.append(file) or FIRST[0])
     load_data(config(tmp_path, images=20))
     assert len(decoded) == 20
+
+
+@pytest.mark.parametrize("name", ["image_folder", "arrays"])
+def test_the_center_of_each_image_is_seen_alone(name: str, tmp_path: Path) -> None:
+    framed = np.pad(IMAGES, ((0, 0), (16, 16), (16, 16), (0, 0)))
+    for split, part in {"train": slice(0, 40), "test": slice(40, 60)}.items():
+        write_folder(tmp_path / split, framed[part], LABELS[part])
+        np.savez(tmp_path / f"{split}.npz", images=framed[part], labels=LABELS[part])
+    plain = config(tmp_path, name=name, image_size=20, validation={"from": "test", "fraction": 0.5})
+    half = plain.model_copy(update={"center_crop": 0.5})  # 20 of the 40 pixels that there are
+    data, test = load_data(half), load_test_images(half, CPU.torch)
+    inside = framed[:, 10:30, 10:30].transpose(0, 3, 1, 2)
+    assert np.array_equal(data.train.images, inside[:40])
+    assert rows([*data.val.images, *test.pixels]) == rows(inside[40:])
+    assert half.identity() == {**plain.identity(), "center_crop": 0.5}

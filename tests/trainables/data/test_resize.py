@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as transforms
 
 from trainables.data import resize
 from trainables.data.resize import fitted
@@ -55,3 +56,21 @@ def test_images_are_changed_by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted(images, (13, 13))
     monkeypatch.setattr(resize, "IMAGES", 7)
     assert np.array_equal(fitted(images, (13, 13)), whole)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "crop"), [((300, 400), 112, 0.875), ((64, 48), 56, 0.875), ((32, 32), 32, 0.5)]
+)
+def test_the_center_is_cut_as_torchvision_cuts_it(shape: tuple[int, int], size: int, crop: float) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, *shape), dtype=np.uint8)
+    floats = transforms.resize(torch.from_numpy(images).float(), [round(size / crop)], antialias=True)
+    expected = transforms.center_crop(floats, [size, size]).numpy()
+    assert np.abs(fitted(images, (size, size), crop=crop) - expected).max() <= 0.5 + 1e-2
+
+
+def test_sides_may_differ_and_proportions_stay() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 40, 60), dtype=np.uint8)
+    assert np.array_equal(fitted(images, (40, 30)), images[..., 15:45])
+    assert np.array_equal(fitted(images, (20, 60)), images[..., 10:30, :])
+    halves = images.astype(float).reshape(2, 1, 20, 2, 30, 2).mean(axis=(3, 5))
+    assert np.abs(fitted(images, (20, 30)).mean() - halves.mean()) < 0.5
