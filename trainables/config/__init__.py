@@ -2,6 +2,7 @@
 
 from trainables.config.data import Augment, ColorJitter, Columns, DataConfig, Validation
 from trainables.config.frozen import Frozen
+from trainables.config.image_size import height_and_width, image_size_of
 from trainables.config.keys import (
     data_key,
     digest,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from trainables.config.frozen import Frozen
+from trainables.config.image_size import ImageSize, height_and_width
 from trainables.config.plugins import DATASETS
 
 Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, which lies in [1 − s, 1 + s]")]
@@ -90,7 +91,9 @@ class DataConfig(Frozen):
     name: Annotated[str, DATASETS] = Field("digits", description="name of the data set")
     root: str | None = Field(None, description="folder with the data set's files, or the one file")
     download: bool = Field(False, description="let torchvision fetch missing files")
-    image_size: int = Field(32, ge=8, le=1024, description="side of the model's input, pixels; 32 is CIFAR's own")
+    image_size: ImageSize = Field(
+        32, description="side of the model's input, or its height and width, pixels; 32 is CIFAR's own"
+    )
     center_crop: float = Field(
         1.0,
         gt=0,
@@ -145,11 +148,15 @@ class DataConfig(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> "DataConfig":
-        padding = self.augment.crop_padding
-        if self.augment.crop_mode == "reflect" and padding >= self.image_size:
+        padding, sides = self.augment.crop_padding, height_and_width(self.image_size)
+        if self.augment.crop_mode == "reflect" and padding >= min(sides):
             raise ValueError(
-                f"augment.crop_padding {padding} must be below image_size {self.image_size} to reflect: "
+                f"augment.crop_padding {padding} must be below image_size {min(sides)} to reflect: "
                 "take less padding, or crop_mode: zero"
+            )
+        if self.augment.auto != "none" and sides[0] != sides[1]:
+            raise ValueError(
+                f"augment.auto {self.augment.auto} is for square images, not for {list(sides)} pixels: set it to none"
             )
         return self
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from trainables.config import DATASETS, DataConfig
+from trainables.config import DATASETS, DataConfig, height_and_width
 from trainables.data.augment import check_channels
 from trainables.data.checks import checked, refuse_single_images
 from trainables.data.encoded import EncodedImages
@@ -85,7 +85,7 @@ def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, .
 
 def _in_memory(part: Samples, config: DataConfig, channels: int | None = None) -> ImageSet:
     """Returns images decoded, at the size of the model's input."""
-    size, crop = (config.image_size, config.image_size), config.center_crop
+    size, crop = height_and_width(config.image_size), config.center_crop
     if isinstance(part, EncodedImages):
         return part.decoded(size, channels, crop=crop, skip=config.on_error == "skip")
     return ImageSet(np.ascontiguousarray(fitted(part.images, size, crop=crop)), part.labels)

@@ -18,7 +18,7 @@ PART = 256
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, C, S, S) uint8 and labels (N,) int64."""
+    """Images (N, C, H, W) uint8 and labels (N,) int64."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -64,7 +64,7 @@ class Images:
         return len(self.labels)
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """Returns pixels (B, C, S, S) uint8 as float32 of zero mean and unit variance, channels last."""
+        """Returns pixels (B, C, H, W) uint8 as float32 of zero mean and unit variance, channels last."""
         return ((pixels.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
 
     def batch_count(self, size: int) -> int:
@@ -75,13 +75,13 @@ class Images:
         return max(1, min(-(-len(self) // size), len(self) // 2))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields all images in order, without augmentation: (B, C, S, S) float32 and labels (B,) int64."""
+        """Yields all images in order, without augmentation: (B, C, H, W) float32 and labels (B,) int64."""
         count = self.batch_count(size)
         for pixels, labels in zip(self.pixels.tensor_split(count), self.labels.tensor_split(count), strict=True):
             yield self.normalized(pixels), labels
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields every image once, in random order and augmented: (B, C, S, S) float32 and labels (B,) int64."""
+        """Yields every image once, in random order and augmented: (B, C, H, W) float32 and labels (B,) int64."""
         order = torch.randperm(len(self), generator=generator).to(self.labels.device, non_blocking=True)
         for place in order.tensor_split(self.batch_count(size)):
             pixels = self.normalized(change(self.pixels[place], augment, generator))

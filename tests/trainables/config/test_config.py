@@ -244,6 +244,15 @@ def test_validation_images_of_a_data_set_are_taken_as_a_whole() -> None:
     assert data_key(config, "f") != data_key(DataConfig(), "f")
 
 
+def test_equal_sides_are_one_number_in_every_name() -> None:
+    square, wide = (DataConfig.model_validate({"image_size": size}) for size in ([32, 32], [32, 48]))
+    assert square == DataConfig(image_size=32)
+    assert square.identity()["image_size"] == 32
+    assert wide.identity()["image_size"] == [32, 48]
+    assert data_key(wide, "f") != data_key(square, "f")
+    assert DataConfig.model_validate(wide.model_dump(mode="json")) == wide
+
+
 S, LEARNS = {"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.05, "distill": {}}
 BUDGET = {"auto_bits": {"budget_bytes": 5000}}
 KEYS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
@@ -441,6 +450,12 @@ def test_prune_fractions_lie_from_zero_to_below_one(prune_frac: object) -> None:
         (ModelConfig, {"width": float("inf")}),
         (ModelConfig, {"dropout": 1}),
         (DataConfig, {"image_size": 7}),
+        (DataConfig, {"image_size": 1025}),
+        (DataConfig, {"image_size": [32, 7]}),
+        (DataConfig, {"image_size": [32]}),
+        (DataConfig, {"image_size": [32, 32, 3]}),
+        (DataConfig, {"image_size": [32, 48], "augment": {"auto": "trivial"}}),
+        (DataConfig, {"image_size": [32, 8], "augment": {"crop_padding": 8, "crop_mode": "reflect"}}),
         (DataConfig, {"val_fraction": 0}),
         (DataConfig, {"val_fraction": 0.5}),
         (DataConfig, {"validation": {"from": "train", "fraction": 0.5}}),

@@ -313,3 +313,24 @@ def test_no_change_imports_torchvision() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [name for name in EACH if EACH[name].get("auto") is None])
+def test_images_need_not_be_square(name: str) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(1, 256, (400, 3, 8, 14), dtype=np.uint8))
+    augment = make_augment(name)
+    found = change(pixels, augment, generator())
+    assert (found.shape, found.dtype) == (pixels.shape, torch.uint8)
+    batch = cover(found.float() + 1, augment, generator())
+    assert batch.shape == pixels.shape
+    if augment.cutout or augment.erasing:
+        hidden = (batch == 0).all(1)
+        assert hidden.any(0).all()  # each place is covered in some image
+        assert not hidden.all(2).all(1).any()
+
+
+def test_a_turn_keeps_the_proportions_of_an_image_that_is_not_square() -> None:
+    wide = torch.zeros(1, 1, 20, 40, dtype=torch.uint8)
+    wide[..., 5:15, 15:25] = 255  # a square about the center, which a quarter turn leaves as it is
+    for degrees in (90.0, 180.0, -90.0):
+        assert torch.equal(rotated(wide, torch.tensor([degrees])), wide)

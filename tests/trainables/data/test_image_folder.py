@@ -236,3 +236,11 @@ def test_the_center_of_each_image_is_seen_alone(name: str, tmp_path: Path) -> No
     assert np.array_equal(data.train.images, inside[:40])
     assert rows([*data.val.images, *test.pixels]) == rows(inside[40:])
     assert half.identity() == {**plain.identity(), "center_crop": 0.5}
+
+
+def test_images_may_have_another_height_than_width(tmp_path: Path) -> None:
+    images, labels = draw(60, size=(20, 30))
+    write_folder(tmp_path, images, labels)
+    data = load_data(config(tmp_path, image_size=[10, 24]))
+    assert data.train.images.shape[1:] == data.val.images.shape[1:] == (3, 10, 24)
+    assert load_data(config(tmp_path, image_size=[8, 8])).fingerprint == load_data(config(tmp_path)).fingerprint
