@@ -200,6 +200,8 @@ def _type(content: Schema, shown: _Shown, names: Registry[Any] | None = None) ->
     if parts:
         kinds = list(dict.fromkeys(_type(part, shown) for part in parts))
         return " or ".join(kind for kind in kinds if kind != "integer" or "number" not in kinds) + _bounds(content)
+    if "prefixItems" in content:
+        return f"list of {' and '.join(_type(part, shown) for part in content['prefixItems'])}"
     if content["type"] == "array":
         return f"list{_bounds(content)} of {_type(content['items'], shown)}"
     if content["type"] == "object":

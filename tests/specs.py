@@ -15,7 +15,12 @@ def tiny_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
         "name": "tiny",
         "storage": str(storage),
         "base": {
-            "data": {"name": "digits", "image_size": 8, "val_fraction": 0.2, "augment": {"crop_padding": 0}},
+            "data": {
+                "name": "digits",
+                "image_size": 8,
+                "validation": {"from": "train", "fraction": 0.2},
+                "augment": {"crop_padding": 0},
+            },
             "baseline": {
                 "kind": "train",
                 "model": {"name": "vgg16", "width": 0.05},

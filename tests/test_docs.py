@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from typer.main import get_command
 
 from tests.documents import CLUSTER, PAGES, README, ROOT, Block, Shell, blocks, commands, merged, runs
+from tests.trainables.data.files import draw, write_folder
 from tune_app.cli.main import app
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
@@ -87,6 +89,9 @@ def test_what_a_page_marks_as_run_runs_in_its_order(shell: Shell, page: Path) ->
 @pytest.mark.parametrize("page", PLUG_INS, ids=name_of)
 def test_a_plug_in_is_what_its_page_says(page: Path, tmp_path: Path) -> None:
     shell = Shell(tmp_path)
+    images, labels = draw(90, size=(30, 40))
+    images[np.arange(90), ..., labels] |= 0x80  # each class has more of one color
+    write_folder(tmp_path / "photos", images, labels, kind="JPEG")
     for block in blocks(page):
         shell.do(block)
 

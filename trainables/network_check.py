@@ -80,7 +80,7 @@ def check_network(network: NetworkFile) -> Iterator[Checked]:
 def random_images(architecture: Architecture) -> Images:
     """Returns random pixels with random labels in the shape that a network takes."""
     rng = np.random.default_rng(0)
-    shape = (IMAGES, architecture.channels, architecture.image_size, architecture.image_size)
+    shape = (IMAGES, *architecture.image)
     pixels, labels = rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, architecture.classes, IMAGES)
     ones = (0.5,) * architecture.channels
     return Images(ImageSet(pixels, labels), ones, ones, torch.device("cpu"))

@@ -89,10 +89,10 @@ def read_network(path: StoragePath, architecture: Architecture | None) -> Networ
 
 def check_fits(network: Network, data: DataSet, *, name: str) -> None:
     """Raises ConfigError, with both shapes, if a data set has other images or classes than the network is for."""
-    _, channels, size, _ = data.val.images.shape
-    made, found = network.architecture, (channels, size, data.classes)
-    if (made.channels, made.image_size, made.classes) != found:
+    made, found = network.architecture, data.val.images.shape[1:]
+    if (made.image, made.classes) != (found, data.classes):
+        takes, has = (" x ".join(map(str, shape)) for shape in (made.image, found))
         raise ConfigError(
-            f"the network takes images of {made.channels} x {made.image_size} x {made.image_size} in {made.classes} "
-            f"classes, but {name} has {channels} x {size} x {size} in {data.classes}: name its own data set."
+            f"the network takes images of {takes} in {made.classes} classes, but {name} has {has} in {data.classes}: "
+            "name its own data set."
         )

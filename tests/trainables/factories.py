@@ -20,6 +20,7 @@ from trainables.config import (
     ModelConfig,
     QuantScheme,
     Schedule,
+    height_and_width,
 )
 from trainables.data.data_sets import DataSet, load_data
 from trainables.data.images import Images, ImageSet
@@ -127,10 +128,10 @@ def inner_groups(model: Model) -> list[PruneGroup]:
     return chosen(model.prune_groups(), head=True, streams=False)
 
 
-def make_images(count: int = 32, *, channels: int = 1, size: int = 8, seed: int = 0) -> Images:
+def make_images(count: int = 32, *, channels: int = 1, size: int | tuple[int, int] = 8, seed: int = 0) -> Images:
     """Random pixels with random labels."""
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (count, channels, size, size), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (count, channels, *height_and_width(size)), dtype=np.uint8)
     labels = rng.integers(0, 10, count)
     return Images(ImageSet(pixels, labels), (0.5,) * channels, (0.3,) * channels, CPU.torch)
 

@@ -1,7 +1,8 @@
 """What a trial is made of, as data (torch-free): one file per noun, and others import every name from here."""
 
-from trainables.config.data import Augment, ColorJitter, DataConfig
+from trainables.config.data import Augment, ColorJitter, Columns, DataConfig, Validation
 from trainables.config.frozen import Frozen
+from trainables.config.image_size import height_and_width, image_size_of
 from trainables.config.keys import (
     data_key,
     digest,

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from trainables.config.frozen import Frozen
+from trainables.config.image_size import ImageSize, height_and_width
 from trainables.config.plugins import DATASETS
 
 Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, which lies in [1 − s, 1 + s]")]
@@ -24,6 +25,14 @@ class Augment(Frozen):
 
     AUTO_VERSION: ClassVar[int] = 2
     """The version of what policies do is in the key of data that one changes; the first one drew for four images."""
+    resized_crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,
+        description="smallest share of the area that a random crop keeps before it is scaled up again; 1: no crop; "
+        "0.08 is usual on ImageNet",
+    )
     crop_padding: int = Field(4, ge=0, le=16, description="padding before a random crop, pixels; 4 is usual at 32 x 32")
     crop_mode: Literal["zero", "reflect"] = Field("zero", description="what the padding holds")
     flip: bool = Field(False, description="horizontal flip with probability 1/2")
@@ -36,38 +45,130 @@ class Augment(Frozen):
     erasing: float = Field(0.0, ge=0, le=1, description="probability of a random rectangle set to the mean")
 
 
+class Validation(Frozen):
+    """Which images choose between networks: a share of the training images or of the test set, or the set's own.
+
+    A share of the test set is stratified by class, and the test split is what is left of it. A network that was trained
+    before, on all training images, is judged fairly by images from elsewhere alone. `from: val` takes the validation
+    images that a data set has beside training and test images; otherwise nothing uses these.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    source: Literal["train", "test", "val"] = Field("train", alias="from", description="where the images are taken")
+    fraction: float | None = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of these images that validates, below 1/2 of the training images; none with `from: val`",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_a_whole_split(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "val" in (content.get("from"), content.get("source")):
+            return {"fraction": None, **content}
+        return content
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train(self) -> "Validation":
+        if (self.source == "val") != (self.fraction is None):
+            raise ValueError("from: train and from: test need a fraction, and from: val takes all of that split")
+        if self.source == "train" and self.fraction is not None and self.fraction >= 0.5:
+            raise ValueError(f"fraction {self.fraction:g} of the training images must be below 0.5: most images train")
+        return self
+
+
+class Columns(Frozen):
+    """Columns of parquet files that hold a data set."""
+
+    image: str | None = Field(None, description="column of encoded images; null: the only one there is")
+    label: str | None = Field(None, description="column of classes; null: `label`, or the only other one")
+
+
 class DataConfig(Frozen):
     """A data set, its size on the model's input, its split and its augmentation."""
 
     name: Annotated[str, DATASETS] = Field("digits", description="name of the data set")
-    root: str | None = Field(None, description="folder with the data set's files, or CIFAR's archive")
+    root: str | None = Field(None, description="folder with the data set's files, or the one file")
     download: bool = Field(False, description="let torchvision fetch missing files")
-    image_size: int = Field(32, ge=8, le=256, description="side of the model's input, pixels; 32 is CIFAR's own")
+    image_size: ImageSize = Field(
+        32, description="side of the model's input, or its height and width, pixels; 32 is CIFAR's own"
+    )
+    center_crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,
+        description="share of a scaled image's shorter side that is kept, about the center; usual on ImageNet: 0.875, "
+        "224 of 256 pixels",
+    )
     mean: tuple[float, ...] | None = Field(
         None, description="subtracted from each channel of pixels in 0..1; null: the data set's own"
     )
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None, description="divides each channel afterwards; null: the data set's own"
     )
-    val_fraction: float = Field(
-        0.1,
+    validation: Validation = Field(
+        Validation(),
+        description="the images that validate; `val_fraction: 0.2` is older for `{from: train, fraction: 0.2}`",
+    )
+    test_fraction: float = Field(
+        0.2,
         gt=0,
-        lt=0.5,
-        description="share of images outside the test set that validate; more: surer accuracies, less to learn",
+        lt=1,
+        exclude_if=lambda fraction: fraction == 0.2,
+        description="share of all images that is the test set, where a data set has none; drawn by a fixed seed",
+    )
+    columns: Columns = Field(
+        Columns(), exclude_if=lambda columns: columns == Columns(), description="of a data set in parquet files"
+    )
+    images: int | None = Field(
+        None,
+        ge=4,
+        exclude_if=lambda count: count is None,
+        description="at most this many images of each split, for a rehearsal, as if there were no more; null: all",
+    )
+    on_error: Literal["refuse", "skip"] = Field(
+        "refuse",
+        exclude_if=lambda choice: choice == "refuse",
+        description="what becomes of image files that cannot be decoded: refuse the data set, or leave them out",
     )
     split_seed: int = Field(0, ge=0, description="seed of the draw of these images")
     augment: Augment = Augment()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older_spelling(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "val_fraction" not in content:
+            return content
+        if "validation" in content:
+            raise ValueError("validation and val_fraction say the same: leave val_fraction out, its older spelling")
+        others = {name: value for name, value in content.items() if name != "val_fraction"}
+        return {**others, "validation": {"from": "train", "fraction": content["val_fraction"]}}
+
     @model_validator(mode="after")
     def _fits(self) -> "DataConfig":
-        padding = self.augment.crop_padding
-        if self.augment.crop_mode == "reflect" and padding >= self.image_size:
+        padding, sides = self.augment.crop_padding, height_and_width(self.image_size)
+        if self.augment.crop_mode == "reflect" and padding >= min(sides):
             raise ValueError(
-                f"augment.crop_padding {padding} must be below image_size {self.image_size} to reflect: "
+                f"augment.crop_padding {padding} must be below image_size {min(sides)} to reflect: "
                 "take less padding, or crop_mode: zero"
+            )
+        if self.augment.auto != "none" and sides[0] != sides[1]:
+            raise ValueError(
+                f"augment.auto {self.augment.auto} is for square images, not for {list(sides)} pixels: set it to none"
             )
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Returns the fields that change what a network sees; where the files lie is not among them."""
-        return self.model_dump(mode="json", exclude={"root", "download"})
+        """Returns the fields that change what a network sees; where the files lie is not among them.
+
+        Nor is what becomes of files that cannot be decoded: images that are left out change the data's fingerprint.
+
+        Results of earlier versions are named by what this returned then: a share of the training images keeps its old
+        name here.
+        """
+        content = self.model_dump(mode="json", exclude={"root", "download", "on_error"})
+        if self.validation.source == "train":
+            content["val_fraction"] = content.pop("validation")["fraction"]
+        return content

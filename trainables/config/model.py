@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from trainables.config.frozen import Frozen
+from trainables.config.image_size import ImageSize, height_and_width
 from trainables.config.plugins import MODELS
 
 CAPTURED = "captured"
@@ -46,6 +47,11 @@ class Architecture(Frozen):
     model: ModelConfig
     classes: int = Field(ge=2, le=100_000)
     channels: int = Field(ge=1, le=64)
-    image_size: int = Field(ge=8, le=256)
+    image_size: ImageSize
     widths: dict[str, Annotated[int, Field(ge=1)]] = Field({})
     kept: dict[str, tuple[Annotated[int, Field(ge=0)], ...]] = Field({}, exclude_if=lambda kept: not kept)
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images that the network takes."""
+        return self.channels, *height_and_width(self.image_size)

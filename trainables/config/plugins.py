@@ -8,6 +8,12 @@ from typing import Any
 
 from trainables.registry import Registry
 
+TORCHVISION = (
+    *("caltech101", "caltech256", "cifar10", "cifar100", "country211", "dtd", "emnist", "eurosat", "fashion_mnist"),
+    *("fgvc_aircraft", "flowers102", "food101", "gtsrb", "imagenette", "kmnist", "mnist", "oxford_iiit_pet"),
+    *("rendered_sst2", "semeion", "stanford_cars", "stl10", "svhn", "usps"),
+)
+"""Data sets that torchvision reads; `trainables.data.torchvision_sets` says how."""
 STAGES: Registry[Any] = Registry("kind of stage", {}, group="tune_app.stages")
 """Configurations of stages by kind; ours register themselves (`trainables.config.stages`, `.quantizing`)."""
 MODELS: Registry[Any] = Registry(
@@ -20,9 +26,10 @@ DATASETS: Registry[Any] = Registry(
     "data set",
     {
         "digits": "trainables.data.sources:load_digits",
-        "cifar10": "trainables.data.sources:load_cifar10",
-        "cifar100": "trainables.data.sources:load_cifar100",
-        "fashion_mnist": "trainables.data.sources:load_fashion_mnist",
+        "image_folder": "trainables.data.image_folder:load_image_folder",
+        "parquet": "trainables.data.parquet_images:load_parquet",
+        "arrays": "trainables.data.array_files:load_arrays",
+        **dict.fromkeys(TORCHVISION, "trainables.data.torchvision_sets:load_torchvision"),
     },
     group="tune_app.datasets",
 )

@@ -9,6 +9,7 @@ newest operand of its size that nobody reads again; all others open a buffer. A 
 quantizer on it, and lives from the operation that opens it to the last one that reads it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def count(model: Model, architecture: Architecture) -> Counts:
     named = units(model)
     first = next(iter(named.values()))
     image_bits = FLOAT_BITS if point_bits(first.weight_point) == FLOAT_BITS else IMAGE_BITS
-    image = _Buffer(architecture.channels * architecture.image_size**2, image_bits, first=0, last=0)
+    image = _Buffer(math.prod(architecture.image), image_bits, first=0, last=0)
     ops = operations(model)
     buffers, passed = [image], dict[str, tuple[Op, int, int]]()
     place = _Placement(ops, buffers)

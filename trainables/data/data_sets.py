@@ -6,10 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from trainables.config import DATASETS, DataConfig
+from trainables.config import DATASETS, DataConfig, height_and_width
 from trainables.data.augment import check_channels
+from trainables.data.checks import checked, refuse_single_images
+from trainables.data.encoded import EncodedImages
 from trainables.data.images import Images, ImageSet
-from trainables.data.sources import Source
+from trainables.data.resize import fitted
+from trainables.data.sources import Samples, Source
+from trainables.data.splits import shortened, split
 from trainables.errors import ConfigError
 
 
@@ -36,67 +40,65 @@ class DataSet:
 
 
 def load_data(config: DataConfig) -> DataSet:
-    """Loads a data set and splits what is outside of its test set into training and validation images.
+    """Loads a data set as training and validation images; the rest of its test set is left out.
 
     Raises:
         ConfigError: files are missing or damaged, labels are out of range, a split would be empty, or the
             constants or the augmentation do not fit the images.
     """
-    source = _load(config)
-    check_channels(config.augment, source.rest.images.shape[1])
-    order = np.random.default_rng(config.split_seed).permutation(len(source.rest))
-    n_val = round(len(source.rest) * config.val_fraction)
-    if n_val < 1 or n_val >= len(source.rest):
-        raise ConfigError(
-            f"data.val_fraction {config.val_fraction} leaves an empty split of {len(source.rest)} images: "
-            "choose a fraction that leaves at least one image on each side."
-        )
-    train, val = source.rest.take(np.sort(order[n_val:])), source.rest.take(np.sort(order[:n_val]))
-    digest = hashlib.sha256(repr((source.classes, source.mean, source.std)).encode())
+    source, mean, std = _load(config)
+    check_channels(config.augment, len(mean))
+    train, val, _ = split(source, config)
+    if config.validation.source != "train":  # the others are in memory already, at their size
+        val = _in_memory(val, config, len(mean))
+    assert isinstance(train, ImageSet)
+    assert isinstance(val, ImageSet)
+    digest = hashlib.sha256(repr((source.classes, mean, std)).encode())
     for array in (train.images, train.labels, val.images, val.labels):
         digest.update(array.tobytes())
-    constants = (source.classes, source.mean, source.std, digest.hexdigest(), source.names, source.groups)
+    constants = (source.classes, mean, std, digest.hexdigest(), source.names, source.groups)
     return DataSet(train, val, *constants)
 
 
-def _load(config: DataConfig) -> Source:
-    """Loads a source and checks it; a mean or std in the configuration replaces the data set's own."""
-    source: Source = DATASETS[config.name](config)
-    for part in (source.rest, source.test):
-        if len(part) == 0:
-            raise ConfigError(f"data set {config.name!r} has an empty split: unpack its files again.")
-        if part.labels.min() < 0 or part.labels.max() >= source.classes:
+def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, ...]]:
+    """Loads a source, checks it, and decodes the images that may train; returns it with mean and std.
+
+    A mean or std in the configuration replaces the data set's own, or that of its images.
+    """
+    source = checked(DATASETS[config.name](config), config.name)
+    if config.images is not None:
+        source = shortened(source, config.images, config.name)
+    rest = _in_memory(source.rest, config)
+    refuse_single_images(rest.labels, source, config.name)
+    mean, std = config.mean or source.mean, config.std or source.std
+    if mean is None or std is None:
+        found = rest.constants()
+        mean, std = mean or found[0], std or found[1]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != rest.images.shape[1]:
             raise ConfigError(
-                f"data set {config.name!r}: labels must lie in 0..{source.classes - 1}, "
-                f"but lie in {part.labels.min()}..{part.labels.max()}: unpack its files again."
+                f"data.{name} must hold a number for each of the {rest.images.shape[1]} channels of {config.name!r}, "
+                f"but holds {len(values)}: leave it out for the data set's own."
             )
-    for words in (source.names, source.groups):
-        if words and len(words) != source.classes:
-            raise ConfigError(
-                f"data set {config.name!r} has {source.classes} classes, but {len(words)} names or groups of classes: "
-                "its loader must give one for each, or none."
-            )
-    return replace(source, mean=_constants(config, "mean", source), std=_constants(config, "std", source))
+    return replace(source, rest=rest), mean, std
 
 
-def _constants(config: DataConfig, name: str, source: Source) -> tuple[float, ...]:
-    """Returns the mean or std, as `name` says, that the configuration gives, or else the data set's own."""
-    given: tuple[float, ...] | None = getattr(config, name)
-    channels = source.rest.images.shape[1]
-    if given is not None and len(given) != channels:
-        raise ConfigError(
-            f"data.{name} must hold a number for each of the {channels} channels of {config.name!r}, "
-            f"but holds {len(given)}: leave it out for the data set's own."
-        )
-    own: tuple[float, ...] = getattr(source, name)
-    return own if given is None else given
+def _in_memory(part: Samples, config: DataConfig, channels: int | None = None) -> ImageSet:
+    """Returns images decoded, at the size of the model's input."""
+    size, crop = height_and_width(config.image_size), config.center_crop
+    if isinstance(part, EncodedImages):
+        return part.decoded(size, channels, crop=crop, skip=config.on_error == "skip")
+    return ImageSet(np.ascontiguousarray(fitted(part.images, size, crop=crop)), part.labels)
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:
-    """Loads the test set to a device. Only the last step of a search asks for it: no choice may depend on it.
+    """Loads the test split to a device: the test set without the images of it that validate.
+
+    Only the last step of a search asks for it: no choice may depend on it.
 
     Raises:
         ConfigError: the files, labels or constants are refused, as by `load_data`.
     """
-    source = _load(config)
-    return Images(source.test, source.mean, source.std, device)
+    source, mean, std = _load(config)
+    _, _, test = split(source, config)
+    return Images(_in_memory(test, config, len(mean)), mean, std, device)

@@ -1,5 +1,6 @@
 """Images in memory: arrays of a split, and their batches on a device, augmented as they are drawn."""
 
+import math
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from torch import Tensor
 from trainables.config import Augment
 from trainables.data.augment import change, cover
 
+PART = 256
+"""Images at a time, where their pixels take more bytes on the way to a result."""
+
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, C, S, S) uint8 and labels (N,) int64."""
+    """Images (N, C, H, W) uint8 and labels (N,) int64."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -22,6 +26,25 @@ class ImageSet:
     def take(self, index: np.ndarray) -> "ImageSet":
         """Returns the images at these places, with their labels."""
         return ImageSet(self.images[index], self.labels[index])
+
+    def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Returns mean and standard deviation of each channel, for pixels in 0..1, to four decimals.
+
+        A channel that is the same everywhere has no spread to divide by: its standard deviation is given as 1.
+        """
+        mean, std = [], []
+        for channel in range(self.images.shape[1]):
+            counts = np.zeros(256, np.int64)
+            for start in range(0, len(self), PART):
+                counts += np.bincount(self.images[start : start + PART, channel].ravel(), minlength=256)
+            levels = range(256)
+            # Whole numbers, so that no processor finds another sum.
+            n, total, squares = (
+                sum(int(c) * x**power for c, x in zip(counts, levels, strict=True)) for power in range(3)
+            )
+            mean.append(round(total / (255 * n), 4))
+            std.append(round(math.sqrt(n * squares - total**2) / (255 * n), 4) or 1.0)
+        return tuple(mean), tuple(std)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,7 +64,7 @@ class Images:
         return len(self.labels)
 
     def normalized(self, pixels: Tensor) -> Tensor:
-        """Returns pixels (B, C, S, S) uint8 as float32 of zero mean and unit variance, channels last."""
+        """Returns pixels (B, C, H, W) uint8 as float32 of zero mean and unit variance, channels last."""
         return ((pixels.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
 
     def batch_count(self, size: int) -> int:
@@ -52,13 +75,13 @@ class Images:
         return max(1, min(-(-len(self) // size), len(self) // 2))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields all images in order, without augmentation: (B, C, S, S) float32 and labels (B,) int64."""
+        """Yields all images in order, without augmentation: (B, C, H, W) float32 and labels (B,) int64."""
         count = self.batch_count(size)
         for pixels, labels in zip(self.pixels.tensor_split(count), self.labels.tensor_split(count), strict=True):
             yield self.normalized(pixels), labels
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields every image once, in random order and augmented: (B, C, S, S) float32 and labels (B,) int64."""
+        """Yields every image once, in random order and augmented: (B, C, H, W) float32 and labels (B,) int64."""
         order = torch.randperm(len(self), generator=generator).to(self.labels.device, non_blocking=True)
         for place in order.tensor_split(self.batch_count(size)):
             pixels = self.normalized(change(self.pixels[place], augment, generator))

@@ -69,7 +69,7 @@ def network_onnx(
     for node in graph.nodes:
         values[node.name] = emit(node, [values[name] for name in node.inputs], writer)
     return nodes.file(
-        image=(architecture.channels, architecture.image_size, architecture.image_size),
+        image=architecture.image,
         classes=architecture.classes,
         output=dequantized(nodes, values[graph.output]),
         metadata={KEY: json.dumps({"version": VERSION, **source}, sort_keys=True)},

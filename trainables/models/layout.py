@@ -62,10 +62,9 @@ def graph_text(architecture: Architecture) -> str:
 def _family_graph(architecture_json: str) -> str:
     """Returns the stored graph of a network family's member."""
     architecture = Architecture.model_validate_json(architecture_json)
-    size = architecture.image_size
     with torch.device("meta"):
         module = MODELS[architecture.model.name](architecture)
-    return graph_of(module, (architecture.channels, size, size)).stored()
+    return graph_of(module, architecture.image).stored()
 
 
 def forget() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Architecture, ModelConfig
+from trainables.config import Architecture, ModelConfig, image_size_of
 from trainables.data.data_sets import DataSet
 from trainables.errors import ConfigError
 from trainables.graph.graph import IMAGE, Graph, Node
@@ -164,8 +164,8 @@ def unpruned(architecture: Architecture) -> Model:
 
 def baseline_architecture(model: ModelConfig, data: DataSet) -> Architecture:
     """Returns the unpruned architecture that fits a data set."""
-    _, channels, size, _ = data.train.images.shape
-    return Architecture(model=model, classes=data.classes, channels=channels, image_size=size)
+    _, channels, height, width = data.train.images.shape
+    return Architecture(model=model, classes=data.classes, channels=channels, image_size=image_size_of(height, width))
 
 
 def fp32_bytes(architecture: Architecture) -> int:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from trainables.config import CAPTURED, Architecture, ModelConfig
+from trainables.config import CAPTURED, Architecture, ModelConfig, image_size_of
 from trainables.graph.network_file import NetworkFile
 from trainables.graph.operators import shapes
 from trainables.models.fusing import fuse
@@ -11,10 +11,12 @@ from trainables.models.model import Model, build
 
 def own_model(network: NetworkFile) -> tuple[Model, Architecture]:
     """Builds a captured network with its weights, on the CPU, and returns it with its architecture."""
-    channels, size, _ = network.graph.image
+    channels, height, width = network.graph.image
     classes = shapes(network.graph)[network.graph.output][-1]
     model = ModelConfig(name=CAPTURED, graph=network.graph.stored())
-    architecture = Architecture(model=model, classes=classes, channels=channels, image_size=size)
+    architecture = Architecture(
+        model=model, classes=classes, channels=channels, image_size=image_size_of(height, width)
+    )
     built = build(architecture)
     built.load_state_dict(unit_state(network))
     return built, architecture

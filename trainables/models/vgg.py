@@ -14,7 +14,7 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 class VGG16(nn.Module):
     """VGG16: input (N, C, S, S) float32, output (N, classes) logits.
 
-    Each stage ends with a 2x2 maximum, left out once the map is a single pixel (inputs below 32). Between the
+    Each stage ends with a 2x2 maximum, left out once a side of the map is a single pixel (inputs below 32). Between the
     convolutions and the classifier lie the hidden layers of the configuration's `head`, of that width whatever the
     width multiplier. At width 1.0 with 10 classes: 14,728,266 parameters without a head, 33,646,666 with the
     original's (4096, 4096).
@@ -22,7 +22,7 @@ class VGG16(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        channels, size = architecture.channels, architecture.image_size
+        channels, size = architecture.channels, min(architecture.image[1:])
         layers: list[nn.Module] = []
         for stage in STAGES:
             for c in stage:

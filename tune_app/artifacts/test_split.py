@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
@@ -21,6 +22,9 @@ from tune_app.terminal.progress import track
 if TYPE_CHECKING:
     from trainables.data.images import Images
     from trainables.device import Device
+
+    TestSplit = Callable[[], tuple[Images, Device]]
+    """Loads the test split when it is first called."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ def finalize(folder: ExperimentFolder) -> Final:
             raise ConfigError(f"{folder.path} has no frontier yet: run `tune-app run` first.")
         runs = [run for point in front for run in point]
         tested = track([None, *runs], "evaluating on the test split", total=1 + len(runs))
-        found = [_test_baseline(spec, folder, baseline) if r is None else _test_record(r, spec, folder) for r in tested]
+        split = cache(partial(_load_test_split, spec))
+        found = [
+            _test_baseline(split, folder, baseline) if r is None else _test_record(r, split, folder) for r in tested
+        ]
         write_tables(folder, records, spec, reference=baseline.reference(spec))
     reference, known = found[0], {r.assignment.trial_id: f for r, f in zip(runs, found[1:], strict=True)}
     results = [{run.assignment.trial_id: known[run.assignment.trial_id] for run in point} for point in front]
@@ -64,16 +71,25 @@ def finalize(folder: ExperimentFolder) -> Final:
     return Final(reference, results, gap=statistics.fmean(gaps), baseline_gap=baseline.accuracy - reference.accuracy)
 
 
-def _test_record(record: TrialRecord, spec: ExperimentSpec, folder: ExperimentFolder) -> HeldOut:
+def _load_test_split(spec: ExperimentSpec) -> "tuple[Images, Device]":
+    """Loads the test split to the device that evaluates."""
+    from trainables.data.data_sets import load_test_images
+    from trainables.device import choose_device
+
+    device = choose_device(gpu_share=1)
+    return load_test_images(spec.base.data, device.torch), device
+
+
+def _test_record(record: TrialRecord, split: "TestSplit", folder: ExperimentFolder) -> HeldOut:
     """Returns the test result of a run, whose packed file must be the one that was measured."""
     from trainables.measure import packed_accuracy
 
     content = verified_artifact(record, folder)
     place = folder.artifacts / record.assignment.trial_id
-    return _tested(place, spec, lambda images, device: packed_accuracy(content, images, device))
+    return _tested(place, split, lambda images, device: packed_accuracy(content, images, device))
 
 
-def _test_baseline(spec: ExperimentSpec, folder: ExperimentFolder, baseline: BaselineInfo) -> HeldOut:
+def _test_baseline(split: "TestSplit", folder: ExperimentFolder, baseline: BaselineInfo) -> HeldOut:
     """Returns the test result of the baseline."""
     from trainables.stages.files import read_stage
     from trainables.train.loop import evaluate
@@ -83,17 +99,13 @@ def _test_baseline(spec: ExperimentSpec, folder: ExperimentFolder, baseline: Bas
         device.place(network)
         return evaluate(network, images)
 
-    return _tested(folder.baseline_file.parent, spec, accuracy)
+    return _tested(folder.baseline_file.parent, split, accuracy)
 
 
-def _tested(place: StoragePath, spec: ExperimentSpec, accuracy: "Callable[[Images, Device], float]") -> HeldOut:
+def _tested(place: StoragePath, split: "TestSplit", accuracy: "Callable[[Images, Device], float]") -> HeldOut:
     """Returns the result that is stored in a folder, or measures the accuracy on the test split and stores it."""
-    from trainables.data.data_sets import load_test_images
-    from trainables.device import choose_device
-
     known = read_held_out(place)
     if known is not None:
         return known
-    device = choose_device(gpu_share=1)
-    images = load_test_images(spec.base.data, device.torch)
+    images, device = split()
     return store_held_out(place, HeldOut(accuracy=accuracy(images, device), n=len(images)))

@@ -84,6 +84,8 @@ class ExperimentSummary:
     score: BalancedScore | None = None
     """The best point by an earlier system's score; None without a trained baseline or a frontier."""
     findings: tuple[Finding, ...] = ()
+    images: int | None = None
+    """At most so many images of each split were used, in a rehearsal; None: all."""
 
     def document(self) -> dict[str, Any]:
         """Returns the summary as JSON values."""
@@ -91,6 +93,7 @@ class ExperimentSummary:
         return {
             "experiment": self.experiment,
             "objectives": self.objectives,
+            "images": self.images,
             "baseline": None if baseline is None else {name: getattr(baseline, name) for name in BASELINE},
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
@@ -105,6 +108,7 @@ class ExperimentSummary:
         totals = self.totals
         states = ", ".join(f"{n} {state}" for state, n in totals.trials.items()) or "none yet"
         lines = [f"{self.experiment}: {totals.done} of {totals.budget} trials of the full schedule; all: {states}"]
+        lines += rehearsal_lines(self.images)
         if len(totals.rungs) > 1 or totals.repeats:
             rungs = ", ".join(f"{n} {rung}" for rung, n in totals.rungs.items())
             lines.append(f"rungs: {rungs}" + (f"; {show_count(totals.repeats, 'repeat')}" if totals.repeats else ""))
@@ -130,6 +134,15 @@ class ExperimentSummary:
         return f"{show_share(accuracy)}, {show_size(size_bytes)}, {show_ratio(ratio)}{change}"
 
 
+def rehearsal_lines(images: int | None) -> list[str]:
+    """Says that not all images were used; nothing where all were."""
+    if images is None:
+        return []
+    return [
+        f"a rehearsal: at most {images:,} images of each split were used (base.data.images); accuracies are of these"
+    ]
+
+
 def summarize(folder: ExperimentFolder) -> ExperimentSummary:
     """Summarizes an experiment, at any time.
 
@@ -151,6 +164,7 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         best=_best(points, knee(costs)),
         totals=_totals(records, spec),
         score=None if baseline is None or baseline.untrained else best_score(points, baseline.accuracy),
+        images=spec.base.data.images,
         findings=tuple(findings_of(table.select([*COLUMNS, *spec.space.root]).to_pylist(), spec, baseline)),
     )
 

@@ -22,9 +22,10 @@ from tune_app.spec.yaml_file import as_text, as_written, dump_spec, in_one_line,
 MOVED = {
     "storage",
     "base.data.root",
+    "base.data.on_error",
     *(f"base.{who}.{what}" for who in ("baseline", "teacher") for what in ("checkpoint", "network")),
 }
-"""A change of these keys moves files and leaves the experiment what it is."""
+"""A change of these keys moves files, or mends some, and leaves the experiment what it is."""
 MANY = 100
 """Folders that are looked into for experiments, in order to name some: each costs a request."""
 PACKED = "model.mbq"

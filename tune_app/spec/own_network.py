@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from trainables.config import Baseline, BaselineImport, DataConfig, digest, file_sha256
+from trainables.config import Baseline, BaselineImport, DataConfig, digest, file_sha256, height_and_width
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, create_once, exists, names, read_bytes, sha256, storage_path
 
@@ -50,7 +50,7 @@ def _captured(config: Baseline, data: DataConfig, checkpoint: str, seed: int) ->
     from trainables.models.importing import capture_network
 
     channels = load_data(data).channels
-    image = (channels, data.image_size, data.image_size)
+    image = (channels, *height_and_width(data.image_size))
     path = Path(checkpoint) if checkpoint else None
     return network_bytes(capture_network(config.network, config.arguments, image, checkpoint=path, seed=seed))
 

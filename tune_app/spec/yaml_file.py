@@ -225,4 +225,4 @@ def _fields_at(model: type[BaseModel], places: list[str]) -> list[str]:
     for place in places:
         annotations = [m.model_fields[place].annotation for m in models if place in m.model_fields]
         models = [found for a in annotations for found in _models_in(a)]
-    return list(dict.fromkeys(name for m in models for name in m.model_fields))
+    return list(dict.fromkeys(field.alias or name for m in models for name, field in m.model_fields.items()))

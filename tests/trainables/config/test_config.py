@@ -93,7 +93,20 @@ VALUES: list[Any] = [
         "l2",
         "adam",
     ),
-    *("step", "best", "global", "tensor", "magnitude", "iterative", "linear", "zstd", "reflect", "trivial", "all"),
+    *(
+        "test",
+        "step",
+        "best",
+        "global",
+        "tensor",
+        "magnitude",
+        "iterative",
+        "linear",
+        "zstd",
+        "reflect",
+        "trivial",
+        "all",
+    ),
     *([0.5], [8], ["head"], [2, 8], {"depthwise": 4}, {"stem": 4}, {"weight": 0.5}, {"budget_bytes": 5}),
     {"threshold_start": 0.2},
     {"kind": "import", "checkpoint": "a", "sha256": "b"},
@@ -212,6 +225,32 @@ def test_the_version_of_policies_is_in_the_keys_of_data_that_one_changes(monkeyp
     monkeypatch.setattr(Augment, "AUTO_VERSION", Augment.AUTO_VERSION + 1)
     assert {auto for auto in found if found[auto] == data_key(configs[auto], "f")} == {"none"}
     assert configs["trivial"].identity()["augment"] == configs["trivial"].augment.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("content", [{"val_fraction": 0.2}, {"validation": {"from": "train", "fraction": 0.2}}])
+def test_both_spellings_of_a_share_of_the_training_images_name_what_they_always_did(content: dict[str, Any]) -> None:
+    config = DataConfig.model_validate({"image_size": 8, **content})
+    assert config == DataConfig.model_validate({"image_size": 8, "validation": {"fraction": 0.2}})
+    assert config.model_dump(mode="json")["validation"] == {"from": "train", "fraction": 0.2}
+    assert data_key(config, "36749d198887443898eae485ba961210083fa27170147d5ee307a8e50c7a6cc3") == (
+        "40c9c52a2e35a9aa6a4cbde07d7e9aaa63fb34c255e0bcc97f2448c116611e23"
+    )
+
+
+def test_validation_images_of_a_data_set_are_taken_as_a_whole() -> None:
+    config = DataConfig.model_validate({"validation": {"from": "val"}})
+    assert config.identity()["validation"] == {"from": "val", "fraction": None}
+    assert DataConfig.model_validate(config.model_dump()) == config
+    assert data_key(config, "f") != data_key(DataConfig(), "f")
+
+
+def test_equal_sides_are_one_number_in_every_name() -> None:
+    square, wide = (DataConfig.model_validate({"image_size": size}) for size in ([32, 32], [32, 48]))
+    assert square == DataConfig(image_size=32)
+    assert square.identity()["image_size"] == 32
+    assert wide.identity()["image_size"] == [32, 48]
+    assert data_key(wide, "f") != data_key(square, "f")
+    assert DataConfig.model_validate(wide.model_dump(mode="json")) == wide
 
 
 S, LEARNS = {"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.05, "distill": {}}
@@ -411,8 +450,20 @@ def test_prune_fractions_lie_from_zero_to_below_one(prune_frac: object) -> None:
         (ModelConfig, {"width": float("inf")}),
         (ModelConfig, {"dropout": 1}),
         (DataConfig, {"image_size": 7}),
+        (DataConfig, {"image_size": 1025}),
+        (DataConfig, {"image_size": [32, 7]}),
+        (DataConfig, {"image_size": [32]}),
+        (DataConfig, {"image_size": [32, 32, 3]}),
+        (DataConfig, {"image_size": [32, 48], "augment": {"auto": "trivial"}}),
+        (DataConfig, {"image_size": [32, 8], "augment": {"crop_padding": 8, "crop_mode": "reflect"}}),
         (DataConfig, {"val_fraction": 0}),
         (DataConfig, {"val_fraction": 0.5}),
+        (DataConfig, {"validation": {"from": "train", "fraction": 0.5}}),
+        (DataConfig, {"validation": {"from": "test", "fraction": 1}}),
+        (DataConfig, {"validation": {"from": "test", "fraction": None}}),
+        (DataConfig, {"validation": {"from": "val", "fraction": 0.1}}),
+        (DataConfig, {"validation": {"from": "elsewhere"}}),
+        (DataConfig, {"validation": {"fraction": 0.1}, "val_fraction": 0.1}),
         (DataConfig, {"split_seed": -1}),
     ],
 )

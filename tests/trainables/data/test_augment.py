@@ -12,11 +12,12 @@ from tests.trainables.factories import make_images
 from trainables.config import Augment, ColorJitter
 from trainables.data import color_jitter
 from trainables.data.augment import change, cover, rotated
-from trainables.data.images import Images
+from trainables.data.images import Images, ImageSet
 from trainables.data.policies import POLICIES
 
 NONE = Augment(crop_padding=0)
 EACH = {
+    "resized crop": {"resized_crop": 0.25},
     "crop": {"crop_padding": 2},
     "reflected crop": {"crop_padding": 2, "crop_mode": "reflect"},
     "flip": {"flip": True},
@@ -100,6 +101,35 @@ def test_any_augmentation_gives_images_of_the_same_kind(augment: Augment) -> Non
     batch = cover(found.float(), augment, generator())
     assert batch.shape == pixels.shape
     assert ((batch == found) | (batch == 0)).all()
+
+
+def places(size: int) -> Images:
+    """Images that say where each pixel is: its column in one channel, its row in the other."""
+    steps = torch.arange(size, dtype=torch.uint8)
+    pixels = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))[None].repeat(500, 1, 1, 1)
+    return Images(ImageSet(pixels.numpy(), np.zeros(500, np.int64)), (0.5, 0.5), (0.5, 0.5), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("smallest", [0.08, 0.5])
+def test_a_resized_crop_is_a_rectangle_of_the_image_at_its_size(smallest: float) -> None:
+    size = 200
+    found = change(places(size).pixels, Augment(crop_padding=0, resized_crop=smallest), generator()).float()
+    columns, rows = found[:, 0], found[:, 1]
+    assert (columns == columns[:, :1]).all()  # the same for all rows, so that nothing is turned or sheared
+    assert (rows == rows[..., :1]).all()
+    (left, right), (top, bottom) = (x[:, [0, -1]].T for x in (columns[:, 0], rows[..., 0]))
+    width, height = (right - left + 1) / size, (bottom - top + 1) / size
+    area, ratio = width * height, width / height
+    assert area.min() > smallest - 0.03
+    assert area.max() > 0.9
+    assert area.quantile(0.1) < smallest + 0.15
+    assert (ratio.min() > 0.72) & (ratio.max() < 1.38)
+    assert (ratio.min() < 0.8) & (ratio.max() > 1.25)
+    assert left.min() < 5 < 20 < left.max()
+    assert right.max() > size - 5
+    assert (top.min() < 5) & (bottom.max() > size - 5)
+    middle = columns[:, 0, size // 2] - (left + right) / 2  # evenly spaced
+    assert middle.abs().max() <= 1.5
 
 
 def test_a_crop_is_a_shift_with_black_borders() -> None:
@@ -283,3 +313,24 @@ def test_no_change_imports_torchvision() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [name for name in EACH if EACH[name].get("auto") is None])
+def test_images_need_not_be_square(name: str) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(1, 256, (400, 3, 8, 14), dtype=np.uint8))
+    augment = make_augment(name)
+    found = change(pixels, augment, generator())
+    assert (found.shape, found.dtype) == (pixels.shape, torch.uint8)
+    batch = cover(found.float() + 1, augment, generator())
+    assert batch.shape == pixels.shape
+    if augment.cutout or augment.erasing:
+        hidden = (batch == 0).all(1)
+        assert hidden.any(0).all()  # each place is covered in some image
+        assert not hidden.all(2).all(1).any()
+
+
+def test_a_turn_keeps_the_proportions_of_an_image_that_is_not_square() -> None:
+    wide = torch.zeros(1, 1, 20, 40, dtype=torch.uint8)
+    wide[..., 5:15, 15:25] = 255  # a square about the center, which a quarter turn leaves as it is
+    for degrees in (90.0, 180.0, -90.0):
+        assert torch.equal(rotated(wide, torch.tensor([degrees])), wide)

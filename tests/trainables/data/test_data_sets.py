@@ -1,9 +1,11 @@
 import hashlib
 import io
+import math
 import os
 import pickle
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 from torchvision import datasets
 
 from tests.trainables.factories import CPU, digits, make_images
-from trainables.config import DATASETS, Augment, DataConfig
+from trainables.config import DATASETS, Augment, DataConfig, Validation
 from trainables.data.augment import change, check_channels, cover
 from trainables.data.data_sets import load_data, load_test_images
 from trainables.data.images import Images, ImageSet
@@ -77,9 +79,42 @@ def test_the_split_follows_its_seed_and_the_test_set_does_not() -> None:
     assert rows(load_test_images(other, CPU.torch).pixels) == rows(load_test_images(DIGITS, CPU.torch).pixels)
 
 
-@pytest.mark.parametrize("change", [{"split_seed": 1}, {"val_fraction": 0.2}, {"image_size": 16}])
-def test_the_fingerprint_names_the_images_of_each_split(change: dict[str, float]) -> None:
+@pytest.mark.parametrize("change", [{"split_seed": 1}, {"validation": Validation(fraction=0.2)}, {"image_size": 16}])
+def test_the_fingerprint_names_the_images_of_each_split(change: dict[str, Any]) -> None:
     assert load_data(DIGITS.model_copy(update=change)).fingerprint != digits().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"image_size": 8}, "30cdae0f58a9002c8e3f9fdd8cc5b1ec51741e6814ef785d4a60f1816dcd2494"),
+        (
+            {"image_size": 8, "val_fraction": 0.2},
+            "36749d198887443898eae485ba961210083fa27170147d5ee307a8e50c7a6cc3",
+        ),
+        (
+            {"image_size": 12, "validation": {"from": "train", "fraction": 0.3}, "split_seed": 7},
+            "e05ff2163796f6761e794c1e01e030d007448bc2eb7610fea607fac5a76fbb3f",
+        ),
+    ],
+)
+def test_the_fingerprint_of_a_share_of_the_training_images_is_that_of_ever(
+    content: dict[str, Any], expected: str
+) -> None:
+    """Taken when the share was spelled `val_fraction`: stored experiments go on."""
+    assert load_data(DataConfig.model_validate(content)).fingerprint == expected
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_share_of_the_test_set_validates_and_the_rest_of_it_is_the_test_split(seed: int) -> None:
+    config = DIGITS.model_copy(update={"validation": Validation(source="test", fraction=0.5), "split_seed": seed})
+    data, test = load_data(config), load_test_images(config, CPU.torch)
+    plain = digits()
+    assert sorted(rows(data.train.images)) == sorted(rows(plain.train.images) + rows(plain.val.images))
+    whole = rows(load_test_images(DIGITS, CPU.torch).pixels)
+    assert sorted(rows(data.val.images) + rows(test.pixels)) == sorted(whole)
+    assert len(data.val) == len(test) == 180
+    assert data.fingerprint != plain.fingerprint
 
 
 def test_the_fingerprint_does_not_name_the_place(tmp_path: Path) -> None:
@@ -97,8 +132,8 @@ def test_other_sizes_are_interpolated() -> None:
 
 
 def test_a_split_without_images_is_refused() -> None:
-    with pytest.raises(ConfigError, match="val_fraction 1e-05 leaves an empty split of 1437 images"):
-        load_data(DIGITS.model_copy(update={"val_fraction": 1e-5}))
+    with pytest.raises(ConfigError, match=r"validation\.fraction 1e-05 leaves an empty split of 1437 images"):
+        load_data(DIGITS.model_copy(update={"validation": Validation(fraction=1e-5)}))
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
@@ -225,7 +260,7 @@ def test_a_reflection_needs_an_image_larger_than_the_padding() -> None:
     [
         ([0, 1, 2, 3], [0], "labels must lie in 0..2, but lie in 0..3"),
         ([0, -1], [0], "-1"),
-        ([0, 1], [], "empty split"),
+        ([0, 1], [], "test images: there are none"),
     ],
 )
 def test_a_damaged_data_set_is_refused(
@@ -240,6 +275,69 @@ def test_a_damaged_data_set_is_refused(
     monkeypatch.setitem(DATASETS._entries, "broken", loader)
     with pytest.raises(ConfigError, match=expected):
         load_data(DataConfig(name="broken", image_size=8))
+
+
+def test_a_rehearsal_is_of_few_images_in_each_split() -> None:
+    few = DIGITS.model_copy(update={"images": 200})
+    data, whole = load_data(few), digits()
+    assert (len(data.train), len(data.val), data.classes) == (180, 20, 10)
+    assert set(rows(data.train.images)) < {*rows(whole.train.images), *rows(whole.val.images)}
+    assert set(rows(load_test_images(few, CPU.torch).pixels)) < set(rows(load_test_images(DIGITS, CPU.torch).pixels))
+    assert data.fingerprint != whole.fingerprint
+    assert load_data(DIGITS.model_copy(update={"images": 5000})).fingerprint == whole.fingerprint
+    assert few.identity() == {**DIGITS.identity(), "images": 200}
+
+
+def numbered(count: int, *shape: int, dtype: Any = np.uint8) -> np.ndarray:
+    return np.arange(count).repeat(math.prod(shape)).reshape(count, *shape).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"rest": ImageSet(numbered(4, 1, 8, 8, dtype=np.float32), np.array([0, 1, 0, 1]))},
+            "'own': training images are float32, but pixels must be uint8 or uint16: save images.round",
+        ),
+        (
+            {"test": ImageSet(numbered(4, 1, 8, 8, dtype=np.int64), np.array([0, 1, 0, 1]))},
+            "'own': test images are int64, but pixels must be uint8 or uint16: save images.astype",
+        ),
+        ({"rest": ImageSet(numbered(4, 8, 8), np.array([0, 1, 0, 1]))}, r"have the shape \(4, 8, 8\), but must have"),
+        ({"rest": ImageSet(numbered(5, 1, 8, 8), np.array([0, 1, 0, 1]))}, "there are 5 and 4 labels"),
+        (
+            {"test": ImageSet(numbered(4, 1, 8, 9), np.array([0, 1, 0, 1]))},
+            "images of several shapes: training 1 x 8 x 8, test 1 x 8 x 9: bring them to one",
+        ),
+        ({"val": ImageSet(numbered(2, 3, 8, 8), np.array([0, 1]))}, "several shapes: .* validation 3 x 8 x 8"),
+        ({"rest": ImageSet(numbered(4, 1, 8, 8), np.eye(4)[:, :2])}, "one class per image is what this program"),
+        ({"rest": ImageSet(numbered(4, 1, 8, 8), np.zeros((4, 8, 8), int))}, "as maps of classes do"),
+        ({"rest": ImageSet(numbered(4, 1, 8, 8), np.array([0.1, 0.2, 1, 0]))}, "targets of a regression"),
+        (
+            {"rest": ImageSet(numbered(4, 1, 8, 8), np.array([0, 0, 0, 1]))},
+            "class 'b' has one training image, but a class must have two",
+        ),
+        ({"names": ("a",)}, "has 2 classes, but 1 names"),
+    ],
+)
+def test_what_a_loader_may_not_return_is_refused_in_one_line(
+    change: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = ImageSet(numbered(4, 1, 8, 8), np.array([0, 1, 0, 1]))
+    good = {"rest": part, "test": part, "classes": 2, "mean": (0.5,), "std": (0.5,), "names": ("a", "b")}
+    monkeypatch.setitem(DATASETS._entries, "own", lambda config: Source(**{**good, **change}))
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_data(DataConfig(name="own", image_size=8))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loader_may_return_images_of_any_size_and_of_sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = ImageSet(numbered(20, 1, 12, 10, dtype=np.uint16) * 257, np.arange(20, dtype=np.int32)[:, None] % 2)
+    monkeypatch.setitem(DATASETS._entries, "own", lambda config: Source(part, part, 2))
+    data = load_data(DataConfig(name="own", image_size=8))
+    assert (data.train.images.dtype, data.train.images.shape) == (np.uint8, (18, 1, 8, 8))
+    assert data.train.labels.dtype == np.int64
+    assert (data.train.images[:, 0, 0, 0] % 2 == data.train.labels).all()
 
 
 @pytest.mark.skipif("TUNE_APP_CIFAR10" not in os.environ, reason="TUNE_APP_CIFAR10 names no folder with CIFAR-10")

@@ -71,7 +71,7 @@ def packed_file(name: str, seed: int, scheme_json: str) -> bytes:
 def pack_live(architecture: Architecture, scheme: QuantScheme, seed: int = 0) -> bytes:
     """The packed file of a live network with calibrated quantizers."""
     model = live_network(architecture, seed)
-    calibrate_(model, scheme, make_images(64, seed=seed), seed)
+    calibrate_(model, scheme, make_images(64, size=architecture.image_size, seed=seed), seed)
     round_side_info_(model, side_bits=scheme.side_bits)
     return pack(model, Header(architecture=architecture, scheme=scheme, mean=(0.5,), std=(0.3,)))
 
@@ -81,7 +81,7 @@ def live_network(architecture: Architecture, seed: int = 0) -> Model:
     torch.manual_seed(seed)
     model = build(architecture)
     randomise_(model, seed)
-    reestimate_batch_norm_(model, make_images(128, seed=seed).batches(128))
+    reestimate_batch_norm_(model, make_images(128, size=architecture.image_size, seed=seed).batches(128))
     return model.eval()
 
 
@@ -136,6 +136,15 @@ def test_the_file_computes_what_the_packed_file_computes(name: str, scheme: str)
     content = write_onnx(packed)
     onnx.checker.check_model(content, full_check=True)
     assert_same_function(content, unpack(packed).network(), make_images(64, seed=1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_file_takes_images_of_the_packed_files_height_and_width(name: str) -> None:
+    packed = pack_live(make_architecture(name, image_size=(8, 16)), QuantScheme())
+    content = write_onnx(packed)
+    shape = onnx.load_from_string(content).graph.input[0].type.tensor_type.shape
+    assert [side.dim_value for side in shape.dim][1:] == [1, 8, 16]
+    assert_same_function(content, unpack(packed).network(), make_images(64, size=(8, 16), seed=1))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

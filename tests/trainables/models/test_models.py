@@ -85,6 +85,16 @@ def test_output_shape(name: str, size: int, channels: int) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("size", [(8, 24), (40, 16)])
+def test_images_may_have_another_height_than_width(name: str, size: tuple[int, int]) -> None:
+    architecture = make_architecture(name, image_size=size)
+    assert architecture.image == (1, *size)
+    assert build(architecture)(torch.randn(2, 1, *size)).shape == (2, 10)
+    assert type(architecture).model_validate_json(architecture.model_dump_json()) == architecture
+    assert make_architecture(name, image_size=(8, 8)) == make_architecture(name)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_no_group_shares_a_channel_and_widths_build_what_they_say(name: str) -> None:
     full = build(make_architecture(name))
     groups = full.prune_groups()

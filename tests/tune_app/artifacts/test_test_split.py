@@ -72,3 +72,21 @@ def test_an_artifact_that_is_not_the_measured_one_ends_it(harm: str, storage: St
     replace(path, read_bytes(path) + b"x") if harm == "altered" else remove(path)
     with pytest.raises(CorruptFile, match=r"is missing: its trial must be run again|SHA-256 differs"):
         finalize(folder)
+
+
+@pytest.mark.parametrize(("known", "loads"), [({}, 1), ({0: 0.9, 1: 0.9, 2: 0.9}, 0)])
+def test_the_test_split_is_loaded_once_for_all_that_has_no_result(
+    known: dict[int, float], loads: int, storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def load(config: object, device: object) -> range:
+        asked.append(config)
+        return range(100)
+
+    monkeypatch.setattr("trainables.data.data_sets.load_test_images", load)
+    monkeypatch.setattr("trainables.measure.packed_accuracy", lambda content, images, device: 0.5)
+    records = [with_artifact(make_record(i, p, 0.8 + i / 20, 50_000 + i)) for i, p in enumerate(POINTS)]
+    final = finalize(evaluated(storage, records, known))
+    assert len(asked) == loads
+    assert {result.n for point in final.frontier for result in point.values()} == {100 if loads else 1_000}

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_app.factories import make_baseline_info, make_experiment, make_record, make_records, store_baseline
+from tests.tune_app.factories import (
+    make_baseline_info,
+    make_experiment,
+    make_record,
+    make_records,
+    make_spec,
+    store_baseline,
+)
 from tests.tune_app.search.test_ladder import make_laddered
 from trainables.storage import replace
 from tune_app.findings.summary import summarize
@@ -101,3 +108,14 @@ def test_without_results_there_are_still_totals(records: list, tmp_path: Path) -
     assert found.totals.done == len(records)
     assert found.lines()[0].startswith(f"toy: {len(records)} of 10 trials")
     json.dumps(found.document(), allow_nan=False)
+
+
+def test_a_rehearsal_is_called_one(tmp_path: Path) -> None:
+    base = make_spec(tmp_path).base
+    data = base.data.model_copy(update={"images": 5000})
+    short = summarize(make_experiment(tmp_path / "a", base=base.model_copy(update={"data": data})))
+    assert "a rehearsal: at most 5,000 images of each split were used" in short.lines()[1]
+    assert short.document()["images"] == 5000
+    whole = summarize(make_experiment(tmp_path / "b"))
+    assert "rehearsal" not in "\n".join(whole.lines())
+    assert whole.document()["images"] is None

@@ -79,3 +79,13 @@ def test_repeats_are_no_part_of_the_agreement(tmp_path: Path) -> None:
     again = closed_form(work)
     assert agreements([*done, again], spec, REFERENCE) == agreements(done, spec, REFERENCE)
     assert summary(make_outcome(spec, [*done, again]), spec)[2].endswith("; 1 repeats of full")
+
+
+def test_a_rehearsal_is_called_one(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    data = spec.base.data.model_copy(update={"images": 5000})
+    short = spec.model_copy(update={"base": spec.base.model_copy(update={"data": data})})
+    plain, said = (summary(make_outcome(s, [make_record(0, {"w_bits": 4})]), s) for s in (spec, short))
+    assert set(said) - set(plain) == {
+        "a rehearsal: at most 5,000 images of each split were used (base.data.images); accuracies are of these"
+    }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.tune_app.factories import SPACE, make_experiment, make_spec
-from trainables.config import BaselineImport, file_sha256
+from trainables.config import BaselineImport, DataConfig, file_sha256
 from trainables.errors import ConfigError, CorruptFile, StorageUnavailable
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import Constraint, ExperimentSpec
@@ -454,6 +454,7 @@ def test_another_base_is_refused_and_the_field_named(tmp_path: Path) -> None:
     cases = [
         (based(tmp_path, seed=1), "base.seed is 0 there and 1 here"),
         (based(tmp_path, data=data), "base.data.image_size is 32 there and 16 here"),
+        (based(tmp_path, data=DataConfig.model_validate({"validation": {"from": "val"}})), "base.data.val"),
         (based(tmp_path, quantize=quantize), "base.quantize.bn_images is 2048 there and 1 here"),
     ]
     for spec, expected in cases:
@@ -465,8 +466,8 @@ def test_another_base_is_refused_and_the_field_named(tmp_path: Path) -> None:
 
 def test_data_may_move(tmp_path: Path) -> None:
     folder = claimed(make_spec(tmp_path))
-    data = make_spec(tmp_path).base.data.model_copy(update={"root": "/elsewhere", "download": True})
-    folder.claim(based(tmp_path, data=data))
+    data = make_spec(tmp_path).base.data.model_copy(update={"root": "/elsewhere", "on_error": "skip"})
+    assert folder.claim(based(tmp_path, data=data)) == []
     assert folder.read_spec().base.data.root == "/elsewhere"
 
 

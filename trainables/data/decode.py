@@ -1,0 +1,70 @@
+"""Decode: one image file as pixels, whatever its format, mode and orientation."""
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from trainables.data.levels import levels
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
+"""Pillow's readers of these formats run; its others are not asked, whatever a file is called."""
+GRAY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
+"""Modes of Pillow that have no colors."""
+
+
+class Undecodable(Exception):
+    """A file holds no image that can be read; the message says why, in a few words."""
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Raises what goes wrong with an image inside as Undecodable: truncated, no image, or too large to be safe."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of metadata, which are not read
+            yield
+    except UnidentifiedImageError as err:
+        raise Undecodable(f"it is no image in any of the formats {', '.join(FORMATS)}") from err
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise Undecodable(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from err
+    except OSError as err:
+        raise Undecodable(err.strerror or str(err)) from err
+    except (ValueError, SyntaxError, EOFError, OverflowError, struct.error) as err:  # of damaged files
+        raise Undecodable(" ".join(str(err).split()) or type(err).__name__) from err
+
+
+def pixels(file: Path | bytes | Image.Image, channels: int | None = None) -> np.ndarray:
+    """Returns an image as (C, H, W) uint8, turned upright as its EXIF data say, on white where it is transparent.
+
+    `file` is a path, an encoded image, or one that Pillow has opened. C is `channels`: 1 makes colors gray, 3 repeats
+    gray ones. Without it, C is 1 for an image without colors and 3 for others. Of 16 bits, the upper ones count.
+
+    Raises:
+        Undecodable: the pixels have 32 bits. Within `decoding`, also whatever else a file may lack.
+    """
+    image = _opened(file)
+    gray = image.mode in GRAY
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F"):
+        raise Undecodable("it has 32 bits a pixel: save it with 8 or 16")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(levels(np.asarray(image).astype(np.uint16), "pixels"))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    channels = channels or (1 if gray else 3)
+    values = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return values[None] if channels == 1 else values.transpose(2, 0, 1)
+
+
+def _opened(file: Path | bytes | Image.Image) -> Image.Image:
+    if isinstance(file, Image.Image):
+        return file
+    return Image.open(io.BytesIO(file.read_bytes() if isinstance(file, Path) else file), formats=FORMATS)
