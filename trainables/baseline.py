@@ -107,9 +107,9 @@ def own_network(config: Baseline, data: DataSet) -> tuple[Model, Architecture]:
     network = parse_network(content, source=str(path))
     if config.network_sha256 and sha256(content) != config.network_sha256:
         raise ConfigError(f"{path} has changed since the experiment began: restore it or start another experiment.")
-    _, channels, size, _ = data.train.images.shape
-    if network.graph.image != (channels, size, size):
-        takes, has = ("x".join(map(str, shape)) for shape in (network.graph.image, (channels, size, size)))
+    image = data.train.images.shape[1:]
+    if network.graph.image != image:
+        takes, has = ("x".join(map(str, shape)) for shape in (network.graph.image, image))
         raise ConfigError(
             f"{path} takes images of {takes}, but the data set has {has}: set data.image_size, or capture it anew."
         )
