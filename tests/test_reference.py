@@ -153,7 +153,8 @@ def test_the_columns_of_the_trace_are_explained(tmp_path: Path) -> None:
 def test_the_kinds_of_findings_are_explained() -> None:
     text = (ROOT / "docs/commands.md").read_text().split("### What `summary` finds")[1].split("## Choose")[0]
     code = "".join(
-        (ROOT / f"tune_app/findings/{name}.py").read_text() for name in ("at_chance", "above_baseline", "findings")
+        (ROOT / f"tune_app/findings/{name}.py").read_text()
+        for name in ("memorized", "at_chance", "above_baseline", "findings")
     )
     assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(dict.fromkeys(re.findall(r'Finding\(\s*"(\w+)"', code)))
     assert FORMULA in text

@@ -1,7 +1,7 @@
 """Makes the baseline of an experiment, or finds it in the stage cache."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
@@ -14,6 +14,10 @@ from tune_app.spec.experiment import ExperimentSpec
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet
     from trainables.models.model import Model
+    from trainables.stages.workplace import Workplace
+
+OUTSIDE = 2_000
+"""Test images on which an imported network is tried. More: seconds; fewer: only a large difference is seen."""
 
 
 def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
@@ -50,6 +54,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         fingerprint=data.fingerprint,
         accuracy=result.metrics["val_accuracy"],
         n=len(data.val),
+        **_outside(spec, model, workplace),
         classes=data.classes,
         size_bytes=fp32_bytes(result.architecture),
         **counted_metrics(model, result.architecture),
@@ -60,6 +65,22 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info
+
+
+def _outside(spec: ExperimentSpec, model: "Model", workplace: "Workplace") -> dict[str, Any]:
+    """Measures an imported network on test images where training images validate: it may have been trained on these.
+
+    The result is shown, and no point is chosen by it.
+    """
+    from trainables.data.data_sets import load_test_images
+    from trainables.train.loop import evaluate
+
+    data = spec.base.data
+    if not isinstance(spec.base.baseline, BaselineImport) or data.validation.source != "train":
+        return {}
+    images = load_test_images(data, workplace.device.torch).sample(OUTSIDE, spec.base.seed)
+    accuracy = evaluate(workplace.device.place(model), images)
+    return {"accuracy_outside": accuracy, "n_outside": len(images)}
 
 
 def _imported(spec: ExperimentSpec, model: "Model") -> str:

@@ -11,6 +11,7 @@ from tune_app.findings.above_baseline import above_finding
 from tune_app.findings.at_chance import collapse_finding
 from tune_app.findings.findings import Finding, findings
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
+from tune_app.findings.memorized import memorized_finding
 from tune_app.findings.tried import COLUMNS, failure_kind, tried
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
@@ -186,7 +187,8 @@ def findings_of(
     if baseline is None:
         return findings(points, baseline_accuracy=None, plane=plane)
     imported = isinstance(spec.base.baseline, BaselineImport)
-    first = [collapse_finding(rows, baseline), above_finding(points, baseline) if imported else None]
+    above = above_finding(points, baseline) if imported else None
+    first = [memorized_finding(baseline), collapse_finding(rows, baseline), above]
     said = findings(points, baseline_accuracy=baseline.accuracy, images=baseline.n, plane=plane)
     return [*(finding for finding in first if finding is not None), *said]
 

@@ -19,6 +19,10 @@ class BaselineInfo(Frozen):
     fingerprint: str = Field(description="SHA-256 of the training and validation data")
     accuracy: float = Field(description="fraction right on the validation split, fp32")
     n: int
+    accuracy_outside: float | None = Field(
+        None, description="fraction right on test images, of an imported baseline that training images validate"
+    )
+    n_outside: int = Field(0, description="the number of these test images")
     classes: int
     parameters: int
     size_bytes: int = Field(description="4 bytes per parameter: the numerator of every compression ratio")
