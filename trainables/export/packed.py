@@ -95,7 +95,7 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
     assert layers == layer_specs(skeleton(header)), "the header describes another network"
     weights = [_weights(unit, layer) for unit, layer in zip(units(model).values(), layers, strict=True)]
     coded = encode(layers, weights, choice=coder)
-    infos = [side_info(unit, side_bits=header.scheme.side_bits) for unit in units(model).values()]
+    infos = [side_info(unit, name, side_bits=header.scheme.side_bits) for name, unit in units(model).items()]
     steps = [float(quantizer.safe_step().detach()) for quantizer in activation_quantizers(model).values()]
     wide = tuple(i for i, info in enumerate(infos) if info.bias.dtype == torch.int16)
     words, digest = len(coded.words) // 4, _digest(weights)
@@ -171,7 +171,7 @@ def _floats(arrays: Mapping[str, np.ndarray], model: Model) -> dict[str, torch.T
 def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
     """Returns the codes of a layer, or its float weights, in the layer's shape and dtype."""
     if not torch.isfinite(unit.layer.weight).all():
-        raise Diverged(f"a weight of {layer.name} is not finite: lower the learning rate.")
+        raise Diverged(f"a weight of {layer.name} is not finite: lower the learning rate, or import intact weights.")
     return weight_codes(unit).cpu().contiguous().numpy().astype(layer.dtype)
 
 

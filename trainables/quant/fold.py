@@ -31,7 +31,7 @@ def folded(model: Model, *, side_bits: int = 16) -> Model:
     steps_by_unit = unit_steps(copy)
     set_floats_(copy, side_floats(copy))
     for name, unit in units(copy).items():
-        fold_(unit, weight_codes(unit), side_info(unit, side_bits=side_bits), steps_by_unit[name])
+        fold_(unit, weight_codes(unit), side_info(unit, name, side_bits=side_bits), steps_by_unit[name])
     return copy
 
 
@@ -57,19 +57,19 @@ def weight_codes(unit: Unit) -> Tensor:
 
 
 @torch.no_grad()
-def side_info(unit: Unit, *, side_bits: int = 16) -> SideInfo:
-    """Returns the side information of a unit, rounded for storage.
+def side_info(unit: Unit, name: str = "the layer", *, side_bits: int = 16) -> SideInfo:
+    """Returns the side information of a unit, rounded for storage; messages call it by its name.
 
     Raises:
         Diverged: a multiplier or bias is not finite, or passes the range of float16.
     """
     affine = _affine(unit)
     multiplier = affine.step * affine.gain
-    _check_finite(multiplier, affine.bias_at(multiplier), affine.spread)
+    _check_finite(name, scale=multiplier, bias=affine.bias_at(multiplier), spread=affine.spread)
     if side_bits == 8:
         return in_8_bits(multiplier, affine.bias_at, spread=affine.spread)
     info = in_16_bits(multiplier, affine.bias_at)
-    _check_finite(info.multiplier, info.bias)
+    _check_finite(name, scale=info.multiplier, bias=info.bias)
     return info
 
 
@@ -93,7 +93,7 @@ def _rounded_(model: Model, side_bits: int) -> dict[str, SideInfo]:
     steps_by_unit, found = unit_steps(model), {}
     for name, unit in units(model).items():
         affine = _affine(unit)
-        found[name] = side_info(unit, side_bits=side_bits)
+        found[name] = side_info(unit, name, side_bits=side_bits)
         multiplier, bias = found[name].exact()
         bias = whole_bias(bias, multiplier, steps_by_unit[name])
         bn = norm_of(unit)
@@ -130,9 +130,14 @@ class _Affine:
         return self.shift + self.center * (multiplier / self.step)
 
 
-def _check_finite(*tensors: Tensor) -> None:
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise Diverged("a batch-norm scale or bias is not finite in float16: lower the learning rate.")
+def _check_finite(name: str, **values: Tensor) -> None:
+    for what, value in values.items():
+        bad = (~torch.isfinite(value.flatten())).nonzero()
+        if len(bad):
+            raise Diverged(
+                f"the {what} of channel {int(bad[0])} of {name} is not finite, or beyond 65,504, the largest number of "
+                "float16: lower the learning rate; if nothing was trained, mend the batch norm of that channel."
+            )
 
 
 def _affine(unit: Unit) -> _Affine:
@@ -184,7 +189,8 @@ def side_floats(model: nn.Module) -> dict[str, Tensor]:
             found |= {f"{name}.scale": scale.half(), f"{name}.shift": (bn.bias - bn.running_mean * scale).half()}
         else:
             found |= {f"{name}.{part}".replace(".bn.", "."): p.half() for part, p in module.named_parameters()}
-    _check_finite(*found.values())
+    for name, value in found.items():
+        _check_finite(name, value=value)
     return found
 
 

@@ -454,8 +454,10 @@ def test_side_information_that_float16_cannot_hold_is_a_divergence(value: float)
     model = make_quantized()
     with torch.no_grad():
         model.stem.bn.bias[1] = value
-    with pytest.raises(Diverged, match="float16"):
-        side_info(model.stem)
+    with pytest.raises(Diverged, match=r"the bias of channel 1 of stem .* beyond 65,504"):
+        side_info(model.stem, "stem")
+    with pytest.raises(Diverged, match="of channel 1 of stem "):
+        folded(model)
 
 
 def parent_of(name: str) -> StageResult:
