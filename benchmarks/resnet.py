@@ -51,3 +51,37 @@ class ResNet20(ResNet):
 
     def __init__(self) -> None:
         super().__init__(blocks=3)
+
+
+class TensorFlowBlock(nn.Module):
+    """A residual block of MLPerf Tiny's ResNet-8: biases, "same" padding, a shortcut of a 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=2 - stride)
+        self.bn1 = nn.BatchNorm2d(outputs, 1e-3)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.bn2 = nn.BatchNorm2d(outputs, 1e-3)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride) if stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(x, (0, 1, 0, 1)) if self.stride > 1 else x
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(y)))))
+        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class ResNet8(nn.Module):
+    """The image classifier of MLPerf Tiny, for pixels in 0..255."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1), nn.BatchNorm2d(16, 1e-3)
+        self.block1 = TensorFlowBlock(16, 16, 1)
+        self.block2 = TensorFlowBlock(16, 32, 2)
+        self.block3 = TensorFlowBlock(32, 64, 2)
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        return self.fc(self.block3(self.block2(self.block1(x))).mean((2, 3)))
