@@ -80,7 +80,7 @@ class BaselineUntrained(Start):
 class ChannelPrune(StageConfig):
     """Remove whole channels, coupled layers together, then fine-tune. prune_frac = 0 leaves the stage out."""
 
-    VERSION = 3
+    VERSION = 2
     HANDLER = "trainables.prune.channel_prune"
     TITLE = "Pruning and fine-tuning"
     SCHEDULE = "fine_tune"

@@ -11,7 +11,7 @@ from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train.batch_norm import improve_batch_norm_
+from trainables.train.batch_norm import BATCH, reestimate_batch_norm_
 from trainables.train.loop import evaluate, fit
 
 SCORE_BATCH = 32
@@ -41,7 +41,8 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
         plan = compose(plan, kept)
         model, architecture = prune_channels(model, architecture, kept)
         run.device.place(model)
-        improve_batch_norm_(model, run.train, NORM_IMAGES, seed_for(run.seed, 13))
+        sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
+        reestimate_batch_norm_(model, sample.batches(BATCH))  # removed channels moved every mean after them
         accuracy_pruned = evaluate(model, context.val)
         rows = fit(model, config.fine_tune if last else _between(config), run)
         accuracy = evaluate(model, context.val)
