@@ -199,3 +199,31 @@ def test_the_zoo_tries_each_part_and_says_what_stops_a_network(monkeypatch: pyte
     assert set(zoo.NEEDED) <= tried.keys()
     assert all(tried.values())
     assert [(o.part, o.holds) for o in zoo_tools.tried("Torch-Pruning", module, (3, 8, 8))] == [("pruning", True)]
+
+
+def test_quantization_without_training_is_measured_once_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import ptq
+    from tests.trainables.factories import make_images
+
+    images, made = make_images(20), []
+
+    def network() -> nn.Module:
+        made.append(1)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+
+    def broken() -> nn.Module:
+        raise ValueError("no | such\nwidth")
+
+    once = [ptq._outcome(tmp_path / "a.json", images, network, tool="ours", bits=[4, 8]) for _ in range(2)]
+    assert once[0] == once[1]
+    assert made == [1]
+    assert once[0]["accuracy"] * 20 == pytest.approx(round(once[0]["accuracy"] * 20))
+    failed = ptq._outcome(tmp_path / "b.json", images, broken, tool="NNCF", bits=[4, 8])
+    rows = [{"accuracy": 0.9173}, {**once[0], "accuracy": 0.91, "seconds": 12.0}, failed]
+    monkeypatch.setattr(ptq.importlib.metadata, "version", lambda package: "1.0")
+    text = ptq.report({"ResNet-20": rows}, ["ours", "NNCF"], [(4, 8)])
+    assert "## ResNet-20: 91.73 % in float32" in text
+    assert "| ours | 91.00 | 12 |" in text
+    assert "| NNCF | ValueError: no / such |  |" in text
