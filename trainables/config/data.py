@@ -8,6 +8,8 @@ from trainables.config.frozen import Frozen
 from trainables.config.image_size import ImageSize, height_and_width
 from trainables.config.plugins import DATASETS
 
+Kept = Annotated[float, Field(gt=0, le=1, exclude_if=lambda share: share == 1)]
+"""The share of an image that a crop keeps; where it is all, configurations are named as before there were crops."""
 Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, which lies in [1 − s, 1 + s]")]
 
 
@@ -25,11 +27,8 @@ class Augment(Frozen):
 
     AUTO_VERSION: ClassVar[int] = 2
     """The version of what policies do is in the key of data that one changes; the first one drew for four images."""
-    resized_crop: float = Field(
+    resized_crop: Kept = Field(
         1.0,
-        gt=0,
-        le=1,
-        exclude_if=lambda share: share == 1,
         description="smallest share of the area that a random crop keeps before it is scaled up again; 1: no crop; "
         "0.08 is usual on ImageNet",
     )
@@ -94,11 +93,8 @@ class DataConfig(Frozen):
     image_size: ImageSize = Field(
         32, description="side of the model's input, or its height and width, pixels; 32 is CIFAR's own"
     )
-    center_crop: float = Field(
+    center_crop: Kept = Field(
         1.0,
-        gt=0,
-        le=1,
-        exclude_if=lambda share: share == 1,
         description="share of a scaled image's shorter side that is kept, about the center; usual on ImageNet: 0.875, "
         "224 of 256 pixels",
     )

@@ -22,10 +22,12 @@ VALUES_PER_BATCH = 4_096
 in percentiles and squared errors."""
 
 
-def calibrated_(model: Model, scheme: QuantScheme, images: int, context: StageContext) -> None:
-    """Attaches calibrated quantizers, from a seeded sample of training images, and moves all to the device."""
-    calibrate_(model, scheme, context.train.sample(images, seed_for(context.seed, 3)), seed_for(context.seed, 4))
+def calibrated_(model: Model, scheme: QuantScheme, images: int, context: StageContext) -> Images:
+    """Attaches calibrated quantizers, and moves all to the device; returns the training images that were used."""
+    sample = context.train.sample(images, seed_for(context.seed, 3))
+    calibrate_(model, scheme, sample, seed_for(context.seed, 4))
     context.device.place(model)
+    return sample
 
 
 def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> None:

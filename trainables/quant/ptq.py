@@ -51,9 +51,8 @@ def _(config: PostTrainingQuant, context: StageContext) -> StageResult:
     """Quantizes the parent by calibration alone, without training."""
     scheme = resolved_scheme(config, context)
     model = context.parent_model()
-    calibrated_(model, scheme, config.calibration_images, context)
+    images = calibrated_(model, scheme, config.calibration_images, context)
     if config.rounding == "gptq" or config.bias_correction:
-        images = context.train.sample(config.calibration_images, seed_for(context.seed, 3))
         fit_layers_(model, images, gptq=config.rounding == "gptq", bias=config.bias_correction)
     improve_batch_norm_(model, context.train, config.bn_images, seed_for(context.seed, 5))
     return finished(model, scheme, context, [])
