@@ -148,8 +148,8 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
     parts = [
         "Accuracy in % on CIFAR-10's 10,000 test images after quantization without training (weights W, activations "
         f"A, bits); the standard error of each is at most {100 * math.sqrt(0.25 / 10_000):.1f} points, about 0.3 near "
-        f"90 %. {CALIBRATION} training images calibrate. Ours and Brevitas keep 8 bits in the first and the last "
-        "layer, NNCF and PT2E have no setting for that."
+        f"90 %. {CALIBRATION} training images calibrate. Ours, Brevitas and ModelOpt keep 8 bits in the first "
+        "and the last layer, NNCF and PT2E have no setting for that."
     ]
     for name, rows in found.items():
         at = {(row["tool"], *row["bits"]): row for row in rows if "tool" in row}

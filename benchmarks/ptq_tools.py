@@ -112,5 +112,53 @@ def _brevitas(module: nn.Module, batches: Batches, w_bits: int, a_bits: int, *, 
     return quantized
 
 
-TOOLS: dict[str, Tool] = {"NNCF": nncf, "PT2E": pt2e, "Brevitas": brevitas, "Brevitas GPTQ": brevitas_gptq}
-PACKAGES = {"NNCF": "nncf", "PT2E": "torchao", "Brevitas": "brevitas", "Brevitas GPTQ": "brevitas"}
+def modelopt(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> nn.Module:
+    """ModelOpt's INT8 configuration with these bits: ranges of the largest values."""
+    return _modelopt(module, batches, w_bits, a_bits, "max")
+
+
+def modelopt_mse(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> nn.Module:
+    """The same with ranges by mean squared error."""
+    return _modelopt(module, batches, w_bits, a_bits, "mse")
+
+
+def _modelopt(module: nn.Module, batches: Batches, w_bits: int, a_bits: int, algorithm: str) -> nn.Module:
+    import modelopt.torch.quantization as tool
+
+    config = deepcopy(tool.INT8_DEFAULT_CFG)
+    bits = {"*weight_quantizer": w_bits, "*input_quantizer": a_bits}
+    for rule in config["quant_cfg"]:
+        if rule["quantizer_name"] in bits:
+            rule["cfg"]["num_bits"] = bits[rule["quantizer_name"]]
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for kind, axis in (("weight", 0), ("input", None)):
+        config["quant_cfg"] += [
+            {"quantizer_name": f"{layer}.{kind}_quantizer", "cfg": {"num_bits": EDGE_BITS, "axis": axis}}
+            for layer in (layers[0], layers[-1])
+        ]
+
+    def calibrate(network: nn.Module) -> None:
+        for batch in batches:
+            network(batch)
+
+    with torch.no_grad():
+        quantized: nn.Module = tool.quantize(deepcopy(module), {**config, "algorithm": algorithm}, calibrate)
+    return quantized
+
+
+TOOLS: dict[str, Tool] = {
+    "NNCF": nncf,
+    "PT2E": pt2e,
+    "Brevitas": brevitas,
+    "Brevitas GPTQ": brevitas_gptq,
+    "ModelOpt": modelopt,
+    "ModelOpt MSE": modelopt_mse,
+}
+PACKAGES = {
+    "NNCF": "nncf",
+    "PT2E": "torchao",
+    "Brevitas": "brevitas",
+    "Brevitas GPTQ": "brevitas",
+    "ModelOpt": "nvidia-modelopt",
+    "ModelOpt MSE": "nvidia-modelopt",
+}

@@ -38,12 +38,13 @@ class ResNet(nn.Module):
                 layers.append(BasicBlock(inputs, outputs, stride if block == 0 else 1))
                 inputs = outputs
             setattr(self, f"layer{stage}", nn.Sequential(*layers))
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.linear(F.avg_pool2d(x, x.size()[3]).view(x.size(0), -1))
+        return self.linear(self.pool(x).flatten(1))
 
 
 class ResNet20(ResNet):
