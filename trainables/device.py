@@ -11,6 +11,10 @@ from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
+IMAGES_SHARE = 0.25
+"""The share of a trial's GPU memory that the images of one split may fill: the rest is for the network. More: larger
+sets are on the GPU as a whole; less: larger batches of larger networks fit."""
+
 
 @dataclass(frozen=True)
 class Device:
@@ -22,6 +26,8 @@ class Device:
 
     torch: torch.device
     compile: bool = False
+    share: float = 1.0
+    """The share of a GPU that is a trial's own."""
 
     @property
     def name(self) -> str:
@@ -54,6 +60,13 @@ class Device:
         total = torch.cuda.get_device_properties(self.torch).total_memory
         return float(torch.cuda.max_memory_reserved(self.torch) / total)
 
+    @property
+    def room_bytes(self) -> int:
+        """The bytes of a GPU's memory that the images of a split may fill; a CPU has none beside its own memory."""
+        if self.torch.type != "cuda":
+            return 0
+        return int(IMAGES_SHARE * self.share * torch.cuda.get_device_properties(self.torch).total_memory)
+
     def place(self, model: Network) -> Network:
         """Moves a network here, channels last, and returns it.
 
@@ -72,7 +85,7 @@ def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
     use_cuda = gpu_share > 0 and torch.cuda.is_available()
     if use_cuda:
         torch.backends.cudnn.allow_tf32 = False
-    return Device(torch.device("cuda" if use_cuda else "cpu"), compile)
+    return Device(torch.device("cuda" if use_cuda else "cpu"), compile, min(1.0, gpu_share) if use_cuda else 1.0)
 
 
 def resources_here() -> dict[str, float]:

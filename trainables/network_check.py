@@ -167,7 +167,7 @@ def check_onnx(model: Model, architecture: Architecture, images: Images) -> tupl
     for scheme in (FLOAT_ACTIVATIONS, NARROW):
         content, _ = _packed(deepcopy(model), architecture, images, scheme)
         written = write_onnx(content)
-        found = torch.from_numpy(onnx_logits(open_session(written), images.pixels.numpy()))
+        found = torch.from_numpy(onnx_logits(open_session(written), images.pixels[:].numpy()))
         with torch.no_grad():
             off.append(_distance(found, unpack(content).network()(batch)))
     holds = off[0] <= ONNX_TOLERANCE and off[1] <= CODES_TOLERANCE

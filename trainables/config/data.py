@@ -89,6 +89,11 @@ class DataConfig(Frozen):
 
     name: Annotated[str, DATASETS] = Field("digits", description="name of the data set")
     root: str | None = Field(None, description="folder with the data set's files, or the one file")
+    cache: str | None = Field(
+        None,
+        exclude_if=lambda folder: folder is None,
+        description="folder of each machine for decoded images; null: `tune-app/images` in the user's cache",
+    )
     download: bool = Field(False, description="let torchvision fetch missing files")
     image_size: ImageSize = Field(
         32, description="side of the model's input, or its height and width, pixels; 32 is CIFAR's own"
@@ -164,7 +169,7 @@ class DataConfig(Frozen):
         Results of earlier versions are named by what this returned then: a share of the training images keeps its old
         name here.
         """
-        content = self.model_dump(mode="json", exclude={"root", "download", "on_error"})
+        content = self.model_dump(mode="json", exclude={"root", "cache", "download", "on_error"})
         if self.validation.source == "train":
             content["val_fraction"] = content.pop("validation")["fraction"]
         return content

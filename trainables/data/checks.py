@@ -58,11 +58,12 @@ def _part(part: Samples, what: str, classes: int) -> Samples:
         )
     if not isinstance(part, ImageSet):
         return part
-    if part.images.ndim != 4:
-        raise ConfigError(f"{what} have the shape {part.images.shape}, but must have (N, C, H, W).")
-    if len(part.images) != len(labels):
-        raise ConfigError(f"{what}: there are {len(part.images):,} and {len(labels):,} labels: give each image one.")
-    return ImageSet(levels(part.images, what), labels)
+    images = np.asanyarray(part.images)
+    if images.ndim != 4:
+        raise ConfigError(f"{what} have the shape {images.shape}, but must have (N, C, H, W).")
+    if len(images) != len(labels):
+        raise ConfigError(f"{what}: there are {len(images):,} and {len(labels):,} labels: give each image one.")
+    return ImageSet(levels(images, what), labels)
 
 
 def _shown(shape: tuple[int, ...]) -> str:

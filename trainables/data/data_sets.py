@@ -1,6 +1,5 @@
 """Data sets: a source of images, checked, split by a seed, and named by a fingerprint of its bytes."""
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +8,12 @@ import torch
 from trainables.config import DATASETS, DataConfig, height_and_width
 from trainables.data.augment import check_channels
 from trainables.data.checks import checked, refuse_single_images
-from trainables.data.encoded import EncodedImages
+from trainables.data.constants import constants, level_counts
+from trainables.data.decode_once import Decoder, Watch, image_cache, unwatched
+from trainables.data.encoded import EncodedImages, Form
+from trainables.data.fingerprint import fingerprint_of
 from trainables.data.images import Images, ImageSet
+from trainables.data.mapped import MappedPixels
 from trainables.data.resize import fitted
 from trainables.data.sources import Samples, Source
 from trainables.data.splits import shortened, split
@@ -19,7 +22,7 @@ from trainables.errors import ConfigError
 
 @dataclass(frozen=True)
 class DataSet:
-    """The training and the validation split of one data set, as plain arrays that are cheap to share.
+    """The training and the validation split of one data set: arrays that are cheap to share, or names of files.
 
     The test set is not in it. `fingerprint` is the SHA-256 of all images, labels and constants.
     """
@@ -38,41 +41,55 @@ class DataSet:
         """The number of color channels."""
         return int(self.train.images.shape[1])
 
+    @property
+    def here(self) -> bool:
+        """Whether all images are on this machine; those of a large set are in files, which each machine makes."""
+        parts = (self.train.images, self.val.images)
+        return all(images.here for images in parts if isinstance(images, MappedPixels))
 
-def load_data(config: DataConfig) -> DataSet:
+
+def load_data(config: DataConfig, *, watch: Watch | None = None) -> DataSet:
     """Loads a data set as training and validation images; the rest of its test set is left out.
+
+    `watch` is told how many images are decoded, and of how many.
 
     Raises:
         ConfigError: files are missing or damaged, labels are out of range, a split would be empty, or the
             constants or the augmentation do not fit the images.
+        StorageUnavailable: decoded images cannot be kept on this machine.
     """
-    source, mean, std = _load(config)
+    source, mean, std = _load(config, watch)
     check_channels(config.augment, len(mean))
     train, val, _ = split(source, config)
-    if config.validation.source != "train":  # the others are in memory already, at their size
-        val = _in_memory(val, config, len(mean))
+    if config.validation.source != "train":  # the others have their size already
+        val, _ = _at_size(val, config, len(mean), watch)
     assert isinstance(train, ImageSet)
     assert isinstance(val, ImageSet)
-    digest = hashlib.sha256(repr((source.classes, mean, std)).encode())
-    for array in (train.images, train.labels, val.images, val.labels):
-        digest.update(array.tobytes())
-    constants = (source.classes, mean, std, digest.hexdigest(), source.names, source.groups)
-    return DataSet(train, val, *constants)
+    fingerprint = fingerprint_of((source.classes, mean, std), train, val, image_cache(config.cache))
+    return DataSet(train, val, source.classes, mean, std, fingerprint, source.names, source.groups)
 
 
-def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, ...]]:
+def load_source(config: DataConfig) -> Source:
+    """Finds the images of a data set and their labels, as many as the configuration asks for; none is decoded.
+
+    Raises:
+        ConfigError: files are missing or damaged, or labels are out of range.
+    """
+    source = checked(DATASETS[config.name](config), config.name)
+    return source if config.images is None else shortened(source, config.images, config.name)
+
+
+def _load(config: DataConfig, watch: Watch | None = None) -> tuple[Source, tuple[float, ...], tuple[float, ...]]:
     """Loads a source, checks it, and decodes the images that may train; returns it with mean and std.
 
     A mean or std in the configuration replaces the data set's own, or that of its images.
     """
-    source = checked(DATASETS[config.name](config), config.name)
-    if config.images is not None:
-        source = shortened(source, config.images, config.name)
-    rest = _in_memory(source.rest, config)
+    source = load_source(config)
+    rest, counts = _at_size(source.rest, config, watch=watch)
     refuse_single_images(rest.labels, source, config.name)
     mean, std = config.mean or source.mean, config.std or source.std
     if mean is None or std is None:
-        found = rest.constants()
+        found = constants(counts if counts is not None else level_counts(np.asarray(rest.images)))
         mean, std = mean or found[0], std or found[1]
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != rest.images.shape[1]:
@@ -83,12 +100,17 @@ def _load(config: DataConfig) -> tuple[Source, tuple[float, ...], tuple[float, .
     return replace(source, rest=rest), mean, std
 
 
-def _in_memory(part: Samples, config: DataConfig, channels: int | None = None) -> ImageSet:
-    """Returns images decoded, at the size of the model's input."""
-    size, crop = height_and_width(config.image_size), config.center_crop
+def _at_size(
+    part: Samples, config: DataConfig, channels: int | None = None, watch: Watch | None = None
+) -> tuple[ImageSet, np.ndarray | None]:
+    """Returns images decoded, at the size of the model's input, and counts of their levels where these are known."""
+    size = height_and_width(config.image_size)
     if isinstance(part, EncodedImages):
-        return part.decoded(size, channels, crop=crop, skip=config.on_error == "skip")
-    return ImageSet(np.ascontiguousarray(fitted(part.images, size, crop=crop)), part.labels)
+        decoder = Decoder(image_cache(config.cache), skip=config.on_error == "skip", watch=watch or unwatched)
+        return decoder.decoded(part, Form(size, channels, config.center_crop))
+    assert isinstance(part.images, np.ndarray)
+    images = fitted(part.images, size, crop=config.center_crop)
+    return ImageSet(np.ascontiguousarray(images), part.labels), None
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:
@@ -101,4 +123,4 @@ def load_test_images(config: DataConfig, device: torch.device) -> Images:
     """
     source, mean, std = _load(config)
     _, _, test = split(source, config)
-    return Images(_in_memory(test, config, len(mean)), mean, std, device)
+    return Images(_at_size(test, config, len(mean))[0], mean, std, device)

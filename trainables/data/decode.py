@@ -23,13 +23,19 @@ class Undecodable(Exception):
 
 
 @contextmanager
+def strict() -> Iterator[None]:
+    """Lets Pillow refuse an image that is too large to be safe; one such context is for all threads of a process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", UserWarning)  # of metadata, which are not read
+        yield
+
+
+@contextmanager
 def decoding() -> Iterator[None]:
     """Raises what goes wrong with an image inside as Undecodable: truncated, no image, or too large to be safe."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # of metadata, which are not read
-            yield
+        yield
     except UnidentifiedImageError as err:
         raise Undecodable(f"it is no image in any of the formats {', '.join(FORMATS)}") from err
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
@@ -47,7 +53,7 @@ def pixels(file: Path | bytes | Image.Image, channels: int | None = None) -> np.
     gray ones. Without it, C is 1 for an image without colors and 3 for others. Of 16 bits, the upper ones count.
 
     Raises:
-        Undecodable: the pixels have 32 bits. Within `decoding`, also whatever else a file may lack.
+        Undecodable: the pixels have 32 bits. Within `decoding` and `strict`, also whatever else a file may lack.
     """
     image = _opened(file)
     gray = image.mode in GRAY

@@ -1,6 +1,5 @@
-"""Images in memory: arrays of a split, and their batches on a device, augmented as they are drawn."""
+"""The images of a split, and their batches on a device, augmented as they are drawn."""
 
-import math
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from torch import Tensor
 
 from trainables.config import Augment
 from trainables.data.augment import change, cover
+from trainables.data.device_pixels import batches_of, on_device
+from trainables.data.mapped import MappedPixels
 
 PART = 256
 """Images at a time, where their pixels take more bytes on the way to a result."""
@@ -18,44 +19,44 @@ PART = 256
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, C, H, W) uint8 and labels (N,) int64."""
+    """Images (N, C, H, W) uint8, in memory or mapped from files, and labels (N,) int64."""
 
-    images: np.ndarray
+    images: np.ndarray | MappedPixels
     labels: np.ndarray
 
     def take(self, index: np.ndarray) -> "ImageSet":
-        """Returns the images at these places, with their labels."""
-        return ImageSet(self.images[index], self.labels[index])
+        """Returns the images at these places, with their labels; of images in files, nothing is read."""
+        images = self.images.take(index) if isinstance(self.images, MappedPixels) else self.images[index]
+        return ImageSet(images, self.labels[index])
 
-    def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Returns mean and standard deviation of each channel, for pixels in 0..1, to four decimals.
-
-        A channel that is the same everywhere has no spread to divide by: its standard deviation is given as 1.
-        """
-        mean, std = [], []
-        for channel in range(self.images.shape[1]):
-            counts = np.zeros(256, np.int64)
-            for start in range(0, len(self), PART):
-                counts += np.bincount(self.images[start : start + PART, channel].ravel(), minlength=256)
-            levels = range(256)
-            # Whole numbers, so that no processor finds another sum.
-            n, total, squares = (
-                sum(int(c) * x**power for c, x in zip(counts, levels, strict=True)) for power in range(3)
-            )
-            mean.append(round(total / (255 * n), 4))
-            std.append(round(math.sqrt(n * squares - total**2) / (255 * n), 4) or 1.0)
-        return tuple(mean), tuple(std)
+    def parts(self) -> Iterator[np.ndarray]:
+        """Yields all images in order, some at a time."""
+        if isinstance(self.images, MappedPixels):
+            yield from self.images.parts()
+            return
+        for start in range(0, len(self), PART):
+            yield self.images[start : start + PART]
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 class Images:
-    """One split on a device: uint8 images, normalized when a batch is drawn."""
+    """One split on a device: uint8 images, normalized when a batch is drawn.
 
-    def __init__(self, images: ImageSet, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
-        # A copy: arrays shared between processes are read-only, which torch tensors cannot express.
-        self.pixels = torch.from_numpy(images.images.copy()).to(device)
+    Images that are mapped from files go to a device that has `room_bytes` for them; else each batch does, a few ahead.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+        *,
+        room_bytes: int = 0,
+    ) -> None:
+        self.pixels = on_device(images.images, device, room_bytes)
         self.labels = torch.from_numpy(images.labels.copy()).to(device)
         self._mean = torch.tensor(mean, device=device).view(1, -1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std, device=device).view(1, -1, 1, 1) * 255)
@@ -76,15 +77,17 @@ class Images:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields all images in order, without augmentation: (B, C, H, W) float32 and labels (B,) int64."""
-        count = self.batch_count(size)
-        for pixels, labels in zip(self.pixels.tensor_split(count), self.labels.tensor_split(count), strict=True):
-            yield self.normalized(pixels), labels
+        split = torch.arange(len(self)).tensor_split(self.batch_count(size))
+        places = [slice(int(part[0]), int(part[-1]) + 1) for part in split]
+        for place, pixels in zip(places, batches_of(self.pixels, places), strict=True):
+            yield self.normalized(pixels), self.labels[place]
 
     def shuffled(self, size: int, augment: Augment, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields every image once, in random order and augmented: (B, C, H, W) float32 and labels (B,) int64."""
-        order = torch.randperm(len(self), generator=generator).to(self.labels.device, non_blocking=True)
-        for place in order.tensor_split(self.batch_count(size)):
-            pixels = self.normalized(change(self.pixels[place], augment, generator))
+        order = torch.randperm(len(self), generator=generator)
+        places = order.to(self.labels.device, non_blocking=True).tensor_split(self.batch_count(size))
+        for place, drawn in zip(places, batches_of(self.pixels, places), strict=True):
+            pixels = self.normalized(change(drawn, augment, generator))
             yield cover(pixels, augment, generator), self.labels[place]
 
     def sample(self, count: int, seed: int) -> "Images":

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.config import DataConfig
-from trainables.data.encoded import EncodedImages
+from trainables.data.encoded import EncodedImages, file_stamp
 from trainables.data.labels import ONE_CLASS, class_labels
 from trainables.data.sources import SPLITS, Source, root_of, split_of, with_drawn_test
 from trainables.errors import ConfigError
@@ -67,6 +67,9 @@ class _Table:
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
         rows = [self._files[f].metadata.row_group(g).num_rows for f, g in self._groups]
         self._starts = np.cumsum([0, *rows])
+        ends = np.cumsum([0, *(file.metadata.num_rows for file in self._files)])
+        self._first = ends[:-1].tolist()
+        self._stamps = [file_stamp(file) for file in files]
 
     def labels(self) -> np.ndarray:
         """Returns the column of labels."""
@@ -87,7 +90,7 @@ class _Table:
 
     def images(self, labels: np.ndarray) -> EncodedImages:
         """Returns the images, which are read when they are decoded."""
-        return EncodedImages(labels, np.arange(len(labels)), self._bytes, self._name)
+        return EncodedImages(labels, np.arange(len(labels)), self._bytes, self._name, self._stamp)
 
     def _bytes(self, row: int) -> bytes:
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
@@ -101,9 +104,17 @@ class _Table:
         return content
 
     def _name(self, row: int) -> str:
+        file, number = self._place(row)
+        return f"row {number} of {self._paths[file]}"
+
+    def _stamp(self, row: int) -> str:
+        file, number = self._place(row)
+        return f"{self._image} {number} {self._stamps[file]}"
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """Returns the number of the file that holds a row, and that of the row in it."""
         file, _ = self._groups[int(np.searchsorted(self._starts, row, side="right")) - 1]
-        first = next(int(self._starts[place]) for place, (f, _) in enumerate(self._groups) if f == file)
-        return f"row {row - first} of {self._paths[file]}"
+        return file, row - self._first[file]
 
     def _read(self, file: int, group: int | None, column: str) -> pa.ChunkedArray:
         try:

@@ -5,12 +5,15 @@ rounds the same sums once or twice for each term, as the processor allows, and p
 fall to either side. Here it is once, as in torch on most processors of today: bytes and fingerprints are theirs.
 """
 
+import functools
 from fractions import Fraction
 
 import numpy as np
 
 IMAGES = 64
 """At a time: of CIFAR's size they stay in a processor's cache on the way to 64x64."""
+SIZES = 256
+"""Sides whose shares are kept, some 16 KB each: photographs have few sizes, and the shares take as long as the sums."""
 
 
 def fitted(images: np.ndarray, size: tuple[int, int], *, crop: float = 1.0) -> np.ndarray:
@@ -49,6 +52,7 @@ def _along_first(values: np.ndarray, shares: tuple[np.ndarray, np.ndarray]) -> n
     return found
 
 
+@functools.lru_cache(maxsize=SIZES)
 def _shares(length: int, size: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the old pixels that make each of `count` new ones from `start`, and their shares: (K, count) each.
 

@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from trainables.data.data_sets import DataSet
-from trainables.data.images import Images
+from trainables.data.images import Images, ImageSet
 from trainables.device import Device, choose_device, use_threads
 from trainables.stages.cache import StageCache
 from trainables.storage import StoragePath
@@ -21,12 +21,16 @@ class Workplace:
     @functools.cached_property
     def train(self) -> Images:
         """Training images on the device."""
-        return Images(self.data.train, self.data.mean, self.data.std, self.device.torch)
+        return self._on_device(self.data.train)
 
     @functools.cached_property
     def val(self) -> Images:
         """Validation images on the device."""
-        return Images(self.data.val, self.data.mean, self.data.std, self.device.torch)
+        return self._on_device(self.data.val)
+
+    def _on_device(self, images: ImageSet) -> Images:
+        data, device = self.data, self.device
+        return Images(images, data.mean, data.std, device.torch, room_bytes=device.room_bytes)
 
 
 def open_workplace(data: DataSet, stages: StoragePath, *, cpu: float, gpu: float, compile: bool = False) -> Workplace:

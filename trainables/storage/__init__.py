@@ -34,4 +34,4 @@ from trainables.storage.files import (
 )
 from trainables.storage.lock import Lock
 from trainables.storage.paths import FileInfo, StoragePath, redact, storage_path
-from trainables.storage.posix import DRAFT
+from trainables.storage.posix import DRAFT, drafted

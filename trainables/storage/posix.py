@@ -152,6 +152,24 @@ def move(path: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Yields the name of a draft for a file that is too large to be held in memory; it is in its place at the end.
+
+    Nothing is left of a draft where writing fails.
+    """
+    draft = _draft_name(path)
+    with _explained("write", path, ROOM):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield draft
+            _fsync(draft)
+            os.replace(draft, path)
+            _fsync(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def _explained(
     action: str, path: Path, way_out: str = "", *, passing: tuple[type[OSError], ...] = ()
 ) -> Iterator[None]:

@@ -171,11 +171,23 @@ def _print_plan(plan: "Plan") -> None:
     print_table(heads, map(_stage_cells, plan.stages), left=("stage",))
     least, missing = ("at least ", f"; nobody has measured {', '.join(plan.unknown)}") if plan.unknown else ("", "")
     print(f"\nstill to run: {least}{plan.seconds:,.0f} s of stages, all workers together{missing}")
+    _print_images(plan)
     artifacts = UNKNOWN if plan.more_artifacts_bytes is None else f"{plan.more_artifacts_bytes:,.0f}"
     print(
         f"disk: stages {plan.stages_bytes:,} bytes, {least}{plan.more_stages_bytes:,.0f} more to come; "
         f"artifacts {plan.artifacts_bytes:,} bytes, {artifacts} more to come"
     )
+
+
+def _print_images(plan: "Plan") -> None:
+    if (images := plan.images) is None:
+        return
+    where = "on the device" if not images.streamed else "on a GPU that has room, else read batch by batch"
+    line = f"images: {images.count:,} train and validate, {images.device_bytes:,} bytes {where}"
+    if images.disk_bytes:
+        state = "decoded on this machine" if images.decoded else "to be decoded once on each machine"
+        line += f"; {images.disk_bytes:,} bytes on disk, {state}, in {images.folder}"
+    print(line)
 
 
 def _stage_cells(stage: "StagePlan") -> tuple[str, ...]:

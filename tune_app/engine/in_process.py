@@ -5,6 +5,7 @@ from typing import Any
 from trainables.errors import OutOfMemory
 from tune_app.engine.baseline import make_baseline
 from tune_app.engine.engine import ReadySearch
+from tune_app.engine.images import load_images
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import checks, refuse, report_node
 from tune_app.engine.stop_signal import StopSignal
@@ -27,13 +28,12 @@ class InProcess:
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
         """Loads the data and makes the baseline here."""
-        from trainables.data.data_sets import load_data
         from trainables.device import resources_here
 
         here = report_node(spec, "").model_copy(update={"same_storage": True})  # one machine has nothing to compare
         refuse(checks(spec, here, [here], live=[resources_here()]))
         view.phase("loading data, making the baseline or finding it")
-        data = load_data(spec.base.data)
+        data = load_images(spec)
         return make_baseline(spec, data), data
 
     def run(self, search: ReadySearch, data: Any) -> None:

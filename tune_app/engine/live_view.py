@@ -1,6 +1,7 @@
 """The one live view of a search: a panel on a terminal, one line per finished trial elsewhere."""
 
 import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from rich.table import Table
 
 from search_spaces.rungs import FULL
 from trainables.errors import StorageUnavailable
-from trainables.storage import StoragePath
+from trainables.storage import StoragePath, read_bytes
 from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs
@@ -121,7 +123,8 @@ class LiveView:
         grid = Table.grid(padding=(0, 2))
         grid.add_row(f"[bold]{spec.name}[/bold]", status.phase)
         if not status.reference:
-            self._add_epochs(grid)
+            if not self._add_images(grid):
+                self._add_epochs(grid)
             return grid
         done = status.done
         grid.add_row("trials", f"{done} done of {spec.budget.trials}, {status.running} running, {status.failed} failed")
@@ -137,6 +140,18 @@ class LiveView:
         grid.add_row("frontier", f"{len(front)} points, hypervolume {status.hypervolume(front):,.4g}")
         grid.add_row("time left", _about(status.seconds_left()))
         return grid
+
+    def _add_images(self, grid: Table) -> bool:
+        """Adds how many images are decoded while a worker decodes them, and says whether one does."""
+        try:
+            found = json.loads(read_bytes(ExperimentFolder(self.status.spec.folder).decoding_file))
+        except (OSError, ValueError, StorageUnavailable):
+            return False
+        done, total = int(found["done"]), int(found["total"])
+        grid.add_row("images", f"{done:,} decoded of {total:,}")
+        grid.add_row("", ProgressBar(total=total, completed=done, width=40))
+        grid.add_row("time left", _about(self._pace.left(done, total)))
+        return True
 
     def _add_epochs(self, grid: Table) -> None:
         """Adds how far the baseline is; it trains alone, so that every saved epoch is one of its own."""

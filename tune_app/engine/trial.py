@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
+from tune_app.engine.images import images_here
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import ASSIGNMENTS, Assignment, Ledger, TrialRecord
 from tune_app.ledger.versions import installed_version, plug_ins_of
@@ -34,12 +35,17 @@ class Grant:
 
 
 def workplace_of(spec: ExperimentSpec, data: "DataSet", *, gpu: float | None = None) -> "Workplace":
-    """Opens where trials of a spec run, with their threads, and with this share of a GPU or else their first one."""
+    """Opens where trials of a spec run, with their threads, and with this share of a GPU or else their first one.
+
+    Raises:
+        ConfigError: the images of a large set are not on this machine, and cannot be made.
+        StorageUnavailable: they cannot be kept.
+    """
     from trainables.stages.workplace import open_workplace
 
     share, stages = spec.resources, ExperimentFolder(spec.folder).stages
     gpu = share.gpu_at_first if gpu is None else gpu
-    return open_workplace(data, stages, cpu=share.cpu, gpu=gpu, compile=share.compile)
+    return open_workplace(images_here(spec, data), stages, cpu=share.cpu, gpu=gpu, compile=share.compile)
 
 
 def run_trial(

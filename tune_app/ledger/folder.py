@@ -40,6 +40,7 @@ class ExperimentFolder:
         self.spec_file = path / "experiment.yaml"
         self.baseline_file = path / "baseline" / "baseline.json"
         self.in_flight_file = path / "in_flight.json"
+        self.decoding_file = path / "decoding.json"
         self.lease = path / "lease"
         self.stages = path / "stages"
         self.trials = path / "trials"

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tune_app.drawing.sheet import LABEL_CHARS, short
 from tune_app.mistakes.outcome import Change, Outcome, compare, judge
 from tune_app.mistakes.subject import About, Subject
+
+if TYPE_CHECKING:
+    from trainables.data.mapped import MappedPixels
 
 Advance = Callable[[int], None]
 
@@ -23,7 +27,7 @@ class Analysis:
     about: About
     names: tuple[str, ...]
     groups: tuple[str, ...]
-    images: np.ndarray
+    images: "np.ndarray | MappedPixels"
     labels: np.ndarray
     outcome: Outcome
     baseline: Outcome | None = None
@@ -64,7 +68,7 @@ def from_probabilities(
     probabilities: np.ndarray,
     baseline: np.ndarray | None = None,
     *,
-    images: np.ndarray,
+    images: "np.ndarray | MappedPixels",
     names: tuple[str, ...] = (),
     groups: tuple[str, ...] = (),
 ) -> Analysis:

@@ -12,6 +12,7 @@ from cluster.errors import first_line
 from trainables.errors import TuneAppError
 from tune_app.engine.baseline import make_baseline
 from tune_app.engine.engine import ReadySearch
+from tune_app.engine.images import load_images
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import refuse
 from tune_app.engine.stop_signal import StopSignal
@@ -76,10 +77,8 @@ class OnRay:
 
 
 def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
-    from trainables.data.data_sets import load_data
-
     spec = ExperimentSpec.model_validate_json(spec_json)
-    data = load_data(spec.base.data)
+    data = load_images(spec)
     made = data, make_baseline(spec, data)
     gc.freeze()  # Ray ends this process while the first workers start: it has no need to look for garbage then
     return made

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from search_spaces.rungs import at_rung
 from trainables.config import Frozen, stage_of_kind
+from trainables.data.needs import ImageNeeds, image_needs
 from trainables.errors import ConfigError
 from trainables.stages.cache import StageCache
 from trainables.stages.files import StageEntry
@@ -26,6 +27,9 @@ from tune_app.ledger.versions import refuse_other_versions
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.needs import Remainder, StageNeed, configurations, stage_needs
 from tune_app.terminal.progress import doing
+
+NOT_DECODED = "not decoded"
+"""Stands for the fingerprint of images that nobody decoded on this machine; no stage is named after it."""
 
 
 class RungPlan(Frozen):
@@ -101,6 +105,7 @@ class Plan(Frozen):
     more_stages_bytes: float
     more_artifacts_bytes: float | None = Field(description="null: there is no artifact yet to judge by")
     repeats: bool = Field(description="further runs of frontier points follow, which nothing here counts")
+    images: ImageNeeds | None = Field(None, description="null: the data set is not on this machine")
 
 
 def read_plan(spec: ExperimentSpec) -> Plan:
@@ -117,13 +122,15 @@ def read_plan(spec: ExperimentSpec) -> Plan:
         raise ConfigError(f"{folder.path} holds an experiment with another base: give this spec another name.")
     baseline, records = read_baseline(folder), read_records(folder)
     refuse_other_versions(records, spec)
-    return make_plan(
+    images = _image_needs(spec, needed=baseline is None)
+    plan = make_plan(
         spec,
-        fingerprint=_load_fingerprint(spec) if baseline is None else baseline.fingerprint,
+        fingerprint=_fingerprint(spec, images) if baseline is None else baseline.fingerprint,
         entries=StageCache(folder.stages).entries(),
         records=records,
         artifacts=[sum(file.size_bytes for file in files) for files in files_by_folder(folder.artifacts).values()],
     )
+    return plan.model_copy(update={"images": images})
 
 
 def make_plan(
@@ -212,9 +219,23 @@ def _stage_plans(needs: Iterable[StageNeed], rest: Remainder, typical: Typical) 
     )
 
 
-def _load_fingerprint(spec: ExperimentSpec) -> str:
+def _image_needs(spec: ExperimentSpec, *, needed: bool) -> ImageNeeds | None:
+    """Returns what the images take; None where the data set is not here and not `needed`: its fingerprint is known."""
+    try:
+        with doing("looking for images"):
+            return image_needs(spec.base.data)
+    except ConfigError:
+        if needed:
+            raise
+        return None
+
+
+def _fingerprint(spec: ExperimentSpec, images: ImageNeeds | None) -> str:
+    """Returns the fingerprint of the data; none of images that must be decoded first, of which nothing is stored."""
     from trainables.data.data_sets import load_data
 
+    if images is not None and images.disk_bytes and not images.decoded:
+        return NOT_DECODED
     with doing("loading data"):
         return load_data(spec.base.data).fingerprint
 

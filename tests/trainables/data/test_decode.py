@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.decode import Undecodable, decoding, pixels
+from trainables.data.decode import Undecodable, decoding, pixels, strict
 
 RNG = np.random.default_rng(0)
 COLORS = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -103,7 +103,7 @@ NOISE = encoded(Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8
     ],
 )
 def test_what_cannot_be_decoded_says_why(content: bytes, expected: str) -> None:
-    with pytest.raises(Undecodable, match=expected) as caught, decoding():
+    with pytest.raises(Undecodable, match=expected) as caught, strict(), decoding():
         pixels(content)
     assert "\n" not in str(caught.value)
 
@@ -115,12 +115,12 @@ def test_any_damage_of_a_file_is_said_alike() -> None:
         for place in range(len(content)):
             damaged = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
             try:
-                with decoding():
+                with strict(), decoding():
                     pixels(damaged)
             except Undecodable:
                 pass
 
 
 def test_a_file_that_is_not_there_is_named_by_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(Undecodable, match="No such file"), decoding():
+    with pytest.raises(Undecodable, match="No such file"), strict(), decoding():
         pixels(tmp_path / "absent")

@@ -15,9 +15,12 @@ from search_spaces.rungs import FULL
 from search_spaces.samplers import shuffled_grid
 from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
+from tests.trainables.data.files import draw, write_folder
 from tests.tune_app.factories import make_experiment, make_record, make_spec
 from tests.tune_app.search.test_ladder import make_laddered
 from trainables.config import BaselineTrain, DataConfig, Distillation, ModelConfig, Schedule, stage_keys, teacher_key
+from trainables.data.data_sets import load_data
+from trainables.data.needs import image_needs
 from trainables.errors import ConfigError
 from trainables.results import StageRun
 from trainables.stages.files import StageEntry
@@ -299,7 +302,44 @@ def test_an_experiment_is_read_without_its_data_and_left_as_it_is(
     plan = read_plan(spec)
     assert sorted(tmp_path.rglob("*")) == before
     assert (plan.done, plan.artifacts_bytes, plan.more_artifacts_bytes) == (1, 5, 9 * 5)
-    assert plan == plan_of(spec, records=[record(spec, 0, point)], artifacts=[5])
+    assert plan.images is not None
+    known = plan_of(spec, records=[record(spec, 0, point)], artifacts=[5])
+    assert plan.model_copy(update={"images": None}) == known
+    data = DataConfig(name="cifar10", root=str(tmp_path / "none"))
+    monkeypatch.setattr("tune_app.stages.plan.image_needs", lambda config: image_needs(data))
+    assert read_plan(spec) == known  # the images may be on other machines alone
+
+
+def test_images_are_planned_before_and_after_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: "Cli"
+) -> None:
+    root = write_folder(tmp_path / "images", *draw(60))
+    cache = tmp_path / "cache"
+    data = DataConfig(name="image_folder", root=str(root), cache=str(cache), image_size=16)
+    spec = make_spec(tmp_path)
+    spec = spec.model_copy(update={"base": spec.base.model_copy(update={"data": data})})
+    plan = read_plan(spec)
+    assert not cache.exists()
+    pixels = 48 * 3 * 16 * 16
+    assert plan.images is not None
+    expected = {"count": 48, "device_bytes": pixels, "disk_bytes": pixels, "decoded": False, "streamed": False}
+    assert plan.images.model_dump() == {**expected, "folder": str(cache)}
+    load_data(data)
+    assert sum(file.stat().st_size for file in cache.glob("*.arrow")) == pytest.approx(pixels, rel=0.5)
+    after = read_plan(spec)
+    assert after.images is not None
+    assert after.images.decoded
+    assert after.stages == plan.stages
+    monkeypatch.setattr("trainables.data.decode_once.IN_MEMORY_BYTES", pixels - 1)
+    larger = read_plan(spec)
+    assert larger.images is not None
+    assert larger.images.streamed
+    tiny = tiny_spec(tmp_path / "runs")
+    tiny = tiny.model_copy(update={"base": tiny.base.model_copy(update={"data": data})})
+    file = write_spec(tmp_path / "spec.yaml", tiny)
+    said = cli("plan", file).out
+    line = f"images: 48 train and validate, {pixels:,} bytes on a GPU that has room, else read batch by batch; "
+    assert f"{line}{pixels:,} bytes on disk, decoded on this machine, in {cache}" in said
 
 
 def test_an_experiment_of_another_base_is_refused(tmp_path: Path) -> None:
