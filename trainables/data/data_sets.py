@@ -19,6 +19,10 @@ from trainables.data.sources import Samples, Source
 from trainables.data.splits import shortened, split
 from trainables.errors import ConfigError
 
+IN_MEMORY_BYTES = 512 << 20
+"""A set with at most so many bytes is held in memory, and Ray carries it to other machines; of a larger one, what had
+to be decoded is read from the files of decoded images, which each machine makes for itself. CIFAR has 150 MB."""
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -65,6 +69,8 @@ def load_data(config: DataConfig, *, watch: Watch | None = None) -> DataSet:
         val, _ = _at_size(val, config, len(mean), watch)
     assert isinstance(train, ImageSet)
     assert isinstance(val, ImageSet)
+    if train.images.nbytes + val.images.nbytes <= IN_MEMORY_BYTES:
+        train, val = train.in_memory(), val.in_memory()
     fingerprint = fingerprint_of((source.classes, mean, std), train, val, image_cache(config.cache))
     return DataSet(train, val, source.classes, mean, std, fingerprint, source.names, source.groups)
 

@@ -31,9 +31,6 @@ VERSION = 1
 SHARD_BYTES = 64 << 20
 """Bytes of images in a shard, the memory that decoding takes. Larger: more is decoded twice after a kill; smaller: more
 files, and more time between them."""
-IN_MEMORY_BYTES = 512 << 20
-"""A set with at most so many bytes is held in memory, and Ray carries it to other machines; a larger one is read from
-the shards, which each machine makes for itself. CIFAR has 150 MB."""
 AT_ONCE = 32
 """Images that threads decode before they wait for each other. More: memory; fewer: more waiting."""
 POLL_S = 0.5
@@ -86,8 +83,7 @@ class Decoder:
         image = (max(shard.pixels.shape[1] for shard in shards), *form.size)
         mapped = MappedPixels(paths, starts, np.arange(len(images)) if good is None else good, image)
         counts = np.sum([np.broadcast_to(shard.counts, (image[0], 256)) for shard in shards], axis=0)
-        pixels = mapped.whole() if mapped.nbytes <= IN_MEMORY_BYTES else mapped
-        return ImageSet(pixels, images.take(_all(good)).labels), counts
+        return ImageSet(mapped, images.take(_all(good)).labels), counts
 
     def has(self, images: EncodedImages, form: Form) -> bool:
         """Whether all these images were decoded here before."""

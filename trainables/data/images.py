@@ -29,6 +29,10 @@ class ImageSet:
         images = self.images.take(index) if isinstance(self.images, MappedPixels) else self.images[index]
         return ImageSet(images, self.labels[index])
 
+    def in_memory(self) -> "ImageSet":
+        """Returns the same images, read from their files if they are in some."""
+        return ImageSet(self.images.whole(), self.labels) if isinstance(self.images, MappedPixels) else self
+
     def parts(self) -> Iterator[np.ndarray]:
         """Yields all images in order, some at a time."""
         if isinstance(self.images, MappedPixels):

@@ -28,8 +28,8 @@ def image_needs(config: DataConfig) -> ImageNeeds:
     Raises:
         ConfigError: files are missing or damaged.
     """
-    from trainables.data.data_sets import load_source
-    from trainables.data.decode_once import IN_MEMORY_BYTES, Decoder, image_cache
+    from trainables.data.data_sets import IN_MEMORY_BYTES, load_source
+    from trainables.data.decode_once import Decoder, image_cache
     from trainables.data.encoded import EncodedImages, Form
 
     source, folder = load_source(config), image_cache(config.cache)
@@ -43,7 +43,7 @@ def image_needs(config: DataConfig) -> ImageNeeds:
         device_bytes=each * sum(map(len, parts)),
         disk_bytes=each * sum(map(len, encoded)),
         decoded=isinstance(source.rest, EncodedImages) and Decoder(folder).has(source.rest, form),
-        streamed=bool(encoded) and each * len(source.rest) > IN_MEMORY_BYTES,
+        streamed=bool(encoded) and each * sum(map(len, parts)) > IN_MEMORY_BYTES,
         folder=str(folder),
     )
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.trainables.data.files import draw, encoded, write_folder
 from trainables.config import DataConfig
-from trainables.data import decode_once
+from trainables.data import data_sets, decode_once
 from trainables.data.constants import level_counts
 from trainables.data.data_sets import load_data, load_test_images
 from trainables.data.decode_once import Decoder, image_cache
@@ -54,7 +54,7 @@ def counting(images: EncodedImages) -> tuple[EncodedImages, Counter[int]]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of two images of 8x8, and no set that is held in memory."""
     monkeypatch.setattr(decode_once, "SHARD_BYTES", 2 * 3 * 64)
-    monkeypatch.setattr(decode_once, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(data_sets, "IN_MEMORY_BYTES", 0)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -188,7 +188,7 @@ def test_a_set_of_any_size_is_the_same_data(tmp_path: Path, monkeypatch: pytest.
     array = load_data(DataConfig.model_validate({"name": "arrays", "root": str(tmp_path / "all.npz"), **config}))
     for shard, memory in ((1 << 20, 1 << 20), (1 << 20, 0), (5 * 192, 1 << 20), (5 * 192, 0)):
         monkeypatch.setattr(decode_once, "SHARD_BYTES", shard)
-        monkeypatch.setattr(decode_once, "IN_MEMORY_BYTES", memory)
+        monkeypatch.setattr(data_sets, "IN_MEMORY_BYTES", memory)
         cache = tmp_path / f"{shard}-{memory}"
         folder = DataConfig.model_validate({"name": "image_folder", "root": str(root), "cache": str(cache), **config})
         for _ in range(2):
@@ -244,11 +244,11 @@ DECODE = """
 import sys, time
 from pathlib import Path
 from trainables.config import DataConfig
-from trainables.data import decode_once, encoded
+from trainables.data import data_sets, decode_once, encoded
 from trainables.data.data_sets import load_data
 
 log, slow = open(sys.argv[3], "a", buffering=1), float(sys.argv[4])
-decode_once.SHARD_BYTES, decode_once.IN_MEMORY_BYTES = 10 * 192, 0
+decode_once.SHARD_BYTES, data_sets.IN_MEMORY_BYTES = 10 * 192, 0
 whole = encoded.pixels
 
 def pixels(file, channels=None):

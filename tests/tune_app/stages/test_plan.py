@@ -330,7 +330,7 @@ def test_images_are_planned_before_and_after_they_are_decoded(
     assert after.images is not None
     assert after.images.decoded
     assert after.stages == plan.stages
-    monkeypatch.setattr("trainables.data.decode_once.IN_MEMORY_BYTES", pixels - 1)
+    monkeypatch.setattr("trainables.data.data_sets.IN_MEMORY_BYTES", pixels - 1)
     larger = read_plan(spec)
     assert larger.images is not None
     assert larger.images.streamed
