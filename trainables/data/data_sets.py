@@ -69,8 +69,7 @@ def load_data(config: DataConfig, *, watch: Watch | None = None) -> DataSet:
         val, _ = _at_size(val, config, len(mean), watch)
     assert isinstance(train, ImageSet)
     assert isinstance(val, ImageSet)
-    if train.images.nbytes + val.images.nbytes <= IN_MEMORY_BYTES:
-        train, val = train.in_memory(), val.in_memory()
+    train, val = _in_memory_if_small(train, val)
     fingerprint = fingerprint_of((source.classes, mean, std), train, val, image_cache(config.cache))
     return DataSet(train, val, source.classes, mean, std, fingerprint, source.names, source.groups)
 
@@ -119,6 +118,12 @@ def _at_size(
     return ImageSet(np.ascontiguousarray(images), part.labels), None
 
 
+def _in_memory_if_small(*parts: ImageSet) -> list[ImageSet]:
+    """Returns the same images, read from their files unless they are more than memory should hold."""
+    small = sum(part.images.nbytes for part in parts) <= IN_MEMORY_BYTES
+    return [part.in_memory() if small else part for part in parts]
+
+
 def load_test_images(config: DataConfig, device: torch.device) -> Images:
     """Loads the test split to a device: the test set without the images of it that validate.
 
@@ -129,4 +134,5 @@ def load_test_images(config: DataConfig, device: torch.device) -> Images:
     """
     source, mean, std = _load(config)
     _, _, test = split(source, config)
-    return Images(_at_size(test, config, len(mean))[0], mean, std, device)
+    [images] = _in_memory_if_small(_at_size(test, config, len(mean))[0])
+    return Images(images, mean, std, device)
