@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from trainables.config import DataConfig
+from trainables.data.encoded import EncodedImages, file_stamp
 from trainables.data.images import ImageSet
 from trainables.data.labels import class_labels
 from trainables.data.levels import levels
-from trainables.data.sources import SPLITS, Source, root_of, split_of, with_drawn_test
+from trainables.data.sources import SPLITS, Samples, Source, from_splits, root_of, split_of
 from trainables.errors import ConfigError
 
 IMAGES = ("images", "x", "data")
@@ -40,9 +42,7 @@ def load_arrays(config: DataConfig) -> Source:
     used = {"train": found[""]} if whole else {split: pair for split, pair in found.items() if split}
     labels, names = class_labels({split: pair[1] for split, pair in used.items()}, str(root))
     parts = {split: _part(pair[0], labels[split], f"{root}: {split} images") for split, pair in used.items()}
-    if "test" not in parts:
-        return with_drawn_test(parts["train"], config, names=names)
-    return Source(parts["train"], parts["test"], len(names), names=names, val=parts.get("val"))
+    return from_splits(parts, config, names)
 
 
 def _arrays(root: Path) -> dict[str, np.ndarray]:
@@ -79,8 +79,8 @@ def _spellings(word: str, split: str) -> tuple[str, ...]:
     return (f"{split}_{word}", f"{word}_{split}") if split else (word,)
 
 
-def _part(images: np.ndarray, labels: np.ndarray, what: str) -> ImageSet:
-    """Returns images as (N, C, H, W) uint8 with their labels."""
+def _part(images: np.ndarray, labels: np.ndarray, what: str) -> Samples:
+    """Returns images as (N, C, H, W) uint8 with their labels; those of an .npy file one at a time, as they are used."""
     if len(images) != len(labels):
         raise ConfigError(f"{what} are {len(images):,}, but their labels {len(labels):,}: save one label for each.")
     if images.ndim == 3:
@@ -92,4 +92,15 @@ def _part(images: np.ndarray, labels: np.ndarray, what: str) -> ImageSet:
             f"{what} have the shape {images.shape}, but must have (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 "
             "channels."
         )
-    return ImageSet(levels(images, what), labels)
+    if not isinstance(images, np.memmap) or images.dtype not in (np.uint8, np.uint16):
+        return ImageSet(levels(images, what), labels)
+    stamp = file_stamp(Path(str(images.filename)))
+
+    def read(place: int) -> Image.Image:
+        image = levels(images[place : place + 1], what)[0]
+        return Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
+
+    places = np.arange(len(images))
+    return EncodedImages(
+        labels, places, read, lambda place: f"{what}, number {place}", lambda place: f"{place} {stamp}"
+    )

@@ -9,7 +9,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from trainables.config import DataConfig
 from trainables.data.encoded import EncodedImages, file_stamp
-from trainables.data.sources import Source, root_of, split_of, with_drawn_test
+from trainables.data.sources import Source, from_splits, root_of, split_of
 from trainables.errors import ConfigError
 
 
@@ -27,14 +27,12 @@ def load_image_folder(config: DataConfig) -> Source:
     splits = {split: folder for folder in _folders(root) if (split := split_of(folder.name))}
     if "train" not in splits:
         names = _classes(root)
-        return with_drawn_test(_images(root, names, whole=True), config, names=names)
-    if "test" not in splits and "val" in splits:
-        splits["test"] = splits.pop("val")
-    if "test" not in splits:
+        return from_splits({"train": _images(root, names, whole=True)}, config, names)
+    if len(splits) == 1:
         raise ConfigError(f"{root} has a folder train, but none of the name test or val: add one, or move it up.")
     names = _classes(splits["train"])
     parts = {split: _images(folder, names, whole=split == "train") for split, folder in splits.items()}
-    return Source(parts["train"], parts["test"], len(names), val=parts.get("val"), names=names)
+    return from_splits(parts, config, names)
 
 
 def _folders(place: Path) -> list[Path]:

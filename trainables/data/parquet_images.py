@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from trainables.config import DataConfig
 from trainables.data.encoded import EncodedImages, file_stamp
 from trainables.data.labels import ONE_CLASS, class_labels
-from trainables.data.sources import SPLITS, Source, root_of, split_of, with_drawn_test
+from trainables.data.sources import SPLITS, Source, from_splits, root_of, split_of
 from trainables.errors import ConfigError
 
 
@@ -31,14 +31,9 @@ def load_parquet(config: DataConfig) -> Source:
     splits = {split: _Table(files, config) for split, files in _files(root).items()}
     if "train" not in splits:
         raise ConfigError(f"{root} has no parquet files, or none of training images: name them train-….parquet.")
-    if "test" not in splits and "val" in splits:
-        splits["test"] = splits.pop("val")
     train = splits["train"]
     labels, names = class_labels({split: table.labels() for split, table in splits.items()}, str(root), train.names())
-    parts = {split: table.images(labels[split]) for split, table in splits.items()}
-    if "test" not in parts:
-        return with_drawn_test(parts["train"], config, names=names)
-    return Source(parts["train"], parts["test"], len(names), names=names, val=parts.get("val"))
+    return from_splits({split: table.images(labels[split]) for split, table in splits.items()}, config, names)
 
 
 def _files(root: Path) -> dict[str, list[Path]]:

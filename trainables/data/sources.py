@@ -1,5 +1,6 @@
 """Where images come from: what every loader of a data set returns, and the digits, which are always at hand."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,20 @@ def with_drawn_test(
         ) from err
     classes = max(len(names), int(images.labels.max()) + 1)
     return Source(images.take(rest), images.take(test), classes, mean, std, names)
+
+
+def from_splits(parts: Mapping[str, Samples], config: DataConfig, names: tuple[str, ...]) -> Source:
+    """Returns a source of the training images and of whatever splits there are beside them.
+
+    Without a test split, the validation images are the test set; without both, a share of all images is.
+
+    Raises:
+        ConfigError: that share cannot hold each class.
+    """
+    if "test" not in parts and "val" not in parts:
+        return with_drawn_test(parts["train"], config, names=names)
+    test, val = (parts["test"], parts.get("val")) if "test" in parts else (parts["val"], None)
+    return Source(parts["train"], test, len(names), names=names, val=val)
 
 
 def split_of(name: str) -> str:
