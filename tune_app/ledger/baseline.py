@@ -1,10 +1,12 @@
 """The shared baseline of an experiment: made once, remembered, compared on every resume."""
 
+import math
+
 from pydantic import Field, ValidationError
 
 from trainables.config import Architecture, Frozen
 from trainables.errors import ConfigError, CorruptFile
-from trainables.results import METRICS
+from trainables.results import METRICS, TOP
 from trainables.storage import read_bytes
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
@@ -18,6 +20,10 @@ class BaselineInfo(Frozen):
     key: str = Field(description="stage key, which names data, split, model, schedule and seed")
     fingerprint: str = Field(description="SHA-256 of the training and validation data")
     accuracy: float = Field(description="fraction right on the validation split, fp32")
+    top5_accuracy: float | None = Field(None, description="these four as in `Measurement`; null in older files")
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
+    cross_entropy: float | None = None
     n: int
     accuracy_outside: float | None = Field(
         None, description="fraction right on test images, of an imported baseline that training images validate"
@@ -38,9 +44,12 @@ class BaselineInfo(Frozen):
     def reference(self, spec: ExperimentSpec) -> dict[str, float]:
         """Returns the corner from which hypervolume is measured, by metric.
 
-        Chance accuracy, and what the baseline costs in fp32, unless the spec says otherwise.
+        The scores of chance, which finds every class equally likely, and what the baseline costs in fp32, unless the
+        spec says otherwise.
         """
-        values = {**self.metrics(), "accuracy": 1 / self.classes}
+        chance = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 1 / self.classes)
+        chance |= {"top5_accuracy": min(1.0, TOP / self.classes), "cross_entropy": math.log(self.classes)}
+        values = {**self.metrics(), **chance}
         return {name: spec.reference.get(name, values[name]) for name in METRICS}
 
     @property
@@ -49,9 +58,10 @@ class BaselineInfo(Frozen):
         return "untrained baseline" if self.untrained else "baseline"
 
     def metrics(self) -> dict[str, float]:
-        """Returns what the baseline would measure as a trial: what can be an objective, by column."""
+        """Returns what the baseline would measure as a trial: what can be an objective, by column, as far as known."""
         known = {"compression_ratio": 1.0, "sparsity_achieved": 0.0}
-        return {name: float(known[name] if name in known else getattr(self, name)) for name in METRICS}
+        values = {name: known[name] if name in known else getattr(self, name) for name in METRICS}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def caveat(spec: ExperimentSpec) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from trainables.train.class_scores import mean_score
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration import Reliability
-from tune_app.mistakes.confusion import confusions, errors_by_group, mean_score
+from tune_app.mistakes.confusion import confusions, errors_by_group
 from tune_app.mistakes.outcome import Outcome
 
 TOP = 20

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from trainables.train.class_scores import mean_score
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration import CONFIDENT
-from tune_app.mistakes.confusion import mean_score
 from tune_app.mistakes.outcome import Outcome
 from tune_app.mistakes.rows import (
     NAMES,
