@@ -3,11 +3,13 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
 from trainables.storage import create_once, storage_path
 from tune_app.engine.trial import workplace_of
-from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.baseline import BaselineInfo, ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.measured import refuse_undefined
 from tune_app.spec.experiment import ExperimentSpec
@@ -57,6 +59,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         key=key,
         fingerprint=data.fingerprint,
         classes=data.classes,
+        **_class_counts(data),
         size_bytes=fp32_bytes(result.architecture),
         **counted_metrics(model, result.architecture),
         **vars(score(workplace.device.place(model), workplace.val)),
@@ -69,6 +72,14 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info
+
+
+def _class_counts(data: "DataSet") -> dict[str, ClassImages]:
+    """Returns the classes with the most and the fewest training images; of equal ones the first."""
+    counts = np.bincount(data.train.labels, minlength=data.classes)
+    names = data.names or [f"class {i}" for i in range(data.classes)]
+    places = {"largest_class": counts.argmax(), "smallest_class": counts.argmin()}
+    return {which: ClassImages(name=names[i], images=counts[i]) for which, i in places.items()}
 
 
 def _outside(spec: ExperimentSpec, model: "Model", workplace: "Workplace") -> dict[str, Any]:

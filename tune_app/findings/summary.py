@@ -12,7 +12,7 @@ from tune_app.findings.above_baseline import above_finding
 from tune_app.findings.at_chance import collapse_finding
 from tune_app.findings.findings import Finding, findings
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
-from tune_app.findings.memorized import memorized_finding
+from tune_app.findings.of_baseline import findings_of_baseline
 from tune_app.findings.tried import COLUMNS, failure_kind, tried
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
@@ -196,9 +196,9 @@ def findings_of(
         return findings(points, baseline_accuracy=None, plane=plane)
     imported = isinstance(spec.base.baseline, BaselineImport)
     above = above_finding(points, baseline) if imported else None
-    first = [memorized_finding(baseline), collapse_finding(rows, baseline), above]
+    first = [finding for finding in (collapse_finding(rows, baseline), above) if finding is not None]
     said = findings(points, baseline_accuracy=baseline.accuracy, images=baseline.n, plane=plane)
-    return [*(finding for finding in first if finding is not None), *said]
+    return [*findings_of_baseline(baseline), *first, *said]
 
 
 def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> BalancedScore | None:

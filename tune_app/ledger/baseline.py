@@ -14,6 +14,13 @@ from tune_app.spec.experiment import ExperimentSpec
 UNTRAINED = "untrained baseline: accuracies mean nothing"
 
 
+class ClassImages(Frozen):
+    """How many training images a class has."""
+
+    name: str
+    images: int
+
+
 class BaselineInfo(Frozen):
     """What a search needs to know of the baseline."""
 
@@ -30,6 +37,8 @@ class BaselineInfo(Frozen):
     )
     n_outside: int = Field(0, description="the number of these test images")
     classes: int
+    largest_class: ClassImages | None = Field(None, description="these two: null in files of an older version")
+    smallest_class: ClassImages | None = None
     parameters: int
     size_bytes: int = Field(description="4 bytes per parameter: the numerator of every compression ratio")
     macs: int = Field(description="multiply-accumulates of one image")

@@ -26,7 +26,7 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS, SCORES
 from tune_app.engine.baseline import make_baseline
-from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.baseline import ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -94,6 +94,16 @@ def test_the_baseline_has_every_score_and_an_older_one_is_read(tmp_path: Path) -
     assert found is not None
     assert METRICS.keys() - found.metrics().keys() == set(SCORES[1:])
     assert found.reference(spec) == info.reference(spec)
+
+
+def test_the_largest_and_the_smallest_class_are_told(tmp_path: Path) -> None:
+    spec, data = narrow_spec(tmp_path), few_digits()
+    counts = [4, 4, 4, 2, 4, 4, 4, 9, 4, 4]
+    place = np.concatenate([np.flatnonzero(data.train.labels == i)[:count] for i, count in enumerate(counts)])
+    info = make_baseline(spec, dataclasses.replace(data, train=data.train.take(place), names=tuple("abcdefghij")))
+    assert info.largest_class == ClassImages(name="h", images=9)
+    assert info.smallest_class == ClassImages(name="d", images=2)
+    assert read_baseline(ExperimentFolder(spec.folder)) == info
 
 
 def test_an_import_tells_which_names_were_matched(tmp_path: Path, cli: Callable[..., Result]) -> None:
