@@ -154,7 +154,7 @@ def test_the_kinds_of_findings_are_explained() -> None:
     text = (ROOT / "docs/commands.md").read_text().split("### What `summary` finds")[1].split("## Choose")[0]
     code = "".join(
         (ROOT / f"tune_app/findings/{name}.py").read_text()
-        for name in ("memorized", "at_chance", "above_baseline", "findings")
+        for name in ("memorized", "unbalanced", "at_chance", "above_baseline", "findings")
     )
     assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(dict.fromkeys(re.findall(r'Finding\(\s*"(\w+)"', code)))
     assert FORMULA in text

@@ -17,7 +17,7 @@ from trainables.results import CHANCE_FACTOR, Measurement
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, remove, replace
-from trainables.train.loop import evaluate
+from trainables.train.evaluation import Scores, score
 
 TOLERANCE = 0.001
 """The accuracy by which a decoded file may differ from the trained network, a tenth of a point. Both compute the same
@@ -32,7 +32,8 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
         Collapsed: its accuracy is at chance, and the baseline was not `untrained`; the error carries the measurement.
     """
     packed = unpack(content)
-    accuracy = evaluate(workplace.device.place(packed.network()), workplace.val)
+    scores = score(workplace.device.place(packed.network()), workplace.val)
+    accuracy = scores.accuracy
     accuracy_trained = trained.metrics["val_accuracy"]
     if abs(accuracy - accuracy_trained) > TOLERANCE:
         raise ArtifactMismatch(
@@ -43,7 +44,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
     decoded = dict(zip(units(model), map(torch.from_numpy, packed.codes), strict=True))
     check_zeros(weights_of(model), decoded, where="in the decoded file")
     measurement = Measurement(
-        accuracy=accuracy,
+        **vars(scores),
         accuracy_trained=accuracy_trained,
         n=len(workplace.val),
         size_bytes=len(content),
@@ -78,7 +79,7 @@ def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, ta
 
 
 def file_metrics(packed: PackedModel, *, size_bytes: int) -> dict[str, float]:
-    """Returns by name the METRICS that a packed file says by itself, without images: all but the accuracy."""
+    """Returns by name the METRICS that a packed file says by itself, without images: all but the SCORES."""
     architecture = packed.header.architecture
     return {
         "size_bytes": size_bytes,
@@ -88,6 +89,6 @@ def file_metrics(packed: PackedModel, *, size_bytes: int) -> dict[str, float]:
     }
 
 
-def packed_accuracy(content: bytes, images: Images, device: Device) -> float:
-    """Returns the accuracy of the network that is decoded from a file, or raises CorruptFile: it is no packed file."""
-    return evaluate(device.place(unpack(content).network()), images)
+def packed_scores(content: bytes, images: Images, device: Device) -> Scores:
+    """Returns the scores of the network that is decoded from a file, or raises CorruptFile: it is no packed file."""
+    return score(device.place(unpack(content).network()), images)

@@ -44,10 +44,17 @@ def kept_metrics(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
 class Measurement(Frozen):
     """The measurement of a trial: what the written file is, decoded again, and what its network costs.
 
-    `formula_bytes` and everything of ONNX stand beside it for comparison; they are never objectives.
+    `formula_bytes` and everything of ONNX stand beside it for comparison; they are never objectives. Records of older
+    versions lack some SCORES, which are None then.
     """
 
     accuracy: float = Field(description="fraction right, of the decoded file")
+    top5_accuracy: float | None = Field(
+        None, description="fraction with the label among the five largest logits; null with five classes or fewer"
+    )
+    balanced_accuracy: float | None = Field(None, description="mean recall of the classes that have an image")
+    macro_f1: float | None = Field(None, description="mean F1 score of the classes that occur or are predicted")
+    cross_entropy: float | None = Field(None, description="mean loss in nats; null where a logit is not finite")
     accuracy_trained: float = Field(description="fraction right, of the trained network before packing")
     n: int = Field(description="images the accuracy was read on")
     split: Literal["val", "test"] = "val"
@@ -99,6 +106,10 @@ class Failed(Frozen):
 
 METRICS: dict[str, Literal["maximize", "minimize"]] = {
     "accuracy": "maximize",
+    "top5_accuracy": "maximize",
+    "balanced_accuracy": "maximize",
+    "macro_f1": "maximize",
+    "cross_entropy": "minimize",
     "size_bytes": "minimize",
     "compression_ratio": "maximize",
     "parameters": "minimize",
@@ -109,5 +120,9 @@ METRICS: dict[str, Literal["maximize", "minimize"]] = {
     "sparsity_achieved": "maximize",
 }
 """The columns that may be objectives or bounds, with their natural direction."""
+SCORES = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "cross_entropy")
+"""Metrics that are read of the network's logits on images: more training changes them."""
+TOP = 5
+"""Classes that `top5_accuracy` looks at; of so many classes or fewer it would be 1 always."""
 COUNTED = ("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes")
-"""Metrics that a configuration decides, without weights; the bytes of the file and the accuracy must be measured."""
+"""Metrics that a configuration decides, without weights; the bytes of the file and the SCORES must be measured."""

@@ -15,7 +15,7 @@ from trainables.config import TrialConfig
 from trainables.data.images import Images
 from trainables.data.policies import POLICIES
 from trainables.device import choose_device
-from trainables.measure import packed_accuracy
+from trainables.measure import packed_scores
 from trainables.pipeline import run_pipeline, run_stages
 from trainables.stages.workplace import open_workplace
 
@@ -44,9 +44,9 @@ def test_a_file_is_the_same_network_on_any_device(share: float, tmp_path: Path) 
     completed = run_pipeline(make_full_trial(), place, tmp_path / "trial" / "model.mbq")
     content = (tmp_path / "trial" / "model.mbq").read_bytes()
     assert completed.measurement.accuracy > 0.3
-    assert completed.measurement.accuracy == packed_accuracy(content, place.val, place.device)
+    assert completed.measurement.accuracy == packed_scores(content, place.val, place.device).accuracy
     here = Images(place.data.val, place.data.mean, place.data.std, CPU.torch)
-    assert abs(completed.measurement.accuracy - packed_accuracy(content, here, CPU)) <= 1 / len(here)
+    assert abs(completed.measurement.accuracy - packed_scores(content, here, CPU).accuracy) <= 1 / len(here)
 
 
 def test_float32_is_float32_where_files_are_evaluated(share: float) -> None:

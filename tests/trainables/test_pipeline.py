@@ -9,11 +9,11 @@ from tests.trainables.factories import CPU, digits, few_digits, make_architectur
 from trainables.config import MeasureConfig, TrialConfig, repeat_seed, stage_keys
 from trainables.errors import ArtifactMismatch, Collapsed, Diverged
 from trainables.export.packed import unpack
-from trainables.measure import measure, packed_accuracy
+from trainables.measure import measure, packed_scores
 from trainables.models.model import build
 from trainables.models.units import count_parameters
 from trainables.pipeline import run_pipeline, run_stages
-from trainables.results import Completed
+from trainables.results import SCORES, Completed
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import sha256
@@ -65,7 +65,10 @@ def test_the_measurement_is_of_the_file(completed: Completed, workplace: Workpla
     assert completed.artifact_sha256 == sha256(content)
     assert found.n == 144
     network = unpack(content).network()
-    assert found.accuracy == evaluate(network, workplace.val) == packed_accuracy(content, workplace.val, CPU)
+    assert found.accuracy == evaluate(network, workplace.val)
+    scores = vars(packed_scores(content, workplace.val, CPU))
+    assert {name: getattr(found, name) for name in SCORES} == scores
+    assert None not in scores.values()
     assert found.accuracy == found.accuracy_trained
     assert found.accuracy > 0.3
 

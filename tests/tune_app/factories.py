@@ -18,7 +18,7 @@ from trainables.config import (
     digest,
 )
 from trainables.errors import State
-from trainables.results import Completed, Failed, Failure, Measurement, StageRun
+from trainables.results import SCORES, Completed, Failed, Failure, Measurement, StageRun
 from trainables.storage import StoragePath, replace
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
@@ -32,6 +32,10 @@ from tune_app.tables.trials import write_tables
 BASELINE_BYTES = 1_000_000
 REFERENCE = {
     "accuracy": 0.0,
+    "top5_accuracy": 0.0,
+    "balanced_accuracy": 0.0,
+    "macro_f1": 0.0,
+    "cross_entropy": 10.0,
     "size_bytes": float(BASELINE_BYTES),
     "parameters": 1e6,
     "compression_ratio": 0.0,
@@ -64,6 +68,14 @@ def make_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
     return ExperimentSpec.model_validate({**fields, **changes})
 
 
+def scores_like(accuracy: float) -> dict[str, float]:
+    """The other scores of a network with this accuracy."""
+    return {
+        **{"top5_accuracy": 1 - (1 - accuracy) / 2, "balanced_accuracy": accuracy - 0.01, "macro_f1": accuracy - 0.02},
+        "cross_entropy": 2 * (1 - accuracy),
+    }
+
+
 def make_baseline_info(accuracy: float = 0.95) -> BaselineInfo:
     """A baseline of BASELINE_BYTES."""
     counts = {"macs": 100_000_000, "bops": 10**11, "activation_bytes": 10_000_000, "peak_activation_bytes": 1_000_000}
@@ -71,6 +83,7 @@ def make_baseline_info(accuracy: float = 0.95) -> BaselineInfo:
         key="k",
         fingerprint="f",
         accuracy=accuracy,
+        **scores_like(accuracy),
         n=179,
         classes=10,
         parameters=BASELINE_BYTES // 4,
@@ -118,6 +131,7 @@ def make_record(
     ]
     measurement = Measurement(
         accuracy=accuracy,
+        **scores_like(accuracy),
         accuracy_trained=accuracy,
         n=179,
         size_bytes=size_bytes,
@@ -148,6 +162,14 @@ def make_record(
         started_at="2025-01-02T03:04:05+00:00",
         seconds=2.0,
     )
+
+
+def of_older_version(record: TrialRecord) -> TrialRecord:
+    """The record without the scores that came later."""
+    measurement = record.result.measurement
+    assert measurement is not None
+    older = measurement.model_copy(update=dict.fromkeys(SCORES[1:]))
+    return record.model_copy(update={"result": record.result.model_copy(update={"measurement": older})})
 
 
 def make_records() -> list[TrialRecord]:

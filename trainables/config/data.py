@@ -12,6 +12,10 @@ Kept = Annotated[float, Field(gt=0, le=1, exclude_if=lambda share: share == 1)]
 """The share of an image that a crop keeps; where it is all, configurations are named as before there were crops."""
 Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, which lies in [1 − s, 1 + s]")]
 
+UNBALANCED = 4
+"""Times the images of the smallest class that the largest one has, from which classes count as very different: their
+validation images are drawn class by class. Another number draws other images of some data sets."""
+
 
 class ColorJitter(Frozen):
     """Random changes of color: factors from [1 − s, 1 + s], and a shift of the hue by up to `hue` turns."""
@@ -47,7 +51,9 @@ class Augment(Frozen):
 class Validation(Frozen):
     """Which images choose between networks: a share of the training images or of the test set, or the set's own.
 
-    A share of the test set is stratified by class, and the test split is what is left of it. A network that was trained
+    A share of the test set is stratified by class, and the test split is what is left of it. A share of the training
+    images is stratified where classes have very different counts: the largest one four times as many as the smallest,
+    or more. A network that was trained
     before, on all training images, is judged fairly by images from elsewhere alone. `from: val` takes the validation
     images that a data set has beside training and test images; otherwise nothing uses these.
     """

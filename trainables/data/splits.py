@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainables.config import DataConfig
+from trainables.config import UNBALANCED, DataConfig
 from trainables.data.sources import Samples, Source
 from trainables.errors import ConfigError
 
@@ -62,9 +62,17 @@ def split(source: Source, config: DataConfig) -> tuple[Samples, Samples, Samples
 
 
 def _drawn(labels: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Marks the images that validate, (N,) bool: of all classes together, as many as the fraction says."""
+    """Marks the images that validate, (N,) bool: of all classes together, as many as the fraction says.
+
+    They are stratified where classes have very different counts, since a small class may get no image otherwise; not
+    where a side has fewer images than there are classes.
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    smaller_side = min(count := _count(labels, config), len(labels) - count)
+    if counts.max() >= UNBALANCED * counts.min() and counts.min() >= 2 and smaller_side >= len(counts):
+        return _stratified(labels, config)
     order = np.random.default_rng(config.split_seed).permutation(len(labels))
-    return np.isin(np.arange(len(labels)), order[: _count(labels, config)])
+    return np.isin(np.arange(len(labels)), order[:count])
 
 
 def _stratified(labels: np.ndarray, config: DataConfig) -> np.ndarray:

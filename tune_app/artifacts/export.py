@@ -62,14 +62,14 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
     from trainables.data.images import Images
     from trainables.device import choose_device
     from trainables.export.onnx_check import write_and_check
-    from trainables.measure import packed_accuracy
+    from trainables.measure import packed_scores
 
     path = target / ONNX
     remove(path)
     content, data, device = verified_artifact(record, folder), experiment_data(folder), choose_device(gpu_share=0)
     images = Images(data.val, data.mean, data.std, device.torch)
     with doing("evaluating the packed file"):
-        accuracy = packed_accuracy(content, images, device)
+        accuracy = packed_scores(content, images, device).accuracy
     with counting("checking the ONNX file, images", total=len(images)) as advance:
         result = write_and_check(content, images, accuracy, advance=advance)
     replace(path, result.content)

@@ -22,6 +22,7 @@ from tune_app.terminal.progress import track
 if TYPE_CHECKING:
     from trainables.data.images import Images
     from trainables.device import Device
+    from trainables.train.evaluation import Scores
 
     TestSplit = Callable[[], tuple[Images, Device]]
     """Loads the test split when it is first called."""
@@ -82,30 +83,28 @@ def _load_test_split(spec: ExperimentSpec) -> "tuple[Images, Device]":
 
 def _test_record(record: TrialRecord, split: "TestSplit", folder: ExperimentFolder) -> HeldOut:
     """Returns the test result of a run, whose packed file must be the one that was measured."""
-    from trainables.measure import packed_accuracy
+    from trainables.measure import packed_scores
 
     content = verified_artifact(record, folder)
     place = folder.artifacts / record.assignment.trial_id
-    return _tested(place, split, lambda images, device: packed_accuracy(content, images, device))
+    return _tested(place, split, lambda images, device: packed_scores(content, images, device))
 
 
 def _test_baseline(split: "TestSplit", folder: ExperimentFolder, baseline: BaselineInfo) -> HeldOut:
     """Returns the test result of the baseline."""
     from trainables.stages.files import read_stage
-    from trainables.train.loop import evaluate
+    from trainables.train.evaluation import score
 
-    def accuracy(images: "Images", device: "Device") -> float:
-        network = read_stage(folder.stages / baseline.key).model()
-        device.place(network)
-        return evaluate(network, images)
+    def scores(images: "Images", device: "Device") -> "Scores":
+        return score(device.place(read_stage(folder.stages / baseline.key).model()), images)
 
-    return _tested(folder.baseline_file.parent, split, accuracy)
+    return _tested(folder.baseline_file.parent, split, scores)
 
 
-def _tested(place: StoragePath, split: "TestSplit", accuracy: "Callable[[Images, Device], float]") -> HeldOut:
-    """Returns the result that is stored in a folder, or measures the accuracy on the test split and stores it."""
+def _tested(place: StoragePath, split: "TestSplit", scores: "Callable[[Images, Device], Scores]") -> HeldOut:
+    """Returns the result that is stored in a folder, or measures the scores on the test split and stores them."""
     known = read_held_out(place)
     if known is not None:
         return known
     images, device = split()
-    return store_held_out(place, HeldOut(accuracy=accuracy(images, device), n=len(images)))
+    return store_held_out(place, HeldOut(**vars(scores(images, device)), n=len(images)))

@@ -200,11 +200,11 @@ def _evaluated(
     content: bytes, record: TrialRecord, result: Completed, workplaces: Workplaces
 ) -> tuple[float, tuple[Mismatch, ...]]:
     """Returns the accuracy, on a device of the kind that measured the trial if there is one, and how it differs."""
-    from trainables.measure import TOLERANCE, packed_accuracy
+    from trainables.measure import TOLERANCE, packed_scores
 
     device, measured = record.environment.get("device", ""), result.measurement
     place = workplaces(0.0 if device == "cpu" else 1.0)
-    accuracy, n = packed_accuracy(content, place.val, place.device), len(place.val)
+    accuracy, n = packed_scores(content, place.val, place.device).accuracy, len(place.val)
     # 1e-9 is far below one image of any data set, and above the rounding of a difference of two shares.
     allowed = 0.0 if place.device.name == device else max(TOLERANCE, 1 / n) + 1e-9
     again = measured.accuracy if abs(accuracy - measured.accuracy) <= allowed else accuracy

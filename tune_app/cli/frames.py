@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trainables.errors import ConfigError
+from trainables.results import METRICS
 from trainables.storage import replace, storage_path
 from tune_app.tables.columns import COLUMNS
 from tune_app.terminal.table import ABSENT, make_table, widths
@@ -82,7 +83,9 @@ def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
         return
     console.print(Text(title, style="table.title"), soft_wrap=True)  # the path in it is not broken
     records = _arrow(frame).to_pylist()
-    columns = [name for name in _COLUMNS if _is_shown(name, records)]
+    objectives = [name for name in METRICS if name not in _COLUMNS and f"{name}_mean" in frame]
+    wanted = [*_COLUMNS[:_OBJECTIVES], *objectives, *_COLUMNS[_OBJECTIVES:]]
+    columns = [name for name in wanted if _is_shown(name, records)]
     for names in (columns, [name for name in columns if name != "accuracy_drop"]):
         rows = [[_cell(name, record) for name in names] for record in records]
         heads = [COLUMNS[name].brief for name in names]
@@ -139,3 +142,5 @@ _COLUMNS = (
     *("compression_ratio", "trials", "training_s", "hypervolume", "state", "trial_id"),
 )
 """The columns of the table, in their order."""
+_OBJECTIVES = _COLUMNS.index("trials")
+"""Where objectives stand that are none of these."""

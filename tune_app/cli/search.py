@@ -53,7 +53,7 @@ def baseline(spec: SpecFile) -> None:
     from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
-    from tune_app.findings.memorized import memorized_finding
+    from tune_app.findings.of_baseline import findings_of_baseline
     from tune_app.run.search import run_baseline
 
     info = run_baseline(loaded, console=console())
@@ -61,8 +61,8 @@ def baseline(spec: SpecFile) -> None:
         f"{info.title} of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
-    if memorized := memorized_finding(info):
-        print(f"{memorized.text}.")
+    for finding in findings_of_baseline(info):
+        print(f"{finding.text}.")
     if info.imported:
         print(f"{info.imported}. Check that the accuracy is the one that you know of it.")
 

@@ -72,7 +72,7 @@ def arranged(
     for standing, mark in marks:
         found[standing].append(mark)
     known = {} if baseline is None else baseline.metrics()
-    star = None if baseline is None else Mark(baseline.title, known[x], known[y])
+    star = Mark(baseline.title, known[x], known[y]) if baseline is not None and known.keys() >= {x, y} else None
     shown = [*found["dominated"], *found["frontier"], *found["infeasible"], *([star] if star else [])]
     return FrontierInfo(
         experiment=spec.name,
@@ -97,7 +97,8 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     x, y = plane_of(spec)
     marks: list[tuple[Standing, Mark]] = []
     for row in load_trials(folder).to_pylist():
-        if row["state"] == "complete" and row["rung"] == FULL and (not row["repeat"] or row["on_frontier"]):
+        measured = row["state"] == "complete" and row[x] is not None and row[y] is not None
+        if measured and row["rung"] == FULL and (not row["repeat"] or row["on_frontier"]):
             standing: Standing = "frontier" if row["on_frontier"] else "dominated" if row["feasible"] else "infeasible"
             marks.append((standing, Mark(row["label"], _mean(row, x), _mean(row, y), w_bits=row.get("w_bits"))))
     return arranged(marks, spec, read_baseline(folder))

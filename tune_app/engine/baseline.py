@@ -3,12 +3,15 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
 from trainables.storage import create_once, storage_path
 from tune_app.engine.trial import workplace_of
-from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.baseline import BaselineInfo, ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.measured import refuse_undefined
 from tune_app.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:
@@ -24,13 +27,16 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     """Trains or imports the baseline, or finds it in the stage cache, and stores it. Runs in a worker.
 
     Raises:
-        ConfigError: the data set or checkpoint is another one than when the experiment began.
+        ConfigError: the data set or checkpoint is another one than when the experiment began, or an objective is
+            undefined for its classes.
         TrialFailure: training failed.
     """
     from trainables.costs.counts import counted_metrics
     from trainables.models.model import fp32_bytes
     from trainables.pipeline import run_stages
+    from trainables.train.evaluation import score
 
+    refuse_undefined(spec, classes=data.classes)
     folder = ExperimentFolder(spec.folder)
     stored = read_baseline(folder)
     key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
@@ -52,12 +58,13 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     info = BaselineInfo(
         key=key,
         fingerprint=data.fingerprint,
-        accuracy=result.metrics["val_accuracy"],
-        n=len(data.val),
-        **_outside(spec, model, workplace),
         classes=data.classes,
+        **_class_counts(data),
         size_bytes=fp32_bytes(result.architecture),
         **counted_metrics(model, result.architecture),
+        **vars(score(workplace.device.place(model), workplace.val)),
+        n=len(data.val),
+        **_outside(spec, model, workplace),
         seconds=time.perf_counter() - started,
         untrained=spec.base.baseline.PLACEHOLDER,
         imported=_imported(spec, model),
@@ -65,6 +72,14 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info
+
+
+def _class_counts(data: "DataSet") -> dict[str, ClassImages]:
+    """Returns the classes with the most and the fewest training images; of equal ones the first."""
+    counts = np.bincount(data.train.labels, minlength=data.classes)
+    names = data.names or [f"class {i}" for i in range(data.classes)]
+    places = {"largest_class": counts.argmax(), "smallest_class": counts.argmin()}
+    return {which: ClassImages(name=names[i], images=counts[i]) for which, i in places.items()}
 
 
 def _outside(spec: ExperimentSpec, model: "Model", workplace: "Workplace") -> dict[str, Any]:

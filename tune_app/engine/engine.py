@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.throttle import Throttle
 from tune_app.findings.at_chance import collapse_notice, has_collapsed
-from tune_app.findings.memorized import memorized_finding
+from tune_app.findings.of_baseline import findings_of_baseline
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
@@ -47,8 +47,8 @@ class ReadySearch:
         status = self.view.status
         status.resumed, status.started = status.done, time.monotonic()
         status.reference = self.baseline.reference(self.spec)
-        if memorized := memorized_finding(self.baseline):
-            self.view.notice(memorized.text)
+        for finding in findings_of_baseline(self.baseline):
+            self.view.notice(finding.text)
         self.view.phase(f"searching: {self.spec.budget.trials} trials, {how}")
 
     def refresh(self) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from search_spaces.rungs import FULL
 from trainables.errors import StorageUnavailable
 from trainables.storage import StoragePath, read_bytes
+from tune_app.frontier.objectives import judged
 from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
@@ -56,7 +57,7 @@ class Status:
 
     def best(self) -> dict[str, float]:
         """Returns the best value of each objective so far."""
-        done = [r.metrics() for r in self.records if r.state == "complete"]
+        done = [metrics for r in self.records if (metrics := judged(r, self.spec))]
         choose = {"maximize": max, "minimize": min}
         return {m: choose[d](row[m] for row in done) for m, d in self.spec.objectives.items() if done}
 

@@ -140,8 +140,7 @@ def unfinished_record(work: Assignment, err: TrialFailure, grant: Grant) -> Tria
 
 def _check_finite(done: Completed, spec: ExperimentSpec) -> None:
     numbers = done.measurement.model_dump()
-    wanted = [*spec.objectives, *(c.metric for c in spec.constraints)]
-    bad = [name for name in wanted if not math.isfinite(numbers[name])]
+    bad = [name for name in spec.metrics if numbers[name] is None or not math.isfinite(numbers[name])]
     if bad:
         raise NotFinite(f"{', '.join(f'{name} is {numbers[name]}' for name in bad)}; objectives must be finite numbers")
 

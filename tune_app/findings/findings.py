@@ -34,7 +34,8 @@ class Finding:
     """One sentence that the data support, and its numbers."""
 
     kind: str
-    """`memorized`, `collapse`, `above_baseline`, `near_baseline`, `knee`, `cliff`, `width`, `effect` or `precision`."""
+    """`memorized`, `unbalanced`, `collapse`, `above_baseline`, `near_baseline`, `knee`, `cliff`, `width`, `effect` or
+    `precision`."""
     text: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The numbers of the text as JSON values: shares between 0 and 1, sizes in bytes."""

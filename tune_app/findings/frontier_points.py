@@ -46,8 +46,7 @@ def costs_of_points(points: Sequence[FrontierPoint], spec: ExperimentSpec) -> np
 
 
 def _point(row: dict[str, Any], spec: ExperimentSpec) -> FrontierPoint:
-    names = [*MAIN, *spec.objectives, *(c.metric for c in spec.constraints)]
-    values = {name: float(row[name]) for name in names}
+    values = {name: float(row[name]) for name in [*MAIN, *spec.metrics]}
     values |= {name: float(row[f"{name}_mean"]) for name in spec.objectives if row.get(f"{name}_mean") is not None}
     searched = [name for name in spec.space.root if row.get(name) is not None]
     return FrontierPoint(row, {name: row[name] for name in searched}, values)

@@ -7,11 +7,12 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from trainables.config import BaselineImport
+from trainables.results import SCORES
 from tune_app.findings.above_baseline import above_finding
 from tune_app.findings.at_chance import collapse_finding
 from tune_app.findings.findings import Finding, findings
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
-from tune_app.findings.memorized import memorized_finding
+from tune_app.findings.of_baseline import findings_of_baseline
 from tune_app.findings.tried import COLUMNS, failure_kind, tried
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
@@ -21,7 +22,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.columns import MAIN
+from tune_app.tables.columns import MAIN, short, show
 from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
 
@@ -29,7 +30,7 @@ ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50
 """The numbers of an earlier system's balanced score (examples/recipes/seed_002.yaml)."""
 FORMULA = f"{ACCURACY_WEIGHT:g} * accuracy / baseline accuracy + {RATIO_WEIGHT:g} * compression ratio / {RATIO_SCALE}"
 SCORE = f"the balanced score of seed_002 ({FORMULA})"
-BASELINE = ("accuracy", "size_bytes", "parameters", "untrained")
+BASELINE = (*SCORES, "size_bytes", "parameters", "untrained")
 """What is said of the baseline."""
 PLANE = {"accuracy": "maximize", "size_bytes": "minimize"}
 """The objectives whose frontier findings speak of."""
@@ -115,7 +116,8 @@ class ExperimentSummary:
             lines.append(f"rungs: {rungs}" + (f"; {show_count(totals.repeats, 'repeat')}" if totals.repeats else ""))
         if self.baseline is not None:
             size = show_size(self.baseline.size_bytes)
-            lines.append(f"{self.baseline.title}: {show_share(self.baseline.accuracy)}, {size} in fp32")
+            others = self._others(self.baseline.metrics())
+            lines.append(f"{self.baseline.title}: {show_share(self.baseline.accuracy)}, {size} in fp32{others}")
         for name, point in self.best.items():
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
         if self.score is not None:
@@ -132,7 +134,13 @@ class ExperimentSummary:
         """Returns accuracy, size and ratio of a point as text, with the difference to the baseline."""
         accuracy, size_bytes, ratio = (point.values[name] for name in MAIN)
         change = "" if self.baseline is None else f" ({show_points(accuracy - self.baseline.accuracy)})"
-        return f"{show_share(accuracy)}, {show_size(size_bytes)}, {show_ratio(ratio)}{change}"
+        others = self._others(point.values)
+        return f"{show_share(accuracy)}, {show_size(size_bytes)}, {show_ratio(ratio)}{change}{others}"
+
+    def _others(self, values: Mapping[str, float]) -> str:
+        """Returns the other objectives as text, as far as they are known."""
+        names = (name for name in self.objectives if name in values and name not in MAIN)
+        return "".join(f", {short(name)} {show(name, values[name])}" for name in names)
 
 
 def rehearsal_lines(images: int | None) -> list[str]:
@@ -188,9 +196,9 @@ def findings_of(
         return findings(points, baseline_accuracy=None, plane=plane)
     imported = isinstance(spec.base.baseline, BaselineImport)
     above = above_finding(points, baseline) if imported else None
-    first = [memorized_finding(baseline), collapse_finding(rows, baseline), above]
+    first = [finding for finding in (collapse_finding(rows, baseline), above) if finding is not None]
     said = findings(points, baseline_accuracy=baseline.accuracy, images=baseline.n, plane=plane)
-    return [*(finding for finding in first if finding is not None), *said]
+    return [*findings_of_baseline(baseline), *first, *said]
 
 
 def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> BalancedScore | None:

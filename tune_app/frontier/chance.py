@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainables.results import Completed
+from trainables.results import SCORES, Completed
 from tune_app.frontier.pareto import non_dominated
 from tune_app.frontier.points import PointRuns, mean_costs
 from tune_app.spec.experiment import ExperimentSpec
 
 DRAWS = 2_000
 """Draws of all costs: a probability is then within 0.022 of its limit in 95 of 100 cases; time grows with them."""
+SHARES = {*SCORES} - {"cross_entropy"}
+"""Metrics that are shares of right images, or means of such."""
 FEW = 5
 """Runs from which a point's own standard deviation is taken: of fewer it is often far too small by chance."""
 FAR = 4.0
@@ -42,7 +44,8 @@ def standard_errors(groups: Sequence[PointRuns], spec: ExperimentSpec) -> np.nda
 
     Points with fewer than FEW runs have the standard deviation that all repeated points share (pooled): that of two
     or three runs is often far too small by chance. Where nothing was repeated it is that of a share of so many
-    images, for accuracy; other objectives then count as exact.
+    images, for accuracies and macro F1 (with very different counts of images by class too small for those in which
+    each class counts alike); other objectives then count as exact.
     """
     pooled = {name: pooled_sd(groups, name) for name in spec.objectives}
     rows = [[_standard_error(group, name, pooled[name]) for name in spec.objectives] for group in groups]
@@ -97,7 +100,7 @@ def _standard_error(group: PointRuns, name: str, pooled: float | None) -> float:
     if pooled is not None:
         return pooled / math.sqrt(len(group.complete))
     result = group.first.result
-    if name != "accuracy" or not isinstance(result, Completed):
+    if name not in SHARES or not isinstance(result, Completed):
         return 0.0
     return math.sqrt(group.mean[name] * (1 - group.mean[name]) / result.measurement.n)
 

@@ -8,6 +8,7 @@ import numpy as np
 from tune_app.frontier.pareto import costs
 
 if TYPE_CHECKING:
+    from tune_app.ledger.ledger import TrialRecord
     from tune_app.spec.experiment import ExperimentSpec
 
 
@@ -17,5 +18,16 @@ def costs_of(metrics: Mapping[str, float], spec: "ExperimentSpec") -> np.ndarray
 
 
 def is_feasible(metrics: Mapping[str, float], spec: "ExperimentSpec") -> bool:
-    """Whether there is a result, and it keeps every bound."""
-    return bool(metrics) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
+    """Whether there is a result, it has every objective, and it keeps every bound."""
+    return has_metrics(metrics, spec) and all(c.violation(metrics[c.metric]) <= 0 for c in spec.constraints)
+
+
+def has_metrics(metrics: Mapping[str, float], spec: "ExperimentSpec") -> bool:
+    """Whether a result has every column that the spec judges by; those of older versions lack some."""
+    return metrics.keys() >= set(spec.metrics)
+
+
+def judged(record: "TrialRecord", spec: "ExperimentSpec") -> dict[str, float]:
+    """Returns the numbers of a usable result by column, if it has every column that the spec judges by; else none."""
+    metrics = record.metrics()
+    return metrics if has_metrics(metrics, spec) else {}

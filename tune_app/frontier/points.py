@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from search_spaces.rungs import FULL
-from tune_app.frontier.objectives import costs_of, is_feasible
+from tune_app.frontier.objectives import costs_of, is_feasible, judged
 from tune_app.frontier.pareto import contributions, costs, hypervolume, non_dominated
 from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
@@ -31,11 +31,8 @@ class PointRuns:
     """Sample standard deviations by the same columns; empty with fewer than two complete runs."""
     feasible: bool
     """Whether there is a complete run, and the means keep the constraints."""
-
-    @property
-    def complete(self) -> list[TrialRecord]:
-        """The runs with a usable result."""
-        return [run for run in self.runs.values() if run.state == "complete"]
+    complete: Sequence[TrialRecord]
+    """The runs with a usable result: one that has every objective and bounded column."""
 
     @property
     def first(self) -> TrialRecord:
@@ -93,15 +90,16 @@ def frontier_contributions(
 
 
 def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> PointRuns:
-    rows = [run.metrics() for run in runs.values() if run.state == "complete"]
-    names = [*spec.objectives, *(c.metric for c in spec.constraints)] if rows else []
+    found = [(run, metrics) for run in runs.values() if (metrics := judged(run, spec))]
+    rows, names = [metrics for _, metrics in found], spec.metrics if found else []
     means = {name: fmean(row[name] for row in rows) for name in names}
     return PointRuns(
         point=point,
         runs=runs,
         mean=means,
         sd={name: stdev(row[name] for row in rows) for name in names} if len(rows) > 1 else {},
-        feasible=bool(rows) and is_feasible(means, spec),
+        feasible=is_feasible(means, spec),
+        complete=[run for run, _ in found],
     )
 
 

@@ -1,15 +1,24 @@
 """The shared baseline of an experiment: made once, remembered, compared on every resume."""
 
+import math
+
 from pydantic import Field, ValidationError
 
 from trainables.config import Architecture, Frozen
 from trainables.errors import ConfigError, CorruptFile
-from trainables.results import METRICS
+from trainables.results import METRICS, TOP
 from trainables.storage import read_bytes
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
 UNTRAINED = "untrained baseline: accuracies mean nothing"
+
+
+class ClassImages(Frozen):
+    """How many training images a class has."""
+
+    name: str
+    images: int
 
 
 class BaselineInfo(Frozen):
@@ -18,12 +27,18 @@ class BaselineInfo(Frozen):
     key: str = Field(description="stage key, which names data, split, model, schedule and seed")
     fingerprint: str = Field(description="SHA-256 of the training and validation data")
     accuracy: float = Field(description="fraction right on the validation split, fp32")
+    top5_accuracy: float | None = Field(None, description="these four as in `Measurement`; null in older files")
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
+    cross_entropy: float | None = None
     n: int
     accuracy_outside: float | None = Field(
         None, description="fraction right on test images, of an imported baseline that training images validate"
     )
     n_outside: int = Field(0, description="the number of these test images")
     classes: int
+    largest_class: ClassImages | None = Field(None, description="these two: null in files of an older version")
+    smallest_class: ClassImages | None = None
     parameters: int
     size_bytes: int = Field(description="4 bytes per parameter: the numerator of every compression ratio")
     macs: int = Field(description="multiply-accumulates of one image")
@@ -38,9 +53,12 @@ class BaselineInfo(Frozen):
     def reference(self, spec: ExperimentSpec) -> dict[str, float]:
         """Returns the corner from which hypervolume is measured, by metric.
 
-        Chance accuracy, and what the baseline costs in fp32, unless the spec says otherwise.
+        The scores of chance, which finds every class equally likely, and what the baseline costs in fp32, unless the
+        spec says otherwise.
         """
-        values = {**self.metrics(), "accuracy": 1 / self.classes}
+        chance = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 1 / self.classes)
+        chance |= {"top5_accuracy": min(1.0, TOP / self.classes), "cross_entropy": math.log(self.classes)}
+        values = {**self.metrics(), **chance}
         return {name: spec.reference.get(name, values[name]) for name in METRICS}
 
     @property
@@ -49,9 +67,10 @@ class BaselineInfo(Frozen):
         return "untrained baseline" if self.untrained else "baseline"
 
     def metrics(self) -> dict[str, float]:
-        """Returns what the baseline would measure as a trial: what can be an objective, by column."""
+        """Returns what the baseline would measure as a trial: what can be an objective, by column, as far as known."""
         known = {"compression_ratio": 1.0, "sparsity_achieved": 0.0}
-        return {name: float(known[name] if name in known else getattr(self, name)) for name in METRICS}
+        values = {name: known[name] if name in known else getattr(self, name) for name in METRICS}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def caveat(spec: ExperimentSpec) -> str:

@@ -11,9 +11,16 @@ NAME = "test.json"
 
 
 class HeldOut(Frozen):
-    """The accuracy of a network on the test split, and the number of images it was read on."""
+    """The scores of a network on the test split, and the number of images they were read on.
+
+    Files of older versions have the accuracy alone; what else is None is undefined there, as in `Measurement`.
+    """
 
     accuracy: float
+    top5_accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
+    cross_entropy: float | None = None
     n: int
 
 
@@ -39,8 +46,8 @@ def store_held_out(folder: StoragePath, result: HeldOut) -> HeldOut:
     return result
 
 
-def held_out_accuracies(folder: ExperimentFolder) -> dict[str, float]:
-    """Reads the accuracy on the test split by trial id, of the trials that were evaluated on it.
+def held_out_results(folder: ExperimentFolder) -> dict[str, HeldOut]:
+    """Reads the results on the test split by trial id, of the trials that were evaluated on it.
 
     Raises:
         CorruptFile: a file is not what was written.
@@ -48,7 +55,7 @@ def held_out_accuracies(folder: ExperimentFolder) -> dict[str, float]:
     places = [folder.artifacts / name.partition("/")[0] for name in names(folder.artifacts, f"*/{NAME}")]
     found = read_many(place / NAME for place in places)
     return {
-        place.name: _decode(place, content).accuracy
+        place.name: _decode(place, content)
         for place, content in zip(places, found, strict=True)
         if isinstance(content, bytes)
     }

@@ -1,4 +1,4 @@
-"""The confusion matrix of a network, and what follows from it: scores of each class, and what is mistaken for what."""
+"""The confusion matrix of a network, and what follows from it: what is mistaken for what."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,21 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 ACROSS = "across groups"
-
-
-@dataclass(frozen=True)
-class ClassScores:
-    """Scores of each class, (C,) float64; NaN where nothing is divided by nothing.
-
-    `accuracy` is the share of a class's images that are right (its recall), `precision` the share of the images
-    given a class that have it, `f1` the harmonic mean of the two.
-    """
-
-    images: np.ndarray
-    right: np.ndarray
-    accuracy: np.ndarray
-    precision: np.ndarray
-    f1: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,24 +29,6 @@ def shares(matrix: np.ndarray) -> np.ndarray:
     images = np.maximum(matrix.sum(1, keepdims=True), 1)
     part: np.ndarray = matrix / images
     return part
-
-
-def class_scores(matrix: np.ndarray) -> ClassScores:
-    """Returns the scores of each class by the confusion matrix."""
-    images, given, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
-    return ClassScores(
-        images=images,
-        right=right,
-        accuracy=_ratio(right, images),
-        precision=_ratio(right, given),
-        f1=_ratio(2 * right, images + given),
-    )
-
-
-def mean_score(scores: np.ndarray) -> float:
-    """Returns the mean over the classes that have a score."""
-    known = scores[~np.isnan(scores)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def confusions(matrix: np.ndarray) -> list[Confusion]:
@@ -88,8 +55,3 @@ def hardest(matrix: np.ndarray, limit: int) -> np.ndarray:
     errors = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-(errors.sum(0) + errors.sum(1)), kind="stable")
     return np.sort(order[:limit])
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    quotient: np.ndarray = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-    return quotient

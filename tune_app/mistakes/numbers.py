@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from trainables.train.class_scores import mean_score
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration import Reliability
-from tune_app.mistakes.confusion import confusions, errors_by_group, mean_score
+from tune_app.mistakes.confusion import confusions, errors_by_group
 from tune_app.mistakes.outcome import Outcome
 
 TOP = 20
@@ -41,10 +42,14 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
 
 
 def per_class(analysis: Analysis) -> list[dict[str, Any]]:
-    """Returns one row per class; what the baseline did and what changed are null where there is none."""
+    """Returns one row per class; what the baseline did and what changed are null where there is none.
+
+    `accuracy` is the share of the class's images that are right: its recall.
+    """
     baseline, change, unknown = analysis.baseline, analysis.change, np.full(len(analysis.names), np.nan)
     columns = {
         **vars(analysis.outcome.scores),
+        "baseline_right": unknown if baseline is None else baseline.scores.right,
         "baseline_accuracy": unknown if baseline is None else baseline.scores.accuracy,
         "accuracy_change": unknown if change is None else change.class_accuracy,
         "newly_wrong": unknown if change is None else change.broken,

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainables.train.class_scores import ClassScores, class_scores
 from tune_app.mistakes.calibration import Calibration, calibration
-from tune_app.mistakes.confusion import ClassScores, class_scores, confusion_matrix
+from tune_app.mistakes.confusion import confusion_matrix
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def judge(labels: np.ndarray, probabilities: np.ndarray) -> Outcome:
     predicted = probabilities.argmax(1)
     confidence, right = probabilities.max(1), predicted == labels
     matrix = confusion_matrix(labels, predicted, probabilities.shape[1])
-    return Outcome(predicted, confidence, right, matrix, class_scores(matrix), calibration(confidence, right))
+    scores = class_scores(matrix.sum(1), matrix.sum(0), matrix.diagonal())
+    return Outcome(predicted, confidence, right, matrix, scores, calibration(confidence, right))
 
 
 def compare(labels: np.ndarray, reference: Outcome, other: Outcome) -> Change:

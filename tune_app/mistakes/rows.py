@@ -81,8 +81,10 @@ def _points(difference: float | None) -> str:
 _CLASS_COLUMNS = (  # key in `per_class`, head, whether it needs a baseline, form
     ("class", "class", False, str),
     ("images", "images", False, str),
-    ("accuracy", "accuracy", False, percent),
-    ("baseline_accuracy", "baseline", True, percent),
+    ("right", "right", False, str),
+    ("accuracy", "recall", False, percent),
+    ("baseline_right", "baseline right", True, str),
+    ("baseline_accuracy", "baseline recall", True, percent),
     ("accuracy_change", "change", True, _points),
     ("newly_wrong", "newly wrong", True, str),
     ("newly_right", "newly right", True, str),

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from trainables.train.class_scores import mean_score
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration import CONFIDENT
-from tune_app.mistakes.confusion import mean_score
 from tune_app.mistakes.outcome import Outcome
 from tune_app.mistakes.rows import (
     NAMES,
@@ -59,7 +59,11 @@ def headline(analysis: Analysis) -> list[str]:
     about, outcome, baseline, change = analysis.about, analysis.outcome, analysis.baseline, analysis.change
     whose = f" of {about.experiment}" if about.experiment else ""
     size = "" if about.size_bytes is None else f", {about.size_bytes:,} bytes"
-    scores = {"accuracy": outcome.scores.accuracy, "precision": outcome.scores.precision, "F1": outcome.scores.f1}
+    scores = {
+        "recall (balanced accuracy)": outcome.scores.accuracy,
+        "precision": outcome.scores.precision,
+        "F1": outcome.scores.f1,
+    }
     lines = [
         f"{about.label}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} validation images "
         f"of {about.data}, {show_count(len(outcome.errors), 'error')}",

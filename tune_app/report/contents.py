@@ -11,7 +11,7 @@ from tune_app.frontier.points import PointRuns, frontier, group_runs, mean_costs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
-from tune_app.ledger.test_results import held_out_accuracies, read_held_out
+from tune_app.ledger.test_results import held_out_results, read_held_out
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trial_rows import trial_rows
 
@@ -105,7 +105,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         groups,
         front,
         spec,
-        test_accuracy=held_out_accuracies(folder),
+        tested=held_out_results(folder),
         reference=None if baseline is None else baseline.reference(spec),
         baseline_accuracy=None if baseline is None else baseline.accuracy,
     )

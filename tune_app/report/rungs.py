@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from tune_app.drawing.axis import Axis, axis_of
+from tune_app.frontier.objectives import judged
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, guide
 from tune_app.search.ladder import agreements
@@ -38,7 +39,7 @@ def rung_pairs(contents: Contents) -> list[RungPairs]:
     runs = {
         (record.assignment.rung, record.assignment.config_key): i
         for i, record in enumerate(contents.records)
-        if record.assignment.repeat == 0 and record.state == "complete"
+        if record.assignment.repeat == 0 and judged(record, spec)
     }
     found = []
     for agreement in agreements(contents.records, spec, reference):

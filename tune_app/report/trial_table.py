@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainables.results import SCORES
 from tune_app.report.contents import Contents
 from tune_app.tables.columns import CATALOG, COLUMNS, MAIN, Column, Kind, expanded, short
 
@@ -20,7 +21,11 @@ ORDER = (
     *("seed", "attempt", "started_at", "trial_id"),
 )
 """Columns in the order in which people look for them; a section of the catalog stands for its other columns."""
-OPTIONAL = {"reason", "test_accuracy", "test_accuracy_mean", "test_accuracy_sd", "p_non_dominated", "accuracy_drop"}
+OPTIONAL = {
+    *("reason", "test_accuracy_mean", "test_accuracy_sd", "p_non_dominated", "accuracy_drop"),
+    *(f"test_{name}" for name in SCORES),
+    *SCORES[1:],
+}
 """Columns that are left out where no trial has a value; so are those of the section `stages`."""
 Cell = float | int | str | None
 

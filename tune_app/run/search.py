@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from trainables.errors import ConfigError
+from trainables.results import SCORES
 from trainables.storage import exists, remove_tree
 from tune_app.engine.engine import Engine, ReadySearch
 from tune_app.engine.live_view import LiveView, Status
@@ -16,6 +17,7 @@ from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord, in_full, latest
+from tune_app.ledger.measured import refuse_undefined, refuse_unmeasured
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.run.outcome import Outcome
 from tune_app.run.warm_start import compare, take_over
@@ -139,12 +141,21 @@ def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:
     raise SearchAborted(f"none of {len(records)} trials of {spec.name!r} completed; {count} ended with: {reason}")
 
 
+def _refuse_unmeasured(spec: ExperimentSpec, folder: ExperimentFolder) -> None:
+    """Refuses what cannot be judged by, before the stored spec changes; most specs are known to be well."""
+    if (baseline := read_baseline(folder)) is not None:
+        refuse_undefined(spec, classes=baseline.classes)
+        if {*spec.metrics} & {*SCORES} - {"accuracy"}:
+            refuse_unmeasured(spec, latest(Ledger(folder.trials).read()[0]))
+
+
 @contextlib.contextmanager
 def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console) -> Iterator[Lease]:
     """Holds the lease on a claimed experiment. Input that is refused before anything ended leaves no folder."""
     existed = exists(folder.path)
     try:
         with Lease(folder) as lease:
+            _refuse_unmeasured(spec, folder)
             changed = folder.claim(spec)
             if changed:
                 console.print(f"changed since the last run: {'; '.join(changed)}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from trainables.errors import ConfigError
 from trainables.results import Completed
 from trainables.storage import names, publish_folder, read_many, remove_folder
+from tune_app.frontier.objectives import judged
 from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.search.strategy import KeyOf
@@ -23,16 +24,19 @@ class WarmStart:
 
 
 def compare(records: Sequence[TrialRecord], other: ExperimentSpec, spec: ExperimentSpec, key_of: KeyOf) -> WarmStart:
-    """Sorts the newest records of another experiment; those of no use (other parameters, other rungs) fall out."""
+    """Sorts the newest records of another experiment; those of no use (other parameters, other rungs,
+    an objective or a bounded column that was not measured) fall out.
+    """
     same_rungs = {name for name, rung in spec.rungs.items() if name in other.rungs and other.rungs[name] == rung}
     results, advice = [], []
     for record in latest(records):
         work = record.assignment
         if work.rung not in same_rungs or not spec.has_point(work.params):
             continue
+        has_all = bool(judged(record, spec))
         if key_of(work.params, work.repeat) == work.config_key:
-            results.append(record)
-        elif work.repeat == 0 and record.metrics().keys() >= spec.objectives.keys():
+            results += [record] if has_all or record.state != "complete" else []
+        elif work.repeat == 0 and has_all:
             advice.append(record)
     return WarmStart(results, advice)
 

@@ -15,7 +15,7 @@ import numpy as np
 from search_spaces.rungs import FULL
 from trainables.results import Completed
 from tune_app.frontier.hypervolume_gain import improvement
-from tune_app.frontier.objectives import costs_of, is_feasible
+from tune_app.frontier.objectives import costs_of, is_feasible, judged
 from tune_app.frontier.pareto import costs
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.keys import Coordinates, coordinates
@@ -46,8 +46,7 @@ class Ehvi(Strategy):
         self._ladder, self._bounds = setting.ladder, setting.bounds
         self._directions = list(spec.objectives.values())
         self._corner = costs_of(setting.reference, spec)
-        metrics = dict.fromkeys([*spec.objectives, *(c.metric for c in spec.constraints)])
-        self._surrogates = {name: Surrogate(name) for name in metrics}
+        self._surrogates = {name: Surrogate(name) for name in spec.metrics}
         self._seen: dict[tuple[Coordinates, str], dict[str, float] | None] = {}
         self._steps = functools.cache(lambda point, rung: setting.steps_of(dict(point), rung))
         """The steps of a point, by its coordinates, at a rung; remembered: all candidates are priced each time."""
@@ -59,7 +58,7 @@ class Ehvi(Strategy):
     def replay(self, record: TrialRecord) -> None:
         """Learns from a finished trial, of any state."""
         work = record.assignment
-        self._seen[coordinates(work.params), work.rung] = record.metrics() or None
+        self._seen[coordinates(work.params), work.rung] = judged(record, self._spec) or None
         if not isinstance(record.result, Completed):
             return
         epochs = {step.key: step.epochs for step in self._steps(coordinates(work.params), work.rung)}

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from search_spaces.rungs import FULL, bit_class
-from tune_app.frontier.objectives import costs_of
+from trainables.results import SCORES
+from tune_app.frontier.objectives import costs_of, judged
 from tune_app.frontier.promotion import Standing, order, rank_correlation
 from tune_app.ledger.ledger import Assignment, Place, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
-
-LEARNED = {"accuracy"}
-"""Metrics that more training changes: a bound on them says nothing before the full schedule."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,7 @@ class Ladder:
             self._records[work.rung][work.config_key] = record
             self._agreements = None
             # Without rungs nothing climbs, so nothing is ranked.
-            if record.state == "complete" and self._spec.fidelity is not None:
-                metrics = record.metrics()
+            if self._spec.fidelity is not None and (metrics := judged(record, self._spec)):
                 self._metrics[work.rung][work.config_key] = metrics
                 self._standings[work.rung][work.config_key] = self._standing(work, metrics)
 
@@ -121,7 +118,7 @@ class Ladder:
             violation=sum(
                 max(0.0, c.violation(metrics[c.metric])) / max(abs(c.bound), 1e-12)
                 for c in spec.constraints
-                if c.metric not in LEARNED
+                if c.metric not in SCORES  # a bound on what training changes says nothing before the full schedule
             ),
             pace=bit_class(spec.trial(work.params)),
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.parameters import Value
 from search_spaces.samplers import SAMPLERS, distribution, suggest
 from search_spaces.space import SearchSpace
+from tune_app.frontier.objectives import judged
 from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.search.strategy import Choice
 from tune_app.spec.experiment import ExperimentSpec
@@ -68,7 +69,7 @@ class OptunaStudy:
         """Closes a trial with its values and bounds, or as FAIL, also without a record (a repeat, a lost worker)."""
         from optuna.trial import TrialState
 
-        if record is None or record.state != "complete":
+        if record is None or not judged(record, self._spec):
             self._study.tell(token, state=TrialState.FAIL)
             return
         for name, violation in self._violations(record).items():
@@ -79,7 +80,7 @@ class OptunaStudy:
         """Adds a trial that this study did not propose, or of an earlier run; a point outside this space stays out."""
         from optuna.trial import TrialState, create_trial
 
-        work, complete = record.assignment, record.state == "complete"
+        work, complete = record.assignment, bool(judged(record, self._spec))
         if not self._spec.space.contains(work.params):
             return
         self._study.add_trial(

@@ -8,6 +8,7 @@ import numpy as np
 
 from search_spaces.parameters import Value
 from search_spaces.space import SearchSpace
+from trainables.results import SCORES
 
 if TYPE_CHECKING:
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -19,7 +20,7 @@ REFIT = 1.25
 
 Smaller: it follows the trials closely; larger: the costly fit of its scales happens more rarely.
 """
-FRACTIONS = {"accuracy", "sparsity_achieved"}
+FRACTIONS = {*SCORES, "sparsity_achieved"} - {"cross_entropy"}
 
 
 def features(space: SearchSpace, points: Sequence[Mapping[str, Value]]) -> np.ndarray:

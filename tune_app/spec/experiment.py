@@ -238,6 +238,11 @@ class ExperimentSpec(Frozen):
         shorter = () if self.fidelity is None else self.fidelity.rungs
         return {**{rung.name: rung for rung in shorter}, FULL: None}
 
+    @property
+    def metrics(self) -> list[str]:
+        """The columns that trials are judged by: objectives, then others with a bound."""
+        return list(dict.fromkeys([*self.objectives, *(c.metric for c in self.constraints)]))
+
     def has_point(self, params: Mapping[str, Value]) -> bool:
         """Whether a point is one of the space, or one of those that the spec names."""
         return params in self.points or self.space.contains(params)

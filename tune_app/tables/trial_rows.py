@@ -7,11 +7,12 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.config import stage_of_kind
-from trainables.results import Completed, StageRun
+from trainables.results import SCORES, Completed, StageRun
 from tune_app.frontier.chance import probabilities
 from tune_app.frontier.objectives import is_feasible
 from tune_app.frontier.points import PointRuns, frontier_contributions
 from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.test_results import HeldOut
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import COLUMNS, TRIALS, expanded
 
@@ -26,26 +27,27 @@ def trial_rows(
     front: Sequence[PointRuns],
     spec: ExperimentSpec,
     *,
-    test_accuracy: Mapping[str, float] | None = None,
+    tested: Mapping[str, HeldOut] | None = None,
     reference: Mapping[str, float] | None = None,
     baseline_accuracy: float | None = None,
 ) -> list[dict[str, Any]]:
     """Returns one row per record, all with the same columns in the same order; None where nothing is known.
 
     docs/columns.md says what each column means. `records` are as `ledger.latest` gives them, `groups` their
-    `group_runs`, `front` the `frontier` of these; `test_accuracy` holds, by trial id, what is known. Without a
+    `group_runs`, `front` the `frontier` of these; `tested` holds the test results by trial id. Without a
     `reference`, the corner of the hypervolume by objective, contributions stay unknown; without a `baseline_accuracy`,
     on the validation split, drops do.
     """
     members = dict.fromkeys(group.first.assignment.trial_id for group in front)
     gains = {} if reference is None else dict(zip(members, frontier_contributions(front, spec, reference), strict=True))
-    together = _together(groups, spec, test_accuracy or {})
+    together = _together(groups, spec, tested or {})
     schema = schema_of(records, spec)
     texts = {field.name for field in schema if field.type == pa.string()}
     found = [_row(r, spec, on_frontier=r.assignment.trial_id in members) for r in records]
     for row in found:
         row |= together.get(row["trial_id"], {})
-        row["test_accuracy"] = (test_accuracy or {}).get(row["trial_id"])
+        test = (tested or {}).get(row["trial_id"])
+        row |= {} if test is None else {f"test_{name}": getattr(test, name) for name in SCORES}
         row["hypervolume_contribution"] = gains.get(row["trial_id"])
         if baseline_accuracy is not None and "accuracy" in row:
             row["accuracy_drop"] = baseline_accuracy - row["accuracy"]
@@ -106,7 +108,7 @@ def _staged(stage: StageRun) -> dict[str, float | bool]:
 
 
 def _together(
-    groups: Sequence[PointRuns], spec: ExperimentSpec, test_accuracy: Mapping[str, float]
+    groups: Sequence[PointRuns], spec: ExperimentSpec, tested: Mapping[str, HeldOut]
 ) -> dict[str, dict[str, Any]]:
     """Returns by trial id what the runs of its point say together; nothing for a point without a usable result."""
     found: dict[str, dict[str, Any]] = {}
@@ -117,10 +119,10 @@ def _together(
         for name in spec.objectives:
             shared |= {f"{name}_mean": group.mean[name], f"{name}_sd": group.sd.get(name)}
         ids = [run.assignment.trial_id for run in group.complete]
-        tested = [test_accuracy[trial_id] for trial_id in ids if trial_id in test_accuracy]
-        if len(tested) == len(ids):  # not before all of them were evaluated
-            shared["test_accuracy_mean"] = fmean(tested)
-            shared["test_accuracy_sd"] = stdev(tested) if len(tested) > 1 else None
+        known = [tested[trial_id].accuracy for trial_id in ids if trial_id in tested]
+        if len(known) == len(ids):  # not before all of them were evaluated
+            shared["test_accuracy_mean"] = fmean(known)
+            shared["test_accuracy_sd"] = stdev(known) if len(known) > 1 else None
         for run in group.runs.values():
             found[run.assignment.trial_id] = {**shared, "feasible": run.state == "complete" and group.feasible}
     return found

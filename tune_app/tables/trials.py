@@ -22,13 +22,13 @@ from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
-from tune_app.ledger.test_results import held_out_accuracies
+from tune_app.ledger.test_results import held_out_results
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.sealed_parquet import check_table, encode_table
 from tune_app.tables.trial_rows import schema_of, trial_rows
 from tune_app.terminal.progress import doing
 
-SCHEMA = "8"
+SCHEMA = "9"
 LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
 QUIET_NS = 2_000_000_000
 """A ledger that did not change for two seconds is at rest: so long is a tick of the coarsest clock, that of FAT."""
@@ -147,10 +147,8 @@ def _table(
     """Returns the table of all trials, and the points of the frontier, which are found once."""
     groups = group_runs(records, spec)
     front = frontier(groups, spec)
-    tested, accuracy = held_out_accuracies(folder), None if baseline is None else baseline.accuracy
-    rows = trial_rows(
-        records, groups, front, spec, test_accuracy=tested, reference=reference, baseline_accuracy=accuracy
-    )
+    tested, accuracy = held_out_results(folder), None if baseline is None else baseline.accuracy
+    rows = trial_rows(records, groups, front, spec, tested=tested, reference=reference, baseline_accuracy=accuracy)
     return pa.Table.from_pylist(rows, schema=schema_of(records, spec).with_metadata(_provenance(spec))), front
 
 

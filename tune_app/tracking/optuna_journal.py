@@ -11,6 +11,7 @@ from search_spaces.parameters import Value
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, exists, replace
+from tune_app.frontier.objectives import judged
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
@@ -94,7 +95,7 @@ def distributions(points: Iterable[Mapping[str, Value]], spec: ExperimentSpec) -
 def _trial(record: TrialRecord, known: Mapping[str, "BaseDistribution"], spec: ExperimentSpec) -> "FrozenTrial":
     from optuna.trial import TrialState, create_trial
 
-    work, metrics = record.assignment, record.metrics()
+    work, metrics = record.assignment, judged(record, spec)
     complete = bool(metrics) and all(math.isfinite(metrics[name]) for name in spec.objectives)
     trial = create_trial(
         state=TrialState.COMPLETE if complete else TrialState.FAIL,

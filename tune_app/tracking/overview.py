@@ -33,8 +33,7 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
     x = next((name for name, way in spec.objectives.items() if way == "minimize"), "size_bytes")
     y = next((name for name, way in spec.objectives.items() if way == "maximize"), "accuracy")
     parameters = tuple(spec.space.root)
-    bounds = (c.metric for c in spec.constraints)
-    columns = dict.fromkeys(["label", *parameters, *MAIN, *spec.objectives, *bounds, *("on_frontier", "feasible")])
+    columns = dict.fromkeys(["label", *parameters, *MAIN, *spec.metrics, *("on_frontier", "feasible")])
     # The base, before a trial's parameters are put in.
     config: dict[str, Value] = {**hyperparameters(spec.base), "experiment": spec.name, "budget": spec.budget.trials}
     if found.baseline is not None:

@@ -51,6 +51,43 @@ def test_splits_share_no_image_and_hold_each(seed: int, fraction: float, counts:
         assert np.abs(drawn - np.array(counts) * len(val) / sum(counts)).max() < 1
 
 
+def drawn(counts: list[int], fraction: float, seed: int) -> ImageSet:
+    """The validation images, of training images with these counts by class."""
+    whole = Source(numbered(0, counts), numbered(1000, [10] * len(counts)), len(counts), (0.5,), (0.5,))
+    _, val, _ = split(whole, DataConfig(validation=Validation(fraction=fraction), split_seed=seed))
+    assert isinstance(val, ImageSet)
+    return val
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    fraction=st.floats(0.1, 0.45),
+    counts=st.lists(st.integers(10, 39), min_size=1, max_size=4),
+)
+def test_training_images_of_very_different_classes_are_drawn_class_by_class(
+    seed: int, fraction: float, counts: list[int]
+) -> None:
+    counts = [10, 40, *counts]
+    total = round(sum(counts) * fraction)
+    found = np.bincount(drawn(counts, fraction, seed).labels, minlength=len(counts))
+    assert found.sum() == total
+    assert np.abs(found - np.array(counts) * total / sum(counts)).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction"),
+    [
+        ([10, 39, 39], 0.1),  # not so different
+        ([20, 200, 200, 200], 0.005),  # three images cannot be of four classes
+        ([1, 40, 40], 0.1),  # one image cannot be on both sides
+    ],
+)
+def test_other_training_images_are_drawn_as_ever(counts: list[int], fraction: float) -> None:
+    """Stored experiments go on."""
+    order = np.random.default_rng(3).permutation(sum(counts))[: round(sum(counts) * fraction)]
+    assert numbers(drawn(counts, fraction, seed=3)) == sorted(order)
+
+
 def test_a_share_of_the_test_set_follows_its_seed() -> None:
     def drawn(seed: int) -> list[int]:
         config = DataConfig(validation=Validation(source="test", fraction=0.5), split_seed=seed)

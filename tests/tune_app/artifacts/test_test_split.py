@@ -4,7 +4,9 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record
 from trainables.errors import CorruptFile
+from trainables.results import SCORES
 from trainables.storage import StoragePath, read_bytes, remove, replace, sha256
+from trainables.train.evaluation import Scores
 from tune_app.artifacts.test_split import finalize
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
@@ -85,8 +87,12 @@ def test_the_test_split_is_loaded_once_for_all_that_has_no_result(
         return range(100)
 
     monkeypatch.setattr("trainables.data.data_sets.load_test_images", load)
-    monkeypatch.setattr("trainables.measure.packed_accuracy", lambda content, images, device: 0.5)
+    scores = Scores(0.5, 0.9, 0.45, 0.4, 2.0)
+    monkeypatch.setattr("trainables.measure.packed_scores", lambda content, images, device: scores)
     records = [with_artifact(make_record(i, p, 0.8 + i / 20, 50_000 + i)) for i, p in enumerate(POINTS)]
-    final = finalize(evaluated(storage, records, known))
+    folder = evaluated(storage, records, known)
+    final = finalize(folder)
     assert len(asked) == loads
     assert {result.n for point in final.frontier for result in point.values()} == {100 if loads else 1_000}
+    table = read_table(folder.trials_table).select([f"test_{name}" for name in SCORES]).to_pylist()
+    assert [set(row.values()) for row in table] == [set(vars(scores).values()) if loads else {0.9, None}] * 3

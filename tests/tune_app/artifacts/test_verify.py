@@ -16,7 +16,7 @@ from tests.tune_app.real import label_of, make_real_experiment
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack
 from trainables.measure import file_metrics
-from trainables.results import METRICS
+from trainables.results import METRICS, SCORES
 from trainables.storage import sha256
 from tune_app.artifacts.verify import verify
 from tune_app.ledger.folder import ExperimentFolder
@@ -95,7 +95,7 @@ def test_a_search_that_runs_is_no_hindrance(folder: ExperimentFolder) -> None:
 def test_a_file_alone_says_every_metric_but_the_accuracy(folder: ExperimentFolder) -> None:
     content, measured = artifact(folder).read_bytes(), record_of(folder).metrics()
     found = file_metrics(unpack(content), size_bytes=len(content))
-    assert found == {name: measured[name] for name in METRICS if name != "accuracy"}
+    assert found == {name: measured[name] for name in METRICS if name not in SCORES}
 
 
 @pytest.mark.parametrize(

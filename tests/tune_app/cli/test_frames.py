@@ -8,6 +8,7 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record, store_baseline
 from trainables.errors import ConfigError
+from trainables.results import METRICS
 from tune_app.cli.frames import write_frame
 from tune_app.tables.query import frontier_frame
 
@@ -29,6 +30,23 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return capsys.readouterr().out
 
     return show
+
+
+def test_every_objective_is_a_column(tmp_path: Path, printed) -> None:
+    objectives = {"balanced_accuracy": "maximize", "size_bytes": "minimize", "cross_entropy": "minimize"}
+    folder = make_experiment(tmp_path, objectives=objectives)
+    head, _, row, *_ = printed(frontier_frame(folder.path), columns=120).split("\n", 1)[1].strip().splitlines()
+    assert head.split()[-4:-2] == ["balanced", "loss"]
+    assert row.split()[-3:-1] == ["87.00%", "0.24"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_narrow_terminal_cuts_no_cell_of_an_objective(metric: str, tmp_path: Path, printed) -> None:
+    frame = frontier_frame(make_experiment(tmp_path, objectives={metric: METRICS[metric]}).path)
+    shown = printed(frame, columns=40)
+    for row in frame.to_dict("records"):
+        assert row["label"] in shown
+        assert row["trial_id"] in shown
 
 
 def test_json_is_a_list_of_records(frame: pd.DataFrame, printed) -> None:

@@ -55,7 +55,7 @@ def run(spec: ExperimentSpec, workplace: Workplace, number: int = 0) -> TrialRec
     return run_trial(assignment(spec, workplace, number), spec, ExperimentFolder(spec.folder), workplace)
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, **numbers: float) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, **numbers: float | None) -> None:
     """Replaces measured numbers, after the real measurement."""
     measure = trainables.measure.measure
 
@@ -63,6 +63,14 @@ def spoil(monkeypatch: pytest.MonkeyPatch, **numbers: float) -> None:
         return measure(*args, **options).model_copy(update=numbers)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainables.pipeline, "measure", spoiled)
+
+
+def test_an_objective_without_a_value_ends_the_trial(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, cross_entropy=None)
+    record = run(spec.model_copy(update={"objectives": {"cross_entropy": "minimize"}}), workplace)
+    assert record.reason == "NotFinite: cross_entropy is None; objectives must be finite numbers"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -57,6 +57,18 @@ def test_people_read_lines_and_programs_a_document(tmp_path: Path) -> None:
     assert document["totals"]["trials"] == {"complete": 5, "invalid": 1}
 
 
+def test_other_objectives_are_told_of_points_and_of_the_baseline(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, objectives={"macro_f1": "maximize", "size_bytes": "minimize"})
+    store_baseline(folder)
+    found = summarize(folder)
+    text = "\n".join(found.lines())
+    assert "baseline: 95.00 %, 1.00 MB in fp32, macro F1 93.00 %" in text
+    assert "best balanced: p30_w4_a8, 93.00 %, 90.0 KB, 11.1x (-2.00 pp), macro F1 91.00 %" in text
+    document = found.document()
+    assert document["baseline"]["macro_f1"] == pytest.approx(0.93)
+    assert document["best"]["balanced"]["macro_f1"] == pytest.approx(0.91)
+
+
 def test_the_balanced_score_of_an_earlier_system_is_told_by_its_formula(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder)

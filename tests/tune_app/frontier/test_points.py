@@ -117,6 +117,11 @@ def test_without_repeats_accuracy_is_a_share_of_images_and_the_rest_is_exact(spe
     found = group_runs([*runs(A, 0.9), *runs(B, 1.0, first=1), *runs(C, None, first=2)], spec)
     assert pooled_sd(found, "accuracy") is None
     assert standard_errors(found, spec) == pytest.approx(np.array([[math.sqrt(0.9 * 0.1 / 179), 0], [0, 0], [0, 0]]))
+    other = ExperimentSpec.model_validate(
+        {**spec.model_dump(), "objectives": {"balanced_accuracy": "maximize", "cross_entropy": "minimize"}}
+    )
+    errors = standard_errors(group_runs([make_record(0, {"w_bits": 4}, 0.9)], other), other)
+    assert errors == pytest.approx(np.array([[math.sqrt(0.89 * 0.11 / 179), 0]]))
 
 
 def slow_probability(means: np.ndarray, errors: np.ndarray, draws: int) -> np.ndarray:

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +22,11 @@ from trainables.config import (
 from trainables.config.trial import TrialConfig
 from trainables.costs.counts import count
 from trainables.data.data_sets import DataSet, load_data
-from trainables.errors import CorruptFile
+from trainables.errors import ConfigError, CorruptFile
 from trainables.models.model import baseline_architecture, build
-from trainables.results import METRICS
+from trainables.results import METRICS, SCORES
 from tune_app.engine.baseline import make_baseline
-from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.baseline import ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -55,7 +56,9 @@ def test_the_reference_is_the_float_network_at_chance(tmp_path: Path) -> None:
     architecture = baseline_architecture(MODEL, data)
     counts = count(build(architecture), architecture)
     assert info.reference(spec) == {
-        "accuracy": 0.1,
+        **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 0.1),
+        "top5_accuracy": 0.5,
+        "cross_entropy": pytest.approx(math.log(10)),
         "size_bytes": 4.0 * info.parameters,
         "compression_ratio": 1.0,
         "parameters": info.parameters,
@@ -72,6 +75,35 @@ def test_the_reference_is_the_float_network_at_chance(tmp_path: Path) -> None:
     folder.baseline_file.write_text(info.model_dump_json(exclude={"macs"}))
     with pytest.raises(CorruptFile, match="delete it"):
         read_baseline(folder)
+
+
+def test_an_objective_without_a_value_is_refused_before_the_baseline_is_made(tmp_path: Path) -> None:
+    spec = narrow_spec(tmp_path).model_copy(update={"objectives": {"top5_accuracy": "maximize"}})
+    with pytest.raises(ConfigError, match=r"needs more than 5 classes, but 'digits' has 5: take accuracy or balanced"):
+        make_baseline(spec, dataclasses.replace(few_digits(), classes=5))
+    assert not ExperimentFolder(spec.folder).path.exists()
+
+
+def test_the_baseline_has_every_score_and_an_older_one_is_read(tmp_path: Path) -> None:
+    spec = narrow_spec(tmp_path)
+    info = make_baseline(spec, few_digits())
+    assert info.metrics().keys() == METRICS.keys()
+    older = info.model_dump_json(exclude=set(SCORES[1:]))
+    ExperimentFolder(spec.folder).baseline_file.write_text(older)
+    found = read_baseline(ExperimentFolder(spec.folder))
+    assert found is not None
+    assert METRICS.keys() - found.metrics().keys() == set(SCORES[1:])
+    assert found.reference(spec) == info.reference(spec)
+
+
+def test_the_largest_and_the_smallest_class_are_told(tmp_path: Path) -> None:
+    spec, data = narrow_spec(tmp_path), few_digits()
+    counts = [4, 4, 4, 2, 4, 4, 4, 9, 4, 4]
+    place = np.concatenate([np.flatnonzero(data.train.labels == i)[:count] for i, count in enumerate(counts)])
+    info = make_baseline(spec, dataclasses.replace(data, train=data.train.take(place), names=tuple("abcdefghij")))
+    assert info.largest_class == ClassImages(name="h", images=9)
+    assert info.smallest_class == ClassImages(name="d", images=2)
+    assert read_baseline(ExperimentFolder(spec.folder)) == info
 
 
 def test_an_import_tells_which_names_were_matched(tmp_path: Path, cli: Callable[..., Result]) -> None:

@@ -3,16 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as sklearn_matrix
-from sklearn.metrics import precision_recall_fscore_support
 
 from tune_app.mistakes.confusion import (
     ACROSS,
-    class_scores,
     confusion_matrix,
     confusions,
     errors_by_group,
     hardest,
-    mean_score,
     shares,
 )
 
@@ -31,19 +28,6 @@ def test_the_matrix_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray, 
     labels, predicted, classes = case
     expected = sklearn_matrix(labels, predicted, labels=range(classes))
     np.testing.assert_array_equal(confusion_matrix(labels, predicted, classes), expected)
-
-
-@given(predictions())
-def test_scores_are_those_of_scikit_learn(case: tuple[np.ndarray, np.ndarray, int]) -> None:
-    labels, predicted, classes = case
-    precision, recall, f1, images = precision_recall_fscore_support(
-        labels, predicted, labels=range(classes), zero_division=np.nan
-    )
-    scores = class_scores(confusion_matrix(labels, predicted, classes))
-    np.testing.assert_allclose(scores.precision, precision)
-    np.testing.assert_allclose(scores.accuracy, recall)
-    np.testing.assert_allclose(scores.f1, f1)
-    np.testing.assert_array_equal(scores.images, images)
 
 
 @given(predictions())
@@ -78,11 +62,6 @@ def test_errors_of_groups_sum_to_all_errors(case: tuple[np.ndarray, np.ndarray, 
             same = groups[label] == groups[given_class]
             expected[groups[label] if same else ACROSS] += 1
     assert errors == expected
-
-
-def test_a_mean_leaves_classes_without_a_score_out() -> None:
-    assert mean_score(np.array([0.5, np.nan, 1.0])) == 0.75
-    assert np.isnan(mean_score(np.array([np.nan])))
 
 
 def test_the_hardest_classes_take_part_in_most_errors() -> None:

@@ -18,6 +18,7 @@ from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.figures import FIGURES
 from tune_app.mistakes.files import as_json, confusion_csv, per_class_csv, predictions_parquet, write_files
 from tune_app.mistakes.numbers import numbers, per_class
+from tune_app.mistakes.rows import class_rows
 from tune_app.mistakes.section import section
 from tune_app.mistakes.text import report, summary
 
@@ -74,6 +75,27 @@ def test_numbers_of_a_network_without_errors_or_baseline_are_null() -> None:
     assert (found["top_confusions"], found["confident_errors"], found["errors_by_group"]) == ([], [], None)
     alone = json.loads(as_json(make_analysis(baseline=None)))
     assert (alone["baseline"], alone["change"], alone["per_class"][0]["newly_wrong"]) == (None, None, None)
+
+
+def test_each_class_has_its_recall_and_the_counts_behind_it(analysis: Analysis) -> None:
+    baseline = analysis.baseline
+    assert baseline is not None
+    for label, row in enumerate(per_class(analysis)):
+        of_class = analysis.labels == label
+        for right, recall, outcome in (
+            ("right", "accuracy", analysis.outcome),
+            ("baseline_right", "baseline_accuracy", baseline),
+        ):
+            assert row[right] == (outcome.right & of_class).sum()
+            assert row[recall] == pytest.approx(row[right] / row["images"])
+    head, *rows = class_rows(analysis)
+    assert head[1:6] == ("images", "right", "recall", "baseline right", "baseline recall")
+    for row in rows:
+        images, right, recall, before, recall_before = row[1:6]
+        assert recall == f"{100 * int(right) / int(images):.1f} %"
+        assert recall_before == f"{100 * int(before) / int(images):.1f} %"
+    assert class_rows(make_analysis(baseline=None))[0][1:5] == ("images", "right", "recall", "precision")
+    assert "mean over classes: recall (balanced accuracy) " in report(analysis)
 
 
 def test_a_class_without_images_has_no_accuracy() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from search_spaces.rungs import FULL
 from tests.stored import content, tree
-from tests.tune_app.factories import make_record, make_spec
+from tests.tune_app.factories import make_record, make_spec, of_older_version
 from tests.tune_app.search.test_ladder import make_laddered, open_proposer
 from tests.tune_app.search.test_proposer import optuna_trials
 from trainables.config import digest
@@ -55,6 +55,16 @@ def test_points_beside_the_space_and_other_rungs_are_of_no_use(tmp_path: Path) -
     full = make_record(3, {"prune_frac": 0.2, "w_bits": 4, "a_bits": 8})
     assert compare([outside, fewer, longer, full], other, spec, key_of).results == [full]
     assert compare([longer], spec, spec, key_of).results == [longer]
+
+
+def test_a_result_without_an_objective_is_of_no_use(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, objectives={"macro_f1": "maximize"}, constraints=["cross_entropy <= 1"])
+    older, newer, failed = of_older_version(records()[0]), records()[1], make_record(9, INSIDE[2], state="invalid")
+    for key, results, advice in ((key_of, [newer, failed], []), (other_key, [], [newer])):
+        found = compare([older, newer, failed], spec, spec, key)
+        assert (found.results, found.advice) == (results, advice)
+        bound = spec.model_copy(update={"objectives": {"accuracy": "maximize"}})
+        assert compare([older, newer, failed], spec, bound, key) == found
 
 
 def test_repeats_are_results_or_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.documents import script
 from tests.tune_app.factories import make_experiment, make_record, make_spec
-from trainables.results import METRICS, Completed, Measurement
+from trainables.results import METRICS, SCORES, Completed, Measurement
 from tune_app.drawing.axis import axis_of
 from tune_app.frontier.points import frontier, group_runs
 from tune_app.ledger.ledger import TrialRecord
@@ -62,7 +62,7 @@ def test_the_catalog_is_the_only_place_in_tune_app_that_names_a_measurement() ->
 
 def test_every_measurement_has_a_line_and_every_metric_a_title() -> None:
     measured = set(Measurement.model_fields) - {"size_breakdown", "formula_bytes", "split"}
-    derived = {"accuracy_drop", "test_accuracy"}
+    derived = {"accuracy_drop", *(f"test_{name}" for name in SCORES)}
     assert {column.name for column in CATALOG["measured"]} == measured | derived
     assert {name for name in METRICS if COLUMNS[name].title == name} <= {"parameters"}
 

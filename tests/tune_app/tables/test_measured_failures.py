@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.tune_app.factories import REFERENCE, make_experiment, make_record, make_records, store_baseline
+from tests.tune_app.factories import (
+    REFERENCE,
+    make_experiment,
+    make_record,
+    make_records,
+    of_older_version,
+    store_baseline,
+)
 from tests.tune_app.search.test_ladder import make_laddered
 from tests.tune_app.search.test_proposer import open_proposer, optuna_trials
 from tests.tune_app.tracking.test_optuna_journal import load
@@ -36,6 +43,7 @@ from tune_app.tables.trials import read_table
 from tune_app.tracking.optuna_journal import write_journal
 from tune_app.tracking.overview import read_overview
 
+BALANCED = {"balanced_accuracy": "maximize", "size_bytes": "minimize"}
 REFUSED: Params = {"prune_frac": 0.3, "w_bits": 2, "a_bits": 8}
 
 
@@ -112,7 +120,7 @@ READERS: dict[str, Callable[[ExperimentFolder], Any]] = {
     "best states": lambda folder: frontier_frame(folder.path, all=True, where="state = 'complete'").to_dict("records"),
     "feasible": lambda folder: frontier_frame(folder.path, all=True, where="feasible").to_dict("records"),
     "pick": lambda folder: [
-        pick(folder, w).point.label for w in (Wish(), Wish(max_bytes=70_000), Wish(max_drop=0.5), Wish(knee=True))
+        pick(folder, w).point.label for w in (Wish(), Wish(max_bytes=100_000), Wish(max_drop=0.5), Wish(knee=True))
     ],
     "groups": of_groups,
     "stopping": volumes,
@@ -146,6 +154,22 @@ def test_no_reader_takes_a_refused_measurement_for_a_result(name: str, tmp_path:
     assert as_text(READERS[name](measured), measured) == as_text(READERS[name](plain), plain)
     shown = frontier_frame(measured.path, all=True, where="state = 'invalid' and rung = 'full'")
     assert set(shown["accuracy"].dropna()) == {1.0}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("changes", [{"objectives": BALANCED}, {"constraints": ["cross_entropy <= 1"]}])
+def test_no_reader_breaks_on_a_result_of_an_older_version(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    """One that lacks what the spec judges by, which a run refuses, is no result."""
+    laddered = make_laddered(tmp_path, fidelity={"rungs": [{"name": "ptq", "qat_epochs": 0}]})
+    cheap = [make_record(20 + r.assignment.number, r.assignment.params, 0.8, rung="ptq") for r in make_records()]
+    records = [*make_records(), *cheap]
+    older = [of_older_version(r) if i in {3, 9} else r for i, r in enumerate(records)]
+    folder = make_experiment(tmp_path, older, base=laddered.base, fidelity=laddered.fidelity, **changes)
+    store_baseline(folder)
+    assert READERS[name](folder) is not None
+    assert frontier_frame(folder.path)["label"].tolist() == ["p30_w4_a8", "p0_w8_a8"]
+    whole = frontier_frame(folder.path, all=True).set_index("number")
+    assert (whole["state"][3], whole["accuracy"][3], bool(whole["feasible"][3])) == ("complete", 0.88, False)
 
 
 def test_two_experiments_are_compared_by_their_results(tmp_path: Path) -> None:

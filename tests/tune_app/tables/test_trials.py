@@ -47,7 +47,11 @@ def labels(table: pa.Table) -> list[str]:
 
 def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
     record = make_record(7, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, 0.93, 90_000)
-    [row] = made_rows([record], make_spec(tmp_path), test_accuracy={record.assignment.trial_id: 0.91})
+    [row] = made_rows(
+        [record],
+        make_spec(tmp_path),
+        tested={record.assignment.trial_id: HeldOut(accuracy=0.91, balanced_accuracy=0.9, n=100)},
+    )
     assert list(row.items()) == [
         ("trial_id", record.assignment.trial_id),
         ("number", 7),
@@ -64,9 +68,17 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("w_bits", 4),
         ("a_bits", 8),
         ("accuracy", 0.93),
+        ("top5_accuracy", pytest.approx(0.965)),
+        ("balanced_accuracy", pytest.approx(0.92)),
+        ("macro_f1", pytest.approx(0.91)),
+        ("cross_entropy", pytest.approx(0.14)),
         ("accuracy_drop", None),
         ("accuracy_trained", 0.93),
         ("test_accuracy", 0.91),
+        ("test_top5_accuracy", None),
+        ("test_balanced_accuracy", 0.9),
+        ("test_macro_f1", None),
+        ("test_cross_entropy", None),
         ("n", 179),
         ("size_bytes", 90_000),
         ("compression_ratio", pytest.approx(100 / 9)),
@@ -288,7 +300,7 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
 def test_the_metadata_say_what_the_table_is(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     metadata = read_table(folder.frontier_table).schema.metadata
-    assert metadata[b"tune_app.schema"] == b"8"
+    assert metadata[b"tune_app.schema"] == b"9"
     assert metadata[b"tune_app.experiment"] == b"toy"
     assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
     assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
@@ -356,10 +368,10 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     table = pa.table({"accuracy": [1.0]})
     pq.write_table(table, path)
-    with pytest.raises(CorruptFile, match="table schema none, this version reads 8"):
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 9"):
         read_table(path)
     pq.write_table(table.replace_schema_metadata({"tune_app.schema": "1"}), path)
-    with pytest.raises(CorruptFile, match="table schema 1, this version reads 8"):
+    with pytest.raises(CorruptFile, match="table schema 1, this version reads 9"):
         read_table(path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "absent.parquet")
@@ -402,9 +414,10 @@ def test_a_table_behind_the_ledger_is_rebuilt_in_memory(storage: StoragePath) ->
 
 def test_a_mean_over_the_test_split_waits_for_all_runs(tmp_path: Path) -> None:
     runs = [make_record(i, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, 0.9, 50_000, repeat=i) for i in range(2)]
-    known = {run.assignment.trial_id: accuracy for run, accuracy in zip(runs, (0.87, 0.89), strict=True)}
+    tested = [HeldOut(accuracy=accuracy, n=100) for accuracy in (0.87, 0.89)]
+    known = {run.assignment.trial_id: result for run, result in zip(runs, tested, strict=True)}
     first = dict([next(iter(known.items()))])
-    found = [made_rows(runs, make_spec(tmp_path), test_accuracy=results) for results in (first, known)]
+    found = [made_rows(runs, make_spec(tmp_path), tested=results) for results in (first, known)]
     assert [[row["test_accuracy"] for row in rows] for rows in found] == [[0.87, None], [0.87, 0.89]]
     assert [[row["test_accuracy_mean"] for row in rows] for rows in found] == [[None, None], [pytest.approx(0.88)] * 2]
 
