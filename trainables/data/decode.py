@@ -56,7 +56,7 @@ def pixels(file: Path | bytes | Image.Image, channels: int | None = None) -> np.
         Undecodable: the pixels have 32 bits. Within `decoding` and `strict`, also whatever else a file may lack.
     """
     image = _opened(file)
-    gray = image.mode in GRAY
+    channels = channels or channels_of(image)
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         raise Undecodable("it has 32 bits a pixel: save it with 8 or 16")
@@ -65,9 +65,13 @@ def pixels(file: Path | bytes | Image.Image, channels: int | None = None) -> np.
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    channels = channels or (1 if gray else 3)
     values = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return values[None] if channels == 1 else values.transpose(2, 0, 1)
+
+
+def channels_of(file: Path | bytes | Image.Image) -> int:
+    """Returns the channels that `pixels` gives an image by itself, 1 or 3; it is not decoded."""
+    return 1 if _opened(file).mode in GRAY else 3
 
 
 def _opened(file: Path | bytes | Image.Image) -> Image.Image:

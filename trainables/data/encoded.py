@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.data.decode import Undecodable, decoding, pixels
+from trainables.data.decode import Undecodable, channels_of, decoding, pixels, strict
 from trainables.data.resize import fitted
 
 Encoded = Path | bytes | Image.Image
@@ -43,6 +43,22 @@ class EncodedImages:
                     yield self.read(place)
             except Undecodable as err:
                 yield err
+
+    def channels(self) -> int:
+        """Returns the channels that all these images have in common, decoded: 3 if one has colors, else 1.
+
+        No pixels are read, and of the files only those up to the first one with colors.
+        """
+        with strict():
+            return 3 if any(map(_has_colors, self.each())) else 1
+
+
+def _has_colors(file: Encoded | Undecodable) -> bool:
+    try:
+        with decoding():
+            return not isinstance(file, Undecodable) and channels_of(file) > 1
+    except Undecodable:
+        return False
 
 
 @dataclass(frozen=True)

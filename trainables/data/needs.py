@@ -7,8 +7,7 @@ from pydantic import Field
 from trainables.config import DataConfig, Frozen, height_and_width
 
 if TYPE_CHECKING:
-    from trainables.data.encoded import Form
-    from trainables.data.sources import Samples
+    from trainables.data.sources import Source
 
 
 class ImageNeeds(Frozen):
@@ -36,7 +35,7 @@ def image_needs(config: DataConfig) -> ImageNeeds:
     others = {"train": None, "test": source.test, "val": source.val}[config.validation.source]
     parts = [source.rest] if others is None else [source.rest, others]
     form = Form(height_and_width(config.image_size), crop=config.center_crop)
-    each = form.size[0] * form.size[1] * (len(config.mean or source.mean or ()) or _channels(source.rest, form))
+    each = form.size[0] * form.size[1] * _channels(source, config)
     encoded = [part for part in parts if isinstance(part, EncodedImages)]
     return ImageNeeds(
         count=sum(map(len, parts)),
@@ -48,10 +47,21 @@ def image_needs(config: DataConfig) -> ImageNeeds:
     )
 
 
-def _channels(images: "Samples", form: "Form") -> int:
-    """Returns the channels of images; of encoded ones those of the first that can be decoded."""
+def image_channels(config: DataConfig) -> int:
+    """Returns the number of channels that the images of a data set have, without decoding them.
+
+    Raises:
+        ConfigError: files are missing or damaged.
+    """
+    from trainables.data.data_sets import load_source
+
+    return _channels(load_source(config), config)
+
+
+def _channels(source: "Source", config: DataConfig) -> int:
     from trainables.data.encoded import EncodedImages
 
-    if not isinstance(images, EncodedImages):
-        return int(images.images.shape[1])
-    return next((len(image) for image in map(form.of, images.each()) if not isinstance(image, Exception)), 3)
+    if known := config.mean or source.mean:
+        return len(known)
+    rest = source.rest
+    return rest.channels() if isinstance(rest, EncodedImages) else int(rest.images.shape[1])

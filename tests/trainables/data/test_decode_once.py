@@ -1,5 +1,6 @@
 """Images are decoded once on a machine, whatever ends a process in between, and are the same however they are held."""
 
+import io
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.trainables.data.files import draw, encoded, write_folder
 from trainables.config import DataConfig
@@ -91,6 +93,17 @@ def test_images_have_one_channel_if_none_has_colors(
         assert np.array_equal(counts, level_counts(mixed))
         assert np.array_equal(found(files, f"three{place}", 3)[0], mixed)
         assert found(files, f"one{place}", 1)[0].shape == (6, 1, 8, 8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+def test_channels_are_known_before_images_are_decoded(mode: str) -> None:
+    gray = Image.fromarray(GRAYS[0])
+    image = Image.fromarray(GRAYS[0].astype(np.uint16) * 257) if mode == "I;16" else gray.convert(mode)
+    stream = io.BytesIO()
+    image.save(stream, "TIFF" if mode == "CMYK" else "PNG")
+    for files in ([stream.getvalue()], [b"", encoded(GRAYS[1]), stream.getvalue()], [encoded(GRAYS[1])]):
+        images = listed(files)
+        assert images.channels() == decoded(images, skip=True).images.shape[1]
 
 
 def test_images_of_any_size_cover_the_same_size_and_are_cut_about_the_center() -> None:
