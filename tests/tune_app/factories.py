@@ -76,6 +76,12 @@ def scores_like(accuracy: float) -> dict[str, float]:
     }
 
 
+def rehearsal(storage: StoragePath) -> TrialConfig:
+    """The base of `make_spec` with few images."""
+    base = make_spec(storage).base
+    return base.model_copy(update={"data": base.data.model_copy(update={"images": 5_000})})
+
+
 def make_baseline_info(accuracy: float = 0.95) -> BaselineInfo:
     """A baseline of BASELINE_BYTES."""
     counts = {"macs": 100_000_000, "bops": 10**11, "activation_bytes": 10_000_000, "peak_activation_bytes": 1_000_000}

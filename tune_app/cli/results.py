@@ -50,14 +50,14 @@ def frontier(
 ) -> None:
     """Show the Pareto frontier."""
     from tune_app.cli.frames import write_frame
-    from tune_app.ledger.baseline import UNTRAINED
     from tune_app.tables.growth import trace_frame
     from tune_app.tables.query import frontier_frame
 
     if trace:
         if all or where or sort or limit:
             raise ConfigError("--trace shows every trial in its order: leave --all, --where, --sort and --limit out.")
-        write_frame(trace_frame(experiment), json=json, csv=csv, parquet=parquet, title=f"hypervolume of {experiment}")
+        title = f"hypervolume of {experiment}{_in_brackets(experiment)}"
+        write_frame(trace_frame(experiment), json=json, csv=csv, parquet=parquet, title=title)
         return
     frame = frontier_frame(experiment, all=all, where=where, sort=sort, limit=limit)
     none = "no trial of the full schedule is complete and feasible yet; --all shows every trial, with reasons"
@@ -65,9 +65,7 @@ def frontier(
         none = f"no row satisfies {where!r}; shares such as accuracy lie between 0 and 1, sizes are bytes"
     elif all:
         none = "no trial has finished yet"
-    # Trials of a placeholder have a stage of this kind.
-    untrained = f" ({UNTRAINED})" if "seconds_untrained" in frame else ""
-    title = f"{'trials' if all else 'frontier'} of {experiment}{untrained}"
+    title = f"{'trials' if all else 'frontier'} of {experiment}{_in_brackets(experiment)}"
     write_frame(frame, json=json, csv=csv, parquet=parquet, title=title, none=none)
 
 
@@ -99,6 +97,8 @@ def finalize(experiment: Experiment) -> None:
         f"validation minus test accuracy: frontier {100 * final.gap:+.2f} points on average, "
         f"baseline {100 * final.baseline_gap:+.2f}"
     )
+    if said := _caveat(experiment):
+        print(said)
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app pick demo/demo --max-drop 1pp --where 'a_bits = 8'")
@@ -132,10 +132,24 @@ def pick(
     values, test = found.point.values, found.point.row.get("test_accuracy")
     drop = "" if found.drop is None else f" ({show_points(-found.drop)} against the baseline)"
     size = f"{values['size_bytes']:,.0f} bytes ({show_size(values['size_bytes'])})"
-    print(f"{found.point.label}: {found.why}")
+    print(f"{found.point.label}: {found.why}{_in_brackets(experiment)}")
     print(f"  accuracy   {show_share(values['accuracy'])}{drop}" + (f", test {show_share(test)}" if test else ""))
     print(f"  size       {size}, {show_ratio(values['compression_ratio'])} smaller than fp32")
     print(f"  artifact   {found.artifact}\n  reproduce  {again}")
+
+
+def _caveat(experiment: str) -> str:
+    """Returns what everybody must be told who sees accuracies of an experiment; empty: nothing."""
+    from tune_app.ledger.baseline import caveat
+    from tune_app.ledger.folder import ExperimentFolder
+
+    return caveat(ExperimentFolder.existing(experiment).read_spec())
+
+
+def _in_brackets(experiment: str) -> str:
+    """Returns the caveat as it stands behind a title."""
+    said = _caveat(experiment)
+    return f" ({said})" if said else ""
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app summary demo/demo --json")
@@ -221,5 +235,7 @@ def _print_comparison(found: "Comparison") -> None:
         if side.winners:
             more = "" if len(side.winners) <= WINNERS else f" and {len(side.winners) - WINNERS} more"
             print(f"{side.name} beats the other with {', '.join(p.label for p in side.winners[:WINNERS])}{more}")
+        if side.caveat:
+            print(f"{side.name}: {side.caveat}")
     corner = ", ".join(f"{name} {show_number(value)}" for name, value in found.reference.items())
     print(f"reference of the hypervolume: {corner}")

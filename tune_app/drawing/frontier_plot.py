@@ -13,7 +13,6 @@ from tune_app.drawing.axis import Axis
 from tune_app.drawing.frontier_info import FrontierInfo, Mark
 from tune_app.drawing.palette import COLORS, GRAY, INK
 from tune_app.drawing.sheet import Drawing, drawn
-from tune_app.ledger.baseline import UNTRAINED
 from tune_app.terminal.progress import doing
 
 SIZE_IN, DPI = (12.0, 8.0), 100
@@ -66,8 +65,7 @@ def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
     title = " and ".join(f"{info.experiment} ({len(info.frontier)})" for info in infos)
     x = dataclasses.replace(infos[0].x, log=any(info.x.log for info in infos))
     y = dataclasses.replace(infos[0].y, log=any(info.y.log for info in infos))
-    placeholders = ", ".join(info.experiment for info in infos if info.caveat)
-    mark = f"\n{placeholders}: {UNTRAINED}" if placeholders else ""
+    mark = "".join(f"\n{info.experiment}: {info.caveat}" for info in infos if info.caveat)
     axes = _axes(figure, f"frontiers of {title}{mark}", x, y)
     for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
         color = COLORS[i % len(COLORS)]

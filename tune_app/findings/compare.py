@@ -8,7 +8,7 @@ from trainables.errors import ConfigError
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, non_dominated
-from tune_app.ledger.baseline import require_baseline
+from tune_app.ledger.baseline import caveat, require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import load_trials
@@ -28,6 +28,8 @@ class Side:
     winners: list[FrontierPoint]
     """Points of the frontier of both together that dominate one of the other's."""
     baseline_accuracy: float
+    caveat: str
+    """What must be told of its accuracies; empty: nothing."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def _side(
         coverage=coverage(mine, theirs),
         winners=[point for point, best, beat in zip(own, together, beats, strict=True) if best and beat],
         baseline_accuracy=baseline_accuracy,
+        caveat=caveat(spec),
     )
 
 

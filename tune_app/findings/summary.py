@@ -16,7 +16,7 @@ from tune_app.findings.of_baseline import findings_of_baseline
 from tune_app.findings.tried import COLUMNS, failure_kind, tried
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
-from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.baseline import BaselineInfo, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
@@ -88,6 +88,8 @@ class ExperimentSummary:
     findings: tuple[Finding, ...] = ()
     images: int | None = None
     """At most so many images of each split were used, in a rehearsal; None: all."""
+    caveat: str = ""
+    """What must be told of its accuracies; empty: nothing."""
 
     def document(self) -> dict[str, Any]:
         """Returns the summary as JSON values."""
@@ -110,7 +112,7 @@ class ExperimentSummary:
         totals = self.totals
         states = ", ".join(f"{n} {state}" for state, n in totals.trials.items()) or "none yet"
         lines = [f"{self.experiment}: {totals.done} of {totals.budget} trials of the full schedule; all: {states}"]
-        lines += rehearsal_lines(self.images)
+        lines += [self.caveat] if self.caveat else []
         if len(totals.rungs) > 1 or totals.repeats:
             rungs = ", ".join(f"{n} {rung}" for rung, n in totals.rungs.items())
             lines.append(f"rungs: {rungs}" + (f"; {show_count(totals.repeats, 'repeat')}" if totals.repeats else ""))
@@ -143,15 +145,6 @@ class ExperimentSummary:
         return "".join(f", {short(name)} {show(name, values[name])}" for name in names)
 
 
-def rehearsal_lines(images: int | None) -> list[str]:
-    """Says that not all images were used; nothing where all were."""
-    if images is None:
-        return []
-    return [
-        f"a rehearsal: at most {images:,} images of each split were used (base.data.images); accuracies are of these"
-    ]
-
-
 def summarize(folder: ExperimentFolder) -> ExperimentSummary:
     """Summarizes an experiment, at any time.
 
@@ -174,6 +167,7 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         totals=_totals(records, spec),
         score=None if baseline is None or baseline.untrained else best_score(points, baseline.accuracy),
         images=spec.base.data.images,
+        caveat=caveat(spec),
         findings=tuple(findings_of(table.select([*COLUMNS, *spec.space.root]).to_pylist(), spec, baseline)),
     )
 

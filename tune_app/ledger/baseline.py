@@ -74,8 +74,10 @@ class BaselineInfo(Frozen):
 
 
 def caveat(spec: ExperimentSpec) -> str:
-    """Returns what everybody must be told who sees accuracies of an experiment; empty: nothing."""
-    return UNTRAINED if spec.base.baseline.PLACEHOLDER else ""
+    """Returns what everybody must be told who sees accuracies of an experiment, parted by `; `; empty: nothing."""
+    images = spec.base.data.images
+    few = "" if images is None else f"rehearsal: at most {images:,} images of each split (data.images)"
+    return "; ".join(filter(None, (UNTRAINED if spec.base.baseline.PLACEHOLDER else "", few)))
 
 
 def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:

@@ -136,9 +136,12 @@ def _experiments_in(path: StoragePath) -> list[str]:
 
 
 def _identity(spec: ExperimentSpec, rungs: Iterable[str]) -> dict[str, Any]:
-    """Returns what decides the meaning of a record: the base, and what these rungs are."""
+    """Returns what decides the meaning of a record, under the names of a spec: the base, and what these rungs are."""
     epochs = {name: None if rung is None else rung.qat_epochs for name, rung in spec.rungs.items() if name in rungs}
-    return {"base": spec.base.identity(), "rungs": epochs}
+    base, data = spec.base.identity(), spec.base.data
+    base["data"].pop("val_fraction", None)  # as the validation is called where it names results
+    base["data"]["validation"] = data.validation.model_dump(mode="json")
+    return {"base": base, "rungs": epochs}
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:

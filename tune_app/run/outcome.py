@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search_spaces.rungs import FULL
-from tune_app.findings.summary import rehearsal_lines
 from tune_app.frontier.points import frontier_ids
-from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.training_cost import cost_lines, seconds_saved, taken_over, training_seconds
@@ -36,7 +35,7 @@ def summary(outcome: Outcome, spec: ExperimentSpec) -> list[str]:
     lines = [
         f"{outcome.folder.path}: {len(records)} trials ({outcome.new} new), {complete} complete, "
         f"{len(frontier_ids(records, spec))} on the frontier; ended with {outcome.why}",
-        *rehearsal_lines(spec.base.data.images),
+        *filter(None, [caveat(spec)]),
         *cost_lines(sum(map(training_seconds, records)), seconds_saved(records), taken_over(records)),
     ]
     if spec.fidelity is not None:

@@ -80,7 +80,7 @@ class WandbTracker:
                 group=info.group,
                 job_type=info.kind,
                 config=dict(info.config),
-                tags=[info.caveat] if info.caveat else None,
+                tags=info.caveat.split("; ") if info.caveat else None,  # of at most 64 characters each
                 project=self._config.project,
                 entity=self._config.entity or None,
                 mode=self._connection.mode,

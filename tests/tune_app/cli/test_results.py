@@ -9,9 +9,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import Result
-from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline
+from tests.tune_app.factories import make_experiment, make_record, make_records, rehearsal, store_baseline
+from tune_app.artifacts.test_split import Final
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
+from tune_app.ledger.test_results import HeldOut
 
 Cli = Callable[..., Result]
 
@@ -164,3 +166,33 @@ def test_a_command_reads_the_ledger_once(
     monkeypatch.setattr(Ledger, "read", counted)
     cli(command[0], folder.path, *command[1:], *([other.path] if command == ["compare"] else []))
     assert len(reads) == len(set(reads)) == 1 + (command == ["compare"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frontier", "FOLDER"],
+        ["frontier", "FOLDER", "--all"],
+        ["frontier", "FOLDER", "--where", "accuracy > 2"],
+        ["frontier", "FOLDER", "--trace"],
+        ["pick", "FOLDER"],
+        ["summary", "FOLDER"],
+        ["compare", "FOLDER", "OTHER"],
+        ["finalize", "FOLDER"],
+    ],
+)
+def test_every_command_that_shows_results_names_a_rehearsal(
+    words: list[str], cli: Cli, folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = make_experiment(tmp_path, base=rehearsal(tmp_path), name="few")
+    store_baseline(few)
+    result = HeldOut(accuracy=0.9, n=100)
+    final = Final(result, [{"a": result}], gap=0.0, baseline_gap=0.0)
+    monkeypatch.setattr("tune_app.artifacts.test_split.finalize", lambda place: final)
+    for place, other, told in ((few, folder, True), (folder, folder, False)):
+        if words[0] == "compare" and place is other:
+            continue
+        named = {"FOLDER": place.path, "OTHER": other.path}
+        done = cli(*(named.get(word, word) for word in words))
+        assert done.code == 0
+        assert ("rehearsal: at most 5,000 images of each split (data.images)" in done.out) == told

@@ -10,7 +10,7 @@ from tests.tune_app.factories import (
     make_experiment,
     make_record,
     make_records,
-    make_spec,
+    rehearsal,
     store_baseline,
 )
 from tests.tune_app.search.test_ladder import make_laddered
@@ -123,10 +123,8 @@ def test_without_results_there_are_still_totals(records: list, tmp_path: Path) -
 
 
 def test_a_rehearsal_is_called_one(tmp_path: Path) -> None:
-    base = make_spec(tmp_path).base
-    data = base.data.model_copy(update={"images": 5000})
-    short = summarize(make_experiment(tmp_path / "a", base=base.model_copy(update={"data": data})))
-    assert "a rehearsal: at most 5,000 images of each split were used" in short.lines()[1]
+    short = summarize(make_experiment(tmp_path / "a", base=rehearsal(tmp_path)))
+    assert short.lines()[1] == "rehearsal: at most 5,000 images of each split (data.images)"
     assert short.document()["images"] == 5000
     whole = summarize(make_experiment(tmp_path / "b"))
     assert "rehearsal" not in "\n".join(whole.lines())

@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from tests.tune_app.factories import make_record, make_records, make_untrained
+from tests.tune_app.factories import make_experiment, make_record, make_records, make_untrained, rehearsal
 from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes
@@ -72,6 +72,13 @@ def test_the_page_of_a_placeholder_says_so_at_its_top(tmp_path: Path) -> None:
     top, _ = Read(page_of(read_contents(make_untrained(tmp_path / "placeholder")))).text.split("Accuracy against size")
     assert said in top
     assert said not in Read(page_of(small(tmp_path / "trained"))).text
+
+
+def test_the_page_of_a_rehearsal_says_so_at_its_top(tmp_path: Path) -> None:
+    top, _ = Read(page_of(read_contents(make_experiment(tmp_path, base=rehearsal(tmp_path))))).text.split(
+        "Accuracy against size"
+    )
+    assert "Rehearsal: at most 5,000 images of each split (data.images)." in top
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from tests.tune_app.factories import REFERENCE, make_record, make_spec, rehearsal
 from tests.tune_app.search.test_ladder import closed_form, drive, make_laddered, open_proposer
 from trainables.results import StageRun
 from tune_app.ledger.baseline import BaselineInfo
@@ -83,9 +83,6 @@ def test_repeats_are_no_part_of_the_agreement(tmp_path: Path) -> None:
 
 def test_a_rehearsal_is_called_one(tmp_path: Path) -> None:
     spec = make_spec(tmp_path)
-    data = spec.base.data.model_copy(update={"images": 5000})
-    short = spec.model_copy(update={"base": spec.base.model_copy(update={"data": data})})
+    short = spec.model_copy(update={"base": rehearsal(tmp_path)})
     plain, said = (summary(make_outcome(s, [make_record(0, {"w_bits": 4})]), s) for s in (spec, short))
-    assert set(said) - set(plain) == {
-        "a rehearsal: at most 5,000 images of each split were used (base.data.images); accuracies are of these"
-    }
+    assert set(said) - set(plain) == {"rehearsal: at most 5,000 images of each split (data.images)"}

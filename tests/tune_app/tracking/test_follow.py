@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_untrained
+from tests.tune_app.factories import make_experiment, make_untrained, rehearsal
 from tests.tune_app.tracking.experiments import (
     EPOCHS,
     POINT,
@@ -170,15 +170,23 @@ def test_a_trial_that_was_refused_after_its_file_was_measured_shows_both(tmp_pat
     assert end.metrics.items() >= {"accuracy": 0.1, "size_bytes": 60_000, "size/header": 100}.items()
 
 
-def test_runs_of_a_placeholder_carry_a_caveat_and_no_others(tmp_path: Path) -> None:
+def test_runs_of_a_placeholder_and_of_a_rehearsal_carry_a_caveat_and_no_others(tmp_path: Path) -> None:
     caveats = []
-    for folder in (make_untrained(tmp_path / "placeholder"), make_experiment(tmp_path / "trained")):
+    few = make_untrained(tmp_path / "few").read_spec().base.model_copy(update={"data": rehearsal(tmp_path).data})
+    for folder in (
+        make_untrained(tmp_path / "placeholder"),
+        make_experiment(tmp_path / "trained"),
+        make_experiment(tmp_path / "rehearsal", base=rehearsal(tmp_path)),
+        make_experiment(tmp_path / "both", base=few),
+    ):
         notebook = Notebook()
         watching = follower(folder, notebook)
         assert watching.look() == 6
         infos = [page.info for page in notebook.pages.values()] + [read_overview(folder).info]
         caveats.append({info.caveat for info in infos})
-    assert caveats == [{"untrained baseline: accuracies mean nothing"}, {""}]
+    untrained = "untrained baseline: accuracies mean nothing"
+    short = "rehearsal: at most 5,000 images of each split (data.images)"
+    assert caveats == [{untrained}, {""}, {short}, {f"{untrained}; {short}"}]
 
 
 def test_a_trial_that_waits_for_a_worker_has_no_run(tmp_path: Path) -> None:

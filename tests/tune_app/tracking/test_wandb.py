@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.stored import tree
-from tests.tune_app.factories import make_untrained
+from tests.tune_app.factories import make_spec, make_untrained
 from tests.tune_app.tracking.experiments import EPOCHS, POINT, finish, make_tracked, publish, refuse, train, work_of
 from tests.tune_app.tracking.fake_wandb import fake_wandb
 from tests.tune_app.tracking.holes import black_hole, only_polite
 from tests.tune_app.tracking.wandb_files import OfflineRun, offline_runs
+from trainables.config import BaselineUntrained, DataConfig
 from trainables.errors import ConfigError
 from trainables.storage import Lock, read_bytes, remove, sha256
 from tune_app.ledger.folder import ExperimentFolder
@@ -101,14 +102,18 @@ def test_a_trial_that_was_refused_after_its_file_was_measured_is_a_failed_run_wi
 
 
 def test_runs_of_a_placeholder_are_tagged_and_its_charts_say_so(tmp_path: Path) -> None:
-    folder = make_untrained(tmp_path)
+    data = DataConfig(images=10_000_000)
+    base = make_spec(tmp_path).base.model_copy(update={"baseline": BaselineUntrained(kind="untrained"), "data": data})
+    folder = make_untrained(tmp_path, base=base)
     track(folder, OFFLINE, confusion=False)
     found = runs_of(folder)
     assert len(found) == 7
-    assert [run.tags for runs in found.values() for run in runs] == [[CAVEAT]] * 7
+    tags = [CAVEAT, "rehearsal: at most 10,000,000 images of each split (data.images)"]
+    assert max(map(len, tags)) <= 64  # what W&B takes
+    assert [run.tags for runs in found.values() for run in runs] == [tags] * 7
     (summary,) = found["toy-summary"]
     scatter = summary.config["_wandb"]["visualize"]["points"]["panel_config"]["stringSettings"]
-    assert scatter["title"] == f"accuracy against size_bytes ({CAVEAT})"
+    assert scatter["title"] == f"accuracy against size_bytes ({'; '.join(tags)})"
 
 
 def test_the_summary_run_has_tables_and_charts(tmp_path: Path) -> None:
