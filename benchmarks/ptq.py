@@ -2,6 +2,7 @@
 
     python -m benchmarks.ptq --checkpoints FOLDER --cifar10 FOLDER
     python -m benchmarks.ptq … --only ResNet-20 --tool ours --bits 4 8
+    python -m benchmarks.ptq … --kept
 
 The networks are public ones for CIFAR-10, on its whole test set. Each outcome is kept under `--folder` and not made
 again. Calibration takes 512 training images, the same for all tools; labels choose nothing but, in ours, whether batch
@@ -92,6 +93,11 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     """Yields the outcome of each tool at each width for one network, the float network's first."""
     network = NETWORKS[name]
     folder: Path = options.folder / name
+    if options.kept:
+        yield from (
+            json.loads(file.read_text()) for file in (folder / "float.json", *sorted(folder.glob("*_w*a*.json")))
+        )
+        return
     folder.mkdir(parents=True, exist_ok=True)
     config = network.data(options.cifar10)
     data = load_data(config)
@@ -147,9 +153,10 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
     """Returns the text of the report: accuracies, then seconds."""
     parts = [
         "Accuracy in % on CIFAR-10's 10,000 test images after quantization without training (weights W, activations "
-        f"A, bits); the standard error of each is at most {100 * math.sqrt(0.25 / 10_000):.1f} points, about 0.3 near "
-        f"90 %. {CALIBRATION} training images calibrate. Ours, Brevitas and ModelOpt keep 8 bits in the first "
-        "and the last layer, NNCF and PT2E have no setting for that."
+        f"A, bits); a cell is empty where nothing was measured. The standard error of each is at most "
+        f"{100 * math.sqrt(0.25 / 10_000):.1f} points, about 0.3 near 90 %. {CALIBRATION} training images calibrate. "
+        "Ours, Brevitas and ModelOpt keep 8 bits in the first and the last layer, NNCF and PT2E have no setting for "
+        "that."
     ]
     for name, rows in found.items():
         at = {(row["tool"], *row["bits"]): row for row in rows if "tool" in row}
@@ -159,6 +166,10 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
         ]
         header = ["tool", *(f"W{w}A{a}" for w, a in widths), "seconds, median"]
         parts += [f"## {name}: {100 * rows[0]['accuracy']:.2f} % in float32", markdown_table(header, lines)]
+    said = sorted(
+        {f"- {row['tool']}: {row['raised'][:120]}" for rows in found.values() for row in rows if "raised" in row}
+    )
+    parts += ["\n".join(["Errors:", "", *said])] if said else []
     versions = ", ".join(
         f"{package} {importlib.metadata.version(package)}" for package in sorted(set(PACKAGES.values()))
     )
@@ -169,7 +180,7 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    return str(row["raised"])[:60].replace("|", "/") if "raised" in row else f"{100 * row['accuracy']:.2f}"
+    return "error" if "raised" in row else f"{100 * row['accuracy']:.2f}"
 
 
 def _seconds(rows: Sequence[dict[str, Any] | None]) -> str:
@@ -185,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=list(NETWORKS), help="a network; default: all")
     parser.add_argument("--tool", action="append", choices=[*OURS, *TOOLS], help="a tool; default: all")
     parser.add_argument("--bits", nargs=2, type=int, action="append", help="of weights and activations; default: all")
+    parser.add_argument("--kept", action="store_true", help="report the outcomes that are kept, and measure nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs/ptq"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ptq"))
     options = parser.parse_args(arguments)

@@ -226,4 +226,13 @@ def test_quantization_without_training_is_measured_once_and_told(
     text = ptq.report({"ResNet-20": rows}, ["ours", "NNCF"], [(4, 8)])
     assert "## ResNet-20: 91.73 % in float32" in text
     assert "| ours | 91.00 | 12 |" in text
-    assert "| NNCF | ValueError: no / such |  |" in text
+    assert "| NNCF | error |  |" in text
+    assert "- NNCF: ValueError: no | such" in text
+    folder = tmp_path / "runs" / "ResNet-20"
+    folder.mkdir(parents=True)
+    (folder / "float.json").write_text('{"accuracy": 0.9173}')
+    (folder / "ours_w4a8.json").write_text((tmp_path / "a.json").read_text())
+    options = ["--checkpoints", "none", "--cifar10", "none", "--only", "ResNet-20", "--kept"]
+    ptq.main([*options, "--folder", str(tmp_path / "runs"), "--output", str(tmp_path / "report")])
+    written = (tmp_path / "report.md").read_text()
+    assert f"| ours |  |  | {100 * once[0]['accuracy']:.2f} |  |  |" in written

@@ -53,9 +53,9 @@ class Validation(Frozen):
 
     A share of the test set is stratified by class, and the test split is what is left of it. A share of the training
     images is stratified where classes have very different counts: the largest one four times as many as the smallest,
-    or more. A network that was trained
-    before, on all training images, is judged fairly by images from elsewhere alone. `from: val` takes the validation
-    images that a data set has beside training and test images; otherwise nothing uses these.
+    or more. A network that was trained before, on all training images, is judged fairly by images from elsewhere alone.
+    `from: val` takes the validation images that a data set has beside training and test images; otherwise nothing uses
+    these.
     """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
