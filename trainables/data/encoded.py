@@ -1,6 +1,6 @@
 """EncodedImages: labeled images that lie encoded somewhere, decoded one at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,6 +82,17 @@ class Form:
                 return found
         except Undecodable as err:
             return err
+
+
+def encoded_files(labels: np.ndarray, files: Sequence[Path]) -> EncodedImages:
+    """Returns images that are a file each, with their labels (N,) int64."""
+    return EncodedImages(
+        labels,
+        np.arange(len(files)),
+        files.__getitem__,
+        lambda place: str(files[place]),
+        lambda place: file_stamp(files[place]),
+    )
 
 
 def file_stamp(path: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from trainables.config import DataConfig
-from trainables.data.encoded import EncodedImages, file_stamp
+from trainables.data.encoded import EncodedImages, encoded_files
 from trainables.data.sources import Source, from_splits, root_of, split_of
 from trainables.errors import ConfigError
 
@@ -70,13 +70,7 @@ def _images(folder: Path, names: tuple[str, ...], *, whole: bool) -> EncodedImag
     if not listed:
         raise ConfigError(f"{folder} has no image files ({', '.join(IMG_EXTENSIONS)}) in its folders of classes.")
     labels, files = np.array([label for _, label, _ in listed], np.int64), [file for _, _, file in listed]
-    return EncodedImages(
-        labels,
-        np.arange(len(files)),
-        files.__getitem__,
-        lambda place: str(files[place]),
-        lambda place: file_stamp(files[place]),
-    )
+    return encoded_files(labels, files)
 
 
 def _files(folder: Path) -> Iterator[tuple[bytes, Path]]:

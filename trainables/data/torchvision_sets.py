@@ -10,7 +10,7 @@ import numpy as np
 from trainables.config import DataConfig
 from trainables.data import class_names
 from trainables.data.archive import Archive, unpack
-from trainables.data.encoded import EncodedImages, file_stamp
+from trainables.data.encoded import EncodedImages, encoded_files
 from trainables.data.images import ImageSet
 from trainables.data.sources import Samples, Source, with_drawn_test
 from trainables.errors import ConfigError
@@ -125,13 +125,7 @@ def _samples(raw: Any) -> Samples:
         [Path(path) for path, _ in pairs] if pairs else list(map(Path, _first(raw, "_image_files", "_images") or ()))
     )
     if files:
-        return EncodedImages(
-            labels,
-            np.arange(len(labels)),
-            files.__getitem__,
-            lambda place: str(files[place]),
-            lambda place: file_stamp(files[place]),
-        )
+        return encoded_files(labels, files)
     name = f"image {{}} of {type(raw).__name__}".format
     return EncodedImages(labels, np.arange(len(labels)), lambda place: raw[place][0], name)
 
