@@ -42,7 +42,7 @@ def load_arrays(config: DataConfig) -> Source:
     used = {"train": found[""]} if whole else {split: pair for split, pair in found.items() if split}
     labels, names = class_labels({split: pair[1] for split, pair in used.items()}, str(root))
     parts = {split: _part(pair[0], labels[split], f"{root}: {split} images") for split, pair in used.items()}
-    return from_splits(parts, config, names)
+    return from_splits(parts, config, names=names)
 
 
 def _arrays(root: Path) -> dict[str, np.ndarray]:

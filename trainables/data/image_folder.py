@@ -27,12 +27,12 @@ def load_image_folder(config: DataConfig) -> Source:
     splits = {split: folder for folder in _folders(root) if (split := split_of(folder.name))}
     if "train" not in splits:
         names = _classes(root)
-        return from_splits({"train": _images(root, names, whole=True)}, config, names)
+        return from_splits({"train": _images(root, names, whole=True)}, config, names=names)
     if len(splits) == 1:
         raise ConfigError(f"{root} has a folder train, but none of the name test or val: add one, or move it up.")
     names = _classes(splits["train"])
     parts = {split: _images(folder, names, whole=split == "train") for split, folder in splits.items()}
-    return from_splits(parts, config, names)
+    return from_splits(parts, config, names=names)
 
 
 def _folders(place: Path) -> list[Path]:

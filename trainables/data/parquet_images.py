@@ -33,7 +33,7 @@ def load_parquet(config: DataConfig) -> Source:
         raise ConfigError(f"{root} has no parquet files, or none of training images: name them train-….parquet.")
     train = splits["train"]
     labels, names = class_labels({split: table.labels() for split, table in splits.items()}, str(root), train.names())
-    return from_splits({split: table.images(labels[split]) for split, table in splits.items()}, config, names)
+    return from_splits({split: table.images(labels[split]) for split, table in splits.items()}, config, names=names)
 
 
 def _files(root: Path) -> dict[str, list[Path]]:

@@ -48,27 +48,39 @@ def load_digits(config: DataConfig) -> Source:
 
     raw = embedded()
     images = ImageSet(np.round(raw.images * (255 / 16)).astype(np.uint8)[:, None], raw.target.astype(np.int64))
-    return with_drawn_test(images, config, mean=(0.3053,), std=(0.3760,), names=class_names.DIGITS)
+    return from_splits({"train": images}, config, mean=(0.3053,), std=(0.3760,), names=class_names.DIGITS)
 
 
-def with_drawn_test(
-    images: Samples,
+def from_splits(
+    parts: Mapping[str, Samples],
     config: DataConfig,
     *,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     names: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
 ) -> Source:
-    """Returns a source whose test set is the share `test_fraction` of all images, stratified, by a fixed seed.
+    """Returns a source of the training images and of whatever splits there are beside them, `test` and `val`.
+
+    Without a test split, the validation images are the test set. Without both, the share `test_fraction` of all images
+    is, stratified, by a fixed seed.
 
     Raises:
-        ConfigError: a class has a single image, or one side would have fewer images than there are classes.
+        ConfigError: that share cannot hold each class, as when a class has a single image.
     """
+    if set(parts) == {"train"}:
+        parts = _drawn_test(parts["train"], config)
+    classes = max(len(names), *(int(part.labels.max(initial=0)) + 1 for part in parts.values()))
+    test, val = (parts["test"], parts.get("val")) if "test" in parts else (parts["val"], None)
+    return Source(parts["train"], test, classes, mean, std, names, groups, val)
+
+
+def _drawn_test(images: Samples, config: DataConfig) -> dict[str, Samples]:
     from sklearn.model_selection import train_test_split
 
     _, counts = np.unique(images.labels, return_counts=True)
     try:
-        rest, test = train_test_split(
+        train, test = train_test_split(
             np.arange(len(images)), test_size=config.test_fraction, random_state=TEST_SEED, stratify=images.labels
         )
     except ValueError as err:
@@ -76,22 +88,7 @@ def with_drawn_test(
             f"data.test_fraction {config.test_fraction:g} of {len(images):,} images cannot hold each of {len(counts)} "
             f"classes, of which the smallest has {counts.min()}: take another fraction, or give that class more images."
         ) from err
-    classes = max(len(names), int(images.labels.max()) + 1)
-    return Source(images.take(rest), images.take(test), classes, mean, std, names)
-
-
-def from_splits(parts: Mapping[str, Samples], config: DataConfig, names: tuple[str, ...]) -> Source:
-    """Returns a source of the training images and of whatever splits there are beside them.
-
-    Without a test split, the validation images are the test set; without both, a share of all images is.
-
-    Raises:
-        ConfigError: that share cannot hold each class.
-    """
-    if "test" not in parts and "val" not in parts:
-        return with_drawn_test(parts["train"], config, names=names)
-    test, val = (parts["test"], parts.get("val")) if "test" in parts else (parts["val"], None)
-    return Source(parts["train"], test, len(names), names=names, val=val)
+    return {"train": images.take(train), "test": images.take(test)}
 
 
 def split_of(name: str) -> str:

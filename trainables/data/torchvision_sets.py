@@ -12,7 +12,7 @@ from trainables.data import class_names
 from trainables.data.archive import Archive, unpack
 from trainables.data.encoded import EncodedImages, encoded_files
 from trainables.data.images import ImageSet
-from trainables.data.sources import Samples, Source, with_drawn_test
+from trainables.data.sources import Samples, Source, from_splits
 from trainables.errors import ConfigError
 
 BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
@@ -84,11 +84,7 @@ def load_torchvision(config: DataConfig) -> Source:
     raw = {split: _open(kind, root, dict(arguments), config) for split, arguments in published.splits.items()}
     parts = {split: _samples(part) for split, part in raw.items()}
     names = published.names or _names(raw["train"])
-    if "test" not in parts:
-        return with_drawn_test(parts["train"], config, names=names)
-    classes = max(len(names), *(int(part.labels.max(initial=0)) + 1 for part in parts.values()))
-    constants = (published.mean, published.std, names, published.groups)
-    return Source(parts["train"], parts["test"], classes, *constants, val=parts.get("val"))
+    return from_splits(parts, config, mean=published.mean, std=published.std, names=names, groups=published.groups)
 
 
 def _kind(name: str) -> Any:
