@@ -29,7 +29,7 @@ class Distillation(Frozen):
 
 
 class Schedule(Frozen):
-    """One training run: linear warm-up, then the learning rate falls to zero, in steps, or not at all."""
+    """One training run: linear warm-up, then the learning rate falls along a cosine, in steps, or not at all."""
 
     epochs: int = Field(ge=0, le=100_000, description="passes over the training images")
     lr: float = Field(gt=0, le=100, description="learning rate after the warm-up, the highest")
@@ -40,10 +40,12 @@ class Schedule(Frozen):
     )
     nesterov: bool = Field(True, description="SGD's momentum by Nesterov's rule")
     weight_decay: float = Field(
-        5e-4, ge=0, le=1, description="pull of weights to 0, 5e-4 as usual on CIFAR; not of biases, BN and step sizes"
+        5e-4, ge=0, le=1, description="pull of weights to 0, 5e-4 as usual on CIFAR; never of step sizes"
     )
+    decay_all: bool = Field(False, description="weight decay of biases and batch norm too, as plain SGD has it")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the learning rate rises to `lr`; 0: none")
     decay: Literal["cosine", "step", "constant"] = Field("cosine", description="how the learning rate falls")
+    min_lr: float = Field(0.0, ge=0, le=100, description="where the cosine ends")
     step_epochs: int = Field(30, ge=1, description="epochs between two decays; 30 by 0.1 is usual on ImageNet")
     step_factor: float = Field(0.1, gt=0, le=1, description="factor of a decay in steps")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label spread over all classes; 0: none")
@@ -59,6 +61,10 @@ class Schedule(Frozen):
     def _consistent(self) -> "Schedule":
         if self.optimizer == "adam" and self.momentum != 0.9:
             raise ValueError("momentum is SGD's: leave it out, or choose optimizer: sgd")
+        if self.min_lr and self.decay != "cosine":
+            raise ValueError("min_lr is where a cosine ends: leave it out, or choose decay: cosine")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}, from which the cosine falls to it")
         if self.ema_decay and self.keep == "best":
             raise ValueError("an average has no best epoch: leave ema_decay out, or choose keep: last")
         return self

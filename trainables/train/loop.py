@@ -140,7 +140,7 @@ class _Run:
 def learning_rate(schedule: Schedule, epoch: float) -> float:
     """Returns the learning rate at a (fractional) epoch: linear from 0 over the warm-up, then as `decay` says.
 
-    Cosine is a half cosine to 0; step multiplies by `step_factor` every `step_epochs`.
+    Cosine is a half cosine to `min_lr`; step multiplies by `step_factor` every `step_epochs`.
     """
     if epoch < schedule.warmup_epochs:
         return schedule.lr * (epoch + 1e-3) / schedule.warmup_epochs
@@ -149,7 +149,8 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
     if schedule.decay == "step":
         return schedule.lr * schedule.step_factor ** (int(epoch) // schedule.step_epochs)
     span = max(schedule.epochs - schedule.warmup_epochs, 1e-9)
-    return schedule.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (epoch - schedule.warmup_epochs) / span)))
+    height = 0.5 * (1 + math.cos(math.pi * min(1.0, (epoch - schedule.warmup_epochs) / span)))
+    return schedule.min_lr + (schedule.lr - schedule.min_lr) * height
 
 
 @torch.inference_mode()

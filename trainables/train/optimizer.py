@@ -34,13 +34,21 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> "Sgd | Adam":
     return Adam(model, schedule) if schedule.optimizer == "adam" else Sgd(model, schedule)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[Group]:
-    """Groups parameters: weight decay is for weights of two or more dimensions, not for biases, norms and steps."""
+def parameter_groups(model: nn.Module, schedule: Schedule) -> list[Group]:
+    """Groups parameters by their weight decay: weights of two or more dimensions have it, step sizes never.
+
+    Biases and norms have it where the schedule says so.
+    """
     named = dict(model.named_parameters())
     steps = {name: p for name, p in named.items() if ".quantizer." in name}
     weights = {name: p for name, p in named.items() if name not in steps and p.ndim > 1}
     vectors = {name: p for name, p in named.items() if name not in steps and p.ndim <= 1}
-    return [Group(weights, weight_decay, 1.0), Group(vectors, 0.0, 1.0), Group(steps, 0.0, STEP_RATE)]
+    decay = schedule.weight_decay
+    return [
+        Group(weights, decay, 1.0),
+        Group(vectors, decay if schedule.decay_all else 0.0, 1.0),
+        Group(steps, 0.0, STEP_RATE),
+    ]
 
 
 class Sgd:
@@ -49,7 +57,7 @@ class Sgd:
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
         nesterov = schedule.nesterov and schedule.momentum > 0
         self._rule: dict[str, Any] = {"momentum": schedule.momentum, "nesterov": nesterov}
-        self._groups = parameter_groups(model, schedule.weight_decay)
+        self._groups = parameter_groups(model, schedule)
         self._buffers: dict[str, Tensor | None] = {name: None for name, _ in model.named_parameters()}
 
     @torch.no_grad()
@@ -75,7 +83,7 @@ class Adam:
     """Adam (Kingma and Ba, arXiv 1412.6980) with betas 0.9 and 0.999; weight decay enters the gradient."""
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
-        self._groups = parameter_groups(model, schedule.weight_decay)
+        self._groups = parameter_groups(model, schedule)
         named = dict(model.named_parameters())
         self._means = {name: torch.zeros_like(p) for name, p in named.items()}
         self._squares = {name: torch.zeros_like(p) for name, p in named.items()}

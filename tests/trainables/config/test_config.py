@@ -111,6 +111,7 @@ VALUES: list[Any] = [
     {"threshold_start": 0.2},
     {"kind": "import", "checkpoint": "a", "sha256": "b"},
     False,
+    0.05,
 ]
 """Some value here is legal for every field; other ones of the same field need not be."""
 ALONE = {"baseline__kind", "prune__kind", "sparsify__kind", "quantize__kind", "quantize__auto_bits"}
@@ -447,6 +448,8 @@ def test_prune_fractions_lie_from_zero_to_below_one(prune_frac: object) -> None:
         (Schedule, {"leraning_rate": 1}),
         (Schedule, {"optimizer": "adam", "momentum": 0.5}),
         (Schedule, {"ema_decay": 0.9, "keep": "best"}),
+        (Schedule, {"min_lr": 0.01, "decay": "step"}),
+        (Schedule, {"min_lr": 0.2}),
         (ModelConfig, {"width": 0}),
         (ModelConfig, {"width": float("inf")}),
         (ModelConfig, {"dropout": 1}),

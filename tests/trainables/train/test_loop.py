@@ -34,6 +34,7 @@ from trainables.train.averaging import WeightAverage
 from trainables.train.batch_norm import reestimate_batch_norm_
 from trainables.train.loop import evaluate, fit, learning_rate
 from trainables.train.loss import distillation
+from trainables.train.step_rule import Moment, StepRule
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 MODEL = ModelConfig(width=0.1, dropout=0.1)
@@ -197,6 +198,10 @@ def test_learning_rate_rises_and_falls() -> None:
     rates = [learning_rate(schedule, e / 10) for e in range(20, 101)]
     assert rates == sorted(rates, reverse=True)
     assert learning_rate(Schedule(epochs=1, lr=1, warmup_epochs=1), 1.0) == 1
+    floored = schedule.model_copy(update={"min_lr": 0.5})
+    assert learning_rate(floored, 2) == 2
+    assert learning_rate(floored, 6) == pytest.approx(1.25)
+    assert learning_rate(floored, 10) == pytest.approx(0.5)
 
 
 def test_evaluate_counts_right_answers() -> None:
@@ -316,12 +321,25 @@ def test_the_rate_falls_in_steps_or_not_at_all() -> None:
     assert learning_rate(constant, 0.5) == pytest.approx(0.25, abs=0.01)
 
 
+class ForgetsAtLast(StepRule):
+    """Sets the classifier to zero in the last third of a run: whatever the processor, the end is then no good."""
+
+    def __init__(self, model: Model) -> None:
+        self._classifier = model.get_submodule("classifier.layer")
+
+    def after_step(self, moment: Moment) -> None:
+        if moment.share > 2 / 3:
+            with torch.no_grad():
+                for parameter in self._classifier.parameters():
+                    parameter.zero_()
+
+
 def test_the_best_epoch_is_kept() -> None:
     schedule = Schedule(epochs=9, lr=0.1, batch_size=25, keep="best", decay="constant")
     torch.manual_seed(0)
     model = build(make_architecture(width=0.1))
     context = make_context(few_digits())
-    history = fit(model, schedule, context)
+    history = fit(model, schedule, context, rules=[ForgetsAtLast(model)])
     accuracies = [row["val_accuracy"] for row in history]
     assert accuracies[-1] < max(accuracies)
     assert evaluate(model, context.val) == max(accuracies)

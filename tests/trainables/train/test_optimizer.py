@@ -34,9 +34,10 @@ def torchs_own(model: Model, schedule: Schedule) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         is_step, is_weight = name.endswith("quantizer.step"), name.endswith("layer.weight")
-        kind = (schedule.weight_decay if is_weight else 0.0, STEP_RATE if is_step else 1.0)
+        decays = is_weight or (schedule.decay_all and not is_step)
+        kind = (schedule.weight_decay if decays else 0.0, STEP_RATE if is_step else 1.0)
         groups.setdefault(kind, []).append(parameter)
-    assert len(groups) == 3
+    assert len(groups) == (2 if schedule.decay_all else 3)
     options = [{"params": ps, "weight_decay": decay, "scale": scale} for (decay, scale), ps in groups.items()]
     if schedule.optimizer == "adam":
         return torch.optim.Adam(options)
@@ -48,6 +49,7 @@ def torchs_own(model: Model, schedule: Schedule) -> torch.optim.Optimizer:
 SCHEDULES = {
     "nesterov": Schedule(epochs=1, lr=0.1, weight_decay=0.01),
     "plain momentum": Schedule(epochs=1, lr=0.1, nesterov=False, weight_decay=0.01),
+    "decay of all": Schedule(epochs=1, lr=0.1, weight_decay=0.01, decay_all=True),
     "no momentum": Schedule(epochs=1, lr=0.1, momentum=0.0, weight_decay=0.01),
     "adam": Schedule(epochs=1, lr=0.1, optimizer="adam", weight_decay=0.01),
 }
