@@ -17,6 +17,7 @@ FRONT = pd.DataFrame(
     {
         "label": ["large", "lucky", "small"],
         "compression_ratio": [8.0, 20.0, 31.0],
+        "size_bytes": [40_000, 16_000, 10_000],
         "accuracy_mean": [0.99, 0.96, 0.95],
         "test_accuracy_mean": [0.98, 0.93, 0.955],
     }
@@ -25,13 +26,27 @@ FRONT = pd.DataFrame(
 
 @pytest.mark.parametrize(
     ("text", "label", "met"),
-    [("0.97:8", "large", True), ("0.95:9", "lucky", False), ("0.95:30", "small", True), ("0.5:32", None, False)],
+    [
+        ("0.97:8", "large", True),
+        ("0.95:9", "lucky", False),
+        ("0.95:30", "small", True),
+        ("0.5:32", None, False),
+        ("0.97:40000B", "large", True),
+        ("0.95:39999B", "lucky", False),
+        ("0.5:9999B", None, False),
+    ],
 )
 def test_validation_chooses_and_the_test_split_judges(text: str, label: str | None, met: bool) -> None:
     bar = Bar.parse(text)
     row = bar.choose(FRONT)
     assert (None if row is None else row.label) == label
     assert bar.met(row) is met
+
+
+@pytest.mark.parametrize(("above", "met"), [(-0.01, True), (0.0, True), (0.005, True), (0.006, False)])
+def test_a_bar_rises_and_falls_with_the_float_network_on_the_same_images(above: float, met: bool) -> None:
+    bar = Bar.parse("0.95:30")
+    assert bar.met(bar.choose(FRONT), above) is met
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +69,8 @@ def test_a_report_holds_the_bars_and_files_that_decode(
     given = [str(experiment.path), "--output", str(tmp_path)]
     assert frontier.main([*given, "--bar", "0.0:1", "--bar", "0.0:1000"]) == 1
     assert "none so small" in capsys.readouterr().out
+    assert frontier.main([*given, "--bar", "1.0:1", "--fp32", "0.0"]) == 1
+    assert "and 0.00 % on the whole test set" in capsys.readouterr().out
     assert frontier.main([*given, "--bar", "0.0:1"]) == 0
     assert pd.read_parquet(tmp_path / "frontier.parquet").experiment.eq(experiment.path.name).all()
     report = json.loads((tmp_path / "report.json").read_text())

@@ -232,11 +232,36 @@ def _mean_pool(node: Node, x: Sequence[str], writer: Writer) -> str:
 
 
 def _adaptive_mean(node: Node, x: Sequence[str], writer: Writer) -> str:
-    height, width = writer.sizes[node.inputs[0]][-2:]
-    if (height, width) != (1, 1):
-        raise ConfigError("ONNX files are not written for uneven adaptive means: leave measure.onnx off.")
-    shape = writer.integers(f"{node.name}.shape", [1, 1, *node.attributes["size"]])
-    return writer.add("Expand", x[0], shape, name=node.name)
+    """Adds products with the shares of rows and of columns that each mean takes, since windows are not alike."""
+    (height, width), (rows, columns) = writer.sizes[node.inputs[0]][-2:], node.attributes["size"]
+    across = writer.floats(f"{node.name}.columns", _shares(width, columns).T)
+    down = writer.floats(f"{node.name}.rows", _shares(height, rows))
+    return writer.add("MatMul", down, writer.add("MatMul", x[0], across, name=f"{node.name}.across"), name=node.name)
+
+
+def _shares(have: int, wanted: int) -> np.ndarray:
+    """Returns the share of each of `have` pixels in each of `wanted` means, (wanted, have), as torch's windows lie."""
+    shares = np.zeros((wanted, have))
+    for i in range(wanted):
+        start, end = i * have // wanted, -(-(i + 1) * have // wanted)
+        shares[i, start:end] = 1 / (end - start)
+    return shares
+
+
+def _roll(node: Node, x: Sequence[str], writer: Writer) -> str:
+    """Adds, for each shift, what lies behind the cut and then what lies before it."""
+    y, last = x[0], len(node.attributes["dims"]) - 1
+    for i, (shift, dim) in enumerate(zip(node.attributes["shifts"], node.attributes["dims"], strict=True)):
+        name = f"{node.name}.{i}"
+        cut, axis = writer.integers(f"{name}.cut", [-shift % writer.sizes[node.inputs[0]][dim]]), [dim]
+        axes, start = writer.integers(f"{name}.axis", axis), writer.integers(f"{name}.start", [0])
+        end = writer.integers(f"{name}.end", [np.iinfo(np.int64).max])
+        parts = (
+            writer.add("Slice", y, *ends, axes, name=f"{name}.{part}")
+            for part, ends in (("behind", (cut, end)), ("before", (start, cut)))
+        )
+        y = writer.add("Concat", *parts, name=node.name if i == last else name, axis=dim)
+    return y
 
 
 def _batch_norm(node: Node, x: Sequence[str], writer: Writer) -> str:
@@ -290,8 +315,6 @@ def _rsqrt(node: Node, x: Sequence[str], writer: Writer) -> str:
 
 def _attention(node: Node, x: Sequence[str], writer: Writer) -> str:
     """Adds softmax(q · kᵀ · scale + mask) · v."""
-    if node.attributes["causal"]:
-        raise ConfigError("ONNX files are not written for causal attention: leave measure.onnx off.")
     rank, width = writer.ranks[node.inputs[1]], writer.sizes[node.inputs[0]][-1]
     order = [*range(rank - 2), rank - 1, rank - 2]
     turned = writer.add("Transpose", x[1], name=f"{node.name}.keys", perm=order)
@@ -300,6 +323,9 @@ def _attention(node: Node, x: Sequence[str], writer: Writer) -> str:
     scores = writer.add("Mul", scores, writer.floats(f"{node.name}.scale", scale), name=f"{node.name}.scaled")
     if len(x) == 4:
         scores = writer.add("Add", scores, x[3], name=f"{node.name}.masked")
+    if node.attributes["causal"]:
+        later = np.triu(np.full([writer.sizes[name][-2] for name in node.inputs[:2]], -np.inf), k=1)
+        scores = writer.add("Add", scores, writer.floats(f"{node.name}.later", later), name=f"{node.name}.causal")
     return writer.add(
         "MatMul", writer.add("Softmax", scores, name=f"{node.name}.shares", axis=-1), x[2], name=node.name
     )
@@ -352,6 +378,7 @@ FORMS: dict[str, Form] = {
     "expand": _expand,
     "permute": _permute,
     "slice": _slice,
+    "roll": _roll,
     "concatenate": _concatenate,
     "pad": _pad,
     "batch_norm": _batch_norm,
@@ -385,6 +412,6 @@ def _moved(form: Form) -> Callable[[Node, Value, Writer], Value]:
 ON_CODES: dict[str, Callable[[Node, Value, Writer], Value]] = {
     "max_pool": _pool_codes,
     "pad": _pad_codes,
-    **{name: _moved(FORMS[name]) for name in ("reshape", "permute", "slice", "dropout")},
+    **{name: _moved(FORMS[name]) for name in ("reshape", "permute", "slice", "roll", "dropout")},
 }
 """The operators that work on integer codes as they are."""

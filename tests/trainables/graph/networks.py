@@ -178,6 +178,23 @@ class Gated(nn.Module):
         return self.fc(x.mean(2))
 
 
+class Shifted(nn.Module):
+    """Maps that are shifted around their edges (Swin), means of windows that are not alike, attention to the past."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 3), nn.ReLU())
+        self.mix = nn.Conv2d(16, 16, 3, padding=1)
+        self.qkv = nn.Linear(16, 48)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).roll((-2, 1), (2, 3))
+        x = F.adaptive_avg_pool2d(x + torch.roll(self.mix(x), 7, 3), (3, 4))
+        q, k, v = self.qkv(F.adaptive_avg_pool2d(x, (7, 6)).flatten(2).transpose(1, 2)).chunk(3, dim=-1)
+        return self.fc(F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, -1])
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet": (ResNet, 16),
     "padded": (Padded, 16),
@@ -189,6 +206,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "pyramid": (Pyramid, 16),
     "mixed": (Mixed, 16),
     "gated": (Gated, 16),
+    "shifted": (Shifted, 16),
 }
 """Each network by name, and the size of its images."""
 
