@@ -31,8 +31,8 @@ VERSION = 1
 SHARD_BYTES = 64 << 20
 """Bytes of images in a shard, the memory that decoding takes. Larger: more is decoded twice after a kill; smaller: more
 files, and more time between them."""
-AT_ONCE = 32
-"""Images that threads decode before they wait for each other. More: memory; fewer: more waiting."""
+AT_ONCE = 4
+"""Images for each thread that are decoded before threads wait for each other. More: memory; fewer: more waiting."""
 POLL_S = 0.5
 """Seconds between two looks whether another process has decoded the images: a set that takes longer is worth them."""
 DRAFT_S = 60
@@ -165,8 +165,9 @@ def _decoded(images: EncodedImages, form: Form) -> tuple[np.ndarray, dict[int, s
 
 def _each(images: EncodedImages, form: Form) -> Iterator[np.ndarray | Undecodable]:
     """Yields the images decoded in order, by the threads of this process."""
-    with strict(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        for some in _batched(images.each(), AT_ONCE):
+    count = torch.get_num_threads()
+    with strict(), ThreadPoolExecutor(count) as threads:
+        for some in _batched(images.each(), AT_ONCE * count):
             yield from threads.map(form.of, some)
 
 

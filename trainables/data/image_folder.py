@@ -73,10 +73,11 @@ def _images(folder: Path, names: tuple[str, ...], *, whole: bool) -> EncodedImag
     return encoded_files(labels, files)
 
 
-def _files(folder: Path) -> Iterator[tuple[bytes, Path]]:
+def _files(folder: Path) -> Iterator[tuple[bytes, str]]:
     """Yields the image files in a folder and below it, each after its path in that folder; hidden ones are left out."""
     for place, folders, names in os.walk(folder):  # links to folders are not followed below a class: they may circle
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("."):
-                yield os.fsencode(os.path.relpath(os.path.join(place, name), folder)), Path(place, name)
+                path = os.path.join(place, name)
+                yield os.fsencode(os.path.relpath(path, folder)), path

@@ -1,5 +1,6 @@
 """The labeled image sets of torchvision, all by one loader: what differs between them is a table."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,11 +118,9 @@ def _samples(raw: Any) -> Samples:
         if images.ndim == 3:
             images = images[:, None]
         return ImageSet(images if images.shape[1] in (1, 3) else images.transpose(0, 3, 1, 2), labels)
-    files = (
-        [Path(path) for path, _ in pairs] if pairs else list(map(Path, _first(raw, "_image_files", "_images") or ()))
-    )
-    if files:
-        return encoded_files(labels, files)
+    files = [path for path, _ in pairs] if pairs else _first(raw, "_image_files", "_images") or ()
+    if len(files):
+        return encoded_files(labels, [os.fspath(path) for path in files])
     name = f"image {{}} of {type(raw).__name__}".format
     return EncodedImages(labels, np.arange(len(labels)), lambda place: raw[place][0], name)
 
