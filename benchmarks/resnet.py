@@ -1,5 +1,6 @@
 """ResNets for small images, as anyone writes them: measured by benchmarks, captured in tests."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,6 +53,19 @@ class ResNet20(ResNet):
 
     def __init__(self) -> None:
         super().__init__(blocks=3)
+
+
+class ResNetOnPixels(ResNet):
+    """The same for pixels in 0..255, which it normalizes itself: a teacher for networks that take such pixels."""
+
+    def __init__(self, blocks: int = 1, classes: int = 10) -> None:
+        super().__init__(blocks, classes)
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        self.register_buffer("mean", (255 * mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", (255 * std).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - self.mean) / self.std)
 
 
 class TensorFlowBlock(nn.Module):
