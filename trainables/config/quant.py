@@ -33,6 +33,7 @@ def _one_of(*legal: int) -> AfterValidator:
 
 WeightBits = Annotated[int, Field(strict=True), _one_of(2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)]
 ActivationBits = Annotated[int, Field(strict=True), _one_of(2, 3, 4, 5, 6, 7, 8, 16, FLOAT_BITS)]
+SideBits = Literal[8, 16, 32]
 
 
 def _group(name: str) -> str:
@@ -80,7 +81,9 @@ class QuantScheme(Frozen):
         le=100,
         description="percentile of the magnitudes that its observer keeps; lower: finer steps, more clipped",
     )
-    side_bits: Literal[8, 16] = Field(16, description="bits of each multiplier and bias in the file; 8: coarser")
+    side_bits: SideBits = Field(
+        16, description="bits of each multiplier and bias in the file; 8: coarser; 32: as trained"
+    )
 
     def weight_bits(self, unit: str, group: LayerGroup) -> int:
         """Returns the bits of one unit's weight."""

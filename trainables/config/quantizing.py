@@ -7,7 +7,7 @@ from pydantic import Field
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import CODERS, OBSERVERS, STAGES
-from trainables.config.quant import QuantScheme, WeightBits
+from trainables.config.quant import QuantScheme, SideBits, WeightBits
 from trainables.config.schedule import Schedule
 from trainables.config.stage import Component, StageConfig
 
@@ -49,7 +49,7 @@ class Sensitivity(StageConfig):
     granularity: Literal["channel", "tensor"]
     observer: Annotated[str, OBSERVERS]
     percentile: float
-    side_bits: Literal[8, 16]
+    side_bits: SideBits
 
     def components(self) -> Iterable[Component]:
         """Yields the observer, and each coder: any of them may store a layer in the fewest bytes."""

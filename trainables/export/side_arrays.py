@@ -10,11 +10,12 @@ from trainables.errors import CorruptFile
 from trainables.quant.side_info import SideInfo
 
 SIDE_DTYPES: dict[int, dict[str, Any]] = {
+    32: dict.fromkeys(("multipliers", "biases", "references"), np.float32),
     16: {"multipliers": np.float16, "biases": np.float16, "references": np.float32},
     8: {"multipliers": np.int8, "biases": np.uint8, "references": np.float32},
 }
 """The arrays' types by bits of side information; bytes of biases are int8, or int16 in layers that need it."""
-REFERENCES = {16: 1, 8: 3}
+REFERENCES = {32: 1, 16: 1, 8: 3}
 """The references of a layer by bits of side information: see `SideInfo`."""
 
 
@@ -23,7 +24,7 @@ def to_arrays(infos: Sequence[SideInfo]) -> dict[str, np.ndarray]:
     biases = [_numpy(info.bias) for info in infos]
     return {
         "multipliers": np.concatenate([_numpy(info.multiplier) for info in infos]),
-        "biases": np.concatenate([b if b.dtype == np.float16 else b.view(np.uint8) for b in biases]),
+        "biases": np.concatenate([b.view(np.uint8) if b.dtype.kind == "i" else b for b in biases]),
         "references": np.concatenate([_numpy(info.reference) for info in infos]),
     }
 

@@ -19,7 +19,7 @@ from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import ChannelAffine, ConvUnit, NormUnit, Unit, norm_of, units
 from trainables.quant.integer_bias import unit_steps, whole_bias
-from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits
+from trainables.quant.side_info import SideInfo, in_8_bits, in_16_bits, in_32_bits
 
 MAX_ROUNDS = 5
 """Rounding is repeated until nothing changes, which takes two or three rounds; more than this many are no use."""
@@ -68,6 +68,8 @@ def side_info(unit: Unit, name: str = "the layer", *, side_bits: int = 16) -> Si
     _check_finite(name, scale=multiplier, bias=affine.bias_at(multiplier), spread=affine.spread)
     if side_bits == 8:
         return in_8_bits(multiplier, affine.bias_at, spread=affine.spread)
+    if side_bits == 32:
+        return in_32_bits(multiplier, affine.bias_at)
     info = in_16_bits(multiplier, affine.bias_at)
     _check_finite(name, scale=info.multiplier, bias=info.bias)
     return info

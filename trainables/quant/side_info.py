@@ -1,6 +1,6 @@
 """SideInfo: the multiplier and the bias of every output channel of a layer, as the file stores them.
 
-With 16 bits, both are float16, the multiplier relative to the layer's largest one.
+With 32 bits, both are float32. With 16 bits, both are float16, the multiplier relative to the layer's largest one.
 
 With 8 bits, the multiplier is largest · 2^(−spacing · (127 − |code|)) with the code's sign, and 0 for code 0.
 The grid covers those channels whose outputs vary: batch norm leaves some whose input is constant, or whose
@@ -32,9 +32,9 @@ BIAS_NOISE = 0.01
 
 @dataclass(frozen=True)
 class SideInfo:
-    """The stored side information: `multiplier` and `bias` (outputs,) float16, or int8 and int8 or int16.
+    """The stored side information: `multiplier` and `bias` (outputs,) float32 or float16, or int8 and int8 or int16.
 
-    `reference` is (1,) float32, the largest |m|, or (3,): the largest |m|, the spacing in octaves, the bias unit.
+    `reference` is (1,) float32, 1 or the largest |m|, or (3,): the largest |m|, the spacing in octaves, the bias unit.
     """
 
     reference: Tensor
@@ -43,11 +43,16 @@ class SideInfo:
 
     def exact(self) -> tuple[Tensor, Tensor]:
         """Returns m and b as float32, as the decoder sees them."""
-        if self.multiplier.dtype == torch.float16:
+        if self.multiplier.is_floating_point():
             return self.multiplier.float() * self.reference, self.bias.float()
         largest, spacing, unit = self.reference.tolist()
         multiplier = torch.from_numpy(_power(self.multiplier.cpu().numpy(), largest, spacing))
         return multiplier.float().to(self.bias.device), (self.bias.double() * unit).float()
+
+
+def in_32_bits(multiplier: Tensor, bias_at: BiasAt) -> SideInfo:
+    """Keeps m, and the b that goes with it."""
+    return SideInfo(torch.ones_like(multiplier[:1]), multiplier.clone(), bias_at(multiplier))
 
 
 def in_16_bits(multiplier: Tensor, bias_at: BiasAt) -> SideInfo:

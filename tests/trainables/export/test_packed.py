@@ -66,7 +66,7 @@ def test_the_decoded_network_is_the_folded_one_bit_for_bit(name: str, case: str)
     assert unpack(file).header.scheme == QuantScheme(**scheme)
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 def test_a_pruned_network_goes_through_the_file(side_bits: int) -> None:
     parent = make_model()
     model, architecture = prune_channels(parent, make_architecture(), plan_channels(parent, make_prune(0.5, head=True)))
@@ -103,7 +103,7 @@ def test_codes_are_the_quantizers_in_the_smallest_type_that_holds_them(case: str
     assert decoded.steps.tolist() == steps
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 def test_scales_are_what_the_decoded_network_computes_with(side_bits: int) -> None:
     model, file = packed(w_bits=4, side_bits=side_bits)
     decoded = unpack(file)
@@ -129,7 +129,7 @@ def test_bits_per_layer_are_in_the_file() -> None:
     assert set(bits.values()) == {2, 4, 16, FLOAT}
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 def test_a_dead_layer_and_codes_that_are_all_zero_go_through_the_file(side_bits: int) -> None:
     model, _ = packed(w_bits=4, side_bits=side_bits)
     layers = units(model)
@@ -174,7 +174,7 @@ def test_a_channels_last_network_packs_to_the_same_bytes() -> None:
     assert pack(model.to(memory_format=torch.channels_last), unpack(file).header) == file
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 @pytest.mark.numeric
 def test_packing_is_deterministic(side_bits: int) -> None:
     first, second = (freshly_packed("mobilenet_v2", w_bits=3, side_bits=side_bits)[1] for _ in range(2))
@@ -197,7 +197,7 @@ def test_a_fresh_process_packs_the_same_bytes_and_decodes_the_same_network(tmp_p
     assert found.stdout.split() == [hashlib.sha256(content).hexdigest(), hashlib.sha256(logits).hexdigest()]
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 def test_breakdown_sums_to_the_length(side_bits: int) -> None:
     _, file = packed(w_bits=3, a_bits=4, side_bits=side_bits)
     breakdown, decoded = size_breakdown(file), unpack(file)
@@ -205,7 +205,11 @@ def test_breakdown_sums_to_the_length(side_bits: int) -> None:
     assert set(breakdown) == {*PARTS, "header"}
     channels, wide = sum(layer.shape[0] for layer in decoded.layers), parts(file)[0]["wide_biases"]
     extra = sum(decoded.layers[i].shape[0] for i in wide)
-    sizes = {16: (2 * channels, 2 * channels, 4), 8: (channels, channels + extra, 12)}[side_bits]
+    sizes = {
+        32: (4 * channels, 4 * channels, 4),
+        16: (2 * channels, 2 * channels, 4),
+        8: (channels, channels + extra, 12),
+    }[side_bits]
     assert (breakdown["multipliers"], breakdown["biases"]) == sizes[:2]
     assert breakdown["references"] == sizes[2] * len(decoded.layers)
     assert breakdown["steps"] == 4 * len(activation_quantizers(decoded.network()))
@@ -224,7 +228,7 @@ def full_network(side_bits: int) -> tuple[Architecture, QuantScheme]:
     return bare.model_copy(update={"widths": widths}), QuantScheme(side_bits=side_bits, w_bits_by_layer=by_layer)
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 def test_the_header_of_a_full_network_pruned_everywhere_is_below_2_kb(side_bits: int, whole_mobilenet: None) -> None:
     torch.manual_seed(0)
     architecture, scheme = full_network(side_bits)
@@ -247,7 +251,7 @@ def test_the_header_of_a_full_network_pruned_everywhere_is_below_2_kb(side_bits:
 
 
 def test_side_information_that_is_not_finite_is_a_divergence() -> None:
-    for side_bits in (8, 16):
+    for side_bits in (8, 16, 32):
         model, file = packed(side_bits=side_bits)
         with torch.no_grad():
             model.stem.bn.weight[0] = float("nan")
@@ -274,7 +278,7 @@ def test_more_weights_than_a_file_may_hold_are_refused(monkeypatch: pytest.Monke
         unpack(file)
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 @pytest.mark.numeric
 def test_the_golden_file_is_packed_and_decoded_as_ever(side_bits: int) -> None:
     file = (FOLDER / f"side{side_bits}.mbq").read_bytes()
@@ -293,10 +297,10 @@ def test_the_golden_file_is_packed_and_decoded_as_ever(side_bits: int) -> None:
         assert torch.equal(decoded.network()(x), folded(network, side_bits=side_bits)(x))
 
 
-GOLDEN_STATE = {8: "a7859ba9a0b04a4f", 16: "b49735eab6c416ea"}
+GOLDEN_STATE = {8: "a7859ba9a0b04a4f", 16: "b49735eab6c416ea", 32: "0608866d6650814f"}
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 @pytest.mark.numeric
 def test_the_golden_network_is_rounded_to_the_same_bits_everywhere(side_bits: int) -> None:
     """Each root and quotient of batch norm is in them: a processor that rounds one differently shows here first."""
@@ -309,12 +313,13 @@ def test_the_golden_network_is_rounded_to_the_same_bits_everywhere(side_bits: in
 GOLDEN_SHA256 = {
     8: "b57e84725a03acdc9c79d173ffe341a233e54587746fc1f7d914e9a9b75a432f",
     16: "6be411fba61634e0ac98fb33895c75246b4f85f29185f67c9ca76857f3234497",
+    32: "ac1435387045e462f0d7425520710dcda6f71f2af660116a2ef9e78061438755",
 }
-GOLDEN_SCALES = {8: (7.071141489, 53.190764133), 16: (7.079796993, 53.222061157)}
+GOLDEN_SCALES = {8: (7.071141489, 53.190764133), 16: (7.079796993, 53.222061157), 32: (7.079890620, 53.219619367)}
 """Sums of all multipliers and of all biases, without their signs."""
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 def test_the_golden_file_did_not_change(side_bits: int) -> None:
     """A new version of the format gets a new file; this one stays readable or is refused by its version."""
     file = (FOLDER / f"side{side_bits}.mbq").read_bytes()

@@ -194,10 +194,10 @@ def test_an_altered_part_with_a_right_checksum_changes_no_weight(part: str, data
     refused_or_the_same_weights(forged(SPEC, {**ARRAYS, part: array}))
 
 
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 @pytest.mark.parametrize("name", PARTS)
 def test_forged_arrays_are_refused(name: str, side_bits: int) -> None:
-    spec, arrays = parts({8: CONTENT, 16: OTHER}[side_bits])
+    spec, arrays = parts((FOLDER / f"side{side_bits}.mbq").read_bytes())
     array = arrays[name]
     longer = np.concatenate([array, array[:1]])
     for wrong in (array[:-1], array[None], longer, array[:0], array.astype(np.float64), array.view(np.int8)[:-3]):

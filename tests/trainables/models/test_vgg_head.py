@@ -132,7 +132,7 @@ def test_hidden_layers_have_the_bits_of_the_head() -> None:
 
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
-@pytest.mark.parametrize("side_bits", [8, 16])
+@pytest.mark.parametrize("side_bits", [8, 16, 32])
 @pytest.mark.parametrize("bits", [2, 8, 32])
 def test_a_packed_head_decodes_to_the_network(bits: int, side_bits: int, granularity: str) -> None:
     model, images = make_network(), make_images(40)
