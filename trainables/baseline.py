@@ -24,7 +24,7 @@ from trainables.models.unit_state import own_model
 from trainables.results import CHANCE_FACTOR
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.storage import read_bytes, sha256, storage_path
-from trainables.train.batch_norm import BATCH, reestimate_batch_norm_
+from trainables.train.batch_norm import BATCH, improve_batch_norm_, reestimate_batch_norm_
 from trainables.train.loop import evaluate, fit
 
 IMAGES = 2048
@@ -40,10 +40,11 @@ def _(config: BaselineTrain, context: StageContext) -> StageResult:
 
 @run_stage.register
 def _(config: BaselineImport, context: StageContext) -> StageResult:
-    """Reads a checkpoint file and checks that it is of this network."""
+    """Reads a checkpoint file, checks that it is of this network, and measures its batch norm again if asked to."""
     model, architecture = _fresh(config, context)
     if config.checkpoint:
         model.load_state_dict(model.state_dict() | read_import(config, model).state)
+    improve_batch_norm_(model, context.train, config.bn_images, seed_for(context.seed, 5))
     result = _result(model, architecture, context)
     accuracy, chance = result.metrics["val_accuracy"], 1 / context.data.classes
     if config.network and accuracy <= CHANCE_FACTOR * chance:

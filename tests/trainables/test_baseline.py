@@ -191,6 +191,20 @@ def test_a_network_trained_from_scratch_fits_the_data() -> None:
     assert result.metrics.keys() == {"val_accuracy"}
 
 
+@pytest.mark.parametrize("bn_images", [0, 120])
+def test_batch_norm_of_an_import_is_measured_again_where_the_spec_asks(bn_images: int, tmp_path: Path) -> None:
+    context = make_context(few_digits())
+    trained = run_stage(BaselineTrain(model=MODEL, schedule=Schedule(epochs=3, lr=0.1, batch_size=20)), context)
+    norms = [name for name in trained.state if name.endswith("running_mean")]
+    spoiled = trained.state | {name: trained.state[name] + 20 for name in norms}
+    path = tmp_path / "spoiled.safetensors"
+    path.write_bytes(save_safetensors({name: tensor.contiguous() for name, tensor in spoiled.items()}))
+    found = run_stage(BaselineImport(kind="import", model=MODEL, checkpoint=str(path), bn_images=bn_images), context)
+    for name in norms:
+        off = (found.state[name] - trained.state[name]).abs().max()
+        assert torch.equal(found.state[name], spoiled[name]) if bn_images == 0 else off < 10
+
+
 def test_an_untrained_network_is_random_and_its_values_keep_their_scale() -> None:
     first, again = (run_stage(BaselineUntrained(kind="untrained", model=MODEL), make_context(digits())) for _ in "12")
     assert first.metrics == again.metrics

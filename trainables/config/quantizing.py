@@ -9,19 +9,11 @@ from trainables.config.frozen import Frozen
 from trainables.config.plugins import CODERS, OBSERVERS, STAGES
 from trainables.config.quant import QuantScheme, SideBits, WeightBits
 from trainables.config.schedule import Schedule
-from trainables.config.stage import Component, StageConfig
+from trainables.config.stage import BnImages, Component, StageConfig
 
 CalibrationImages = Annotated[
     int,
     Field(ge=1, le=1_000_000, description="training images from which steps are read; more: steadier steps, more time"),
-]
-BnImages = Annotated[
-    int,
-    Field(
-        ge=0,
-        le=10_000_000,
-        description="images on which BN is measured again, kept where others then have a smaller loss; 0: never",
-    ),
 ]
 
 

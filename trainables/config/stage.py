@@ -13,6 +13,15 @@ from trainables.registry import Registry
 Component = tuple[Registry[Any], str]
 """A plug-in: the registry that holds it, and its name there."""
 
+BnImages = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=10_000_000,
+        description="images on which BN is measured again, kept where others then have a smaller loss; 0: never",
+    ),
+]
+
 
 def named_plugins(config: BaseModel) -> Iterator[Component]:
     """Yields the plug-ins that fields of a configuration name (`Annotated[str, registry]`), and fields of its parts."""

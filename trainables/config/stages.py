@@ -9,7 +9,7 @@ from trainables.config.model import ModelConfig
 from trainables.config.plugins import IMPORTANCE, SPARSITY, STAGES
 from trainables.config.quant import LayerGroup
 from trainables.config.schedule import Schedule
-from trainables.config.stage import StageConfig
+from trainables.config.stage import BnImages, StageConfig
 
 
 class Start(StageConfig):
@@ -63,6 +63,7 @@ class BaselineImport(Start):
     kind: Literal["import"]
     checkpoint: str = Field("", description="path of the file; a captured network brings its own weights")
     sha256: str = Field("", description="digest of the file; found when a spec is read")
+    bn_images: BnImages = 0
 
 
 @STAGES.register("untrained")
