@@ -1,6 +1,7 @@
 """What files and folders of a cache say about its stages without being read (torch-free)."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from trainables.storage import StoragePath, names, published
 
@@ -10,7 +11,19 @@ MARKERS = (FINISHED, FAILED)
 """The names of files one of which each published stage has."""
 
 
-def stage_states(stages: StoragePath, keys: Iterable[str]) -> dict[str, Hashable]:
+class StageState(NamedTuple):
+    """What is seen of a stage: whether it has ended, and the names of the epochs that are saved of it."""
+
+    finished: bool
+    epochs: tuple[str, ...]
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has ended an epoch, and not yet all of them."""
+        return bool(self.epochs) and not self.finished
+
+
+def stage_states(stages: StoragePath, keys: Iterable[str]) -> dict[str, StageState]:
     """Returns for each stage's key a value that changes with each of its epochs and with its end.
 
     All are looked at together: in an object store that takes a few requests at a time, however many there are.
@@ -22,4 +35,7 @@ def stage_states(stages: StoragePath, keys: Iterable[str]) -> dict[str, Hashable
     finished = set(published([stages / key for key in asked], MARKERS))
     # A stage may train in several phases, each with a folder of its own.
     epochs = [name for depth in ("*", "*/*") for name in names(stages / "progress", f"{depth}/epoch-*")]
-    return {key: (stages / key in finished, *(n for n in epochs if n.startswith(f"{key}/"))) for key in asked}
+    return {
+        key: StageState(stages / key in finished, tuple(name for name in epochs if name.startswith(f"{key}/")))
+        for key in asked
+    }

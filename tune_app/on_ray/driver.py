@@ -41,7 +41,7 @@ LOOK_EVERY_S = 5.0
 LOOK_SHARE = 0.1
 """Seconds between two looks at what running trials show, and the driver's time that these may take.
 
-The shortest deadline is `epoch_deadline.least_s`, 60 s by default: a look is late by a twelfth of it.
+The shortest deadline is `epoch_deadline.least_s`, 300 s by default: a look is late by a small part of it.
 """
 
 

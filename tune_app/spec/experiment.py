@@ -152,11 +152,11 @@ class Resources(Frozen):
 class EpochDeadline(Frozen):
     """When a trial that shows no progress is taken for hung: its worker is ended, and it starts once more."""
 
-    least_s: Seconds = Field(60, description="never shorter, seconds: storage may be slow once")
+    least_s: Seconds = Field(300, description="never shorter, seconds: the last epoch is followed by packing")
     medians: float = Field(
         5, ge=1, description="so many times the median epoch of this run; fewer: hung trials end earlier, slow ones too"
     )
-    first_s: Seconds = Field(900, description="seconds until an epoch was seen to end, for loading and compiling")
+    first_s: Seconds = Field(1_800, description="seconds for what ends no epoch: loading, compiling, a first epoch")
 
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
