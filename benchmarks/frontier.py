@@ -31,6 +31,7 @@ from benchmarks.report import markdown_table, write_report
 from trainables.errors import CorruptFile, TuneAppError
 from trainables.export.packed import unpack
 from trainables.storage import read_bytes, replace, sha256
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import read_records, verified_artifact
 from tune_app.ledger.test_results import HeldOut, read_held_out
@@ -79,7 +80,17 @@ def tested_frontier(experiment: str) -> pd.DataFrame:
     front = frontier_frame(experiment)
     if front.empty or front.test_accuracy_mean.isna().any():
         raise TuneAppError(f"{experiment} needs a frontier with test results: `tune-app finalize {experiment}` first.")
-    return front.assign(experiment=Path(experiment).name)
+    return front.assign(experiment=Path(experiment).name, whole=whole_test_set(experiment, front))
+
+
+def whole_test_set(experiment: str, front: pd.DataFrame) -> pd.Series | None:
+    """Accuracies on all images of the test set, where a part of it validates; None elsewhere."""
+    folder = ExperimentFolder.existing(experiment)
+    baseline, tested = read_baseline(folder), tested_baseline(experiment)
+    if baseline is None or folder.read_spec().base.data.validation.source != "test":
+        return None
+    right = front.accuracy_mean * baseline.n + front.test_accuracy_mean * tested.n
+    return right / (baseline.n + tested.n)
 
 
 def tested_baseline(experiment: str) -> HeldOut:
@@ -183,7 +194,7 @@ def report(bars: Sequence[Bar], chosen: Sequence[pd.Series | None], met: Sequenc
     verdicts = [
         [str(bar), *_told(row), "met" if held else "not met"] for bar, row, held in zip(bars, chosen, met, strict=True)
     ]
-    head = ("point", "test accuracy", "validation accuracy", "runs", "bytes", "ratio", "training s")
+    head = ("point", "test accuracy", "validation accuracy", "whole test set", "runs", "bytes", "ratio", "training s")
     listed = [[row.experiment, *_told(row)] for _, row in points.iterrows()]
     return "\n\n".join(
         [
@@ -197,11 +208,12 @@ def report(bars: Sequence[Bar], chosen: Sequence[pd.Series | None], met: Sequenc
 
 def _told(row: pd.Series | None) -> list[str]:
     if row is None:
-        return ["none so small", *["–"] * 6]
+        return ["none so small", *["–"] * 7]
     return [
         row.label,
         _spread(row.test_accuracy_mean, row.test_accuracy_sd),
         _spread(row.accuracy_mean, row.accuracy_sd),
+        "–" if pd.isna(row.whole) else _spread(row.whole, None),
         str(row.repeats),
         f"{row.size_bytes:,}",
         f"{row.compression_ratio:.2f}x",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -47,6 +48,23 @@ def test_validation_chooses_and_the_test_split_judges(text: str, label: str | No
 def test_a_bar_rises_and_falls_with_the_float_network_on_the_same_images(above: float, met: bool) -> None:
     bar = Bar.parse("0.95:30")
     assert bar.met(bar.choose(FRONT), above) is met
+
+
+@pytest.mark.parametrize("source", ["test", "train"])
+def test_both_parts_of_the_test_set_are_put_together_by_their_images(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SimpleNamespace(base=SimpleNamespace(data=SimpleNamespace(validation=SimpleNamespace(source=source))))
+    folder = SimpleNamespace(existing=lambda path: SimpleNamespace(read_spec=lambda: spec))
+    monkeypatch.setattr(frontier, "ExperimentFolder", folder)
+    monkeypatch.setattr(frontier, "read_baseline", lambda folder: SimpleNamespace(n=100))
+    monkeypatch.setattr(frontier, "tested_baseline", lambda path: SimpleNamespace(n=300))
+    found = frontier.whole_test_set("runs/a", FRONT)
+    if source == "train":
+        assert found is None
+    else:
+        assert found is not None
+        assert found.tolist() == pytest.approx([0.9825, 0.9375, 0.95375])
 
 
 @pytest.fixture(scope="module")
