@@ -85,7 +85,9 @@ def test_rounding_moves_the_output_of_each_unit_by_little(name: str, side_bits: 
             x = torch.randn(4, unit.layer.in_channels, 6, 6)
             with torch.no_grad():
                 exact, live = unit(x), after(x)
-            assert (live - exact).square().mean().sqrt() < {32: 1e-5, 16: 0.001, 8: 0.04}[side_bits] * exact.std()
+            # Between integers a bias is still a whole number of steps of the sum.
+            most = {32: 1e-5 if w_bits == FLOAT_BITS else 0.001, 16: 0.001, 8: 0.04}[side_bits]
+            assert (live - exact).square().mean().sqrt() < most * exact.std()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
