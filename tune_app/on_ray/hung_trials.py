@@ -91,14 +91,15 @@ class HungTrials:
         """
         now, late = self._clock(), dict[str, float]()
         for trial_id, sign in signs.items():
-            last = self._last.get(trial_id)
+            last, by_epochs = self._last.get(trial_id), False
             if last is not None and last.sign == sign:
                 if now - last.since <= self.limit_s(by_epochs=last.by_epochs):
                     continue
                 late[trial_id] = now - last.since
-            by_epochs = sign.trains and last is not None and last.sign != sign and last.sign.pid == sign.pid
-            if by_epochs and last is not None and last.by_epochs:
-                self._epochs_s.append(now - last.since)
+            elif last is not None and sign.trains and last.sign.pid == sign.pid:
+                by_epochs = True
+                if last.by_epochs:
+                    self._epochs_s.append(now - last.since)
             self._last[trial_id] = _Shown(sign, now, by_epochs)
         for gone in self._last.keys() - signs.keys():
             del self._last[gone]
