@@ -1,6 +1,6 @@
 """Schedule: one training run (torch-free)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,9 @@ class Distillation(Frozen):
 
 class Schedule(Frozen):
     """One training run: linear warm-up, then the learning rate falls along a cosine, in steps, or not at all."""
+
+    AVERAGE_VERSION: ClassVar[int] = 2
+    """The version of what `ema_decay` does is part of the keys of stages that average."""
 
     epochs: int = Field(ge=0, le=100_000, description="passes over the training images")
     lr: float = Field(gt=0, le=100, description="learning rate after the warm-up, the highest")

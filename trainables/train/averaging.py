@@ -10,7 +10,7 @@ class WeightAverage:
     """A moving average of parameters by name, with decay min(decay, (1 + n) / (10 + n)) after n updates.
 
     The smaller decay at the start lets short runs forget where they came from. Batch-norm statistics are not
-    averaged: they belong to the weights that made them and are measured again for the average.
+    averaged: whoever takes the average decides between the last ones and new ones.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

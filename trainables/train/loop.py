@@ -14,7 +14,7 @@ from trainables.errors import Diverged
 from trainables.stages.saved_epochs import SavedEpoch
 from trainables.stages.stage import StageContext, on_cpu
 from trainables.train.averaging import WeightAverage
-from trainables.train.batch_norm import reestimate_batch_norm_
+from trainables.train.batch_norm import improve_batch_norm_
 from trainables.train.loss import make_loss
 from trainables.train.optimizer import make_optimizer
 from trainables.train.step_rule import Moment, StepRule
@@ -32,8 +32,8 @@ def fit(
     """Trains a network in place; returns a row per epoch: epoch, lr, loss, train_accuracy, val_accuracy, seconds.
 
     Everything random is drawn from (seed, epoch), so a run that was killed continues from its last saved epoch
-    to the same result, bit for bit on CPU. With `ema_decay` the network ends with averaged weights and batch
-    norm measured again; the rows are of the network as it trained.
+    to the same result, bit for bit on CPU. With `ema_decay` the network ends with averaged weights, and with batch
+    norm measured again where that is better; the rows are of the network as it trained.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
@@ -133,8 +133,7 @@ class _Run:
             self._model.load_state_dict(self._best)
         if self._average is not None and self._schedule.epochs:
             self._average.copy_to_model_()
-            sample = self._context.train.sample(AVERAGE_IMAGES, seed_for(self._context.seed, 7))
-            reestimate_batch_norm_(self._model, sample.batches(EVAL_BATCH))
+            improve_batch_norm_(self._model, self._context.train, AVERAGE_IMAGES, seed_for(self._context.seed, 7))
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:

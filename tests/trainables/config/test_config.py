@@ -330,6 +330,14 @@ def test_the_version_of_a_stage_is_in_its_key(kind: Any, monkeypatch: pytest.Mon
     assert stage_key("parent", config, seed=0) != before
 
 
+def test_the_version_of_averages_is_in_the_keys_of_stages_that_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = [BaselineTrain(schedule=Schedule(epochs=1, lr=0.1, ema_decay=decay)) for decay in (0.0, 0.9)]
+    before = [stage_key("parent", stage, seed=0) for stage in stages]
+    monkeypatch.setattr(Schedule, "AVERAGE_VERSION", Schedule.AVERAGE_VERSION + 1)
+    after = [stage_key("parent", stage, seed=0) for stage in stages]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]
+
+
 def test_quantization_with_and_without_training_are_different_stages() -> None:
     assert keys()[:3] == keys(quantize={"kind": "ptq"})[:3]
     assert keys()[3] != keys(quantize={"kind": "ptq"})[3]
