@@ -32,7 +32,7 @@ def tiny_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
         "space": {"prune_frac": [0.0, 0.5], "w_bits": [3, 4, 8], "a_bits": [8]},
         "sampler": {"name": "grid"},
         "budget": {"trials": 6},
-        "resources": {"cpu": 1},
+        "resources": {"cpu": 1, "baseline_cpu": 1},
         "max_concurrent_trials": 2,
     }
     return ExperimentSpec.model_validate({**content, **changes})

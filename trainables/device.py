@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -101,6 +102,17 @@ def is_out_of_memory(err: BaseException) -> bool:
 def use_threads(cpu_share: float) -> None:
     """Uses as many threads as the trial's CPU share; more of them under load made a training step six times slower."""
     torch.set_num_threads(max(1, int(cpu_share)))
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Returns a context that computes with so many threads; with None it changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def seed_for(seed: int, *path: int) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trainables.config import StageConfig, TrialConfig, repeat_seed, stage_keys, teacher_key
 from trainables.data.data_sets import DataSet
+from trainables.device import threads
 from trainables.errors import TrialFailure
 from trainables.export.coders import Choice
 from trainables.export.packed import Header, pack
@@ -37,6 +38,16 @@ def run_stages(
     return result, runs
 
 
+def run_teacher(config: TrialConfig, workplace: Workplace) -> None:
+    """Makes the configuration's own teacher, if a stage learns from it and the cache does not have it.
+
+    Raises:
+        TrialFailure: it could not be made.
+    """
+    if config.teacher is not None and any(stage.distills for stage in config.stages()):
+        _Trainer(config, workplace, []).teacher()
+
+
 @dataclass(frozen=True)
 class _Trainer:
     """A runner of the stages of one configuration, which uses the cache and notes what became of each."""
@@ -60,9 +71,10 @@ class _Trainer:
                 seed=config.seed if parent is None else repeat_seed(config.seed, config.repeat),
                 saved_epochs=saved_epochs,
                 parent_result=parent,
-                find_teacher=self._teacher,
+                find_teacher=self.teacher,
             )
-            return run_stage(stage, context)
+            with threads(work.first_threads if parent is None else None):
+                return run_stage(stage, context)
 
         started = time.perf_counter()
         try:
@@ -76,7 +88,7 @@ class _Trainer:
         self.runs.append(run)
         return result
 
-    def _teacher(self) -> StageResult:
+    def teacher(self) -> StageResult:
         """Finds or makes the configuration's teacher, or the baseline where it has none."""
         config, fingerprint = self.config, self.workplace.data.fingerprint
         if config.teacher is None:

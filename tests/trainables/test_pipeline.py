@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from tests.trainables.factories import CPU, digits, few_digits, make_architecture
-from trainables.config import MeasureConfig, TrialConfig, repeat_seed, stage_keys
+from trainables import pipeline
+from trainables.config import MeasureConfig, StageConfig, TrialConfig, repeat_seed, stage_keys
 from trainables.errors import ArtifactMismatch, Collapsed, Diverged
 from trainables.export.packed import unpack
 from trainables.measure import measure, packed_scores
 from trainables.models.model import build
 from trainables.models.units import count_parameters
-from trainables.pipeline import run_pipeline, run_stages
+from trainables.pipeline import run_pipeline, run_stages, run_teacher
 from trainables.results import SCORES, Completed
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.stages.workplace import Workplace, open_workplace
@@ -231,6 +232,36 @@ def test_trials_do_not_depend_on_what_ran_before(tmp_path: Path) -> None:
         found.append(result)
     assert found[0].metrics == found[1].metrics
     assert all(torch.equal(tensor, found[1].state[name]) for name, tensor in found[0].state.items())
+
+
+def test_the_first_stage_and_the_teacher_have_threads_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float | None, int]] = []
+
+    def noting(config: StageConfig, context: StageContext) -> StageResult:
+        seen.append((config.kind, config.training.lr if config.training else None, torch.get_num_threads()))
+        return run_stage(config, context)
+
+    monkeypatch.setattr(pipeline, "run_stage", noting)
+    rates = [{**SCHEDULE, "lr": lr} for lr in (0.01, 0.02, 0.03)]
+    trial = make_trial(
+        baseline={"kind": "train", "schedule": rates[0], "model": {"width": 0.1}},
+        teacher={"kind": "train", "schedule": rates[1], "model": {"width": 0.1}},
+        prune=None,
+        quantize={"kind": "qat", "schedule": {**rates[2], "distill": {"weight": 0.5}}},
+    )
+    workplace = open_workplace(few_digits(), tmp_path, cpu=1, gpu=0, first_threads=3)
+    run_teacher(trial, workplace)
+    run_stages(trial, trial.stages(), workplace)
+    assert seen == [("train", 0.02, 3), ("train", 0.01, 3), ("qat", 0.03, 1)]
+    assert torch.get_num_threads() == 1
+
+
+def test_a_teacher_of_whom_nobody_learns_is_not_made(tmp_path: Path) -> None:
+    teacher = {"kind": "train", "schedule": SCHEDULE, "model": {"width": 0.1}}
+    run_teacher(make_trial(teacher=teacher), open_workplace(few_digits(), tmp_path, cpu=1, gpu=0))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_onnx_file_of_a_trial_is_measured_beside_the_packed_one(workplace: Workplace, tmp_path: Path) -> None:

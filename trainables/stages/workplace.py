@@ -17,6 +17,9 @@ class Workplace:
     data: DataSet
     cache: StageCache
     device: Device
+    first_threads: int | None = None
+    """The threads of stages without a parent, which all trials share: another number gives them other last bits. None:
+    those of the others."""
 
     @functools.cached_property
     def train(self) -> Images:
@@ -33,7 +36,15 @@ class Workplace:
         return Images(images, data.mean, data.std, device.torch, room_bytes=device.room_bytes)
 
 
-def open_workplace(data: DataSet, stages: StoragePath, *, cpu: float, gpu: float, compile: bool = False) -> Workplace:
+def open_workplace(
+    data: DataSet,
+    stages: StoragePath,
+    *,
+    cpu: float,
+    gpu: float,
+    compile: bool = False,
+    first_threads: int | None = None,
+) -> Workplace:
     """Opens a workplace with the trial's share of threads (`cpu`) and device (`gpu`)."""
     use_threads(cpu)
-    return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile))
+    return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile), first_threads)

@@ -10,6 +10,7 @@ from tune_app.artifacts.export import experiment_data
 from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial, workplace_of
 from tune_app.errors import SearchAborted
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import find_trial
@@ -76,7 +77,7 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
         total=sum(epochs.values()),
         done=lambda: epochs_done(copy.stages, epochs),
     ):
-        make_baseline(spec, data)
+        make_baseline(spec, data, threads=require_baseline(folder).threads)
         again = run_trial(work, spec, copy, workplace_of(spec, data))
     if not isinstance(again.result, Completed):
         raise SearchAborted(f"{first.assignment.label} gave no result this time: {again.reason}")

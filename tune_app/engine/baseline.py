@@ -23,8 +23,13 @@ OUTSIDE = 2_000
 """Test images on which an imported network is tried. More: seconds; fewer: only a large difference is seen."""
 
 
-def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
+def make_baseline(
+    spec: ExperimentSpec, data: "DataSet", *, threads: int | None = None, gpu: float | None = None
+) -> BaselineInfo:
     """Trains or imports the baseline, or finds it in the stage cache, and stores it. Runs in a worker.
+
+    The teacher is made with it, with the same threads of torch: those of the spec, else these, else those of a trial;
+    and with this share of a GPU, else a first trial's. What was made before is made again with its own threads.
 
     Raises:
         ConfigError: the data set or checkpoint is another one than when the experiment began, or an objective is
@@ -33,7 +38,7 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
     """
     from trainables.costs.counts import counted_metrics
     from trainables.models.model import fp32_bytes
-    from trainables.pipeline import run_stages
+    from trainables.pipeline import run_stages, run_teacher
     from trainables.train.evaluation import score
 
     refuse_undefined(spec, classes=data.classes)
@@ -47,13 +52,14 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         raise ConfigError(
             f"the {what} is not the one that {folder.path} began with{here}: restore it or use another name."
         )
-    # The share of a trial, although it trains alone: the order of a sum depends on the number of threads, and
-    # the baseline should be the same network on every machine.
-    workplace = workplace_of(spec, data)
+    threads = spec.resources.baseline_cpu or threads or max(1, int(spec.resources.cpu))
+    workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
     if stored is not None:
         return stored
+    seconds = time.perf_counter() - started
+    run_teacher(spec.base, workplace)
     model = result.model()
     info = BaselineInfo(
         key=key,
@@ -65,7 +71,8 @@ def make_baseline(spec: ExperimentSpec, data: "DataSet") -> BaselineInfo:
         **vars(score(workplace.device.place(model), workplace.val)),
         n=len(data.val),
         **_outside(spec, model, workplace),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
+        threads=threads,
         untrained=spec.base.baseline.PLACEHOLDER,
         imported=_imported(spec, model),
         architecture=result.architecture,

@@ -31,15 +31,16 @@ class InProcess:
         from trainables.device import resources_here
 
         here = report_node(spec, "").model_copy(update={"same_storage": True})  # one machine has nothing to compare
-        refuse(checks(spec, here, [here], live=[resources_here()]))
+        resources = resources_here()
+        refuse(checks(spec, here, [here], live=[resources]))
         view.phase("loading data, making the baseline or finding it")
         data = load_images(spec)
-        return make_baseline(spec, data), data
+        return make_baseline(spec, data, threads=int(resources["CPU"]), gpu=_whole_gpu(spec)), data
 
     def run(self, search: ReadySearch, data: Any) -> None:
         """Runs one trial after the other."""
         spec, folder = search.spec, search.folder
-        gpu = 1.0 if spec.resources.gpu_at_first else 0.0
+        gpu = _whole_gpu(spec)
         place = workplace_of(spec, data, gpu=gpu)
         search.begin("one at a time in this process")
         try:
@@ -49,6 +50,10 @@ class InProcess:
                 search.tell(run(work, spec, folder, place, Grant(gpu)))
         finally:
             search.tables.now()
+
+
+def _whole_gpu(spec: ExperimentSpec) -> float:
+    return 1.0 if spec.resources.gpu_at_first else 0.0
 
 
 def run(work: Assignment, spec: ExperimentSpec, folder: ExperimentFolder, place: Any, grant: Grant) -> TrialRecord:

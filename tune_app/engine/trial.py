@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.errors import NotFinite, OutOfMemory, StorageUnavailable, TrialFailure, UnexpectedError
 from trainables.results import Completed, Failed, Failure, Measurement, StageRun
 from tune_app.engine.images import images_here
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import ASSIGNMENTS, Assignment, Ledger, TrialRecord
 from tune_app.ledger.versions import installed_version, plug_ins_of
@@ -34,8 +35,12 @@ class Grant:
     out_of_memory: int = 0
 
 
-def workplace_of(spec: ExperimentSpec, data: "DataSet", *, gpu: float | None = None) -> "Workplace":
+def workplace_of(
+    spec: ExperimentSpec, data: "DataSet", *, gpu: float | None = None, first_threads: int | None = None
+) -> "Workplace":
     """Opens where trials of a spec run, with their threads, and with this share of a GPU or else their first one.
+
+    A baseline that is made here again has the threads that it was made with, and a new one `first_threads`.
 
     Raises:
         ConfigError: the images of a large set are not on this machine, and cannot be made.
@@ -43,9 +48,16 @@ def workplace_of(spec: ExperimentSpec, data: "DataSet", *, gpu: float | None = N
     """
     from trainables.stages.workplace import open_workplace
 
-    share, stages = spec.resources, ExperimentFolder(spec.folder).stages
-    gpu = share.gpu_at_first if gpu is None else gpu
-    return open_workplace(images_here(spec, data), stages, cpu=share.cpu, gpu=gpu, compile=share.compile)
+    share, folder = spec.resources, ExperimentFolder(spec.folder)
+    stored = read_baseline(folder)
+    return open_workplace(
+        images_here(spec, data),
+        folder.stages,
+        cpu=share.cpu,
+        gpu=share.gpu_at_first if gpu is None else gpu,
+        compile=share.compile,
+        first_threads=stored.threads if stored else first_threads,
+    )
 
 
 def run_trial(

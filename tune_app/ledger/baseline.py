@@ -46,6 +46,9 @@ class BaselineInfo(Frozen):
     activation_bytes: int = Field(description="all activations of one image, fp32")
     peak_activation_bytes: int = Field(description="most activations that are alive at once, fp32")
     seconds: float = Field(description="what it took in the run that made it")
+    threads: int | None = Field(
+        None, description="torch's threads when it was made, and whenever it is made again; null: those of a trial"
+    )
     untrained: bool = Field(False, description="a placeholder with random weights: accuracies mean nothing")
     imported: str = Field("", description="which tensors of a checkpoint had other names; empty: none")
     architecture: Architecture | None = Field(None, description="null in files of an older version")

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,9 +55,9 @@ class OnRay:
         else:
             baseline = spec.base.baseline  # with a teacher, whose epochs come before, its own cannot be counted
             view.phase("loading data, making the baseline", epochs=0 if baseline.distills else baseline.planned_epochs)
-        share = spec.resources
-        task = ray.remote(num_returns=2, num_cpus=share.cpu, num_gpus=share.gpu_at_first)(_prepare_in_worker)
-        data, info = task.remote(spec.model_dump_json())
+        cpu, gpu = _share(spec)
+        task = ray.remote(num_returns=2, num_cpus=cpu, num_gpus=gpu)(_prepare_in_worker)
+        data, info = task.remote(spec.model_dump_json(), int(cpu), gpu)
         try:
             while not ray.wait([info], timeout=POLL_S)[0]:
                 self._stop.check()
@@ -76,9 +77,24 @@ class OnRay:
             search.tables.now()
 
 
-def _prepare_in_worker(spec_json: str) -> tuple[Any, BaselineInfo]:
+def _share(spec: ExperimentSpec) -> tuple[float, float]:
+    """Returns the CPUs and GPUs that the baseline holds: a whole node's where nothing runs, else a trial's.
+
+    A whole node that is busy may not come free before other people's work ends.
+    """
+    cpu, gpu = spec.resources.cpu, spec.resources.gpu_at_first
+    if read_baseline(ExperimentFolder(spec.folder)) is not None:
+        return cpu, gpu
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    whole = max((node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= math.ceil(gpu)), default=0.0)
+    everything, free = ray.cluster_resources(), ray.available_resources()
+    idle = all(free.get(kind, 0.0) == everything.get(kind, 0.0) for kind in ("CPU", "GPU"))
+    return (whole, math.ceil(gpu)) if idle and whole >= cpu else (cpu, gpu)
+
+
+def _prepare_in_worker(spec_json: str, threads: int, gpu: float) -> tuple[Any, BaselineInfo]:
     spec = ExperimentSpec.model_validate_json(spec_json)
     data = load_images(spec)
-    made = data, make_baseline(spec, data)
+    made = data, make_baseline(spec, data, threads=max(1, threads), gpu=gpu)
     gc.freeze()  # Ray ends this process while the first workers start: it has no need to look for garbage then
     return made

@@ -141,6 +141,13 @@ class Resources(Frozen):
         description="may be a fraction: 0.25 puts four trials on a GPU; auto: as many as the memory allows that the "
         "first trial of each rung took",
     )
+    baseline_cpu: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="threads of the baseline and the teacher, which train before the trials; none: all cores of a node "
+        "that is idle; a number: the same last bits on machines with more or fewer",
+    )
     compile: bool = Field(False, description="compile networks before training: minutes, once per shape")
 
     @property

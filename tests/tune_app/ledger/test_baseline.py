@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from tests.conftest import Result
 from tests.specs import write_spec
 from tests.tune_app.factories import REFERENCE, make_spec
+from trainables import pipeline
 from trainables.config import (
     BaselineImport,
     BaselineTrain,
@@ -25,10 +27,11 @@ from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import ConfigError, CorruptFile
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS, SCORES
+from trainables.stages.stage import run_stage
 from tune_app.engine.baseline import make_baseline
 from tune_app.ledger.baseline import ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.experiment import ExperimentSpec, Resources
 
 MODEL = ModelConfig(width=0.25)
 
@@ -75,6 +78,26 @@ def test_the_reference_is_the_float_network_at_chance(tmp_path: Path) -> None:
     folder.baseline_file.write_text(info.model_dump_json(exclude={"macs"}))
     with pytest.raises(CorruptFile, match="delete it"):
         read_baseline(folder)
+
+
+def test_a_baseline_is_made_again_with_the_threads_that_it_was_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, data, seen = narrow_spec(tmp_path), few_digits(), []
+    monkeypatch.setattr(pipeline, "run_stage", lambda *args: seen.append(torch.get_num_threads()) or run_stage(*args))
+    info = make_baseline(spec, data, threads=3)
+    folder = ExperimentFolder(spec.folder)
+    assert (info.threads, seen) == (3, [3])
+    shutil.rmtree(folder.stages)
+    make_baseline(spec, data, threads=2)  # a machine with other cores
+    shutil.rmtree(folder.stages)
+    older = info.model_dump_json(exclude={"threads"})
+    folder.baseline_file.write_text(older)
+    make_baseline(spec, data, threads=2)
+    assert seen == [3, 3, 1]
+    own = spec.model_copy(update={"name": "own", "resources": Resources(cpu=1, baseline_cpu=4)})
+    assert make_baseline(own, data, threads=2).threads == 4
+    assert make_baseline(spec.model_copy(update={"name": "none"}), data).threads == 1
 
 
 def test_an_objective_without_a_value_is_refused_before_the_baseline_is_made(tmp_path: Path) -> None:
