@@ -15,9 +15,8 @@ import json
 import math
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,56 +24,22 @@ import torch
 from torch import nn
 
 from benchmarks.ptq_tools import PACKAGES, TOOLS
+from benchmarks.public import BATCH, NETWORKS, kept_outcome, kept_outcomes, timed
 from benchmarks.report import markdown_table, write_report
 from trainables.config import BaselineImport, DataConfig, PostTrainingQuant, QuantScheme, TrialConfig
 from trainables.data.data_sets import DataSet, load_data, load_test_images
 from trainables.data.images import Images
-from trainables.graph.network_file import network_bytes
-from trainables.models.checkpoint_file import read_fitted
-from trainables.models.importing import capture_network, make_module
 from trainables.pipeline import run_stages
 from trainables.quant.fold import folded
 from trainables.stages.workplace import open_workplace
-from trainables.train.loop import evaluate
 
 WIDTHS = ((8, 8), (6, 8), (4, 8), (4, 4), (3, 8))
-CALIBRATION, BATCH = 512, 64
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-"""Constants of a network that takes pixels from 0 to 255 as they are."""
+CALIBRATION = 512
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours, batch norm as it is": {"bn_images": 0},
     "ours, rounded to nearest": {"bn_images": 0, "rounding": "nearest", "bias_correction": False},
 }
-
-
-@dataclass(frozen=True)
-class Network:
-    """A public network: its file, the callable that makes it, and what its images are."""
-
-    file: str
-    module: str
-    arguments: dict[str, Any]
-    constants: dict[str, tuple[float, ...]]
-
-    def data(self, folder: Path) -> DataConfig:
-        """Returns the data set as the network takes it."""
-        return DataConfig.model_validate({"name": "cifar10", "root": str(folder), **self.constants})
-
-
-NETWORKS = {
-    "MLPerf Tiny ResNet-8": Network("mlperf_tiny_resnet8.safetensors", "benchmarks.resnet:ResNet8", {}, PIXELS),
-    "ResNet-20": Network("resnet20-12fca82f.th", "benchmarks.resnet:ResNet", {"blocks": 3}, IMAGENET),
-    "ResNet-56": Network("resnet56-4bfd9763.th", "benchmarks.resnet:ResNet", {"blocks": 9}, IMAGENET),
-}
-
-
-def plain_module(network: Network, checkpoints: Path) -> nn.Module:
-    """Makes the module that other tools get, with the weights of its file."""
-    module = make_module(network.module, network.arguments)
-    module.load_state_dict(read_fitted(checkpoints / network.file, module.state_dict()).state)
-    return module.eval()
 
 
 def ours(way: str, place: Path, data: DataSet, config: DataConfig, bits: tuple[int, int], folder: Path) -> nn.Module:
@@ -94,59 +59,27 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     network = NETWORKS[name]
     folder: Path = options.folder / name
     if options.kept:
-        yield from (
-            json.loads(file.read_text()) for file in (folder / "float.json", *sorted(folder.glob("*_w*a*.json")))
-        )
+        yield from kept_outcomes(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
     config = network.data(options.cifar10)
     data = load_data(config)
     test = load_test_images(config, torch.device("cpu"))
-    place = folder / "network.safetensors"
-    if not place.exists():
-        image = (3, 32, 32)
-        checkpoint = options.checkpoints / network.file
-        place.write_bytes(
-            network_bytes(capture_network(network.module, network.arguments, image, checkpoint=checkpoint))
-        )
+    place = network.captured(options.checkpoints, folder / "network.safetensors")
     images = Images(data.train, data.mean, data.std, torch.device("cpu")).sample(CALIBRATION, 0)
     batches = [batch for batch, _ in images.batches(BATCH)]
 
     def made(tool: str, bits: tuple[int, int]) -> nn.Module:
         if tool in OURS:
             return ours(tool, place, data, config, bits, folder)
-        return TOOLS[tool](plain_module(network, options.checkpoints), batches, *bits)
+        return TOOLS[tool](network.plain(options.checkpoints), batches, *bits)
 
-    yield _outcome(folder / "float.json", test, lambda: plain_module(network, options.checkpoints))
+    yield kept_outcome(folder / "float.json", lambda: timed(lambda: network.plain(options.checkpoints), test))
     for bits in options.bits:
         for tool in options.tool:
             kept = folder / f"{tool.replace(' ', '_')}_w{bits[0]}a{bits[1]}.json"
-            yield _outcome(kept, test, lambda tool=tool, bits=bits: made(tool, bits), tool=tool, bits=list(bits))
-
-
-def _outcome(kept: Path, test: Images, make: Callable[[], nn.Module], **about: Any) -> dict[str, Any]:
-    """Returns what is kept, or makes a network, measures it on the test images and keeps that."""
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text())
-        return found
-    started = time.perf_counter()
-    try:
-        network = make()
-        seconds = time.perf_counter() - started
-        found = {**about, "accuracy": _accuracy(network, test), "seconds": seconds}
-    except Exception as err:  # what a tool cannot do, it says in any way
-        found = {**about, "raised": f"{type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''}"}
-    kept.write_text(json.dumps(found) + "\n")
-    return found
-
-
-@torch.no_grad()
-def _accuracy(network: nn.Module, images: Images) -> float:
-    """Measures any callable: the networks of some tools have no evaluation mode, and are in it."""
-    if hasattr(network, "graph") and not hasattr(network, "units"):
-        right = sum(int((network(batch).argmax(1) == labels).sum()) for batch, labels in images.batches(BATCH))
-        return right / len(images)
-    return evaluate(network, images)
+            make = partial(timed, partial(made, tool, bits), test)
+            yield kept_outcome(kept, make, tool=tool, bits=list(bits))
 
 
 def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths: Sequence[tuple[int, int]]) -> str:

@@ -5,6 +5,7 @@ All get the same images and the same bits. Where a tool can, the first and the l
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,18 @@ def nncf(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> nn.Mo
 def pt2e(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> nn.Module:
     """torchao's PT2E with the x86 quantizer, whose ranges are narrowed to these bits; all layers have the same."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    shapes = ({0: torch.export.Dim.AUTO},)
+    exported = torch.export.export(module, (batches[0],), dynamic_shapes=shapes).module()
+    prepared = prepare_pt2e(exported, x86_quantizer(w_bits, a_bits))
+    for batch in batches:
+        prepared(batch)
+    quantized: nn.Module = convert_pt2e(prepared)
+    return quantized
+
+
+def x86_quantizer(w_bits: int, a_bits: int, *, training: bool = False) -> Any:
+    """Returns torchao's quantizer for x86 processors, with its ranges narrowed to these bits."""
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
@@ -53,7 +66,7 @@ def pt2e(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> nn.Mo
             is_dynamic=spec.is_dynamic,
         )
 
-    default = x86.get_default_x86_inductor_quantization_config()
+    default = x86.get_default_x86_inductor_quantization_config(is_qat=training)
     config = type(default)(
         narrowed(default.input_activation, a_bits),
         narrowed(default.output_activation, a_bits),
@@ -61,13 +74,7 @@ def pt2e(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> nn.Mo
         default.bias,
         default.is_qat,
     )
-    shapes = ({0: torch.export.Dim.AUTO},)
-    exported = torch.export.export(module, (batches[0],), dynamic_shapes=shapes).module()
-    prepared = prepare_pt2e(exported, x86.X86InductorQuantizer().set_global(config))
-    for batch in batches:
-        prepared(batch)
-    quantized: nn.Module = convert_pt2e(prepared)
-    return quantized
+    return x86.X86InductorQuantizer().set_global(config)
 
 
 def brevitas(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> nn.Module:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,10 +202,8 @@ def test_the_zoo_tries_each_part_and_says_what_stops_a_network(monkeypatch: pyte
     assert [(o.part, o.holds) for o in zoo_tools.tried("Torch-Pruning", module, (3, 8, 8))] == [("pruning", True)]
 
 
-def test_quantization_without_training_is_measured_once_and_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from benchmarks import ptq
+def test_outcomes_on_public_networks_are_measured_once_also_those_that_raise(tmp_path: Path) -> None:
+    from benchmarks import public
     from tests.trainables.factories import make_images
 
     images, made = make_images(20), []
@@ -216,12 +215,24 @@ def test_quantization_without_training_is_measured_once_and_told(
     def broken() -> nn.Module:
         raise ValueError("no | such\nwidth")
 
-    once = [ptq._outcome(tmp_path / "a.json", images, network, tool="ours", bits=[4, 8]) for _ in range(2)]
+    def outcome(name: str, make: Callable[[], nn.Module]) -> dict[str, Any]:
+        return public.kept_outcome(tmp_path / name, lambda: public.timed(make, images), tool="ours", bits=[4, 8])
+
+    once = [outcome("ours_w4a8.json", network) for _ in range(2)]
     assert once[0] == once[1]
     assert made == [1]
     assert once[0]["accuracy"] * 20 == pytest.approx(round(once[0]["accuracy"] * 20))
-    failed = ptq._outcome(tmp_path / "b.json", images, broken, tool="NNCF", bits=[4, 8])
-    rows = [{"accuracy": 0.9173}, {**once[0], "accuracy": 0.91, "seconds": 12.0}, failed]
+    failed = outcome("other_w4a8.json", broken)
+    assert failed == {"tool": "ours", "bits": [4, 8], "raised": "ValueError: no | such"}
+    (tmp_path / "float.json").write_text('{"accuracy": 0.5}')
+    assert public.kept_outcomes(tmp_path) == [{"accuracy": 0.5}, failed, once[0]]
+
+
+def test_quantization_without_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import ptq
+
+    ours = {"tool": "ours", "bits": [4, 8], "accuracy": 0.91, "seconds": 12.0}
+    rows = [{"accuracy": 0.9173}, ours, {"tool": "NNCF", "bits": [4, 8], "raised": "ValueError: no | such"}]
     monkeypatch.setattr(ptq.importlib.metadata, "version", lambda package: "1.0")
     text = ptq.report({"ResNet-20": rows}, ["ours", "NNCF"], [(4, 8)])
     assert "## ResNet-20: 91.73 % in float32" in text
@@ -231,8 +242,39 @@ def test_quantization_without_training_is_measured_once_and_told(
     folder = tmp_path / "runs" / "ResNet-20"
     folder.mkdir(parents=True)
     (folder / "float.json").write_text('{"accuracy": 0.9173}')
-    (folder / "ours_w4a8.json").write_text((tmp_path / "a.json").read_text())
+    (folder / "ours_w4a8.json").write_text(json.dumps(ours))
     options = ["--checkpoints", "none", "--cifar10", "none", "--only", "ResNet-20", "--kept"]
     ptq.main([*options, "--folder", str(tmp_path / "runs"), "--output", str(tmp_path / "report")])
     written = (tmp_path / "report.md").read_text()
-    assert f"| ours |  |  | {100 * once[0]['accuracy']:.2f} |  |  |" in written
+    assert "| ours |  |  | 91.00 |  |  |" in written
+
+
+def test_quantization_aware_training_is_told_beside_other_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import qat
+
+    def row(tool: str, bits: int, accuracy: float, size_bytes: int) -> dict[str, Any]:
+        more = {"seconds": 12.0, "size_bytes": size_bytes, "zstd_bytes": size_bytes - 1, "epochs": 2, "seed": 0}
+        return {"tool": tool, "bits": [bits, bits], "accuracy": accuracy, **more}
+
+    rows = [row("ours", 8, 0.9, 9_000), row("ours", 4, 0.89, 5_000), row("ours, labels alone", 4, 0.9, 4_000)]
+    rows += [row("PT2E", 8, 0.885, 20_000), row("Brevitas", 8, 0.91, 20_000), row("Torch-Pruning", 8, 0.8, 30_000)]
+    rows += [{"tool": "NNCF", "bits": [4, 4], "raised": "ValueError: 4", "epochs": 2, "seed": 0}]
+    folder = tmp_path / "runs" / "ResNet-20"
+    folder.mkdir(parents=True)
+    (folder / "float.json").write_text('{"accuracy": 0.9173}')
+    for i, content in enumerate(rows):
+        (folder / f"{i}_w0a0.json").write_text(json.dumps(content))
+    monkeypatch.setattr(qat.importlib.metadata, "version", lambda package: "1.0")
+    options = ["--checkpoints", "none", "--cifar10", "none", "--only", "ResNet-20", "--kept"]
+    qat.main([*options, "--folder", str(tmp_path / "runs"), "--output", str(tmp_path / "report")])
+    written = (tmp_path / "report.md").read_text()
+    first, second = written.index("### W8A8"), written.index("### W4A4")
+    assert "## ResNet-20: 91.73 % in float32; epochs: 2" in written[:first]
+    assert "| ours | 90.00 | 9,000 | 8,999 | 12 |  |" in written[first:second]
+    assert "| PT2E | 88.50 | 20,000 | 19,999 | 12 | 5,000 |" in written[first:second]
+    assert "| Brevitas | 91.00 | 20,000 | 19,999 | 12 | none |" in written[first:second]
+    assert written.index("of the channels removed") < written.index("| Torch-Pruning | 80.00 |") < second
+    assert "| NNCF | error |  |  |  |  |" in written[second:]
+    assert "- NNCF: ValueError: 4" in written
