@@ -24,7 +24,16 @@ import torch
 from torch import nn
 
 from benchmarks.ptq_tools import PACKAGES, TOOLS
-from benchmarks.public import BATCH, NETWORKS, kept_outcome, kept_outcomes, timed
+from benchmarks.public import (
+    ABOUT_SUMS,
+    BATCH,
+    NARROW_SUMS,
+    NETWORKS,
+    RESIDUAL_BITS,
+    kept_outcome,
+    kept_outcomes,
+    timed,
+)
 from benchmarks.report import markdown_table, write_report
 from trainables.config import BaselineImport, DataConfig, PostTrainingQuant, QuantScheme, TrialConfig
 from trainables.data.data_sets import DataSet, load_data, load_test_images
@@ -37,6 +46,7 @@ WIDTHS = ((8, 8), (6, 8), (4, 8), (4, 4), (3, 8))
 CALIBRATION = 512
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
+    NARROW_SUMS: {},
     "ours, batch norm as it is": {"bn_images": 0},
     "ours, rounded to nearest": {"bn_images": 0, "rounding": "nearest", "bias_correction": False},
 }
@@ -44,7 +54,8 @@ OURS: dict[str, dict[str, Any]] = {
 
 def ours(way: str, place: Path, data: DataSet, config: DataConfig, bits: tuple[int, int], folder: Path) -> nn.Module:
     """Quantizes by the product's own stage, and returns the folded network, which is that of the packed file."""
-    scheme = QuantScheme.model_validate({"w_bits": bits[0], "a_bits": bits[1]})
+    sums = {"residual_bits": bits[1]} if way == NARROW_SUMS else {}
+    scheme = QuantScheme.model_validate({"w_bits": bits[0], "a_bits": bits[1], **sums})
     trial = TrialConfig(
         data=config,
         baseline=BaselineImport(kind="import", network=str(place)),
@@ -77,6 +88,8 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     yield kept_outcome(folder / "float.json", lambda: timed(lambda: network.plain(options.checkpoints), test))
     for bits in options.bits:
         for tool in options.tool:
+            if tool == NARROW_SUMS and bits[1] >= RESIDUAL_BITS:
+                continue  # it is the default
             kept = folder / f"{tool.replace(' ', '_')}_w{bits[0]}a{bits[1]}.json"
             make = partial(timed, partial(made, tool, bits), test)
             yield kept_outcome(kept, make, tool=tool, bits=list(bits))
@@ -89,7 +102,7 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
         f"A, bits); a cell is empty where nothing was measured. The standard error of each is at most "
         f"{100 * math.sqrt(0.25 / 10_000):.1f} points, about 0.3 near 90 %. {CALIBRATION} training images calibrate. "
         "Ours, Brevitas and ModelOpt keep 8 bits in the first and the last layer, NNCF and PT2E have no setting for "
-        "that."
+        f"that. {ABOUT_SUMS}"
     ]
     for name, rows in found.items():
         at = {(row["tool"], *row["bits"]): row for row in rows if "tool" in row}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.config import DataConfig
+from trainables.config import DataConfig, QuantScheme
 from trainables.data.images import Images
 from trainables.graph.network_file import network_bytes
 from trainables.models.checkpoint_file import read_fitted
@@ -19,6 +19,13 @@ from trainables.train.loop import evaluate
 
 BATCH = 64
 IMAGE = (3, 32, 32)
+RESIDUAL_BITS = QuantScheme().residual_bits
+NARROW_SUMS = "ours, sums as narrow as the rest"
+ABOUT_SUMS = (
+    f"Ours keeps {RESIDUAL_BITS} bits in the sums of the residual stream as well, which are the inputs of every other "
+    "convolution; Brevitas and ModelOpt quantize these inputs to A bits, and leave the stream itself in float. "
+    f"`{NARROW_SUMS}` has A bits in the stream and in these inputs."
+)
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
 """Constants of a network that takes pixels from 0 to 255 as they are."""

@@ -26,7 +26,18 @@ import pyarrow
 import torch
 from torch import Tensor, nn
 
-from benchmarks.public import BATCH, NETWORKS, Network, accuracy, kept_outcome, kept_outcomes, timed
+from benchmarks.public import (
+    ABOUT_SUMS,
+    BATCH,
+    NARROW_SUMS,
+    NETWORKS,
+    RESIDUAL_BITS,
+    Network,
+    accuracy,
+    kept_outcome,
+    kept_outcomes,
+    timed,
+)
 from benchmarks.qat_tools import TOOLS, Write, state_file, torch_pruning
 from benchmarks.report import markdown_table, write_report
 from trainables.config import DataConfig, Schedule, TrialConfig
@@ -47,7 +58,8 @@ PRUNED = f"{REMOVED:.0%} of the channels removed, weights in 8 bits where the to
 TRAINING: dict[str, Any] = {"lr": 0.005, "batch_size": 128, "weight_decay": 2.5e-5}
 TEACHER_IMAGES = 8_192
 DISTILLED = {"weight": 0.7, "temperature": 2}
-OURS, PRUNERS = ("ours", "ours, labels alone"), ("ours, pruned", "Torch-Pruning")
+LABELS = "ours, labels alone"
+OURS, PRUNERS = ("ours", NARROW_SUMS, LABELS), ("ours, pruned", "Torch-Pruning")
 
 
 @dataclass(frozen=True)
@@ -69,10 +81,11 @@ class Trainer:
         imported: dict[str, Any] = {"kind": "import", "network": str(self.captured)}
         trained = self.schedule.model_dump()
         content: dict[str, Any] = {"data": self.config, "baseline": imported, "seed": self.seed}
-        if tool != OURS[1]:
+        if tool != LABELS:
             content["teacher"] = {**imported, "bn_images": TEACHER_IMAGES}
             trained["distill"] = DISTILLED
-        scheme = {"w_bits": bits[0], "a_bits": bits[1], "side_bits": 8}
+        sums = {"residual_bits": bits[1]} if tool == NARROW_SUMS else {}
+        scheme = {"w_bits": bits[0], "a_bits": bits[1], "side_bits": 8, **sums}
         content["quantize"] = {"kind": "qat", "scheme": scheme, "schedule": trained, "guard_channels": True}
         if tool == PRUNERS[0]:
             content["prune"] = {"prune_frac": REMOVED, "groups": "all", "scope": "global", "fine_tune": trained}
@@ -147,7 +160,7 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     yield kept_outcome(folder / "float.json", lambda: timed(lambda: network.plain(options.checkpoints), whole))
     for bits in options.bits:
         for tool in options.tool:
-            if tool in PRUNERS and bits != WIDTHS[0]:
+            if (tool in PRUNERS and bits != WIDTHS[0]) or (tool == NARROW_SUMS and bits[1] >= RESIDUAL_BITS):
                 continue
             kept = folder / f"{tool.replace(' ', '_')}_w{bits[0]}a{bits[1]}_{options.epochs}_{options.seed}.json"
             about = {"tool": tool, "bits": list(bits), "epochs": options.epochs, "seed": options.seed}
@@ -173,7 +186,7 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
         "start from the same weights and see the same images in the same order, with the same learning rates "
         f"({TRAINING['lr']} along a cosine, batches of {TRAINING['batch_size']}, SGD). Ours learns from the float "
         "network beside the labels, in `labels alone` from these only, as the others do. First and last layer have 8 "
-        "bits where a tool can."
+        f"bits where a tool can. {ABOUT_SUMS}"
     ]
     for name, rows in found.items():
         epochs = sorted({row["epochs"] for row in rows if "epochs" in row})
@@ -206,7 +219,7 @@ def _smallest(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """Returns the bytes of our smallest file that is as accurate as another tool's; of a row of ours nothing."""
     if row["tool"].startswith(OURS[0]):
         return ""
-    ours = [r["size_bytes"] for r in rows if r.get("tool") == OURS[0] and r.get("accuracy", 0) >= row["accuracy"]]
+    ours = [r["size_bytes"] for r in rows if r.get("tool") in OURS and r.get("accuracy", 0) >= row["accuracy"]]
     return f"{min(ours):,}" if ours else "none"
 
 
