@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ from trainables.models.checkpoint_file import read_fitted
 from trainables.models.importing import capture_network, make_module
 from trainables.train.loop import evaluate
 
-BATCH = 64
+BATCH, ZSTD_LEVEL = 64, 22
 IMAGE = (3, 32, 32)
 RESIDUAL_BITS = QuantScheme().residual_bits
 NARROW_SUMS = "ours, sums as narrow as the rest"
@@ -98,3 +99,9 @@ def accuracy(network: nn.Module, images: Images) -> float:
         right = sum(int((network(batch).argmax(1) == labels).sum()) for batch, labels in images.batches(BATCH))
         return right / len(images)
     return evaluate(network, images)
+
+
+def file_sizes(content: bytes) -> dict[str, int]:
+    """Returns the bytes of a file, and of the same after zstd's highest level."""
+    codec = pyarrow.Codec("zstd", compression_level=ZSTD_LEVEL)
+    return {"size_bytes": len(content), "zstd_bytes": len(codec.compress(content, asbytes=True))}

@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from benchmarks.public import (
     RESIDUAL_BITS,
     Network,
     accuracy,
+    file_sizes,
     kept_outcome,
     kept_outcomes,
     timed,
@@ -51,7 +51,7 @@ from trainables.stages.workplace import Workplace, open_workplace
 from trainables.train.loop import fit
 
 WIDTHS = ((8, 8), (4, 4), (3, 3), (2, 2))
-CALIBRATION, ZSTD_LEVEL = 512, 22
+CALIBRATION = 512
 REMOVED = 0.3
 """The share of channels that pruning removes."""
 PRUNED = f"{REMOVED:.0%} of the channels removed, weights in 8 bits where the tool can"
@@ -98,7 +98,7 @@ class Trainer:
         run_pipeline(trial, workplace, place)
         seconds = time.perf_counter() - started
         packed = place.read_bytes()
-        return {"accuracy": accuracy(unpack(packed).network(), self.test), "seconds": seconds, **_sizes(packed)}
+        return {"accuracy": accuracy(unpack(packed).network(), self.test), "seconds": seconds, **file_sizes(packed)}
 
     def other(self, prepare: Callable[[nn.Module, Sequence[Tensor]], nn.Module], write: Write) -> dict[str, Any]:
         """Prepares, trains and writes a network by another tool."""
@@ -121,16 +121,10 @@ class Trainer:
             place = Path(folder) / "model.bin"
             write(network, batches[0], place)
             seconds = time.perf_counter() - started
-            return {"seconds": seconds, **_sizes(place.read_bytes()), "accuracy": accuracy(network, self.test)}
+            return {"seconds": seconds, **file_sizes(place.read_bytes()), "accuracy": accuracy(network, self.test)}
 
     def _workplace(self, stages: str) -> Workplace:
         return open_workplace(self.data, self.folder / "stages" / stages, cpu=1, gpu=0)
-
-
-def _sizes(content: bytes) -> dict[str, int]:
-    """Returns the bytes of a file, and of the same after zstd's highest level."""
-    codec = pyarrow.Codec("zstd", compression_level=ZSTD_LEVEL)
-    return {"size_bytes": len(content), "zstd_bytes": len(codec.compress(content, asbytes=True))}
 
 
 def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -278,3 +278,32 @@ def test_quantization_aware_training_is_told_beside_other_tools(
     assert written.index("of the channels removed") < written.index("| Torch-Pruning | 80.00 |") < second
     assert "| NNCF | error |  |  |  |  |" in written[second:]
     assert "- NNCF: ValueError: 4" in written
+
+
+def test_bits_layer_by_layer_are_told_beside_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import mixed
+
+    more = {"seconds": 12.0, "size_bytes": 9_000, "zstd_bytes": 8_000, "accuracy": 0.9}
+    rows = {
+        "ours_w5000a8": {"tool": "ours", "budget_bytes": 5_000, "bits": 3.456, **more},
+        "ours_w9000a8": {"tool": "ours", "budget_bytes": 9_000, "bits": 5.1, **more},
+        "ModelOpt_w9000a8": {"tool": "ModelOpt", "budget_bytes": 9_000, "raised": "ValueError: bits"},
+        "NNCF_w0a0": {"tool": "NNCF", "budget_bytes": None, "bits": None, **more},
+    }
+    folder = tmp_path / "runs" / "ResNet-56"
+    folder.mkdir(parents=True)
+    (folder / "float.json").write_text('{"accuracy": 0.9339}')
+    for name, row in rows.items():
+        (folder / f"{name}.json").write_text(json.dumps(row))
+    monkeypatch.setattr(mixed.importlib.metadata, "version", lambda package: "1.0")
+    options = ["--checkpoints", "none", "--cifar10", "none", "--kept", "--folder", str(tmp_path / "runs")]
+    mixed.main([*options, "--output", str(tmp_path / "report")])
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    start = lines.index("## ResNet-56: 93.39 % in float32")
+    assert lines[start + 4 : start + 8] == [
+        "| ours | 9,000 | 5.10 | 90.00 | 9,000 | 8,000 | 12 |",
+        "| ModelOpt | 9,000 |  | error |  |  |  |",
+        "| ours | 5,000 | 3.46 | 90.00 | 9,000 | 8,000 | 12 |",
+        "| NNCF |  |  | 90.00 | 9,000 | 8,000 | 12 |",
+    ]
+    assert "- ModelOpt: ValueError: bits" in lines
