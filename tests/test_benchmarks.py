@@ -307,3 +307,30 @@ def test_bits_layer_by_layer_are_told_beside_other_tools(tmp_path: Path, monkeyp
         "| NNCF |  |  | 90.00 | 9,000 | 8,000 | 12 |",
     ]
     assert "- ModelOpt: ValueError: bits" in lines
+
+
+def test_an_ablation_changes_one_part_at_a_time_and_is_told_seed_by_seed(tmp_path: Path) -> None:
+    from benchmarks import ablation
+    from trainables.config import TrialConfig, trial_key
+
+    trials = {
+        change: TrialConfig.model_validate(ablation.content_of(Path("net"), {"name": "cifar10"}, changes, 1))
+        for change, changes in ablation.CHANGES.items()
+    }
+    assert len({trial_key(trial, fingerprint="f") for trial in trials.values()}) == len(ablation.CHANGES)
+    assert {sum(stage.planned_epochs for stage in trial.stages()) for trial in trials.values()} == {ablation.EPOCHS}
+
+    def row(change: str, seed: int, accuracy: float) -> dict[str, Any]:
+        return {"change": change, "seed": seed, "accuracy": accuracy, "size_bytes": 9_000 + seed, "zstd_bytes": 1}
+
+    rows = [row(ablation.ALL, 0, 0.88), row(ablation.ALL, 1, 0.87), row("no teacher", 0, 0.875)]
+    rows += [row("no teacher", 1, 0.863), {"change": "averaged weights", "seed": 0, "raised": "Diverged: inf"}]
+    for content in rows:
+        (tmp_path / f"{content['change']}_{content['seed']}.json").write_text(json.dumps(content))
+    options = ["--checkpoints", "none", "--cifar10", "none", "--kept", "--folder", str(tmp_path)]
+    ablation.main([*options, "--output", str(tmp_path / "report")])
+    written = (tmp_path / "report.md").read_text()
+    assert "| all parts | 87.50 ± 0.71 |  | 9,000 | 2 |" in written
+    assert "| no teacher | 86.90 ± 0.85 | -0.60 ± 0.14 | 9,000 | 2 |" in written
+    assert "| averaged weights | error |" in written
+    assert "- averaged weights: Diverged: inf" in written
