@@ -14,7 +14,7 @@ from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
 from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerChannelFloat, Uint8ActPerTensorFloat
 from torch import Tensor, nn
 
-from trainables.config import QuantScheme
+from trainables.config import FLOAT_BITS, QuantScheme
 from trainables.graph.graph import IMAGE, Node
 from trainables.graph.operators import OPERATORS
 from trainables.models.fusing import QUANTIZE, UNIT
@@ -87,6 +87,8 @@ def _linear(unit: LinearUnit, bits: int, scheme: QuantScheme) -> nn.Module:
 def _activation(point: QuantPoint, scheme: QuantScheme) -> nn.Module:
     """QuantReLU where the point follows a ReLU6: its scale learns where to clip."""
     bits = scheme.activation_bits(point.role)
+    if bits == FLOAT_BITS:
+        return nn.Identity()
     layer = QuantReLU if point.limit is not None else QuantIdentity
     quant = Int8ActPerTensorFloat if point.signed else Uint8ActPerTensorFloat
     return layer(act_quant=quant, bit_width=bits, collect_stats_steps=1)

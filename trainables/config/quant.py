@@ -64,6 +64,11 @@ class QuantScheme(Frozen):
     residual_bits: ActivationBits = Field(
         8, description="fewest bits of sums of the residual stream, whose errors reach every later block"
     )
+    narrow_block_inputs: bool = Field(
+        False,
+        description="layers that read a sum of the residual stream read it in `a_bits`, as papers count; the stream "
+        "keeps `residual_bits`, or is float with 32",
+    )
     w_bits_by_group: dict[GroupName, WeightBits] = Field({}, description="bits of the weights of a group of layers")
     a_bits_by_group: dict[GroupName, ActivationBits] = Field(
         {}, description="bits of the outputs of a group's layers; of the inputs for linear layers"
@@ -92,9 +97,14 @@ class QuantScheme(Frozen):
         return _by_group(self.w_bits_by_group, group, self.edge_bits if group in EDGES else self.w_bits)
 
     def activation_bits(self, group: str) -> int:
-        """Returns the bits of an activation: `group` of the unit whose output it is, "residual" or "classifier"."""
-        if group == "residual":
-            return _by_group(self.a_bits_by_group, "projection", max(self.residual_bits, self.a_bits))
+        """Returns the bits of an activation: `group` of the unit whose output it is, "residual" or "classifier".
+
+        A "block_input" is what layers read from the residual stream, where it is quantized once more for them.
+        """
+        if group in ("residual", "block_input"):
+            stream = _by_group(self.a_bits_by_group, "projection", max(self.residual_bits, self.a_bits))
+            narrower = self.narrow_block_inputs and self.a_bits < stream
+            return stream if group == "residual" else self.a_bits if narrower else FLOAT_BITS
         return _by_group(self.a_bits_by_group, group, self.edge_bits if group == "classifier" else self.a_bits)
 
 

@@ -71,6 +71,8 @@ def to_json(header: Header, contents: Contents) -> dict[str, Any]:
     if header.architecture.kept:
         architecture["kept"] = {name: _mask(channels) for name, channels in header.architecture.kept.items()}
     content["scheme"]["w_bits_by_layer"] = _to_list(header.scheme.w_bits_by_layer, layers)
+    if not header.scheme.narrow_block_inputs:
+        content["scheme"].pop("narrow_block_inputs")  # files of before do not have it
     return {**content, **contents.model_dump(mode="json")}
 
 

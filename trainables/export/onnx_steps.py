@@ -51,7 +51,9 @@ def emit(node: Node, inputs: Sequence[Value], writer: Writer) -> Value:
     if node.operator == UNIT:
         return _unit(node, inputs[0], writer)
     if node.operator == QUANTIZE:
-        return quantize(writer.nodes, inputs[0], writer.points[node.name].quantizer, node.name)
+        quantizer = writer.points[node.name].quantizer
+        x = inputs[0] if quantizer is None else Value(dequantized(writer.nodes, inputs[0]))
+        return quantize(writer.nodes, x, quantizer, node.name)
     if node.operator in ON_CODES and inputs[0].grid is not None:
         return ON_CODES[node.operator](node, inputs[0], writer)
     form = FORMS.get(node.operator)

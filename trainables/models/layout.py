@@ -14,7 +14,7 @@ from trainables.graph.graph import Graph
 from trainables.graph.operators import Shape, shapes
 from trainables.graph.trace import graph_of, unused
 from trainables.models.fusing import LAYERS, QUANTIZE, Fused, fuse
-from trainables.models.placing import Points, place_points, with_points
+from trainables.models.placing import Point, Points, place_points, with_points
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.roles import roles_of
 
@@ -27,6 +27,8 @@ class Layout:
     fused: Fused
     roles: Mapping[str, LayerGroup]
     points: Points
+    own_points: Mapping[str, Point]
+    """The points that are nodes of `graph`, by name."""
     groups: tuple[PruneGroup, ...]
     shapes: Mapping[str, Shape]
     """The shapes of the nodes before they were joined to units, for one image."""
@@ -82,7 +84,8 @@ def _layout(text: str, widths: Sequence[tuple[str, int]], kept: Sequence[tuple[s
     points = place_points(fused, roles)
     sums = any(group.streams for group in groups)
     named = tuple(_prune_group(name, group, fused, roles, sums) for name, group in zip(names, groups, strict=True))
-    return Layout(with_points(fused.graph, points), fused, roles, points, named, shapes(graph))
+    pointed, own_points = with_points(fused.graph, points)
+    return Layout(pointed, fused, roles, points, own_points, named, shapes(graph))
 
 
 def narrower(architecture: Architecture, plan: Mapping[str, Sequence[int]]) -> Architecture:

@@ -97,7 +97,7 @@ def _part(node: Node, model: nn.Module, layout: Layout) -> Callable[..., Tensor]
     if node.operator == UNIT:
         return _register(model, node.name, _unit(layout.fused.units[node.name], layout))
     if node.operator == QUANTIZE:
-        return _register(model, node.name, _point(layout.points.others[node.inputs[0]]))
+        return _register(model, node.name, _point(layout.own_points[node.name]))
     operator = OPERATORS[node.operator]
     if node.operator == "batch_norm":
         return _register(model, node.name, NormUnit(**node.attributes))

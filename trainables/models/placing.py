@@ -3,7 +3,8 @@
 A tensor is quantized where a kernel has written it: after a unit's activation, after a sum, a product or a
 concatenation. A unit's output that only a sum reads is not quantized by itself: the sum is, once. What makes no new
 values (maxima, reshapes, slices) keeps the codes. A linear layer quantizes its own input where that comes from a mean
-or from another linear layer.
+or from another linear layer. What the layers of a block read from the residual stream may be quantized once more for
+them alone, to fewer bits than the stream has.
 """
 
 from collections.abc import Mapping
@@ -36,11 +37,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Points:
-    """The points of a network: of units' outputs, of linear units' inputs, and of other nodes, by name."""
+    """The points of a network: of units' outputs, of linear units' inputs, and of other nodes, by name.
+
+    `entries` are those of what units read from the residual stream, by the name of the node in the stream.
+    """
 
     outputs: Mapping[str, Point]
     inputs: Mapping[str, Point]
     others: Mapping[str, Point]
+    entries: Mapping[str, Point]
 
 
 def place_points(fused: Fused, roles: Mapping[str, LayerGroup]) -> Points:
@@ -73,23 +78,38 @@ def place_points(fused: Fused, roles: Mapping[str, LayerGroup]) -> Points:
             continue  # a mean of a mean, or a gate that no layer reads
         else:
             others[node.name] = Point(_role(node, nodes, wanted, roles), signed, _limit(node))
-    return Points(outputs, inputs, others)
+    entries = {
+        name: Point("block_input", point.signed, point.limit)
+        for name, point in others.items()
+        if point.role == "residual" and any(reader.operator == UNIT for reader in readers[name])
+    }
+    return Points(outputs, inputs, others, entries)
 
 
-def with_points(graph: Graph, points: Points) -> Graph:
-    """Returns the graph with a node for each point that is no unit's: whoever read the tensor reads its codes."""
-    renamed: dict[str, str] = {}
+def with_points(graph: Graph, points: Points) -> tuple[Graph, dict[str, Point]]:
+    """Returns the graph with a node for each point that is no unit's, and these points by the names of their nodes.
+
+    Whoever read the tensor reads its codes.
+    """
+    renamed, entering = dict[str, str](), dict[str, str]()
     nodes: list[Node] = []
+    own: dict[str, Point] = {}
     taken = {f"{node.name}.out_point" for node in graph.nodes if node.operator == UNIT}
     taken |= {node.name for node in graph.nodes}
     for node in graph.nodes:
-        nodes.append(Node(node.name, node.operator, tuple(renamed.get(n, n) for n in node.inputs), node.attributes))
+        known = {**renamed, **entering} if node.operator == UNIT else renamed
+        nodes.append(Node(node.name, node.operator, tuple(known.get(n, n) for n in node.inputs), node.attributes))
         if node.name in points.others:
             path = f"{node.name.rpartition('.')[0]}.out_point".lstrip(".")
-            renamed[node.name] = path if path not in taken else _own_point(node)
-            taken.add(renamed[node.name])
-            nodes.append(Node(renamed[node.name], QUANTIZE, (node.name,)))
-    return Graph(graph.image, tuple(nodes), renamed.get(graph.output, graph.output))
+            name = renamed[node.name] = path if path not in taken else _own_point(node)
+            nodes.append(Node(name, QUANTIZE, (node.name,)))
+            own[name] = points.others[node.name]
+            if node.name in points.entries:
+                entry = entering[node.name] = f"{name.removesuffix('out_point')}entry_point"
+                nodes.append(Node(entry, QUANTIZE, (name,)))
+                own[entry] = points.entries[node.name]
+            taken |= {name, entering.get(node.name, name)}
+    return Graph(graph.image, tuple(nodes), renamed.get(graph.output, graph.output)), own
 
 
 def _own_point(node: Node) -> str:

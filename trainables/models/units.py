@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from trainables.config import LayerGroup
 
-Role = LayerGroup | Literal["residual"]
-"""The layer group of a unit or of its output, which decides its bits; sums of residual blocks are a role as well."""
+Role = LayerGroup | Literal["residual", "block_input"]
+"""The layer group of a unit or of its output, which decides its bits; sums of residual blocks and what
+blocks read from them are roles as well."""
 
 
 class QuantPoint(nn.Module):

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from trainables.config import OBSERVERS, QuantScheme
+from trainables.config import FLOAT_BITS, OBSERVERS, QuantScheme
 from trainables.data.images import Images
 from trainables.device import seed_for
 from trainables.models.attach import attach_quantizers_, detach_quantizers_
@@ -33,7 +33,7 @@ def calibrated_(model: Model, scheme: QuantScheme, images: int, context: StageCo
 def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> None:
     """Attaches quantizers and sets every step; quantizers that are there already are taken away first."""
     detach_quantizers_(model)
-    samples = _collect_activations(model, images, seed)
+    samples = _collect_activations(model, scheme, images, seed)
     attach_quantizers_(model, scheme)
     weights = {unit.weight_point: unit.layer.weight.detach() for unit in units(model).values()}
     for_weights = OBSERVERS[scheme.observer]
@@ -53,7 +53,7 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
     model.to(next(model.parameters()).device)
 
 
-def _collect_activations(model: Model, images: Images, seed: int) -> dict[str, Tensor]:
+def _collect_activations(model: Model, scheme: QuantScheme, images: Images, seed: int) -> dict[str, Tensor]:
     """Draws a random sample of the values that pass each activation point, (N,) float32 by name."""
     samples: dict[str, list[Tensor]] = {}
     generator = torch.Generator().manual_seed(seed)
@@ -67,7 +67,8 @@ def _collect_activations(model: Model, images: Images, seed: int) -> dict[str, T
     model.eval()
     with torch.no_grad(), ExitStack() as hooks:
         for name, point in quant_points(model).items():
-            if not point.weight:
+            read_alone = point.role == "block_input" and scheme.activation_bits(point.role) == FLOAT_BITS
+            if not point.weight and not read_alone:
                 hook = point.register_forward_hook(lambda _point, _args, out, name=name: keep(name, out))
                 hooks.enter_context(hook)
         for batch, _ in images.batches(BATCH):

@@ -58,7 +58,7 @@ def unit_steps(model: Model) -> dict[str, Tensor | None]:
             found[node.name] = None if entry is None or weight is None else entry / code_gain(weight.bits)
             step = _step(unit.out_point)
         elif node.operator == QUANTIZE:
-            step = _step(points[node.name])
+            step = step if points[node.name].quantizer is None else _step(points[node.name])
         elif node.operator not in CARRIES:
             step = None
         of[node.name] = step

@@ -285,6 +285,16 @@ def test_every_layer_has_the_bytes_of_what_it_writes() -> None:
     assert sum(layer.activation_bytes for layer in layers.values()) == counts.activation_bytes - pooled
 
 
+def test_what_a_block_reads_has_bits_of_its_own_and_is_stored_beside_the_stream() -> None:
+    shape = architecture(width=0.25)
+    schemes = [QuantScheme(w_bits=4, a_bits=4, narrow_block_inputs=narrow) for narrow in (False, True)]
+    wide, narrow = (count(network(shape, scheme), shape) for scheme in schemes)
+    before, after = wide.layers["blocks.3.expand"], narrow.layers["blocks.3.expand"]
+    assert (before.bops, after.bops) == (4 * 8 * before.macs, 4 * 4 * before.macs)
+    assert wide.layers["blocks.3.depthwise"].bops == narrow.layers["blocks.3.depthwise"].bops
+    assert narrow.activation_bytes > wide.activation_bytes
+
+
 def test_sparsity_is_the_share_of_zero_codes() -> None:
     assert sparsity_achieved([np.array([[0, 1], [-1, 0]], np.int8), np.zeros((4, 1), np.int8)]) == 0.75
     assert sparsity_achieved([np.ones((3, 2), np.int8)]) == 0

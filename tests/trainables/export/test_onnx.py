@@ -40,6 +40,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "w5 a4": {"w_bits": 5, "a_bits": 4},
     "w4 a8": {"w_bits": 4, "a_bits": 8},
     "w3 a3": {"w_bits": 3, "a_bits": 3, "residual_bits": 3},
+    "w4 a3, block inputs too": {"w_bits": 4, "a_bits": 3, "narrow_block_inputs": True},
+    "w4 a4 in a float stream": {"w_bits": 4, "a_bits": 4, "residual_bits": 32, "narrow_block_inputs": True},
     "w2 a8": {"w_bits": 2, "a_bits": 8},
     "w2 a2": {"w_bits": 2, "a_bits": 2, "edge_bits": 2},
     "w4 a8, one step per tensor": {"w_bits": 4, "a_bits": 8, "granularity": "tensor"},

@@ -30,6 +30,13 @@ FAMILIES = sorted(MODELS.names())
 FLOAT = FLOAT_BITS
 SCHEMES: dict[str, dict[str, Any]] = {
     **{f"W{bits}": {"w_bits": bits, "a_bits": 10 - bits, "edge_bits": bits} for bits in range(2, 9)},
+    "block inputs of 3 bits": {"w_bits": 3, "a_bits": 3, "narrow_block_inputs": True},
+    "block inputs of 3 bits, a float stream": {
+        "w_bits": 3,
+        "a_bits": 3,
+        "residual_bits": FLOAT,
+        "narrow_block_inputs": True,
+    },
     "W12": {"w_bits": 12},
     "W16A16": {"w_bits": 16, "a_bits": 16, "edge_bits": 16},
     "float weights": {"w_bits": FLOAT, "edge_bits": FLOAT},

@@ -63,6 +63,16 @@ def test_the_step_is_that_of_the_input_over_the_gain() -> None:
     assert found["classifier"] == points["classifier.in_point"]
 
 
+def test_a_block_input_of_its_own_bits_gives_the_step() -> None:
+    found, points = steps_of("mobilenet_v2", w_bits=4, a_bits=4, narrow_block_inputs=True)
+    assert found["blocks.2.expand"] == points["blocks.1.entry_point"] / 8
+    found, points = steps_of("mobilenet_v2", w_bits=4, a_bits=4, residual_bits=32, narrow_block_inputs=True)
+    assert "blocks.1.out_point" not in points
+    assert found["blocks.2.expand"] == points["blocks.1.entry_point"] / 8
+    found, _ = steps_of("mobilenet_v2", w_bits=4, a_bits=4, residual_bits=32)
+    assert found["blocks.2.expand"] is None
+
+
 def test_pooling_keeps_the_step() -> None:
     found, points = steps_of("vgg16", w_bits=8)
     assert found["features.3"] == points["features.1.out_point"]

@@ -15,6 +15,7 @@ from tests.trainables.factories import (
     make_model,
     make_quantized,
 )
+from tests.trainables.graph.networks import ResNet
 from trainables.config import (
     MODELS,
     OBSERVERS,
@@ -25,7 +26,9 @@ from trainables.config import (
 )
 from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.attach import activation_quantizers, attach_quantizers_
+from trainables.models.importing import captured_network
 from trainables.models.quantizer import MIN_STEP, code_range
+from trainables.models.unit_state import own_model
 from trainables.models.units import ConvUnit, quant_points, units
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_, side_info
@@ -322,7 +325,9 @@ def test_bits_by_role(w_bits: int, a_bits: int, edge_bits: int, residual_bits: i
     scheme = QuantScheme(w_bits=w_bits, a_bits=a_bits, edge_bits=edge_bits, residual_bits=residual_bits)
     model = make_model()
     attach_quantizers_(model, scheme)
-    bits = {name: point.quantizer.bits for name, point in quant_points(model).items()}
+    points = quant_points(model)
+    assert {p.role for p in points.values() if p.quantizer is None} == {"block_input"}
+    bits = {name: point.quantizer.bits for name, point in points.items() if point.quantizer is not None}
     assert bits.pop("stem.weight_point") == edge_bits
     assert bits.pop("stem.out_point") == a_bits
     assert bits.pop("classifier.weight_point") == edge_bits
@@ -332,6 +337,45 @@ def test_bits_by_role(w_bits: int, a_bits: int, edge_bits: int, residual_bits: i
     assert set(residual) == {max(a_bits, residual_bits)}
     assert {b for name, b in bits.items() if name.endswith("weight_point")} == {w_bits}
     assert {b for name, b in bits.items() if name.endswith("out_point")} == {a_bits}
+
+
+@pytest.mark.parametrize(
+    ("a_bits", "residual_bits", "narrow", "stream", "entry"),
+    [
+        (2, 8, True, 8, 2),
+        (2, 8, False, 8, None),
+        (2, 32, True, None, 2),
+        (8, 8, True, 8, None),
+        (16, 8, True, 16, None),
+    ],
+)
+def test_what_a_block_reads_from_the_stream_may_be_narrower(
+    a_bits: int, residual_bits: int, narrow: bool, stream: int | None, entry: int | None
+) -> None:
+    model = make_model("mobilenet_v2")
+    attach_quantizers_(model, QuantScheme(a_bits=a_bits, residual_bits=residual_bits, narrow_block_inputs=narrow))
+    points = quant_points(model)
+    found = [points[f"blocks.2.{name}"].quantizer for name in ("out_point", "entry_point")]
+    assert [None if quantizer is None else quantizer.bits for quantizer in found] == [stream, entry]
+
+
+def test_a_block_reads_few_bits_and_the_sum_reads_the_stream() -> None:
+    images = make_images(20, channels=3, size=16)
+    model, _ = own_model(captured_network(ResNet(), (3, 16, 16)))
+    calibrate_(model.eval(), QuantScheme(a_bits=2, narrow_block_inputs=True), images, 0)
+    units_read: dict[str, int] = {}
+    for name, unit in units(model).items():
+        unit.register_forward_pre_hook(lambda _unit, args, name=name: units_read.update({name: len(args[0].unique())}))
+    values: dict[str, int] = {}
+    for name, point in quant_points(model).items():
+        point.register_forward_hook(lambda _point, _args, out, name=name: values.update({name: len(out.unique())}))
+    batch, _ = next(images.batches(20))
+    model(batch)
+    entries = [name for name, point in quant_points(model).items() if point.role == "block_input"]
+    assert entries
+    assert all(values[name] <= 4 < values[name.replace("entry_point", "out_point")] for name in entries)
+    edges = [name for name, unit in units(model).items() if unit.role in ("first_conv", "classifier")]
+    assert all(count <= 4 for name, count in units_read.items() if name not in edges)
 
 
 def test_a_layer_that_is_not_there_is_infeasible() -> None:
