@@ -25,9 +25,9 @@ from torch import nn
 
 from benchmarks.ptq_tools import PACKAGES, TOOLS
 from benchmarks.public import (
-    ABOUT_SUMS,
+    ABOUT_INPUTS,
     BATCH,
-    NARROW_SUMS,
+    NARROW_INPUTS,
     NETWORKS,
     RESIDUAL_BITS,
     kept_outcome,
@@ -46,7 +46,7 @@ WIDTHS = ((8, 8), (6, 8), (4, 8), (4, 4), (3, 8))
 CALIBRATION = 512
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
-    NARROW_SUMS: {},
+    NARROW_INPUTS: {},
     "ours, batch norm as it is": {"bn_images": 0},
     "ours, rounded to nearest": {"bn_images": 0, "rounding": "nearest", "bias_correction": False},
 }
@@ -54,8 +54,8 @@ OURS: dict[str, dict[str, Any]] = {
 
 def ours(way: str, place: Path, data: DataSet, config: DataConfig, bits: tuple[int, int], folder: Path) -> nn.Module:
     """Quantizes by the product's own stage, and returns the folded network, which is that of the packed file."""
-    sums = {"residual_bits": bits[1]} if way == NARROW_SUMS else {}
-    scheme = QuantScheme.model_validate({"w_bits": bits[0], "a_bits": bits[1], **sums})
+    inputs = {"narrow_block_inputs": True} if way == NARROW_INPUTS else {}
+    scheme = QuantScheme.model_validate({"w_bits": bits[0], "a_bits": bits[1], **inputs})
     trial = TrialConfig(
         data=config,
         baseline=BaselineImport(kind="import", network=str(place)),
@@ -88,7 +88,7 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     yield kept_outcome(folder / "float.json", lambda: timed(lambda: network.plain(options.checkpoints), test))
     for bits in options.bits:
         for tool in options.tool:
-            if tool == NARROW_SUMS and bits[1] >= RESIDUAL_BITS:
+            if tool == NARROW_INPUTS and bits[1] >= RESIDUAL_BITS:
                 continue  # it is the default
             kept = folder / f"{tool.replace(' ', '_')}_w{bits[0]}a{bits[1]}.json"
             make = partial(timed, partial(made, tool, bits), test)
@@ -102,7 +102,7 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
         f"A, bits); a cell is empty where nothing was measured. The standard error of each is at most "
         f"{100 * math.sqrt(0.25 / 10_000):.1f} points, about 0.3 near 90 %. {CALIBRATION} training images calibrate. "
         "Ours, Brevitas and ModelOpt keep 8 bits in the first and the last layer, NNCF and PT2E have no setting for "
-        f"that. {ABOUT_SUMS}"
+        f"that. {ABOUT_INPUTS}"
     ]
     for name, rows in found.items():
         at = {(row["tool"], *row["bits"]): row for row in rows if "tool" in row}

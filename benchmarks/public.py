@@ -21,11 +21,11 @@ from trainables.train.loop import evaluate
 BATCH, ZSTD_LEVEL = 64, 22
 IMAGE = (3, 32, 32)
 RESIDUAL_BITS = QuantScheme().residual_bits
-NARROW_SUMS = "ours, sums as narrow as the rest"
-ABOUT_SUMS = (
-    f"Ours keeps {RESIDUAL_BITS} bits in the sums of the residual stream as well, which are the inputs of every other "
-    "convolution; Brevitas and ModelOpt quantize these inputs to A bits, and leave the stream itself in float. "
-    f"`{NARROW_SUMS}` has A bits in the stream and in these inputs."
+NARROW_INPUTS = "ours, block inputs narrow"
+ABOUT_INPUTS = (
+    f"Ours keeps {RESIDUAL_BITS} bits in the sums of the residual stream, which are the inputs of every other "
+    "convolution; Brevitas and ModelOpt quantize these inputs to A bits, and leave the stream itself in float. In "
+    f"`{NARROW_INPUTS}` these inputs have A bits as well (`narrow_block_inputs`)."
 )
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.public import (
-    ABOUT_SUMS,
+    ABOUT_INPUTS,
     BATCH,
-    NARROW_SUMS,
+    NARROW_INPUTS,
     NETWORKS,
     RESIDUAL_BITS,
     Network,
@@ -59,7 +59,7 @@ TRAINING: dict[str, Any] = {"lr": 0.005, "batch_size": 128, "weight_decay": 2.5e
 TEACHER_IMAGES = 8_192
 DISTILLED = {"weight": 0.7, "temperature": 2}
 LABELS = "ours, labels alone"
-OURS, PRUNERS = ("ours", NARROW_SUMS, LABELS), ("ours, pruned", "Torch-Pruning")
+OURS, PRUNERS = ("ours", NARROW_INPUTS, LABELS), ("ours, pruned", "Torch-Pruning")
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Trainer:
         if tool != LABELS:
             content["teacher"] = {**imported, "bn_images": TEACHER_IMAGES}
             trained["distill"] = DISTILLED
-        sums = {"residual_bits": bits[1]} if tool == NARROW_SUMS else {}
-        scheme = {"w_bits": bits[0], "a_bits": bits[1], "side_bits": 8, **sums}
+        inputs = {"narrow_block_inputs": True} if tool == NARROW_INPUTS else {}
+        scheme = {"w_bits": bits[0], "a_bits": bits[1], "side_bits": 8, **inputs}
         content["quantize"] = {"kind": "qat", "scheme": scheme, "schedule": trained, "guard_channels": True}
         if tool == PRUNERS[0]:
             content["prune"] = {"prune_frac": REMOVED, "groups": "all", "scope": "global", "fine_tune": trained}
@@ -154,7 +154,7 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     yield kept_outcome(folder / "float.json", lambda: timed(lambda: network.plain(options.checkpoints), whole))
     for bits in options.bits:
         for tool in options.tool:
-            if (tool in PRUNERS and bits != WIDTHS[0]) or (tool == NARROW_SUMS and bits[1] >= RESIDUAL_BITS):
+            if (tool in PRUNERS and bits != WIDTHS[0]) or (tool == NARROW_INPUTS and bits[1] >= RESIDUAL_BITS):
                 continue
             kept = folder / f"{tool.replace(' ', '_')}_w{bits[0]}a{bits[1]}_{options.epochs}_{options.seed}.json"
             about = {"tool": tool, "bits": list(bits), "epochs": options.epochs, "seed": options.seed}
@@ -180,7 +180,7 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
         "start from the same weights and see the same images in the same order, with the same learning rates "
         f"({TRAINING['lr']} along a cosine, batches of {TRAINING['batch_size']}, SGD). Ours learns from the float "
         "network beside the labels, in `labels alone` from these only, as the others do. First and last layer have 8 "
-        f"bits where a tool can. {ABOUT_SUMS}"
+        f"bits where a tool can. {ABOUT_INPUTS}"
     ]
     for name, rows in found.items():
         epochs = sorted({row["epochs"] for row in rows if "epochs" in row})
