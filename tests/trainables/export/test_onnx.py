@@ -22,8 +22,9 @@ from trainables.export.onnx_activations import Grid, Value
 from trainables.export.onnx_check import check_onnx, onnx_accuracy, onnx_logits, open_session, write_and_check
 from trainables.export.onnx_graph import write_float_onnx, write_onnx
 from trainables.export.onnx_nodes import Nodes
-from trainables.export.onnx_steps import Writer, emit
+from trainables.export.onnx_steps import emit
 from trainables.export.onnx_weights import LayerWeights, integer_form
+from trainables.export.onnx_writer import Writer
 from trainables.export.packed import Header, pack, unpack
 from trainables.graph.graph import IMAGE, Node
 from trainables.models.fusing import QUANTIZE, UNIT
