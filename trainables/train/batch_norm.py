@@ -1,5 +1,6 @@
 """Statistics of batch norm, measured again on images, and kept where that is better."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -20,7 +21,7 @@ def improve_batch_norm_(model: nn.Module, images: Images, count: int, seed: int)
 
     Both are a seeded sample; a quarter of the images at most decides. New statistics are not always better: on 2,048
     training images they take 3 points from a published ResNet-20 for CIFAR-10, and give 1.5 to MLPerf Tiny's ResNet-8.
-    0 images change nothing.
+    Old statistics with which the loss is not finite are never kept. 0 images change nothing.
     """
     held_back = min(HELD_BACK, len(images) // 4)
     if not count or not held_back:
@@ -29,7 +30,7 @@ def improve_batch_norm_(model: nn.Module, images: Images, count: int, seed: int)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     loss = mean_loss(model, deciding)
     reestimate_batch_norm_(model, measured.batches(BATCH))
-    if not mean_loss(model, deciding) < loss:
+    if math.isfinite(loss) and not mean_loss(model, deciding) < loss:
         model.load_state_dict(before)
 
 

@@ -14,7 +14,7 @@ from trainables.errors import Diverged
 from trainables.stages.saved_epochs import SavedEpoch
 from trainables.stages.stage import StageContext, on_cpu
 from trainables.train.averaging import WeightAverage
-from trainables.train.batch_norm import improve_batch_norm_
+from trainables.train.batch_norm import improve_batch_norm_, reestimate_batch_norm_
 from trainables.train.loss import make_loss
 from trainables.train.optimizer import make_optimizer
 from trainables.train.step_rule import Moment, StepRule
@@ -33,7 +33,7 @@ def fit(
 
     Everything random is drawn from (seed, epoch), so a run that was killed continues from its last saved epoch
     to the same result, bit for bit on CPU. With `ema_decay` the network ends with averaged weights, and with batch
-    norm measured again where that is better; the rows are of the network as it trained.
+    norm measured again; the rows are of the network as it trained.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
@@ -133,7 +133,18 @@ class _Run:
             self._model.load_state_dict(self._best)
         if self._average is not None and self._schedule.epochs:
             self._average.copy_to_model_()
-            improve_batch_norm_(self._model, self._context.train, AVERAGE_IMAGES, seed_for(self._context.seed, 7))
+            self._measure_batch_norm()
+
+    def _measure_batch_norm(self) -> None:
+        """Measures batch norm again for averaged weights: always after training from scratch, else where it is better.
+
+        Statistics of a network that has just begun to learn may be of any size, and a small loss says little then.
+        """
+        context, seed = self._context, seed_for(self._context.seed, 7)
+        if context.parent_result is None:
+            reestimate_batch_norm_(self._model, context.train.sample(AVERAGE_IMAGES, seed).batches(EVAL_BATCH))
+        else:
+            improve_batch_norm_(self._model, context.train, AVERAGE_IMAGES, seed)
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:

@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
 from trainables.errors import ConfigError
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from trainables.models.model import Model
     from trainables.stages.workplace import Workplace
 
+BUSY, LOOK_S, LOOKS = 0.25, 0.5, 4
+"""The share of a machine's cores with which it counts as busy, in each of so many looks of so many seconds. Torch's
+threads wait for each other: with two busy programs beside it on two cores, a baseline of small images did not end in
+four minutes with two threads, and took 19 seconds with one."""
 OUTSIDE = 2_000
 """Test images on which an imported network is tried. More: seconds; fewer: only a large difference is seen."""
 
@@ -79,6 +84,17 @@ def make_baseline(
     )
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     return info
+
+
+def free_threads(spec: ExperimentSpec, cores: float) -> int | None:
+    """Returns the threads for a baseline that is yet to be made: one for each core; None where others use the machine.
+
+    None also says that the number is known already.
+    """
+    if spec.resources.baseline_cpu is not None or read_baseline(ExperimentFolder(spec.folder)) is not None:
+        return None
+    quiet = any(psutil.cpu_percent(interval=LOOK_S) < 100 * BUSY for _ in range(LOOKS))
+    return max(1, int(cores)) if quiet else None
 
 
 def _class_counts(data: "DataSet") -> dict[str, ClassImages]:

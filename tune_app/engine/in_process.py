@@ -3,7 +3,7 @@
 from typing import Any
 
 from trainables.errors import OutOfMemory
-from tune_app.engine.baseline import make_baseline
+from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.engine.engine import ReadySearch
 from tune_app.engine.images import load_images
 from tune_app.engine.live_view import LiveView
@@ -35,7 +35,8 @@ class InProcess:
         refuse(checks(spec, here, [here], live=[resources]))
         view.phase("loading data, making the baseline or finding it")
         data = load_images(spec)
-        return make_baseline(spec, data, threads=int(resources["CPU"]), gpu=_whole_gpu(spec)), data
+        threads = free_threads(spec, resources["CPU"])
+        return make_baseline(spec, data, threads=threads, gpu=_whole_gpu(spec)), data
 
     def run(self, search: ReadySearch, data: Any) -> None:
         """Runs one trial after the other."""

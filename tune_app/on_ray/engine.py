@@ -11,7 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from cluster.errors import first_line
 from trainables.errors import TuneAppError
-from tune_app.engine.baseline import make_baseline
+from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.engine.engine import ReadySearch
 from tune_app.engine.images import load_images
 from tune_app.engine.live_view import LiveView
@@ -57,7 +57,7 @@ class OnRay:
             view.phase("loading data, making the baseline", epochs=0 if baseline.distills else baseline.planned_epochs)
         cpu, gpu = _share(spec)
         task = ray.remote(num_returns=2, num_cpus=cpu, num_gpus=gpu)(_prepare_in_worker)
-        data, info = task.remote(spec.model_dump_json(), int(cpu), gpu)
+        data, info = task.remote(spec.model_dump_json(), cpu, gpu)
         try:
             while not ray.wait([info], timeout=POLL_S)[0]:
                 self._stop.check()
@@ -92,9 +92,9 @@ def _share(spec: ExperimentSpec) -> tuple[float, float]:
     return (whole, math.ceil(gpu)) if idle and whole >= cpu else (cpu, gpu)
 
 
-def _prepare_in_worker(spec_json: str, threads: int, gpu: float) -> tuple[Any, BaselineInfo]:
+def _prepare_in_worker(spec_json: str, cpu: float, gpu: float) -> tuple[Any, BaselineInfo]:
     spec = ExperimentSpec.model_validate_json(spec_json)
     data = load_images(spec)
-    made = data, make_baseline(spec, data, threads=max(1, threads), gpu=gpu)
+    made = data, make_baseline(spec, data, threads=free_threads(spec, cpu), gpu=gpu)
     gc.freeze()  # Ray ends this process while the first workers start: it has no need to look for garbage then
     return made

@@ -146,7 +146,7 @@ class Resources(Frozen):
         ge=1,
         le=4096,
         description="threads of the baseline and the teacher, which train before the trials; none: all cores of a node "
-        "that is idle; a number: the same last bits on machines with more or fewer",
+        "where nothing else runs; a number: the same last bits on machines with more or fewer",
     )
     compile: bool = Field(False, description="compile networks before training: minutes, once per shape")
 

@@ -1,5 +1,7 @@
 """Batch norm measured again: on the whole sample, and kept where held-back images have a smaller loss."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -41,6 +43,17 @@ def test_statistics_that_are_better_are_kept() -> None:
     assert mean_loss(model, images) < before
     assert norm.momentum == 0.1
     assert not model.training
+
+
+def test_statistics_that_are_not_finite_are_never_kept() -> None:
+    images = make_context(few_digits()).train
+    model = trained(images)
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        norm.running_var.fill_(math.nan)
+    improve_batch_norm_(model, images, 300, seed=0)
+    assert math.isfinite(mean_loss(model, images))
 
 
 def test_statistics_that_are_worse_are_not_kept() -> None:

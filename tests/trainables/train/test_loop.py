@@ -28,10 +28,11 @@ from trainables.device import choose_device, seed_for, use_threads
 from trainables.errors import Diverged
 from trainables.models.model import Model, build
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
-from trainables.stages.stage import StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.storage import StoragePath, exists, names, replace
 from trainables.train import batch_norm
 from trainables.train.averaging import WeightAverage
+from trainables.train.batch_norm import reestimate_batch_norm_
 from trainables.train.loop import evaluate, fit, learning_rate
 from trainables.train.loss import distillation
 from trainables.train.step_rule import Moment, StepRule
@@ -345,19 +346,32 @@ def test_the_best_epoch_is_kept() -> None:
     assert evaluate(model, context.val) == max(accuracies)
 
 
-def test_averaged_weights_are_the_result_with_batch_norm_of_their_own_where_better(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    schedule = Schedule(epochs=2, lr=0.05, batch_size=50)
+def averaged(context: StageContext, ema_decay: float = 0.9) -> Model:
+    torch.manual_seed(0)
+    model = build(make_architecture(width=0.1))
+    fit(model, Schedule(epochs=2, lr=0.05, batch_size=50, ema_decay=ema_decay), context)
+    return model
+
+
+def test_averaged_weights_are_the_result_with_batch_norm_of_their_own() -> None:
     context = make_context(few_digits())
-    states = {}
+    plain, average = averaged(context, 0.0).state_dict(), averaged(context).state_dict()
+    assert not torch.equal(plain["classifier.layer.weight"], average["classifier.layer.weight"])
+    again = build(make_architecture(width=0.1))
+    again.load_state_dict(average)
+    reestimate_batch_norm_(again, context.train.sample(2048, 0).batches(512))
+    for name, tensor in again.state_dict().items():
+        if name.endswith("running_mean"):
+            torch.testing.assert_close(tensor, average[name], rtol=1e-3, atol=1e-4)
+
+
+def test_after_a_parent_averaged_weights_keep_statistics_that_are_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = StageResult(make_architecture(width=0.1), None, {}, {}, [])
+    context, states = make_context(few_digits(), parent_result=parent), {}
     for name, ema_decay, losses in (("plain", 0.0, ()), ("better", 0.9, (0.2, 0.1)), ("worse", 0.9, (0.2, 0.3))):
         found = iter(losses)
         monkeypatch.setattr(batch_norm, "mean_loss", lambda *_, found=found: next(found))
-        torch.manual_seed(0)
-        model = build(make_architecture(width=0.1))
-        fit(model, schedule.model_copy(update={"ema_decay": ema_decay}), context)
-        states[name] = model.state_dict()
+        states[name] = averaged(context, ema_decay).state_dict()
     plain, better, worse = states.values()
     for name in plain:
         statistic = name.endswith(("running_mean", "running_var"))

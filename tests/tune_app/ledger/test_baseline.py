@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from tests.conftest import Result
 from tests.specs import write_spec
-from tests.tune_app.factories import REFERENCE, make_spec
+from tests.tune_app.factories import REFERENCE, make_spec, store_baseline
 from trainables import pipeline
 from trainables.config import (
     BaselineImport,
@@ -28,7 +29,7 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS, SCORES
 from trainables.stages.stage import run_stage
-from tune_app.engine.baseline import make_baseline
+from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.ledger.baseline import ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec, Resources
@@ -98,6 +99,25 @@ def test_a_baseline_is_made_again_with_the_threads_that_it_was_made_with(
     own = spec.model_copy(update={"name": "own", "resources": Resources(cpu=1, baseline_cpu=4)})
     assert make_baseline(own, data, threads=2).threads == 4
     assert make_baseline(spec.model_copy(update={"name": "none"}), data).threads == 1
+
+
+def test_a_new_baseline_has_all_cores_where_a_look_finds_the_machine_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: looks.pop(0))
+    spec = narrow_spec(tmp_path)
+    looks[:] = [90.0, 3.0, 90.0]
+    assert free_threads(spec, 8.0) == 8
+    assert looks == [90.0]
+    looks[:] = [50.0, 40.0, 30.0, 26.0, 0.0]
+    assert free_threads(spec, 8.0) is None
+    assert looks == [0.0]
+    fixed = spec.model_copy(update={"resources": Resources(cpu=1, baseline_cpu=2)})
+    assert free_threads(fixed, 8.0) is None
+    store_baseline(ExperimentFolder(spec.folder))
+    assert free_threads(spec, 8.0) is None
+    assert looks == [0.0]
 
 
 def test_an_objective_without_a_value_is_refused_before_the_baseline_is_made(tmp_path: Path) -> None:
