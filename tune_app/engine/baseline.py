@@ -18,6 +18,7 @@ from tune_app.spec.experiment import ExperimentSpec
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet
     from trainables.models.model import Model
+    from trainables.stages.stage import StageResult
     from trainables.stages.workplace import Workplace
 
 BUSY, LOOK_S, LOOKS = 0.25, 0.5, 4
@@ -41,22 +42,14 @@ def make_baseline(
             undefined for its classes.
         TrialFailure: training failed.
     """
-    from trainables.costs.counts import counted_metrics
-    from trainables.models.model import fp32_bytes
     from trainables.pipeline import run_stages, run_teacher
-    from trainables.train.evaluation import score
 
     refuse_undefined(spec, classes=data.classes)
     folder = ExperimentFolder(spec.folder)
     stored = read_baseline(folder)
     key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
-    if stored is not None and stored.key != key:
-        what = "data set" if stored.fingerprint != data.fingerprint else "baseline stage"
-        packages = sorted({*data_packages(spec.base.data), *stage_packages(spec.base.baseline)})
-        here = f" (here it is made by {', '.join(packages)})" if packages else ""
-        raise ConfigError(
-            f"the {what} is not the one that {folder.path} began with{here}: restore it or use another name."
-        )
+    if stored is not None:
+        _refuse_another(stored, spec, key=key, fingerprint=data.fingerprint)
     threads = spec.resources.baseline_cpu or threads or max(1, int(spec.resources.cpu))
     workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
@@ -64,26 +57,42 @@ def make_baseline(
     if stored is not None:
         return stored
     seconds = time.perf_counter() - started
-    run_teacher(spec.base, workplace)
-    model = result.model()
-    info = BaselineInfo(
-        key=key,
-        fingerprint=data.fingerprint,
-        classes=data.classes,
+    info = BaselineInfo(key=key, seconds=seconds, threads=threads, **_measured(result, spec, workplace))
+    create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
+    run_teacher(spec.base, workplace)  # after the note of its threads
+    return info
+
+
+def _refuse_another(stored: BaselineInfo, spec: ExperimentSpec, *, key: str, fingerprint: str) -> None:
+    """Raises ConfigError where the data or the stage are not those of the stored baseline."""
+    if stored.key == key:
+        return
+    what = "data set" if stored.fingerprint != fingerprint else "baseline stage"
+    packages = sorted({*data_packages(spec.base.data), *stage_packages(spec.base.baseline)})
+    here = f" (here it is made by {', '.join(packages)})" if packages else ""
+    raise ConfigError(f"the {what} is not the one that {spec.folder} began with{here}: restore it or use another name.")
+
+
+def _measured(result: "StageResult", spec: ExperimentSpec, workplace: "Workplace") -> dict[str, Any]:
+    """Measures a baseline: what `BaselineInfo` says of its data, its costs and its scores."""
+    from trainables.costs.counts import counted_metrics
+    from trainables.models.model import fp32_bytes
+    from trainables.train.evaluation import score
+
+    data, model = workplace.data, result.model()
+    return {
+        "fingerprint": data.fingerprint,
+        "classes": data.classes,
         **_class_counts(data),
-        size_bytes=fp32_bytes(result.architecture),
+        "size_bytes": fp32_bytes(result.architecture),
         **counted_metrics(model, result.architecture),
         **vars(score(workplace.device.place(model), workplace.val)),
-        n=len(data.val),
+        "n": len(data.val),
         **_outside(spec, model, workplace),
-        seconds=seconds,
-        threads=threads,
-        untrained=spec.base.baseline.PLACEHOLDER,
-        imported=_imported(spec, model),
-        architecture=result.architecture,
-    )
-    create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
-    return info
+        "untrained": spec.base.baseline.PLACEHOLDER,
+        "imported": _imported(spec, model),
+        "architecture": result.architecture,
+    }
 
 
 def free_threads(spec: ExperimentSpec, cores: float) -> int | None:
