@@ -146,10 +146,21 @@ def damage(content: bytes) -> list[bytes]:
     return [*(content[:n] for n in range(0, len(content) - 1, 37)), *flips]
 
 
+def says(content: bytes) -> object:
+    """The value of a JSON file, or its bytes where it is none."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "stage.json"])
 def test_no_damage_passes(name: str, tmp_path: Path) -> None:
     fresh(tmp_path).get_or_run(KEY, "train", Work())
-    for damaged in damage((tmp_path / KEY / name).read_bytes()):
+    intact = (tmp_path / KEY / name).read_bytes()
+    for damaged in damage(intact):
+        if name == "stage.json" and says(damaged) == says(intact):
+            continue  # the last digit of a float, of which two may name the same number
         (tmp_path / KEY / name).write_bytes(damaged)
         with pytest.raises(CorruptFile):
             read_stage.__wrapped__(tmp_path / KEY)
