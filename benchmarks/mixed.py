@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from benchmarks.public import BATCH, NETWORKS, accuracy, file_sizes, kept_outcome, kept_outcomes, timed
 from benchmarks.qat_tools import TOOLS
@@ -60,7 +59,11 @@ def ours(place: Path, data: DataSet, config: DataConfig, budget: int, folder: Pa
 
 
 def modelopt(module: nn.Module, batches: LABELED, bits: float) -> nn.Module:
-    """`auto_quantize` by its gradients, with 2 to 8 bits to choose from and 8 in activations."""
+    """`auto_quantize` by KL divergence, with 2 to 8 bits to choose from and 8 in activations.
+
+    Its default, scores by gradients of the loss, vanishes on images that a network was trained on to the end: it then
+    took 2.5 bits of the 4.1 that it might, in ResNet-56.
+    """
     import modelopt.torch.quantization as tool
 
     quantized: nn.Module
@@ -70,9 +73,9 @@ def modelopt(module: nn.Module, batches: LABELED, bits: float) -> nn.Module:
         quantization_formats=[_format(width) for width in WIDTHS],
         data_loader=batches,
         forward_step=lambda network, batch: network(batch[0]),
-        loss_func=lambda logits, batch: F.cross_entropy(logits, batch[1]),
         num_calib_steps=len(batches),
         num_score_steps=len(batches),
+        method="kl_div",
     )
     return quantized
 
