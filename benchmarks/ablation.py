@@ -20,7 +20,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.public import NETWORKS, accuracy, file_sizes, kept_outcome
+from benchmarks.public import (
+    NETWORKS,
+    accuracy,
+    file_sizes,
+    kept_outcome,
+    parser_of,
+)
 from benchmarks.report import markdown_table, write_report
 from trainables.config import TrialConfig
 from trainables.data.data_sets import load_data, load_test_images
@@ -127,14 +133,9 @@ def _mean(values: Sequence[float], *, signed: bool = False) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the table, writes it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder of the public checkpoints")
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder that holds cifar-10-batches-py")
+    parser = parser_of(__doc__, "ablation")
     parser.add_argument("--only", action="append", choices=list(CHANGES), help="a change; default: all")
     parser.add_argument("--seed", type=int, action="append", help="default: 0, 1 and 2")
-    parser.add_argument("--kept", action="store_true", help="report the outcomes that are kept, and measure nothing")
-    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ablation"))
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict[str, Any]]] = {}

@@ -22,7 +22,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.public import BATCH, NETWORKS, accuracy, file_sizes, kept_outcome, kept_outcomes, timed
+from benchmarks.public import (
+    BATCH,
+    NETWORKS,
+    accuracy,
+    file_sizes,
+    kept_outcome,
+    kept_outcomes,
+    parser_of,
+    timed,
+)
 from benchmarks.qat_tools import TOOLS
 from benchmarks.report import markdown_table, write_report
 from trainables.config import DataConfig, TrialConfig
@@ -179,14 +188,9 @@ def _line(row: dict[str, Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the table, writes it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder of the public checkpoints")
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder that holds cifar-10-batches-py")
+    parser = parser_of(__doc__, "mixed")
     parser.add_argument("--only", action="append", choices=list(NETWORKS), help="a network; default: ResNet-56")
     parser.add_argument("--share", type=float, action="append", help="a budget, as a share of the weights in float32")
-    parser.add_argument("--kept", action="store_true", help="report the outcomes that are kept, and measure nothing")
-    parser.add_argument("--folder", type=Path, default=Path("runs/mixed"))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/mixed"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     found: dict[str, list[dict[str, Any]]] = {}

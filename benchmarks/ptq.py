@@ -32,6 +32,7 @@ from benchmarks.public import (
     RESIDUAL_BITS,
     kept_outcome,
     kept_outcomes,
+    parser_of,
     timed,
 )
 from benchmarks.report import markdown_table, write_report
@@ -136,15 +137,10 @@ def _seconds(rows: Sequence[dict[str, Any] | None]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the tables, writes them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder of the public checkpoints")
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder that holds cifar-10-batches-py")
+    parser = parser_of(__doc__, "ptq")
     parser.add_argument("--only", action="append", choices=list(NETWORKS), help="a network; default: all")
     parser.add_argument("--tool", action="append", choices=[*OURS, *TOOLS], help="a tool; default: all")
     parser.add_argument("--bits", nargs=2, type=int, action="append", help="of weights and activations; default: all")
-    parser.add_argument("--kept", action="store_true", help="report the outcomes that are kept, and measure nothing")
-    parser.add_argument("--folder", type=Path, default=Path("runs/ptq"))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ptq"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     options.tool = options.tool or [*OURS, *TOOLS]

@@ -93,6 +93,21 @@ def _brevitas(module: nn.Module, batches: Batches, w_bits: int, a_bits: int, *, 
 
     loader = [(batch, torch.zeros(len(batch), dtype=torch.int64)) for batch in batches]
     prepared = preprocess_for_quantize(deepcopy(module), equalize_iters=20)
+    quantized = brevitas_layers(prepared, w_bits, a_bits, weight_param_method="mse")
+    with torch.no_grad():
+        quantized(batches[0])  # its weights' steps are found in the first pass
+    tool.calibrate(loader, quantized)
+    if gptq:
+        with torch.no_grad():
+            tool.apply_gptq(loader, quantized, act_order=True, use_quant_activations=True)
+    tool.apply_bias_correction(loader, quantized)
+    return quantized
+
+
+def brevitas_layers(prepared: nn.Module, w_bits: int, a_bits: int, *, weight_param_method: str) -> nn.Module:
+    """Returns Brevitas' layers in place of torch's, with these bits and a way to find the steps of weights."""
+    from brevitas_examples.imagenet_classification.ptq import ptq_common as tool
+
     quantized: nn.Module = tool.quantize_model(
         prepared,
         backend="layerwise",
@@ -106,16 +121,9 @@ def _brevitas(module: nn.Module, batches: Batches, w_bits: int, a_bits: int, *, 
         quant_format="int",
         layerwise_first_last_bit_width=EDGE_BITS,
         weight_narrow_range=True,
-        weight_param_method="mse",
+        weight_param_method=weight_param_method,
         act_param_method="mse",
     )
-    with torch.no_grad():
-        quantized(batches[0])  # its weights' steps are found in the first pass
-    tool.calibrate(loader, quantized)
-    if gptq:
-        with torch.no_grad():
-            tool.apply_gptq(loader, quantized, act_order=True, use_quant_activations=True)
-    tool.apply_bias_correction(loader, quantized)
     return quantized
 
 

@@ -1,5 +1,6 @@
 """Public networks for CIFAR-10: their files, the modules that make them, how outcomes on them are kept and measured."""
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -105,3 +106,14 @@ def file_sizes(content: bytes) -> dict[str, int]:
     """Returns the bytes of a file, and of the same after zstd's highest level."""
     codec = pyarrow.Codec("zstd", compression_level=ZSTD_LEVEL)
     return {"size_bytes": len(content), "zstd_bytes": len(codec.compress(content, asbytes=True))}
+
+
+def parser_of(about: str | None, name: str) -> argparse.ArgumentParser:
+    """Returns a parser of the options that all benchmarks on public networks have, by a script's docstring and name."""
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder of the public checkpoints")
+    parser.add_argument("--cifar10", type=Path, required=True, help="folder that holds cifar-10-batches-py")
+    parser.add_argument("--kept", action="store_true", help="report the outcomes that are kept, and measure nothing")
+    parser.add_argument("--folder", type=Path, default=Path("runs") / name)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results") / name)
+    return parser

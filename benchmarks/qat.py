@@ -36,6 +36,7 @@ from benchmarks.public import (
     file_sizes,
     kept_outcome,
     kept_outcomes,
+    parser_of,
     timed,
 )
 from benchmarks.qat_tools import TOOLS, Write, state_file, torch_pruning
@@ -220,17 +221,12 @@ def _smallest(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the tables, writes them."""
     every = [*OURS, *TOOLS, *PRUNERS]
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder of the public checkpoints")
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder that holds cifar-10-batches-py")
+    parser = parser_of(__doc__, "qat")
     parser.add_argument("--only", action="append", choices=list(NETWORKS), help="a network; default: the two smaller")
     parser.add_argument("--tool", action="append", choices=every, help="a tool; default: all")
     parser.add_argument("--bits", nargs=2, type=int, action="append", help="of weights and activations; default: all")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kept", action="store_true", help="report the outcomes that are kept, and measure nothing")
-    parser.add_argument("--folder", type=Path, default=Path("runs/qat"))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/qat"))
     options = parser.parse_args(arguments)
     options.tool = options.tool or every
     options.bits = [tuple(bits) for bits in options.bits or WIDTHS]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.ptq_tools import EDGE_BITS, Batches, modelopt, nncf, x86_quantizer
+from benchmarks.ptq_tools import Batches, brevitas_layers, modelopt, nncf, x86_quantizer
 
 Prepare = Callable[[nn.Module, Batches, int, int], nn.Module]
 """A function of a module in eval mode, normalized calibration images in batches, and the bits of weights and
@@ -33,25 +33,9 @@ def brevitas(module: nn.Module, batches: Batches, w_bits: int, a_bits: int) -> n
     """Brevitas' layers in place of torch's; steps of weights from the largest of a channel, of activations learned."""
     from brevitas.graph.calibrate import calibration_mode
     from brevitas.graph.quantize import preprocess_for_quantize
-    from brevitas_examples.imagenet_classification.ptq import ptq_common as tool
 
     prepared = preprocess_for_quantize(deepcopy(module), equalize_iters=0, merge_bn=False)
-    quantized: nn.Module = tool.quantize_model(
-        prepared,
-        backend="layerwise",
-        weight_bit_width=w_bits,
-        act_bit_width=a_bits,
-        bias_bit_width=32,
-        weight_quant_granularity="per_channel",
-        act_quant_percentile=99.999,
-        act_quant_type="sym",
-        scale_factor_type="float_scale",
-        quant_format="int",
-        layerwise_first_last_bit_width=EDGE_BITS,
-        weight_narrow_range=True,
-        weight_param_method="stats",
-        act_param_method="mse",
-    )
+    quantized = brevitas_layers(prepared, w_bits, a_bits, weight_param_method="stats")
     with torch.no_grad(), calibration_mode(quantized):
         for batch in batches:
             quantized(batch)
