@@ -27,6 +27,8 @@ class Device:
 
     torch: torch.device
     compile: bool = False
+    bf16: bool = False
+    """Whether a CPU trains in bf16, as a GPU always does."""
     share: float = 1.0
     """The share of a GPU that is a trial's own."""
 
@@ -36,9 +38,9 @@ class Device:
         return torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else "cpu"
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Returns a context in which the heavy operations are in bf16 on CUDA; elsewhere it does nothing."""
-        if self.torch.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
+        """Returns a context in which the heavy operations are in bf16; on a CPU without `bf16` it does nothing."""
+        if self.torch.type == "cuda" or self.bf16:
+            return torch.autocast(self.torch.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
     def compiled(self, model: nn.Module) -> nn.Module:
@@ -77,7 +79,7 @@ class Device:
         return model.to(self.torch).to(memory_format=torch.channels_last)
 
 
-def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
+def choose_device(gpu_share: float, *, compile: bool = False, bf16: bool = False) -> Device:
     """Returns CUDA if the trial holds a share of a GPU and there is one, else the CPU.
 
     On a GPU this process then computes float32 convolutions in float32: with TF32, torch's default, a decoded file and
@@ -86,7 +88,8 @@ def choose_device(gpu_share: float, *, compile: bool = False) -> Device:
     use_cuda = gpu_share > 0 and torch.cuda.is_available()
     if use_cuda:
         torch.backends.cudnn.allow_tf32 = False
-    return Device(torch.device("cuda" if use_cuda else "cpu"), compile, min(1.0, gpu_share) if use_cuda else 1.0)
+    share = min(1.0, gpu_share) if use_cuda else 1.0
+    return Device(torch.device("cuda" if use_cuda else "cpu"), compile, bf16, share)
 
 
 def resources_here() -> dict[str, float]:

@@ -90,3 +90,22 @@ def test_compiled_training_is_training(share: float, tmp_path: Path, monkeypatch
         found.append(result.history[-1]["loss"])
     assert len(compiled) == 1
     assert found[1] == pytest.approx(found[0], rel=0.05)  # roundings that flip part the two within a few steps
+
+
+def test_a_cpu_trains_in_bf16_where_it_is_asked_to(tmp_path: Path) -> None:
+    kinds: set[tuple[bool, torch.dtype]] = set()
+
+    def seen(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            kinds.add((module.training, output.dtype))
+
+    trial = make_trial(prune=None, baseline={"kind": "untrained", "model": {"width": 0.1}})
+    losses = []
+    for bf16 in (False, True):
+        place = open_workplace(few_digits(), tmp_path / str(bf16), cpu=1, gpu=0, bf16=bf16)
+        with nn.modules.module.register_module_forward_hook(seen):
+            result, _ = run_stages(trial, trial.stages(), place)
+        losses.append(result.history[-1]["loss"])
+    assert kinds == {(True, torch.float32), (True, torch.bfloat16), (False, torch.float32)}
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]

@@ -43,8 +43,9 @@ def open_workplace(
     cpu: float,
     gpu: float,
     compile: bool = False,
+    bf16: bool = False,
     first_threads: int | None = None,
 ) -> Workplace:
     """Opens a workplace with the trial's share of threads (`cpu`) and device (`gpu`)."""
     use_threads(cpu)
-    return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile), first_threads)
+    return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile, bf16=bf16), first_threads)

@@ -56,6 +56,7 @@ def workplace_of(
         cpu=share.cpu,
         gpu=share.gpu_at_first if gpu is None else gpu,
         compile=share.compile,
+        bf16=share.bf16,
         first_threads=stored.threads if stored else first_threads,
     )
 
