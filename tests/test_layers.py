@@ -20,7 +20,7 @@ ALLOWED = {
 ROOMS = {
     "trainables": """
         arithmetic, errors; registry, storage; config; results, device, graph; data; models; stages; train; prune;
-        quant; costs; export; sensitivity, baseline, network_file, network_check, measure; pipeline; testing
+        quant; costs; export; ptq, sensitivity, baseline, network_file, network_check, measure; pipeline; testing
     """,
     "search_spaces": "parameters, presets, rungs; space; samplers",
     "tune_app": """

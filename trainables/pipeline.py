@@ -9,7 +9,7 @@ from trainables.data.data_sets import DataSet
 from trainables.device import threads
 from trainables.errors import TrialFailure
 from trainables.export.coders import Choice
-from trainables.export.packed import Header, pack
+from trainables.export.packed import pack_result
 from trainables.measure import measure, with_onnx
 from trainables.results import Completed, StageRun
 from trainables.stages.saved_epochs import SavedEpochs
@@ -121,9 +121,7 @@ def run_pipeline(
 
 def _write(result: StageResult, data: DataSet, artifact: StoragePath, *, coder: Choice) -> bytes:
     """Writes the packed file if it is not there yet, and returns the bytes on disk."""
-    assert result.scheme is not None, "the last stage quantizes"
-    header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
-    content = pack(result.model(), header, coder=coder)
+    content = pack_result(result, data, coder=coder)
     if not create_once(artifact, content) and read_bytes(artifact) != content:
         replace(artifact, content)  # left by another version or a fault of the disk; no record names it
     return read_bytes(artifact)

@@ -29,9 +29,9 @@ def _(config: Sensitivity, context: StageContext) -> StageResult:
     """Measures every layer at every candidate width; the network passes through unchanged."""
     model = context.parent_model().eval()
     images = context.train.sample(config.images, seed_for(context.seed, 8))
-    before = _log_probabilities(model, images)
+    kl = _divergences(model, images, config)
     table = {
-        name: [_choice(name, unit, bits, config, model, images, before) for bits in sorted(config.candidates)]
+        name: [_choice(name, unit, bits, config, kl[name, bits] / len(images)) for bits in sorted(config.candidates)]
         for name, unit in units(model).items()
     }
     parent = context.parent
@@ -40,21 +40,37 @@ def _(config: Sensitivity, context: StageContext) -> StageResult:
     return StageResult(parent.architecture, None, parent.state, metrics, plan=parent.plan)
 
 
-@torch.no_grad()
-def _choice(
-    name: str, unit: Unit, bits: int, config: Sensitivity, model: Model, images: Images, before: list[Tensor]
-) -> Choice:
-    """Measures one layer at one width: the network's weight is replaced for a while."""
-    weight = unit.layer.weight
-    kept = weight.clone()
-    codes, step = _quantized(weight, bits, config)
-    weight.copy_(codes * step)
-    after = _log_probabilities(model, images)
-    weight.copy_(kept)
-    kl = sum(float(F.kl_div(a, b, reduction="sum", log_target=True)) for a, b in zip(after, before, strict=True))
+@torch.inference_mode()
+def _divergences(model: Model, images: Images, config: Sensitivity) -> dict[tuple[str, int], float]:
+    """Returns the KL divergences by layer and width, summed over all images, in nats.
+
+    A layer's weight is replaced for a while, and the network computed from there on.
+    """
+    layers = units(model)
+    found = {(name, bits): 0.0 for name in layers for bits in config.candidates}
+    for batch, _ in images.batches(BATCH):
+        before = F.log_softmax(model(batch).float(), dim=1)
+        for name, logits in model.resumed(batch):
+            if (unit := layers.get(name)) is None:
+                continue
+            weight = unit.layer.weight
+            kept = weight.clone()
+            for bits in config.candidates:
+                codes, step = _quantized(kept, bits, config)
+                weight.copy_(codes * step)
+                after = F.log_softmax(logits().float(), dim=1)
+                found[name, bits] += float(F.kl_div(after, before, reduction="sum", log_target=True))
+            weight.copy_(kept)
+    return found
+
+
+def _choice(name: str, unit: Unit, bits: int, config: Sensitivity, kl: float) -> Choice:
+    """Returns what one layer at one width costs in accuracy, and in bytes."""
+    weight = unit.layer.weight.detach()
+    codes, _ = _quantized(weight, bits, config)
     layer = LayerSpec(name, tuple(weight.shape), bits)
     size = coded_bits(layer, codes.to(torch.int16).cpu().contiguous().numpy(), choice="auto") / 8
-    return Choice(bits, max(kl, 0.0) / len(images), size)
+    return Choice(bits, max(kl, 0.0), size)
 
 
 def _overhead_bytes(parent: StageResult, config: Sensitivity, context: StageContext) -> int:
@@ -82,9 +98,3 @@ def _quantized(weight: Tensor, bits: int, config: Sensitivity) -> tuple[Tensor, 
     step = OBSERVERS[config.observer](rows.float(), qn, qp, percentile=config.percentile)
     step = step.view(-1, *[1] * (weight.ndim - 1))
     return (weight / step).round().clamp(-qn, qp), step
-
-
-@torch.inference_mode()
-def _log_probabilities(model: Model, images: Images) -> list[Tensor]:
-    """Returns the log-probabilities of each batch, (B, K)."""
-    return [F.log_softmax(model(batch).float(), dim=1) for batch, _ in images.batches(BATCH)]

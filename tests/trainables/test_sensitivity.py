@@ -1,5 +1,6 @@
 """Automatic bits: sensitivities of a real network, and a file that keeps its budget."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from tests.trainables.factories import few_digits, make_context
 from trainables.config import (
+    OBSERVERS,
     AutoBits,
     BaselineTrain,
     ModelConfig,
@@ -15,8 +17,9 @@ from trainables.config import (
     Schedule,
     TrialConfig,
 )
+from trainables.device import seed_for
 from trainables.errors import InfeasiblePoint
-from trainables.export.packed import Header, pack
+from trainables.export.packed import pack_result
 from trainables.models.attach import weight_quantizer
 from trainables.models.units import units
 from trainables.quant.allocate import read_table
@@ -56,13 +59,6 @@ def context_of(result: StageResult) -> StageContext:
     return make_context(few_digits(), parent_result=result)
 
 
-def packed_bytes(result: StageResult) -> int:
-    assert result.scheme is not None
-    data = few_digits()
-    header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
-    return len(pack(result.model(), header))
-
-
 def test_the_stage_stands_before_quantization_and_knows_no_budget() -> None:
     first, second = make_trial(10_000), make_trial(20_000)
     assert [s.kind for s in first.stages()] == ["train", "sensitivity", "ptq"]
@@ -78,6 +74,26 @@ def test_every_layer_is_measured_at_every_width(parent: StageResult, measured: S
         assert [c.size_bytes for c in choices] == sorted(c.size_bytes for c in choices)
         assert all(c.kl >= 0 for c in choices)
     assert sum(c[0].kl for c in table.values()) > 10 * sum(c[-1].kl for c in table.values())
+
+
+def test_a_sensitivity_is_the_divergence_of_the_whole_network_with_one_layer_changed(
+    parent: StageResult, measured: StageResult
+) -> None:
+    context = context_of(parent)
+    images = context.train.sample(64, seed_for(context.seed, 8))
+    batch, _ = next(images.batches(64))
+    for name in ("stem", "classifier"):
+        model, changed = parent.model().eval(), parent.model().eval()
+        layer = units(changed)[name].layer
+        with torch.no_grad():
+            step = OBSERVERS["mse"](layer.weight.flatten(1), 1, 1, percentile=0.0).view(
+                -1, *[1] * (layer.weight.ndim - 1)
+            )
+            layer.weight.copy_((layer.weight / step).round().clamp(-1, 1) * step)
+            p, q = model(batch).softmax(1).double(), changed(batch).softmax(1).double()
+        expected = float((p * (p / q).log()).sum()) / 64
+        assert expected > 0.001
+        assert measured.metrics[f"kl/{name}/2"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_network_passes_through_unchanged(parent: StageResult, measured: StageResult) -> None:
@@ -102,7 +118,7 @@ def test_the_packed_file_keeps_the_budget_and_uses_it(
     bits = {name: weight_quantizer(unit).bits for name, unit in units(result.model()).items()}
     assert bits == result.scheme.w_bits_by_layer
     assert len(set(bits.values())) > 1
-    assert 0.9 * budget < packed_bytes(result) <= budget
+    assert 0.9 * budget < len(pack_result(result, few_digits())) <= budget
 
 
 def test_more_bytes_give_a_network_that_is_nearer_to_the_float_one(measured: StageResult) -> None:
@@ -118,6 +134,14 @@ def test_more_bytes_give_a_network_that_is_nearer_to_the_float_one(measured: Sta
         chosen = result.scheme.w_bits_by_layer
         moved.append(sum(next(c.kl for c in table[name] if c.bits == b) for name, b in chosen.items()))
     assert moved[0] > moved[1] > moved[2]
+
+
+def test_codes_that_need_more_bytes_than_their_sensitivities_said_still_keep_the_budget(measured: StageResult) -> None:
+    told = {key: value * (0.7 if key.startswith("bytes/") else 1) for key, value in measured.metrics.items()}
+    context = context_of(dataclasses.replace(measured, metrics=told))
+    budget = round(told["overhead_bytes"] + 2 * sum(c[0].size_bytes for c in read_table(told).values()))
+    result = run_stage(make_trial(budget).stages()[-1], context)
+    assert 0.85 * budget < len(pack_result(result, few_digits())) <= budget
 
 
 def test_a_budget_that_no_widths_meet_is_infeasible(measured: StageResult) -> None:

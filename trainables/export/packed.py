@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from trainables.data.data_sets import DataSet
 from trainables.errors import CorruptFile, Diverged
 from trainables.export import container
 from trainables.export.coders import Choice, LayerSpec, decode, encode
@@ -36,8 +37,9 @@ from trainables.models.units import Unit, units
 from trainables.quant.fold import float_shapes, fold_, set_floats_, side_floats, side_info, weight_codes
 from trainables.quant.integer_bias import unit_steps
 from trainables.quant.side_info import SideInfo
+from trainables.stages.stage import StageResult
 
-__all__ = ["PARTS", "Header", "PackedModel", "pack", "size_breakdown", "unpack"]
+__all__ = ["PARTS", "Header", "PackedModel", "pack", "pack_result", "size_breakdown", "unpack"]
 
 PARTS = ("codes", "models", "multipliers", "biases", "references", "steps")
 """The arrays of every file."""
@@ -113,6 +115,13 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
     arrays["floats"] = np.concatenate([np.empty(0, np.float16), *floats])
     arrays["graph"] = np.frombuffer(base64.b64decode(graph), np.uint8)
     return container.write(to_json(header, contents), arrays, version=container.WITH_GRAPH)
+
+
+def pack_result(result: StageResult, data: DataSet, *, coder: Choice = "auto") -> bytes:
+    """Returns the file of what a stage that quantizes made, which takes images of `data`, as `pack` does."""
+    assert result.scheme is not None, "the stage quantizes"
+    header = Header(architecture=result.architecture, scheme=result.scheme, mean=data.mean, std=data.std)
+    return pack(result.model(), header, coder=coder)
 
 
 def unpack(content: bytes) -> PackedModel:

@@ -1,6 +1,6 @@
 """Model: the network of an architecture, which computes its graph; and how one is built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -52,6 +52,14 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._program(x)
 
+    def resumed(self, x: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+        """Computes the network step by step; before each, yields its name and a function that computes the logits.
+
+        The function begins at that step with the weights which the parts have then: what lies before a layer is
+        computed once, however often the layer is changed.
+        """
+        return self._program.resumed(x)
+
     def prune_groups(self) -> list[PruneGroup]:
         """Returns the sets of channels that can only be removed together, named by keys of Architecture.widths."""
         return list(self._layout.groups)
@@ -70,26 +78,43 @@ class _Program:
     """The steps of a network: what runs, the values that it reads and writes, and those that nobody needs after it."""
 
     steps: list[tuple[Callable[..., Tensor], tuple[int, ...], int, tuple[int, ...]]]
+    names: list[str]
 
     def __init__(self, model: nn.Module, layout: Layout) -> None:
         graph = layout.graph
         place = {IMAGE: 0} | {node.name: i for i, node in enumerate(graph.nodes, start=1)}
         last = {name: node.name for node in graph.nodes for name in (node.name, *node.inputs)}
         self.size, self.output, self.steps = len(place), place[graph.output], []
+        self.names = [node.name for node in graph.nodes]
         for node in graph.nodes:
             inputs = tuple(place[name] for name in node.inputs)
             done = tuple(place[n] for n, end in last.items() if end == node.name and n != graph.output)
             self.steps.append((_part(node, model, layout), inputs, place[node.name], done))
 
     def __call__(self, x: Tensor) -> Tensor:
-        values: list[Any] = [None] * self.size
-        values[0] = x
-        for run, inputs, output, done in self.steps:
-            values[output] = run(*[values[i] for i in inputs])
-            for i in done:
-                values[i] = None
+        return self._rest(self._start(x), 0)
+
+    def resumed(self, x: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+        values = self._start(x)
+        for at, name in enumerate(self.names):
+            yield name, partial(self._rest, values, at)
+            self._run(values, at)
+
+    def _start(self, x: Tensor) -> list[Any]:
+        return [x, *[None] * (self.size - 1)]
+
+    def _rest(self, values: list[Any], first: int) -> Tensor:
+        values = [*values]
+        for at in range(first, len(self.steps)):
+            self._run(values, at)
         logits: Tensor = values[self.output]
         return logits
+
+    def _run(self, values: list[Any], at: int) -> None:
+        run, inputs, output, done = self.steps[at]
+        values[output] = run(*[values[i] for i in inputs])
+        for i in done:
+            values[i] = None
 
 
 def _part(node: Node, model: nn.Module, layout: Layout) -> Callable[..., Tensor]:

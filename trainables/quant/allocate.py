@@ -26,13 +26,17 @@ Table = Mapping[str, Sequence[Choice]]
 """The choices of every layer, from narrow to wide, by the name of its unit."""
 
 
-def allocate(config: AutoBits, scheme: QuantScheme, metrics: Mapping[str, float]) -> QuantScheme:
+def allocate(
+    config: AutoBits, scheme: QuantScheme, metrics: Mapping[str, float], *, excess_bytes: int = 0
+) -> QuantScheme:
     """Returns the scheme with the bits of every layer set, from the metrics of the sensitivity stage.
+
+    The budget is smaller by `excess_bytes`: what a file made under the whole of it had too many.
 
     Raises:
         InfeasiblePoint: even the narrowest widths pass the budget.
     """
-    budget = config.budget_bytes - metrics["overhead_bytes"]
+    budget = config.budget_bytes - excess_bytes - metrics["overhead_bytes"]
     choose = by_dp if config.method == "dp" else by_greed
     return scheme.model_copy(update={"w_bits_by_layer": choose(read_table(metrics), budget)})
 

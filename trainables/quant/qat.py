@@ -6,9 +6,9 @@ from trainables.models.attach import detach_quantizers_
 from trainables.models.model import Model
 from trainables.prune.masks import HoldZeros
 from trainables.quant.calibrate import calibrated_
+from trainables.quant.finish import finished, resolved_scheme
 from trainables.quant.freezing import FreezeOscillations, FreezeSteps
 from trainables.quant.guard import GuardChannels
-from trainables.quant.ptq import finished, resolved_scheme
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train.batch_norm import improve_batch_norm_
 from trainables.train.loop import fit

@@ -190,3 +190,23 @@ def test_conv_unit_is_convolution_norm_activation() -> None:
     unit.bn.running_mean.fill_(0.3)
     x = torch.randn(2, 2, 8, 8)
     assert torch.allclose(unit(x), torch.relu(unit.bn(unit.layer(x))))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_goes_on_from_each_step_with_the_weights_of_then(name: str) -> None:
+    model = build(make_architecture(name)).eval()
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    layers = units(model)
+    with torch.no_grad():
+        expected, visited = model(x), []
+        for step, logits in model.resumed(x):
+            assert torch.equal(logits(), expected)
+            if step in layers:
+                visited.append(step)
+                weight = layers[step].layer.weight
+                weight.mul_(2)
+                changed = model(x)
+                assert not torch.equal(changed, expected)
+                assert torch.equal(logits(), changed)
+                weight.mul_(0.5)
+    assert visited == list(layers)

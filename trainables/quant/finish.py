@@ -1,16 +1,12 @@
-"""Post-training quantization: static ranges from calibration data, then weights and biases layer by layer."""
+"""How the stages that quantize begin and end: the scheme that is asked for, and the network as the file has it."""
 
 from trainables.config import PostTrainingQuant, QuantAwareTrain, QuantScheme
-from trainables.device import seed_for
 from trainables.errors import ArtifactMismatch
 from trainables.models.model import Model
 from trainables.prune.masks import check_zeros, weights_of
 from trainables.quant.allocate import allocate
-from trainables.quant.calibrate import calibrated_
 from trainables.quant.fold import folded, round_side_info_
-from trainables.quant.layerwise import fit_layers_
-from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train.batch_norm import improve_batch_norm_
+from trainables.stages.stage import StageContext, StageResult
 from trainables.train.loop import evaluate
 
 FOLDING_MOVES = 0.01
@@ -39,20 +35,16 @@ def finished(model: Model, scheme: QuantScheme, context: StageContext, history: 
     return StageResult(context.parent.architecture, scheme, model.state_dict(), metrics, history)
 
 
-def resolved_scheme(config: PostTrainingQuant | QuantAwareTrain, context: StageContext) -> QuantScheme:
-    """Returns the scheme, with the bits of every layer chosen from the parent's sensitivities if `auto_bits` is set."""
+def resolved_scheme(
+    config: PostTrainingQuant | QuantAwareTrain, context: StageContext, *, excess_bytes: int = 0
+) -> QuantScheme:
+    """Returns the scheme, with the bits of every layer chosen from the parent's sensitivities if `auto_bits` is set.
+
+    Their budget is smaller by `excess_bytes`, by which a file with the bits of the whole budget was too large.
+
+    Raises:
+        InfeasiblePoint: even the narrowest widths pass the budget.
+    """
     if config.auto_bits is None:
         return config.scheme
-    return allocate(config.auto_bits, config.scheme, context.parent.metrics)
-
-
-@run_stage.register
-def _(config: PostTrainingQuant, context: StageContext) -> StageResult:
-    """Quantizes the parent by calibration alone, without training."""
-    scheme = resolved_scheme(config, context)
-    model = context.parent_model()
-    images = calibrated_(model, scheme, config.calibration_images, context)
-    if config.rounding == "gptq" or config.bias_correction:
-        fit_layers_(model, images, gptq=config.rounding == "gptq", bias=config.bias_correction)
-    improve_batch_norm_(model, context.train, config.bn_images, seed_for(context.seed, 5))
-    return finished(model, scheme, context, [])
+    return allocate(config.auto_bits, config.scheme, context.parent.metrics, excess_bytes=excess_bytes)
