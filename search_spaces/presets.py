@@ -62,9 +62,9 @@ PRESETS: dict[str, Preset] = {
         {"sparsity": [0.5, 0.7, 0.9], "w_bits.all": [6, 8], "a_bits.all": [6, 8]},
     ),
     "seed_003": Preset(
-        "20 pairs of widths of weights and activations, as an earlier system swept them",
+        "30 pairs of widths of weights and activations, as an earlier system swept them",
         ("quantize",),
-        {"w_bits.all": [2, 4, 8, 16], "a_bits.all": [2, 4, 8, 16, 32]},
+        {"w_bits.all": [1, 2, 4, 8, 16], "a_bits.all": [1, 2, 4, 8, 16, 32]},
     ),
     "seed_004": Preset(
         "eight widths of all weights, as an earlier system swept them",

@@ -11,7 +11,7 @@ from trainables.export.coders import LayerSpec, coded_bits
 from trainables.export.packed import Header, pack, size_breakdown
 from trainables.models.attach import attach_quantizers_, weight_quantizer
 from trainables.models.model import Model
-from trainables.models.quantizer import code_range
+from trainables.models.quantizer import code_range, nearest_codes
 from trainables.models.units import Unit, units
 from trainables.quant.allocate import Choice, to_metrics
 from trainables.quant.fold import round_side_info_
@@ -97,4 +97,4 @@ def _quantized(weight: Tensor, bits: int, config: Sensitivity) -> tuple[Tensor, 
     rows = weight.flatten(1) if config.granularity == "channel" else weight.reshape(1, -1)
     step = OBSERVERS[config.observer](rows.float(), qn, qp, percentile=config.percentile)
     step = step.view(-1, *[1] * (weight.ndim - 1))
-    return (weight / step).round().clamp(-qn, qp), step
+    return nearest_codes(weight / step, bits, signed=True), step

@@ -11,7 +11,6 @@ from typing import Any
 
 from trainables.config.data import DataConfig
 from trainables.config.packages import coder_packages, data_packages, stage_packages
-from trainables.config.schedule import Schedule
 from trainables.config.stage import StageConfig
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError
@@ -46,9 +45,8 @@ def stage_key(parent: str, config: StageConfig, *, seed: int, teacher: str = "")
     `teacher` is the key of a teacher that is not among the stage's ancestors.
     """
     content = config.model_dump(mode="json", exclude_defaults=True, exclude=set(config.PLACES))
-    averages = config.training is not None and config.training.ema_decay > 0
-    average = [{"average": Schedule.AVERAGE_VERSION}] if averages else []
-    more = [*([teacher] if teacher else []), *average, *_by(stage_packages(config))]
+    revisions = [{name: version} for name, version in config.revisions().items()]
+    more = [*([teacher] if teacher else []), *revisions, *_by(stage_packages(config))]
     return digest([parent, config.VERSION, config.kind, content, seed, *more])
 
 

@@ -31,8 +31,8 @@ def _one_of(*legal: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-WeightBits = Annotated[int, Field(strict=True), _one_of(2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)]
-ActivationBits = Annotated[int, Field(strict=True), _one_of(2, 3, 4, 5, 6, 7, 8, 16, FLOAT_BITS)]
+WeightBits = Annotated[int, Field(strict=True), _one_of(1, 2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)]
+ActivationBits = Annotated[int, Field(strict=True), _one_of(1, 2, 3, 4, 5, 6, 7, 8, 16, FLOAT_BITS)]
 SideBits = Literal[8, 16, 32]
 
 
@@ -49,14 +49,15 @@ class QuantScheme(Frozen):
     """Bit widths and granularity, the same for PTQ, QAT and packing.
 
     Weights are symmetric, with a step per output channel or per tensor; activations are symmetric or unsigned
-    per tensor, with a static step. The first and last weight layer and the classifier's input keep `edge_bits`,
-    and sums of the residual stream keep at least `residual_bits`: their errors reach every later block. What is
-    set for a layer or a group wins over these.
+    per tensor, with a static step. One bit of what may be negative is its sign, ±step, which holds no zero.
+    The first and last weight layer and the classifier's input keep `edge_bits`, and sums of the residual stream
+    keep at least `residual_bits`: their errors reach every later block. What is set for a layer or a group wins
+    over these.
     """
 
-    w_bits: WeightBits = Field(8, description="2 to 8, 12, 16, or 32 for untouched; fewer: smaller, less accurate")
+    w_bits: WeightBits = Field(8, description="1 to 8, 12, 16, or 32 for untouched; fewer: smaller, less accurate")
     a_bits: ActivationBits = Field(
-        8, description="bits of activations: 2 to 8, 16, or 32 for untouched; 8 is what integer hardware computes with"
+        8, description="bits of activations: 1 to 8, 16, or 32 for untouched; 8 is what integer hardware computes with"
     )
     edge_bits: WeightBits = Field(
         8, description="bits of the first and last layer's weights and the last one's input: few bytes, costly errors"
@@ -80,6 +81,11 @@ class QuantScheme(Frozen):
     )
     observer: Annotated[str, OBSERVERS] = Field("mse", description="how a step is read from weights")
     activation_observer: Annotated[str | None, OBSERVERS] = Field(None, description="null: as for weights")
+    activation_ranges: Literal["static", "dynamic"] = Field(
+        "static",
+        description="dynamic: codes are unsigned, from the smallest to the largest value of each batch, as in some "
+        "other tools; predictions then depend on what else is in a batch, and there are no ONNX files",
+    )
     percentile: float = Field(
         99.9,
         gt=50,

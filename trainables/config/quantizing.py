@@ -1,6 +1,6 @@
 """The stages that quantize, which end a trial, and the one that measures for them (torch-free)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -72,7 +72,6 @@ class Quantization(StageConfig):
 class PostTrainingQuant(Quantization):
     """Quantize from calibration data alone."""
 
-    VERSION = 5
     HANDLER = "trainables.ptq"
     kind: Literal["ptq"] = "ptq"
     calibration_images: CalibrationImages = 512
@@ -81,6 +80,10 @@ class PostTrainingQuant(Quantization):
         "gptq", description="gptq: weights make up for each other's errors; nearest: each by itself, in less time"
     )
     bias_correction: bool = Field(True, description="match the mean output of each channel to the float one's")
+
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of the budget, which holds for the file as written since its second version."""
+        return {**super().revisions(), **({} if self.auto_bits is None else {"budget": 2})}
 
 
 class Freezing(Frozen):

@@ -87,6 +87,14 @@ class StageConfig(Frozen):
         """Yields the plug-ins that the stage uses beside its parent: by default those that its fields name."""
         return named_plugins(self)
 
+    def revisions(self) -> Mapping[str, int]:
+        """Returns the versions of parts of the method that this configuration uses and others do not, by name.
+
+        They are part of its key: raise one where VERSION would leave results of the others behind that still hold.
+        """
+        averages = self.training is not None and self.training.ema_decay > 0
+        return {"average": Schedule.AVERAGE_VERSION} if averages else {}
+
     def before(self) -> "tuple[StageConfig, ...]":
         """Returns stages that the configuration asks for, to be run just before this one."""
         return ()

@@ -11,6 +11,7 @@ from torch import nn
 from trainables.config import FLOAT_BITS
 from trainables.graph.graph import IMAGE
 from trainables.graph.operators import Shape
+from trainables.models.dynamic_quantizer import DynamicQuantizer
 from trainables.models.fusing import QUANTIZE, UNIT
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
@@ -86,4 +87,4 @@ def _macs(shapes: list[Shape], elements: int) -> int:
 def point_bits(point: nn.Module) -> int:
     """Returns the bits of the quantizer at a point; 32 where there is none."""
     quantizer = point.quantizer if isinstance(point, QuantPoint) else None
-    return quantizer.bits if isinstance(quantizer, Quantizer) else FLOAT_BITS
+    return quantizer.bits if isinstance(quantizer, Quantizer | DynamicQuantizer) else FLOAT_BITS

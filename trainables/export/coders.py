@@ -37,7 +37,12 @@ class LayerSpec:
     @property
     def largest(self) -> int:
         """The largest code; codes lie in [−largest, largest]."""
-        return int(2 ** (self.bits - 1)) - 1
+        return max(1, int(2 ** (self.bits - 1)) - 1)
+
+    @property
+    def distance(self) -> int:
+        """The distance between codes: 1, or 2 where a bit is a sign and the codes are −1 and 1."""
+        return 2 if self.bits == 1 else 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -139,6 +144,8 @@ def decode(layers: Sequence[LayerSpec], coded: CodedWeights) -> tuple[list[np.nd
             raise CorruptFile(f"packed file: {layer.name} has {layer.bits} bits, which no coder of kind {kind} stores")
         before = source.bits_left
         values = known[kind].decode(layer, source)
+        if layer.bits == 1 and not values.all():
+            raise CorruptFile(f"packed file: a sign of {layer.name} is zero")
         bits.append(float(before - source.bits_left))
         weights.append(values.reshape(layer.shape))
     source.finish()

@@ -71,8 +71,9 @@ def to_json(header: Header, contents: Contents) -> dict[str, Any]:
     if header.architecture.kept:
         architecture["kept"] = {name: _mask(channels) for name, channels in header.architecture.kept.items()}
     content["scheme"]["w_bits_by_layer"] = _to_list(header.scheme.w_bits_by_layer, layers)
-    if not header.scheme.narrow_block_inputs:
-        content["scheme"].pop("narrow_block_inputs")  # files of before do not have it
+    for name in ("narrow_block_inputs", "activation_ranges"):  # files of before do not have them
+        if content["scheme"][name] == QuantScheme.model_fields[name].default:
+            content["scheme"].pop(name)
     return {**content, **contents.model_dump(mode="json")}
 
 

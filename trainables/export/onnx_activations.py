@@ -5,8 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from trainables.errors import ConfigError
 from trainables.export.onnx_nodes import FLOAT, Nodes
+from trainables.models.dynamic_quantizer import DynamicQuantizer
 from trainables.models.quantizer import Quantizer
+
+WITHOUT_FORM = "activations with dynamic ranges or of one signed bit"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,12 @@ def quantize(nodes: Nodes, x: Value, quantizer: nn.Module | None, name: str) -> 
     Codes of up to 8 bits are uint8, signed ones around 128: runtimes have integer kernels for a convolution only
     when its input and output have the same type. Codes outside a narrower range are clipped as integers, since a
     clip before QuantizeLinear would keep it from being fused with the convolution.
+
+    Raises:
+        ConfigError: ranges are dynamic, or signed activations have one bit.
     """
+    if isinstance(quantizer, DynamicQuantizer) or (isinstance(quantizer, Quantizer) and quantizer.binary):
+        raise ConfigError(f"ONNX files are not written for {WITHOUT_FORM}: leave measure.onnx off.")
     if not isinstance(quantizer, Quantizer):
         return x
     step = np.float32(quantizer.safe_step().item())

@@ -20,13 +20,13 @@ class BitPacking(OfIntegers):
 
     def encode(self, weights: np.ndarray, layer: LayerSpec) -> CodedLayer:
         """Packs the codes; the size depends on their number alone."""
-        codes = weights.astype(np.int32) + layer.largest
+        codes = (weights.astype(np.int32) + layer.largest) // layer.distance
         return CodedLayer(kind=self.kind, data=pack_bits(codes, layer.bits).tobytes())
 
     def decode(self, layer: LayerSpec, source: Source) -> np.ndarray:
         """Unpacks the codes and checks their range."""
         packed = np.frombuffer(source.data(packed_bytes(layer.count, layer.bits)), np.uint8)
-        codes = unpack_bits(packed, layer.bits, layer.count).astype(np.int32) - layer.largest
+        codes = unpack_bits(packed, layer.bits, layer.count).astype(np.int32) * layer.distance - layer.largest
         if codes.max(initial=0) > layer.largest:
             raise CorruptFile(f"packed file: a code of {layer.name} lies outside ±{layer.largest}")
         return codes.astype(layer.dtype)

@@ -4,6 +4,7 @@ from torch import nn
 
 from trainables.config import FLOAT_BITS, QUANTIZERS, QuantScheme
 from trainables.errors import InfeasiblePoint
+from trainables.models.dynamic_quantizer import DynamicQuantizer
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import Unit, quant_points, units
 
@@ -25,7 +26,11 @@ def attach_quantizers_(model: nn.Module, scheme: QuantScheme) -> None:
     for point in quant_points(model).values():
         bits, shape = of_weights[point] if point.weight else (scheme.activation_bits(point.role), ())
         point.quantizer = None
-        if bits != FLOAT_BITS:
+        if bits == FLOAT_BITS:
+            continue
+        if scheme.activation_ranges == "dynamic" and not point.weight:
+            point.quantizer = DynamicQuantizer(bits)
+        else:
             point.quantizer = QUANTIZERS[scheme.quantizer](
                 bits, signed=point.signed, weight=point.weight, step_shape=shape, limit=point.limit
             )
@@ -58,6 +63,6 @@ def quantized_units(model: nn.Module) -> dict[str, Unit]:
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
-    """Returns the quantizers of activations by the name of their point, in forward order."""
+    """Returns the quantizers of activations that have steps, by the name of their point, in forward order."""
     points = quant_points(model).items()
     return {name: p.quantizer for name, p in points if not p.weight and isinstance(p.quantizer, Quantizer)}

@@ -13,8 +13,20 @@ so that a division by it stays finite."""
 
 
 def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
-    """Returns (Qn, Qp): codes lie in [−Qn, Qp]. Signed codes are symmetric; −2^(b−1) stays unused."""
-    return (2 ** (bits - 1) - 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    """Returns (Qn, Qp): codes lie in [−Qn, Qp]. Signed codes are symmetric; −2^(b−1) stays unused.
+
+    One signed bit has the codes −1 and 1, and no zero.
+    """
+    largest = max(1, 2 ** (bits - 1) - 1) if signed else 2**bits - 1
+    return (largest if signed else 0), largest
+
+
+def nearest_codes(scaled: Tensor, bits: int, *, signed: bool) -> Tensor:
+    """Returns the codes nearest to values that are divided by their step, in the same dtype; halves go to even."""
+    if bits == 1 and signed:
+        return torch.where(scaled < 0, -1.0, 1.0).to(scaled.dtype)
+    qn, qp = code_range(bits, signed=signed)
+    return scaled.round().clamp(-qn, qp)
 
 
 class Quantizer(nn.Module):
@@ -45,6 +57,7 @@ class Quantizer(nn.Module):
         self.weight = weight
         self.step_shape = step_shape
         self.qn, self.qp = code_range(bits, signed=signed)
+        self.binary = bits == 1 and signed  # codes are signs; all other widths share one compiled graph
         self.max_step = math.inf if limit is None else limit / self.qp
         if self.LEARNS:
             self.step = nn.Parameter(torch.ones(step_shape))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.config import LayerGroup
+from trainables.models.quantizer import Quantizer
 
 Role = LayerGroup | Literal["residual", "block_input"]
 """The layer group of a unit or of its output, which decides its bits; sums of residual blocks and what
@@ -141,7 +142,7 @@ class ChannelAffine(nn.Module):
 
 def clips(point: nn.Module) -> bool:
     """Whether a quantizer at this point clips negative values."""
-    return isinstance(point, QuantPoint) and point.quantizer is not None and not point.signed
+    return isinstance(point, QuantPoint) and isinstance(point.quantizer, Quantizer) and not point.signed
 
 
 Unit = ConvUnit | LinearUnit

@@ -8,10 +8,12 @@ from torch import Tensor
 from trainables.config import FLOAT_BITS, OBSERVERS, QuantScheme
 from trainables.data.images import Images
 from trainables.device import seed_for
+from trainables.errors import InfeasiblePoint
 from trainables.models.attach import attach_quantizers_, detach_quantizers_
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import quant_points, units
+from trainables.quant.observers import mean_magnitude
 from trainables.stages.stage import StageContext
 
 BATCH = 128
@@ -31,7 +33,11 @@ def calibrated_(model: Model, scheme: QuantScheme, images: int, context: StageCo
 
 
 def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> None:
-    """Attaches quantizers and sets every step; quantizers that are there already are taken away first."""
+    """Attaches quantizers and sets every step; quantizers that are there already are taken away first.
+
+    Raises:
+        InfeasiblePoint: the scheme names a layer that the network does not have, or a weight of one bit is zero.
+    """
     detach_quantizers_(model)
     samples = _collect_activations(model, scheme, images, seed)
     attach_quantizers_(model, scheme)
@@ -43,12 +49,20 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
         if not isinstance(quantizer, Quantizer):
             continue
         if point.weight:
+            if quantizer.binary and bool((weights[point] == 0).any()):
+                raise InfeasiblePoint(
+                    f"{name.removesuffix('.weight_point')} has weights that are zero, and 1 bit holds no zero: choose "
+                    "2 bits, or leave sparsify out."
+                )
             observe = for_weights
             values = weights[point].flatten(1) if quantizer.step.ndim else weights[point].reshape(1, -1)
         else:
             observe, values = for_activations, samples[name][None]
         with torch.no_grad():
-            step = observe(values.float(), quantizer.qn, quantizer.qp, percentile=scheme.percentile)
+            if quantizer.binary:
+                step = mean_magnitude(values.float())
+            else:
+                step = observe(values.float(), quantizer.qn, quantizer.qp, percentile=scheme.percentile)
             quantizer.step.copy_(step.view_as(quantizer.step))
     model.to(next(model.parameters()).device)
 

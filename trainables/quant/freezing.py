@@ -25,7 +25,7 @@ class FreezeOscillations(StepRule):
         self._config = config
         named = quantized_units(model)
         quantizers = {name: weight_quantizer(unit) for name, unit in named.items()}
-        narrow = sorted((q.bits, name) for name, q in quantizers.items() if q.bits <= config.max_bits)
+        narrow = sorted((q.bits, name) for name, q in quantizers.items() if q.bits <= config.max_bits and not q.binary)
         groups = together({name: named[name].layer.weight for _, name in narrow})
         self._memories = [_Memory(weights, [quantizers[name] for name in weights]) for weights in groups]
 

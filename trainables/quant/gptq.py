@@ -7,6 +7,7 @@ move to what gives the float twin's outputs from them (Li et al., arXiv 2504.026
 import torch
 from torch import Tensor
 
+from trainables.models.quantizer import nearest_codes
 from trainables.quant.moments import Moments
 
 DAMPING = 0.01
@@ -27,15 +28,14 @@ def compensated(weight: Tensor, moments: Moments) -> Tensor:
     return moved.mT
 
 
-def rounded(weight: Tensor, step: Tensor, moments: Moments, *, qn: int, qp: int, keep: Tensor) -> Tensor:
-    """Returns the weights on the grid of codes −qn to qp times `step`, with a small error in the layer's output.
+def rounded(weight: Tensor, step: Tensor, moments: Moments, *, bits: int, keep: Tensor) -> Tensor:
+    """Returns the weights on the grid of the signed codes of `bits` times `step`, with a small error in the output.
 
     Args:
         weight: the weights (groups, outputs, K), float64.
         step: the distance between two codes, (groups, outputs, 1).
         moments: the mean products of the inputs.
-        qn: the largest negative code, as a positive number.
-        qp: the largest code.
+        bits: the bits of a code.
         keep: where weights may differ from zero, in the shape of `weight`.
     """
     own = moments.own + _penalty(moments)
@@ -53,7 +53,7 @@ def rounded(weight: Tensor, step: Tensor, moments: Moments, *, qn: int, qp: int,
         errors = torch.empty_like(left[..., start:end])
         for k in range(start, end):
             column = left[..., k]
-            found[..., k] = (column / step).round().clamp(-qn, qp) * step * keep[..., k]
+            found[..., k] = nearest_codes(column / step, bits, signed=True) * step * keep[..., k]
             error = (column - found[..., k]) / factor[:, k, k, None]
             left[..., k:end] -= error[..., None] * factor[:, None, k, k:end]
             errors[..., k - start] = error

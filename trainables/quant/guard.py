@@ -15,7 +15,8 @@ class GuardChannels(StepRule):
     """The rule that a channel whose codes are all zero gets its largest weight back, as one step."""
 
     def __init__(self, model: nn.Module) -> None:
-        by_length = sorted(quantized_units(model).items(), key=lambda item: item[1].layer.weight[0].numel())
+        silenced = {name: unit for name, unit in quantized_units(model).items() if not weight_quantizer(unit).binary}
+        by_length = sorted(silenced.items(), key=lambda item: item[1].layer.weight[0].numel())
         quantizers = {name: weight_quantizer(unit) for name, unit in by_length}
         groups = together({name: unit.layer.weight for name, unit in by_length})
         self._channels = [_Channels(weights, [quantizers[name] for name in weights]) for weights in groups]

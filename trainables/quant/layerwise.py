@@ -110,7 +110,7 @@ def _round_(unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, input
         moments = input_moments(unit, of_twin, inputs, part, centered=_bias(unit) is not None)
         old = wanted[..., part]
         new = compensated(old, moments)
-        found[..., part] = rounded(new, step, moments, qn=quantizer.qn, qp=quantizer.qp, keep=old != 0)
+        found[..., part] = rounded(new, step, moments, bits=quantizer.bits, keep=old != 0)
     unit.layer.weight.copy_(found.view_as(weight))
 
 

@@ -27,17 +27,25 @@ def fake_quantize(
 
 
 def composed(
-    values: Tensor, step: Tensor, low: Tensor, high: Tensor, ceiling: Tensor, gradient_scale: Tensor
+    values: Tensor,
+    step: Tensor,
+    low: Tensor,
+    high: Tensor,
+    ceiling: Tensor,
+    gradient_scale: Tensor,
+    *,
+    binary: bool = False,
 ) -> Tensor:
     """Computes `fake_quantize` by plain operations that a compiler fuses, with the same values and gradients.
 
+    With `binary` codes are the signs, −1 and 1 (Rastegari et al., arXiv 1603.05279), with the gradients of others.
     `low` and `high`, the ends of the code range, and `ceiling`, the largest step, are () tensors: a graph that was
     compiled for one bit width serves all others.
     """
     held = step.detach().abs().clamp_min(MIN_STEP).minimum(ceiling)
     with torch.no_grad():
         scaled = values * held.reciprocal()
-        codes = scaled.round().maximum(low).minimum(high)
+        codes = torch.where(values < 0, low, high) if binary else scaled.round().maximum(low).minimum(high)
         ratio = values / held
         inside = (ratio > low) & (ratio < high)
         of_step = (codes - ratio * inside) * gradient_scale
@@ -54,8 +62,8 @@ class LsqQuantizer(Quantizer):
     def forward(self, x: Tensor) -> Tensor:
         # How many values share the step: a tensor's weights, a channel's weights, or one image's activations.
         shared_by = x.numel() if self.weight and self.step.ndim == 0 else x[0].numel()
-        if torch.compiler.is_compiling():
+        if self.binary or torch.compiler.is_compiling():
             scale = (self.high * shared_by).rsqrt()
-            return composed(x.float(), self.step, self.low, self.high, self.ceiling, scale)
+            return composed(x.float(), self.step, self.low, self.high, self.ceiling, scale, binary=self.binary)
         plain_scale = 1 / math.sqrt(shared_by * self.qp)
         return fake_quantize(x.float(), self.step, self.qn, self.qp, plain_scale, max_step=self.max_step)

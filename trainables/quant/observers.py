@@ -26,6 +26,14 @@ def percentile(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -
     return (values.abs().kthvalue(place, dim=1).values / qp).clamp_min(TINY)
 
 
+def mean_magnitude(values: Tensor) -> Tensor:
+    """Returns the mean magnitude of each row, (R,): the step of a sign with the least squared error.
+
+    Rastegari et al., arXiv 1603.05279.
+    """
+    return values.abs().mean(dim=1).clamp_min(TINY)
+
+
 def mse(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
     """Returns the step of each row with the least squared error among the min-max step and 80 shares of it."""
     widest = minmax(values, qn, qp)

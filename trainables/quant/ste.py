@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from trainables.models.quantizer import Quantizer
-from trainables.quant.lsq import fake_quantize
+from trainables.quant.lsq import composed, fake_quantize
 
 
 class StraightThroughQuantizer(Quantizer):
@@ -12,4 +12,6 @@ class StraightThroughQuantizer(Quantizer):
     LEARNS = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.binary:
+            return composed(x.float(), self.step, self.low, self.high, self.ceiling, self.high, binary=True)
         return fake_quantize(x.float(), self.step, self.qn, self.qp, 1.0, max_step=self.max_step)

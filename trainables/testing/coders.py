@@ -9,7 +9,7 @@ from trainables.errors import CorruptFile
 from trainables.export.coders import Coder, LayerSpec, assembled
 from trainables.export.streams import Source
 
-BITS = (2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)
+BITS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)
 """All widths of weights."""
 SHAPES = ((1,), (3, 5), (8, 1, 3, 3), (40, 6, 3, 3))
 """A single weight, a linear layer, a depthwise and a plain convolution: from 1 to 2,160 weights."""
@@ -103,7 +103,10 @@ class CoderContract:
 
 
 def _codes(layer: LayerSpec) -> Iterator[np.ndarray]:
-    """Yields zeros, constants, extremes, dense and sparse distributions; flat, in the layer's dtype."""
+    """Yields zeros, constants, extremes, dense and sparse distributions; flat, in the layer's dtype.
+
+    One bit has their signs.
+    """
     random, count, largest = np.random.default_rng(layer.bits), layer.count, layer.largest
     normal = np.rint(random.normal(size=count) * max(0.6, largest / 3)).clip(-largest, largest)
     peaked = np.rint(random.laplace(size=count) * max(0.4, largest / 12)).clip(-largest, largest)
@@ -118,7 +121,7 @@ def _codes(layer: LayerSpec) -> Iterator[np.ndarray]:
         np.where(random.random(count) < 0.9, 0, normal),
         np.where(np.abs(peaked) < largest / 6, 0, peaked),
     ):
-        yield values.astype(layer.dtype)
+        yield (np.where(values < 0, -1, 1) if layer.bits == 1 else values).astype(layer.dtype)
 
 
 def _float_weights(layer: LayerSpec) -> Iterator[np.ndarray]:

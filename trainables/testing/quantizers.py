@@ -6,9 +6,9 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from trainables.models.quantizer import Quantizer, code_range
+from trainables.models.quantizer import Quantizer, code_range, nearest_codes
 
-BITS = (2, 3, 4, 5, 6, 7, 8, 12, 16)
+BITS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
 """All widths of quantized weights."""
 
 
@@ -18,11 +18,14 @@ class QuantizerContract:
     quantizer_type: type[Quantizer]
 
     def test_values_are_codes_times_the_step(self) -> None:
-        """Values go to the nearest grid point, halves to even, clipped to the range, as in float64 arithmetic."""
+        """Values go to the nearest grid point, halves to even, clipped to the range, as in float64 arithmetic.
+
+        One signed bit is the sign.
+        """
         for quantizer, values in self._cases():
             step = quantizer.safe_step().detach().double()
             ratio = values.double() / step
-            codes = ratio.round().clamp(-quantizer.qn, quantizer.qp).to(torch.int64)
+            codes = nearest_codes(ratio, quantizer.bits, signed=quantizer.qn > 0).to(torch.int64)
             out = quantizer(values).detach()
             assert out.dtype == torch.float32
             # A quotient within float32's rounding of a half may go to either side.

@@ -164,6 +164,7 @@ def test_any_layers_come_back_with_any_choice(data: st.DataObject) -> None:
         shape = tuple(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
         spec = LayerSpec("layer", shape, bits)
         symbols = st.integers(-spec.largest, spec.largest) | st.sampled_from([0, 0, 1, -1, spec.largest])
+        symbols = st.sampled_from([-1, 1]) if bits == 1 else symbols
         values = data.draw(st.lists(symbols, min_size=spec.count, max_size=spec.count))
         layers.append(spec)
         weights.append(np.array(values, spec.dtype).reshape(shape))

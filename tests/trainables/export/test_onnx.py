@@ -424,3 +424,14 @@ def test_what_onnxruntime_refuses_is_no_artifact(content: bytes) -> None:
     with pytest.raises(ArtifactMismatch, match="onnxruntime refuses") as caught:
         open_session(content)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", [{"activation_ranges": "dynamic"}, {"a_bits": 1, "residual_bits": 1}])
+def test_activations_without_a_form_are_refused(scheme: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"activations with dynamic ranges or of one signed bit: leave measure\.onnx"):
+        write_onnx(make_packed(**scheme))
+
+
+def test_signs_of_weights_have_a_form() -> None:
+    packed = make_packed(w_bits=1)
+    assert_same_function(write_onnx(packed), unpack(packed).network(), make_images(64))

@@ -16,7 +16,7 @@ from tests.trainables.packed_golden import FOLDER, golden_header, golden_network
 from trainables.config import FLOAT_BITS, MODELS, Architecture, ModelConfig, QuantScheme
 from trainables.errors import ConfigError, CorruptFile, Diverged
 from trainables.export import header as header_file
-from trainables.export.coders import coders
+from trainables.export.coders import LayerSpec, coders, decode, encode
 from trainables.export.packed import PARTS, Header, pack, size_breakdown, unpack
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import build
@@ -30,6 +30,9 @@ FAMILIES = sorted(MODELS.names())
 FLOAT = FLOAT_BITS
 SCHEMES: dict[str, dict[str, Any]] = {
     **{f"W{bits}": {"w_bits": bits, "a_bits": 10 - bits, "edge_bits": bits} for bits in range(2, 9)},
+    "W1": {"w_bits": 1, "a_bits": 1, "edge_bits": 1, "residual_bits": 1},
+    "a bit per weight, a step per tensor": {"w_bits": 1, "granularity": "tensor", "quantizer": "ste"},
+    "dynamic ranges": {"w_bits": 4, "a_bits": 4, "activation_ranges": "dynamic"},
     "block inputs of 3 bits": {"w_bits": 3, "a_bits": 3, "narrow_block_inputs": True},
     "block inputs of 3 bits, a float stream": {
         "w_bits": 3,
@@ -335,3 +338,12 @@ def test_the_golden_file_did_not_change(side_bits: int) -> None:
     scales = [decoded.scales(i) for i in range(len(decoded.layers))]
     found = [float(np.abs(np.concatenate(column)).sum(dtype=np.float64)) for column in zip(*scales, strict=True)]
     assert found == pytest.approx(GOLDEN_SCALES[side_bits], rel=1e-6)
+
+
+def test_a_sign_that_is_zero_is_refused() -> None:
+    layers = [LayerSpec("stem", (3, 4), 1)]
+    good = encode(layers, [np.where(np.arange(12) % 3, 1, -1).astype(np.int8)])
+    assert decode(layers, good)[0][0].all()
+    bad = encode([LayerSpec("stem", (3, 4), 2)], [np.zeros(12, np.int8)], choice="rans")
+    with pytest.raises(CorruptFile, match="a sign of stem is zero"):
+        decode(layers, bad)

@@ -31,9 +31,9 @@ def error(found: Tensor, wanted: Tensor, own: Tensor) -> Tensor:
     return (change @ own * change).sum(-1)
 
 
-def on_grid(weight: Tensor, step: Tensor, own: Tensor, *, top: int = 3, keep: Tensor | None = None) -> Tensor:
+def on_grid(weight: Tensor, step: Tensor, own: Tensor, *, bits: int = 3, keep: Tensor | None = None) -> Tensor:
     keep = torch.ones_like(weight, dtype=torch.bool) if keep is None else keep
-    return rounded(weight, step, Moments(own, own, ROWS), qn=top, qp=top, keep=keep)
+    return rounded(weight, step, Moments(own, own, ROWS), bits=bits, keep=keep)
 
 
 def test_codes_are_whole_and_in_range_and_zeros_stay() -> None:
@@ -44,6 +44,14 @@ def test_codes_are_whole_and_in_range_and_zeros_stay() -> None:
     assert float(codes.abs().max()) < 3.001
     assert not codes[~keep].any()
     assert codes[keep].any()
+
+
+def test_one_bit_is_a_sign() -> None:
+    weight, step = weights(2, 3, 10), torch.rand(2, 3, 1, dtype=torch.float64) + 0.3
+    own = inputs(2, 10)
+    found = on_grid(weight, step, own, bits=1)
+    assert torch.equal(found.abs(), step.expand_as(found))
+    assert float(error(found, weight, own).sum()) < float(error(weight.sign() * step, weight, own).sum())
 
 
 def test_independent_inputs_are_rounded_to_nearest() -> None:

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.trainables.graph.networks import ResNet
 from trainables.config import (
     MODELS,
     OBSERVERS,
+    Freezing,
     PostTrainingQuant,
     QuantAwareTrain,
     QuantScheme,
@@ -26,6 +28,7 @@ from trainables.config import (
 )
 from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.attach import activation_quantizers, attach_quantizers_
+from trainables.models.dynamic_quantizer import DynamicQuantizer
 from trainables.models.importing import captured_network
 from trainables.models.quantizer import MIN_STEP, code_range
 from trainables.models.unit_state import own_model
@@ -541,3 +544,68 @@ def test_quantization_aware_training_moves_steps_and_weights() -> None:
     assert not torch.equal(result.state["stem.layer.weight"], parent.state["stem.layer.weight"])
     moved = [n for n, t in result.state.items() if n.endswith("quantizer.step") and t.ndim == 0]
     assert moved == [n for n, t in start.state_dict().items() if n.endswith("quantizer.step") and t.ndim == 0]
+
+
+@pytest.mark.parametrize("quantizer", ["lsq", "ste"])
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_one_bit_of_a_weight_is_its_sign_and_the_mean_magnitude(quantizer: str, granularity: str) -> None:
+    model = make_quantized(w_bits=1, quantizer=quantizer, granularity=granularity, observer="minmax")
+    unit = units(model)["blocks.2.expand"]
+    weight = unit.layer.weight.detach()
+    size = weight.abs().mean((1, 2, 3), keepdim=True) if granularity == "channel" else weight.abs().mean()
+    expected = torch.where(weight < 0, -size, size)
+    torch.testing.assert_close(unit.weight_point(unit.layer.weight).detach(), expected)
+
+
+def test_one_bit_of_an_activation_is_zero_or_one_or_a_sign() -> None:
+    model = make_quantized(a_bits=1, residual_bits=1)
+    codes: dict[bool, set[int]] = {False: set(), True: set()}
+    for point in quant_points(model).values():
+        if not point.weight and point.quantizer is not None and point.quantizer.bits == 1:
+            values = torch.linspace(-3, 3, 60).reshape(1, 60)
+            codes[point.signed] |= set(point.quantizer.codes(values).flatten().tolist())
+    assert codes == {False: {0, 1}, True: {-1, 1}}
+
+
+def test_one_bit_holds_no_weight_that_is_zero() -> None:
+    model = make_model()
+    with torch.no_grad():
+        units(model)["blocks.2.expand"].layer.weight[0, 0] = 0
+    calibrate_(model, QuantScheme(w_bits=2), make_images(), 0)
+    with pytest.raises(InfeasiblePoint, match=r"^blocks\.2\.expand has weights that are zero, and 1 bit holds no zero"):
+        calibrate_(model, QuantScheme(w_bits=1), make_images(), 0)
+
+
+@pytest.mark.parametrize("bits", [{"a_bits": 1}, {"a_bits": 4, "activation_ranges": "dynamic"}])
+def test_networks_of_one_bit_learn(bits: dict[str, Any]) -> None:
+    schedule = Schedule(epochs=4, lr=0.02, batch_size=20)
+    scheme = QuantScheme.model_validate({"w_bits": 1, **bits})
+    config = QuantAwareTrain(kind="qat", scheme=scheme, schedule=schedule, guard_channels=True, freezing=Freezing())
+    result = run_stage(config, make_context(few_digits(), parent_result=parent_of("mobilenet_v2")))
+    losses = [row["loss"] for row in result.history]
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_dynamic_ranges_are_those_of_the_batch() -> None:
+    model = make_quantized(a_bits=2, residual_bits=2, activation_ranges="dynamic")
+    quantizers = {name: p.quantizer for name, p in quant_points(model).items() if not p.weight and p.quantizer}
+    assert {type(q) for q in quantizers.values()} == {DynamicQuantizer}
+    assert not activation_quantizers(model)
+    found = quantizers["blocks.2.expand.out_point"](torch.tensor([[-1.0, -0.4, 0.9, 2.0]]))
+    assert found.tolist() == [[-1.0, 0.0, 1.0, 2.0]]
+    assert torch.equal(quantizers["blocks.2.expand.out_point"](torch.zeros(1, 4)), torch.zeros(1, 4))
+
+
+def test_dynamic_ranges_leave_activations_as_they_are() -> None:
+    model, x = make_model().eval(), torch.randn(4, 1, 8, 8)
+    expected = model(x)
+    attach_quantizers_(
+        model, QuantScheme(w_bits=32, edge_bits=32, a_bits=16, residual_bits=16, activation_ranges="dynamic")
+    )
+    assert (model(x) - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_the_gradient_passes_dynamic_ranges() -> None:
+    x = torch.randn(4, 7, requires_grad=True)
+    DynamicQuantizer(2)(x).sum().backward()
+    assert torch.equal(x.grad, torch.ones(4, 7))

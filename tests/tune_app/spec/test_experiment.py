@@ -180,7 +180,7 @@ REPLACED = [
     (
         "kind: ptq",
         "kind: ptq, scheme: {w_bits: 64}",
-        "base.quantize.scheme.w_bits: bits must be one of 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched) (got 64)",
+        "base.quantize.scheme.w_bits: bits must be one of 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched) (got 64)",
     ),
     ("epochs: 1", "epochs: one", "base.baseline.schedule.epochs: Input should be a valid integer"),
     ("lr: 0.1", "lr: .nan", "base.baseline.schedule.lr: Input should be"),
@@ -194,7 +194,7 @@ def test_an_illegal_value_is_named(old: str, new: str, expected: str) -> None:
 
 
 SPACES = {
-    "{w_bits: [0]}": "space.w_bits: 0: bits must be one of 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched)",
+    "{w_bits: [0]}": "space.w_bits: 0: bits must be one of 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched)",
     "{w_bits: [1.5]}": "space.w_bits: 1.5: input should be a valid integer",
     "{w_bits: [64]}": "space.w_bits: 64: bits must be one of 2, ",
     "{w_bits: []}": "space.w_bits: the list of values must not be empty",
@@ -238,7 +238,7 @@ POINTS = {
     "[{w_bits: 4}]": "points.0: a point has a value for every parameter of the space: a_bits is missing, add it.",
     "[{w_bits: 4, a_bits: 8}, {}]": "points.1: a point has a value for every parameter of the space: ",
     "[{w_bits: 4, a_bits: 8, prune_frac: 0.3}]": "points.0: 'prune_frac' is no parameter of the space: add it there",
-    "[{w_bits: 9, a_bits: 8}]": "points.0: w_bits: 9: bits must be one of 2, 3, 4, 5, 6, 7, 8, 12, 16, 32",
+    "[{w_bits: 9, a_bits: 8}]": "points.0: w_bits: 9: bits must be one of 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32",
     "[{w_bits: .nan, a_bits: 8}]": "points.0",
     "[{w_bits: [4], a_bits: 8}]": "points.0.w_bits",
     "[4]": "points.0: Input should be a valid dictionary",
