@@ -92,7 +92,7 @@ def measured(change: str, seed: int, options: argparse.Namespace) -> dict[str, A
     config = network.data(options.cifar10, augment={"crop_padding": 4, "flip": True}, validation=validation)
     place = network.captured(options.checkpoints, folder / "network.safetensors")
     trial = TrialConfig.model_validate(content_of(place, config, CHANGES[change], seed))
-    workplace = open_workplace(load_data(config), folder / "stages", cpu=1, gpu=0)
+    workplace = open_workplace(load_data(config), folder / "stages", cpu=1, gpu=0, bf16=options.bf16)
     run_stages(trial, trial.stages()[:1], workplace)
     started = time.perf_counter()
     run_pipeline(trial, workplace, folder / f"{change}_{seed}.mbq")
@@ -136,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__, "ablation")
     parser.add_argument("--only", action="append", choices=list(CHANGES), help="a change; default: all")
     parser.add_argument("--seed", type=int, action="append", help="default: 0, 1 and 2")
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16, where the processor computes in it")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict[str, Any]]] = {}

@@ -1,169 +1,223 @@
-"""Bytes at equal accuracy: the earlier systems' recipes against ours, on digits, every file really written.
+"""Bytes at equal accuracy: the earlier systems' recipes against ours, on MLPerf Tiny's ResNet-8 and CIFAR-10.
 
-    python benchmarks/equal_accuracy.py --seeds 3
+    python -m benchmarks.equal_accuracy --checkpoints FOLDER --cifar10 FOLDER
+    python -m benchmarks.equal_accuracy … --only seed_000
+    python -m benchmarks.equal_accuracy … --kept
 
-All recipes start from one baseline per seed, so that only compression differs; ours has a wider teacher as well.
-The compression of examples/recipes/digits_seed_*.yaml is run at every point of its sweep and written twice,
-bit-packed and with zstd on top; the smaller file counts, although the earlier systems wrote neither. Ours is written
-with entropy coding. Every file is decoded and evaluated. Stages come from the product's cache (`--folder`): an
-interrupted run goes on.
+The compression of examples/recipes/seed_*.yaml is run at every point of its sweep on the published network, and so is
+ours; all train for the same few epochs. What the earlier recipes make is written twice, bit-packed and with zstd on
+top, and the smaller file counts, although those systems wrote neither; ours is written with entropy coding. Every file
+is decoded and evaluated. One half of the test images chooses, the other half is what counts. Each outcome is kept under
+`--folder` and not made again.
 """
 
 import argparse
+import json
 import math
-import statistics
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from low_bits import DATA, TEACHER
-from report import markdown_table, write_report
 
+from benchmarks.public import NETWORKS, accuracy, kept_outcome, parser_of
+from benchmarks.report import markdown_table, write_report
 from search_spaces.parameters import Value
-from search_spaces.space import SearchSpace, to_trial
-from trainables.config import BaselineTrain, ModelConfig, PackConfig, Schedule, TrialConfig
-from trainables.data.data_sets import load_data
-from trainables.errors import TrialFailure
-from trainables.pipeline import run_pipeline, run_stages
-from trainables.stages.workplace import Workplace, open_workplace
+from search_spaces.space import to_trial
+from trainables.config import DataConfig, PackConfig, Schedule, TrialConfig
+from trainables.data.data_sets import load_data, load_test_images
+from trainables.export.packed import unpack
+from trainables.pipeline import run_pipeline
+from trainables.stages.workplace import open_workplace
 from tune_app.spec.yaml_file import load_spec
 
-BASELINE = BaselineTrain(
-    model=ModelConfig(name="mobilenet_v2", width=0.25),
-    schedule=Schedule(epochs=30, lr=0.05, batch_size=64, warmup_epochs=2, weight_decay=1e-4),
-)
+NETWORK = "MLPerf Tiny ResNet-8"
 RECIPES = Path("examples/recipes")
-EARLIER = ("seed_000", "seed_001", "seed_002", "seed_003", "seed_004")
-OURS = SearchSpace.model_validate({"prune_frac": [0.0, 0.4], "sparsity": [0.7, 0.8], "w_bits": [2, 3], "a_bits": [8]})
+EARLIER = ("seed_000", "seed_001", "seed_002", "seed_002_report", "seed_003", "seed_004")
+OURS = "ours"
+OURS_POINTS: tuple[dict[str, Value], ...] = (
+    {"sparsity": 0.0, "w_bits": 4},
+    {"sparsity": 0.0, "w_bits": 3},
+    {"sparsity": 0.5, "w_bits": 3},
+    {"sparsity": 0.65, "w_bits": 3},
+    {"sparsity": 0.75, "w_bits": 3},
+)
+COMMON = {"batch_size": 128, "distill": {"weight": 0.7, "temperature": 2}}
+OURS_STAGES: dict[str, Any] = {
+    "sparsify": {
+        "criterion": "lamp",
+        "mode": "gradual",
+        "min_density": 0.1,
+        "schedule": {**COMMON, "epochs": 1, "lr": 0.01, "weight_decay": 1e-4},
+    },
+    "quantize": {
+        "kind": "qat",
+        "scheme": {"side_bits": 8},
+        "schedule": {**COMMON, "epochs": 1, "lr": 0.005, "weight_decay": 2.5e-5},
+        "guard_channels": True,
+    },
+}
 
 
-@dataclass(frozen=True)
-class Point:
-    """One configuration of a recipe, over seeds."""
-
-    recipe: str
-    label: str
-    accuracies: list[float]
-    sizes: list[int]
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over seeds, fraction right."""
-        return statistics.fmean(self.accuracies)
-
-    @property
-    def size_bytes(self) -> float:
-        """Mean over seeds."""
-        return statistics.fmean(self.sizes)
+def configurations(recipe: str, epochs: int) -> Iterator[tuple[str, TrialConfig]]:
+    """Label and configuration of every point of a recipe, trained for so many epochs if it trains at all."""
+    if recipe == OURS:
+        base, points = TrialConfig.model_validate({"baseline": {"kind": "untrained"}, **OURS_STAGES}), OURS_POINTS
+    else:
+        spec = load_spec(RECIPES / f"{recipe}.yaml")
+        base, points = spec.base, (*spec.space.grid(), *spec.points)
+    for params in points:
+        yield " ".join(f"{name}={value}" for name, value in params.items()), shortened(to_trial(params, base), epochs)
 
 
-def configurations() -> Iterator[tuple[str, dict[str, Value], TrialConfig]]:
-    """Recipe, parameters and configuration of every point, all on the common baseline."""
-    for name in EARLIER:
-        spec = load_spec(RECIPES / f"digits_{name}.yaml")
-        for params in spec.space.grid():
-            yield name, params, to_trial(params, spec.base)
-    base = load_spec(RECIPES / "digits_frontier.yaml").base
-    for params in OURS.grid():
-        yield "ours", params, to_trial(params, base)
+def shortened(config: TrialConfig, epochs: int) -> TrialConfig:
+    """Returns the configuration whose stages train for so many epochs in all, shared in proportion.
 
-
-def on_common_ground(config: TrialConfig, seed: int) -> TrialConfig:
-    """The configuration with the common data and baseline, and the common teacher if it has one."""
-    teacher = None if config.teacher is None else TEACHER
-    return config.model_copy(update={"seed": seed, "data": DATA, "baseline": BASELINE, "teacher": teacher})
-
-
-def smallest_file(
-    config: TrialConfig, coders: tuple[str, ...], workplace: Workplace, folder: Path
-) -> tuple[float, int]:
-    """Accuracy of the decoded file and its bytes, for the coder that makes it smallest.
-
-    Raises:
-        TrialFailure: there is no usable network.
+    Iterative pruning keeps its rise of the sparsity, in as many steps as epochs.
     """
-    found = []
-    for coder in coders:
-        packed = config.model_copy(update={"pack": PackConfig.model_validate({"coder": coder})})
-        measurement = run_pipeline(packed, workplace, folder / coder / "model.mbq").measurement
-        found.append((measurement.size_bytes, measurement.accuracy))
-    size, accuracy = min(found)
-    return accuracy, size
+    changes: dict[str, Any] = {}
+    planned = {stage.kind: stage.planned_epochs for stage in config.stages()[1:] if stage.planned_epochs}
+    if config.sparsify is not None and config.sparsify.mode == "iterative":
+        one = {"steps": epochs, "schedule": _of(config.sparsify.schedule, 1)}
+        return config.model_copy(update={"sparsify": config.sparsify.model_copy(update=one)})
+    for name, field in (("prune", "fine_tune"), ("sparsify", "schedule"), ("quantize", "schedule")):
+        stage = getattr(config, name)
+        if stage is not None and stage.kind in planned:
+            own = max(1, round(epochs * planned[stage.kind] / sum(planned.values())))
+            changes[name] = stage.model_copy(update={field: _of(getattr(stage, field), own)})
+    return config.model_copy(update=changes)
 
 
-def measure(seeds: list[int], folder: Path) -> tuple[float, float, list[Point]]:
-    """Mean accuracy of the baseline, the standard error of one such mean, and all points that worked."""
-    points: dict[tuple[str, str], Point] = {}
-    baselines: list[float] = []
-    images = 0
-    for seed in seeds:
-        data = load_data(DATA.model_copy(update={"split_seed": seed}))
-        workplace = open_workplace(data, folder / "stages", cpu=1, gpu=0)
-        images = len(data.val)
-        for recipe, params, config in configurations():
-            label = " ".join(
-                f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
-            )
-            point = points.setdefault((recipe, label), Point(recipe, label, [], []))
-            place = folder / "files" / f"{seed}-{recipe}-{label.replace(' ', '_')}"
-            coders = ("auto",) if recipe == "ours" else ("bits", "zstd")
-            try:
-                accuracy, size = smallest_file(on_common_ground(config, seed), coders, workplace, place)
-            except TrialFailure as err:
-                print(f"seed {seed} {recipe} {label}: {err}", file=sys.stderr, flush=True)
-                continue
-            point.accuracies.append(accuracy)
-            point.sizes.append(size)
-            print(f"seed {seed} {recipe} {label}: {100 * accuracy:.2f} %, {size:,} bytes", file=sys.stderr, flush=True)
-        baselines.append(baseline_accuracy(seed, workplace))
-    mean = statistics.fmean(baselines)
-    error = math.sqrt(mean * (1 - mean) / (images * len(seeds)))
-    return mean, error, [p for p in points.values() if len(p.sizes) == len(seeds)]
+def _of(schedule: Schedule, epochs: int) -> Schedule:
+    return schedule.model_copy(update={"epochs": epochs})
 
 
-def baseline_accuracy(seed: int, workplace: Workplace) -> float:
-    """Validation accuracy of the common baseline."""
-    config = next(configurations())[2]
-    trial = on_common_ground(config, seed)
-    return run_stages(trial, trial.stages()[:1], workplace)[0].metrics["val_accuracy"]
+def on_common_ground(config: TrialConfig, data: DataConfig, network: Path, seed: int, *, ours: bool) -> TrialConfig:
+    """The configuration on the published network and CIFAR-10, with the recipe's own augmentation."""
+    imported: dict[str, Any] = {"kind": "import", "network": str(network)}
+    content = config.model_dump(mode="json", exclude_defaults=True) | {"baseline": imported, "seed": seed}
+    content["data"] = data.model_copy(update={} if ours else {"augment": config.data.augment}).model_dump(mode="json")
+    if ours:
+        content["teacher"] = {**imported, "bn_images": 8_192}
+    return TrialConfig.model_validate(content)
 
 
-def main() -> None:
-    """Measures, prints the tables, writes them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path("runs/equal_accuracy"), help="cache and files")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/equal_accuracy"))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    baseline, error, points = measure(list(range(options.seeds)), options.folder)
-    earlier = [p for p in points if p.recipe != "ours"]
-    good = [p for p in earlier if p.accuracy >= baseline - error] or [max(earlier, key=lambda p: p.accuracy)]
-    best = min(good, key=lambda p: p.size_bytes)
-    equal = [p for p in points if p.recipe == "ours" and p.accuracy >= best.accuracy - error]
+def measured(recipe: str, label: str, config: TrialConfig, options: argparse.Namespace) -> dict[str, Any]:
+    """Compresses, writes with each coder that counts, and measures the network decoded from the smallest file."""
+    network = NETWORKS[NETWORK]
+    half: dict[str, Any] = {"from": "test", "fraction": 0.5}
+    data = network.data(options.cifar10, validation=half, augment={"crop_padding": 4, "flip": True})
+    place = network.captured(options.checkpoints, options.folder / "network.safetensors")
+    trial = on_common_ground(config, data, place, options.seed, ours=recipe == OURS)
+    workplace = open_workplace(load_data(trial.data), options.folder / "stages", cpu=1, gpu=0, bf16=options.bf16)
+    started, found = time.perf_counter(), []
+    for coder in ("auto",) if recipe == OURS else ("bits", "zstd"):
+        packed = trial.model_copy(update={"pack": PackConfig.model_validate({"coder": coder})})
+        file = options.folder / "files" / f"{recipe} {label} {coder}" / "model.mbq"
+        measurement = run_pipeline(packed, workplace, file).measurement
+        found.append((measurement.size_bytes, measurement.accuracy, file))
+    size_bytes, chosen_by, file = min(found)
+    seconds = time.perf_counter() - started
+    decoded = unpack(file.read_bytes()).network()
+    cpu = torch.device("cpu")
+    whole = network.data(options.cifar10)
+    return {
+        "size_bytes": size_bytes,
+        "validation_accuracy": chosen_by,
+        "accuracy": accuracy(decoded, load_test_images(data, cpu)),
+        "whole_accuracy": accuracy(decoded, load_test_images(whole, cpu)),
+        "seconds": seconds,
+    }
+
+
+def float_accuracies(options: argparse.Namespace) -> dict[str, Any]:
+    """Measures the published network on both halves of the test images, and on all of them."""
+    network, cpu = NETWORKS[NETWORK], torch.device("cpu")
+    data = network.data(options.cifar10, validation={"from": "test", "fraction": 0.5})
+    module = network.plain(options.checkpoints)
+    whole = accuracy(module, load_test_images(network.data(options.cifar10), cpu))
+    counts = accuracy(module, load_test_images(data, cpu))
+    return {"validation_accuracy": 2 * whole - counts, "accuracy": counts, "whole_accuracy": whole}
+
+
+def report(base: dict[str, Any], rows: Sequence[dict[str, Any]], epochs: int) -> str:
+    """Returns the text of the report: the best earlier file, ours at equal accuracy, and every point."""
+    known = [row for row in rows if "accuracy" in row]
+    reference = base["validation_accuracy"]
+    error = math.sqrt(reference * (1 - reference) / 5_000)
     lines = [
-        f"Common fp32 baseline: {100 * baseline:.2f} % (mean of {options.seeds} seeds); standard error of a mean "
-        f"{100 * error:.2f} points.",
-        f"Best earlier recipe, the smallest file within one standard error of the baseline: {best.recipe} "
-        f"{best.label}: {100 * best.accuracy:.2f} %, {best.size_bytes:,.0f} bytes.",
+        f"{NETWORK} as published: {100 * base['accuracy']:.2f} % on the half of CIFAR-10's test images that counts, "
+        f"{100 * base['whole_accuracy']:.2f} % on all; standard error of a half {100 * error:.2f} points. What trains "
+        f"does so for {epochs} epochs. Points are chosen by the other half."
     ]
-    if equal:
-        ours = min(equal, key=lambda p: p.size_bytes)
-        lines.append(
-            f"Ours within one standard error of that: {ours.label}: {100 * ours.accuracy:.2f} %, "
-            f"{ours.size_bytes:,.0f} bytes, {best.size_bytes / ours.size_bytes:.2f} times smaller."
-        )
-    rows = [
-        [p.recipe, p.label, f"{100 * p.accuracy:.2f}", f"{p.size_bytes:,.0f}"]
-        for p in sorted(points, key=lambda p: p.size_bytes)
+    earlier = [row for row in known if row["recipe"] != OURS]
+    if earlier:
+        good = [row for row in earlier if row["validation_accuracy"] >= reference - error]
+        best = min(good, key=_size) if good else max(earlier, key=_validation)
+        lines.append(f"Best earlier recipe, the smallest file within one standard error of float: {_said(best)}.")
+        equal = [r for r in known if r["recipe"] == OURS and _validation(r) >= _validation(best) - error]
+        if equal:
+            ours = min(equal, key=_size)
+            times = best["size_bytes"] / ours["size_bytes"]
+            lines.append(f"Ours within one standard error of that: {_said(ours)}, {times:.2f} times smaller.")
+    header = ["recipe", "configuration", "bytes", "validation half, %", "test half, %", "all test images, %", "seconds"]
+    table = [
+        [
+            row["recipe"],
+            row["label"],
+            f"{row['size_bytes']:,}",
+            *(f"{100 * row[f'{name}accuracy']:.2f}" for name in ("validation_", "", "whole_")),
+            f"{row['seconds']:,.0f}",
+        ]
+        for row in sorted(known, key=_size)
     ]
-    text = "\n\n".join([*lines, markdown_table(["recipe", "configuration", "accuracy %", "bytes"], rows)])
+    lines.append(markdown_table(header, table))
+    if said := [f"- {row['recipe']} {row['label']}: {row['raised'][:140]}" for row in rows if "raised" in row]:
+        lines.append("\n".join(["No network:", "", *said]))
+    return "\n\n".join(lines)
+
+
+def _size(row: dict[str, Any]) -> int:
+    return int(row["size_bytes"])
+
+
+def _validation(row: dict[str, Any]) -> float:
+    return float(row["validation_accuracy"])
+
+
+def _said(row: dict[str, Any]) -> str:
+    return f"{row['recipe']} {row['label']}: {100 * row['accuracy']:.2f} %, {row['size_bytes']:,} bytes"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints the table, writes it."""
+    parser = parser_of(__doc__, "equal_accuracy")
+    parser.add_argument("--only", action="append", choices=[*EARLIER, OURS], help="a recipe; default: all")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16, where the processor computes in it")
+    options = parser.parse_args(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    base = kept_outcome(options.folder / "float.json", partial(float_accuracies, options))
+    rows = []
+    for recipe in options.only or (*EARLIER, OURS):
+        for label, config in configurations(recipe, options.epochs):
+            kept = options.folder / f"{recipe} {label}.json"
+            if options.kept and not kept.exists():
+                continue
+            make = partial(measured, recipe, label, config, options)
+            rows.append(kept_outcome(kept, make, recipe=recipe, label=label))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    text = report(base, rows, options.epochs)
     print(text)
-    data = [{"recipe": p.recipe, "label": p.label, "accuracy": p.accuracies, "size_bytes": p.sizes} for p in points]
-    write_report(options.output, title="Bytes at equal accuracy, digits", text=text, data=data)
+    write_report(
+        options.output, title="Bytes at equal accuracy, CIFAR-10", text=text, data={"float": base, "rows": rows}
+    )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

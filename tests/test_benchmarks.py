@@ -337,3 +337,38 @@ def test_an_ablation_changes_one_part_at_a_time_and_is_told_seed_by_seed(tmp_pat
     assert "| no teacher | 86.90 ± 0.85 | -0.60 ± 0.14 | 9,000 | 2 |" in written
     assert "| averaged weights | error |" in written
     assert "- averaged weights: Diverged: inf" in written
+
+
+def test_earlier_recipes_are_shortened_alike_and_told_beside_ours(tmp_path: Path) -> None:
+    from benchmarks import equal_accuracy as bench
+
+    trained = {}
+    for recipe in (*bench.EARLIER, bench.OURS):
+        trials = [trial for _, trial in bench.configurations(recipe, epochs=4)]
+        trained[recipe] = {sum(stage.planned_epochs for stage in trial.stages()[1:]) for trial in trials}
+    four, none = {4}, {0}
+    without = ("seed_001", "seed_003", "seed_004")
+    assert trained == {r: none if r in without else four for r in (*bench.EARLIER, bench.OURS)}
+    assert len(list(bench.configurations("seed_000", epochs=4))) == 17
+
+    def keep(recipe: str, label: str, **more: Any) -> None:
+        (tmp_path / f"{recipe} {label}.json").write_text(json.dumps({"recipe": recipe, "label": label, **more}))
+
+    def row(size: int, accuracy: float) -> dict[str, Any]:
+        found = {f"{name}accuracy": accuracy for name in ("validation_", "", "whole_")}
+        return {"size_bytes": size, "seconds": 9.0, **found}
+
+    (tmp_path / "float.json").write_text(json.dumps(row(1, 0.87)))
+    keep("seed_001", "w_bits.all=8", **row(80_000, 0.87))
+    keep("seed_001", "w_bits.all=6", **row(60_000, 0.869))
+    keep("seed_001", "w_bits.all=4", **row(40_000, 0.80))
+    keep("seed_001", "w_bits.all=2", raised="Collapsed: chance")
+    keep("ours", "sparsity=0.0 w_bits=4", **row(30_000, 0.88))
+    keep("ours", "sparsity=0.0 w_bits=3", **row(20_000, 0.868))
+    options = ["--checkpoints", "none", "--cifar10", "none", "--kept", "--folder", str(tmp_path)]
+    bench.main([*options, "--output", str(tmp_path / "report")])
+    written = (tmp_path / "report.md").read_text()
+    assert "one standard error of float: seed_001 w_bits.all=6: 86.90 %, 60,000 bytes." in written
+    assert "of that: ours sparsity=0.0 w_bits=3: 86.80 %, 20,000 bytes, 3.00 times smaller." in written
+    assert "| seed_001 | w_bits.all=4 | 40,000 | 80.00 | 80.00 | 80.00 | 9 |" in written
+    assert "- seed_001 w_bits.all=2: Collapsed: chance" in written
