@@ -98,11 +98,11 @@ def _of(schedule: Schedule, epochs: int) -> Schedule:
 def on_common_ground(config: TrialConfig, data: DataConfig, network: Path, seed: int, *, ours: bool) -> TrialConfig:
     """The configuration on the published network and CIFAR-10, with the recipe's own augmentation."""
     imported: dict[str, Any] = {"kind": "import", "network": str(network)}
-    content = config.model_dump(mode="json", exclude_defaults=True) | {"baseline": imported, "seed": seed}
-    content["data"] = data.model_copy(update={} if ours else {"augment": config.data.augment}).model_dump(mode="json")
-    if ours:
-        content["teacher"] = {**imported, "bn_images": 8_192}
-    return TrialConfig.model_validate(content)
+    teacher = {"teacher": {**imported, "bn_images": 8_192}} if ours else {}
+    common = TrialConfig.model_validate({"baseline": imported, **teacher, "quantize": OURS_STAGES["quantize"]})
+    images = data if ours else data.model_copy(update={"augment": config.data.augment})
+    changes = {"baseline": common.baseline, "teacher": common.teacher, "data": images, "seed": seed}
+    return config.model_copy(update=changes)
 
 
 def measured(recipe: str, label: str, config: TrialConfig, options: argparse.Namespace) -> dict[str, Any]:
