@@ -54,10 +54,10 @@ HOMES = {
     "jinja2": {"tune_app/report/templates.py"},
     "kaleido": {"tune_app/report/images.py"},
     "xxhash": {"tune_app/tables/sealed_parquet.py"},
-    "constriction": {"trainables/export/rans.py"},
-    "onnx": {"trainables/export/onnx_nodes.py"},
-    "ml_dtypes": {"trainables/export/onnx_nodes.py"},
-    "onnxruntime": {"trainables/export/onnx_check.py", "trainables/export/latency.py"},
+    "constriction": {"trainables/export/coders/rans.py"},
+    "onnx": {"trainables/export/onnx/nodes.py"},
+    "ml_dtypes": {"trainables/export/onnx/nodes.py"},
+    "onnxruntime": {"trainables/export/onnx/check.py", "trainables/export/onnx/latency.py"},
 }
 """Where a heavy package may be imported: packages, rooms and files."""
 TORCH_FREE = [
@@ -65,8 +65,8 @@ TORCH_FREE = [
     *("trainables/data/class_names.py", "trainables/data/resize.py"),
     *("trainables/stages/markers.py", "trainables/graph/graph.py"),
     *(
-        f"trainables/export/{name}.py"
-        for name in ("bits", "coders", "entropy", "plain", "rans", "smooth", "streams", "zstd")
+        f"trainables/export/coders/{name}.py"
+        for name in ("bits", "coder", "entropy", "plain", "rans", "smooth", "streams", "zstd")
     ),
     *(
         f"trainables/{room}/{path.name}"

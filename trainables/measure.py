@@ -67,7 +67,7 @@ def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, ta
 
     A file that it does not agree with is a finding, not the end of the trial: the packed file is as good as before.
     """
-    from trainables.export.onnx_check import write_and_check
+    from trainables.export.onnx.check import write_and_check
 
     try:
         checked = write_and_check(content, workplace.val, measurement.accuracy)

@@ -159,8 +159,8 @@ def check_packed(model: Model, architecture: Architecture, images: Images) -> tu
 
 def check_onnx(model: Model, architecture: Architecture, images: Images) -> tuple[bool, str]:
     """Writes the ONNX file and compares its logits with the packed file's, with float and with 8-bit activations."""
-    from trainables.export.onnx_check import onnx_logits, open_session
-    from trainables.export.onnx_graph import write_onnx
+    from trainables.export.onnx.check import onnx_logits, open_session
+    from trainables.export.onnx.graph import write_onnx
 
     [(batch, _)] = images.batches(IMAGES)
     off = []

@@ -8,7 +8,7 @@ from trainables.config import StageConfig, TrialConfig, repeat_seed, stage_keys,
 from trainables.data.data_sets import DataSet
 from trainables.device import threads
 from trainables.errors import TrialFailure
-from trainables.export.coders import Choice
+from trainables.export.coders.coder import Choice
 from trainables.export.packed import pack_result
 from trainables.measure import measure, with_onnx
 from trainables.results import Completed, StageRun

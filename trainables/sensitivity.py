@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from trainables.config import OBSERVERS, QuantScheme, Sensitivity
 from trainables.data.images import Images
 from trainables.device import seed_for
-from trainables.export.coders import LayerSpec, coded_bits
+from trainables.export.coders.coder import LayerSpec, coded_bits
 from trainables.export.packed import Header, pack, size_breakdown
 from trainables.models.attach import attach_quantizers_, weight_quantizer
 from trainables.models.model import Model

@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 
 from tests.trainables.factories import make_architecture, make_quantized
 from trainables.config import QuantScheme
-from trainables.export.coders import Choice
+from trainables.export.coders.coder import Choice
 from trainables.export.packed import Header, PackedModel, pack
 from trainables.models.model import Model
 from trainables.quant.fold import round_side_info_

@@ -281,7 +281,7 @@ def test_the_onnx_file_of_a_trial_is_measured_beside_the_packed_one(workplace: W
 def test_an_onnx_file_that_computes_something_else_is_a_finding_not_the_end(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainables.export import onnx_check
+    from trainables.export.onnx import check as onnx_check
 
     monkeypatch.setattr(onnx_check, "onnx_accuracy", lambda content, images, advance: 0.0)
     config = make_trial().model_copy(update={"measure": MeasureConfig(onnx=True)})

@@ -65,13 +65,13 @@ OBSERVERS: Registry[Any] = Registry(
 CODERS: Registry[Any] = Registry(
     "coder",
     {
-        "bits": "trainables.export.plain:BITS",
-        "histogram": "trainables.export.entropy:HISTOGRAM",
-        "laplace": "trainables.export.entropy:LAPLACE",
-        "gaussian": "trainables.export.entropy:GAUSSIAN",
-        "zstd": "trainables.export.zstd:ZSTD",
-        "float32": "trainables.export.plain:FLOAT32",
-        "smooth": "trainables.export.smooth:SMOOTH",
+        "bits": "trainables.export.coders.plain:BITS",
+        "histogram": "trainables.export.coders.entropy:HISTOGRAM",
+        "laplace": "trainables.export.coders.entropy:LAPLACE",
+        "gaussian": "trainables.export.coders.entropy:GAUSSIAN",
+        "zstd": "trainables.export.coders.zstd:ZSTD",
+        "float32": "trainables.export.coders.plain:FLOAT32",
+        "smooth": "trainables.export.coders.smooth:SMOOTH",
     },
     group="tune_app.coders",
 )

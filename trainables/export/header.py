@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from trainables.config import Architecture, Frozen, QuantScheme
 from trainables.costs.operations import point_bits
 from trainables.errors import ConfigError, CorruptFile
-from trainables.export.coders import LayerSpec
+from trainables.export.coders.coder import LayerSpec
 from trainables.export.container import FORMAT, VERSION
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model, build, unpruned

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from trainables.config import FLOAT_BITS, Architecture, Frozen
 from trainables.costs.activation_memory import ActivationMemory, Counted, activation_memory, counted
 from trainables.errors import ConfigError
-from trainables.export.coders import coder_names
-from trainables.export.entropy import entropy_bits
+from trainables.export.coders.coder import coder_names
+from trainables.export.coders.entropy import entropy_bits
 from trainables.export.header import skeleton
 from trainables.export.inspect_formulas import INDEX_BITS, FormulaReport, formula_reports
 from trainables.export.packed import PackedModel, size_breakdown, unpack

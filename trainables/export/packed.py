@@ -27,10 +27,10 @@ import torch
 from trainables.data.data_sets import DataSet
 from trainables.errors import CorruptFile, Diverged
 from trainables.export import container
-from trainables.export.coders import Choice, LayerSpec, decode, encode
+from trainables.export.coders.coder import Choice, LayerSpec, decode, encode
+from trainables.export.coders.streams import CodedWeights
 from trainables.export.header import Contents, Header, from_json, layer_specs, skeleton, to_json
 from trainables.export.side_arrays import SIDE_DTYPES, from_arrays, to_arrays
-from trainables.export.streams import CodedWeights
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import Model, build
 from trainables.models.units import Unit, units

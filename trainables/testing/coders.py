@@ -6,8 +6,8 @@ import numpy as np
 
 from trainables.config import CODERS, FLOAT_BITS
 from trainables.errors import CorruptFile
-from trainables.export.coders import Coder, LayerSpec, assembled
-from trainables.export.streams import Source
+from trainables.export.coders.coder import Coder, LayerSpec, assembled
+from trainables.export.coders.streams import Source
 
 BITS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)
 """All widths of weights."""

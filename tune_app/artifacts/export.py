@@ -13,7 +13,7 @@ from tune_app.terminal.progress import counting, doing
 
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet
-    from trainables.export.onnx_check import OnnxResult
+    from trainables.export.onnx.check import OnnxResult
 
 CARD, ONNX = "card.json", "model.onnx"
 FOLDER_CHARS = 100
@@ -61,7 +61,7 @@ def export_onnx(folder: ExperimentFolder, record: TrialRecord, target: StoragePa
     """
     from trainables.data.images import Images
     from trainables.device import choose_device
-    from trainables.export.onnx_check import write_and_check
+    from trainables.export.onnx.check import write_and_check
     from trainables.measure import packed_scores
 
     path = target / ONNX

@@ -9,7 +9,7 @@ from tune_app.ledger.reading import find_trial, read_records, verified_artifact
 from tune_app.terminal.progress import counting, track
 
 if TYPE_CHECKING:
-    from trainables.export.latency import LatencyReport
+    from trainables.export.onnx.latency import LatencyReport
 
 REFERENCE = "baseline fp32"
 """What the report calls the baseline, against which every speedup is measured."""
@@ -24,8 +24,8 @@ def measure_trials(
         ConfigError: a name fits no complete trial, or there is no baseline.
         CorruptFile: an artifact or the baseline is not what was written.
     """
-    from trainables.export.latency import measure_latency
-    from trainables.export.onnx_graph import write_onnx
+    from trainables.export.onnx.graph import write_onnx
+    from trainables.export.onnx.latency import measure_latency
 
     known = read_records(folder)
     records = [find_trial(folder, name, known) for name in names]
@@ -44,7 +44,7 @@ def baseline_onnx(folder: ExperimentFolder, packed: bytes) -> bytes:
 
     `packed` is the packed file of any trial: it says how images are normalized.
     """
-    from trainables.export.onnx_graph import write_float_onnx
+    from trainables.export.onnx.graph import write_float_onnx
     from trainables.export.packed import unpack
     from trainables.stages.files import read_stage
 

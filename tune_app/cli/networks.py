@@ -12,7 +12,7 @@ from tune_app.terminal.quantities import show_share
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
-    from trainables.export.latency import LatencyReport
+    from trainables.export.onnx.latency import LatencyReport
     from trainables.graph.network_file import NetworkFile
 
 app = typer.Typer()

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.export.bits import BLOCK, pack_bits, packed_bytes, unpack_bits
+from trainables.export.coders.bits import BLOCK, pack_bits, packed_bytes, unpack_bits
 
 pytestmark = pytest.mark.numeric
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from trainables.config import CODERS, FLOAT_BITS
 from trainables.errors import CorruptFile
-from trainables.export.coders import Choice, LayerSpec, assembled, coded_bits, coders, decode, encode
-from trainables.export.entropy import GAUSSIAN, HISTOGRAM, LAPLACE, entropy_bits
-from trainables.export.smooth import SMOOTH
-from trainables.export.streams import CodedWeights, Source
-from trainables.export.zstd import LARGE, ZSTD
+from trainables.export.coders.coder import Choice, LayerSpec, assembled, coded_bits, coders, decode, encode
+from trainables.export.coders.entropy import GAUSSIAN, HISTOGRAM, LAPLACE, entropy_bits
+from trainables.export.coders.smooth import SMOOTH
+from trainables.export.coders.streams import CodedWeights, Source
+from trainables.export.coders.zstd import LARGE, ZSTD
 from trainables.testing.coders import BITS, CoderContract
 
 pytestmark = pytest.mark.numeric

@@ -12,7 +12,7 @@ from trainables.costs.activation_memory import activation_elements
 from trainables.costs.counts import count
 from trainables.costs.size_formulas import formula_bytes
 from trainables.errors import ConfigError
-from trainables.export.entropy import entropy_bits
+from trainables.export.coders.entropy import entropy_bits
 from trainables.export.inspect import inspect_file
 from trainables.export.packed import Header, pack, size_breakdown, unpack
 from trainables.models.model import build, fp32_bytes

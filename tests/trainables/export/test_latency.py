@@ -5,10 +5,10 @@ import pytest
 
 from tests.trainables.factories import make_architecture, make_model
 from trainables.errors import ArtifactMismatch, ConfigError
-from trainables.export import latency
-from trainables.export.latency import LatencyReport, measure_latency
-from trainables.export.onnx_graph import write_float_onnx
-from trainables.export.processor import FLAGS
+from trainables.export.onnx import latency
+from trainables.export.onnx.graph import write_float_onnx
+from trainables.export.onnx.latency import LatencyReport, measure_latency
+from trainables.export.onnx.processor import FLAGS
 
 
 @pytest.fixture(scope="module")

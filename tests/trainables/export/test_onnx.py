@@ -17,14 +17,14 @@ from tests.trainables.factories import make_architecture, make_images, make_mode
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
 from trainables.data.images import Images
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
-from trainables.export import onnx_check
-from trainables.export.onnx_activations import Grid, Value
-from trainables.export.onnx_check import check_onnx, onnx_accuracy, onnx_logits, open_session, write_and_check
-from trainables.export.onnx_graph import write_float_onnx, write_onnx
-from trainables.export.onnx_nodes import Nodes
-from trainables.export.onnx_steps import emit
-from trainables.export.onnx_weights import LayerWeights, integer_form
-from trainables.export.onnx_writer import Writer
+from trainables.export.onnx import check as onnx_check
+from trainables.export.onnx.activations import Grid, Value
+from trainables.export.onnx.check import check_onnx, onnx_accuracy, onnx_logits, open_session, write_and_check
+from trainables.export.onnx.graph import write_float_onnx, write_onnx
+from trainables.export.onnx.nodes import Nodes
+from trainables.export.onnx.steps import emit
+from trainables.export.onnx.weights import LayerWeights, integer_form
+from trainables.export.onnx.writer import Writer
 from trainables.export.packed import Header, pack, unpack
 from trainables.graph.graph import IMAGE, Node
 from trainables.models.fusing import QUANTIZE, UNIT

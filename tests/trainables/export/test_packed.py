@@ -16,7 +16,7 @@ from tests.trainables.packed_golden import FOLDER, golden_header, golden_network
 from trainables.config import FLOAT_BITS, MODELS, Architecture, ModelConfig, QuantScheme
 from trainables.errors import ConfigError, CorruptFile, Diverged
 from trainables.export import header as header_file
-from trainables.export.coders import LayerSpec, coders, decode, encode
+from trainables.export.coders.coder import LayerSpec, coders, decode, encode
 from trainables.export.packed import PARTS, Header, pack, size_breakdown, unpack
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import build

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.export import processor
+from trainables.export.onnx import processor
 
 XEON = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: fpu avx2 avx512f{more}\n\nprocessor\t: 1\nmodel name\t: other\n"
 GRAVITON = "processor\t: 0\nFeatures\t: fp asimd asimddp sve i8mm\n\n"

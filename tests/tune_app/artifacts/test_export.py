@@ -15,7 +15,7 @@ from tests.tune_app.search.test_ladder import make_laddered
 from trainables.config import TrialConfig
 from trainables.data.data_sets import load_data
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
-from trainables.export import onnx_check
+from trainables.export.onnx import check as onnx_check
 from trainables.pipeline import run_pipeline
 from trainables.stages.workplace import open_workplace
 from trainables.storage import sha256

@@ -6,9 +6,9 @@ import numpy as np
 
 from trainables.config import FLOAT_BITS
 from trainables.errors import CorruptFile
-from trainables.export.bits import pack_bits, packed_bytes, unpack_bits
-from trainables.export.coders import CodedLayer, LayerSpec, OfIntegers
-from trainables.export.streams import Source
+from trainables.export.coders.bits import pack_bits, packed_bytes, unpack_bits
+from trainables.export.coders.coder import CodedLayer, LayerSpec, OfIntegers
+from trainables.export.coders.streams import Source
 
 
 @dataclass(frozen=True)

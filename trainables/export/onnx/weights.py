@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from trainables.config import FLOAT_BITS
-from trainables.export.onnx_activations import Value, as_float, dequantized
-from trainables.export.onnx_nodes import FLOAT, INT8, INT32, Nodes
+from trainables.export.onnx.activations import Value, as_float, dequantized
+from trainables.export.onnx.nodes import FLOAT, INT8, INT32, Nodes
 from trainables.export.packed import PackedModel
 from trainables.models.model import Model
 from trainables.models.units import Unit, norm_of, units

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.export.onnx_nodes import Nodes
-from trainables.export.onnx_weights import LayerWeights
+from trainables.export.onnx.nodes import Nodes
+from trainables.export.onnx.weights import LayerWeights
 from trainables.graph.graph import IMAGE, Node
 from trainables.models.model import Model
 from trainables.models.units import quant_points, units

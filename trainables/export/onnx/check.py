@@ -8,8 +8,8 @@ import onnxruntime as ort
 
 from trainables.data.images import Images
 from trainables.errors import ArtifactMismatch
-from trainables.export.onnx_graph import write_onnx
-from trainables.export.processor import products_saturate
+from trainables.export.onnx.graph import write_onnx
+from trainables.export.onnx.processor import products_saturate
 
 TOLERANCE = 0.001
 """The accuracies of the packed and the ONNX file may differ by a tenth of a point, or by one image where that is

@@ -6,12 +6,12 @@ import numpy as np
 from torch import nn
 
 from trainables.errors import ConfigError
-from trainables.export.onnx_activations import Value, as_float, dequantized, quantize
-from trainables.export.onnx_moves import MOVES, pad, pad_mode
-from trainables.export.onnx_reductions import REDUCTIONS
-from trainables.export.onnx_weights import layer_inputs
-from trainables.export.onnx_windows import WINDOWS, window
-from trainables.export.onnx_writer import Form, Writer
+from trainables.export.onnx.activations import Value, as_float, dequantized, quantize
+from trainables.export.onnx.moves import MOVES, pad, pad_mode
+from trainables.export.onnx.reductions import REDUCTIONS
+from trainables.export.onnx.weights import layer_inputs
+from trainables.export.onnx.windows import WINDOWS, window
+from trainables.export.onnx.writer import Form, Writer
 from trainables.graph.graph import Node
 from trainables.graph.operators import Leaf
 from trainables.models.fusing import QUANTIZE, UNIT

@@ -14,8 +14,8 @@ import numpy as np
 
 from trainables.arithmetic import exp2, log2, log2_1m, total
 from trainables.errors import CorruptFile
-from trainables.export.coders import CodedLayer, LayerSpec, OfIntegers, shared
-from trainables.export.streams import Source
+from trainables.export.coders.coder import CodedLayer, LayerSpec, OfIntegers, shared
+from trainables.export.coders.streams import Source
 
 MAX_COUNT = 65_535
 """The largest uint16."""

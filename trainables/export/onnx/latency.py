@@ -14,8 +14,8 @@ from pydantic import Field
 
 from trainables.config import Frozen
 from trainables.errors import ConfigError
-from trainables.export.onnx_check import onnx_logits, open_session
-from trainables.export.processor import processor_flags, processor_name
+from trainables.export.onnx.check import onnx_logits, open_session
+from trainables.export.onnx.processor import processor_flags, processor_name
 
 RUNS, WARMUP, BATCHES = 200, 20, (1, 64)
 """Runs that are timed, runs before them, and images of a batch: one image as a device sees it, and 64, which fill the

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.errors import CorruptFile
-from trainables.export.rans import AnsCoder, Categorical
+from trainables.export.coders.rans import AnsCoder, Categorical
 
 
 class Source:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from trainables.errors import CorruptFile
-from trainables.export.coders import CodedLayer, LayerSpec
-from trainables.export.rans import stream_bits
-from trainables.export.streams import Source
+from trainables.export.coders.coder import CodedLayer, LayerSpec
+from trainables.export.coders.rans import stream_bits
+from trainables.export.coders.streams import Source
 
 LEVEL = 19
 """The highest of the ordinary levels: those above take more memory to decode, those below take less time to pack."""

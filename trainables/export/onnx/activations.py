@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from trainables.errors import ConfigError
-from trainables.export.onnx_nodes import FLOAT, Nodes
+from trainables.export.onnx.nodes import FLOAT, Nodes
 from trainables.models.dynamic_quantizer import DynamicQuantizer
 from trainables.models.quantizer import Quantizer
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from trainables.config import CODERS, FLOAT_BITS
 from trainables.errors import CorruptFile
-from trainables.export import rans
-from trainables.export.streams import CodedWeights, Source
+from trainables.export.coders import rans
+from trainables.export.coders.streams import CodedWeights, Source
 
 Choice = Literal["auto", "rans", "zstd", "bits"]
 """`auto` lets all coders compete; a family name those that belong to it, and all where none of them can."""

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from trainables.config import Architecture
-from trainables.export.onnx_activations import Value, dequantized
-from trainables.export.onnx_nodes import FLOAT, Nodes
-from trainables.export.onnx_steps import emit
-from trainables.export.onnx_weights import LayerWeights, float_weights, packed_weights
-from trainables.export.onnx_writer import Writer
+from trainables.export.onnx.activations import Value, dequantized
+from trainables.export.onnx.nodes import FLOAT, Nodes
+from trainables.export.onnx.steps import emit
+from trainables.export.onnx.weights import LayerWeights, float_weights, packed_weights
+from trainables.export.onnx.writer import Writer
 from trainables.export.packed import unpack
 from trainables.graph.graph import IMAGE
 from trainables.models.model import Model

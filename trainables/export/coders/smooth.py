@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.arithmetic import log2
-from trainables.export.coders import CodedLayer, LayerSpec, OfIntegers, shared
-from trainables.export.streams import Source
+from trainables.export.coders.coder import CodedLayer, LayerSpec, OfIntegers, shared
+from trainables.export.coders.streams import Source
 
 PER_OCTAVE = 10
 """Levels in an octave of frequency: logarithms are stored within 3.5 %, and 255 levels span 25 octaves."""

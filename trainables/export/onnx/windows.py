@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.export.onnx_writer import Form, Writer
+from trainables.export.onnx.writer import Form, Writer
 from trainables.graph.graph import Node
 
 
