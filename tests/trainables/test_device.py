@@ -1,5 +1,9 @@
 """What a trial takes of a GPU, on an allocator that counts as torch's does."""
 
+import platform
+import resource
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -47,3 +51,18 @@ def test_a_trial_on_a_cpu_takes_nothing_of_a_gpu() -> None:
     device = Device(torch.device("cpu"))
     device.reset_peak()
     assert device.peak_share() is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_large_tensors_are_made_of_memory_that_was_freed_before() -> None:
+    code = (
+        "import resource, torch; from trainables.device import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "for i in range(12):\n"
+        "    torch.ones(2**24)\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt if i == 1 else before if i else 0\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    pages = 10 * 2**26 / resource.getpagesize()
+    assert int(found.stdout) < 0.1 * pages

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainables.data.data_sets import DataSet
 from trainables.data.images import Images, ImageSet
-from trainables.device import Device, choose_device, use_threads
+from trainables.device import Device, choose_device, keep_freed_memory, use_threads
 from trainables.stages.cache import StageCache
 from trainables.storage import StoragePath
 
@@ -46,6 +46,7 @@ def open_workplace(
     bf16: bool = False,
     first_threads: int | None = None,
 ) -> Workplace:
-    """Opens a workplace with the trial's share of threads (`cpu`) and device (`gpu`)."""
+    """Opens a workplace with the trial's share of threads (`cpu`) and device (`gpu`), in a process that trains."""
     use_threads(cpu)
+    keep_freed_memory()
     return Workplace(data, StageCache(stages), choose_device(gpu, compile=compile, bf16=bf16), first_threads)
