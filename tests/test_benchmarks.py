@@ -372,3 +372,28 @@ def test_earlier_recipes_are_shortened_alike_and_told_beside_ours(tmp_path: Path
     assert "of that: ours sparsity=0.0 w_bits=3: 86.80 %, 20,000 bytes, 3.00 times smaller." in written
     assert "| seed_001 | w_bits.all=4 | 40,000 | 80.00 | 80.00 | 80.00 | 9 |" in written
     assert "- seed_001 w_bits.all=2: Collapsed: chance" in written
+
+
+def test_the_picture_shows_what_the_results_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from benchmarks import picture
+
+    first, second = picture.PANELS
+    monkeypatch.setattr(picture, "RESULTS", tmp_path)
+    (tmp_path / first.searches[0]).mkdir()
+    found = {"size_bytes": [30_000, 20_000], "accuracy_mean": [0.88, 0.86], "test_accuracy_mean": [0.89, 0.85]}
+    pq.write_table(pa.table(found), tmp_path / first.searches[0] / "frontier.parquet")
+    row = {"tool": "PT2E", "size_bytes": 90_000, "zstd_bytes": 80_000, "accuracy": 0.87}
+    rows = [{"accuracy": 0.9}, row, {"tool": "PT2E", "raised": "no"}]
+    (tmp_path / "qat.json").write_text(json.dumps({"figures": {first.network: rows}}))
+    assert picture.searched(first) == [(20_000, pytest.approx(85.5)), (30_000, pytest.approx(88.5))]
+    assert picture.compared(first, "PT2E") == [(80_000, pytest.approx(87.0))]
+    assert not picture.searched(second)
+    assert picture.paper_bytes(8) == 268_336
+    assert picture.paper_bytes(2) == (268_336 - 1_072) / 4 + 1_072
+    for name in ("one.png", "two.png"):
+        assert picture.main(["--output", str(tmp_path / name)]) == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
