@@ -7,8 +7,8 @@ import numpy as np
 import psutil
 
 from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
-from trainables.errors import ConfigError
-from trainables.storage import create_once, storage_path
+from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import create_once, read_bytes, storage_path
 from tune_app.engine.trial import workplace_of
 from tune_app.ledger.baseline import BaselineInfo, ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -40,6 +40,7 @@ def make_baseline(
     Raises:
         ConfigError: the data set or checkpoint is another one than when the experiment began, or an objective is
             undefined for its classes.
+        CorruptFile: a file of the baseline is not what was written.
         TrialFailure: training failed.
     """
     from trainables.pipeline import run_stages, run_teacher
@@ -51,6 +52,8 @@ def make_baseline(
     if stored is not None:
         _refuse_another(stored, spec, key=key, fingerprint=data.fingerprint)
     threads = spec.resources.baseline_cpu or threads or max(1, int(spec.resources.cpu))
+    if stored is None:
+        threads = _begun_with(folder, threads)
     workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
@@ -61,6 +64,16 @@ def make_baseline(
     create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
     run_teacher(spec.base, workplace)  # after the note of its threads
     return info
+
+
+def _begun_with(folder: ExperimentFolder, threads: int) -> int:
+    """Returns the threads that a baseline began with which was not finished; these, if it begins now."""
+    file = folder.baseline_threads_file
+    create_once(file, f"{threads}\n".encode())
+    try:
+        return max(1, int(read_bytes(file)))
+    except ValueError as err:
+        raise CorruptFile(f"{file} is damaged: delete it, and the next run begins the baseline again.") from err
 
 
 def _refuse_another(stored: BaselineInfo, spec: ExperimentSpec, *, key: str, fingerprint: str) -> None:

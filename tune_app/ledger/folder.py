@@ -39,6 +39,7 @@ class ExperimentFolder:
         self.path = path
         self.spec_file = path / "experiment.yaml"
         self.baseline_file = path / "baseline" / "baseline.json"
+        self.baseline_threads_file = path / "baseline" / "threads.json"
         self.in_flight_file = path / "in_flight.json"
         self.decoding_file = path / "decoding.json"
         self.lease = path / "lease"

@@ -28,7 +28,7 @@ from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import ConfigError, CorruptFile
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS, SCORES
-from trainables.stages.stage import run_stage
+from trainables.stages.stage import StageResult, run_stage
 from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.ledger.baseline import ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -99,6 +99,29 @@ def test_a_baseline_is_made_again_with_the_threads_that_it_was_made_with(
     own = spec.model_copy(update={"name": "own", "resources": Resources(cpu=1, baseline_cpu=4)})
     assert make_baseline(own, data, threads=2).threads == 4
     assert make_baseline(spec.model_copy(update={"name": "none"}), data).threads == 1
+
+
+def test_a_baseline_that_was_killed_goes_on_with_the_threads_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, data, seen = narrow_spec(tmp_path), few_digits(), []
+
+    def killed(*args: object) -> StageResult:
+        seen.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run_stage", killed)
+    for threads in (3, 2):
+        with pytest.raises(KeyboardInterrupt):
+            make_baseline(spec, data, threads=threads)
+    assert seen == [3, 3]
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
+    assert make_baseline(spec, data, threads=2).threads == 3
+    file = ExperimentFolder(spec.folder).baseline_threads_file
+    file.write_text("three")
+    ExperimentFolder(spec.folder).baseline_file.unlink()
+    with pytest.raises(CorruptFile, match=r"threads\.json is damaged: delete it"):
+        make_baseline(spec, data, threads=2)
 
 
 def test_a_new_baseline_has_all_cores_where_a_look_finds_the_machine_quiet(
