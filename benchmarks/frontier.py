@@ -35,6 +35,7 @@ from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import read_records, verified_artifact
 from tune_app.ledger.test_results import HeldOut, read_held_out
+from tune_app.tables.epochs import TEACHER, epoch_frame
 from tune_app.tables.query import frontier_frame
 
 HERE = Path(__file__).parent
@@ -80,7 +81,19 @@ def tested_frontier(experiment: str) -> pd.DataFrame:
     front = frontier_frame(experiment)
     if front.empty or front.test_accuracy_mean.isna().any():
         raise TuneAppError(f"{experiment} needs a frontier with test results: `tune-app finalize {experiment}` first.")
-    return front.assign(experiment=Path(experiment).name, whole=whole_test_set(experiment, front))
+    epochs = [own_epochs(experiment, trial_id) for trial_id in front.trial_id]
+    return front.assign(
+        experiment=Path(experiment).name,
+        whole=whole_test_set(experiment, front),
+        training_s=[float(rows.seconds.sum()) for rows in epochs],
+        val_accuracy=[rows.val_accuracy.tolist() for rows in epochs],
+    )
+
+
+def own_epochs(experiment: str, trial_id: str) -> pd.DataFrame:
+    """The epochs of a trial's own stages, those of pruning first: what all trials share is not among them."""
+    rows = epoch_frame(experiment, trial_id)
+    return rows[~rows.stage.isin(("train", TEACHER))]
 
 
 def whole_test_set(experiment: str, front: pd.DataFrame) -> pd.Series | None:
@@ -202,8 +215,19 @@ def report(bars: Sequence[Bar], chosen: Sequence[pd.Series | None], met: Sequenc
             "Accuracies are means over a point's runs, each with another seed, with sample standard deviations; bytes, "
             "ratio and seconds are of its first run.",
             markdown_table(("experiment", *head), listed),
+            *_curves(points),
         ]
     )
+
+
+def _curves(points: pd.DataFrame) -> list[str]:
+    """How accurate each point was after each of its epochs, those of pruning first; nothing where none was trained."""
+    curves = [
+        f"- {row.label}: {', '.join(f'{100 * accuracy:.1f}' for accuracy in row.val_accuracy)}"
+        for _, row in points.iterrows()
+        if row.val_accuracy
+    ]
+    return ["\n".join(["Validation accuracy of first runs in percent, epoch by epoch:", "", *curves])] if curves else []
 
 
 def _told(row: pd.Series | None) -> list[str]:
@@ -217,7 +241,7 @@ def _told(row: pd.Series | None) -> list[str]:
         str(row.repeats),
         f"{row.size_bytes:,}",
         f"{row.compression_ratio:.2f}x",
-        f"{row.seconds:.0f}",
+        f"{row.training_s:.0f}",
     ]
 
 

@@ -13,6 +13,7 @@ from tests.tune_app.real import make_real_experiment
 from tune_app.artifacts.test_split import finalize
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.yaml_file import load_spec
+from tune_app.tables.epochs import epoch_frame
 
 FRONT = pd.DataFrame(
     {
@@ -90,7 +91,14 @@ def test_a_report_holds_the_bars_and_files_that_decode(
     assert frontier.main([*given, "--bar", "1.0:1", "--fp32", "0.0"]) == 1
     assert "and 0.00 % on the whole test set" in capsys.readouterr().out
     assert frontier.main([*given, "--bar", "0.0:1"]) == 0
-    assert pd.read_parquet(tmp_path / "frontier.parquet").experiment.eq(experiment.path.name).all()
+    points = pd.read_parquet(tmp_path / "frontier.parquet")
+    assert points.experiment.eq(experiment.path.name).all()
+    epochs = epoch_frame(experiment.path)
+    assert set(epochs.stage) > {"train"}
+    for _, point in points.iterrows():
+        own = epochs[(epochs.stage != "train") & (epochs.trial_id == point.trial_id)]
+        assert point.val_accuracy.tolist() == own.val_accuracy.tolist()
+        assert point.training_s == pytest.approx(own.seconds.sum())
     report = json.loads((tmp_path / "report.json").read_text())
     [name] = report["figures"]["files"]
     assert frontier.damaged_files(report, tmp_path) == []
