@@ -6,7 +6,7 @@ from trainables.costs.counts import counted_metrics, sparsity_achieved
 from trainables.costs.size_formulas import formula_bytes
 from trainables.data.images import Images
 from trainables.device import Device
-from trainables.errors import ArtifactMismatch, Collapsed
+from trainables.errors import ArtifactMismatch, Collapsed, ConfigError
 from trainables.export.header import skeleton
 from trainables.export.packed import PackedModel, size_breakdown, unpack
 from trainables.models.model import fp32_bytes
@@ -65,13 +65,14 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
 def with_onnx(measurement: Measurement, content: bytes, workplace: Workplace, target: StoragePath) -> Measurement:
     """Adds size and accuracy of the ONNX file, which is written when onnxruntime agrees with the packed file.
 
-    A file that it does not agree with is a finding, not the end of the trial: the packed file is as good as before.
+    A file that it does not agree with, or that cannot be written, is a finding and not the end of the trial: the packed
+    file is as good as before.
     """
     from trainables.export.onnx.check import write_and_check
 
     try:
         checked = write_and_check(content, workplace.val, measurement.accuracy)
-    except ArtifactMismatch as err:
+    except (ArtifactMismatch, ConfigError) as err:
         remove(target)
         return measurement.model_copy(update={"onnx_failure": str(err)})
     replace(target, checked.content)

@@ -2,6 +2,7 @@
 
 from trainables.config import PostTrainingQuant, QuantScheme
 from trainables.device import seed_for
+from trainables.errors import InfeasiblePoint
 from trainables.export.packed import pack_result
 from trainables.quant.calibrate import calibrated_
 from trainables.quant.finish import finished, resolved_scheme
@@ -21,15 +22,24 @@ def _(config: PostTrainingQuant, context: StageContext) -> StageResult:
     The codes that come of it need other bytes than the rounded weights that the bits were chosen by. Where the file
     passes its budget, bits are chosen again for as much less and a little more.
     """
-    budget, excess_bytes = config.auto_bits, 0
+    if config.auto_bits is None:
+        return _quantized(config, resolved_scheme(config, context), context)
+    budget_bytes = config.auto_bits.budget_bytes
+    narrowest = resolved_scheme(config, context, excess_bytes=budget_bytes)
+    excess_bytes, tried, size_bytes = 0, None, 0
     while True:
-        result = _quantized(config, resolved_scheme(config, context, excess_bytes=excess_bytes), context)
-        if budget is None:
+        scheme = resolved_scheme(config, context, excess_bytes=excess_bytes)
+        if scheme != tried:
+            tried, result = scheme, _quantized(config, scheme, context)
+            size_bytes = len(pack_result(result, context.data))
+        if size_bytes <= budget_bytes:
             return result
-        too_many = len(pack_result(result, context.data)) - budget.budget_bytes
-        if too_many <= 0:
-            return result
-        excess_bytes += too_many + round(MARGIN * budget.budget_bytes)
+        if scheme == narrowest:
+            raise InfeasiblePoint(
+                f"the narrowest widths make a file of {size_bytes:,} bytes, but the budget is {budget_bytes:,}: raise "
+                "budget_bytes, or prune more."
+            )
+        excess_bytes += size_bytes - budget_bytes + round(MARGIN * budget_bytes)
 
 
 def _quantized(config: PostTrainingQuant, scheme: QuantScheme, context: StageContext) -> StageResult:

@@ -56,8 +56,8 @@ def test_a_trial_on_a_cpu_takes_nothing_of_a_gpu() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_large_tensors_are_made_of_memory_that_was_freed_before() -> None:
     code = (
-        "import resource, torch; from trainables.device import keep_freed_memory\n"
-        "keep_freed_memory()\n"
+        "import pathlib, resource, torch; from trainables.stages.workplace import open_workplace\n"
+        "open_workplace(None, pathlib.Path('stages'), cpu=1, gpu=0)\n"
         "for i in range(12):\n"
         "    torch.ones(2**24)\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt if i == 1 else before if i else 0\n"

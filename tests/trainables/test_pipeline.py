@@ -291,3 +291,14 @@ def test_an_onnx_file_that_computes_something_else_is_a_finding_not_the_end(
     assert measurement.onnx_accuracy is None
     assert not (tmp_path / "model.onnx").exists()
     assert measurement.accuracy > 0.5
+
+
+def test_an_onnx_file_that_cannot_be_written_is_a_finding_too(workplace: Workplace, tmp_path: Path) -> None:
+    trial = make_trial()
+    scheme = trial.quantize.scheme.model_copy(update={"activation_ranges": "dynamic"})
+    quantize = trial.quantize.model_copy(update={"scheme": scheme})
+    config = trial.model_copy(update={"measure": MeasureConfig(onnx=True), "quantize": quantize})
+    measurement = run_pipeline(config, workplace, tmp_path / "model.mbq").measurement
+    assert measurement.onnx_failure is not None
+    assert "not written for activations with dynamic ranges" in measurement.onnx_failure
+    assert measurement.accuracy > 0.5

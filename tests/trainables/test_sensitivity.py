@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.trainables.factories import few_digits, make_context
+from trainables import ptq
 from trainables.config import (
     OBSERVERS,
     AutoBits,
@@ -142,6 +143,30 @@ def test_codes_that_need_more_bytes_than_their_sensitivities_said_still_keep_the
     budget = round(told["overhead_bytes"] + 2 * sum(c[0].size_bytes for c in read_table(told).values()))
     result = run_stage(make_trial(budget).stages()[-1], context)
     assert 0.85 * budget < len(pack_result(result, few_digits())) <= budget
+
+
+def test_a_budget_is_feasible_down_to_the_narrowest_file_and_no_further(
+    measured: StageResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[str] = []
+    quantized = ptq._quantized
+    monkeypatch.setattr(ptq, "_quantized", lambda *given: rounds.append(str(given[1])) or quantized(*given))
+    told = {key: value * (0.7 if key.startswith("bytes/") else 1) for key, value in measured.metrics.items()}
+
+    def size_under(budget_bytes: int) -> int:
+        context = context_of(dataclasses.replace(measured, metrics=told))
+        return len(pack_result(run_stage(make_trial(budget_bytes).stages()[-1], context), few_digits()))
+
+    two_bits = PostTrainingQuant(scheme=QuantScheme(w_bits=2, edge_bits=2), bn_images=200)
+    least = (
+        len(pack_result(run_stage(two_bits, context_of(measured)), few_digits())) + 100
+    )  # bits by layer in the header
+    assert size_under(least) <= least
+    rounds.clear()
+    with pytest.raises(InfeasiblePoint, match=r"^the narrowest widths make a file of [\d,]+ bytes, but the budget is"):
+        size_under(least - 300)
+    assert rounds
+    assert len(rounds) == len(set(rounds))
 
 
 def test_a_budget_that_no_widths_meet_is_infeasible(measured: StageResult) -> None:

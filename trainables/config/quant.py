@@ -48,11 +48,11 @@ GroupName = Annotated[str, AfterValidator(_group)]
 class QuantScheme(Frozen):
     """Bit widths and granularity, the same for PTQ, QAT and packing.
 
-    Weights are symmetric, with a step per output channel or per tensor; activations are symmetric or unsigned
-    per tensor, with a static step. One bit of what may be negative is its sign, ±step, which holds no zero.
-    The first and last weight layer and the classifier's input keep `edge_bits`, and sums of the residual stream
-    keep at least `residual_bits`: their errors reach every later block. What is set for a layer or a group wins
-    over these.
+    Weights are symmetric, with a step per output channel or per tensor; activations are symmetric or unsigned per
+    tensor, with a static step unless their ranges are dynamic. One bit of what may be negative is its sign, ±step,
+    which holds no zero. The first and last weight layer and the classifier's input keep `edge_bits`, and sums of the
+    residual stream keep at least `residual_bits`: their errors reach every later block. What is set for a layer or a
+    group wins over these.
     """
 
     w_bits: WeightBits = Field(8, description="1 to 8, 12, 16, or 32 for untouched; fewer: smaller, less accurate")
@@ -84,7 +84,8 @@ class QuantScheme(Frozen):
     activation_ranges: Literal["static", "dynamic"] = Field(
         "static",
         description="dynamic: codes are unsigned, from the smallest to the largest value of each batch, as in some "
-        "other tools; predictions then depend on what else is in a batch, and there are no ONNX files",
+        "other tools; predictions then depend on what else is in a batch, and there are no ONNX files; take 2 bits "
+        "or more",
     )
     percentile: float = Field(
         99.9,

@@ -20,7 +20,9 @@ CalibrationImages = Annotated[
 class AutoBits(Frozen):
     """Bits per layer from each layer's sensitivity, under a budget of packed bytes."""
 
-    budget_bytes: int = Field(ge=1, description="bytes of the whole packed file; of qat: before training")
+    budget_bytes: int = Field(
+        ge=1, description="bytes of the whole packed file as coder `auto` writes it; of qat: before training"
+    )
     candidates: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
         (2, 3, 4, 5, 6, 8), min_length=1, description="widths to choose from"
     )

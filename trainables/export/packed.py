@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from trainables.data.data_sets import DataSet
-from trainables.errors import CorruptFile, Diverged
+from trainables.errors import ArtifactMismatch, CorruptFile, Diverged
 from trainables.export import container
 from trainables.export.coders.coder import Choice, LayerSpec, decode, encode
 from trainables.export.coders.streams import CodedWeights
@@ -73,7 +73,7 @@ class PackedModel:
         return multiplier.numpy(), bias.numpy()
 
     def network(self) -> Model:
-        """Returns the network that the file describes: folded units, static activation steps. On CPU, eval mode."""
+        """Returns the network that the file describes: folded units, and its activations. On CPU, eval mode."""
         model = build(self.header.architecture)
         attach_quantizers_(model, self.header.scheme)
         with torch.no_grad():
@@ -91,6 +91,7 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
 
     Raises:
         Diverged: a weight or side information is not finite.
+        ArtifactMismatch: a quantizer gives a weight of one bit the code 0.
         ConfigError: the network has more weights than a file may hold.
     """
     layers = layer_specs(model)
@@ -181,7 +182,10 @@ def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
     """Returns the codes of a layer, or its float weights, in the layer's shape and dtype."""
     if not torch.isfinite(unit.layer.weight).all():
         raise Diverged(f"a weight of {layer.name} is not finite: lower the learning rate, or import intact weights.")
-    return weight_codes(unit).cpu().contiguous().numpy().astype(layer.dtype)
+    codes: np.ndarray = weight_codes(unit).cpu().contiguous().numpy().astype(layer.dtype)
+    if layer.bits == 1 and not codes.all():
+        raise ArtifactMismatch(f"{layer.name} has 1 bit, and its quantizer gives the code 0: it must heed `binary`.")
+    return codes
 
 
 def _digest(weights: Sequence[np.ndarray]) -> str:

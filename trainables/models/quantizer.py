@@ -32,9 +32,10 @@ def nearest_codes(scaled: Tensor, bits: int, *, signed: bool) -> Tensor:
 class Quantizer(nn.Module):
     """The abstract class of uniform quantizers with zero point 0: values become q·s with codes q in [−Qn, Qp].
 
-    `step` is a parameter where `LEARNS`, else a buffer: (C, 1, …) for one step per output channel of a weight, or
-    () for one per tensor; calibration and the decoder set it. With a `limit`, the largest value it can represent
-    stays at or below it: an unsigned quantizer with limit 6 then clips just as ReLU6 does.
+    `step` is a parameter where `LEARNS`, else a buffer: (C, 1, …) for one step per output channel of a weight, or ()
+    for one per tensor; calibration and the decoder set it. Where `binary`, codes are signs, −1 and 1. With a `limit`,
+    the largest value it can represent stays at or below it: an unsigned quantizer with limit 6 then clips just as ReLU6
+    does.
     """
 
     LEARNS: ClassVar[bool]

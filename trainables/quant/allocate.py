@@ -31,14 +31,17 @@ def allocate(
 ) -> QuantScheme:
     """Returns the scheme with the bits of every layer set, from the metrics of the sensitivity stage.
 
-    The budget is smaller by `excess_bytes`: what a file made under the whole of it had too many.
+    The budget is smaller by `excess_bytes`, what a file made under the whole of it had too many, but no smaller than
+    what the narrowest widths take.
 
     Raises:
         InfeasiblePoint: even the narrowest widths pass the budget.
     """
-    budget = config.budget_bytes - excess_bytes - metrics["overhead_bytes"]
+    table, budget = read_table(metrics), config.budget_bytes - metrics["overhead_bytes"]
+    _check(table, budget)
+    budget = max(budget - excess_bytes, _least(table))
     choose = by_dp if config.method == "dp" else by_greed
-    return scheme.model_copy(update={"w_bits_by_layer": choose(read_table(metrics), budget)})
+    return scheme.model_copy(update={"w_bits_by_layer": choose(table, budget)})
 
 
 def to_metrics(table: Table) -> dict[str, float]:
@@ -125,8 +128,13 @@ def by_dp(table: Table, budget_bytes: float) -> dict[str, int]:
     return dict(reversed(chosen.items()))
 
 
+def _least(table: Table) -> float:
+    """Returns the bytes of the narrowest widths."""
+    return sum(min(choice.size_bytes for choice in choices) for choices in table.values())
+
+
 def _check(table: Table, budget_bytes: float) -> None:
-    least = sum(min(choice.size_bytes for choice in choices) for choices in table.values())
+    least = _least(table)
     if least > budget_bytes:
         raise InfeasiblePoint(
             f"the weights need at least {least:,.0f} bytes, but the budget leaves {max(budget_bytes, 0):,.0f}: "

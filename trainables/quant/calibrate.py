@@ -8,7 +8,6 @@ from torch import Tensor
 from trainables.config import FLOAT_BITS, OBSERVERS, QuantScheme
 from trainables.data.images import Images
 from trainables.device import seed_for
-from trainables.errors import InfeasiblePoint
 from trainables.models.attach import attach_quantizers_, detach_quantizers_
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
@@ -36,7 +35,7 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
     """Attaches quantizers and sets every step; quantizers that are there already are taken away first.
 
     Raises:
-        InfeasiblePoint: the scheme names a layer that the network does not have, or a weight of one bit is zero.
+        InfeasiblePoint: the scheme names a layer that the network does not have.
     """
     detach_quantizers_(model)
     samples = _collect_activations(model, scheme, images, seed)
@@ -49,11 +48,6 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
         if not isinstance(quantizer, Quantizer):
             continue
         if point.weight:
-            if quantizer.binary and bool((weights[point] == 0).any()):
-                raise InfeasiblePoint(
-                    f"{name.removesuffix('.weight_point')} has weights that are zero, and 1 bit holds no zero: choose "
-                    "2 bits, or leave sparsify out."
-                )
             observe = for_weights
             values = weights[point].flatten(1) if quantizer.step.ndim else weights[point].reshape(1, -1)
         else:

@@ -34,8 +34,9 @@ def make_baseline(
 ) -> BaselineInfo:
     """Trains or imports the baseline, or finds it in the stage cache, and stores it. Runs in a worker.
 
-    The teacher is made with it, with the same threads of torch: those of the spec, else these, else those of a trial;
-    and with this share of a GPU, else a first trial's. What was made before is made again with its own threads.
+    The teacher is made with it, with the same threads of torch: those of the spec, else those that an unfinished one
+    began with, else these, else those of a trial; and with this share of a GPU, else a first trial's. What was made
+    before is made again with its own threads.
 
     Raises:
         ConfigError: the data set or checkpoint is another one than when the experiment began, or an objective is
@@ -51,9 +52,8 @@ def make_baseline(
     key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
     if stored is not None:
         _refuse_another(stored, spec, key=key, fingerprint=data.fingerprint)
-    threads = spec.resources.baseline_cpu or threads or max(1, int(spec.resources.cpu))
-    if stored is None:
-        threads = _begun_with(folder, threads)
+    asked, threads = spec.resources.baseline_cpu, threads or max(1, int(spec.resources.cpu))
+    threads = asked or (threads if stored is not None else _begun_with(folder, threads))
     workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)

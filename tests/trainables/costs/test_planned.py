@@ -76,3 +76,15 @@ def test_an_illegal_network_is_said_to_be_one() -> None:
     config = config.model_copy(update={"quantize": PostTrainingQuant(scheme=scheme)})
     with pytest.raises(InfeasiblePoint, match="nowhere"):
         planned_metrics(config, architecture("mobilenet_v2"))
+
+
+def test_signs_that_are_to_be_zero_are_refused_before_anything_trains() -> None:
+    config = make_config("mobilenet_v2").model_dump()
+    sparse = {**config, "sparsify": {"sparsity": 0.5, "schedule": {"epochs": 1, "lr": 0.1}}}
+    signs = {**config["quantize"], "scheme": {"w_bits": 1}}
+    planned_metrics(TrialConfig.model_validate({**config, "quantize": signs}), architecture("mobilenet_v2"))
+    planned_metrics(TrialConfig.model_validate(sparse), architecture("mobilenet_v2"))
+    with pytest.raises(
+        InfeasiblePoint, match="weights of 1 bit, which holds no zero: choose 2 bits"
+    ):
+        planned_metrics(TrialConfig.model_validate({**sparse, "quantize": signs}), architecture("mobilenet_v2"))

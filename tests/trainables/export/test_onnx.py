@@ -428,7 +428,7 @@ def test_what_onnxruntime_refuses_is_no_artifact(content: bytes) -> None:
 
 @pytest.mark.parametrize("scheme", [{"activation_ranges": "dynamic"}, {"a_bits": 1, "residual_bits": 1}])
 def test_activations_without_a_form_are_refused(scheme: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"activations with dynamic ranges or of one signed bit: leave measure\.onnx"):
+    with pytest.raises(ConfigError, match=r"activations with dynamic ranges or of one signed bit: use model\.mbq"):
         write_onnx(make_packed(**scheme))
 
 

@@ -27,6 +27,7 @@ from trainables.config import (
     Schedule,
 )
 from trainables.errors import Diverged, InfeasiblePoint
+from trainables.export.packed import pack_result
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.dynamic_quantizer import DynamicQuantizer
 from trainables.models.importing import captured_network
@@ -571,9 +572,27 @@ def test_one_bit_holds_no_weight_that_is_zero() -> None:
     model = make_model()
     with torch.no_grad():
         units(model)["blocks.2.expand"].layer.weight[0, 0] = 0
-    calibrate_(model, QuantScheme(w_bits=2), make_images(), 0)
+    parent = StageResult(make_architecture(), None, model.state_dict(), {})
     with pytest.raises(InfeasiblePoint, match=r"^blocks\.2\.expand has weights that are zero, and 1 bit holds no zero"):
-        calibrate_(model, QuantScheme(w_bits=1), make_images(), 0)
+        run_stage(PostTrainingQuant(scheme=QuantScheme(w_bits=1)), make_context(few_digits(), parent_result=parent))
+    run_stage(PostTrainingQuant(scheme=QuantScheme(w_bits=2)), make_context(few_digits(), parent_result=parent))
+
+
+@pytest.mark.parametrize("images", [101, 102, 104])
+def test_signs_of_activations_may_flip_where_a_network_is_folded(images: int) -> None:
+    scheme = QuantScheme(w_bits=1, a_bits=1, residual_bits=1)
+    config = PostTrainingQuant(scheme=scheme, calibration_images=images)
+    result = run_stage(config, make_context(few_digits(), parent_result=parent_of("mobilenet_v2")))
+    assert len(pack_result(result, few_digits())) > 1_000
+
+
+def test_weights_that_froze_at_zero_may_become_signs() -> None:
+    schedule = Schedule(epochs=1, lr=0.02, batch_size=20)
+    freezing = Freezing(threshold_start=0.001, threshold_end=0.001, start=0.0)
+    fields = {"schedule": schedule, "freezing": freezing, "progressive_bits": (2,), "scheme": QuantScheme(w_bits=1)}
+    config = QuantAwareTrain(kind="qat", **fields)
+    result = run_stage(config, make_context(few_digits(), parent_result=parent_of("mobilenet_v2")))
+    assert len(result.history) == 2
 
 
 @pytest.mark.parametrize("bits", [{"a_bits": 1}, {"a_bits": 4, "activation_ranges": "dynamic"}])

@@ -114,7 +114,10 @@ def test_a_baseline_that_was_killed_goes_on_with_the_threads_that_it_began_with(
     for threads in (3, 2):
         with pytest.raises(KeyboardInterrupt):
             make_baseline(spec, data, threads=threads)
-    assert seen == [3, 3]
+    own = spec.model_copy(update={"resources": Resources(cpu=1, baseline_cpu=1)})
+    with pytest.raises(KeyboardInterrupt):
+        make_baseline(own, data, threads=2)
+    assert seen == [3, 3, 1]
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     assert make_baseline(spec, data, threads=2).threads == 3
     file = ExperimentFolder(spec.folder).baseline_threads_file

@@ -51,7 +51,7 @@ def quantize(nodes: Nodes, x: Value, quantizer: nn.Module | None, name: str) -> 
         ConfigError: ranges are dynamic, or signed activations have one bit.
     """
     if isinstance(quantizer, DynamicQuantizer) or (isinstance(quantizer, Quantizer) and quantizer.binary):
-        raise ConfigError(f"ONNX files are not written for {WITHOUT_FORM}: leave measure.onnx off.")
+        raise ConfigError(f"ONNX files are not written for {WITHOUT_FORM}: use model.mbq.")
     if not isinstance(quantizer, Quantizer):
         return x
     step = np.float32(quantizer.safe_step().item())
