@@ -124,7 +124,7 @@ def _above(axes: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draws and writes the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("docs/images/public_networks.png"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/public_networks.png"))
     options = parser.parse_args(arguments)
     options.output.write_bytes(to_png(Drawing(draw, width_in=11, height_in=4.6)))
     return 0

@@ -84,7 +84,5 @@ def test_signs_that_are_to_be_zero_are_refused_before_anything_trains() -> None:
     signs = {**config["quantize"], "scheme": {"w_bits": 1}}
     planned_metrics(TrialConfig.model_validate({**config, "quantize": signs}), architecture("mobilenet_v2"))
     planned_metrics(TrialConfig.model_validate(sparse), architecture("mobilenet_v2"))
-    with pytest.raises(
-        InfeasiblePoint, match="weights of 1 bit, which holds no zero: choose 2 bits"
-    ):
+    with pytest.raises(InfeasiblePoint, match="weights of 1 bit, which holds no zero: choose 2 bits"):
         planned_metrics(TrialConfig.model_validate({**sparse, "quantize": signs}), architecture("mobilenet_v2"))

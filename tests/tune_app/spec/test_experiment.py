@@ -196,7 +196,7 @@ def test_an_illegal_value_is_named(old: str, new: str, expected: str) -> None:
 SPACES = {
     "{w_bits: [0]}": "space.w_bits: 0: bits must be one of 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched)",
     "{w_bits: [1.5]}": "space.w_bits: 1.5: input should be a valid integer",
-    "{w_bits: [64]}": "space.w_bits: 64: bits must be one of 2, ",
+    "{w_bits: [64]}": "space.w_bits: 64: bits must be one of 1, ",
     "{w_bits: []}": "space.w_bits: the list of values must not be empty",
     "{w_bits: {low: 8, high: 2}}": "space.w_bits: low <= high must hold, but got low 8 and high 2",
     "{w_bits: {low: 2, hihg: 8}}": "unknown key 'space.w_bits.hihg'; did you mean 'high'?",
