@@ -595,7 +595,7 @@ def test_weights_that_froze_at_zero_may_become_signs() -> None:
     assert len(result.history) == 2
 
 
-@pytest.mark.parametrize("bits", [{"a_bits": 1}, {"a_bits": 4, "activation_ranges": "dynamic"}])
+@pytest.mark.parametrize("bits", [{"a_bits": 8}, {"a_bits": 8, "activation_ranges": "dynamic"}])
 def test_networks_of_one_bit_learn(bits: dict[str, Any]) -> None:
     schedule = Schedule(epochs=4, lr=0.02, batch_size=20)
     scheme = QuantScheme.model_validate({"w_bits": 1, **bits})
