@@ -210,7 +210,8 @@ def _line(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
     if "raised" in row:
         return [row["tool"], "error", "", "", "", ""]
     sizes = (f"{row[kind]:,}" for kind in ("size_bytes", "zstd_bytes"))
-    return [row["tool"], f"{100 * row['accuracy']:.2f}", *sizes, f"{row['seconds']:.0f}", _smallest(row, rows)]
+    seconds = "not timed" if row["seconds"] is None else f"{row['seconds']:.0f}"  # the process was paused meanwhile
+    return [row["tool"], f"{100 * row['accuracy']:.2f}", *sizes, seconds, _smallest(row, rows)]
 
 
 def _smallest(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
