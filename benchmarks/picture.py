@@ -34,7 +34,8 @@ PAPERS = {
 """Accuracies in percent that papers give for ResNet-20 with equal bits in weights and activations, after 200 epochs and
 more (Choi et al., arXiv 1805.06085; Zhang et al., arXiv 1807.10029; Li et al., arXiv 1909.13144)."""
 TICKS_KB = (15, 20, 30, 40, 60, 80, 100, 150)
-TOOLS = {"Brevitas": ORANGE, "PT2E": GREEN, "ModelOpt": VERMILION}
+TOOLS = {"Brevitas": ORANGE, "PT2E": GREEN}
+"""Those whose files are small enough to be seen beside ours."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class Panel:
     title: str
     float_accuracy: float
     searches: tuple[str, ...]
+    epochs: int
+    """Those of the searches."""
 
 
 PANELS = (
-    Panel("MLPerf Tiny ResNet-8", "MLPerf Tiny's ResNet-8", 87.19, ("mlperf_tiny_resnet8_bits",)),
-    Panel("ResNet-20", "ResNet-20", 91.73, ("resnet20_low_bits", "resnet20_frontier")),
+    Panel("MLPerf Tiny ResNet-8", "MLPerf Tiny's ResNet-8", 87.19, ("mlperf_tiny_resnet8_bits",), 3),
+    Panel("ResNet-20", "ResNet-20", 91.73, ("resnet20_low_bits", "resnet20_frontier"), 15),
 )
 
 
@@ -89,9 +92,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     plot = partial(axes.plot, linestyle="none", markersize=7)
     for tool, color in TOOLS.items():
         if points := compared(panel, tool):
-            plot(*zip(*points, strict=True), marker="D", color=color, label=f"{tool}, trained as long as ours")
+            plot(*zip(*points, strict=True), marker="D", color=color, label=f"{tool}, 2 epochs")
     if ours := searched(panel):
-        axes.plot(*zip(*ours, strict=True), marker="o", markersize=8, color=OURS, label="ours, real files")
+        axes.plot(*zip(*ours, strict=True), marker="o", markersize=8, color=OURS, label=f"ours, {panel.epochs} epochs")
     if panel.network == "ResNet-20":
         for name, (marker, found) in PAPERS.items():
             points = [(paper_bytes(bits), accuracy) for bits, accuracy in found.items()]
