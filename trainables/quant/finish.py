@@ -56,6 +56,9 @@ def resolved_scheme(
 
 def _refuse_zeros(scheme: QuantScheme, context: StageContext) -> None:
     """Raises InfeasiblePoint where a layer of the parent has zeros, as sparsify makes them, and is to have one bit."""
+    widths = (scheme.w_bits, scheme.edge_bits, *scheme.w_bits_by_group.values(), *scheme.w_bits_by_layer.values())
+    if 1 not in widths:
+        return
     for name, unit in units(context.parent.model()).items():
         if scheme.weight_bits(name, unit.role) == 1 and bool((unit.layer.weight == 0).any()):
             raise InfeasiblePoint(

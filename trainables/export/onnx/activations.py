@@ -10,8 +10,6 @@ from trainables.export.onnx.nodes import FLOAT, Nodes
 from trainables.models.dynamic_quantizer import DynamicQuantizer
 from trainables.models.quantizer import Quantizer
 
-WITHOUT_FORM = "activations with dynamic ranges or of one signed bit"
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -51,7 +49,9 @@ def quantize(nodes: Nodes, x: Value, quantizer: nn.Module | None, name: str) -> 
         ConfigError: ranges are dynamic, or signed activations have one bit.
     """
     if isinstance(quantizer, DynamicQuantizer) or (isinstance(quantizer, Quantizer) and quantizer.binary):
-        raise ConfigError(f"ONNX files are not written for {WITHOUT_FORM}: use model.mbq.")
+        raise ConfigError(
+            "ONNX files are not written for activations with dynamic ranges or of one signed bit: use model.mbq."
+        )
     if not isinstance(quantizer, Quantizer):
         return x
     step = np.float32(quantizer.safe_step().item())
