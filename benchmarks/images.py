@@ -28,11 +28,12 @@ from torch import nn
 
 from benchmarks.report import markdown_table, write_report
 from trainables.config import Augment, DataConfig, ModelConfig
-from trainables.data import data_sets, decode_once
+from trainables.data import data_sets
 from trainables.data.data_sets import load_data
+from trainables.data.decoding import decode_once
+from trainables.data.decoding.mapped import MappedPixels
 from trainables.data.device_pixels import StreamedPixels
 from trainables.data.images import Images, ImageSet
-from trainables.data.mapped import MappedPixels
 from trainables.device import choose_device
 from trainables.models.model import baseline_architecture, build
 

@@ -62,7 +62,7 @@ HOMES = {
 """Where a heavy package may be imported: packages, rooms and files."""
 TORCH_FREE = [
     *(f"trainables/{name}.py" for name in ("results", "errors", "registry", "arithmetic")),
-    *("trainables/data/class_names.py", "trainables/data/resize.py"),
+    *("trainables/data/class_names.py", "trainables/data/decoding/resize.py"),
     *("trainables/stages/markers.py", "trainables/graph/graph.py"),
     *(
         f"trainables/export/coders/{name}.py"

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from tests.trainables.factories import CPU, digits, few_digits
 from tests.trainables.test_pipeline import SCHEDULE, make_trial
 from trainables.config import TrialConfig
+from trainables.data.augmentation.policies import POLICIES
 from trainables.data.images import Images
-from trainables.data.policies import POLICIES
 from trainables.device import choose_device
 from trainables.measure import packed_scores
 from trainables.pipeline import run_pipeline, run_stages

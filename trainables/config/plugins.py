@@ -13,7 +13,7 @@ TORCHVISION = (
     *("fgvc_aircraft", "flowers102", "food101", "gtsrb", "imagenette", "kmnist", "mnist", "oxford_iiit_pet"),
     *("rendered_sst2", "semeion", "stanford_cars", "stl10", "svhn", "usps"),
 )
-"""Data sets that torchvision reads; `trainables.data.torchvision_sets` says how."""
+"""Data sets that torchvision reads; `trainables.data.loaders.torchvision_sets` says how."""
 STAGES: Registry[Any] = Registry("kind of stage", {}, group="tune_app.stages")
 """Configurations of stages by kind; ours register themselves (`trainables.config.stages`, `.quantizing`)."""
 MODELS: Registry[Any] = Registry(
@@ -26,10 +26,10 @@ DATASETS: Registry[Any] = Registry(
     "data set",
     {
         "digits": "trainables.data.sources:load_digits",
-        "image_folder": "trainables.data.image_folder:load_image_folder",
-        "parquet": "trainables.data.parquet_images:load_parquet",
-        "arrays": "trainables.data.array_files:load_arrays",
-        **dict.fromkeys(TORCHVISION, "trainables.data.torchvision_sets:load_torchvision"),
+        "image_folder": "trainables.data.loaders.image_folder:load_image_folder",
+        "parquet": "trainables.data.loaders.parquet_images:load_parquet",
+        "arrays": "trainables.data.loaders.array_files:load_arrays",
+        **dict.fromkeys(TORCHVISION, "trainables.data.loaders.torchvision_sets:load_torchvision"),
     },
     group="tune_app.datasets",
 )

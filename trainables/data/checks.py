@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from trainables.data.decoding.levels import levels
 from trainables.data.images import ImageSet
 from trainables.data.labels import one_class_each
-from trainables.data.levels import levels
 from trainables.data.sources import Samples, Source
 from trainables.errors import ConfigError
 

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 
 from trainables.config import DATASETS, DataConfig, height_and_width
-from trainables.data.augment import check_channels
+from trainables.data.augmentation.augment import check_channels
 from trainables.data.checks import checked, refuse_single_images
 from trainables.data.constants import constants, level_counts
-from trainables.data.decode_once import Decoder, Watch, image_cache, unwatched
-from trainables.data.encoded import EncodedImages, Form
+from trainables.data.decoding.decode_once import Decoder, Watch, image_cache, unwatched
+from trainables.data.decoding.encoded import EncodedImages, Form
+from trainables.data.decoding.mapped import MappedPixels
+from trainables.data.decoding.resize import fitted
 from trainables.data.fingerprint import fingerprint_of
 from trainables.data.images import Images, ImageSet
-from trainables.data.mapped import MappedPixels
-from trainables.data.resize import fitted
 from trainables.data.sources import Samples, Source
 from trainables.data.splits import shortened, split
 from trainables.errors import ConfigError

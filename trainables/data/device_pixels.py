@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.mapped import MappedPixels
+from trainables.data.decoding.mapped import MappedPixels
 
 AHEAD = 2
 """Batches that are read before they are asked for. More: memory; fewer: a slow read is waited for."""

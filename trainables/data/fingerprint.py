@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from trainables.data.decoding.mapped import MappedPixels
 from trainables.data.images import ImageSet
-from trainables.data.mapped import MappedPixels
 from trainables.storage import exists, read_bytes, replace
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from trainables.config import Augment
-from trainables.data.augment import change, cover
+from trainables.data.augmentation.augment import change, cover
+from trainables.data.decoding.mapped import MappedPixels
 from trainables.data.device_pixels import batches_of, on_device
-from trainables.data.mapped import MappedPixels
 
 PART = 256
 """Images at a time, where their pixels take more bytes on the way to a result."""

@@ -28,8 +28,8 @@ def image_needs(config: DataConfig) -> ImageNeeds:
         ConfigError: files are missing or damaged.
     """
     from trainables.data.data_sets import IN_MEMORY_BYTES, load_source
-    from trainables.data.decode_once import Decoder, image_cache
-    from trainables.data.encoded import EncodedImages, Form
+    from trainables.data.decoding.decode_once import Decoder, image_cache
+    from trainables.data.decoding.encoded import EncodedImages, Form
 
     source, folder = load_source(config), image_cache(config.cache)
     others = {"train": None, "test": source.test, "val": source.val}[config.validation.source]
@@ -59,7 +59,7 @@ def image_channels(config: DataConfig) -> int:
 
 
 def _channels(source: "Source", config: DataConfig) -> int:
-    from trainables.data.encoded import EncodedImages
+    from trainables.data.decoding.encoded import EncodedImages
 
     if known := config.mean or source.mean:
         return len(known)

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainables.config import DataConfig
 from trainables.data import class_names
-from trainables.data.encoded import EncodedImages
+from trainables.data.decoding.encoded import EncodedImages
 from trainables.data.images import ImageSet
 from trainables.errors import ConfigError
 

@@ -11,7 +11,7 @@ from tune_app.mistakes.outcome import Change, Outcome, compare, judge
 from tune_app.mistakes.subject import About, Subject
 
 if TYPE_CHECKING:
-    from trainables.data.mapped import MappedPixels
+    from trainables.data.decoding.mapped import MappedPixels
 
 Advance = Callable[[int], None]
 

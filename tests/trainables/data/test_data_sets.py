@@ -15,7 +15,7 @@ from torchvision import datasets
 
 from tests.trainables.factories import CPU, digits, make_images
 from trainables.config import DATASETS, Augment, DataConfig, Validation
-from trainables.data.augment import change, check_channels, cover
+from trainables.data.augmentation.augment import change, check_channels, cover
 from trainables.data.data_sets import load_data, load_test_images
 from trainables.data.images import Images, ImageSet
 from trainables.data.sources import Source

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from tests.specs import tiny_spec
 from tests.trainables.data.files import draw, encoded, write_folder
-from trainables.data import data_sets, decode_once
+from trainables.data import data_sets
+from trainables.data.decoding import decode_once
 from trainables.errors import ConfigError
 from tune_app.engine.images import images_here, load_images
 from tune_app.engine.live_view import LiveView, Status

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.data.archive import Archive, unpack
+from trainables.data.loaders.archive import Archive, unpack
 from trainables.errors import ConfigError
 
 FILES = {"set/data": b"pixels", "set/meta": b"names"}

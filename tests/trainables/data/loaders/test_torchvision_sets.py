@@ -18,7 +18,7 @@ from tests.trainables.factories import CPU
 from trainables.config import DATASETS, DataConfig
 from trainables.config.plugins import TORCHVISION
 from trainables.data.data_sets import load_data, load_test_images
-from trainables.data.torchvision_sets import SETS
+from trainables.data.loaders.torchvision_sets import SETS
 from trainables.errors import ConfigError
 
 RNG = np.random.default_rng(0)

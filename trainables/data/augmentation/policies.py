@@ -8,8 +8,8 @@ AutoAugment's policy for CIFAR-10 (Cubuk et al., arXiv 1805.09501) and TrivialAu
 import torch
 from torch import Tensor
 
-from trainables.data import policy_operations
-from trainables.data.policy_operations import OPERATIONS
+from trainables.data.augmentation import policy_operations
+from trainables.data.augmentation.policy_operations import OPERATIONS
 
 Space = dict[str, tuple[float, float]]
 """Magnitudes of operations at the lowest and at the highest level, the others evenly between; (0, 0): none is read."""

@@ -10,9 +10,9 @@ import numpy as np
 
 from trainables.config import DataConfig
 from trainables.data import class_names
-from trainables.data.archive import Archive, unpack
-from trainables.data.encoded import EncodedImages, encoded_files
+from trainables.data.decoding.encoded import EncodedImages, encoded_files
 from trainables.data.images import ImageSet
+from trainables.data.loaders.archive import Archive, unpack
 from trainables.data.sources import Samples, Source, from_splits
 from trainables.errors import ConfigError
 

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
-from trainables.data import resize
-from trainables.data.resize import fitted
+from trainables.data.decoding import resize
+from trainables.data.decoding.resize import fitted
 
 pytestmark = pytest.mark.numeric
 

@@ -9,10 +9,10 @@ import torch
 
 from tests.trainables.data.files import draw
 from trainables.config import Augment
+from trainables.data.decoding.mapped import MappedPixels
+from trainables.data.decoding.shards import read_shard, write_shard
 from trainables.data.device_pixels import StreamedPixels, batches_of
 from trainables.data.images import Images, ImageSet
-from trainables.data.mapped import MappedPixels
-from trainables.data.shards import read_shard, write_shard
 from trainables.errors import StorageUnavailable
 
 COUNT, PER_FILE = 50, 7
@@ -54,7 +54,7 @@ def test_images_are_read_as_from_an_array(array: np.ndarray, mapped: MappedPixel
 def test_parts_take_little_memory_each(
     array: np.ndarray, mapped: MappedPixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainables.data.mapped.PART_BYTES", 4 * 90)
+    monkeypatch.setattr("trainables.data.decoding.mapped.PART_BYTES", 4 * 90)
     parts = list(mapped.parts())
     assert [len(part) for part in parts] == [4] * 12 + [2]
     assert np.array_equal(np.concatenate(parts), array)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.data.color_jitter import LUMA
+from trainables.data.augmentation.color_jitter import LUMA
 
 
 def identity(pixels: Tensor, magnitude: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from torchvision.transforms.v2 import functional as F
 
 from tests.trainables.factories import make_images
 from trainables.config import Augment, ColorJitter
-from trainables.data import color_jitter
-from trainables.data.augment import change, cover, rotated
+from trainables.data.augmentation import color_jitter
+from trainables.data.augmentation.augment import change, cover, rotated
+from trainables.data.augmentation.policies import POLICIES
 from trainables.data.images import Images, ImageSet
-from trainables.data.policies import POLICIES
 
 NONE = Augment(crop_padding=0)
 EACH = {
@@ -204,7 +204,9 @@ def test_a_rotation_is_torchvisions(size: int) -> None:
 
 def test_rotations_stay_within_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr("trainables.data.augment.rotated", lambda pixels, degrees: drawn.append(degrees) or pixels)
+    monkeypatch.setattr(
+        "trainables.data.augmentation.augment.rotated", lambda pixels, degrees: drawn.append(degrees) or pixels
+    )
     change(make_images(400).pixels, make_augment("rotation"), generator())
     assert drawn[0].abs().max() <= 20
     assert drawn[0].min() < -18
@@ -303,7 +305,9 @@ def test_no_change_waits_for_the_device(name: str) -> None:
 def test_no_change_imports_torchvision() -> None:
     """Which takes 1 s and imports torch's compiler."""
     code = (
-        "import sys, torch; from trainables.data.augment import change, cover; from trainables.config import Augment\n"
+        "import sys, torch\n"
+        "from trainables.data.augmentation.augment import change, cover\n"
+        "from trainables.config import Augment\n"
         "for auto in ('autoaugment_cifar10', 'trivial'):\n"
         "    a = Augment.model_validate({'flip': True, 'rotation_degrees': 5, 'cutout': 2, 'erasing': 0.5,"
         " 'auto': auto, 'color_jitter': {'brightness': 0.1, 'hue': 0.1}})\n"

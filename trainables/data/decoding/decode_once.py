@@ -16,11 +16,11 @@ import platformdirs
 import torch
 
 from trainables.data.constants import level_counts
-from trainables.data.decode import Undecodable, strict
-from trainables.data.encoded import Encoded, EncodedImages, Form
+from trainables.data.decoding.decode import Undecodable, strict
+from trainables.data.decoding.encoded import Encoded, EncodedImages, Form
+from trainables.data.decoding.mapped import MappedPixels
+from trainables.data.decoding.shards import read_shard, write_shard
 from trainables.data.images import ImageSet
-from trainables.data.mapped import MappedPixels
-from trainables.data.shards import read_shard, write_shard
 from trainables.errors import ConfigError
 from trainables.storage import Lock, remove_drafts
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.decode import Undecodable, decoding, pixels, strict
+from trainables.data.decoding.decode import Undecodable, decoding, pixels, strict
 
 RNG = np.random.default_rng(0)
 COLORS = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)

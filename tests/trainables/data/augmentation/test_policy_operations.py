@@ -6,8 +6,16 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from trainables.data.policies import AUTO, AUTO_LEVELS, NUMBERS, SIGNED, TRIVIAL, TRIVIAL_LEVELS, magnitudes
-from trainables.data.policy_operations import OPERATIONS, apply
+from trainables.data.augmentation.policies import (
+    AUTO,
+    AUTO_LEVELS,
+    NUMBERS,
+    SIGNED,
+    TRIVIAL,
+    TRIVIAL_LEVELS,
+    magnitudes,
+)
+from trainables.data.augmentation.policy_operations import OPERATIONS, apply
 
 pytestmark = pytest.mark.numeric
 

@@ -17,13 +17,14 @@ from PIL import Image
 
 from tests.trainables.data.files import draw, encoded, write_folder
 from trainables.config import DataConfig
-from trainables.data import data_sets, decode_once
+from trainables.data import data_sets
 from trainables.data.constants import level_counts
 from trainables.data.data_sets import load_data, load_test_images
-from trainables.data.decode_once import Decoder, image_cache
-from trainables.data.encoded import EncodedImages, Form, file_stamp
+from trainables.data.decoding import decode_once
+from trainables.data.decoding.decode_once import Decoder, image_cache
+from trainables.data.decoding.encoded import EncodedImages, Form, file_stamp
+from trainables.data.decoding.mapped import MappedPixels
 from trainables.data.images import ImageSet
-from trainables.data.mapped import MappedPixels
 from trainables.device import choose_device
 from trainables.errors import ConfigError, StorageUnavailable
 
@@ -257,7 +258,8 @@ DECODE = """
 import sys, time
 from pathlib import Path
 from trainables.config import DataConfig
-from trainables.data import data_sets, decode_once, encoded
+from trainables.data import data_sets
+from trainables.data.decoding import decode_once, encoded
 from trainables.data.data_sets import load_data
 
 log, slow = open(sys.argv[3], "a", buffering=1), float(sys.argv[4])

@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from tests.trainables.factories import make_images
-from trainables.data import policy_operations
-from trainables.data.policies import (
+from trainables.data.augmentation import policy_operations
+from trainables.data.augmentation.policies import (
     AUTO,
     AUTO_CIFAR10,
     AUTO_LEVELS,

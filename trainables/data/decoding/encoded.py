@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.data.decode import Undecodable, channels_of, decoding, pixels, strict
-from trainables.data.resize import fitted
+from trainables.data.decoding.decode import Undecodable, channels_of, decoding, pixels, strict
+from trainables.data.decoding.resize import fitted
 
 Encoded = Path | bytes | Image.Image
 """A path, the bytes of a file, or an image that Pillow has opened."""

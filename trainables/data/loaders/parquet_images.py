@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.config import DataConfig
-from trainables.data.encoded import EncodedImages, file_stamp
+from trainables.data.decoding.encoded import EncodedImages, file_stamp
 from trainables.data.labels import ONE_CLASS, class_labels
 from trainables.data.sources import SPLITS, Source, from_splits, root_of, split_of
 from trainables.errors import ConfigError

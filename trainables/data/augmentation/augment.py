@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.config import Augment, ColorJitter
-from trainables.data import color_jitter
-from trainables.data.policies import POLICIES
+from trainables.data.augmentation import color_jitter
+from trainables.data.augmentation.policies import POLICIES
 from trainables.errors import ConfigError
 
 JITTERS = (("brightness", 1.0), ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.0))

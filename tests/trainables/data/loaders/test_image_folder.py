@@ -218,7 +218,9 @@ def test_a_class_with_one_image_is_refused(tmp_path: Path) -> None:
 def test_a_rehearsal_decodes_its_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path, IMAGES, LABELS)
     decoded: list[object] = []
-    monkeypatch.setattr("trainables.data.encoded.pixels", lambda file, channels: decoded.append(file) or FIRST[0])
+    monkeypatch.setattr(
+        "trainables.data.decoding.encoded.pixels", lambda file, channels: decoded.append(file) or FIRST[0]
+    )
     load_data(config(tmp_path, images=20))
     assert len(decoded) == 20
 

@@ -8,7 +8,7 @@ import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from trainables.config import DataConfig
-from trainables.data.encoded import EncodedImages, encoded_files
+from trainables.data.decoding.encoded import EncodedImages, encoded_files
 from trainables.data.sources import Source, from_splits, root_of, split_of
 from trainables.errors import ConfigError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.shards import read_shard
+from trainables.data.decoding.shards import read_shard
 
 PART_BYTES = 8 << 20
 """Bytes of images that a pass over all of them holds at a time. Larger: no faster; smaller: more files opened."""

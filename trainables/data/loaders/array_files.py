@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from trainables.config import DataConfig
-from trainables.data.encoded import EncodedImages, file_stamp
+from trainables.data.decoding.encoded import EncodedImages, file_stamp
+from trainables.data.decoding.levels import levels
 from trainables.data.images import ImageSet
 from trainables.data.labels import class_labels
-from trainables.data.levels import levels
 from trainables.data.sources import SPLITS, Samples, Source, from_splits, root_of, split_of
 from trainables.errors import ConfigError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trainables.data.levels import levels
+from trainables.data.decoding.levels import levels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
 """Pillow's readers of these formats run; its others are not asked, whatever a file is called."""

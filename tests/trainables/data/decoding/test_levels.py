@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainables.data.levels import levels
+from trainables.data.decoding.levels import levels
 from trainables.errors import ConfigError
 
 REAL = np.linspace(0, 1, 12).reshape(3, 1, 2, 2)
