@@ -29,25 +29,36 @@ def _(config: Sensitivity, context: StageContext) -> StageResult:
     """Measures every layer at every candidate width; the network passes through unchanged."""
     model = context.parent_model().eval()
     images = context.train.sample(config.images, seed_for(context.seed, 8))
-    kl = _divergences(model, images, config)
-    table = {
-        name: [_choice(name, unit, bits, config, kl[name, bits] / len(images)) for bits in sorted(config.candidates)]
-        for name, unit in units(model).items()
-    }
+    layers = units(model)
+    steps = {(n, bits): _step(unit, bits, config) for n, unit in layers.items() for bits in sorted(config.candidates)}
+    kl = _divergences(model, images, steps)
+    table: dict[str, list[Choice]] = {name: [] for name in layers}
+    for (name, bits), step in steps.items():
+        table[name].append(_choice(name, layers[name], bits, step, kl[name, bits] / len(images)))
     parent = context.parent
     overhead = _overhead_bytes(parent, config, context)
     metrics = {"val_accuracy": parent.metrics["val_accuracy"], "overhead_bytes": overhead, **to_metrics(table)}
     return StageResult(parent.architecture, None, parent.state, metrics, plan=parent.plan)
 
 
+def _step(unit: Unit, bits: int, config: Sensitivity) -> Tensor:
+    """Returns the step of a layer at one width, in a shape that broadcasts against its weight."""
+    weight = unit.layer.weight.detach()
+    rows = weight.flatten(1) if config.granularity == "channel" else weight.reshape(1, -1)
+    step: Tensor = OBSERVERS[config.observer](
+        rows.float(), *code_range(bits, signed=True), percentile=config.percentile
+    )
+    return step.view(-1, *[1] * (weight.ndim - 1))
+
+
 @torch.inference_mode()
-def _divergences(model: Model, images: Images, config: Sensitivity) -> dict[tuple[str, int], float]:
-    """Returns the KL divergences by layer and width, summed over all images, in nats.
+def _divergences(model: Model, images: Images, steps: dict[tuple[str, int], Tensor]) -> dict[tuple[str, int], float]:
+    """Returns the KL divergence of each layer's width, summed over all images, in nats.
 
     A layer's weight is replaced for a while, and the network computed from there on.
     """
     layers = units(model)
-    found = {(name, bits): 0.0 for name in layers for bits in config.candidates}
+    found = dict.fromkeys(steps, 0.0)
     for batch, _ in images.batches(BATCH):
         before = F.log_softmax(model(batch).float(), dim=1)
         for name, logits in model.resumed(batch):
@@ -55,21 +66,20 @@ def _divergences(model: Model, images: Images, config: Sensitivity) -> dict[tupl
                 continue
             weight = unit.layer.weight
             kept = weight.clone()
-            for bits in config.candidates:
-                codes, step = _quantized(kept, bits, config)
-                weight.copy_(codes * step)
+            for bits in (bits for layer, bits in steps if layer == name):
+                step = steps[name, bits]
+                weight.copy_(nearest_codes(kept / step, bits, signed=True) * step)
                 after = F.log_softmax(logits().float(), dim=1)
                 found[name, bits] += float(F.kl_div(after, before, reduction="sum", log_target=True))
             weight.copy_(kept)
     return found
 
 
-def _choice(name: str, unit: Unit, bits: int, config: Sensitivity, kl: float) -> Choice:
+def _choice(name: str, unit: Unit, bits: int, step: Tensor, kl: float) -> Choice:
     """Returns what one layer at one width costs in accuracy, and in bytes."""
     weight = unit.layer.weight.detach()
-    codes, _ = _quantized(weight, bits, config)
-    layer = LayerSpec(name, tuple(weight.shape), bits)
-    size = coded_bits(layer, codes.to(torch.int16).cpu().contiguous().numpy(), choice="auto") / 8
+    codes = nearest_codes(weight / step, bits, signed=True).to(torch.int16).cpu().contiguous().numpy()
+    size = coded_bits(LayerSpec(name, tuple(weight.shape), bits), codes, choice="auto") / 8
     return Choice(bits, max(kl, 0.0), size)
 
 
@@ -89,12 +99,3 @@ def _overhead_bytes(parent: StageResult, config: Sensitivity, context: StageCont
     header = Header(architecture=parent.architecture, scheme=scheme, mean=context.data.mean, std=context.data.std)
     parts = size_breakdown(pack(model, header))
     return sum(parts.values()) - parts["codes"] - parts["models"] + SLACK_BYTES
-
-
-def _quantized(weight: Tensor, bits: int, config: Sensitivity) -> tuple[Tensor, Tensor]:
-    """Returns codes in the weight's shape, and a step that broadcasts against it."""
-    qn, qp = code_range(bits, signed=True)
-    rows = weight.flatten(1) if config.granularity == "channel" else weight.reshape(1, -1)
-    step = OBSERVERS[config.observer](rows.float(), qn, qp, percentile=config.percentile)
-    step = step.view(-1, *[1] * (weight.ndim - 1))
-    return nearest_codes(weight / step, bits, signed=True), step
