@@ -26,6 +26,14 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, content: Any) -> Any:
+        for name, field in cls.model_fields.items() if isinstance(content, dict) else ():
+            if field.annotation is int and isinstance(content.get(name), bool):
+                raise ValueError(f"{name} must be a number, but got {str(content[name]).lower()}")
+        return content
+
 
 class Head(Frozen):
     """The node that drives the search, on Kubernetes; on AWS and GCP its machine type says the same.

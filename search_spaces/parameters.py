@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, RootModel, Tag, model_validator
 
-from trainables.config import Frozen
+from trainables.config import Frozen, refuse_flags
 
 Value = float | int | str
 Bound = Annotated[int | float, Field(ge=-1e12, le=1e12)]
@@ -52,6 +52,12 @@ def _grid(low: float, high: float, step: float) -> tuple[Value, ...]:
 
 class Choices(RootModel[tuple[Value, ...]]):
     """A written list of values; numbers are sorted and count as ordered."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_flags(cls, content: Any) -> Any:
+        refuse_flags(content, "each value")
+        return content
 
     @model_validator(mode="after")
     def _legal(self) -> "Choices":

@@ -8,7 +8,7 @@ from pydantic import RootModel, ValidationError, model_validator
 
 from search_spaces.parameters import Conditional, Parameter, Value, is_active
 from search_spaces.presets import PRESETS
-from trainables.config import ALIASES, GROUPS, TrialConfig
+from trainables.config import ALIASES, GROUPS, TrialConfig, in_words
 from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
 
 MAX_CORNERS = 16
@@ -199,8 +199,7 @@ def to_trial(params: Mapping[str, Value], base: TrialConfig) -> TrialConfig:
         return TrialConfig.model_validate(content)
     except ValidationError as err:
         problem = err.errors()[0]
-        rule = str(problem["msg"]).removeprefix("Value error, ")
-        raise InfeasiblePoint(f"{problem['input']!r}: {rule[0].lower()}{rule[1:]}") from err
+        raise InfeasiblePoint(f"{problem['input']!r}: {in_words(problem)}") from err
 
 
 def _set(content: dict[str, Any], name: str, path: tuple[str, ...], value: Value) -> None:

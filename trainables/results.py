@@ -1,6 +1,8 @@
 """What a trial returns: a measurement of a real file, or a failure (torch-free)."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -104,22 +106,38 @@ class Failed(Frozen):
     stages: list[StageRun] = Field(description="up to the one that failed; none of a worker that was lost")
 
 
-METRICS: dict[str, Literal["maximize", "minimize"]] = {
-    "accuracy": "maximize",
-    "top5_accuracy": "maximize",
-    "balanced_accuracy": "maximize",
-    "macro_f1": "maximize",
-    "cross_entropy": "minimize",
-    "size_bytes": "minimize",
-    "compression_ratio": "maximize",
-    "parameters": "minimize",
-    "macs": "minimize",
-    "bops": "minimize",
-    "activation_bytes": "minimize",
-    "peak_activation_bytes": "minimize",
-    "sparsity_achieved": "maximize",
+@dataclass(frozen=True)
+class Metric:
+    """A column that may be an objective or have a bound: which way is better, and what its values are.
+
+    A `share` lies between 0 and 1; everything else is 0 or more.
+    """
+
+    better: Literal["maximize", "minimize"]
+    unit: Literal["share", "bytes", "ratio", "nats", "count"]
+
+    @property
+    def highest(self) -> float:
+        """The largest value that it can have."""
+        return 1 if self.unit == "share" else math.inf
+
+
+METRICS = {
+    "accuracy": Metric("maximize", "share"),
+    "top5_accuracy": Metric("maximize", "share"),
+    "balanced_accuracy": Metric("maximize", "share"),
+    "macro_f1": Metric("maximize", "share"),
+    "cross_entropy": Metric("minimize", "nats"),
+    "size_bytes": Metric("minimize", "bytes"),
+    "compression_ratio": Metric("maximize", "ratio"),
+    "parameters": Metric("minimize", "count"),
+    "macs": Metric("minimize", "count"),
+    "bops": Metric("minimize", "count"),
+    "activation_bytes": Metric("minimize", "bytes"),
+    "peak_activation_bytes": Metric("minimize", "bytes"),
+    "sparsity_achieved": Metric("maximize", "share"),
 }
-"""The columns that may be objectives or bounds, with their natural direction."""
+"""The columns that may be objectives or bounds, by name."""
 SCORES = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "cross_entropy")
 """Metrics that are read of the network's logits on images: more training changes them."""
 TOP = 5

@@ -181,7 +181,7 @@ def test_an_imported_baseline_stays_whole() -> None:
 @pytest.mark.parametrize("bits", [0, 1.5, 64, "four"])
 @pytest.mark.parametrize("name", ["w_bits", "a_bits"])
 def test_illegal_bit_widths_are_refused_in_one_line(name: str, bits: object) -> None:
-    rule = "bits must be one of 1, 2, 3, 4, " if isinstance(bits, int) else "input should be a valid integer"
+    rule = "bits must be one of 1, 2, 3, 4, " if isinstance(bits, int) else "must be a whole number"
     with pytest.raises(ConfigError, match=f"^space.{name}: '?{bits}'?: {rule}") as caught:
         space(**{name: [bits]}).check(BASE)
     assert "\n" not in str(caught.value)
@@ -197,7 +197,9 @@ def test_every_legal_number_of_bits_passes() -> None:
 @pytest.mark.parametrize("prune_frac", [1.0, 1.5, -0.1])
 def test_illegal_prune_fractions_are_refused_in_one_line(prune_frac: float) -> None:
     for parameter in ([0.5, prune_frac], {"low": min(0.0, prune_frac), "high": max(0.0, prune_frac), "step": 0.1}):
-        with pytest.raises(ConfigError, match=r"^space.prune_frac: .*: input should be (less|greater)") as caught:
+        with pytest.raises(
+            ConfigError, match=r"^space.prune_frac: .*: must be (less than 1|at least 0|between 0 and 1)"
+        ) as caught:
             space(prune_frac=parameter).check(BASE)
         assert "\n" not in str(caught.value)
 
@@ -213,7 +215,7 @@ def test_a_point_needs_a_legal_value_of_every_parameter_and_no_place_on_the_grid
     for point, expected in [
         ({"w_bits": 5, "a_bits": 6}, "prune_frac is missing"),
         ({"w_bits": 5, "a_bits": 6, "prune_frac": 0.1, "seed": 1}, "'seed' is no parameter of the space"),
-        ({"w_bits": 5, "a_bits": 6, "prune_frac": 1.0}, "prune_frac: 1.0: input should be less than 1"),
+        ({"w_bits": 5, "a_bits": 6, "prune_frac": 1.0}, "prune_frac: 1.0: must be less than 1"),
     ]:
         with pytest.raises(ConfigError, match=f"{expected}"):
             SMALL.check_point(point, BASE)

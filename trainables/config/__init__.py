@@ -1,7 +1,7 @@
 """What a trial is made of, as data (torch-free): one file per noun, and others import every name from here."""
 
 from trainables.config.data import UNBALANCED, Augment, ColorJitter, Columns, DataConfig, Validation
-from trainables.config.frozen import Frozen
+from trainables.config.frozen import Frozen, refuse_flags
 from trainables.config.image_size import height_and_width, image_size_of
 from trainables.config.keys import (
     data_key,
@@ -22,3 +22,5 @@ from trainables.config.schedule import Distillation, Schedule
 from trainables.config.stage import StageConfig, stage_of_kind
 from trainables.config.stages import Baseline, BaselineImport, BaselineTrain, BaselineUntrained, ChannelPrune, Sparsify
 from trainables.config.trial import MeasureConfig, PackConfig, TrialConfig
+from trainables.config.wording import in_words
+from trainables.config.written import POINTS, SHARE, SIZE

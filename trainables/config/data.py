@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from trainables.config.frozen import Frozen
 from trainables.config.image_size import ImageSize, height_and_width
 from trainables.config.plugins import DATASETS
+from trainables.config.written import SHARE
 
 Kept = Annotated[float, Field(gt=0, le=1, exclude_if=lambda share: share == 1)]
 """The share of an image that a crop keeps; where it is all, configurations are named as before there were crops."""
@@ -60,7 +61,7 @@ class Validation(Frozen):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
     source: Literal["train", "test", "val"] = Field("train", alias="from", description="where the images are taken")
-    fraction: float | None = Field(
+    fraction: Annotated[float | None, SHARE] = Field(
         0.1,
         gt=0,
         lt=1,

@@ -10,6 +10,7 @@ from trainables.config.plugins import CODERS, OBSERVERS, STAGES
 from trainables.config.quant import QuantScheme, SideBits, WeightBits
 from trainables.config.schedule import Schedule
 from trainables.config.stage import BnImages, Component, StageConfig
+from trainables.config.written import SIZE
 
 CalibrationImages = Annotated[
     int,
@@ -20,7 +21,7 @@ CalibrationImages = Annotated[
 class AutoBits(Frozen):
     """Bits per layer from each layer's sensitivity, under a budget of packed bytes."""
 
-    budget_bytes: int = Field(
+    budget_bytes: Annotated[int, SIZE] = Field(
         ge=1, description="bytes of the whole packed file as coder `auto` writes it; of qat: before training"
     )
     candidates: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(

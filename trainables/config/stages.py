@@ -10,6 +10,7 @@ from trainables.config.plugins import IMPORTANCE, SPARSITY, STAGES
 from trainables.config.quant import LayerGroup
 from trainables.config.schedule import Schedule
 from trainables.config.stage import BnImages, StageConfig
+from trainables.config.written import POINTS, SHARE
 
 
 class Start(StageConfig):
@@ -92,7 +93,9 @@ class ChannelPrune(StageConfig):
         "prune_frac_requested": "prune_frac_requested",
     }
     kind: Literal["channel_prune"] = "channel_prune"
-    prune_frac: float = Field(0.0, ge=0, lt=1, description="share of the prunable channels to remove; 0: none")
+    prune_frac: Annotated[float, SHARE] = Field(
+        0.0, ge=0, lt=1, description="share of the prunable channels to remove; 0: none"
+    )
     importance: Annotated[str, IMPORTANCE] = Field("l1", description="criterion that ranks the channels of a group")
     scope: Literal["uniform", "global"] = Field(
         "uniform", description="the same share of each group, or the least important channels of all"
@@ -148,7 +151,9 @@ class Sparsify(StageConfig):
         "stopped_early": "stopped_early",
     }
     kind: Literal["sparsify"] = "sparsify"
-    sparsity: float = Field(0.0, ge=0, lt=1, description="share of zeros among weights that are not exempt; 0: none")
+    sparsity: Annotated[float, SHARE] = Field(
+        0.0, ge=0, lt=1, description="share of zeros among weights that are not exempt; 0: none"
+    )
     criterion: Annotated[str, SPARSITY] = Field("lamp", description="criterion that ranks weights")
     mode: Literal["gradual", "iterative"] = Field("gradual", description="in one training run, or in steps")
     exempt: tuple[LayerGroup, ...] = Field(
@@ -170,7 +175,7 @@ class Sparsify(StageConfig):
     )
     steps: int = Field(5, ge=1, le=100, description="steps of mode: iterative; more: gentler, and longer by as much")
     ramp_shape: Literal["cubic", "linear"] = Field("cubic", description="how the sparsity rises over the steps")
-    max_accuracy_drop: float | None = Field(
+    max_accuracy_drop: Annotated[float | None, POINTS] = Field(
         None, gt=0, le=1, description="against the parent, on validation; null = no bound (iterative only)"
     )
     schedule: Schedule

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
+from trainables.quantities import parse_points, parse_ratio, parse_size
 from tune_app.cli.options import RESULTS, Csv, Experiment, Json, Parquet, argument
 from tune_app.terminal.quantities import (
-    parse_points,
-    parse_ratio,
-    parse_size,
     show_number,
     show_points,
     show_ratio,

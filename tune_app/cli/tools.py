@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainables.errors import ConfigError, did_you_mean
+from trainables.quantities import parse_size
 from tune_app.cli.options import TOOLS, Experiment, Json, argument
-from tune_app.terminal.quantities import parse_size, show_count
+from tune_app.terminal.quantities import show_count
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:

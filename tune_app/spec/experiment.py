@@ -1,20 +1,20 @@
 """ExperimentSpec: what one experiment is, checked."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cluster.config import ClusterConfig
 from search_spaces.parameters import Value
 from search_spaces.rungs import FULL, Rung, at_rung
 from search_spaces.samplers import SAMPLERS
 from search_spaces.space import SearchSpace, to_trial
-from trainables.config import Frozen, TrialConfig
-from trainables.errors import ConfigError, did_you_mean
+from trainables.config import SHARE, Frozen, TrialConfig
+from trainables.errors import ConfigError
 from trainables.results import METRICS
 from trainables.storage import StoragePath, storage_path
+from tune_app.spec.constraint import Constraint, check_together, check_value, metric_name
 from tune_app.spec.trackers import TrackerConfig, written_out
 
 MAX_TRIALS = 1_000_000
@@ -22,40 +22,7 @@ MAX_TRIALS = 1_000_000
 Direction = Literal["maximize", "minimize"]
 Trials = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
 Seconds = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _metric(name: str) -> str:
-    if name not in METRICS:
-        hint = did_you_mean(name, METRICS, before="; ")
-        raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}{hint}")
-    return name
-
-
-class Constraint(Frozen):
-    """A bound on a measured column, written as "accuracy >= 0.93"."""
-
-    metric: Annotated[str, AfterValidator(_metric)] = Field(description="a measured column")
-    sense: Literal["<=", ">="] = Field(description="which side of the bound is legal")
-    bound: float = Field(description="a number in the column's unit")
-
-    def violation(self, value: float) -> float:
-        """Returns how far a value is outside; zero or less means feasible."""
-        return value - self.bound if self.sense == "<=" else self.bound - value
-
-    def __str__(self) -> str:
-        short = f"{self.bound:g}"
-        return f"{self.metric} {self.sense} {short if float(short) == self.bound else self.bound}"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, text: Any) -> Any:
-        if not isinstance(text, str):
-            return text
-        match = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*", text)
-        if match is None:
-            raise ValueError(f'{text!r} is no bound; write it like "accuracy >= 0.93"')
-        return {"metric": match[1], "sense": match[2], "bound": match[3]}
+Share = Annotated[float, SHARE, Field(ge=0, le=1)]
 
 
 class SamplerConfig(Frozen):
@@ -102,7 +69,9 @@ class Stagnation(Frozen):
     trials: Trials = Field(
         30, description="trials of the full schedule to look back on; fewer: ends earlier, also by bad luck"
     )
-    gain: float = Field(0.001, ge=0, lt=1, description="a smaller share of growth over them ends the search")
+    gain: Annotated[float, SHARE] = Field(
+        0.001, ge=0, lt=1, description="a smaller share of growth over them ends the search"
+    )
 
 
 class Budget(Frozen):
@@ -155,6 +124,17 @@ class Resources(Frozen):
         "has avx512_bf16 or amx_bf16, slower on others",
     )
 
+    @field_validator("cpu", "gpu")
+    @classmethod
+    def _ray_can_count_it(cls, amount: float | str, info: ValidationInfo) -> float | str:
+        if isinstance(amount, str):
+            return amount
+        if amount != round(amount, 4):
+            raise ValueError("Ray counts in steps of 0.0001: write four digits after the point at most")
+        if info.field_name == "gpu" and amount > 1 and not amount.is_integer():
+            raise ValueError("more than one GPU must be a whole number")
+        return amount
+
     @property
     def gpu_at_first(self) -> float:
         """The GPUs that the baseline and the first trial of each rung hold."""
@@ -174,6 +154,24 @@ class EpochDeadline(Frozen):
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
+def _by_field(field: str) -> BeforeValidator:
+    """Reads a lone name or number as a mapping with this one field."""
+    return BeforeValidator(lambda value: {field: value} if isinstance(value, str | int) else value)
+
+
+def _as_list(value: Any) -> Any:
+    """Reads one entry as a list of it."""
+    return [value] if isinstance(value, str | Frozen) else value
+
+
+def _natural(value: Any) -> Any:
+    """Reads metrics without a direction as a mapping to their natural ones."""
+    names = _as_list(value)
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return {name: METRICS[metric_name(name)].better for name in names}
+    return value
+
+
 class ExperimentSpec(Frozen):
     """One experiment: the base configuration, what is searched, and how far."""
 
@@ -184,20 +182,22 @@ class ExperimentSpec(Frozen):
     points: tuple[dict[str, Value], ...] = Field(
         (), description="tried before all others; their values are legal ones, on the grid or not"
     )
-    objectives: dict[str, Direction] = Field(
+    objectives: Annotated[dict[str, Direction], BeforeValidator(_natural)] = Field(
         {"accuracy": "maximize", "size_bytes": "minimize"},
         min_length=1,
         max_length=3,
-        description="measured columns, and which way each is better",
+        description="measured columns, and which way each is better; or a list of them",
     )
-    constraints: tuple[Constraint, ...] = Field((), description='bounds of the frontier, as in "accuracy >= 0.93"')
+    constraints: Annotated[tuple[Constraint, ...], BeforeValidator(_as_list)] = Field(
+        (), description='bounds of the frontier, as in "accuracy >= 0.93"'
+    )
     reference: dict[str, float] = Field(
         {}, description="corner of the hypervolume, by metric; default: chance, and what the baseline costs"
     )
-    sampler: SamplerConfig = SamplerConfig()
+    sampler: Annotated[SamplerConfig, _by_field("name")] = SamplerConfig()
     fidelity: Fidelity | None = Field(None, description="null: every trial runs the full schedule")
-    budget: Budget
-    repeats: Repeats | None = Field(None, description="null: every point runs once")
+    budget: Annotated[Budget, _by_field("trials")]
+    repeats: Annotated[Repeats | None, _by_field("seeds")] = Field(None, description="null: every point runs once")
     resources: Resources = Resources()
     max_concurrent_trials: int | None = Field(None, ge=1, le=10_000, description="null: what the cluster fits")
     worker_retries: int = Field(
@@ -209,10 +209,27 @@ class ExperimentSpec(Frozen):
         (), description="where runs are shown too: wandb, tensorboard, mlflow, or mappings with their options"
     )
 
-    @field_validator("objectives", "reference")
+    @field_validator("objectives")
     @classmethod
-    def _measured(cls, by_metric: dict[str, Any]) -> dict[str, Any]:
-        return {_metric(name): value for name, value in by_metric.items()}
+    def _better_as_ever(cls, objectives: dict[str, Direction]) -> dict[str, Direction]:
+        for name, direction in objectives.items():
+            better = METRICS[metric_name(name)].better
+            if direction != better:
+                raise ValueError(f"{name} is better the other way: write {name}: {better}")
+        return objectives
+
+    @field_validator("reference")
+    @classmethod
+    def _can_be_measured(cls, reference: dict[str, float]) -> dict[str, float]:
+        for name, value in reference.items():
+            check_value(metric_name(name), value)
+        return reference
+
+    @field_validator("constraints")
+    @classmethod
+    def _can_be_met(cls, constraints: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
+        check_together(constraints)
+        return constraints
 
     @field_validator("base")
     @classmethod
@@ -225,7 +242,11 @@ class ExperimentSpec(Frozen):
 
     @model_validator(mode="after")
     def _points_are_legal(self) -> "ExperimentSpec":
+        first: dict[frozenset[tuple[str, Value]], int] = {}
         for i, point in enumerate(self.points):
+            same = first.setdefault(frozenset(point.items()), i)
+            if same != i:
+                raise ConfigError(f"points.{i} is points.{same} again: leave one of them out.")
             try:
                 self.space.check_point(point, self.base)
             except ConfigError as err:

@@ -1,6 +1,8 @@
 """A spec as a file: YAML in, one clear line for whatever is wrong with it, YAML out."""
 
 import io
+import re
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -9,11 +11,12 @@ from ruamel.yaml import YAML, tokens
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
-from trainables.config import Baseline, BaselineImport, Quantize, file_sha256
-from trainables.errors import ConfigError, did_you_mean, nearest
+from trainables.config import Baseline, BaselineImport, Quantize, file_sha256, in_words
+from trainables.errors import ConfigError, StorageUnavailable, did_you_mean, nearest
 from trainables.storage import storage_path
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.own_network import with_captured_network
+from tune_app.spec.spelling import SPELLINGS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -52,6 +55,7 @@ def load_spec(path: Path) -> ExperimentSpec:
 
     Raises:
         ConfigError: one line with the file, the key, the value, the rule and a way out.
+        StorageUnavailable: there is a file in the place of the experiment's folder.
     """
     return _resolve(parse_spec(read_text(path), source=str(path)))
 
@@ -97,9 +101,11 @@ def read_text(path: Path) -> str:
     try:
         if path.is_dir():
             raise ConfigError(f"{path} is a folder: give the path of a spec file; {EXAMPLE}.")
-        if path.stat().st_size > MAX_SPEC_BYTES:
-            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; a spec has at most {MAX_SPEC_BYTES:,}.")
-        return as_text(path.read_bytes(), source=str(path))
+        with path.open("rb") as file:  # which may be a pipe or a device, and never end
+            content = file.read(MAX_SPEC_BYTES + 1)
+        if len(content) > MAX_SPEC_BYTES:
+            raise ConfigError(f"{path} has more than {MAX_SPEC_BYTES:,} bytes: no spec has. {EXAMPLE}.")
+        return as_text(content, source=str(path))
     except (OSError, ValueError) as err:
         reason = err.strerror if isinstance(err, OSError) else err
         raise ConfigError(f"cannot read {path}: {reason}. Give the path of a spec file.") from err
@@ -130,7 +136,8 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
         content = yaml.load(text)
     except DuplicateKeyError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else "?"
-        raise ConfigError(f"{source}: line {line}: {err.problem}; keep one of the two.") from err
+        key = re.search(r'key "(.*)" with value', str(err.problem), re.S)
+        raise ConfigError(f"{source}: line {line}: {key[1] if key else 'a key'!r} stands twice: keep one.") from err
     except YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
@@ -171,12 +178,21 @@ def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
                 base = base.model_copy(update={name: network})
     place = storage_path(spec.storage)
     storage = _absolute(spec.storage) if isinstance(place, Path) else str(place)
+    if isinstance(place, Path):
+        _refuse_files(Path(storage) / spec.name)
     for name in ("baseline", "teacher"):
         network = getattr(base, name)
         if network is not None and network.network:
             known = with_captured_network(network, base.data, storage_path(storage), seed=base.seed)
             base = base.model_copy(update={name: known})
     return spec.model_copy(update={"base": base, "storage": storage})
+
+
+def _refuse_files(folder: Path) -> None:
+    """Raises StorageUnavailable where the experiment's folder cannot be made, since a file has its place."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise StorageUnavailable(f"storage: cannot make {folder}: {there} is a file. Name another folder.")
 
 
 def _absolute(path: str) -> str:
@@ -204,8 +220,10 @@ def explain(err: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] in {"union_tag_not_found", "union_tag_invalid"}:
         expected = problem["ctx"].get("expected_tags", "; ".join(str(kinds)[1:-1] for kinds in (STARTS, ENDS)))
         return f"{where}.kind must be one of {expected}."
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    value = repr(problem["input"])
+    message = in_words(problem)
+    if problem["type"] == "string_pattern_mismatch":
+        message = f"must be {SPELLINGS[problem['ctx']['pattern']]}"
+    value = str(problem["input"]) if isinstance(problem["input"], date) else repr(problem["input"])
     hidden = problem["type"] == "credential" or len(value) > 60 or value in message
     shown = "" if hidden else f" (got {value})"
     return f"{where}: {message}{shown}."

@@ -118,4 +118,4 @@ def short(name: str) -> str:
 
 def direction(name: str, spec: ExperimentSpec) -> Direction:
     """Returns which way of a metric is better: the one that the spec asks for, or else its natural one."""
-    return spec.objectives.get(name, METRICS[name])
+    return spec.objectives.get(name, METRICS[name].better)

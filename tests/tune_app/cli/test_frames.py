@@ -42,7 +42,7 @@ def test_every_objective_is_a_column(tmp_path: Path, printed) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_narrow_terminal_cuts_no_cell_of_an_objective(metric: str, tmp_path: Path, printed) -> None:
-    frame = frontier_frame(make_experiment(tmp_path, objectives={metric: METRICS[metric]}).path)
+    frame = frontier_frame(make_experiment(tmp_path, objectives=[metric]).path)
     shown = printed(frame, columns=40)
     for row in frame.to_dict("records"):
         assert row["label"] in shown

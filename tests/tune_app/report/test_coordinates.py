@@ -88,6 +88,6 @@ def test_without_a_result_there_are_words_and_no_figure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objective", ["macs", "sparsity_achieved", "compression_ratio"])
 def test_every_objective_has_an_axis_once(objective: str, tmp_path: Path) -> None:
-    contents = small(tmp_path, objectives={"accuracy": "maximize", objective: "minimize"})
+    contents = small(tmp_path, objectives=["accuracy", objective])
     names = [d.column for d in coordinates_info(contents).dimensions]
     assert names.count(objective) == 1

@@ -117,7 +117,7 @@ def test_a_value_that_nearly_always_fails_is_a_suspect_and_chance_is_none(tmp_pa
 def test_every_metric_has_an_axis_and_a_way_to_be_written(metric: str, tmp_path: Path) -> None:
     axis = axis_of(metric, small(tmp_path).spec, [0.25, 0.5])
     assert axis.title
-    assert axis.direction == METRICS[metric]
+    assert axis.direction == METRICS[metric].better
     assert show(metric, 0.5)
 
 

@@ -13,7 +13,9 @@ from tests.tune_app.factories import SPACE, make_experiment, make_spec
 from trainables.config import BaselineImport, DataConfig, file_sha256
 from trainables.errors import ConfigError, CorruptFile, StorageUnavailable
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.spec.experiment import Constraint, ExperimentSpec
+from tune_app.spec.constraint import Constraint
+from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.spelling import SPELLINGS
 from tune_app.spec.yaml_file import MAX_SPEC_BYTES, dump_spec, load_spec
 from tune_app.spec.yaml_file import parse_spec as parse_text
 
@@ -60,7 +62,7 @@ READ: dict[str, tuple[Callable[[Path], object], str]] = {
     "latin 1": (lambda p: p.write_bytes(b"name: caf\xe9\n"), r"is not UTF-8 text \(byte 9\): save it as UTF-8"),
     "utf 16": (lambda p: p.write_text(SPEC, "utf-16"), "is not UTF-8 text"),
     "binary": (lambda p: p.write_bytes(bytes(range(128))), "not readable as YAML"),
-    "over 1 MB": (lambda p: p.write_text(SPEC + "#" * MAX_SPEC_BYTES), "1,000,2.. bytes; a spec has at most 1,000,000"),
+    "over 1 MB": (lambda p: p.write_text(SPEC + "#" * MAX_SPEC_BYTES), "has more than 1,000,000 bytes: no spec has"),
 }
 
 
@@ -93,8 +95,8 @@ BOMB = "a: &a [x, x]\n" + "".join(
     f"{c}: &{c} [*{p}, *{p}, *{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
 )
 YAML = {
-    "name: a\nname: b\n": 'line 2: found duplicate key "name" with value "b".*keep one of the two',
-    SPEC + "resources: {cpu: 1, cpu: 2}\n": "line 8: found duplicate key",
+    "name: a\nname: b\n": "line 2: 'name' stands twice: keep one",
+    SPEC + "resources: {cpu: 1, cpu: 2}\n": "line 8: 'cpu' stands twice",
     BOMB: "aliases .* are not read",
     "a: &a 1\nb: *a\n": "aliases .* are not read",
     SPEC + "x: !!python/object/apply:os.system [echo]\n": "line 8: not readable as YAML: .*python/object",
@@ -126,24 +128,24 @@ FIELDS = {
     "resources: {cpus: 1}": "unknown key 'resources.cpus'; did you mean 'cpu'?",
     "xyz: 1": "unknown key 'xyz'; known: name, storage, base, space",
     "resources: {gpus: 1}": "unknown key 'resources.gpus'; did you mean 'gpu'?",
-    "resources: {cpu: 0}": "resources.cpu: Input should be greater than 0",
-    "resources: {cpu: -1}": "resources.cpu: Input should be greater than 0",
-    "resources: {gpu: -1}": "resources.gpu: Input should be greater than or equal to 0",
-    "resources: {cpu: many}": "resources.cpu: Input should be a valid number",
-    "resources: {cpu: .nan}": "resources.cpu: Input should be",
-    "max_concurrent_trials: 0": "max_concurrent_trials: Input should be greater than or equal to 1",
+    "resources: {cpu: 0}": "resources.cpu: must be more than 0",
+    "resources: {cpu: -1}": "resources.cpu: must be more than 0",
+    "resources: {gpu: -1}": "resources.gpu: must be at least 0",
+    "resources: {cpu: many}": "resources.cpu: must be a number (got 'many')",
+    "resources: {cpu: .nan}": "resources.cpu: must be a finite number",
+    "max_concurrent_trials: 0": "max_concurrent_trials: must be at least 1",
     "worker_retries: -1": "worker_retries",
     "sampler: {name: tpee}": "gp, grid, nsga2, quasi_random, random, shuffled_grid, tpe. Did you mean 'tpe'?",
-    "sampler: {seed: -1}": "sampler.seed: Input should be greater than or equal to 0",
+    "sampler: {seed: -1}": "sampler.seed: must be at least 0",
     "objectives: {acuracy: maximize}": "objectives: unknown metric 'acuracy'; known: accuracy",
-    "objectives: {accuracy: up}": "objectives.accuracy: Input should be 'maximize' or 'minimize'",
+    "objectives: {accuracy: up}": "objectives.accuracy: must be 'maximize' or 'minimize'",
     "objectives: {}": "objectives: ",
-    "objectives: {accuracy: maximize, accuracy: maximize}": "duplicate key",
+    "objectives: {accuracy: maximize, accuracy: maximize}": "'accuracy' stands twice",
     "constraints: [accuracy > 1]": "constraints.0: 'accuracy > 1' is no bound; write it like \"accuracy >= 0.93\"",
     "constraints: [accuracy]": "is no bound",
-    "constraints: [acuracy >= 1]": "constraints.0.metric: unknown metric 'acuracy'",
+    "constraints: [acuracy >= 1]": "constraints.0: unknown metric 'acuracy'",
     "constraints: [accuracy >= e]": "constraints.0.bound",
-    "constraints: [accuracy >= 1e999]": "constraints.0.bound: Input should be a finite number",
+    "constraints: [accuracy >= 1e999]": "constraints.0.bound: must be a finite number",
     "constraints: [3]": "constraints.0",
 }
 
@@ -154,17 +156,17 @@ def test_an_illegal_field_is_named(text: str) -> None:
 
 
 REPLACED = [
-    ("name: toy", "name: a/b", "name: String should match pattern"),
-    ("name: toy", "name: ..", "name: String should match pattern"),
-    ("name: toy", "name: -a", "name: String should match pattern"),
-    ("name: toy", "name: " + "a" * 300, "name: String should match pattern"),
-    ("name: toy", 'name: "a\\0"', "name: String should match pattern"),
-    ("name: toy", "name: 3", "name: Input should be a valid string (got 3)"),
+    ("name: toy", "name: a/b", "name: must be letters, digits, '.', '_' and '-', 64 at most, and begin with"),
+    ("name: toy", "name: ..", "name: must be letters, digits, '.', '_' and '-', 64 at most, and begin with"),
+    ("name: toy", "name: -a", "name: must be letters, digits, '.', '_' and '-', 64 at most, and begin with"),
+    ("name: toy", "name: " + "a" * 300, "name: must be letters, digits, '.', '_' and '-', 64 at most, and begin with"),
+    ("name: toy", 'name: "a\\0"', "name: must be letters, digits, '.', '_' and '-', 64 at most, and begin with"),
+    ("name: toy", "name: 3", "name: must be text: this is a number in YAML; put it in quotes to have the text (got 3)"),
     ("name: toy\n", "", "name is missing: add it"),
-    ("{trials: 3}", "{trials: 0}", "budget.trials: Input should be greater than or equal to 1"),
+    ("{trials: 3}", "{trials: 0}", "budget.trials: must be at least 1"),
     ("{trials: 3}", "{trials: -1}", "budget.trials: "),
-    ("{trials: 3}", "{trials: 1e9}", "budget.trials: Input should be less than or equal to 1000000"),
-    ("{trials: 3}", "{trials: abc}", "budget.trials: Input should be a valid integer"),
+    ("{trials: 3}", "{trials: 1e9}", "budget.trials: must be at most 1,000,000"),
+    ("{trials: 3}", "{trials: abc}", "budget.trials: must be a whole number"),
     ("{trials: 3}", "{}", "budget.trials is missing"),
     (
         "baseline:",
@@ -182,8 +184,8 @@ REPLACED = [
         "kind: ptq, scheme: {w_bits: 64}",
         "base.quantize.scheme.w_bits: bits must be one of 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched) (got 64)",
     ),
-    ("epochs: 1", "epochs: one", "base.baseline.schedule.epochs: Input should be a valid integer"),
-    ("lr: 0.1", "lr: .nan", "base.baseline.schedule.lr: Input should be"),
+    ("epochs: 1", "epochs: one", "base.baseline.schedule.epochs: must be a whole number"),
+    ("lr: 0.1", "lr: .nan", "base.baseline.schedule.lr: must be a finite number"),
 ]
 
 
@@ -195,21 +197,21 @@ def test_an_illegal_value_is_named(old: str, new: str, expected: str) -> None:
 
 SPACES = {
     "{w_bits: [0]}": "space.w_bits: 0: bits must be one of 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32 (32 = untouched)",
-    "{w_bits: [1.5]}": "space.w_bits: 1.5: input should be a valid integer",
+    "{w_bits: [1.5]}": "space.w_bits: 1.5: must be a whole number",
     "{w_bits: [64]}": "space.w_bits: 64: bits must be one of 1, ",
     "{w_bits: []}": "space.w_bits: the list of values must not be empty",
     "{w_bits: {low: 8, high: 2}}": "space.w_bits: low <= high must hold, but got low 8 and high 2",
     "{w_bits: {low: 2, hihg: 8}}": "unknown key 'space.w_bits.hihg'; did you mean 'high'?",
     "{w_bits: {low: 2, high: 8, stp: 1}}": "unknown key 'space.w_bits.stp'",
-    "{prune_frac: [1.0]}": "space.prune_frac: 1.0: input should be less than 1",
-    "{prune_frac: [-0.1]}": "space.prune_frac: -0.1: input should be greater than or equal to 0",
+    "{prune_frac: [1.0]}": "space.prune_frac: 1.0: must be less than 1",
+    "{prune_frac: [-0.1]}": "space.prune_frac: -0.1: must be at least 0",
     "{prune_frac: [.nan]}": "space.prune_frac: values must be finite",
-    "{prune_frac: {low: 0, high: .nan}}": "space.prune_frac.high: Input should be a finite number",
-    "{prune_frac: {low: 0, high: 1" + "0" * 400 + "}}": "space.prune_frac.high: Input should be less than",
-    "{w_bits: [null]}": "space.w_bits.0: Input should be a valid",
+    "{prune_frac: {low: 0, high: .nan}}": "space.prune_frac.high: must be a finite number",
+    "{prune_frac: {low: 0, high: 1" + "0" * 400 + "}}": "space.prune_frac.high: must be",
+    "{w_bits: [null]}": "space.w_bits.0: must be a",
     "{wbits: [4]}": "space: unknown parameter 'wbits'; did you mean 'w_bits'?",
     "{}": "space: the search space must not be empty",
-    "3": "space: Input should be a valid dictionary",
+    "3": "space: must be a mapping: {key: value}",
 }
 
 
@@ -241,8 +243,8 @@ POINTS = {
     "[{w_bits: 9, a_bits: 8}]": "points.0: w_bits: 9: bits must be one of 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32",
     "[{w_bits: .nan, a_bits: 8}]": "points.0",
     "[{w_bits: [4], a_bits: 8}]": "points.0.w_bits",
-    "[4]": "points.0: Input should be a valid dictionary",
-    "4": "points: Input should be a valid tuple",
+    "[4]": "points.0: must be a mapping: {key: value}",
+    "4": "points: must be a list: [a, b]",
 }
 
 
@@ -309,7 +311,7 @@ def test_a_name_that_looks_like_something_else_stays_a_name(name: str, tmp_path:
     assert parse(dump_spec(make_spec(tmp_path, name=name))).name == name
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False))
+@given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
 def test_a_bound_survives_being_written(bound: float) -> None:
     constraint = Constraint(metric="size_bytes", sense="<=", bound=bound)
     assert Constraint.model_validate(str(constraint)) == constraint
@@ -328,6 +330,129 @@ def test_constraints(text: str, written: str, feasible: float, infeasible: float
     constraint = Constraint.model_validate(text)
     assert str(constraint) == written
     assert constraint.violation(feasible) <= 0 < constraint.violation(infeasible)
+
+
+IMPOSSIBLE = {
+    "constraints: [accuracy >= 90]": "accuracy lies between 0 and 1, but got 90: write 0.9 or 90 %",
+    "constraints: [accuracy <= 1000]": "accuracy lies between 0 and 1, but got 1000",
+    "constraints: [size_bytes <= -1]": "size_bytes is never below 0, but got -1",
+    "constraints: [accuracy >= 120 %]": "'120 %' is no share: write it like 95 % or 0.95",
+    "constraints: [size_bytes <= 5 XB]": "'5 XB' is no size: write it like 500MB",
+    "constraints: [parameters <= 5 %]": "constraints.0.bound: must be a number",
+    "constraints: [accuracy >= 0.9, macs <= 5, accuracy <= 80 %]": "constraints: no trial can meet both "
+    "accuracy >= 0.9 and accuracy <= 0.8: change one of them",
+    "reference: {accuracy: 90}": "reference: accuracy lies between 0 and 1, but got 90: write 0.9 or 90 %",
+    "reference: {size_bytes: -5}": "reference: size_bytes is never below 0",
+    "objectives: {accuracy: minimize}": "accuracy is better the other way: write accuracy: maximize",
+    "objectives: {size_bytes: maximize}": "size_bytes is better the other way: write size_bytes: minimize",
+    "resources: {gpu: 1.5}": "resources.gpu: more than one GPU must be a whole number (got 1.5)",
+    "resources: {gpu: 0.00001}": "resources.gpu: Ray counts in steps of 0.0001",
+    "resources: {cpu: 0.33333}": "resources.cpu: Ray counts in steps of 0.0001",
+    "points: [{w_bits: 4, a_bits: 8}, {w_bits: 4, a_bits: 4}, {a_bits: 8, w_bits: 4}]": "points.2 is points.0 again",
+    "repeats: {seeds: 3, min_probability: 5}": "min_probability: must be between 0 and 1: write 0.05 or 5 %",
+}
+
+
+@pytest.mark.parametrize("text", IMPOSSIBLE)
+def test_what_no_trial_could_meet_is_refused(text: str) -> None:
+    assert IMPOSSIBLE[text] in refusal(SPEC + text + "\n")
+
+
+FLAGS = [
+    ("{trials: 3}", "{trials: true}", "budget: trials must be a number, but got true"),
+    ("{trials: 3}", "{trials: 3, stagnation: {trials: yes}}", "budget.stagnation.trials: must be a whole number"),
+    ("epochs: 1", "epochs: true", "base.baseline.schedule: epochs must be a number, but got true"),
+    ("kind: ptq", "kind: ptq, scheme: {w_bits: true}", "base.quantize.scheme: w_bits must be a number"),
+    ("kind: ptq", "kind: ptq, scheme: {w_bits_by_group: {conv1: true}}", "w_bits_by_group must be a number"),
+    ("{w_bits: [4, 8]", "{w_bits: [true]", "space.w_bits: each value must be a number, but got true"),
+    ("name: toy", "name: toy\ncluster: {workers: {cpus: true}}", "cluster.workers: cpus must be a number"),
+    ("name: toy", "name: toy\nresources: {gpu: false}", "resources: gpu must be a number, but got false"),
+    ("name: toy", "name: toy\npoints: [{w_bits: true, a_bits: 4}]", "points must be a number, but got true"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), FLAGS, ids=[new[-30:] for _, new, _ in FLAGS])
+def test_true_is_not_1(old: str, new: str, expected: str) -> None:
+    assert expected in refusal(SPEC.replace(old, new, 1))
+
+
+def test_flags_stay_flags() -> None:
+    augment = "base:\n  data: {augment: {flip: true}, validation: {from: test, fraction: 50 %}}\n"
+    data = parse(SPEC.replace("base:\n", augment)).base.data
+    assert data.augment.flip is True
+    assert data.validation.fraction == 0.5
+    assert parse(SPEC + "resources: {compile: true}\n").resources.compile is True
+
+
+SHORT = {
+    "sampler: grid": "sampler: {name: grid}",
+    "repeats: 3": "repeats: {seeds: 3}",
+    "constraints: accuracy >= 93 %": "constraints: [accuracy >= 0.93]",
+    "constraints: [size_bytes <= 50KB, compression_ratio >= 10x]": "constraints: [size_bytes <= 50000, "
+    "compression_ratio >= 10]",
+    "objectives: [bops, accuracy]": "objectives: {bops: minimize, accuracy: maximize}",
+    "objectives: accuracy": "objectives: {accuracy: maximize}",
+    "repeats: {min_probability: 5 %}": "repeats: {min_probability: 0.05}",
+}
+
+
+@pytest.mark.parametrize("text", SHORT)
+def test_a_short_form_means_the_long_one(text: str) -> None:
+    short, long = (parse(SPEC + form + "\n") for form in (text, SHORT[text]))
+    assert short == long
+    assert dump_spec(short) == dump_spec(long)
+    assert list(short.objectives) == list(long.objectives)
+
+
+def test_a_budget_may_be_a_number_and_parts_of_the_base_have_units() -> None:
+    assert parse(SPEC.replace("{trials: 3}", "3")) == parse(SPEC)
+    schedule = "schedule: {epochs: 1, lr: 1}"
+    sparsify = f"base:\n  sparsify: {{sparsity: 30 %, mode: iterative, max_accuracy_drop: 1pp, {schedule}}}"
+    part = parse(SPEC.replace("base:", sparsify)).base.sparsify
+    assert part is not None
+    assert (part.sparsity, part.max_accuracy_drop) == (0.3, 0.01)
+    refused = refusal(SPEC.replace("base:", sparsify.replace("1pp", "5.0")))
+    assert "max_accuracy_drop: must be between 0 and 1: write 0.05 or 5pp" in refused
+
+
+def test_a_date_as_a_name_is_told_to_be_quoted() -> None:
+    refused = refusal(SPEC.replace("name: toy", "name: 2026-11-27"))
+    assert "name: must be text: this is a date in YAML; put it in quotes to have the text (got 2026-11-27)" in refused
+    assert parse(SPEC.replace("name: toy", "name: '2026-11-27'")).name == "2026-11-27"
+
+
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"/dev/zero has more than 1,000,000 bytes"):
+        load_spec(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("storage", ["file", "file/below"])
+def test_a_storage_that_is_a_file_is_refused(storage: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "spec.yaml").write_text(SPEC + f"storage: {tmp_path / storage}\n")
+    with pytest.raises(StorageUnavailable, match=r"storage: cannot make .*/file is a file. Name another folder"):
+        load_spec(tmp_path / "spec.yaml")
+
+
+def patterns(content: Any) -> set[str]:
+    """The patterns in a JSON schema."""
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    found = {pattern for part in parts for pattern in patterns(part)}
+    own = [content.get("pattern"), *content.get("patternProperties", {})] if isinstance(content, dict) else []
+    return found | {pattern for pattern in own if pattern}
+
+
+def test_every_pattern_of_a_spec_is_said_in_words() -> None:
+    assert patterns(ExperimentSpec.model_json_schema()) == set(SPELLINGS)
+
+
+def test_nothing_that_is_refused_is_said_in_the_words_of_pydantic() -> None:
+    refused = [refusal(SPEC + text + "\n") for text in (*FIELDS, *IMPOSSIBLE)]
+    refused += [refusal(SPEC.replace(old, new, 1)) for old, new, _ in (*REPLACED, *FLAGS)]
+    refused += [refusal(BASE + f"space: {text}\n") for text in SPACES]
+    refused += [refusal(SPEC + f"points: {text}\n") for text in POINTS]
+    for message in refused:
+        assert not re.search(r"[Ii]nput should|valid (tuple|dictionary|integer|number|string)|original value", message)
 
 
 def test_paths_are_made_absolute_and_a_checkpoint_is_named_by_its_content(

@@ -152,9 +152,9 @@ WRONG = {
     "{kind: shrnk}": "unknown kind of stage 'shrnk'; known: .* Did you mean 'shrink'?",
     "{factor: 0.5}": "unknown kind of stage 'None'; known: ",
     "{kind: ptq}": "base.own_stages.0: ptq starts or ends a trial: give it as baseline or as quantize",
-    "{kind: shrink, factor: x}": "base.own_stages.0.factor: Input should be a valid number",
+    "{kind: shrink, factor: x}": "base.own_stages.0.factor: must be a number",
     "{kind: shrink, facto: 1}": "unknown key 'base.own_stages.0.facto'",
-    "3": "base.own_stages.0: Input should be a valid dictionary",
+    "3": "base.own_stages.0: must be a mapping: {key: value}",
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.documents import script
 from tests.tune_app.factories import make_experiment, make_record, make_spec
-from trainables.results import METRICS, SCORES, Completed, Measurement
+from trainables.results import METRICS, SCORES, Completed, Measurement, Metric
 from tune_app.drawing.axis import axis_of
 from tune_app.frontier.points import frontier, group_runs
 from tune_app.ledger.ledger import TrialRecord
@@ -46,7 +46,7 @@ def test_a_new_measurement_needs_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     [shown] = [column for column in trial_columns(contents) if column.name == "energy_bytes"]
     assert (shown.title, shown.kind, shown.shown, shown.values) == ("energy", "bytes", False, (512,))
     assert (short("energy_bytes"), show("energy_bytes", 512.0)) == ("energy", "512 B")
-    monkeypatch.setitem(METRICS, "energy_bytes", "minimize")
+    monkeypatch.setitem(METRICS, "energy_bytes", Metric("minimize", "bytes"))
     axis = axis_of("energy_bytes", spec, [512.0])
     assert (axis.title, axis.direction) == ("energy of an image (B)", "minimize")
     page = (Path(__file__).parents[3] / "docs/columns.md").read_text()
