@@ -24,6 +24,7 @@ from trainables.errors import ConfigError, CorruptFile, nearest
 from trainables.storage import StoragePath
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tables.trials import TableFile, current_table, load_trials
+from tune_app.tables.units import without_units
 
 MAX_WHERE = 10_000
 """Characters that a condition may have; more would only let a program nest or repeat what a person never writes."""
@@ -58,7 +59,7 @@ def frontier_frame(
     Args:
         experiment: the folder of an experiment, or its URI.
         all: every trial, not the frontier alone.
-        where: an SQL condition over the columns; empty for no condition.
+        where: an SQL condition over the columns, numbers with or without units (`90%`, `50KB`, `20x`); empty for none.
         sort: a column, or "-column" for falling order; missing values come last. Default: "size_bytes".
         limit: at most so many rows.
 
@@ -100,7 +101,7 @@ def select(
     if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", where):
         raise ConfigError(f"a condition must not hold control characters, but got {where[:60]!r}.")
     columns = source.columns if isinstance(source, TableFile) else source.column_names
-    condition = where if where.strip() else "true"
+    condition = without_units(where) if where.strip() else "true"
     parts = [_statement(condition), "AND on_frontier" if frontier else "", _order(sort, columns)]
     query = "\n".join([*parts, "" if limit is None else f"LIMIT {limit}"])
     with _connected(source) as connection:

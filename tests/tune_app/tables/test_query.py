@@ -161,6 +161,7 @@ def test_a_mistake_is_explained_in_one_line(folder: ExperimentFolder, where: str
         ("  ", {0, 1, 2, 3, 4, 5}),
         ("true", {0, 1, 2, 3, 4, 5}),
         ("accuracy > 0.9 and size_bytes < 200000", {1, 5}),
+        ("accuracy > 90% and size_bytes < 200KB", {1, 5}),
         ("ACCURACY > 0.94", {0}),
         ("trials.accuracy > 0.94", {0}),
         ("accuracy > 0.94 -- the best", {0}),
