@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,13 +24,19 @@ STAGE_METRICS = (
 )
 """The metrics of stages that a trial's record keeps: some stages have hundreds, one for each layer."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""A number of things or bytes, as the integers of a table hold it."""
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+"""Within thirty years."""
+
 
 class StageRun(Frozen):
     """A note of one stage of a trial: what it cost, and how it ended; a cache hit cost the time of reading."""
 
     kind: str
     key: str
-    seconds: float
+    seconds: Seconds
     cached: bool
     metrics: dict[str, float] = Field(
         default_factory=dict, description="those that records keep; none of a stage that failed, or of older records"
@@ -50,29 +56,29 @@ class Measurement(Frozen):
     versions lack some SCORES, which are None then.
     """
 
-    accuracy: float = Field(description="fraction right, of the decoded file")
-    top5_accuracy: float | None = Field(
+    accuracy: Share = Field(description="fraction right, of the decoded file")
+    top5_accuracy: Share | None = Field(
         None, description="fraction with the label among the five largest logits; null with five classes or fewer"
     )
-    balanced_accuracy: float | None = Field(None, description="mean recall of the classes that have an image")
-    macro_f1: float | None = Field(None, description="mean F1 score of the classes that occur or are predicted")
-    cross_entropy: float | None = Field(None, description="mean loss in nats; null where a logit is not finite")
-    accuracy_trained: float = Field(description="fraction right, of the trained network before packing")
-    n: int = Field(description="images the accuracy was read on")
+    balanced_accuracy: Share | None = Field(None, description="mean recall of the classes that have an image")
+    macro_f1: Share | None = Field(None, description="mean F1 score of the classes that occur or are predicted")
+    cross_entropy: float | None = Field(None, ge=0, description="mean loss in nats; null where a logit is not finite")
+    accuracy_trained: Share = Field(description="fraction right, of the trained network before packing")
+    n: Count = Field(description="images the accuracy was read on")
     split: Literal["val", "test"] = "val"
-    size_bytes: int = Field(description="length of the packed file")
-    size_breakdown: dict[str, int] = Field(description="bytes by part; they sum to size_bytes")
-    compression_ratio: float = Field(description="fp32 bytes of the unpruned baseline / size_bytes")
-    parameters: int = Field(description="weights and biases of the pruned network, BN affine included")
-    prune_frac_achieved: float = Field(description="share of prunable channels that were removed")
-    sparsity_achieved: float = Field(description="share of zero codes among the weights of the decoded file")
-    macs: int = Field(description="multiply-accumulates of one image")
-    bops: int = Field(description="sum of MACs · weight bits · input bits")
-    activation_bytes: int = Field(description="all activations of one image, at their bits")
-    peak_activation_bytes: int = Field(description="most activations that are alive at once, one image")
-    formula_bytes: dict[str, int] = Field(description="by the size formulas of earlier systems")
-    onnx_size_bytes: int | None = None
-    onnx_accuracy: float | None = Field(None, description="fraction right in onnxruntime")
+    size_bytes: Count = Field(ge=1, description="length of the packed file")
+    size_breakdown: dict[str, Count] = Field(description="bytes by part; they sum to size_bytes")
+    compression_ratio: float = Field(gt=0, description="fp32 bytes of the unpruned baseline / size_bytes")
+    parameters: Count = Field(description="weights and biases of the pruned network, BN affine included")
+    prune_frac_achieved: Share = Field(description="share of prunable channels that were removed")
+    sparsity_achieved: Share = Field(description="share of zero codes among the weights of the decoded file")
+    macs: Count = Field(description="multiply-accumulates of one image")
+    bops: Count = Field(description="sum of MACs · weight bits · input bits")
+    activation_bytes: Count = Field(description="all activations of one image, at their bits")
+    peak_activation_bytes: Count = Field(description="most activations that are alive at once, one image")
+    formula_bytes: dict[str, Count] = Field(description="by the size formulas of earlier systems")
+    onnx_size_bytes: Count | None = None
+    onnx_accuracy: Share | None = Field(None, description="fraction right in onnxruntime")
     onnx_failure: str | None = Field(None, description="why there is no ONNX file or no accuracy of it")
 
 

@@ -141,7 +141,7 @@ def make_record(
         accuracy_trained=accuracy,
         n=179,
         size_bytes=size_bytes,
-        size_breakdown={"weights": size_bytes - 100, "header": 100},
+        size_breakdown={"weights": size_bytes - min(size_bytes, 100), "header": min(size_bytes, 100)},
         compression_ratio=BASELINE_BYTES / size_bytes,
         parameters=2 * size_bytes,
         prune_frac_achieved=float(params.get("prune_frac", 0)),

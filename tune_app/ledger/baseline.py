@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError
 
 from trainables.config import Architecture, Frozen
 from trainables.errors import ConfigError, CorruptFile
-from trainables.results import METRICS, TOP
+from trainables.results import METRICS, TOP, Count, Seconds, Share
 from trainables.storage import read_bytes
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
@@ -26,26 +26,26 @@ class BaselineInfo(Frozen):
 
     key: str = Field(description="stage key, which names data, split, model, schedule and seed")
     fingerprint: str = Field(description="SHA-256 of the training and validation data")
-    accuracy: float = Field(description="fraction right on the validation split, fp32")
-    top5_accuracy: float | None = Field(None, description="these four as in `Measurement`; null in older files")
-    balanced_accuracy: float | None = None
-    macro_f1: float | None = None
-    cross_entropy: float | None = None
-    n: int
-    accuracy_outside: float | None = Field(
+    accuracy: Share = Field(description="fraction right on the validation split, fp32")
+    top5_accuracy: Share | None = Field(None, description="these four as in `Measurement`; null in older files")
+    balanced_accuracy: Share | None = None
+    macro_f1: Share | None = None
+    cross_entropy: float | None = Field(None, ge=0)
+    n: Count
+    accuracy_outside: Share | None = Field(
         None, description="fraction right on test images, of an imported baseline that training images validate"
     )
-    n_outside: int = Field(0, description="the number of these test images")
-    classes: int
+    n_outside: Count = Field(0, description="the number of these test images")
+    classes: int = Field(ge=1)
     largest_class: ClassImages | None = Field(None, description="these two: null in files of an older version")
     smallest_class: ClassImages | None = None
-    parameters: int
-    size_bytes: int = Field(description="4 bytes per parameter: the numerator of every compression ratio")
-    macs: int = Field(description="multiply-accumulates of one image")
-    bops: int = Field(description="32 · 32 for each of them")
-    activation_bytes: int = Field(description="all activations of one image, fp32")
-    peak_activation_bytes: int = Field(description="most activations that are alive at once, fp32")
-    seconds: float = Field(description="what it took in the run that made it")
+    parameters: Count
+    size_bytes: Count = Field(description="4 bytes per parameter: the numerator of every compression ratio")
+    macs: Count = Field(description="multiply-accumulates of one image")
+    bops: Count = Field(description="32 · 32 for each of them")
+    activation_bytes: Count = Field(description="all activations of one image, fp32")
+    peak_activation_bytes: Count = Field(description="most activations that are alive at once, fp32")
+    seconds: Seconds = Field(description="what it took in the run that made it")
     threads: int | None = Field(
         None, description="torch's threads when it was made, and whenever it is made again; null: those of a trial"
     )

@@ -12,9 +12,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from search_spaces.rungs import FULL
 from trainables import errors
-from trainables.config import Frozen, digest
+from trainables.config import Frozen, digest, in_words
 from trainables.errors import CorruptFile, State
-from trainables.results import Completed, Failed
+from trainables.results import Completed, Failed, Seconds, Share
 from trainables.storage import StoragePath, create_once, move, names, read_bytes, read_many
 from tune_app.terminal.progress import counted
 
@@ -71,10 +71,10 @@ class TrialRecord(Frozen):
     result: Completed | Failed
     environment: dict[str, str] = Field(description="versions of this package, torch, ray and plug-ins; host; device")
     started_at: str = Field(description="UTC, ISO 8601; for people, never for order")
-    seconds: float = Field(description="wall time of the trial in its worker")
-    gpu_share: float = Field(0.0, description="of a GPU, that it held")
-    gpu_peak_share: float | None = Field(None, description="most of a GPU's memory that it reserved, 0 to 1")
-    out_of_memory: int = Field(0, description="times it had run out of GPU memory before")
+    seconds: Seconds = Field(description="wall time of the trial in its worker")
+    gpu_share: float = Field(0.0, ge=0, description="of a GPU, that it held")
+    gpu_peak_share: Share | None = Field(None, description="most of a GPU's memory that it reserved, 0 to 1")
+    out_of_memory: int = Field(0, ge=0, description="times it had run out of GPU memory before")
     taken_from: str = Field("", description="name of the experiment that ran it; empty: this one")
 
     @property
@@ -227,7 +227,9 @@ def _decode(path: StoragePath, content: bytes | OSError) -> TrialRecord | Damage
     try:
         record = TrialRecord.model_validate(body)
     except ValidationError as err:
-        return Damaged(path, f"{path}: {err.error_count()} fields do not fit the record schema", whole)
+        problem = err.errors()[0]
+        first = f"{'.'.join(map(str, problem['loc']))} {in_words(problem)}"
+        return Damaged(path, f"{path}: {err.error_count()} fields do not fit the record schema: {first}", whole)
     if record.assignment.trial_id != path.stem:
         return Damaged(path, f"{path}: holds the record of {record.assignment.trial_id}")
     return record

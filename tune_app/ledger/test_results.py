@@ -1,9 +1,10 @@
 """Results on the held-out test split: one small file beside each evaluated network, written once."""
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from trainables.config import Frozen
 from trainables.errors import CorruptFile
+from trainables.results import Count, Share
 from trainables.storage import StoragePath, create_once, names, read_bytes, read_many
 from tune_app.ledger.folder import ExperimentFolder
 
@@ -16,12 +17,12 @@ class HeldOut(Frozen):
     Files of older versions have the accuracy alone; what else is None is undefined there, as in `Measurement`.
     """
 
-    accuracy: float
-    top5_accuracy: float | None = None
-    balanced_accuracy: float | None = None
-    macro_f1: float | None = None
-    cross_entropy: float | None = None
-    n: int
+    accuracy: Share
+    top5_accuracy: Share | None = None
+    balanced_accuracy: Share | None = None
+    macro_f1: Share | None = None
+    cross_entropy: float | None = Field(None, ge=0)
+    n: Count
 
 
 def read_held_out(folder: StoragePath) -> HeldOut | None:

@@ -1,3 +1,4 @@
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,14 @@ def forge(body: dict[str, Any]) -> dict[str, Any]:
     return {"schema": 1, "sha256": digest(body), "record": body}
 
 
+def forged(path: str, value: object) -> bytes:
+    """A record with another value in one place, under a checksum that holds."""
+    body = make_record(0, POINT).model_dump(mode="json")
+    *parents, last = path.split(".")
+    functools.reduce(lambda part, name: part[name], parents, body)[last] = value
+    return json.dumps(forge(body)).encode()
+
+
 PLAIN = make_record(0, POINT).model_dump(mode="json")
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", r"not a trial record \(0 bytes\)"),
@@ -137,6 +146,15 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "unknown field": (json.dumps(forge({**PLAIN, "author": "x"})).encode(), "1 fields do not fit"),
     "missing field": (json.dumps(forge({"assignment": PLAIN["assignment"]})).encode(), "fields do not fit"),
     "a number": (json.dumps({"schema": 1, "sha256": digest(3), "record": 3}).encode(), "1 fields do not fit"),
+    "an accuracy above 1": (forged("result.measurement.accuracy", 7), "accuracy must be at most 1"),
+    "a score below 0": (forged("result.measurement.macro_f1", -0.1), "macro_f1 must be at least 0"),
+    "a negative size": (forged("result.measurement.size_bytes", -5), "size_bytes must be at least"),
+    "a part of a negative size": (forged("result.measurement.size_breakdown", {"a": -5}), "must be at least 0"),
+    "no ratio": (forged("result.measurement.compression_ratio", 0), "compression_ratio must be more than 0"),
+    "more than a table holds": (forged("result.measurement.bops", 2**63), "bops must be less than"),
+    "endless seconds": (forged("seconds", 1e300), "seconds must be at most 1,000,000,000"),
+    "seconds below 0": (forged("seconds", -1), "seconds must be at least 0"),
+    "a memory above 1": (forged("gpu_peak_share", 1.5), "gpu_peak_share must be at most 1"),
     "another trial": (json.dumps(envelope(make_record(0, {"w_bits": 2}))).encode(), "holds the record of "),
     "another attempt": (json.dumps(envelope(make_record(0, POINT, attempt=2))).encode(), "holds the record of .*-a2"),
 }
