@@ -19,8 +19,8 @@ ALLOWED = {
 }
 ROOMS = {
     "trainables": """
-        arithmetic, errors; quantities, registry, storage; config; results, device, graph; data; models; stages; train;
-        prune; quant; costs; export; ptq, sensitivity, baseline, network_file, network_check, measure; pipeline; testing
+        arithmetic, errors, printable; quantities, registry, storage; config; results, device, graph; data; models; stages;
+        train; prune; quant; costs; export; ptq, sensitivity, baseline, network_file, network_check, measure; pipeline; testing
     """,
     "search_spaces": "parameters, presets, rungs; space; samplers",
     "tune_app": """
@@ -61,7 +61,7 @@ HOMES = {
 }
 """Where a heavy package may be imported: packages, rooms and files."""
 TORCH_FREE = [
-    *(f"trainables/{name}.py" for name in ("results", "errors", "quantities", "registry", "arithmetic")),
+    *(f"trainables/{name}.py" for name in ("results", "errors", "printable", "quantities", "registry", "arithmetic")),
     *("trainables/data/class_names.py", "trainables/data/decoding/resize.py"),
     *("trainables/stages/markers.py", "trainables/graph/graph.py"),
     *(

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trainables.config import Architecture, Frozen, stage_of_kind
 from trainables.errors import State
+from trainables.printable import Printable
 
 CHANCE_FACTOR = 1.5
 """A trial with at most so many times the accuracy of chance is refused as collapsed. Larger: poor but real networks are
@@ -34,11 +35,11 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 class StageRun(Frozen):
     """A note of one stage of a trial: what it cost, and how it ended; a cache hit cost the time of reading."""
 
-    kind: str
-    key: str
+    kind: Printable
+    key: Printable
     seconds: Seconds
     cached: bool
-    metrics: dict[str, float] = Field(
+    metrics: dict[Printable, float] = Field(
         default_factory=dict, description="those that records keep; none of a stage that failed, or of older records"
     )
 
@@ -67,7 +68,7 @@ class Measurement(Frozen):
     n: Count = Field(description="images the accuracy was read on")
     split: Literal["val", "test"] = "val"
     size_bytes: Count = Field(ge=1, description="length of the packed file")
-    size_breakdown: dict[str, Count] = Field(description="bytes by part; they sum to size_bytes")
+    size_breakdown: dict[Printable, Count] = Field(description="bytes by part; they sum to size_bytes")
     compression_ratio: float = Field(gt=0, description="fp32 bytes of the unpruned baseline / size_bytes")
     parameters: Count = Field(description="weights and biases of the pruned network, BN affine included")
     prune_frac_achieved: Share = Field(description="share of prunable channels that were removed")
@@ -76,10 +77,10 @@ class Measurement(Frozen):
     bops: Count = Field(description="sum of MACs · weight bits · input bits")
     activation_bytes: Count = Field(description="all activations of one image, at their bits")
     peak_activation_bytes: Count = Field(description="most activations that are alive at once, one image")
-    formula_bytes: dict[str, Count] = Field(description="by the size formulas of earlier systems")
+    formula_bytes: dict[Printable, Count] = Field(description="by the size formulas of earlier systems")
     onnx_size_bytes: Count | None = None
     onnx_accuracy: Share | None = Field(None, description="fraction right in onnxruntime")
-    onnx_failure: str | None = Field(None, description="why there is no ONNX file or no accuracy of it")
+    onnx_failure: Printable | None = Field(None, description="why there is no ONNX file or no accuracy of it")
 
 
 class Completed(Frozen):
@@ -87,18 +88,18 @@ class Completed(Frozen):
 
     measurement: Measurement
     architecture: Architecture
-    artifact_sha256: str
+    artifact_sha256: Printable
     stages: list[StageRun]
 
 
 class Failure(Frozen):
     """The reason why a trial has no usable result."""
 
-    kind: str = Field(description="name of the error, as in the error tree")
+    kind: Printable = Field(description="name of the error, as in the error tree")
     state: State
-    stage: str
-    message: str
-    traceback: str = ""
+    stage: Printable
+    message: Printable
+    traceback: Printable = ""
 
 
 class Failed(Frozen):

@@ -11,6 +11,7 @@ import typer
 
 from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
+from trainables.printable import printable
 from tune_app.cli import clusters, epochs, failures, inspect, networks, report, results, search, tools, verify
 from tune_app.errors import Interrupted
 from tune_app.terminal.progress import Verbosity, set_verbosity
@@ -55,7 +56,7 @@ def main() -> None:
         # Typer and rich meet a closed pipe themselves, and exit with the code of a bug.
         sys.exit(OUTPUT_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code)
     except (TuneAppError, ClusterError) as err:
-        print(f"error: {err}", file=sys.stderr)
+        print(f"error: {printable(str(err))}", file=sys.stderr)
         sys.exit(err.exit_code)
     except Interrupted as err:
         again = " ".join(["tune-app", *sys.argv[1:]])

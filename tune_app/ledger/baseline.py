@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 
 from trainables.config import Architecture, Frozen
 from trainables.errors import ConfigError, CorruptFile
+from trainables.printable import Printable
 from trainables.results import METRICS, TOP, Count, Seconds, Share
 from trainables.storage import read_bytes
 from tune_app.ledger.folder import ExperimentFolder
@@ -17,15 +18,15 @@ UNTRAINED = "untrained baseline: accuracies mean nothing"
 class ClassImages(Frozen):
     """How many training images a class has."""
 
-    name: str
-    images: int
+    name: Printable
+    images: Count
 
 
 class BaselineInfo(Frozen):
     """What a search needs to know of the baseline."""
 
-    key: str = Field(description="stage key, which names data, split, model, schedule and seed")
-    fingerprint: str = Field(description="SHA-256 of the training and validation data")
+    key: Printable = Field(description="stage key, which names data, split, model, schedule and seed")
+    fingerprint: Printable = Field(description="SHA-256 of the training and validation data")
     accuracy: Share = Field(description="fraction right on the validation split, fp32")
     top5_accuracy: Share | None = Field(None, description="these four as in `Measurement`; null in older files")
     balanced_accuracy: Share | None = None
@@ -50,7 +51,7 @@ class BaselineInfo(Frozen):
         None, description="torch's threads when it was made, and whenever it is made again; null: those of a trial"
     )
     untrained: bool = Field(False, description="a placeholder with random weights: accuracies mean nothing")
-    imported: str = Field("", description="which tensors of a checkpoint had other names; empty: none")
+    imported: Printable = Field("", description="which tensors of a checkpoint had other names; empty: none")
     architecture: Architecture | None = Field(None, description="null in files of an older version")
 
     def reference(self, spec: ExperimentSpec) -> dict[str, float]:

@@ -14,13 +14,14 @@ from search_spaces.rungs import FULL
 from trainables import errors
 from trainables.config import Frozen, digest, in_words
 from trainables.errors import CorruptFile, State
+from trainables.printable import Printable
 from trainables.results import Completed, Failed, Seconds, Share
 from trainables.storage import StoragePath, create_once, move, names, read_bytes, read_many
 from tune_app.terminal.progress import counted
 
 SCHEMA = 1
 """The number of the format of a record's file; a file of another number is left alone."""
-Params = dict[str, float | int | str]
+Params = dict[Printable, float | int | Printable]
 Place = tuple[str, str]
 """The place of a trial in a search: its configuration's key, and the rung."""
 
@@ -29,9 +30,9 @@ class Assignment(Frozen):
     """What one Ray trial has to do."""
 
     number: int = Field(ge=0, description="order of proposal; never a clock")
-    config_key: str = Field(description="SHA-256 of the last stage's key: the configuration as a whole")
+    config_key: Printable = Field(description="SHA-256 of the last stage's key: the configuration as a whole")
     params: Params
-    rung: str = FULL
+    rung: Printable = FULL
     repeat: int = Field(0, ge=0, description="further run of a point with other random numbers; 0: the first")
     seed: int = Field(description="of the stages after the baseline")
     attempt: int = Field(1, ge=1, description="one more each time that it runs again after it failed")
@@ -69,13 +70,15 @@ class TrialRecord(Frozen):
 
     assignment: Assignment
     result: Completed | Failed
-    environment: dict[str, str] = Field(description="versions of this package, torch, ray and plug-ins; host; device")
-    started_at: str = Field(description="UTC, ISO 8601; for people, never for order")
+    environment: dict[Printable, Printable] = Field(
+        description="versions of this package, torch, ray and plug-ins; host; device"
+    )
+    started_at: Printable = Field(description="UTC, ISO 8601; for people, never for order")
     seconds: Seconds = Field(description="wall time of the trial in its worker")
     gpu_share: float = Field(0.0, ge=0, description="of a GPU, that it held")
     gpu_peak_share: Share | None = Field(None, description="most of a GPU's memory that it reserved, 0 to 1")
     out_of_memory: int = Field(0, ge=0, description="times it had run out of GPU memory before")
-    taken_from: str = Field("", description="name of the experiment that ran it; empty: this one")
+    taken_from: Printable = Field("", description="name of the experiment that ran it; empty: this one")
 
     @property
     def state(self) -> State:

@@ -160,6 +160,18 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
 }
 
 
+def test_a_record_steers_no_terminal(ledger: Ledger, storage: StoragePath) -> None:
+    record = make_record(0, POINT, state="failed", message="plain")
+    ledger.add(record)
+    body = record.model_dump(mode="json")
+    body["result"]["failure"]["message"] = body["environment"]["host"] = "\x1b[2J gone"
+    replace(only_file(storage), json.dumps(forge(body)).encode())
+    [found], damaged = ledger.read()
+    assert not damaged
+    assert found.reason == r"Diverged: \x1b[2J gone"
+    assert found.environment["host"] == r"\x1b[2J gone"
+
+
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_foreign_file_is_damaged_and_says_why(name: str, ledger: Ledger, storage: StoragePath) -> None:
     content, expected = FOREIGN[name]
