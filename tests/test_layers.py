@@ -19,8 +19,9 @@ ALLOWED = {
 }
 ROOMS = {
     "trainables": """
-        arithmetic, errors, printable; quantities, registry, storage; config; results, device, graph; data; models; stages;
-        train; prune; quant; costs; export; ptq, sensitivity, baseline, network_file, network_check, measure; pipeline; testing
+        arithmetic, errors, printable; quantities, registry, storage; config; results, device, graph; data; models;
+        stages; train; prune; quant; costs; export;
+        ptq, sensitivity, baseline, network_file, network_check, measure; pipeline; testing
     """,
     "search_spaces": "parameters, presets, rungs; space; samplers",
     "tune_app": """
