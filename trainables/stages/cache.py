@@ -83,9 +83,9 @@ class StageCache:
             self._log("fail", key, kind)
             raise
         files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
-        storage.publish_folder(files, self.folder / key, marker=FINISHED)
+        first = storage.publish_folder(files, self.folder / key, marker=FINISHED)
         saved_epochs.clear()
-        self._log("finish", key, kind)
+        self._log("finish" if first else "lost", key, kind)  # lost: who had taken over the lock was faster
         # Read back: what later trials will get is what this one gets, to the last bit.
         return read_stage(self.folder / key)
 

@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S, EXPIRY_S = 2.0, 20.0
 """Seconds between two signs of life on a disk, and until their absence means death: ten may be late. Longer: a dead
 holder on another machine keeps others waiting; shorter: one that a busy disk holds up is taken for dead."""
+GENERATION = re.compile(r"([0-9]{8})\.json")
+"""The name of a generation's file; other files in the folder are none of ours."""
+PIDS = range(1, 2**31)
+"""What the number of a process can be."""
 OBJECTS_HEARTBEAT_S, OBJECTS_EXPIRY_S = 5.0, 60.0
 """The same in an object store, where a write may take half a minute until it is given up."""
 
@@ -83,8 +88,8 @@ class Lock:
         return self._read(self._newest())
 
     def held(self) -> bool:
-        """Whether this lock is ours; no longer as soon as another process has taken over."""
-        return self.generation > 0 and self._newest() == self.generation
+        """Whether this lock is ours; no longer as soon as another process has taken over, or the folder is gone."""
+        return self.generation > 0 and self._newest() == self.generation and self._wrote(self.generation)
 
     def release(self) -> None:
         """Frees the lock; the generation stays counted."""
@@ -102,7 +107,8 @@ class Lock:
 
     def _newest(self) -> int:
         """Returns the number of the newest generation; 0 when nobody ever held the lock."""
-        return max((int(name.removesuffix(".json")) for name in names(self._folder, "[0-9]*.json")), default=0)
+        found = map(GENERATION.fullmatch, names(self._folder, "*.json"))
+        return max((int(match[1]) for match in found if match), default=0)
 
     def _read(self, generation: int) -> dict[str, Any] | None:
         """Returns who holds a generation; None after its release, and when its file is damaged."""
@@ -112,7 +118,7 @@ class Lock:
             holder = json.loads(read_bytes(self._path(generation)))
         except (OSError, ValueError):
             return None
-        return holder if isinstance(holder, dict) and holder.keys() >= {"host", "pid", "started", "beat"} else None
+        return holder if isinstance(holder, dict) and _is_whole(holder) else None
 
     def _wrote(self, generation: int) -> bool:
         """Whether a file that we were told is there is ours: an object store's answer may be lost, and asked again."""
@@ -148,6 +154,12 @@ class Lock:
                 if not self.held():
                     return
                 replace(self._path(self.generation), self._content(beat))
+
+
+def _is_whole(holder: dict[str, Any]) -> bool:
+    """Whether what a file says of a holder can be one."""
+    of = {"host": str, "pid": int, "started": int | float, "beat": int}
+    return all(isinstance(holder.get(name), kind) for name, kind in of.items()) and holder["pid"] in PIDS
 
 
 def _is_here(holder: dict[str, Any]) -> bool:

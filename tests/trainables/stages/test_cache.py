@@ -424,6 +424,17 @@ def ask(folder: str, me: int, barrier: Any) -> bool:
     return cost.cached
 
 
+def test_who_was_taken_over_and_came_second_says_so(storage: StoragePath) -> None:
+    cache = StageCache(storage)
+
+    def slow(_epochs: SavedEpochs) -> StageResult:
+        cache._run("k", "ptq", lambda _: result())  # another worker, which took the lock over
+        return result()
+
+    cache._run("k", "ptq", slow)
+    assert events(storage) == ["start", "start", "finish", "lost"]
+
+
 def test_a_stage_that_several_processes_need_runs_once(storage: StoragePath, together: Together) -> None:
     cached = together(ask, str(storage), count=2)
     assert sorted(cached) == [False, True]

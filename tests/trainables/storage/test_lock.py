@@ -25,6 +25,7 @@ from trainables.storage import (
     create_once,
     names,
     read_bytes,
+    remove_folder,
     replace,
     replace_json,
     storage_path,
@@ -251,13 +252,47 @@ def test_who_was_taken_over_knows_and_writes_no_more(storage: StoragePath, held:
     assert json.loads(read_bytes(storage / "lock" / "00000002.json"))["host"] == "elsewhere"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xff", b"{}", b"[1]", b'{"hosu": "a", "pid": 1}'])
+def holder_with(**changes: Any) -> bytes:
+    return json.dumps({"host": "a", "pid": 1, "started": 1.5, "beat": 1, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"\xff\xff", b"{}", b"[1]", b'{"hosu": "a", "pid": 1}'),
+        *(holder_with(host=socket.gethostname(), space=lock_module._space(), pid=pid) for pid in (-1, 0, "abc", 2**40)),
+        *(holder_with(host=3), holder_with(started="x"), holder_with(beat=None), holder_with(pid=None)),
+    ],
+)
 def test_a_damaged_holder_file_is_a_free_lock(storage: StoragePath, content: bytes) -> None:
     replace(storage / "lock" / "00000003.json", content)
     lock = Lock(storage / "lock")
     assert lock.try_acquire()
     assert lock.generation == 4
     lock.release()
+
+
+@pytest.mark.parametrize("name", ["1 (copy).json", "00000009 (copy).json", "9.json", "x.json", "000000009.json"])
+def test_a_foreign_file_in_a_locks_folder_is_not_read(name: str, storage: StoragePath) -> None:
+    replace(storage / "lock" / name, b"{}")
+    lock = Lock(storage / "lock")
+    assert lock.try_acquire()
+    assert lock.generation == 1
+    assert lock.held()
+    lock.release()
+
+
+def test_two_holders_of_one_number_know_each_other(storage: StoragePath) -> None:
+    first, second = (Lock(storage / "lock", heartbeat_s=60) for _ in range(2))
+    assert first.try_acquire()
+    remove_folder(storage / "lock", markers=("00000001.json",))
+    assert not first.held()
+    assert second.try_acquire()
+    assert (first.generation, second.generation) == (1, 1)
+    assert (first.held(), second.held()) == (False, True)
+    first.release()
+    assert second.held()
+    second.release()
 
 
 def test_drafts_in_a_locks_folder_are_not_read(storage: StoragePath) -> None:
