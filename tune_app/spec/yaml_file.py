@@ -224,7 +224,8 @@ def explain(err: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "string_pattern_mismatch":
         message = f"must be {SPELLINGS[problem['ctx']['pattern']]}"
     value = str(problem["input"]) if isinstance(problem["input"], date) else repr(problem["input"])
-    hidden = problem["type"] == "credential" or len(value) > 60 or value in message
+    mapping = isinstance(problem["input"], dict)  # whose part the message names
+    hidden = problem["type"] == "credential" or mapping or len(value) > 60 or value in message
     shown = "" if hidden else f" (got {value})"
     return f"{where}: {message}{shown}."
 
