@@ -76,6 +76,7 @@ class Trainer:
     schedule: Schedule
     folder: Path
     seed: int
+    bf16: bool
 
     def ours(self, tool: str, bits: tuple[int, int]) -> dict[str, Any]:
         """Runs the product's pipeline, and measures the network that is decoded from the packed file."""
@@ -127,7 +128,7 @@ class Trainer:
             return {"seconds": seconds, **file_sizes(place.read_bytes()), "accuracy": accuracy(network, self.test)}
 
     def _workplace(self, stages: str) -> Workplace:
-        return open_workplace(self.data, self.folder / "stages" / stages, cpu=1, gpu=0)
+        return open_workplace(self.data, self.folder / "stages" / stages, cpu=1, gpu=0, bf16=self.bf16)
 
 
 def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -153,6 +154,7 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
         schedule=Schedule(epochs=options.epochs, **TRAINING),
         folder=folder,
         seed=options.seed,
+        bf16=options.bf16,
     )
     yield kept_outcome(folder / "float.json", lambda: timed(lambda: network.plain(options.checkpoints), whole))
     for bits in options.bits:
@@ -231,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bits", nargs=2, type=int, action="append", help="of weights and activations; default: all")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="all train in bfloat16, where the processor computes in it")
     options = parser.parse_args(arguments)
     options.tool = options.tool or every
     options.bits = [tuple(bits) for bits in options.bits or WIDTHS]
