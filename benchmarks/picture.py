@@ -94,7 +94,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         if points := compared(panel, tool):
             plot(*zip(*points, strict=True), marker="D", color=color, label=f"{tool}, 2 epochs")
     if ours := searched(panel):
-        axes.plot(*zip(*ours, strict=True), marker="o", markersize=8, color=OURS, label=f"ours, {panel.epochs} epochs")
+        front = [point for place, point in enumerate(ours) if all(point[1] > less[1] for less in ours[:place])]
+        axes.plot(*zip(*front, strict=True), color=OURS)
+        plot(*zip(*ours, strict=True), marker="o", color=OURS, label=f"ours, {panel.epochs} epochs")
     if panel.network == "ResNet-20":
         for name, (marker, found) in PAPERS.items():
             points = [(paper_bytes(bits), accuracy) for bits, accuracy in found.items()]
