@@ -71,7 +71,9 @@ def make_spec(storage: StoragePath, **changes: Any) -> ExperimentSpec:
 def scores_like(accuracy: float) -> dict[str, float]:
     """The other scores of a network with this accuracy."""
     return {
-        **{"top5_accuracy": 1 - (1 - accuracy) / 2, "balanced_accuracy": accuracy - 0.01, "macro_f1": accuracy - 0.02},
+        "top5_accuracy": 1 - (1 - accuracy) / 2,
+        "balanced_accuracy": max(0.0, accuracy - 0.01),
+        "macro_f1": max(0.0, accuracy - 0.02),
         "cross_entropy": 2 * (1 - accuracy),
     }
 
