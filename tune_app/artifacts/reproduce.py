@@ -11,11 +11,10 @@ from tune_app.engine.baseline import make_baseline
 from tune_app.engine.trial import run_trial, workplace_of
 from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import require_baseline
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder, stored_text
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import find_trial
 from tune_app.spec.experiment import NAME
-from tune_app.spec.yaml_file import dump_spec
 from tune_app.stages.epochs import epochs_by_stage, epochs_done
 from tune_app.terminal.progress import doing, following
 
@@ -68,7 +67,7 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     with doing("loading data"):
         data = experiment_data(folder)
     copy = ExperimentFolder(spec.folder)
-    replace(copy.spec_file, dump_spec(spec).encode())
+    replace(copy.spec_file, stored_text(spec))
     work = first.assignment
     config = spec.trial(work.params, work.rung, repeat=work.repeat)
     epochs = epochs_by_stage(config, fingerprint=data.fingerprint)

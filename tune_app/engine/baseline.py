@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from trainables.config import BaselineImport, data_packages, stage_keys, stage_packages
+from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import create_once, read_bytes, storage_path
 from tune_app.engine.trial import workplace_of
@@ -61,7 +61,7 @@ def make_baseline(
         return stored
     seconds = time.perf_counter() - started
     info = BaselineInfo(key=key, seconds=seconds, threads=threads, **_measured(result, spec, workplace))
-    create_once(folder.baseline_file, info.model_dump_json(indent=1).encode() + b"\n")
+    create_once(folder.baseline_file, sealed(info))
     run_teacher(spec.base, workplace)  # after the note of its threads
     return info
 

@@ -2,9 +2,9 @@
 
 import math
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from trainables.config import Architecture, Frozen
+from trainables.config import Architecture, Frozen, unsealed
 from trainables.errors import ConfigError, CorruptFile
 from trainables.printable import Printable
 from trainables.results import METRICS, TOP, Count, Seconds, Share
@@ -91,10 +91,10 @@ def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:
         CorruptFile: the file is not what was written.
     """
     try:
-        return BaselineInfo.model_validate_json(read_bytes(folder.baseline_file))
+        return unsealed(read_bytes(folder.baseline_file), BaselineInfo)
     except FileNotFoundError:
         return None
-    except ValidationError as err:
+    except (ValueError, RecursionError) as err:
         raise CorruptFile(f"{folder.baseline_file} is damaged: delete it, and the next run makes it again.") from err
 
 

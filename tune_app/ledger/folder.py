@@ -13,6 +13,7 @@ from trainables.storage import (
     remove,
     replace,
     require_create_once,
+    sha256,
     storage_path,
     subfolders,
 )
@@ -26,10 +27,18 @@ MOVED = {
     *(f"base.{who}.{what}" for who in ("baseline", "teacher") for what in ("checkpoint", "network")),
 }
 """A change of these keys moves files, or mends some, and leaves the experiment what it is."""
+SEALED = "# sha256 of the lines above: "
+"""Begins the last line of a stored spec; one of an older version has none."""
 MANY = 100
 """Folders that are looked into for experiments, in order to name some: each costs a request."""
 PACKED = "model.mbq"
 """What the packed file of a trial is called, in an experiment and in an export."""
+
+
+def stored_text(spec: ExperimentSpec) -> bytes:
+    """Returns the content of the file that keeps an experiment's spec, with a checksum as its last line."""
+    text = dump_spec(spec)
+    return f"{text}{SEALED}{sha256(text.encode())}\n".encode()
 
 
 class ExperimentFolder:
@@ -86,7 +95,11 @@ class ExperimentFolder:
         """
         source = str(self.spec_file)
         try:
-            return parse_spec(as_text(read_bytes(self.spec_file), source=source), source=source)
+            text = as_text(read_bytes(self.spec_file), source=source)
+            above, mark, seal = text.rpartition(SEALED)
+            if mark and seal.strip() != sha256(above.encode()):
+                raise ConfigError(f"{source} is not what was written: its checksum does not match.")
+            return parse_spec(text, source=source)
         except ConfigError as err:
             raise CorruptFile(f"stored spec: {err}") from err
         except OSError as err:
@@ -102,7 +115,7 @@ class ExperimentFolder:
             ConfigError: a field that decides what the records mean differs.
             StorageUnavailable: the folder cannot be written.
         """
-        text = dump_spec(spec).encode()
+        text = stored_text(spec)
         if create_once(self.spec_file, text):
             require_create_once(self.spec_file, text)
             return []

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
-from pydantic import ValidationError
-
+from trainables.config import sealed, unsealed
 from trainables.storage import Lock, read_bytes, replace
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import ASSIGNMENTS, Assignment
+from tune_app.ledger.ledger import Assignment, InFlight
 
 
 class Lease:
@@ -48,11 +47,11 @@ class Lease:
 
         Not durable: it is rewritten while trials start, and without it a search only chooses anew.
         """
-        replace(self._folder.in_flight_file, ASSIGNMENTS.dump_json(list(work)), durable=False)
+        replace(self._folder.in_flight_file, sealed(InFlight(assignments=tuple(work))), durable=False)
 
     def in_flight(self) -> list[Assignment]:
         """Returns what the last driver was running when it stopped; a damaged file counts as nothing."""
         try:
-            return ASSIGNMENTS.validate_json(read_bytes(self._folder.in_flight_file))
-        except (OSError, ValidationError):
+            return list(unsealed(read_bytes(self._folder.in_flight_file), InFlight).assignments)
+        except (OSError, ValueError, RecursionError):
             return []

@@ -65,6 +65,12 @@ ASSIGNMENTS = TypeAdapter(list[Assignment])
 """Writes assignments as a JSON array, and reads one."""
 
 
+class InFlight(Frozen):
+    """What was running when a driver last said so."""
+
+    assignments: tuple[Assignment, ...]
+
+
 class TrialRecord(Frozen):
     """One finished trial: what it had to do, how it ended, where it ran and how long."""
 

@@ -1,8 +1,8 @@
 """Results on the held-out test split: one small file beside each evaluated network, written once."""
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from trainables.config import Frozen
+from trainables.config import Frozen, sealed, unsealed
 from trainables.errors import CorruptFile
 from trainables.results import Count, Share
 from trainables.storage import StoragePath, create_once, names, read_bytes, read_many
@@ -43,7 +43,7 @@ def store_held_out(folder: StoragePath, result: HeldOut) -> HeldOut:
     Raises:
         StorageUnavailable: the folder cannot be written.
     """
-    create_once(folder / NAME, result.model_dump_json(indent=1).encode() + b"\n")
+    create_once(folder / NAME, sealed(result))
     return result
 
 
@@ -64,6 +64,6 @@ def held_out_results(folder: ExperimentFolder) -> dict[str, HeldOut]:
 
 def _decode(folder: StoragePath, content: bytes) -> HeldOut:
     try:
-        return HeldOut.model_validate_json(content)
-    except ValidationError as err:
+        return unsealed(content, HeldOut)
+    except (ValueError, RecursionError) as err:
         raise CorruptFile(f"{folder / NAME} is damaged: delete it and finalize again.") from err

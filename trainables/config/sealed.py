@@ -1,0 +1,33 @@
+"""Sealed: a value as a JSON file with a checksum of its content, so that no flipped bit passes (torch-free)."""
+
+import json
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from trainables.config.keys import digest
+
+SEAL = "sha256"
+"""The key of the checksum, beside those of the value."""
+Value = TypeVar("Value", bound=BaseModel)
+
+
+def sealed(value: BaseModel) -> bytes:
+    """Returns the content of a file that holds a value, for `unsealed` to read."""
+    body = value.model_dump(mode="json")
+    return (json.dumps({**body, SEAL: digest(body)}, indent=1) + "\n").encode()
+
+
+def unsealed(content: bytes, kind: type[Value]) -> Value:
+    """Reads a value of this kind from the content of its file; files of older versions have no checksum.
+
+    Raises:
+        ValueError: it is no such value, or not what was written.
+    """
+    body = json.loads(content)
+    if not isinstance(body, dict):
+        raise ValueError("no mapping of keys")
+    seal = body.pop(SEAL, None)
+    if seal is not None and seal != digest(body):
+        raise ValueError("the checksum does not match the content")
+    return kind.model_validate(body)
