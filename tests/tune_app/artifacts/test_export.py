@@ -12,7 +12,7 @@ from tests.conftest import Result
 from tests.specs import tiny_spec
 from tests.tune_app.factories import make_experiment, make_record
 from tests.tune_app.search.test_ladder import make_laddered
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, sealed
 from trainables.data.data_sets import load_data
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
 from trainables.export.onnx import check as onnx_check
@@ -22,6 +22,7 @@ from trainables.storage import sha256
 from tune_app.artifacts.export import export_onnx, export_trial, folder_name
 from tune_app.artifacts.latency import measure_trials
 from tune_app.engine.baseline import make_baseline
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.ledger.reading import find_trial
@@ -171,9 +172,10 @@ def test_a_file_that_computes_something_else_is_not_left_behind(
 def test_another_data_set_is_refused(folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = find_trial(folder, LABEL)
     export_trial(folder, record, tmp_path / "out")
-    info = json.loads(folder.baseline_file.read_text())
+    baseline = read_baseline(folder)
+    assert baseline is not None
     elsewhere = tmp_path / "baseline.json"
-    elsewhere.write_text(json.dumps({**info, "fingerprint": "0" * 64}))
+    elsewhere.write_bytes(sealed(baseline.model_copy(update={"fingerprint": "0" * 64})))
     monkeypatch.setattr(folder, "baseline_file", elsewhere)
     with pytest.raises(ConfigError, match="the data set is not the one"):
         export_onnx(folder, record, tmp_path / "out")

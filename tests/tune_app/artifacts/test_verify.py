@@ -13,12 +13,14 @@ from tests.conftest import Result
 from tests.specs import tiny_spec
 from tests.tune_app.factories import make_experiment, make_record
 from tests.tune_app.real import label_of, make_real_experiment
+from trainables.config import sealed
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack
 from trainables.measure import file_metrics
 from trainables.results import METRICS, SCORES
-from trainables.storage import sha256
+from trainables.storage import replace, sha256
 from tune_app.artifacts.verify import verify
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
@@ -167,8 +169,9 @@ def test_an_accuracy_of_other_images_is_none(folder: ExperimentFolder) -> None:
 
 
 def test_another_data_set_is_refused_before_anything_is_evaluated(folder: ExperimentFolder, cli: Cli) -> None:
-    path = Path(str(folder.baseline_file))
-    path.write_text(path.read_text().replace('"fingerprint": "', '"fingerprint": "x'))
+    baseline = read_baseline(folder)
+    assert baseline is not None
+    replace(folder.baseline_file, sealed(baseline.model_copy(update={"fingerprint": "0" * 64})))
     assert cli("verify", folder.path).code == 0
     done = cli("verify", folder.path, "--evaluate")
     assert (done.code, done.out) == (2, "")
