@@ -19,7 +19,7 @@ from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSE
 from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
 from trainables.config.quantizing import AutoBits, Freezing, PostTrainingQuant, QuantAwareTrain, Quantize, Sensitivity
 from trainables.config.schedule import Distillation, Schedule
-from trainables.config.sealed import sealed, unsealed
+from trainables.config.sealed import sealed, sealed_mapping, unsealed
 from trainables.config.stage import StageConfig, stage_of_kind
 from trainables.config.stages import Baseline, BaselineImport, BaselineTrain, BaselineUntrained, ChannelPrune, Sparsify
 from trainables.config.trial import MeasureConfig, PackConfig, TrialConfig

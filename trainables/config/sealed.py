@@ -1,7 +1,7 @@
 """Sealed: a value as a JSON file with a checksum of its content, so that no flipped bit passes (torch-free)."""
 
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -14,7 +14,11 @@ Value = TypeVar("Value", bound=BaseModel)
 
 def sealed(value: BaseModel) -> bytes:
     """Returns the content of a file that holds a value, for `unsealed` to read."""
-    body = value.model_dump(mode="json")
+    return sealed_mapping(value.model_dump(mode="json"))
+
+
+def sealed_mapping(body: dict[str, Any]) -> bytes:
+    """Returns the content of a file that holds a mapping, with the checksum under a key of its own."""
     return (json.dumps({**body, SEAL: digest(body)}, indent=1) + "\n").encode()
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 import trainables.errors as errors
-from trainables.config import Architecture, QuantScheme, digest
+from trainables.config import Architecture, QuantScheme, digest, sealed_mapping
 from trainables.errors import CorruptFile, TrialFailure
 from trainables.stages.markers import FAILED, FINISHED
 from trainables.stages.stage import StageResult, on_cpu
@@ -58,12 +58,12 @@ def finished_files(result: StageResult, *, kind: str, seconds: float) -> dict[st
         "seconds": seconds,
         "weights_sha256": sha256(weights),
     }
-    return {WEIGHTS: weights, FINISHED: _sealed(about)}
+    return {WEIGHTS: weights, FINISHED: sealed_mapping(about)}
 
 
 def failed_files(err: TrialFailure, *, kind: str) -> dict[str, bytes]:
     """Returns the file, by name, that remembers a failure."""
-    return {FAILED: _sealed({"schema": SCHEMA, "stage": kind, "kind": type(err).__name__, "message": str(err)})}
+    return {FAILED: sealed_mapping({"schema": SCHEMA, "stage": kind, "kind": type(err).__name__, "message": str(err)})}
 
 
 @functools.lru_cache(maxsize=LOADED)
@@ -141,10 +141,6 @@ def _entry(key: str, marker: FileInfo, files: Sequence[FileInfo], content: bytes
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _sealed(body: dict[str, Any]) -> bytes:
-    return (json.dumps({**body, "sha256": digest(body)}, indent=1) + "\n").encode()
 
 
 def _unsealed(content: bytes | OSError) -> dict[str, Any]:

@@ -330,7 +330,7 @@ def test_an_older_memory_of_a_failure_is_an_entry_of_no_known_kind(storage: Stor
     path = storage / KEY / "failure.json"
     about = json.loads(read_bytes(path))
     del about["stage"], about["sha256"]
-    replace(path, stage_files._sealed(about))
+    replace(path, stage_files.sealed_mapping(about))
     [entry] = fresh(storage).entries()
     assert (entry.kind, entry.failed) == ("unknown", True)
 
