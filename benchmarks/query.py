@@ -27,6 +27,7 @@ from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
 from trainables.storage import replace
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
 from tune_app.spec.yaml_file import dump_spec, load_spec
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.sealed_parquet import encode_table
@@ -51,7 +52,8 @@ def make_experiment(place: Path, rows: int) -> ExperimentFolder:
     replace(folder.spec_file, dump_spec(spec).encode())
     rested = time.time() - 60
     os.utime(ledger, (rested, rested))  # a ledger that changed a moment ago may still change
-    write_tables(folder, [], spec, reference={"accuracy": 0.1, "size_bytes": 1e6})
+    with Lease(folder) as lease:
+        write_tables(lease, [], spec, reference={"accuracy": 0.1, "size_bytes": 1e6})
     table.write_bytes(encode_table(_table(rows).replace_schema_metadata(read_table(table).schema.metadata)))
     assert current_table(folder) is not None, "the file answers"
     return folder

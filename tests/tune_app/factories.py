@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from search_spaces.rungs import FULL
@@ -22,6 +22,7 @@ from trainables.results import SCORES, Completed, Failed, Failure, Measurement, 
 from trainables.storage import StoragePath, replace
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, latest
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
@@ -207,16 +208,22 @@ def make_experiment(
     for record in found:
         assert Ledger(folder.trials).add(record)
     if tables:
-        write_tables(folder, latest(found), spec, reference=REFERENCE)
+        tabulate(folder, found)
     return folder
+
+
+def tabulate(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> None:
+    """Writes the tables of the ledger, or of these records, as a search does it."""
+    found = Ledger(folder.trials).read()[0] if records is None else records
+    with Lease(folder) as lease:
+        write_tables(lease, latest(found), folder.read_spec(), reference=REFERENCE)
 
 
 def at_rest(folder: ExperimentFolder) -> None:
     """Rewrites the tables of a ledger that has not changed for a minute."""
     rested = time.time() - 60
     os.utime(folder.trials, (rested, rested))
-    records = latest(Ledger(folder.trials).read()[0])
-    write_tables(folder, records, folder.read_spec(), reference=REFERENCE)
+    tabulate(folder)
 
 
 def make_steps(params: Params, rung: str) -> list[Step]:

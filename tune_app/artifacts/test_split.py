@@ -51,7 +51,7 @@ def finalize(folder: ExperimentFolder) -> Final:
         LeaseHeld: a search is running on this experiment.
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
-    with Lease(folder):
+    with Lease(folder) as lease:
         records = read_records(folder)
         front = [group.complete for group in frontier(group_runs(records, spec), spec)]
         if baseline is None or not front:
@@ -62,7 +62,7 @@ def finalize(folder: ExperimentFolder) -> Final:
         found = [
             _test_baseline(split, folder, baseline) if r is None else _test_record(r, split, folder) for r in tested
         ]
-        write_tables(folder, records, spec, reference=baseline.reference(spec))
+        write_tables(lease, records, spec, reference=baseline.reference(spec))
     reference, known = found[0], {r.assignment.trial_id: f for r, f in zip(runs, found[1:], strict=True)}
     results = [{run.assignment.trial_id: known[run.assignment.trial_id] for run in point} for point in front]
     gaps = [

@@ -76,8 +76,7 @@ class ReadySearch:
             self.view.notice(notice)
 
     def _write_tables(self) -> None:
-        self.lease.check()  # only its holder rewrites
-        write_tables(self.folder, self.proposer.records, self.spec, reference=self.baseline.reference(self.spec))
+        write_tables(self.lease, self.proposer.records, self.spec, reference=self.baseline.reference(self.spec))
 
 
 class Engine(Protocol):

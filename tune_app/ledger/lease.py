@@ -16,7 +16,7 @@ class Lease:
     """
 
     def __init__(self, folder: ExperimentFolder) -> None:
-        self._folder = folder
+        self.folder = folder
         self._lock = Lock(folder.lease)
 
     def __enter__(self) -> "Lease":
@@ -29,7 +29,7 @@ class Lease:
         if not self._lock.acquire():
             holder = self._lock.holder() or {}
             raise LeaseHeld(
-                f"{self._folder.path} is being worked on by process {holder.get('pid', '?')} on "
+                f"{self.folder.path} is being worked on by process {holder.get('pid', '?')} on "
                 f"{holder.get('host', '?')}: wait for it or stop it. Reading commands work meanwhile."
             )
         return self
@@ -37,21 +37,31 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
+    @property
+    def generation(self) -> int:
+        """How many have held this lease so far, this one included; 0 where it is not held."""
+        return self._lock.generation
+
+    @property
+    def is_held(self) -> bool:
+        """Whether no other driver has taken over; this looks into the folder."""
+        return self._lock.held()
+
     def check(self) -> None:
         """Raises LeaseHeld after another driver took over; asked before every launch and every rewrite."""
-        if not self._lock.held():
-            raise LeaseHeld(f"another driver took over {self._folder.path}: this one stops.")
+        if not self.is_held:
+            raise LeaseHeld(f"another driver took over {self.folder.path}: this one stops.")
 
     def save_in_flight(self, work: Iterable[Assignment]) -> None:
         """Remembers what is running, so that a resumed search runs the same points first.
 
         Not durable: it is rewritten while trials start, and without it a search only chooses anew.
         """
-        replace(self._folder.in_flight_file, sealed(InFlight(assignments=tuple(work))), durable=False)
+        replace(self.folder.in_flight_file, sealed(InFlight(assignments=tuple(work))), durable=False)
 
     def in_flight(self) -> list[Assignment]:
         """Returns what the last driver was running when it stopped; a damaged file counts as nothing."""
         try:
-            return list(unsealed(read_bytes(self._folder.in_flight_file), InFlight).assignments)
+            return list(unsealed(read_bytes(self.folder.in_flight_file), InFlight).assignments)
         except (OSError, ValueError, RecursionError):
             return []

@@ -77,7 +77,7 @@ def run_search(
         newest, quarantined = latest(records), [d.path.name for d in damaged]
         refuse_other_versions(newest, spec)
         if known is not None and _is_spent(newest, spec, retry_failed=retry_failed):  # nothing to do needs no cluster
-            write_tables(folder, newest, spec, reference=known.reference(spec))
+            write_tables(lease, newest, spec, reference=known.reference(spec))
             _refuse_empty(newest, spec)
             return Outcome(folder, known, newest, 0, quarantined, f"{spec.budget.trials} trials")
         engine = engine or _on_ray()

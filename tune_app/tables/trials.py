@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.storage import StoragePath, names, read_bytes, replace, sha256
 from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
-from tune_app.ledger.baseline import BaselineInfo, read_baseline
+from tune_app.ledger.baseline import BaselineInfo, read_baseline, require_baseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_results
@@ -48,25 +49,28 @@ class TableFile:
 
 
 def write_tables(
-    folder: ExperimentFolder, records: Sequence[TrialRecord], spec: ExperimentSpec, *, reference: Mapping[str, float]
+    lease: Lease, records: Sequence[TrialRecord], spec: ExperimentSpec, *, reference: Mapping[str, float]
 ) -> None:
-    """Replaces trials.parquet and frontier.parquet, each in one step.
+    """Replaces trials.parquet and frontier.parquet of the experiment that a lease is of, each in one step.
 
-    `records` are the latest attempts of each configuration and rung; `reference` is the point that bounds the
-    hypervolume, by objective, in the objective's units.
+    Whoever lost the lease meanwhile may have replaced newer tables: then they are made again of what is stored by now.
+
+    Args:
+        lease: held by the caller.
+        records: the latest attempts of each configuration and rung.
+        spec: decides what is on the frontier.
+        reference: the point that bounds the hypervolume, by objective, in the objective's units.
 
     Raises:
+        LeaseHeld: another driver has taken over, before or while the tables were written.
         CorruptFile: a test result or the baseline is not what was written.
         StorageUnavailable: the folder cannot be written.
     """
-    trials, front = _table(folder, records, spec, reference=reference, baseline=read_baseline(folder))
-    place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
-    members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
-    volume = frontier_volume(front, spec, reference)
-    extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
-    whole = trials.replace_schema_metadata({**trials.schema.metadata, **_rest_mark(folder, records)})
-    replace(folder.trials_table, encode_table(whole))
-    replace(folder.frontier_table, encode_table(members.replace_schema_metadata({**trials.schema.metadata, **extra})))
+    lease.check()
+    _replace_tables(lease, _tables(lease, records, spec, reference=reference), rest_of=records)
+    if not lease.is_held:
+        _write_what_is_stored(lease)
+    lease.check()
 
 
 def read_table(path: StoragePath) -> pa.Table:
@@ -134,6 +138,41 @@ def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None 
     reference = None if baseline is None else baseline.reference(spec)
     with doing("comparing trials"):
         return _table(folder, records, spec, reference=reference, baseline=baseline)[0]
+
+
+def _tables(
+    lease: Lease, records: Sequence[TrialRecord], spec: ExperimentSpec, *, reference: Mapping[str, float]
+) -> tuple[pa.Table, pa.Table]:
+    """Returns the table of all trials and that of the frontier, with what their footers say."""
+    folder = lease.folder
+    trials, front = _table(folder, records, spec, reference=reference, baseline=read_baseline(folder))
+    place = {trial_id: i for i, trial_id in enumerate(trials["trial_id"].to_pylist())}
+    members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
+    volume = frontier_volume(front, spec, reference)
+    footer = {**trials.schema.metadata, b"tune_app.generation": str(lease.generation).encode()}
+    extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
+    return trials.replace_schema_metadata(footer), members.replace_schema_metadata({**footer, **extra})
+
+
+def _replace_tables(lease: Lease, tables: tuple[pa.Table, pa.Table], *, rest_of: Sequence[TrialRecord]) -> None:
+    """Writes both tables; the first is marked as current where the ledger holds these records and is at rest."""
+    (trials, members), folder = tables, lease.folder
+    marked = {**trials.schema.metadata, **_rest_mark(folder, rest_of)}
+    replace(folder.trials_table, encode_table(trials.replace_schema_metadata(marked)))
+    replace(folder.frontier_table, encode_table(members))
+
+
+def _write_what_is_stored(lease: Lease) -> None:
+    """Writes the tables of what is stored, again and again until that is the same after they were written."""
+    folder, written = lease.folder, list[bytes]()
+    while True:
+        spec, records, baseline = folder.read_spec(), read_records(folder), require_baseline(folder)
+        tables = _tables(lease, records, spec, reference=baseline.reference(spec))
+        stored = list(map(encode_table, tables))
+        if stored == written:
+            return
+        _replace_tables(lease, tables, rest_of=records)
+        written = stored
 
 
 def _table(

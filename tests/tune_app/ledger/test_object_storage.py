@@ -59,7 +59,7 @@ def run(spec: ExperimentSpec, numbers: list[int]) -> list[TrialRecord]:
             lease.save_in_flight([work])
             records.append(run_trial(work, spec, folder, workplace))
         lease.save_in_flight([])
-        write_tables(folder, latest(Ledger(folder.trials).read()[0]), spec, reference=baseline.reference(spec))
+        write_tables(lease, latest(Ledger(folder.trials).read()[0]), spec, reference=baseline.reference(spec))
     return records
 
 

@@ -6,12 +6,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tests.tune_app.factories import REFERENCE, at_rest, make_experiment, make_record, store_baseline
+from tests.tune_app.factories import at_rest, make_experiment, make_record, store_baseline, tabulate
 from trainables.errors import ConfigError
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Ledger, latest
 from tune_app.tables.query import MAX_WHERE, frontier_frame, select
-from tune_app.tables.trials import TableFile, current_table, load_trials, write_tables
+from tune_app.tables.trials import TableFile, current_table, load_trials
 
 
 @pytest.fixture(scope="module", params=["rows from the ledger", "it's a file"])
@@ -325,7 +324,7 @@ def test_a_damaged_file_answers_nothing(tmp_path: Path) -> None:
 def test_both_ways_give_the_same_frame(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     store_baseline(folder)
-    write_tables(folder, latest(Ledger(folder.trials).read()[0]), folder.read_spec(), reference=REFERENCE)
+    tabulate(folder)
     options: dict[str, Any] = {"all": True, "where": "accuracy > 0.8", "sort": "-accuracy", "limit": 4}
     built = frontier_frame(folder.path, **options)
     at_rest(folder)

@@ -20,14 +20,18 @@ from tests.tune_app.factories import (
     make_records,
     make_spec,
     store_baseline,
+    tabulate,
 )
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import StageRun
-from trainables.storage import StoragePath, exists, read_bytes, remove, replace
+from trainables.storage import StoragePath, exists, read_bytes, remove, remove_tree, replace
+from tune_app.errors import LeaseHeld
 from tune_app.frontier.pareto import non_dominated
 from tune_app.frontier.points import frontier, frontier_ids, group_runs
+from tune_app.ledger.baseline import require_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
@@ -174,7 +178,7 @@ def test_a_row_says_how_each_stage_ended(tmp_path: Path) -> None:
     found = record.model_copy(update={"result": record.result.model_copy(update={"stages": STAGES})})
     folder = make_experiment(tmp_path, [found], tables=False)
     store_baseline(folder, accuracy=0.95)
-    write_tables(folder, [found], folder.read_spec(), reference=REFERENCE)
+    tabulate(folder, [found])
     for table in (read_table(folder.trials_table), load_trials(folder, [found])):
         ended = [column.name for column in CATALOG["stages"] if not column.word]
         [row] = table.select([*ended, "accuracy_drop", "accuracy_trained"]).to_pylist()
@@ -402,7 +406,7 @@ def test_a_table_behind_the_ledger_is_rebuilt_in_memory(storage: StoragePath) ->
     folder = make_experiment(storage)
     tested = make_records()[0].assignment.trial_id
     store_held_out(folder.artifacts / tested, HeldOut(accuracy=0.94, n=100))
-    write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE)
+    tabulate(folder, make_records())
     before = read_bytes(folder.trials_table)
     Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
     table = load_trials(folder)
@@ -428,8 +432,7 @@ def test_a_second_attempt_replaces_the_first(storage: StoragePath) -> None:
     Ledger(folder.trials).add(make_record(6, params, 0.7, 50_000, attempt=2))
     expected = ["complete"] * 6
     assert load_trials(folder)["state"].to_pylist() == expected
-    records, _ = Ledger(folder.trials).read()
-    write_tables(folder, latest(records), folder.read_spec(), reference=REFERENCE)
+    tabulate(folder)
     table = load_trials(folder)
     assert is_from_the_file(table)  # the older attempt in the ledger does not make it stale
     assert table["state"].to_pylist() == expected
@@ -471,7 +474,7 @@ def test_a_table_that_misses_a_record_never_counts_as_current(tmp_path: Path) ->
     folder = make_experiment(tmp_path)
     rested = time.time() - 60
     os.utime(folder.trials, (rested, rested))
-    write_tables(folder, make_records()[:-1], folder.read_spec(), reference=REFERENCE)
+    tabulate(folder, make_records()[:-1])
     assert current_table(folder) is None
     assert len(load_trials(folder)) == 6
 
@@ -494,6 +497,56 @@ def test_a_write_finds_the_frontier_once(tmp_path: Path, monkeypatch: pytest.Mon
         return non_dominated(costs)
 
     monkeypatch.setattr("tune_app.frontier.points.non_dominated", spy)
-    write_tables(folder, make_records(), folder.read_spec(), reference=REFERENCE)
+    tabulate(folder, make_records())
     assert found == [5]
     assert len(read_table(folder.frontier_table)) == 3
+
+
+@pytest.mark.parametrize("paused_at", ["trials.parquet", "frontier.parquet"])
+def test_a_driver_that_wakes_behind_another_one_leaves_no_old_table(
+    paused_at: str, storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, newer = (
+        make_experiment(storage, tables=False),
+        make_record(6, {"prune_frac": 0.5, "w_bits": 2}, 0.96, 5_000),
+    )
+    store_baseline(folder)
+    reference = require_baseline(folder).reference(folder.read_spec())
+
+    def write(lease: Lease, records: list[TrialRecord]) -> None:
+        write_tables(lease, records, folder.read_spec(), reference=reference)
+
+    def asleep(path: StoragePath, content: bytes) -> None:
+        """Sleeps between the look at the lease and the rename, while another driver runs a trial and ends."""
+        if path.name == paused_at:
+            monkeypatch.setattr("tune_app.tables.trials.replace", replace)
+            remove_tree(folder.lease)
+            with Lease(folder) as other:
+                assert Ledger(folder.trials).add(newer)
+                write(other, [*make_records(), newer])
+        replace(path, content)
+
+    monkeypatch.setattr("tune_app.tables.trials.replace", asleep)
+    with Lease(folder) as first, pytest.raises(LeaseHeld, match="took over"):
+        write(first, make_records())
+    tables = [pq.read_table(pa.BufferReader(read_bytes(p))) for p in (folder.trials_table, folder.frontier_table)]
+    assert labels(tables[0])[-1] == "p50_w2"
+    assert labels(tables[1]) == ["p50_w2"]
+    assert is_from_the_file(load_trials(folder))
+
+
+def test_the_footers_name_the_driver_that_wrote_the_tables(storage: StoragePath) -> None:
+    folder = make_experiment(storage)
+    for generation in (b"1", b"2"):
+        for path in (folder.trials_table, folder.frontier_table):
+            assert read_table(path).schema.metadata[b"tune_app.generation"] == generation
+        tabulate(folder)
+
+
+def test_who_lost_the_lease_writes_nothing(storage: StoragePath) -> None:
+    folder = make_experiment(storage, tables=False)
+    with Lease(folder) as lease:
+        remove_tree(folder.lease)
+        with pytest.raises(LeaseHeld):
+            write_tables(lease, make_records(), folder.read_spec(), reference=REFERENCE)
+    assert not exists(folder.trials_table)
