@@ -16,7 +16,7 @@ from trainables.config import Frozen, digest, in_words
 from trainables.errors import CorruptFile, State
 from trainables.printable import Printable
 from trainables.results import Completed, Failed, Seconds, Share
-from trainables.storage import StoragePath, create_once, move, names, read_bytes, read_many
+from trainables.storage import StoragePath, create_once, move, names, read_bytes, read_many, remove
 from tune_app.terminal.progress import counted
 
 SCHEMA = 1
@@ -184,6 +184,8 @@ class Ledger:
     def quarantine(self, damaged: Iterable[Damaged]) -> None:
         """Moves damaged files out of the way, so that their trials can run again.
 
+        What turns out to be a whole record then was written since the ledger was read, and goes back.
+
         Raises:
             CorruptFile: a file is a whole record of another version; nothing is moved then.
             StorageUnavailable: a file cannot be moved.
@@ -193,7 +195,16 @@ class Ledger:
             if item.whole:
                 raise CorruptFile(f"{item.problem}, but it is whole: use the version of tune-app that wrote it.")
         for item in found:
-            move(item.path, self._folder / "quarantine" / item.path.name)
+            aside = self._folder / "quarantine" / item.path.name
+            move(item.path, aside)
+            self._put_back(aside, item.path)
+
+    def _put_back(self, aside: StoragePath, path: StoragePath) -> None:
+        """Puts what was moved back if it is a record: another driver had put the damaged one aside before."""
+        [content] = read_many([aside])
+        if isinstance(content, bytes) and isinstance(_decode(path, content), TrialRecord):
+            create_once(path, content)
+            remove(aside)
 
     def _path(self, trial_id: str) -> StoragePath:
         return self._folder / f"{trial_id}.json"

@@ -9,7 +9,7 @@ from tests.tune_app.factories import make_record, make_records
 from trainables.config import digest
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.results import METRICS
-from trainables.storage import DRAFT, StoragePath, names, read_bytes, replace
+from trainables.storage import DRAFT, StoragePath, names, read_bytes, remove, replace
 from tune_app.ledger.ledger import Assignment, Damaged, Ledger, TrialRecord, in_full, latest, params_label
 
 POINT = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
@@ -244,6 +244,24 @@ def test_a_quarantined_trial_can_run_again(ledger: Ledger, storage: StoragePath)
         assert read_bytes(storage / "trials" / "quarantine" / path.name) == content
         assert ledger.add(record) is True
         assert ledger.read() == ([record, other], [])
+
+
+def test_a_record_that_was_written_since_the_ledger_was_read_stays(ledger: Ledger, storage: StoragePath) -> None:
+    """A driver that slept moves what another one, which had put the damaged file aside, has written in its place."""
+    record = make_record(0, POINT)
+    ledger.add(record)
+    path = only_file(storage)
+    replace(path, b"half")
+    seen_by_sleeper = ledger.read()[1]
+    ledger.quarantine(ledger.read()[1])
+    assert ledger.add(record) is True
+    ledger.quarantine(seen_by_sleeper)
+    assert ledger.read() == ([record], [])
+    ledger.quarantine(seen_by_sleeper)
+    assert ledger.read() == ([record], [])
+    remove(path)
+    ledger.quarantine(seen_by_sleeper)  # gone by now
+    assert ledger.read() == ([], [])
 
 
 @pytest.mark.parametrize("name", ["newer schema", "unknown field", "missing field"])
