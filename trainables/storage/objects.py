@@ -24,6 +24,9 @@ CONFLICTS = 5
 until a store that always answers so is refused; smaller: a race that would end is given up."""
 AT_ONCE = 48
 """Reads at the same time: below the 64 connections of the driver (`paths`), so that other calls find one free."""
+ATTEMPTS = 3
+"""How often an object is asked for whose answers break off: as often as the drivers ask a store that does not answer
+(`paths.SCHEMES`). More: longer until a broken line is named; fewer: a read is given up that would have come."""
 WRITE_S, SLOWEST = 28.0, 5e5
 """Seconds that a write may take, and the bytes for which it gets another one: s3fs would wait for ever for leave to
 send them. A lock allows for half a minute (`lock.OBJECTS_EXPIRY_S`); half a megabyte a second is a slow line."""
@@ -79,14 +82,9 @@ def append_line(path: "UPath", value: object) -> None:
 
 
 def read_bytes(path: "UPath") -> bytes:
-    """Reads an object by one GET, and by a second one when the answer broke off."""
+    """Reads an object by one GET, and again when the answer broke off."""
     with explained("read", path, absent=True):
-        try:
-            return bytes(_ask(path, "cat_file"))
-        except Exception as err:
-            if type(err).__name__ not in BROKEN_OFF:
-                raise
-            return bytes(_ask(path, "cat_file"))
+        return _whole(path, ATTEMPTS)
 
 
 def read_start(path: "UPath", length: int) -> bytes:
@@ -187,9 +185,20 @@ def _content(path: "UPath", found: bytes | Exception) -> bytes | OSError:
         with explained("read", path, absent=True):
             if type(found).__name__ not in BROKEN_OFF:
                 raise found
-            return bytes(_ask(path, "cat_file"))
+            return _whole(path, ATTEMPTS - 1)
     except FileNotFoundError as err:
         return err
+
+
+def _whole(path: "UPath", attempts: int) -> bytes:
+    """Reads an object, so often at most until an answer does not break off."""
+    for left in reversed(range(attempts)):
+        try:
+            return bytes(_ask(path, "cat_file"))
+        except Exception as err:
+            if not left or type(err).__name__ not in BROKEN_OFF:
+                raise
+    raise AssertionError("the last attempt ends in an answer or an error")
 
 
 def _write(path: "UPath", content: bytes, *, mode: str = "overwrite") -> None:

@@ -6,6 +6,7 @@ The rule everywhere: write a draft in the same folder, fsync it, rename it, fsyn
 import contextlib
 import errno
 import fnmatch
+import itertools
 import json
 import os
 import shutil
@@ -52,7 +53,8 @@ def publish_folder(files: dict[str, bytes], target: Path) -> bool:
     draft = _draft_name(target)
     with _explained("write", target, ROOM):
         try:
-            draft.mkdir(parents=True)
+            _make_durable(target.parent)
+            draft.mkdir()
             for name, content in files.items():
                 (draft / name).write_bytes(content)
                 _fsync(draft / name)
@@ -159,7 +161,7 @@ def drafted(path: Path) -> Iterator[Path]:
     """
     draft = _draft_name(path)
     with _explained("write", path, ROOM):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_durable(path.parent)
         try:
             yield draft
             _fsync(draft)
@@ -208,6 +210,14 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def _make_durable(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, each of them safe from a loss of power."""
+    missing = list(itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        _fsync(made.parent)
+
+
 def _draft_name(path: Path) -> Path:
     """Returns a name of its own beside a path."""
     return path.parent / f"{DRAFT}{uuid.uuid4().hex}"
@@ -216,7 +226,7 @@ def _draft_name(path: Path) -> Path:
 @contextlib.contextmanager
 def _draft(path: Path, content: bytes, *, durable: bool) -> Iterator[Path]:
     """Writes a draft beside a path, and removes it at the end unless it was renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_durable(path.parent)
     draft = _draft_name(path)
     try:
         with draft.open("xb") as file:

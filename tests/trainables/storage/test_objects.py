@@ -150,14 +150,17 @@ def test_a_store_without_conditional_writes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("read", [read_bytes, lambda path: next(read_many([path]))])
-def test_an_answer_that_broke_off_is_asked_for_again(read: Callable[[StoragePath], bytes]) -> None:
-    half = Answer(200, b"hal", length=6)
-    with scripted_s3(half, Answer(200, b"halves")) as requests:
+def test_an_answer_that_broke_off_is_asked_for_as_often_as_one_that_did_not_come(
+    read: Callable[[StoragePath], bytes],
+) -> None:
+    half, busy, attempts = Answer(200, b"hal", length=6), Answer(503, refusal("SlowDown")), 3
+    with scripted_s3(half, half, Answer(200, b"halves")) as requests:
         assert read(storage_path("s3://bucket/x")) == b"halves"
-    assert requests == ["GET", "GET"]
-    with scripted_s3(half) as requests:
-        refused(read, "s3://bucket/x")
-    assert requests == ["GET", "GET"]
+    assert requests == ["GET"] * attempts
+    for fault in (half, busy):
+        with scripted_s3(fault) as requests:
+            refused(read, "s3://bucket/x")
+        assert requests == ["GET"] * attempts
 
 
 def test_a_read_is_one_request_and_many_reads_are_one_each() -> None:

@@ -54,6 +54,19 @@ def test_only_what_is_durable_is_synced(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(synced) == 4
 
 
+@pytest.mark.parametrize("name", ["create_once", "replace", "publish_folder"])
+def test_a_file_in_a_new_folder_is_as_safe_as_the_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = list[Path]()
+    monkeypatch.setattr(posix, "_fsync", synced.append)
+    WRITERS[name](tmp_path / "a" / "b" / "x")
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b"} <= set(synced)
+    synced.clear()
+    WRITERS[name](tmp_path / "a" / "b" / "y")
+    assert not {tmp_path, tmp_path / "a"} & set(synced)
+
+
 WRITERS = {
     "create_once": lambda path: create_once(path, b"new"),
     "replace": lambda path: replace(path, b"new"),
