@@ -101,9 +101,14 @@ class ExperimentFolder:
                 raise ConfigError(f"{source} is not what was written: its checksum does not match.")
             return parse_spec(text, source=source)
         except ConfigError as err:
-            raise CorruptFile(f"stored spec: {err}") from err
+            way_out = "`tune-app run` writes it again, given a spec that fits the records"
+            raise CorruptFile(f"stored spec: {str(err).rstrip('.')}: {way_out}.") from err
         except OSError as err:
             raise CorruptFile(f"stored spec: {source} is no file.") from err
+
+    def store_spec(self, spec: ExperimentSpec) -> None:
+        """Replaces the stored spec; StorageUnavailable when the folder cannot be written."""
+        replace(self.spec_file, stored_text(spec))
 
     def claim(self, spec: ExperimentSpec) -> list[str]:
         """Writes the spec of a new experiment, or compares it with the stored one and updates what may change.
@@ -113,6 +118,7 @@ class ExperimentFolder:
 
         Raises:
             ConfigError: a field that decides what the records mean differs.
+            CorruptFile: the stored spec is not what was written.
             StorageUnavailable: the folder cannot be written.
         """
         text = stored_text(spec)
@@ -131,7 +137,7 @@ class ExperimentFolder:
             )
         if stored == spec:
             return []
-        replace(self.spec_file, text)
+        self.store_spec(spec)
         changed = (found for found in differences(as_written(stored), as_written(spec)) if found[0] not in MOVED)
         return [f"{where}: {in_one_line(old)} → {in_one_line(new)}" for where, old, new in changed]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError, CorruptFile, did_you_mean
-from trainables.storage import read_bytes, sha256
-from tune_app.ledger.folder import ExperimentFolder
+from trainables.storage import names, read_bytes, sha256
+from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Damaged, Ledger, TrialRecord, latest, params_label
 from tune_app.terminal.progress import note
 
@@ -35,6 +35,16 @@ def read_ledger(folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damag
     return latest(records), damaged
 
 
+def without_file(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Returns the complete trials whose packed file is gone, from one listing.
+
+    Raises:
+        StorageUnavailable: the folder cannot be listed.
+    """
+    there = {name.partition("/")[0] for name in names(folder.artifacts, f"*/{PACKED}")}
+    return [r for r in records if r.state == "complete" and r.assignment.trial_id not in there]
+
+
 def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
     """Finds the complete trial with this label (`p30_w4_a8`, `p30_w4_a8@ptq#2`), id, or unique start of an id.
 
@@ -61,10 +71,10 @@ def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialReco
     found = next(filter(None, ([r for r in records if fits(name, r.assignment)] for fits in FITS)), [])
     if not found:
         labels = [r.assignment.label for r in records if r.state == "complete"]
-        hint = did_you_mean(name, labels, otherwise=f"known: {_some(labels) or 'none yet'}.")
+        hint = did_you_mean(name, labels, otherwise=f"known: {some(labels) or 'none yet'}.")
         raise ConfigError(f"no trial of {folder.path} is called {name!r}; {hint}")
     if len(found) > 1:
-        raise ConfigError(f"{name!r} fits {_some([r.assignment.trial_id for r in found])}: give one of them.")
+        raise ConfigError(f"{name!r} fits {some([r.assignment.trial_id for r in found])}: give one of them.")
     return found[0]
 
 
@@ -77,9 +87,10 @@ FITS: tuple[Callable[[str, Assignment], bool], ...] = (
 """Ways to call a trial: its label, its point, a start of its id, a label that was cut; the first that fits counts."""
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def some(labels: Sequence[str]) -> str:
+    """Returns the first labels as a message names them, and how many more there are."""
+    more = f" and {len(labels) - SHOWN:,} more" if len(labels) > SHOWN else ""
+    return ", ".join(labels[:SHOWN]) + more
 
 
 def verified_artifact(record: TrialRecord, folder: ExperimentFolder) -> bytes:

@@ -1,13 +1,15 @@
 """What a run says at its end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from search_spaces.rungs import FULL
+from trainables.errors import CorruptFile
 from tune_app.frontier.points import frontier_ids
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.ledger import Damaged, TrialRecord
+from tune_app.ledger.reading import some
 from tune_app.ledger.training_cost import cost_lines, seconds_saved, taken_over, training_seconds
 from tune_app.search.ladder import Agreement, agreements
 from tune_app.spec.experiment import ExperimentSpec
@@ -26,6 +28,25 @@ class Outcome:
     """What ended it: the part of the budget that is spent, or that no point is left."""
     seconds: float = 0.0
     """Of the search itself, without Ray's start and the baseline."""
+    removed: list[str] = field(default_factory=list)
+    """The labels of trials of which there was a row in the table and no record when it began."""
+    damaged: list[Damaged] = field(default_factory=list)
+    """Records of which nothing could be read any more when it ended."""
+    without_file: list[TrialRecord] = field(default_factory=list)
+    """The complete trials whose packed file was gone when it ended."""
+
+    def check(self) -> None:
+        """Raises CorruptFile where something of the experiment is not there any more, with the way out."""
+        place = self.folder.path
+        if self.damaged:
+            lines = "; ".join(file.problem for file in self.damaged)
+            raise CorruptFile(f"damaged while the search ran: {lines}. Run again: the trial is made again.")
+        if self.without_file:
+            labels = [record.assignment.label for record in self.without_file]
+            raise CorruptFile(
+                f"the packed file of {some(labels)} is gone: `tune-app reproduce {place} {labels[0]}` makes one again, "
+                f"`tune-app verify {place} --all` names all."
+            )
 
 
 def summary(outcome: Outcome, spec: ExperimentSpec) -> list[str]:

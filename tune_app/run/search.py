@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
@@ -16,17 +16,19 @@ from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import Ledger, TrialRecord, in_full, latest
+from tune_app.ledger.ledger import Damaged, Ledger, TrialRecord, in_full, latest
 from tune_app.ledger.measured import refuse_undefined, refuse_unmeasured
+from tune_app.ledger.reading import without_file
 from tune_app.ledger.versions import refuse_other_versions
 from tune_app.run.outcome import Outcome
+from tune_app.run.stored_spec import claim
 from tune_app.run.warm_start import compare, take_over
 from tune_app.search.bounds import open_bounds
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer
 from tune_app.search.repeats import wants_repeats
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trials import write_tables
+from tune_app.tables.trials import rows_without_record, write_tables
 from tune_app.tracking.beside import tracked
 
 
@@ -71,7 +73,7 @@ def run_search(
         tracked(spec, folder, console),
         LiveView(Status(spec), console=console, stages=folder.stages) as view,
     ):
-        ledger, known = Ledger(folder.trials), read_baseline(folder)
+        ledger, known, removed = Ledger(folder.trials), read_baseline(folder), rows_without_record(folder)
         records, damaged = ledger.read()
         ledger.quarantine(damaged)
         newest, quarantined = latest(records), [d.path.name for d in damaged]
@@ -79,7 +81,8 @@ def run_search(
         if known is not None and _is_spent(newest, spec, retry_failed=retry_failed):  # nothing to do needs no cluster
             write_tables(lease, newest, spec, reference=known.reference(spec))
             _refuse_empty(newest, spec)
-            return Outcome(folder, known, newest, 0, quarantined, f"{spec.budget.trials} trials")
+            why, gone = f"{spec.budget.trials} trials", without_file(folder, newest)
+            return Outcome(folder, known, newest, 0, quarantined, why, removed=removed, without_file=gone)
         engine = engine or _on_ray()
         with engine.session():
             baseline, data = engine.prepare(spec, view)
@@ -87,9 +90,20 @@ def run_search(
             before, started = len(proposer.records), time.monotonic()
             engine.run(ReadySearch(spec, folder, lease, proposer, baseline, view), data)
             seconds = time.monotonic() - started
+        records, damaged = _still_there(proposer.records, folder)
     _refuse_empty(proposer.records, spec)
-    why = proposer.done or "every point of the space"
-    return Outcome(folder, baseline, proposer.records, len(proposer.records) - before, quarantined, why, seconds)
+    return Outcome(
+        folder,
+        baseline,
+        records,
+        new=len(proposer.records) - before,
+        quarantined=quarantined,
+        why=proposer.done or "every point of the space",
+        seconds=seconds,
+        removed=removed,
+        damaged=damaged,
+        without_file=without_file(folder, records),
+    )
 
 
 def _on_ray() -> Engine:
@@ -134,6 +148,16 @@ def _replay(
     )
 
 
+def _still_there(records: Sequence[TrialRecord], folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damaged]]:
+    """Reads the ledger again at the end: returns the records that are there, and what is in the place of others."""
+    stored, damaged = Ledger(folder.trials).read()
+    known = {record.assignment.trial_id for record in stored}
+    gone = [record.assignment.trial_id for record in records if record.assignment.trial_id not in known]
+    harmed = {file.path.stem for file in damaged}
+    damaged += [Damaged(folder.trials / f"{name}.json", f"{name}.json: removed") for name in gone if name not in harmed]
+    return [record for record in records if record.assignment.trial_id in known], damaged
+
+
 def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:
     if any(r.state == "complete" for r in records) or not records:
         return
@@ -156,7 +180,7 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
     try:
         with Lease(folder) as lease:
             _refuse_unmeasured(spec, folder)
-            changed = folder.claim(spec)
+            changed = claim(folder, spec)
             if changed:
                 console.print(f"changed since the last run: {'; '.join(changed)}", highlight=False, soft_wrap=True)
             yield lease

@@ -98,6 +98,22 @@ def read_table(path: StoragePath) -> pa.Table:
         raise CorruptFile(f"{path}: not readable as a table ({problem[:200]})") from err
 
 
+def rows_without_record(folder: ExperimentFolder) -> list[str]:
+    """Returns the labels of the trials that trials.parquet has and the ledger has no file of: somebody removed it.
+
+    A table that cannot be read names none.
+
+    Raises:
+        StorageUnavailable: the table or the ledger cannot be read.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(read_bytes(folder.trials_table)), columns=["trial_id", "label"])
+    except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
+        return []
+    known = {name.removesuffix(".json") for name in names(folder.trials, "*.json")}
+    return [row["label"] for row in table.to_pylist() if row["trial_id"] not in known]
+
+
 def current_table(folder: ExperimentFolder) -> TableFile | None:
     """Finds trials.parquet, if its footer says that it holds what the ledger holds now; None: `load_trials` knows.
 

@@ -1,0 +1,58 @@
+"""The spec that an experiment keeps: claimed for a run, and written again where it was damaged."""
+
+from trainables.config import stage_keys
+from trainables.errors import CorruptFile, TuneAppError
+from trainables.results import Completed
+from tune_app.ledger.baseline import read_baseline
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger, TrialRecord
+from tune_app.search.keys import config_key
+from tune_app.spec.experiment import ExperimentSpec
+
+
+def claim(folder: ExperimentFolder, spec: ExperimentSpec) -> list[str]:
+    """Makes a spec the stored one, as `ExperimentFolder.claim`, also where the stored one cannot be read any more.
+
+    Then the stages of every complete record, and the baseline, must be those of the given spec.
+
+    Returns:
+        What changed, such as "budget.trials: 18 → 30", or that the spec was damaged.
+
+    Raises:
+        ConfigError: a field that decides what the records mean differs.
+        CorruptFile: the stored spec is damaged, and the given one is not that of the records.
+        StorageUnavailable: the folder cannot be read or written.
+    """
+    try:
+        return folder.claim(spec)
+    except CorruptFile as damage:
+        stranger = _stranger(folder, spec)
+        if stranger:
+            raise CorruptFile(
+                f"{folder.spec_file} is damaged, and the given spec is not that of {stranger}: run the spec that "
+                "this experiment was started with, or give this one another name."
+            ) from damage
+        folder.store_spec(spec)
+        return [f"{folder.spec_file} was damaged, and is written again: the given spec fits every record"]
+
+
+def _stranger(folder: ExperimentFolder, spec: ExperimentSpec) -> str:
+    """Returns what was made by another configuration than the spec's; empty: nothing was."""
+    baseline = read_baseline(folder)
+    if baseline is None:  # and so there are no records either
+        return ""
+    if stage_keys(spec.base, fingerprint=baseline.fingerprint)[0] != baseline.key:
+        return "its baseline"
+    complete = (record for record in Ledger(folder.trials).read()[0] if isinstance(record.result, Completed))
+    others = (record for record in complete if not _fits(record, spec, baseline.fingerprint))
+    return next((f"its trial {record.assignment.label}" for record in others), "")
+
+
+def _fits(record: TrialRecord, spec: ExperimentSpec, fingerprint: str) -> bool:
+    """Whether a record's point is the same configuration in this spec, and has the same stages at its rung."""
+    work, made = record.assignment, [run.key for run in record.result.stages]
+    try:
+        stages = stage_keys(spec.trial(work.params, work.rung, repeat=work.repeat), fingerprint=fingerprint)
+        return made == stages and config_key(spec, fingerprint, work.params, repeat=work.repeat) == work.config_key
+    except (TuneAppError, KeyError):  # the spec knows no such parameter or rung
+        return False
