@@ -212,6 +212,14 @@ def make_experiment(
     return folder
 
 
+def store_files(folder: ExperimentFolder) -> ExperimentFolder:
+    """Puts an empty file in the place of the packed file of every complete trial."""
+    for record in Ledger(folder.trials).read()[0]:
+        if record.state == "complete":
+            replace(folder.packed_file(record.assignment.trial_id), b"", durable=False)
+    return folder
+
+
 def tabulate(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> None:
     """Writes the tables of the ledger, or of these records, as a search does it."""
     found = Ledger(folder.trials).read()[0] if records is None else records

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainables import storage
 from trainables.errors import CorruptFile, TrialFailure
 from trainables.results import StageRun, kept_metrics
-from trainables.stages.files import StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
+from trainables.stages.files import KEY, StageEntry, failed_files, finished_files, read_entries, read_stage, unfinished
 from trainables.stages.markers import FAILED, FINISHED, MARKERS
 from trainables.stages.saved_epochs import SavedEpochs
 from trainables.stages.stage import StageResult
@@ -55,6 +55,22 @@ class StageCache:
     def entries(self) -> list[StageEntry]:
         """Returns every finished stage and remembered failure, by key, without those whose description is damaged."""
         return read_entries(self.folder)
+
+    def keys(self) -> list[str]:
+        """Returns the keys of what was published, finished stages and remembered failures, whole or damaged."""
+        folders = (self.folder / name for name in storage.subfolders(self.folder) if KEY.fullmatch(name))
+        return [folder.name for folder in storage.published(folders, MARKERS)]
+
+    def damage(self, key: str) -> str:
+        """Reads a stage, and returns what is wrong with it; empty: nothing, or the stage was removed meanwhile."""
+        read_stage.cache_clear()
+        try:
+            read_stage(self.folder / key)
+        except CorruptFile as err:
+            return str(err) if storage.is_published(self.folder / key, MARKERS) else ""
+        except TrialFailure:
+            pass
+        return ""
 
     def remove(self, key: str) -> None:
         """Removes a stage, if it is there: it disappears whole, and is made again when a trial needs it."""

@@ -23,6 +23,8 @@ from trainables.storage import FileInfo, StoragePath, files_by_folder, read_byte
 
 SCHEMA = 1
 """The version of the description's form."""
+KEY = re.compile("[0-9a-f]{64}")
+"""The name of a stage's folder; others in the cache hold locks, saved epochs and what was damaged."""
 WEIGHTS = "weights.safetensors"
 """The file of a stage's tensors."""
 LOADED = 16
@@ -116,7 +118,7 @@ def unfinished(folder: StoragePath, *, older_than_s: float) -> list[str]:
 def _files(folder: StoragePath) -> dict[str, list[FileInfo]]:
     """Lists the files of each stage in a folder, by key."""
     found = files_by_folder(folder)
-    return {key: files for key, files in sorted(found.items()) if re.fullmatch("[0-9a-f]{64}", key)}
+    return {key: files for key, files in sorted(found.items()) if KEY.fullmatch(key)}
 
 
 def _marker(files: Sequence[FileInfo]) -> FileInfo | None:

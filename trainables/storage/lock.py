@@ -56,8 +56,7 @@ class Lock:
     def try_acquire(self) -> bool:
         """Takes the lock if it is free or its holder is dead; StorageUnavailable if the folder cannot be written."""
         newest = self._newest()
-        holder = self._read(newest)
-        if holder is not None and self._alive(newest, holder):
+        if self._is_taken(newest):
             return False
         if not create_once(self._path(newest + 1), self._content(0)) and not self._wrote(newest + 1):
             return False
@@ -86,6 +85,10 @@ class Lock:
     def holder(self) -> dict[str, Any] | None:
         """Returns host, process and heartbeat of who holds the lock, or None."""
         return self._read(self._newest())
+
+    def is_taken(self) -> bool:
+        """Whether somebody holds the lock who is alive, as far as one look tells."""
+        return self._is_taken(self._newest())
 
     def held(self) -> bool:
         """Whether this lock is ours; no longer as soon as another process has taken over, or the folder is gone."""
@@ -131,6 +134,11 @@ class Lock:
         place = {"host": socket.gethostname(), "space": _space()}
         body = {**place, "pid": me.pid, "started": started_s(me), "beat": beat, "token": self._token}
         return (json.dumps(body) + "\n").encode()
+
+    def _is_taken(self, generation: int) -> bool:
+        """Whether the holder of a generation lives."""
+        holder = self._read(generation)
+        return holder is not None and self._alive(generation, holder)
 
     def _alive(self, generation: int, holder: dict[str, Any]) -> bool:
         """Whether the holder of a generation lives, by the process table here, or by its heartbeat elsewhere."""

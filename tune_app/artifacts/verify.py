@@ -1,4 +1,4 @@
-"""Proves from their bytes that packed files still are what the ledger says of them."""
+"""Proves from their bytes that packed files still are what the ledger says of them, and that nothing is missing."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import Completed
 from trainables.storage import StoragePath, read_bytes, sha256
+from tune_app.artifacts.cross_check import Problem, cross_check, without_record
 from tune_app.artifacts.export import experiment_data
 from tune_app.frontier.points import frontier_ids
 from tune_app.ledger.folder import ExperimentFolder, differences
@@ -50,11 +51,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verification:
-    """What became of the promises of an experiment; `damaged` are records of which nothing can be read."""
+    """What became of the promises of an experiment."""
 
     folder: ExperimentFolder
     verdicts: list[Verdict]
     damaged: list[Damaged]
+    """Records of which nothing can be read."""
+    problems: list[Problem]
+    """What is missing beside these, or differs between the parts of the experiment."""
+    without_record: list[str]
+    """The ids of packed files of which there is no record: their trials run, or were cut off. No promise is broken."""
 
     @property
     def broken(self) -> list[Verdict]:
@@ -64,7 +70,7 @@ class Verification:
     @property
     def holds(self) -> bool:
         """Whether everything is as recorded."""
-        return not self.broken and not self.damaged
+        return not self.broken and not self.damaged and not self.problems
 
     def way_out(self, verdict: Verdict) -> str:
         """Returns the command that makes the file of a trial again."""
@@ -77,6 +83,8 @@ class Verification:
             "holds": self.holds,
             "trials": [self._entry(verdict) for verdict in self.verdicts],
             "damaged_records": [{"path": str(file.path), "problem": file.problem} for file in self.damaged],
+            "problems": [{"path": str(found.path), "problem": found.text} for found in self.problems],
+            "without_record": self.without_record,
         }
 
     def _entry(self, verdict: Verdict) -> dict[str, Any]:
@@ -102,11 +110,12 @@ def verify(
 
     A file must have the length and SHA-256 of the record, decode, and be a network of the recorded architecture and
     METRICS. Of a file with other bytes nothing more than its decoding is looked at: the rest would follow from that.
+    Unless trials are named, ledger, files and tables are held against each other too (`cross_check`).
 
     Args:
         folder: the experiment, finished or not.
         names: trials, as `find_trial` takes them; none: the frontier, each point by the file that stands for it.
-        all: every complete trial.
+        all: every complete trial, and every stage of the cache.
         evaluate: also evaluate the decoded network on the validation split. Its accuracy must be the recorded one
             where the device is; on another one it may differ by a tenth of a point, or by one image.
 
@@ -123,13 +132,17 @@ def verify(
     if names:
         for file in damaged:
             note(f"left out: {file.problem}")
-        damaged = []
-    if not chosen and not damaged:
+        damaged, problems, others = [], [], []
+    else:
+        judged = {folder.packed_file(record.assignment.trial_id) for record in chosen}
+        problems = [found for found in cross_check(folder, records, stages=all) if found.path not in judged]
+        others = without_record(folder)
+    if not chosen and not damaged and not problems:
         wanted = "complete trial" if all else "frontier"
         raise ConfigError(f"{folder.path} has no {wanted} yet: run `tune-app run` first.")
     workplaces = _workplaces(folder) if evaluate and chosen else None
     verdicts = [_verdict(r, folder, workplaces) for r in track(chosen, "verifying trials", total=len(chosen))]
-    return Verification(folder, verdicts, damaged)
+    return Verification(folder, verdicts, damaged, problems, others)
 
 
 def _chosen(

@@ -22,13 +22,13 @@ def verify(
     trials: Annotated[
         list[str] | None, argument("TRIAL", "Labels (p30_w4_a8) or ids of trials; none: the frontier.")
     ] = None,
-    all: Annotated[bool, typer.Option("--all", help="Every complete trial, not only the frontier.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Every complete trial, and every stage of the cache.")] = False,
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Evaluate the decoded networks on the validation split, too.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Prove again that packed files are what their records say: bytes, network and, if asked, accuracy."""
+    """Prove again that packed files are what their records say, and that nothing of the experiment is missing."""
     from tune_app.artifacts.verify import verify
     from tune_app.ledger.folder import ExperimentFolder
 
@@ -38,10 +38,11 @@ def verify(
     else:
         _print(found, evaluated=evaluate)
     if not found.holds:
-        broken, damaged = len(found.broken), len(found.damaged)
+        broken, damaged, others = len(found.broken), len(found.damaged), len(found.problems)
         parts = [f"{broken} of {show_count(len(found.verdicts), 'trial')}"] if broken else []
         parts += [show_count(damaged, "damaged record")] if damaged else []
-        verb = "is" if broken + damaged == 1 else "are"
+        parts += [show_count(others, "further thing")] if others else []
+        verb = "is" if broken + damaged + others == 1 else "are"
         raise CorruptFile(f"{' and '.join(parts)} of {found.folder.path} {verb} not as recorded.")
 
 
@@ -60,6 +61,11 @@ def _print(found: "Verification", *, evaluated: bool) -> None:
         if file.whole:
             way_out = ", but it is whole: use the version of tune-app that wrote it."
         print(f"{file.problem}{way_out}")
+    for problem in found.problems:
+        print(f"{problem.text}.")
+    if found.without_record:
+        files = show_count(len(found.without_record), "packed file")
+        print(f"{files} without a record: of trials that run, or were cut off and run again when they are proposed")
     if found.holds:
         more = " and accuracy, evaluated again" if evaluated else ""
         print(f"{show_count(len(found.verdicts), 'trial')} as recorded: size, SHA-256, decoded network{more}")

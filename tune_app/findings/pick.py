@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trainables.errors import ConfigError
-from trainables.storage import StoragePath
+from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import StoragePath, exists
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.frontier.pareto import knee
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
@@ -49,7 +49,7 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
 
     Raises:
         ConfigError: no point keeps the bounds, or there is none yet; the condition is refused.
-        CorruptFile: the stored spec or baseline is damaged.
+        CorruptFile: the stored spec or baseline is damaged, or the packed file of the chosen point is gone.
         StorageUnavailable: a file cannot be read.
     """
     spec, baseline, table = folder.read_spec(), read_baseline(folder), load_trials(folder)
@@ -73,7 +73,11 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
         condition = f" where {' '.join(wish.where.split())}" if wish.where.strip() else ""
         among = f"{len(left)} (of {len(everyone)}) frontier points{kept_bounds}{condition}"
     drop = None if baseline is None else baseline.accuracy - chosen.values["accuracy"]
-    return Pick(chosen, f"{rule} of {among}", folder.packed_file(chosen.trial_id), drop)
+    artifact = folder.packed_file(chosen.trial_id)
+    if not exists(artifact):
+        way_out = f"`tune-app reproduce {folder.path} {chosen.label}` makes it again"
+        raise CorruptFile(f"the packed file of {chosen.label}, {rule} of {among}, is gone: {way_out}.")
+    return Pick(chosen, f"{rule} of {among}", artifact, drop)
 
 
 @dataclass(frozen=True)

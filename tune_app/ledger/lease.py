@@ -27,11 +27,7 @@ class Lease:
             StorageUnavailable: the folder cannot be written.
         """
         if not self._lock.acquire():
-            holder = self._lock.holder() or {}
-            raise LeaseHeld(
-                f"{self.folder.path} is being worked on by process {holder.get('pid', '?')} on "
-                f"{holder.get('host', '?')}: wait for it or stop it. Reading commands work meanwhile."
-            )
+            raise self._refusal()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,10 +43,23 @@ class Lease:
         """Whether no other driver has taken over; this looks into the folder."""
         return self._lock.held()
 
+    def require_free(self) -> None:
+        """Raises LeaseHeld if a driver seems to be alive; nothing is written."""
+        if self._lock.is_taken():
+            raise self._refusal()
+
     def check(self) -> None:
         """Raises LeaseHeld after another driver took over; asked before every launch and every rewrite."""
         if not self.is_held:
             raise LeaseHeld(f"another driver took over {self.folder.path}: this one stops.")
+
+    def _refusal(self) -> LeaseHeld:
+        """Returns the error that names the holder."""
+        holder = self._lock.holder() or {}
+        return LeaseHeld(
+            f"{self.folder.path} is being worked on by process {holder.get('pid', '?')} on "
+            f"{holder.get('host', '?')}: wait for it or stop it. Reading commands work meanwhile."
+        )
 
     def save_in_flight(self, work: Iterable[Assignment]) -> None:
         """Remembers what is running, so that a resumed search runs the same points first.

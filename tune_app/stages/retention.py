@@ -5,11 +5,12 @@ trial needs it.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from trainables.config import Frozen, stage_keys, stage_of_kind
-from trainables.errors import TuneAppError
+from trainables.errors import StorageUnavailable, TuneAppError
 from trainables.stages.cache import StageCache
 from trainables.stages.files import StageEntry
 from trainables.storage import remove_drafts
@@ -74,7 +75,8 @@ def collect(folder: ExperimentFolder, *, max_bytes: int, dry_run: bool = False) 
 
     The baseline, its teacher, the stages of frontier trials, those of trials that were cut off, and remembered
     failures stay. Last stages go first, then what others start from, the oldest first. What processes that were
-    killed left behind and nobody will read goes too, uncounted.
+    killed left behind and nobody will read goes too, uncounted. On a disk without room for the lease the first stages
+    go before it is taken, unless a search is running.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -82,20 +84,41 @@ def collect(folder: ExperimentFolder, *, max_bytes: int, dry_run: bool = False) 
         StorageUnavailable: a folder cannot be read or written.
     """
     if dry_run:
-        return _collection(folder, Lease(folder).in_flight(), max_bytes)
+        return _collection(folder, max_bytes)
+    first = _make_room(folder, max_bytes)
     with Lease(folder) as lease:
         remove_drafts(folder.path, older_than_s=OVER_S)
         StageCache(folder.stages).sweep(older_than_s=OVER_S)
-        collection = _collection(folder, lease.in_flight(), max_bytes)
+        collection = _collection(folder, max_bytes)
         for entry in track(collection.removed, "removing stages", total=len(collection.removed)):
             lease.check()
             StageCache(folder.stages).remove(entry.key)
-    return collection
+    return dataclasses.replace(collection, removed=[*first, *collection.removed])
 
 
-def _collection(folder: ExperimentFolder, in_flight: Iterable[Assignment], max_bytes: int) -> Collection:
+def _make_room(folder: ExperimentFolder, max_bytes: int) -> list[StageEntry]:
+    """Removes stages that would go anyway until the disk has room for a lease; returns them, none where it has.
+
+    A search that began meanwhile would miss them no more than others: it makes again what it needs.
+    """
+    removed: list[StageEntry] = []
+    try:
+        folder.probe()
+    except StorageUnavailable:
+        Lease(folder).require_free()
+        for entry in _collection(folder, max_bytes).removed:
+            StageCache(folder.stages).remove(entry.key)
+            removed.append(entry)
+            with contextlib.suppress(StorageUnavailable):
+                folder.probe()
+                return removed
+        raise
+    return removed
+
+
+def _collection(folder: ExperimentFolder, max_bytes: int) -> Collection:
     entries = _entries(folder)
-    removed = _surplus(entries, _needs(folder, in_flight=in_flight), max_bytes)
+    removed = _surplus(entries, _needs(folder, in_flight=Lease(folder).in_flight()), max_bytes)
     kept = sum(e.size_bytes for e in entries) - sum(e.size_bytes for e in removed)
     return Collection(removed, kept, max_bytes)
 

@@ -11,14 +11,14 @@ import pytest
 
 from tests.conftest import Result
 from tests.specs import tiny_spec
-from tests.tune_app.factories import make_experiment, make_record
+from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline, store_files
 from tests.tune_app.real import label_of, make_real_experiment
 from trainables.config import sealed
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack
 from trainables.measure import file_metrics
 from trainables.results import METRICS, SCORES
-from trainables.storage import replace, sha256
+from trainables.storage import remove, remove_tree, replace, sha256
 from tune_app.artifacts.verify import verify
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -289,3 +289,97 @@ def test_the_threads_of_a_trial_are_those_of_its_evaluation(folder: ExperimentFo
     assert tiny_spec(folder.path).resources.cpu == 1
     assert rules(folder, evaluate=True) == []
     assert torch.get_num_threads() == 1
+
+
+def whole(tmp_path: Path) -> ExperimentFolder:
+    """Six trials with their tables and, in the place of packed files, empty ones."""
+    folder = store_files(make_experiment(tmp_path))
+    store_baseline(folder)
+    return folder
+
+
+def problems(folder: ExperimentFolder, **options: Any) -> list[str]:
+    return [problem.text for problem in verify(folder, **options).problems]
+
+
+def test_parts_that_fit_each_other_are_no_problem(tmp_path: Path) -> None:
+    folder = whole(tmp_path)
+    assert problems(folder) == []
+    Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, state="invalid"))
+    assert problems(folder) == []  # the tables are behind
+    Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 8}, state="invalid", attempt=2))
+    assert problems(folder) == []
+    for table in (folder.trials_table, folder.frontier_table):
+        remove(table)
+    assert problems(folder) == []
+
+
+def test_a_packed_file_that_is_gone_is_a_problem_wherever_its_trial_lies(tmp_path: Path) -> None:
+    folder = whole(tmp_path)
+    on_frontier, dominated = make_records()[1], make_records()[2]
+    for record in (on_frontier, dominated):
+        remove(folder.packed_file(record.assignment.trial_id))
+    way_out = f"the packed file of p50_w8_a8 is gone: `tune-app reproduce {folder.path} p50_w8_a8` makes it again"
+    assert problems(folder) == [way_out]  # that of the frontier is among the verdicts
+    assert problems(folder, all=True) == []
+    assert sum(m.rule == "file" for v in verify(folder, all=True).verdicts for m in v.mismatches) == 2
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_row_without_a_record_is_a_problem(number: int, tmp_path: Path, cli: Cli) -> None:
+    folder, work = whole(tmp_path), make_records()[number].assignment
+    remove(folder.trials / f"{work.trial_id}.json")
+    tables = [folder.trials_table, folder.frontier_table][: 2 if number == 1 else 1]
+    told = f"it has {work.label} ({work.trial_id}), whose record is gone: the trial may run again"
+    assert problems(folder) == [f"{table}: {told}" for table in tables]
+    assert verify(folder).without_record == [work.trial_id]
+    done = cli("verify", folder.path)
+    assert (done.code, f"{folder.trials_table}: {told}.\n" in done.out) == (6, True)
+    found = json.loads(cli("verify", folder.path, "--json").out)
+    assert (found["problems"][0]["path"], found["without_record"]) == (str(folder.trials_table), [work.trial_id])
+
+
+def test_a_ledger_that_is_gone_is_a_problem(tmp_path: Path) -> None:
+    folder = whole(tmp_path)
+    remove_tree(folder.trials)
+    assert len(problems(folder)) == 6 + 3
+
+
+def test_a_row_with_other_numbers_than_its_record_is_a_problem(tmp_path: Path) -> None:
+    folder, first = whole(tmp_path), make_records()[0]
+    remove(folder.trials / f"{first.assignment.trial_id}.json")
+    Ledger(folder.trials).add(make_record(0, first.assignment.params, 0.94, 250_000))
+    assert f"{folder.trials_table}: accuracy of p0_w8_a8 is 0.95, and 0.94 in its record: " in problems(folder)[0]
+
+
+def test_a_damaged_table_is_a_problem(tmp_path: Path) -> None:
+    folder = whole(tmp_path)
+    replace(folder.frontier_table, b"PAR1")
+    [problem] = problems(folder)
+    assert problem.startswith(f"{folder.frontier_table}: not readable as a table")
+
+
+def test_a_packed_file_of_a_trial_that_was_cut_off_is_no_problem(tmp_path: Path, cli: Cli) -> None:
+    folder = make_real_experiment(tmp_path)
+    replace(folder.packed_file("0" * 16 + "-full-a1"), b"")
+    done = cli("verify", folder.path)
+    assert (done.code, "1 packed file without a record: of trials that run, or were cut off" in done.out) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "stage.json"])
+@pytest.mark.parametrize("harm", [remove, lambda path: replace(path, path.read_bytes()[:-1] + b"?")])
+def test_a_stage_that_is_not_what_was_written_is_found_with_all(
+    harm: Callable[[Path], None], name: str, folder: ExperimentFolder
+) -> None:
+    [key, *_] = [run.key for run in record_of(folder).result.stages]
+    harm(Path(str(folder.stages / key / name)))
+    assert problems(folder) == []
+    [problem] = problems(folder, all=True)
+    assert str(folder.stages / key) in problem
+    assert problem.endswith("a trial that needs this stage makes it again")
+
+
+def test_stages_that_went_are_no_problem(folder: ExperimentFolder) -> None:
+    assert problems(folder, all=True) == []
+    remove_tree(folder.stages)
+    assert problems(folder, all=True) == []

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import Result
-from tests.tune_app.factories import make_experiment, make_record, make_records, rehearsal, store_baseline
+from tests.tune_app.factories import make_experiment, make_record, make_records, rehearsal, store_baseline, store_files
 from tune_app.artifacts.test_split import Final
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
@@ -20,7 +20,7 @@ Cli = Callable[..., Result]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ExperimentFolder:
-    made = make_experiment(tmp_path)
+    made = store_files(make_experiment(tmp_path))
     store_baseline(made)
     return made
 
@@ -184,7 +184,7 @@ def test_a_command_reads_the_ledger_once(
 def test_every_command_that_shows_results_names_a_rehearsal(
     words: list[str], cli: Cli, folder: ExperimentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = make_experiment(tmp_path, base=rehearsal(tmp_path), name="few")
+    few = store_files(make_experiment(tmp_path, base=rehearsal(tmp_path), name="few"))
     store_baseline(few)
     result = HeldOut(accuracy=0.9, n=100)
     final = Final(result, [{"a": result}], gap=0.0, baseline_gap=0.0)

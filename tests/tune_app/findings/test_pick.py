@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline
-from trainables.errors import ConfigError
+from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline, store_files
+from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import remove
 from tune_app.findings.pick import Wish, pick
 from tune_app.ledger.folder import ExperimentFolder
 
@@ -13,7 +14,7 @@ from tune_app.ledger.folder import ExperimentFolder
 @pytest.fixture
 def folder(tmp_path: Path) -> ExperimentFolder:
     """Frontier: 95 % in 250 KB (4x), 93 % in 90 KB (11.1x), 88 % in 60 KB (16.7x); baseline 95 %."""
-    made = make_experiment(tmp_path)
+    made = store_files(make_experiment(tmp_path))
     store_baseline(made)
     return made
 
@@ -68,7 +69,7 @@ def test_what_cannot_be_had_is_said_with_what_comes_nearest(wish: Wish, words: s
 def test_runs_of_a_point_are_picked_by_their_mean(tmp_path: Path) -> None:
     point = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
     lucky = [make_record(9, point, 0.97, 80_000), make_record(10, point, 0.85, 80_000, repeat=1)]
-    folder = make_experiment(tmp_path, [r for r in make_records() if r.assignment.number != 1] + lucky)
+    folder = store_files(make_experiment(tmp_path, [r for r in make_records() if r.assignment.number != 1] + lucky))
     store_baseline(folder)
     found = pick(folder, Wish(max_bytes=85_000)).point
     assert (found.label, found.values["accuracy"]) == ("p30_w4_a8", pytest.approx(0.91))
@@ -84,7 +85,14 @@ def test_without_a_frontier_there_is_nothing_to_pick(records: list, tmp_path: Pa
 
 
 def test_without_a_baseline_there_is_no_drop(tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+    folder = store_files(make_experiment(tmp_path))
     with pytest.raises(ConfigError, match="has no baseline yet"):
         pick(folder, Wish(max_drop=0.01))
     assert pick(folder, Wish()).drop is None
+
+
+def test_a_point_whose_packed_file_is_gone_is_no_choice(folder: ExperimentFolder) -> None:
+    remove(folder.packed_file(pick(folder, Wish(knee=True)).point.trial_id))
+    with pytest.raises(CorruptFile, match=r"packed file of p30_w4_a8, the knee of 3 .* is gone: `tune-app reproduce"):
+        pick(folder, Wish(knee=True))
+    assert pick(folder, Wish(max_drop=0.0)).point.label == "p0_w8_a8"

@@ -1,9 +1,11 @@
 """Room on the disk: what must stay stays, the rest goes in order, and a search goes on afterwards."""
 
+import contextlib
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 import trainables.storage.objects as objects
+import trainables.storage.posix as posix
 from tests.conftest import Result
 from tests.specs import tiny_spec
 from tests.stored import tree
@@ -18,7 +21,7 @@ from tests.trainables.factories import make_architecture
 from tests.tune_app.factories import make_experiment, make_record, make_spec
 from trainables.config import BaselineImport, digest, stage_keys
 from trainables.data.data_sets import load_data
-from trainables.errors import Diverged
+from trainables.errors import Diverged, StorageUnavailable
 from trainables.results import StageRun
 from trainables.stages.cache import StageCache
 from trainables.stages.files import read_stage
@@ -169,6 +172,61 @@ def test_a_live_driver_is_not_disturbed(folder: ExperimentFolder) -> None:
             collect(folder, max_bytes=0)
         assert len(collect(folder, max_bytes=0, dry_run=True).removed) == 3
     assert left(folder) == whole
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[ExperimentFolder, int], None]:
+    """Fills a disk: nothing more is written below a folder while it holds more than so many bytes."""
+
+    draft, most = posix._draft, dict[ExperimentFolder, int]()
+
+    @contextlib.contextmanager
+    def on_full_disk(path: Path, content: bytes, *, durable: bool) -> Iterator[Path]:
+        if any(on_disk(folder) + len(content) > most_bytes for folder, most_bytes in most.items()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with draft(path, content, durable=durable) as made:
+            yield made
+
+    monkeypatch.setattr(posix, "_draft", on_full_disk)
+    return most.__setitem__
+
+
+Fill = Callable[[ExperimentFolder, int], None]
+
+
+def on_disk(folder: ExperimentFolder) -> int:
+    return sum(path.stat().st_size for path in Path(str(folder.path)).rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("storage", ["posix"], indirect=True)
+def test_a_full_disk_is_made_room_on(folder: ExperimentFolder, full_disk: Fill) -> None:
+    planned = collect(folder, max_bytes=0, dry_run=True)
+    full_disk(folder, on_disk(folder) - planned.removed[0].size_bytes - 1)  # two have to go before anything is written
+    with pytest.raises(StorageUnavailable, match="No space left"), Lease(folder):
+        pass
+    found = collect(folder, max_bytes=0)
+    assert (found, left(folder)) == (planned, NEEDED | {"c" * 64})
+    with Lease(folder):
+        pass
+
+
+@pytest.mark.parametrize("storage", ["posix"], indirect=True)
+def test_nothing_goes_from_a_full_disk_beneath_a_driver(folder: ExperimentFolder, full_disk: Fill) -> None:
+    before = left(folder)
+    with Lease(folder):
+        full_disk(folder, 0)
+        with pytest.raises(LeaseHeld):
+            collect(folder, max_bytes=0)
+        assert left(folder) == before
+        full_disk(folder, 10**9)
+
+
+@pytest.mark.parametrize("storage", ["posix"], indirect=True)
+def test_a_disk_that_stays_full_is_said(folder: ExperimentFolder, full_disk: Fill) -> None:
+    full_disk(folder, 0)
+    with pytest.raises(StorageUnavailable, match="No space left"):
+        collect(folder, max_bytes=0)
+    assert left(folder) == NEEDED | {"c" * 64}
 
 
 def test_what_killed_processes_left_behind_goes_too(tmp_path: Path) -> None:

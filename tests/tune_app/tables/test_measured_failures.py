@@ -14,6 +14,7 @@ from tests.tune_app.factories import (
     make_records,
     of_older_version,
     store_baseline,
+    store_files,
 )
 from tests.tune_app.search.test_ladder import make_laddered
 from tests.tune_app.search.test_proposer import open_proposer, optuna_trials
@@ -120,7 +121,8 @@ READERS: dict[str, Callable[[ExperimentFolder], Any]] = {
     "best states": lambda folder: frontier_frame(folder.path, all=True, where="state = 'complete'").to_dict("records"),
     "feasible": lambda folder: frontier_frame(folder.path, all=True, where="feasible").to_dict("records"),
     "pick": lambda folder: [
-        pick(folder, w).point.label for w in (Wish(), Wish(max_bytes=100_000), Wish(max_drop=0.5), Wish(knee=True))
+        pick(store_files(folder), wish).point.label
+        for wish in (Wish(), Wish(max_bytes=100_000), Wish(max_drop=0.5), Wish(knee=True))
     ],
     "groups": of_groups,
     "stopping": volumes,

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import Result
-from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec, store_baseline
+from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec, store_baseline, store_files
 from tune_app.engine import live_view
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.terminal import progress
@@ -195,7 +195,7 @@ def test_quiet_and_verbose_exclude_each_other(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_json_stands_alone_on_standard_output(cli: Cli, tmp_path: Path) -> None:
-    folder = make_experiment(tmp_path)
+    folder = store_files(make_experiment(tmp_path))
     store_baseline(folder)
     for level in ([], ["-v"], ["-q"]):
         done = cli(*level, "optuna", folder.path, "--output", tmp_path / f"study{len(level)}{level}.log")
