@@ -1,5 +1,44 @@
-"""`python -m tune_app` is `tune-app`."""
+"""`tune-app`, which is `python -m tune_app`: the command line, and a stop signal's exit code while it is imported."""
 
-from tune_app.cli.main import main
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
 
-main()
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = {128 + number for number in NUMBERS}
+
+
+def main() -> None:
+    """Runs the command line."""
+    _handle(_end)
+    from tune_app.cli.main import main as command_line
+
+    try:
+        command_line()
+    except SystemExit as end:
+        if end.code in STOPPED:  # a Ray that was cut off while it started crashes in an orderly end of the process
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(end.code))
+        raise
+    finally:
+        _handle(signal.SIG_IGN)  # all is done: the interpreter would let a signal end its own end
+
+
+def _handle(handler: Any) -> None:
+    """Sets the handler of both signals, other than of one that this process was started to ignore."""
+    for number in NUMBERS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends the process: nothing was begun yet, and an exception out of an import may get lost."""
+    os.write(2, f"stopped by {signal.Signals(number).name}.\n".encode())
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -28,8 +28,12 @@ class SearchAborted(TuneAppError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM; not an Exception, so that no handler on the way takes it for a failed trial."""
+    """SIGINT or SIGTERM; not an Exception, so that no handler on the way takes it for a failed trial.
 
-    def __init__(self, number: int) -> None:
+    `of_search` says that it ended a search, which the same command goes on with.
+    """
+
+    def __init__(self, number: int, *, of_search: bool = False) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
+        self.of_search = of_search

@@ -4,6 +4,7 @@ Commands import what is heavy where they need it, so that help stays fast.
 """
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -13,11 +14,14 @@ from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
 from trainables.printable import printable
 from tune_app.cli import clusters, epochs, failures, inspect, networks, report, results, search, tools, verify
+from tune_app.engine.stop_signal import handled_by, raise_interrupted
 from tune_app.errors import Interrupted
 from tune_app.terminal.progress import Verbosity, set_verbosity
 
 OUTPUT_CLOSED = 141
 """128 + SIGPIPE, as a shell calls the end of a program whose output nobody reads any more: `tune-app … | head`."""
+INTERRUPTED = 128 + signal.SIGINT
+"""The code with which Typer exits on Ctrl-C."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,21 +50,23 @@ def main() -> None:
     """Runs the command line; an error of ours becomes one line on standard error and its exit code."""
     try:
         try:
-            app()
+            with handled_by(raise_interrupted, signal.SIGTERM), handled_by(signal.default_int_handler, signal.SIGINT):
+                app()
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what is left to be flushed at exit goes here)
         sys.exit(OUTPUT_CLOSED)
     except SystemExit as end:
-        # Typer and rich meet a closed pipe themselves, and exit with the code of a bug.
+        # Typer and rich meet a closed pipe themselves, and exit with the code of a bug. On Ctrl-C they say nothing.
+        if end.code == INTERRUPTED:
+            print("stopped by SIGINT.", file=sys.stderr)
         sys.exit(OUTPUT_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code)
     except (TuneAppError, ClusterError) as err:
         print(f"error: {printable(str(err))}", file=sys.stderr)
         sys.exit(err.exit_code)
     except Interrupted as err:
         again = " ".join(["tune-app", *sys.argv[1:]])
-        print(f"stopped by {err}. Finished trials are kept; go on with: {again}", file=sys.stderr)
+        kept = f" Finished trials are kept; go on with: {again}" if err.of_search else ""
+        print(f"stopped by {err}.{kept}", file=sys.stderr)
         sys.exit(err.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)

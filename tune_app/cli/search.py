@@ -12,6 +12,7 @@ import typer
 from trainables.errors import ConfigError
 from tune_app.cli.options import SEARCH, Json, SpecFile
 from tune_app.cli.results import finalize, frontier, plot
+from tune_app.engine.stop_signal import end_process, handled_by
 from tune_app.terminal.progress import console
 from tune_app.terminal.table import ABSENT, print_table
 
@@ -53,10 +54,12 @@ def baseline(spec: SpecFile) -> None:
     from tune_app.spec.yaml_file import load_spec
 
     loaded = load_spec(spec)
-    from tune_app.findings.of_baseline import findings_of_baseline
-    from tune_app.run.search import run_baseline
+    with handled_by(end_process):  # an exception out of a long import may get lost
+        from tune_app.findings.of_baseline import findings_of_baseline
+        from tune_app.on_ray.engine import OnRay
+        from tune_app.run.search import run_baseline
 
-    info = run_baseline(loaded, console=console())
+    info = run_baseline(loaded, engine=OnRay(), console=console())
     print(
         f"{info.title} of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
@@ -110,10 +113,11 @@ def run(
     other = None if warm_start is None else ExperimentFolder.existing(warm_start)
     if other is not None and other.path.resolve() == loaded.folder.resolve():
         raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
-    from tune_app.run.outcome import summary
-    from tune_app.run.search import run_search
+    with handled_by(end_process):  # an exception out of a long import may get lost
+        from tune_app.run.outcome import summary
+        from tune_app.run.search import run_search
 
-    engine = _engine(dashboard=dashboard, in_process=in_process)
+        engine = _engine(dashboard=dashboard, in_process=in_process)
     view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
     outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, console=view)
     for name in outcome.quarantined:

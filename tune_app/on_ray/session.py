@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from cluster.errors import PlanRefused, first_line
 from cluster.launchable import launchable_here
 from trainables.errors import ConfigError
 from trainables.storage import redact
-from tune_app.engine.stop_signal import StopSignal
+from tune_app.engine.stop_signal import StopSignal, children, end_children, renew_handlers
 from tune_app.errors import ClusterUnavailable
 from tune_app.on_ray.gpu_shares import MOST
 from tune_app.on_ray.head_watch import HeadWatch
 from tune_app.spec.experiment import ExperimentSpec
 
+HANDLERS_S = 0.02
+"""Seconds between two renewals of the handlers of signals while Ray ends; a signal in one that is lost ends the process
+with its own code, and without a line."""
 CONNECT_S = 10.0
 """Seconds for the head to answer: a slow network answers in less, a wrong address is not waited for."""
 LEAST_SHARE = 1e-4
@@ -45,16 +49,30 @@ def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
         if ray.is_initialized():
             yield stop
             return
+        others = children()
         try:
-            url = _connect(os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard)
+            with stop.raised():
+                url = _connect(os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard)
             if dashboard:
                 print(f"dashboard: {url} (`ray get-auth-token` shows the token it asks for)", file=sys.stderr)
-            stop.arm()
-            stop.check()
             with HeadWatch(ray.get_runtime_context().gcs_address):
                 yield stop
         finally:
-            ray.shutdown()
+            _shut_down()
+            if stop.number is not None:  # a Ray that was cut off while it started does not end all that it began
+                end_children(spared=others)
+
+
+def _shut_down() -> None:
+    """Leaves Ray, and ends it if it was started here; our handlers of signals hold all the while.
+
+    Ray's compiled code takes the handler of SIGTERM away while it ends, and then waits for its processes.
+    """
+    leaving = threading.Thread(target=ray.shutdown)
+    leaving.start()
+    while leaving.is_alive():
+        leaving.join(HANDLERS_S)
+        renew_handlers()
 
 
 def fits_in_cluster(spec: ExperimentSpec) -> int:
