@@ -123,6 +123,23 @@ def test_a_lost_head_ends_the_driver_and_a_new_cluster_goes_on(
     assert facts(folder) == facts(finished_search)
 
 
+def test_a_lost_raylet_of_its_own_machine_ends_the_driver(
+    finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
+) -> None:
+    spec = with_baseline(finished_search, tmp_path / "runs")
+    folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
+    cluster = nodes()
+    cluster.add()
+    process = drive(cluster, "-m", "tune_app", "run", file)
+    wait_for("a record", lambda: done(folder) >= 1, process)
+    _, worker = frozen_worker(folder, process)
+    cluster.cluster.head_node.kill_raylet(check_alive=False)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    worker.kill()
+    assert process.returncode == 3, (out, err)
+    assert "error: Ray on this machine at " in err
+
+
 def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(
     finished_search: ExperimentFolder, start_cli: Start, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from types import FrameType
 from typing import Any
 
@@ -124,7 +124,7 @@ def end_process(number: int, frame: FrameType | None) -> None:
     os.write(2, f"stopped by {signal.Signals(number).name}.\n".encode())
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    end_children(set())
+    end_children(frozenset())
     os._exit(128 + number)
 
 
@@ -133,7 +133,7 @@ def children() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
 
 
-def end_children(spared: set[psutil.Process]) -> None:
+def end_children(spared: Set[psutil.Process]) -> None:
     """Kills the processes that this one has started, and theirs, other than some."""
     for process in children() - spared:
         with contextlib.suppress(psutil.Error):

@@ -18,8 +18,8 @@ from trainables.errors import ConfigError
 from trainables.storage import redact
 from tune_app.engine.stop_signal import StopSignal, children, end_children, renew_handlers
 from tune_app.errors import ClusterUnavailable
+from tune_app.on_ray.cluster_watch import ClusterWatch, Watched, head, node
 from tune_app.on_ray.gpu_shares import MOST
-from tune_app.on_ray.head_watch import HeadWatch
 from tune_app.spec.experiment import ExperimentSpec
 
 HANDLERS_S = 0.02
@@ -55,12 +55,18 @@ def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
                 url = _connect(os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard)
             if dashboard:
                 print(f"dashboard: {url} (`ray get-auth-token` shows the token it asks for)", file=sys.stderr)
-            with HeadWatch(ray.get_runtime_context().gcs_address):
+            with ClusterWatch(head(ray.get_runtime_context().gcs_address), *_own_node(), spared=others):
                 yield stop
         finally:
             _shut_down()
             if stop.number is not None:  # a Ray that was cut off while it started does not end all that it began
-                end_children(spared=others)
+                end_children(others)
+
+
+def _own_node() -> list[Watched]:
+    """Returns the node that this process is connected to, as far as Ray tells of it."""
+    own = ray.get_runtime_context().get_node_id()
+    return [node(f"{n['NodeManagerAddress']}:{n['NodeManagerPort']}") for n in ray.nodes() if n["NodeID"] == own]
 
 
 def _shut_down() -> None:

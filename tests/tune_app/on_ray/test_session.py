@@ -10,7 +10,7 @@ import ray
 
 from trainables.errors import ConfigError
 from tune_app.errors import ClusterUnavailable
-from tune_app.on_ray.head_watch import HeadWatch
+from tune_app.on_ray.cluster_watch import head
 from tune_app.on_ray.session import launchable, ray_session
 
 
@@ -78,7 +78,7 @@ def test_a_head_with_an_address_of_ipv6_is_found(
     with pytest.raises(ClusterUnavailable, match="no room"), ray_session():
         pass
     assert given
-    assert HeadWatch(f"[::1]:{port}")._answers()
+    assert head(f"[::1]:{port}").answers()
 
 
 def test_what_an_autoscaler_told_ray_goes_before_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
