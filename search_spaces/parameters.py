@@ -74,12 +74,18 @@ class Choices(RootModel[tuple[Value, ...]]):
     @property
     def values(self) -> tuple[Value, ...]:
         """Numbers in rising order, names in the given order."""
-        return tuple(sorted(self.root)) if self.ordered else self.root
+        return _in_order(self.root) or self.root
 
     @property
     def ordered(self) -> bool:
         """Numbers have an order, names do not."""
-        return all(not isinstance(v, str) for v in self.root)
+        return bool(_in_order(self.root))
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _in_order(listed: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Returns numbers in rising order, and nothing where there are names; remembered as the values of a range are."""
+    return () if any(isinstance(value, str) for value in listed) else tuple(sorted(listed))
 
 
 def _form(value: Any) -> str:

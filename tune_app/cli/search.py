@@ -56,10 +56,9 @@ def baseline(spec: SpecFile) -> None:
     loaded = load_spec(spec)
     with handled_by(end_process):  # an exception out of a long import may get lost
         from tune_app.findings.of_baseline import findings_of_baseline
-        from tune_app.on_ray.engine import OnRay
         from tune_app.run.search import run_baseline
 
-    info = run_baseline(loaded, engine=OnRay(), console=console())
+    info = run_baseline(loaded, console=console())
     print(
         f"{info.title} of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
@@ -153,15 +152,17 @@ def _smallest_close_to_the_best(experiment: str) -> str:
     return str(close.sort_values("size_bytes")["label"].iloc[0]).partition("@")[0]
 
 
-def _engine(*, dashboard: bool, in_process: bool) -> "Engine":
-    """Returns the engine that was asked for; the one without Ray never imports Ray."""
+def _engine(*, dashboard: bool, in_process: bool) -> "Engine | None":
+    """Returns the engine that was asked for; None is the usual one, which is imported when there is something to do."""
     if in_process:
         from tune_app.engine.in_process import InProcess
 
         return InProcess()
-    from tune_app.on_ray.engine import OnRay
+    if dashboard:
+        from tune_app.on_ray.engine import OnRay
 
-    return OnRay(dashboard=dashboard)
+        return OnRay(dashboard=True)
+    return None
 
 
 def _print_plan(plan: "Plan") -> None:

@@ -38,8 +38,9 @@ def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) 
     installed = any(registry.installed() for registry in REGISTRIES)
     for record in records:
         work, made_by = record.assignment, record.environment.get("plug_ins", "")
-        searched = work.rung in spec.rungs and spec.has_point(work.params)
-        if record.state != "complete" or not (made_by or installed) or not searched:
+        if record.state != "complete" or not (made_by or installed):
+            continue
+        if work.rung not in spec.rungs or not spec.has_point(work.params):
             continue
         try:
             here = plug_ins_of(spec.trial(work.params, work.rung, repeat=work.repeat))

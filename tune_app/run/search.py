@@ -12,6 +12,7 @@ from trainables.results import SCORES
 from trainables.storage import exists, remove_tree
 from tune_app.engine.engine import Engine, ReadySearch
 from tune_app.engine.live_view import LiveView, Status
+from tune_app.engine.stop_signal import end_process, handled_by
 from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -28,7 +29,7 @@ from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer
 from tune_app.search.repeats import wants_repeats
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trials import rows_without_record, write_tables
+from tune_app.tables.trials import rows_without_record, tables_are_current, write_tables
 from tune_app.tracking.beside import tracked
 
 
@@ -73,13 +74,15 @@ def run_search(
         tracked(spec, folder, console),
         LiveView(Status(spec), console=console, stages=folder.stages) as view,
     ):
-        ledger, known, removed = Ledger(folder.trials), read_baseline(folder), rows_without_record(folder)
+        ledger, known, current = Ledger(folder.trials), read_baseline(folder), tables_are_current(folder)
+        removed = [] if current else rows_without_record(folder)
         records, damaged = ledger.read()
         ledger.quarantine(damaged)
         newest, quarantined = latest(records), [d.path.name for d in damaged]
         refuse_other_versions(newest, spec)
         if known is not None and _is_spent(newest, spec, retry_failed=retry_failed):  # nothing to do needs no cluster
-            write_tables(lease, newest, spec, reference=known.reference(spec))
+            if not current:
+                write_tables(lease, newest, spec, reference=known.reference(spec))
             _refuse_empty(newest, spec)
             why, gone = f"{spec.budget.trials} trials", without_file(folder, newest)
             return Outcome(folder, known, newest, 0, quarantined, why, removed=removed, without_file=gone)
@@ -107,7 +110,9 @@ def run_search(
 
 
 def _on_ray() -> Engine:
-    from tune_app.on_ray.engine import OnRay
+    """Imports Ray, which takes seconds, where there is something to do."""
+    with handled_by(end_process):  # an exception out of a long import may get lost
+        from tune_app.on_ray.engine import OnRay
 
     return OnRay()
 

@@ -107,7 +107,7 @@ def rows_without_record(folder: ExperimentFolder) -> list[str]:
         StorageUnavailable: the table or the ledger cannot be read.
     """
     try:
-        table = pq.read_table(pa.BufferReader(read_bytes(folder.trials_table)), columns=["trial_id", "label"])
+        table = pq.ParquetFile(pa.BufferReader(read_bytes(folder.trials_table))).read(columns=["trial_id", "label"])
     except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
         return []
     known = {name.removesuffix(".json") for name in names(folder.trials, "*.json")}
@@ -130,6 +130,19 @@ def current_table(folder: ExperimentFolder) -> TableFile | None:
         if unchanged and entries.get(SPEC) == _spec_digest(folder):
             return TableFile(path, metadata.schema.names)
     return None
+
+
+def tables_are_current(folder: ExperimentFolder) -> bool:
+    """Whether both tables are whole and hold what the ledger holds now, as far as `current_table` tells."""
+    file = current_table(folder)
+    if file is None:
+        return False
+    try:
+        file.check()
+        read_table(folder.frontier_table)
+        return True
+    except (FileNotFoundError, CorruptFile):
+        return False
 
 
 def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:

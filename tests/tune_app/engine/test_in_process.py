@@ -70,6 +70,13 @@ def test_ray_need_not_be_installed(tmp_path: Path) -> None:
     assert "Ray" not in ended.stderr
 
 
+def test_nothing_to_do_needs_no_ray(done: ExperimentFolder, tmp_path: Path) -> None:
+    file = write_spec(tmp_path / "spec.yaml", done.read_spec())
+    command = [sys.executable, "-c", WITHOUT_RAY, "run", str(file)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, " (0 new), " in ended.stdout) == (0, True), ended.stderr
+
+
 def test_one_engine_at_a_time(cli: Cli, tmp_path: Path) -> None:
     file = write_spec(tmp_path / "spec.yaml", short_spec(tmp_path))
     ended = cli("run", file, "--in-process", "--dashboard")

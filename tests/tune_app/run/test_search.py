@@ -1,13 +1,22 @@
 """A run that cannot judge its results by the spec is refused, and the stored spec stays as it was."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_records, make_spec, of_older_version, store_baseline
+from tests.tune_app.factories import (
+    at_rest,
+    make_experiment,
+    make_records,
+    make_spec,
+    of_older_version,
+    store_baseline,
+)
 from trainables.errors import ConfigError
-from trainables.storage import read_bytes
+from trainables.storage import read_bytes, remove
+from tune_app.ledger.ledger import Ledger
 from tune_app.run.search import run_search
 
 BALANCED = {"balanced_accuracy": "maximize", "size_bytes": "minimize"}
@@ -32,3 +41,25 @@ def test_newer_results_answer_the_new_question(tmp_path: Path) -> None:
     folder.baseline_file.write_text(re.sub('"classes":10', '"classes":4', folder.baseline_file.read_text()))
     with pytest.raises(ConfigError, match="needs more than 5 classes"):
         run_search(make_spec(tmp_path, objectives={"top5_accuracy": "maximize"}, budget={"trials": 4}))
+
+
+def test_nothing_to_do_writes_no_table_that_is_current(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 4})
+    store_baseline(folder)
+    tables = [Path(str(folder.trials_table)), Path(str(folder.frontier_table))]
+
+    def written() -> list[bool]:
+        for table in tables:
+            os.utime(table, (1e9, 1e9))
+        assert run_search(folder.read_spec()).new == 0
+        return [table.stat().st_mtime != 1e9 for table in tables]
+
+    assert written() == [True, True]  # the ledger changed a moment ago: who knows
+    at_rest(folder)
+    assert written() == [False, False]
+    for table in tables:
+        table.write_bytes(table.read_bytes()[:-20])
+        assert written() == [True, True]
+    remove(folder.trials / f"{make_records()[3].assignment.trial_id}.json")
+    Ledger(folder.trials).add(make_records()[4])
+    assert run_search(folder.read_spec()).removed == ["p50_w4_a8"]
