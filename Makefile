@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Hundreds of processes start in the tests: each would compile this repository again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cluster-demo zoo test test-units test-ray test-arithmetic test-arithmetic-oldest test-arithmetic-avx2 quick check docs lock clean
+.PHONY: demo cluster-demo zoo test test-units test-ray test-arithmetic test-arithmetic-oldest test-arithmetic-avx2 quick storm check docs lock clean
 
 demo: $(READY)
 	$(BIN)/tune-app demo
@@ -31,6 +31,12 @@ test-ray: $(READY)
 # Networks of torchvision and published checkpoints (TUNE_APP_CHECKPOINTS, TUNE_APP_CIFAR10), minutes each.
 zoo: $(READY)
 	$(BIN)/pytest -m zoo tests/zoo
+
+# Kills and pauses at every place of a search, for an hour; benchmarks/results/storm.md says what came of it.
+MINUTES ?= 60
+SEED ?= 0
+storm: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.storm --minutes $(MINUTES) --seed $(SEED)
 
 # What must be the same on every processor, once more with the instructions and the thread counts of other ones.
 NUMERIC = $(shell grep -rl "mark[.]numeric" tests)

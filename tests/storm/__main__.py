@@ -1,0 +1,135 @@
+"""Hits a search at every place in an order that a seed decides, until the time is over, and writes what came of it.
+
+python -m tests.storm --minutes 60 --seed 0
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import markdown_table, write_report
+from tests.storm.history import check
+from tests.storm.kills import killed
+from tests.storm.operations import counter
+from tests.storm.pauses import overtaken
+from tests.storm.search import TRIALS, Facts, facts, quick_spec, record_files, undisturbed
+from tune_app.ledger.folder import ExperimentFolder
+
+PAUSES = 40
+"""Looks at the lease after which a driver is put to sleep; a search of twelve trials has fewer."""
+
+
+Fault = Callable[[Path], bool]
+"""Does a fault to a search in a new folder; False where the search ended before."""
+
+
+def _killed(number: int, place: Path, *, expected: Facts, after: bool) -> bool:
+    return killed(number, place, expected, after=after)
+
+
+def _paused(number: int, place: Path, *, expected: Facts) -> bool:
+    spec = quick_spec(place)
+    folder = ExperimentFolder(spec.folder)
+    hit = overtaken(number, spec)
+    assert len(record_files(folder)) == TRIALS
+    check(folder, {})
+    assert facts(folder) == expected
+    shutil.rmtree(place)
+    return hit
+
+
+def faults(expected: Facts, count: int, seed: int) -> list[tuple[str, Fault]]:
+    """Every fault with its kind, in an order of the seed."""
+    found: list[tuple[str, Fault]] = []
+    for number in range(count):
+        found.append(("kill before", partial(_killed, number, expected=expected, after=False)))
+        found.append(("kill after", partial(_killed, number, expected=expected, after=True)))
+    found += [("pause", partial(_paused, number, expected=expected)) for number in range(1, PAUSES)]
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def first_of_each_kind(faults: Sequence[tuple[str, Fault]], most: int) -> list[tuple[str, Fault]]:
+    """The first so many faults of every kind, in their order."""
+    seen, found = Counter[str](), []
+    for kind, fault in faults:
+        seen[kind] += 1
+        if seen[kind] <= most:
+            found.append((kind, fault))
+    return found
+
+
+def work(chosen: Sequence[tuple[str, Fault]], until: float, results: Path) -> None:
+    """Does faults until the time is over, and appends a line for each: its kind, and what did not hold."""
+    with tempfile.TemporaryDirectory(prefix="storm-") as scratch, results.open("a") as lines:
+        for number, (kind, fault) in enumerate(chosen):
+            if time.monotonic() > until:
+                return
+            hit, problem = True, ""
+            try:
+                hit = fault(Path(scratch) / str(number))
+            except Exception:
+                problem = traceback.format_exc()[-2000:]
+            print(json.dumps({"kind": kind, "hit": hit, "problem": problem}), file=lines, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the storm in so many processes at a time, and writes the report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--most", type=int, default=1_000_000, metavar="N", help="faults of each kind; default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/storm"))
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="storm-") as scratch:
+        expected, count = undisturbed(Path(scratch), counter)
+        everything = faults(expected, count, options.seed)
+        chosen = first_of_each_kind(everything, options.most)
+        results, workers = Path(scratch) / "results.jsonl", []
+        for place in range(options.processes):
+            worker = os.fork()
+            if worker == 0:
+                work(chosen[place :: options.processes], started + 60 * options.minutes, results)
+                os._exit(0)
+            workers.append(worker)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers]
+        rows: list[dict[str, Any]] = [json.loads(line) for line in results.read_text().splitlines()]
+    done, broken = (Counter(row["kind"] for row in rows if row[what]) for what in ("hit", "problem"))
+    table = markdown_table(
+        ["fault", "possible", "done", "promise broken"],
+        [
+            [kind, f"{possible:,}", f"{done[kind]:,}", f"{broken[kind]:,}"]
+            for kind, possible in Counter(kind for kind, _ in everything).items()
+        ],
+    )
+    minutes = (time.monotonic() - started) / 60
+    text = (
+        f"A search of {TRIALS} trials makes {count:,} calls that change its folder. It is killed before or after one, "
+        "or put to sleep after a look at its lease until another driver has ended it; then the same command ends it. A "
+        "promise is broken if a record was lost or changed, a stage finished twice, a generation of the lease is "
+        "missing, an exit code is another than documented, the tables, files and records do not agree, or the results "
+        f"are not those of an undisturbed search. Seed {options.seed}, {minutes:.0f} minutes, {options.processes} "
+        "processes."
+    )
+    problems = sorted({row["problem"] for row in rows if row["problem"]})
+    report = "\n\n".join([text, table, *(f"```text\n{problem}```" for problem in problems)])
+    print(report)
+    write_report(options.output, title="A storm of faults", text=report, data={"rows": rows, "workers": codes})
+    return 1 if problems or any(codes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
