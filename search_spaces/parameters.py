@@ -74,17 +74,20 @@ class Choices(RootModel[tuple[Value, ...]]):
     @property
     def values(self) -> tuple[Value, ...]:
         """Numbers in rising order, names in the given order."""
-        return _in_order(self.root) or self.root
+        return _in_order(self.root, tuple(map(type, self.root))) or self.root
 
     @property
     def ordered(self) -> bool:
         """Numbers have an order, names do not."""
-        return bool(_in_order(self.root))
+        return bool(_in_order(self.root, tuple(map(type, self.root))))
 
 
-@functools.lru_cache(maxsize=256, typed=True)
-def _in_order(listed: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Returns numbers in rising order, and nothing where there are names; remembered as the values of a range are."""
+@functools.lru_cache(maxsize=256)
+def _in_order(listed: tuple[Value, ...], kinds: tuple[type, ...]) -> tuple[Value, ...]:
+    """Returns numbers in rising order, and nothing where there are names.
+
+    Remembered, as the values of a range are, by the numbers and their types: (2, 4) and (2.0, 4.0) are equal.
+    """
     return () if any(isinstance(value, str) for value in listed) else tuple(sorted(listed))
 
 

@@ -1,5 +1,6 @@
 """`tune-app`, which is `python -m tune_app`: the command line, and a stop signal's exit code while it is imported."""
 
+import atexit
 import os
 import signal
 import sys
@@ -12,19 +13,22 @@ STOPPED = {128 + number for number in NUMBERS}
 
 def main() -> None:
     """Runs the command line."""
+    atexit.register(_handle, signal.SIG_IGN)  # the last thing: the interpreter would let a signal end its own end
     _handle(_end)
     from tune_app.cli.main import main as command_line
 
+    code = 0
     try:
         command_line()
     except SystemExit as end:
-        if end.code in STOPPED:  # a Ray that was cut off while it started crashes in an orderly end of the process
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if code in STOPPED:  # a Ray that was cut off while it started crashes in an orderly end of the process
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(int(end.code))
+            os._exit(code)
         raise
     finally:
-        _handle(signal.SIG_IGN)  # all is done: the interpreter would let a signal end its own end
+        _handle(lambda number, frame: os._exit(code))  # all is done, and only threads that hang are waited for
 
 
 def _handle(handler: Any) -> None:

@@ -104,3 +104,8 @@ def test_parameters_survive_json() -> None:
     for value in ({"low": 0, "high": 0.6, "step": 0.1}, [2, 4, 8], ["a", "b"], [0.0, 0.5]):
         found = parse(value)
         assert adapter.validate_json(adapter.dump_json(found)) == found
+
+
+def test_equal_numbers_keep_their_kind() -> None:
+    for listed in ((8, 4), (8.0, 4.0), (8, 4.0), (8.0, 4)):
+        assert list(map(type, Choices(listed).values)) == list(map(type, reversed(listed)))

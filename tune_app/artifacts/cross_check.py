@@ -1,14 +1,14 @@
 """Holds ledger, packed files, tables and stage cache of an experiment against each other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trainables.errors import CorruptFile
 from trainables.stages.cache import StageCache
-from trainables.storage import StoragePath, names
-from tune_app.ledger.folder import PACKED, ExperimentFolder
-from tune_app.ledger.ledger import TrialRecord
-from tune_app.ledger.reading import without_file
+from trainables.storage import StoragePath
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import Ledger, TrialRecord
+from tune_app.ledger.reading import packed_ids, without_file
 from tune_app.tables.trials import read_table
 from tune_app.terminal.progress import track
 
@@ -25,9 +25,9 @@ class Problem:
 def cross_check(folder: ExperimentFolder, records: Sequence[TrialRecord], *, stages: bool) -> list[Problem]:
     """Returns what is missing or differs between the parts of an experiment; nothing is written.
 
-    Every complete record must have a packed file, every row of the tables a record with its numbers. A table that
-    is behind the ledger is no problem, nor a stage that is not in the cache any more: a search that runs, or the
-    next one, makes them.
+    The newest records that are complete must have a packed file, every row of the tables a record with its numbers. A
+    table that is behind the ledger is no problem, nor a stage that is not in the cache any more: a search that runs,
+    or the next one, makes them.
 
     Args:
         folder: the experiment, finished or not.
@@ -45,10 +45,8 @@ def cross_check(folder: ExperimentFolder, records: Sequence[TrialRecord], *, sta
         )
         for record in without_file(folder, records)
     ]
-    by_id = {record.assignment.trial_id: record for record in records}
-    stored = {name.removesuffix(".json") for name in names(folder.trials, "*.json")}
     for path in (folder.trials_table, folder.frontier_table):
-        found += (Problem(path, f"{path}: {text}") for text in _wrong_rows(path, by_id, stored))
+        found += (Problem(path, f"{path}: {text}") for text in _wrong_rows(path, folder, records))
     if stages:
         found += _damaged_stages(folder)
     return found
@@ -56,12 +54,11 @@ def cross_check(folder: ExperimentFolder, records: Sequence[TrialRecord], *, sta
 
 def without_record(folder: ExperimentFolder) -> list[str]:
     """Returns the ids of packed files of which there is no record: their trials run, or were cut off."""
-    stored = {name.removesuffix(".json") for name in names(folder.trials, "*.json")}
-    files = (name.partition("/")[0] for name in names(folder.artifacts, f"*/{PACKED}"))
-    return [trial_id for trial_id in files if trial_id not in stored]
+    files = packed_ids(folder)
+    return sorted(files - Ledger(folder.trials).ids())
 
 
-def _wrong_rows(path: StoragePath, by_id: Mapping[str, TrialRecord], stored: set[str]) -> Iterator[str]:
+def _wrong_rows(path: StoragePath, folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Iterator[str]:
     """Says of a table which of its rows have no record, or one with other numbers."""
     try:
         rows = read_table(path).to_pylist()
@@ -70,6 +67,8 @@ def _wrong_rows(path: StoragePath, by_id: Mapping[str, TrialRecord], stored: set
     except CorruptFile as err:
         yield f"{str(err).removeprefix(f'{path}: ')}: the next `tune-app run` writes it again"
         return
+    by_id = {record.assignment.trial_id: record for record in records}
+    stored = Ledger(folder.trials).ids()  # after the rows: a search that runs writes a record before its row
     for row in rows:
         trial_id, label = row["trial_id"], row["label"]
         if trial_id not in stored:

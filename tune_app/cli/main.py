@@ -70,3 +70,6 @@ def main() -> None:
         kept = f" Finished trials are kept; go on with: {again}" if err.of_search else ""
         print(f"stopped by {err}.{kept}", file=sys.stderr)
         sys.exit(err.exit_code)
+    except KeyboardInterrupt:  # outside of Typer
+        print("stopped by SIGINT.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -120,7 +120,7 @@ def run(
     view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
     outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, console=view)
     for name in outcome.quarantined:
-        print(f"damaged record moved to trials/quarantine, its trial ran again: {name}", file=sys.stderr)
+        print(f"damaged record moved to trials/quarantine, its trial may run again: {name}", file=sys.stderr)
     for label in outcome.removed:
         print(f"{label} is in trials.parquet, but its record was removed: it may run again", file=sys.stderr)
     print("\n".join(summary(outcome, loaded)))

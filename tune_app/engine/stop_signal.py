@@ -121,11 +121,20 @@ def raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 def end_process(number: int, frame: FrameType | None) -> None:
     """A handler that ends the process where it is, and what it has started, with one line and the exit code."""
-    os.write(2, f"stopped by {signal.Signals(number).name}.\n".encode())
+    leave(f"stopped by {signal.Signals(number).name}.", 128 + number)
+
+
+def leave(line: str, code: int, *, spared: Set[psutil.Process] = frozenset()) -> None:
+    """Writes a line to standard error, and ends this process where it is and what it has started, other than some.
+
+    A terminal gets its cursor back, which a panel that is drawn there has hidden.
+    """
+    shown = "\x1b[?25h\n" if os.isatty(2) else ""
+    os.write(2, f"{shown}{line}\n".encode())
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    end_children(frozenset())
-    os._exit(128 + number)
+    end_children(spared)
+    os._exit(code)
 
 
 def children() -> set[psutil.Process]:

@@ -41,6 +41,10 @@ def stored_text(spec: ExperimentSpec) -> bytes:
     return f"{text}{SEALED}{sha256(text.encode())}\n".encode()
 
 
+class DamagedSpec(CorruptFile):
+    """The stored spec of an experiment is not what was written."""
+
+
 class ExperimentFolder:
     """The files of one experiment; knows their names and nothing of their content."""
 
@@ -91,18 +95,22 @@ class ExperimentFolder:
         """Reads the stored spec.
 
         Raises:
-            CorruptFile: the file is not what was written.
+            DamagedSpec: the file is not what was written.
+            CorruptFile: there is no file, or a whole one of another version.
         """
-        source = str(self.spec_file)
+        source, whole = str(self.spec_file), False
         try:
             text = as_text(read_bytes(self.spec_file), source=source)
             above, mark, seal = text.rpartition(SEALED)
-            if mark and seal.strip() != sha256(above.encode()):
+            whole = bool(mark) and seal.strip() == sha256(above.encode())
+            if mark and not whole:
                 raise ConfigError(f"{source} is not what was written: its checksum does not match.")
             return parse_spec(text, source=source)
         except ConfigError as err:
-            way_out = "`tune-app run` writes it again, given a spec that fits the records"
-            raise CorruptFile(f"stored spec: {str(err).rstrip('.')}: {way_out}.") from err
+            said = f"stored spec: {str(err).rstrip('.')}"
+            if whole:
+                raise CorruptFile(f"{said}; it is whole: use the version of tune-app that wrote it.") from err
+            raise DamagedSpec(f"{said}: `tune-app run` writes it again, given a spec that fits the records.") from err
         except OSError as err:
             raise CorruptFile(f"stored spec: {source} is no file.") from err
 
@@ -118,7 +126,8 @@ class ExperimentFolder:
 
         Raises:
             ConfigError: a field that decides what the records mean differs.
-            CorruptFile: the stored spec is not what was written.
+            DamagedSpec: the stored spec is not what was written.
+            CorruptFile: the stored spec is of another version.
             StorageUnavailable: the folder cannot be written.
         """
         text = stored_text(spec)

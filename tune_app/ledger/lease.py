@@ -43,9 +43,14 @@ class Lease:
         """Whether no other driver has taken over; this looks into the folder."""
         return self._lock.held()
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether a driver seems to be alive, this one or another; this looks into the folder and writes nothing."""
+        return self._lock.is_taken()
+
     def require_free(self) -> None:
         """Raises LeaseHeld if a driver seems to be alive; nothing is written."""
-        if self._lock.is_taken():
+        if self.is_taken:
             raise self._refusal()
 
     def check(self) -> None:

@@ -153,6 +153,14 @@ class Ledger:
         """
         return create_once(self._path(record.assignment.trial_id), _encode(record))
 
+    def ids(self) -> set[str]:
+        """Returns the ids of all attempts that have a file, whatever is in it.
+
+        Raises:
+            StorageUnavailable: the folder cannot be listed.
+        """
+        return {name.removesuffix(".json") for name in names(self._folder, "*.json")}
+
     def find(self, trial_id: str) -> TrialRecord | None:
         """Reads the record of one attempt; None where there is none, or a damaged one."""
         path = self._path(trial_id)
@@ -195,12 +203,14 @@ class Ledger:
             if item.whole:
                 raise CorruptFile(f"{item.problem}, but it is whole: use the version of tune-app that wrote it.")
         for item in found:
+            if self.find(item.path.stem) is not None:  # another driver has put the damaged one aside before
+                continue
             aside = self._folder / "quarantine" / item.path.name
             move(item.path, aside)
             self._put_back(aside, item.path)
 
     def _put_back(self, aside: StoragePath, path: StoragePath) -> None:
-        """Puts what was moved back if it is a record: another driver had put the damaged one aside before."""
+        """Puts what was moved back if it is a record, which was written in the moment before."""
         [content] = read_many([aside])
         if isinstance(content, bytes) and isinstance(_decode(path, content), TrialRecord):
             create_once(path, content)

@@ -41,8 +41,13 @@ def without_file(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> li
     Raises:
         StorageUnavailable: the folder cannot be listed.
     """
-    there = {name.partition("/")[0] for name in names(folder.artifacts, f"*/{PACKED}")}
+    there = packed_ids(folder)
     return [r for r in records if r.state == "complete" and r.assignment.trial_id not in there]
+
+
+def packed_ids(folder: ExperimentFolder) -> set[str]:
+    """Returns the ids of all attempts that have a packed file; StorageUnavailable if they cannot be listed."""
+    return {name.partition("/")[0] for name in names(folder.artifacts, f"*/{PACKED}")}
 
 
 def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:

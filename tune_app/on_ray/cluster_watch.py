@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Set
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from tune_app.engine.stop_signal import end_children
+from tune_app.engine.stop_signal import leave
 from tune_app.errors import ClusterUnavailable
 
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
@@ -82,11 +81,8 @@ class ClusterWatch:
                     self._end(server)
 
     def _end(self, server: Watched) -> None:
-        print(
+        line = (
             f"error: {server.name} at {server.address} has not answered for {server.limit_s:.0f} s. "
-            "Finished trials are kept; run again to go on.",
-            file=sys.stderr,
-            flush=True,
+            "Finished trials are kept; run again to go on."
         )
-        end_children(self._spared)
-        os._exit(ClusterUnavailable.exit_code)
+        leave(line, ClusterUnavailable.exit_code, spared=self._spared)

@@ -5,8 +5,8 @@ import logging
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import ray
@@ -74,11 +74,12 @@ def _shut_down() -> None:
 
     Ray's compiled code takes the handler of SIGTERM away while it ends, and then waits for its processes.
     """
-    leaving = threading.Thread(target=ray.shutdown)
-    leaving.start()
-    while leaving.is_alive():
-        leaving.join(HANDLERS_S)
-        renew_handlers()
+    with ThreadPoolExecutor(1) as thread:
+        left = thread.submit(ray.shutdown)
+        while not wait([left], timeout=HANDLERS_S).done:
+            renew_handlers()
+    renew_handlers()
+    left.result()
 
 
 def fits_in_cluster(spec: ExperimentSpec) -> int:

@@ -37,16 +37,18 @@ class Outcome:
 
     def check(self) -> None:
         """Raises CorruptFile where something of the experiment is not there any more, with the way out."""
-        place = self.folder.path
+        place, lines = self.folder.path, list[str]()
         if self.damaged:
-            lines = "; ".join(file.problem for file in self.damaged)
-            raise CorruptFile(f"damaged while the search ran: {lines}. Run again: the trial is made again.")
+            found = "; ".join(file.problem for file in self.damaged)
+            lines.append(f"damaged while the search ran: {found}. Run again, which makes it again or says why not.")
         if self.without_file:
             labels = [record.assignment.label for record in self.without_file]
-            raise CorruptFile(
+            lines.append(
                 f"the packed file of {some(labels)} is gone: `tune-app reproduce {place} {labels[0]}` makes one again, "
                 f"`tune-app verify {place} --all` names all."
             )
+        if lines:
+            raise CorruptFile(" ".join(lines))
 
 
 def summary(outcome: Outcome, spec: ExperimentSpec) -> list[str]:

@@ -12,7 +12,7 @@ from trainables.results import SCORES
 from trainables.storage import exists, remove_tree
 from tune_app.engine.engine import Engine, ReadySearch
 from tune_app.engine.live_view import LiveView, Status
-from tune_app.engine.stop_signal import end_process, handled_by
+from tune_app.engine.stop_signal import StopSignal
 from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -74,9 +74,10 @@ def run_search(
         tracked(spec, folder, console),
         LiveView(Status(spec), console=console, stages=folder.stages) as view,
     ):
-        ledger, known, current = Ledger(folder.trials), read_baseline(folder), tables_are_current(folder)
-        removed = [] if current else rows_without_record(folder)
+        ledger, known = Ledger(folder.trials), read_baseline(folder)
         records, damaged = ledger.read()
+        current = not damaged and tables_are_current(folder)
+        removed = [] if current else rows_without_record(folder)
         ledger.quarantine(damaged)
         newest, quarantined = latest(records), [d.path.name for d in damaged]
         refuse_other_versions(newest, spec)
@@ -111,7 +112,7 @@ def run_search(
 
 def _on_ray() -> Engine:
     """Imports Ray, which takes seconds, where there is something to do."""
-    with handled_by(end_process):  # an exception out of a long import may get lost
+    with StopSignal():  # an exception out of a long import may get lost
         from tune_app.on_ray.engine import OnRay
 
     return OnRay()

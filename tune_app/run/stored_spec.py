@@ -4,7 +4,7 @@ from trainables.config import stage_keys
 from trainables.errors import CorruptFile, TuneAppError
 from trainables.results import Completed
 from tune_app.ledger.baseline import read_baseline
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import DamagedSpec, ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.search.keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
@@ -20,32 +20,33 @@ def claim(folder: ExperimentFolder, spec: ExperimentSpec) -> list[str]:
 
     Raises:
         ConfigError: a field that decides what the records mean differs.
-        CorruptFile: the stored spec is damaged, and the given one is not that of the records.
+        CorruptFile: the stored spec is damaged, and the given one is not known to be that of the records; or it is
+            whole, and of another version.
         StorageUnavailable: the folder cannot be read or written.
     """
     try:
         return folder.claim(spec)
-    except CorruptFile as damage:
-        stranger = _stranger(folder, spec)
-        if stranger:
+    except DamagedSpec as damage:
+        doubt = _doubt(folder, spec)
+        if doubt:
             raise CorruptFile(
-                f"{folder.spec_file} is damaged, and the given spec is not that of {stranger}: run the spec that "
-                "this experiment was started with, or give this one another name."
+                f"{folder.spec_file} is damaged, and {doubt}: run the spec that this experiment was started with, or "
+                "give this one another name."
             ) from damage
         folder.store_spec(spec)
         return [f"{folder.spec_file} was damaged, and is written again: the given spec fits every record"]
 
 
-def _stranger(folder: ExperimentFolder, spec: ExperimentSpec) -> str:
-    """Returns what was made by another configuration than the spec's; empty: nothing was."""
-    baseline = read_baseline(folder)
-    if baseline is None:  # and so there are no records either
-        return ""
+def _doubt(folder: ExperimentFolder, spec: ExperimentSpec) -> str:
+    """Returns why a spec may not be that of the results that are there; empty: it is."""
+    baseline, records = read_baseline(folder), Ledger(folder.trials).read()[0]
+    if baseline is None:
+        return f"{folder.baseline_file}, by which a spec is known, is gone" if records else ""
     if stage_keys(spec.base, fingerprint=baseline.fingerprint)[0] != baseline.key:
-        return "its baseline"
-    complete = (record for record in Ledger(folder.trials).read()[0] if isinstance(record.result, Completed))
+        return "the given spec is not that of its baseline"
+    complete = (record for record in records if isinstance(record.result, Completed))
     others = (record for record in complete if not _fits(record, spec, baseline.fingerprint))
-    return next((f"its trial {record.assignment.label}" for record in others), "")
+    return next((f"the given spec is not that of its trial {record.assignment.label}" for record in others), "")
 
 
 def _fits(record: TrialRecord, spec: ExperimentSpec, fingerprint: str) -> bool:

@@ -6,6 +6,7 @@ trial needs it.
 
 import contextlib
 import dataclasses
+import errno
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from tune_app.ledger.reading import read_records
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.terminal.progress import doing, track
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""The numbers of errors that say that a disk, or the share of it that one may use, is full."""
 OVER_S = 86_400.0
 """After a day nobody is still at work on a file that he began."""
 
@@ -104,7 +107,9 @@ def _make_room(folder: ExperimentFolder, max_bytes: int) -> list[StageEntry]:
     removed: list[StageEntry] = []
     try:
         folder.probe()
-    except StorageUnavailable:
+    except StorageUnavailable as err:
+        if getattr(err.__cause__, "errno", None) not in FULL:
+            raise
         Lease(folder).require_free()
         for entry in _collection(folder, max_bytes).removed:
             StageCache(folder.stages).remove(entry.key)

@@ -6,6 +6,7 @@ ledger they are built again.
 
 import contextlib
 import io
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.errors import CorruptFile, StorageUnavailable
-from trainables.storage import StoragePath, names, read_bytes, replace, sha256
+from trainables.storage import StoragePath, read_bytes, replace, sha256
 from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline, require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_results
 from tune_app.spec.experiment import ExperimentSpec
@@ -31,6 +32,8 @@ from tune_app.terminal.progress import doing
 
 SCHEMA = "9"
 LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
+ENOUGH = 3
+"""How often a driver without a lease makes tables again beside one that is alive."""
 QUIET_NS = 2_000_000_000
 """A ledger that did not change for two seconds is at rest: so long is a tick of the coarsest clock, that of FAT."""
 
@@ -68,9 +71,11 @@ def write_tables(
     """
     lease.check()
     _replace_tables(lease, _tables(lease, records, spec, reference=reference), rest_of=records)
-    if not lease.is_held:
-        _write_what_is_stored(lease)
-    lease.check()
+    try:
+        if not lease.is_held:
+            _write_what_is_stored(lease)
+    finally:
+        lease.check()
 
 
 def read_table(path: StoragePath) -> pa.Table:
@@ -110,7 +115,7 @@ def rows_without_record(folder: ExperimentFolder) -> list[str]:
         table = pq.ParquetFile(pa.BufferReader(read_bytes(folder.trials_table))).read(columns=["trial_id", "label"])
     except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
         return []
-    known = {name.removesuffix(".json") for name in names(folder.trials, "*.json")}
+    known = Ledger(folder.trials).ids()
     return [row["label"] for row in table.to_pylist() if row["trial_id"] not in known]
 
 
@@ -133,16 +138,21 @@ def current_table(folder: ExperimentFolder) -> TableFile | None:
 
 
 def tables_are_current(folder: ExperimentFolder) -> bool:
-    """Whether both tables are whole and hold what the ledger holds now, as far as `current_table` tells."""
-    file = current_table(folder)
-    if file is None:
+    """Whether both tables are whole and hold what ledger, spec and test results say now, as `current_table` tells it.
+
+    Raises:
+        StorageUnavailable: a file cannot be read.
+    """
+    if current_table(folder) is None:
         return False
     try:
-        file.check()
-        read_table(folder.frontier_table)
-        return True
+        trials, front = read_table(folder.trials_table), read_table(folder.frontier_table)
     except (FileNotFoundError, CorruptFile):
         return False
+    rows = zip(trials["trial_id"].to_pylist(), trials["test_accuracy"].to_pylist(), strict=True)
+    tested = {trial_id for trial_id, accuracy in rows if accuracy is not None}
+    marks = ((table.schema.metadata.get(LEDGER), table.schema.metadata.get(SPEC)) for table in (trials, front))
+    return len(set(marks)) == 1 and tested == held_out_results(folder).keys()
 
 
 def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:
@@ -184,17 +194,21 @@ def _tables(
 
 
 def _replace_tables(lease: Lease, tables: tuple[pa.Table, pa.Table], *, rest_of: Sequence[TrialRecord]) -> None:
-    """Writes both tables; the first is marked as current where the ledger holds these records and is at rest."""
-    (trials, members), folder = tables, lease.folder
-    marked = {**trials.schema.metadata, **_rest_mark(folder, rest_of)}
-    replace(folder.trials_table, encode_table(trials.replace_schema_metadata(marked)))
-    replace(folder.frontier_table, encode_table(members))
+    """Writes both tables, marked as current where the ledger holds these records and is at rest."""
+    folder, mark = lease.folder, _rest_mark(lease.folder, rest_of)
+    for path, table in zip((folder.trials_table, folder.frontier_table), tables, strict=True):
+        replace(path, encode_table(table.replace_schema_metadata({**table.schema.metadata, **mark})))
 
 
 def _write_what_is_stored(lease: Lease) -> None:
-    """Writes the tables of what is stored, again and again until that is the same after they were written."""
+    """Writes the tables of what is stored, again and again until that is the same after they were written.
+
+    While another driver is alive a few times are enough: it writes the last tables itself.
+    """
     folder, written = lease.folder, list[bytes]()
-    while True:
+    for times in itertools.count():
+        if times >= ENOUGH and Lease(folder).is_taken:
+            return
         spec, records, baseline = folder.read_spec(), read_records(folder), require_baseline(folder)
         tables = _tables(lease, records, spec, reference=baseline.reference(spec))
         stored = list(map(encode_table, tables))
@@ -233,7 +247,7 @@ def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
 def _newest_ids(folder: ExperimentFolder) -> set[str]:
     """Returns the newest trial id `<configuration>-<rung>-a<attempt>` of each run in the ledger; foreign names stay."""
     newest: dict[str, tuple[int, str]] = {}
-    for trial_id in (name.removesuffix(".json") for name in names(folder.trials, "*.json")):
+    for trial_id in Ledger(folder.trials).ids():
         work, _, attempt = trial_id.rpartition("-a")
         ranked = (int(attempt), trial_id) if attempt.isdecimal() else (0, trial_id)
         newest[work] = max(newest.get(work, ranked), ranked)

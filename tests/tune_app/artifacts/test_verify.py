@@ -11,19 +11,20 @@ import pytest
 
 from tests.conftest import Result
 from tests.specs import tiny_spec
-from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline, store_files
+from tests.tune_app.factories import make_experiment, make_record, make_records, store_baseline, store_files, tabulate
 from tests.tune_app.real import label_of, make_real_experiment
 from trainables.config import sealed
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack
 from trainables.measure import file_metrics
 from trainables.results import METRICS, SCORES
-from trainables.storage import remove, remove_tree, replace, sha256
+from trainables.storage import StoragePath, remove, remove_tree, replace, sha256
 from tune_app.artifacts.verify import verify
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
+from tune_app.tables.trials import read_table
 
 Cli = Callable[..., Result]
 GOLDEN = Path(__file__).parents[2] / "trainables/golden/side8.mbq"
@@ -383,3 +384,17 @@ def test_stages_that_went_are_no_problem(folder: ExperimentFolder) -> None:
     assert problems(folder, all=True) == []
     remove_tree(folder.stages)
     assert problems(folder, all=True) == []
+
+
+def test_a_trial_that_ends_while_the_tables_are_read_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, newer = whole(tmp_path), make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, state="invalid")
+
+    def ends(path: StoragePath) -> Any:
+        Ledger(folder.trials).add(newer)
+        tabulate(folder)
+        return read_table(path)
+
+    monkeypatch.setattr("tune_app.artifacts.cross_check.read_table", ends)
+    assert problems(folder) == []

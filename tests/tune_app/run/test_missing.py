@@ -11,13 +11,14 @@ from tests.conftest import Result
 from tests.specs import write_spec
 from tests.tune_app.engine.test_in_process import short_spec
 from trainables.errors import CorruptFile
-from trainables.storage import remove, remove_tree, replace
+from trainables.storage import remove, remove_tree, replace, sha256
 from tune_app.engine.engine import ReadySearch
 from tune_app.engine.in_process import InProcess
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import SEALED, ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.run.search import run_search
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import dump_spec
 from tune_app.tables.query import frontier_frame
 
 Cli = Callable[..., Result]
@@ -145,3 +146,22 @@ def test_a_damaged_spec_of_an_experiment_that_made_nothing_is_written_again(tmp_
     spec = short_spec(tmp_path, 1)
     replace(ExperimentFolder(spec.folder).spec_file, b"")
     assert run(spec, cli).code == 0
+
+
+def test_a_spec_is_not_known_without_the_baseline_of_the_records(spec: ExperimentSpec, cli: Cli) -> None:
+    folder = ExperimentFolder(spec.folder)
+    remove(folder.baseline_file)
+    replace(folder.spec_file, b"")
+    done = run(spec, cli)
+    assert (done.code, f"{folder.baseline_file}, by which a spec is known, is gone" in done.err) == (6, True)
+    assert folder.spec_file.read_bytes() == b""  # type: ignore[union-attr]
+
+
+def test_a_whole_spec_of_another_version_is_left_alone(spec: ExperimentSpec, cli: Cli) -> None:
+    folder = ExperimentFolder(spec.folder)
+    text = dump_spec(spec) + "new_key: 1\n"
+    sealed = f"{text}{SEALED}{sha256(text.encode())}\n".encode()
+    replace(folder.spec_file, sealed)
+    done = run(spec, cli)
+    assert (done.code, "it is whole: use the version of tune-app that wrote it" in done.err) == (6, True)
+    assert folder.spec_file.read_bytes() == sealed  # type: ignore[union-attr]

@@ -15,9 +15,11 @@ from tests.tune_app.factories import (
     store_baseline,
 )
 from trainables.errors import ConfigError
-from trainables.storage import read_bytes, remove
+from trainables.storage import read_bytes, remove, replace
 from tune_app.ledger.ledger import Ledger
+from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.run.search import run_search
+from tune_app.tables.trials import read_table, tables_are_current
 
 BALANCED = {"balanced_accuracy": "maximize", "size_bytes": "minimize"}
 
@@ -63,3 +65,37 @@ def test_nothing_to_do_writes_no_table_that_is_current(tmp_path: Path) -> None:
     remove(folder.trials / f"{make_records()[3].assignment.trial_id}.json")
     Ledger(folder.trials).add(make_records()[4])
     assert run_search(folder.read_spec()).removed == ["p50_w4_a8"]
+
+
+def test_a_damaged_record_does_not_stay_in_the_tables(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 3})
+    store_baseline(folder)
+    at_rest(folder)
+    damaged = Path(str(folder.trials)) / f"{make_records()[2].assignment.trial_id}.json"
+    with damaged.open("r+b") as file:  # in place: the folder's time of change stays
+        file.write(b"?")
+    outcome = run_search(folder.read_spec())
+    assert (outcome.quarantined, len(outcome.records)) == ([damaged.name], 3)
+    assert read_table(folder.trials_table)["label"].to_pylist() == ["p0_w8_a8", "p30_w4_a8", "p50_w4_a8"]
+    assert run_search(folder.read_spec()).removed == []
+
+
+def test_a_run_mends_tables_of_which_one_was_written_alone(tmp_path: Path) -> None:
+    """A driver was killed between the two, or `finalize` before it wrote them."""
+    folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 4})
+    store_baseline(folder)
+    at_rest(folder)
+    older = read_bytes(folder.frontier_table)
+    changed = make_spec(tmp_path, budget={"trials": 4}, objectives={"accuracy": "maximize"})
+    folder.store_spec(changed)
+    at_rest(folder)
+    assert tables_are_current(folder)
+    replace(folder.frontier_table, older)
+    assert not tables_are_current(folder)
+    run_search(changed)
+    assert len(read_table(folder.frontier_table)) == 1
+    at_rest(folder)
+    store_held_out(folder.artifacts / make_records()[0].assignment.trial_id, HeldOut(accuracy=0.9, n=100))
+    assert not tables_are_current(folder)
+    run_search(changed)
+    assert read_table(folder.trials_table)["test_accuracy"].to_pylist()[0] == 0.9

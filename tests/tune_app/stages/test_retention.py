@@ -229,6 +229,20 @@ def test_a_disk_that_stays_full_is_said(folder: ExperimentFolder, full_disk: Fil
     assert left(folder) == NEEDED | {"c" * 64}
 
 
+@pytest.mark.parametrize("storage", ["posix"], indirect=True)
+def test_nothing_goes_where_writing_is_forbidden(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def forbidden(path: Path, content: bytes, *, durable: bool) -> Iterator[Path]:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        yield path
+
+    before = left(folder)
+    monkeypatch.setattr(posix, "_draft", forbidden)
+    with pytest.raises(StorageUnavailable, match="Permission denied"):
+        collect(folder, max_bytes=0)
+    assert left(folder) == before
+
+
 def test_what_killed_processes_left_behind_goes_too(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
     put(folder, BASELINE, "train")

@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import json
 import os
 import time
@@ -520,7 +522,7 @@ def test_a_driver_that_wakes_behind_another_one_leaves_no_old_table(
         """Sleeps between the look at the lease and the rename, while another driver runs a trial and ends."""
         if path.name == paused_at:
             monkeypatch.setattr("tune_app.tables.trials.replace", replace)
-            remove_tree(folder.lease)
+            replace(folder.lease / "00000002.json", b"{}")  # another one had it and gave it back
             with Lease(folder) as other:
                 assert Ledger(folder.trials).add(newer)
                 write(other, [*make_records(), newer])
@@ -533,6 +535,29 @@ def test_a_driver_that_wakes_behind_another_one_leaves_no_old_table(
     assert labels(tables[0])[-1] == "p50_w2"
     assert labels(tables[1]) == ["p50_w2"]
     assert is_from_the_file(load_trials(folder))
+    assert {table.schema.metadata[b"tune_app.generation"] for table in tables} == {b"1"}  # of who wrote last
+
+
+def test_who_lost_the_lease_leaves_the_tables_to_a_driver_that_works(
+    storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of whose records makes them old again."""
+    folder = make_experiment(storage, tables=False)
+    store_baseline(folder)
+    writes, numbers, others = [], itertools.count(6), contextlib.ExitStack()
+
+    def asleep(path: StoragePath, content: bytes) -> None:
+        if not writes:
+            replace(folder.lease / "00000002.json", b"{}")
+            others.enter_context(Lease(folder))
+        writes.append(path.name)
+        assert len(writes) < 100, "it never ends"
+        assert Ledger(folder.trials).add(make_record(next(numbers), {"w_bits": next(numbers)}, 0.5, 5_000))
+        replace(path, content)
+
+    monkeypatch.setattr("tune_app.tables.trials.replace", asleep)
+    with others, Lease(folder) as first, pytest.raises(LeaseHeld, match="took over"):
+        write_tables(first, make_records(), folder.read_spec(), reference=REFERENCE)
 
 
 def test_the_footers_name_the_driver_that_wrote_the_tables(storage: StoragePath) -> None:
