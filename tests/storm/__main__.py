@@ -26,10 +26,9 @@ from tests.storm.pauses import overtaken
 from tests.storm.search import TRIALS, Facts, facts, quick_spec, record_files, undisturbed
 from tune_app.ledger.folder import ExperimentFolder
 
-PAUSES = 40
-"""Looks at the lease after which a driver is put to sleep; a search of twelve trials has fewer."""
-
-
+PAUSES = TRIALS + 5
+"""Looks at the lease after which a driver is put to sleep: one before each trial, and those around the tables, of which
+there are more in a search that takes longer."""
 Fault = Callable[[Path], bool]
 """Does a fault to a search in a new folder; False where the search ended before."""
 
@@ -55,7 +54,7 @@ def faults(expected: Facts, count: int, seed: int) -> list[tuple[str, Fault]]:
     for number in range(count):
         found.append(("kill before", partial(_killed, number, expected=expected, after=False)))
         found.append(("kill after", partial(_killed, number, expected=expected, after=True)))
-    found += [("pause", partial(_paused, number, expected=expected)) for number in range(1, PAUSES)]
+    found += [("pause", partial(_paused, number, expected=expected)) for number in range(1, PAUSES + 1)]
     random.Random(seed).shuffle(found)
     return found
 
