@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.documents import ROOT
 
-MOST = 3
+MOST = 2
 """Faults of each kind."""
 
 
