@@ -99,13 +99,20 @@ def test_trials_of_a_lost_node_move_and_a_new_node_gets_work(
     assert len(finished) == len(set(finished))
 
 
+def on_two_nodes(
+    finished_search: ExperimentFolder, nodes: Callable[..., Nodes], tmp_path: Path
+) -> tuple[ExperimentFolder, Path, Nodes]:
+    """A new experiment with its baseline, its spec's file, and a cluster to run it on."""
+    spec = with_baseline(finished_search, tmp_path / "runs")
+    cluster = nodes()
+    cluster.add()
+    return ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec), cluster
+
+
 def test_a_lost_head_ends_the_driver_and_a_new_cluster_goes_on(
     finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
 ) -> None:
-    spec = with_baseline(finished_search, tmp_path / "runs")
-    folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
-    cluster = nodes()
-    cluster.add()
+    folder, file, cluster = on_two_nodes(finished_search, nodes, tmp_path)
     process = drive(cluster, "-m", "tune_app", "run", file, RAY_gcs_rpc_server_reconnect_timeout_s="20")
     wait_for("two records", lambda: done(folder) >= 2, process)
     _, worker = frozen_worker(folder, process)
@@ -126,10 +133,7 @@ def test_a_lost_head_ends_the_driver_and_a_new_cluster_goes_on(
 def test_a_lost_raylet_of_its_own_machine_ends_the_driver(
     finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
 ) -> None:
-    spec = with_baseline(finished_search, tmp_path / "runs")
-    folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
-    cluster = nodes()
-    cluster.add()
+    folder, file, cluster = on_two_nodes(finished_search, nodes, tmp_path)
     process = drive(cluster, "-m", "tune_app", "run", file)
     wait_for("a record", lambda: done(folder) >= 1, process)
     _, worker = frozen_worker(folder, process)

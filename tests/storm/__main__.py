@@ -33,10 +33,6 @@ Fault = Callable[[Path], bool]
 """Does a fault to a search in a new folder; False where the search ended before."""
 
 
-def _killed(number: int, place: Path, *, expected: Facts, after: bool) -> bool:
-    return killed(number, place, expected, after=after)
-
-
 def _paused(number: int, place: Path, *, expected: Facts) -> bool:
     spec = quick_spec(place)
     folder = ExperimentFolder(spec.folder)
@@ -52,8 +48,8 @@ def faults(expected: Facts, count: int, seed: int) -> list[tuple[str, Fault]]:
     """Every fault with its kind, in an order of the seed."""
     found: list[tuple[str, Fault]] = []
     for number in range(count):
-        found.append(("kill before", partial(_killed, number, expected=expected, after=False)))
-        found.append(("kill after", partial(_killed, number, expected=expected, after=True)))
+        found.append(("kill before", partial(killed, number, expected=expected, after=False)))
+        found.append(("kill after", partial(killed, number, expected=expected, after=True)))
     found += [("pause", partial(_paused, number, expected=expected)) for number in range(1, PAUSES + 1)]
     random.Random(seed).shuffle(found)
     return found
