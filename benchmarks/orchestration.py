@@ -83,7 +83,7 @@ class ClosedForm(TrialWorker):
 
     def work(self, work: Assignment, grant: Grant) -> TrialRecord:
         """Writes a record."""
-        record = _record(work)
+        record = record_of(work)
         self._ledger.add(record)
         return record
 
@@ -149,7 +149,7 @@ def resume_seconds(storage: Path, trials: int) -> float:
     ledger = Ledger(ExperimentFolder(spec.folder).trials)
     proposer = _proposer(spec)
     while (work := proposer.next()) is not None and len(proposer.records) < trials:
-        record = _record(work)
+        record = record_of(work)
         ledger.add(record)
         proposer.tell(record)
     started = time.perf_counter()
@@ -171,7 +171,8 @@ def _proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = ()) -> Prop
     )
 
 
-def _record(work: Assignment) -> TrialRecord:
+def record_of(work: Assignment) -> TrialRecord:
+    """The record of a trial by the closed form."""
     return TrialRecord(
         assignment=work, result=_completed(*closed_form(work.params)), environment={}, started_at="", seconds=0
     )

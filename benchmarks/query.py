@@ -25,13 +25,16 @@ import pyarrow.parquet as pq
 
 from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
-from trainables.storage import replace
+from trainables.config import sealed, unsealed
+from trainables.storage import read_bytes, replace
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.spec.yaml_file import dump_spec, load_spec
+from tune_app.tables.at_rest import AtRest, current_table, ledger_state, settle
 from tune_app.tables.query import frontier_frame
-from tune_app.tables.sealed_parquet import encode_table
-from tune_app.tables.trials import current_table, read_table, write_tables
+from tune_app.tables.sealed_parquet import checksum_of, encode_table
+from tune_app.tables.totals import totals_of
+from tune_app.tables.trials import read_table
 
 HERE = Path(__file__).parent
 BAR = 1.3
@@ -52,9 +55,14 @@ def make_experiment(place: Path, rows: int) -> ExperimentFolder:
     replace(folder.spec_file, dump_spec(spec).encode())
     rested = time.time() - 60
     os.utime(ledger, (rested, rested))  # a ledger that changed a moment ago may still change
+    reference = {"accuracy": 0.1, "size_bytes": 1e6}
     with Lease(folder) as lease:
-        write_tables(lease, [], spec, reference={"accuracy": 0.1, "size_bytes": 1e6})
-    table.write_bytes(encode_table(_table(rows).replace_schema_metadata(read_table(table).schema.metadata)))
+        settle(lease, [], spec, totals_of([], spec, reference), reference=reference, seen=ledger_state(folder))
+    content = encode_table(_table(rows).replace_schema_metadata(read_table(table).schema.metadata))
+    table.write_bytes(content)
+    note = unsealed(read_bytes(folder.totals_file), AtRest)
+    tables = {**note.tables, table.name: checksum_of(content)}
+    replace(folder.totals_file, sealed(note.model_copy(update={"tables": tables})))
     assert current_table(folder) is not None, "the file answers"
     return folder
 

@@ -28,6 +28,8 @@ from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
+from tune_app.tables.at_rest import ledger_state, settle
+from tune_app.tables.totals import totals_of
 from tune_app.tables.trials import write_tables
 
 BASELINE_BYTES = 1_000_000
@@ -208,7 +210,7 @@ def make_experiment(
     for record in found:
         assert Ledger(folder.trials).add(record)
     if tables:
-        tabulate(folder, found)
+        tabulate(folder)
     return folder
 
 
@@ -221,10 +223,14 @@ def store_files(folder: ExperimentFolder) -> ExperimentFolder:
 
 
 def tabulate(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> None:
-    """Writes the tables of the ledger, or of these records, as a search does it."""
-    found = Ledger(folder.trials).read()[0] if records is None else records
+    """Writes the tables of the ledger as a search does it at its end, or of these records as one that goes on."""
+    spec, seen = folder.read_spec(), ledger_state(folder)
     with Lease(folder) as lease:
-        write_tables(lease, latest(found), folder.read_spec(), reference=REFERENCE)
+        if records is not None:
+            write_tables(lease, latest(records), spec, reference=REFERENCE)
+            return
+        found = latest(Ledger(folder.trials).read()[0])
+        settle(lease, found, spec, totals_of(found, spec, REFERENCE), reference=REFERENCE, seen=seen)
 
 
 def at_rest(folder: ExperimentFolder) -> None:

@@ -30,6 +30,7 @@ from trainables.storage.files import (
     replace_json,
     require_create_once,
     sha256,
+    stamps,
     subfolders,
 )
 from trainables.storage.lock import Lock

@@ -95,6 +95,15 @@ def files_by_folder(folder: StoragePath) -> dict[str, list[FileInfo]]:
     return posix.files_by_folder(folder) if isinstance(folder, Path) else objects.files_by_folder(folder)
 
 
+def stamps(folder: StoragePath) -> dict[str, str]:
+    """Returns for each file directly in a folder, by its name, a text that is another one when the file was changed.
+
+    It is made of size and time of change on a disk, and of the ETag in an object store: nothing is read. Raises
+    StorageUnavailable when the folder cannot be listed.
+    """
+    return posix.stamps(folder) if isinstance(folder, Path) else objects.stamps(folder)
+
+
 def subfolders(folder: StoragePath) -> list[str]:
     """Returns the sorted names of the folders directly in a folder; none where there is no folder.
 

@@ -132,6 +132,15 @@ def files_by_folder(folder: "UPath") -> dict[str, list[FileInfo]]:
     return dict(found)
 
 
+def stamps(folder: "UPath") -> dict[str, str]:
+    """Returns the ETag of each object directly in a folder; in a store without ETags its size and time of change."""
+    return {
+        name: str(about.get("ETag") or about.get("etag") or f"{about['size']} {_modified(about)}")
+        for name, about in _below(folder).items()
+        if "/" not in name
+    }
+
+
 def subfolders(folder: "UPath") -> list[str]:
     """Returns the names of subfolders, from one listing that does not go deeper."""
     with contextlib.suppress(FileNotFoundError), explained("list", folder, absent=True):

@@ -116,6 +116,18 @@ def files_by_folder(folder: Path) -> dict[str, list[FileInfo]]:
         return {entry.name: list(_files(entry.path)) for entry in _entries(str(folder)) if entry.is_dir()}
 
 
+def stamps(folder: Path) -> dict[str, str]:
+    """Returns size and time of change of each file in a folder, from one listing; none where there is no folder."""
+    with _explained("list", folder):
+        found = dict[str, str]()
+        for entry in _entries(str(folder)):
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                if entry.is_file():
+                    about = entry.stat()
+                    found[entry.name] = f"{about.st_size} {about.st_mtime_ns}"
+        return found
+
+
 def subfolders(folder: Path) -> list[str]:
     """Returns the names of the folders in a folder, sorted; none where there is no folder."""
     with _explained("list", folder):

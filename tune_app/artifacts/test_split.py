@@ -13,10 +13,11 @@ from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
-from tune_app.ledger.reading import read_records, verified_artifact
+from tune_app.ledger.reading import name_damaged, read_ledger, verified_artifact
 from tune_app.ledger.test_results import HeldOut, read_held_out, store_held_out
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trials import write_tables
+from tune_app.tables.at_rest import ledger_state, settle
+from tune_app.tables.totals import totals_of
 from tune_app.terminal.progress import track
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def finalize(folder: ExperimentFolder) -> Final:
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
     with Lease(folder) as lease:
-        records = read_records(folder)
+        seen = ledger_state(folder)
+        records, damaged = read_ledger(folder)
+        name_damaged(damaged)
         front = [group.complete for group in frontier(group_runs(records, spec), spec)]
         if baseline is None or not front:
             raise ConfigError(f"{folder.path} has no frontier yet: run `tune-app run` first.")
@@ -62,7 +65,9 @@ def finalize(folder: ExperimentFolder) -> Final:
         found = [
             _test_baseline(split, folder, baseline) if r is None else _test_record(r, split, folder) for r in tested
         ]
-        write_tables(lease, records, spec, reference=baseline.reference(spec))
+        corner = baseline.reference(spec)
+        totals = totals_of(records, spec, corner)
+        settle(lease, records, spec, totals, reference=corner, seen=None if damaged else seen)
     reference, known = found[0], {r.assignment.trial_id: f for r, f in zip(runs, found[1:], strict=True)}
     results = [{run.assignment.trial_id: known[run.assignment.trial_id] for run in point} for point in front]
     gaps = [

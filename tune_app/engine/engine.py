@@ -94,7 +94,7 @@ class Engine(Protocol):
         """
 
     def run(self, search: ReadySearch, data: Any) -> None:
-        """Runs what the proposer proposes until it has nothing more, and writes the tables, also of a part.
+        """Runs what the proposer proposes until it has nothing more; the last tables are its caller's.
 
         Raises:
             TuneAppError: what ended the search before.

@@ -44,13 +44,10 @@ class InProcess:
         gpu = _whole_gpu(spec)
         place = workplace_of(spec, data, gpu=gpu)
         search.begin("one at a time in this process")
-        try:
-            while (work := search.proposer.next()) is not None:
-                search.lease.check()
-                search.lease.save_in_flight([work])
-                search.tell(run(work, spec, folder, place, Grant(gpu)))
-        finally:
-            search.tables.now()
+        while (work := search.proposer.next()) is not None:
+            search.lease.check()
+            search.lease.save_in_flight([work])
+            search.tell(run(work, spec, folder, place, Grant(gpu)))
 
 
 def _whole_gpu(spec: ExperimentSpec) -> float:

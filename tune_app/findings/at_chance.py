@@ -7,9 +7,8 @@ from search_spaces.rungs import FULL
 from trainables.errors import Collapsed
 from trainables.results import CHANCE_FACTOR
 from tune_app.findings.findings import Finding
-from tune_app.findings.tried import failure_kind
 from tune_app.ledger.baseline import BaselineInfo
-from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.ledger import TrialRecord, failure_kind
 from tune_app.terminal.quantities import show_share
 
 ENOUGH = 8

@@ -1,11 +1,9 @@
 """The summary of an experiment: its best points, its baseline, its totals; of a running one as far as it is."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from search_spaces.rungs import FULL
 from trainables.config import BaselineImport
 from trainables.results import SCORES
 from tune_app.findings.above_baseline import above_finding
@@ -13,16 +11,17 @@ from tune_app.findings.at_chance import collapse_finding
 from tune_app.findings.findings import Finding, findings
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.findings.of_baseline import findings_of_baseline
-from tune_app.findings.tried import COLUMNS, failure_kind, tried
+from tune_app.findings.tried import COLUMNS, tried
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
 from tune_app.ledger.baseline import BaselineInfo, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
-from tune_app.ledger.training_cost import TakenOver, cost_lines, seconds_saved, taken_over, training_seconds
+from tune_app.ledger.training_cost import cost_lines
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.at_rest import recall
 from tune_app.tables.columns import MAIN, short, show
+from tune_app.tables.totals import Totals, totals_of
 from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
 
@@ -32,30 +31,12 @@ FORMULA = f"{ACCURACY_WEIGHT:g} * accuracy / baseline accuracy + {RATIO_WEIGHT:g
 SCORE = f"the balanced score of seed_002 ({FORMULA})"
 BASELINE = (*SCORES, "size_bytes", "parameters", "untrained")
 """What is said of the baseline."""
+TOTALS = {
+    *("trials", "rungs", "repeats", "done", "training_seconds", "seconds_saved", "taken_over", "failures"),
+}
+"""What is said of the totals; the rest is said elsewhere."""
 PLANE = {"accuracy": "maximize", "size_bytes": "minimize"}
 """The objectives whose frontier findings speak of."""
-
-
-@dataclass(frozen=True)
-class Totals:
-    """How many trials an experiment has, and how long they took."""
-
-    trials: dict[str, int]
-    """Trials by their state."""
-    rungs: dict[str, int]
-    """Trials by their rung, first runs only."""
-    repeats: int
-    budget: int
-    """Trials of the full schedule that the spec asks for."""
-    done: int
-    """Trials of the full schedule that have ended."""
-    training_seconds: float
-    seconds_saved: float
-    """Seconds of training that the stage cache made unnecessary."""
-    taken_over: dict[str, TakenOver]
-    """What other experiments ran, by their names; it is in no other number of seconds."""
-    failures: dict[str, int]
-    """Trials without a usable result, by the kind of their failure."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +64,8 @@ class ExperimentSummary:
     best: dict[str, FrontierPoint]
     """`accuracy`, `compression` and `balanced` (the knee); empty without a frontier."""
     totals: Totals
+    budget: int
+    """Trials of the full schedule that the spec asks for."""
     score: BalancedScore | None = None
     """The best point by an earlier system's score; None without a trained baseline or a frontier."""
     findings: tuple[Finding, ...] = ()
@@ -104,14 +87,14 @@ class ExperimentSummary:
             "best": {name: point_document(point) for name, point in self.best.items()},
             "balanced_score": None if self.score is None else self.score.document(),
             "findings": [finding.document() for finding in self.findings],
-            "totals": asdict(self.totals),
+            "totals": {**self.totals.model_dump(include=TOTALS), "budget": self.budget},
         }
 
     def lines(self) -> list[str]:
         """Returns the summary as lines that people read."""
         totals = self.totals
         states = ", ".join(f"{n} {state}" for state, n in totals.trials.items()) or "none yet"
-        lines = [f"{self.experiment}: {totals.done} of {totals.budget} trials of the full schedule; all: {states}"]
+        lines = [f"{self.experiment}: {totals.done} of {self.budget} trials of the full schedule; all: {states}"]
         lines += [self.caveat] if self.caveat else []
         if len(totals.rungs) > 1 or totals.repeats:
             rungs = ", ".join(f"{n} {rung}" for rung, n in totals.rungs.items())
@@ -153,7 +136,10 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         StorageUnavailable: a file cannot be read.
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
-    records = read_records(folder)
+    totals, records = recall(folder), None
+    if totals is None:
+        records = read_records(folder)
+        totals = totals_of(records, spec, None if baseline is None else baseline.reference(spec))
     table = load_trials(folder, records)
     points = points_of(table, spec)
     costs = costs_of_points(points, spec)
@@ -164,7 +150,8 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         frontier_size=len(points),
         hypervolume=None if baseline is None else hypervolume(costs, costs_of(baseline.reference(spec), spec)),
         best=_best(points, knee(costs)),
-        totals=_totals(records, spec),
+        totals=totals,
+        budget=spec.budget.trials,
         score=None if baseline is None or baseline.untrained else best_score(points, baseline.accuracy),
         images=spec.base.data.images,
         caveat=caveat(spec),
@@ -226,20 +213,3 @@ def _best(points: list[FrontierPoint], knee_at: int | None) -> dict[str, Frontie
         "compression": min(points, key=lambda p: (p.values["size_bytes"], -p.values["accuracy"])),
         "balanced": points[knee_at],
     }
-
-
-def _totals(records: list[TrialRecord], spec: ExperimentSpec) -> Totals:
-    first = [r for r in records if r.assignment.repeat == 0]
-    rungs = Counter(r.assignment.rung for r in first)
-    failures = Counter(failure_kind(r.reason) for r in records if r.reason)
-    return Totals(
-        trials=dict(Counter(r.state for r in records)),
-        rungs={name: rungs[name] for name in spec.rungs if rungs[name]},
-        repeats=len(records) - len(first),
-        budget=spec.budget.trials,
-        done=rungs[FULL],
-        training_seconds=sum(map(training_seconds, records)),
-        seconds_saved=seconds_saved(records),
-        taken_over=taken_over(records),
-        failures=dict(failures.most_common()),
-    )

@@ -10,6 +10,7 @@ import numpy as np
 
 from search_spaces.rungs import FULL
 from tune_app.frontier.pareto import non_dominated
+from tune_app.ledger.ledger import failure_kind
 from tune_app.tables.columns import MAIN
 
 LOST = ("Collapsed", "Diverged")
@@ -58,11 +59,6 @@ def frontier_of(points: Sequence[Tried]) -> list[Tried]:
     different = list({(p.size_bytes, p.accuracy): p for p in reversed(usable(points))}.values())
     mask = non_dominated(costs_of_tried(different))
     return sorted((p for p, kept in zip(different, mask, strict=True) if kept), key=lambda p: p.size_bytes)
-
-
-def failure_kind(reason: str | None) -> str:
-    """Returns the name of the error from the reason why a trial has no result; empty for a complete trial."""
-    return (reason or "").partition(":")[0]
 
 
 def accuracy_of(point: Tried) -> float:

@@ -46,13 +46,13 @@ def order(standings: Sequence[Standing], reference: Sequence[float]) -> list[str
     return [standings[i].key for i in best]
 
 
-def rank_correlation(low: Sequence[float], high: Sequence[float]) -> float:
+def rank_correlation(low: Sequence[float], high: Sequence[float]) -> float | None:
     """Returns Spearman's rank correlation of values of the same points at a cheaper and at a dearer rung.
 
-    Ties have their mean rank; it is NaN when a side does not vary.
+    Ties have their mean rank; it is None when a side does not vary.
     """
     if len(low) < 2 or len(set(low)) < 2 or len(set(high)) < 2:
-        return float("nan")
+        return None
     from scipy.stats import spearmanr
 
     return float(spearmanr(low, high).statistic)

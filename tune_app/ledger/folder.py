@@ -61,6 +61,7 @@ class ExperimentFolder:
         self.artifacts = path / "artifacts"
         self.trials_table = path / "trials.parquet"
         self.frontier_table = path / "frontier.parquet"
+        self.totals_file = path / "totals.json"
         self.heartbeats = path / "running"
         self.tracking = path / "tracking"
 
@@ -130,6 +131,8 @@ class ExperimentFolder:
             CorruptFile: the stored spec is of another version.
             StorageUnavailable: the folder cannot be written.
         """
+        if self.holds(spec):
+            return []
         text = stored_text(spec)
         if create_once(self.spec_file, text):
             require_create_once(self.spec_file, text)
@@ -149,6 +152,13 @@ class ExperimentFolder:
         self.store_spec(spec)
         changed = (found for found in differences(as_written(stored), as_written(spec)) if found[0] not in MOVED)
         return [f"{where}: {in_one_line(old)} → {in_one_line(new)}" for where, old, new in changed]
+
+    def holds(self, spec: ExperimentSpec) -> bool:
+        """Whether the stored spec is this one, byte by byte, as a run finds it that changes nothing."""
+        try:
+            return read_bytes(self.spec_file) == stored_text(spec)
+        except OSError:
+            return False
 
     def probe(self) -> None:
         """Proves that the folder can be written, or raises StorageUnavailable."""

@@ -119,6 +119,11 @@ class TrialRecord(Frozen):
         return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
+def failure_kind(reason: str | None) -> str:
+    """Returns the name of the error from `TrialRecord.reason`; empty for a complete trial."""
+    return (reason or "").partition(":")[0]
+
+
 def params_label(params: Params) -> str:
     """Returns the short name of a point, `p30_w4_a8`; other parameters follow as name=value."""
     short = {"prune_frac": "p", "w_bits": "w", "a_bits": "a"}

@@ -1,6 +1,6 @@
 """The records of an experiment as commands read them: the newest of each configuration and rung, with a bar."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError, CorruptFile, did_you_mean
@@ -20,9 +20,14 @@ def read_records(folder: ExperimentFolder) -> list[TrialRecord]:
         StorageUnavailable: a file cannot be read.
     """
     records, damaged = read_ledger(folder)
+    name_damaged(damaged)
+    return records
+
+
+def name_damaged(damaged: Iterable[Damaged]) -> None:
+    """Names files of the ledger to people that are left out."""
     for file in damaged:
         note(f"left out: {file.problem}")
-    return records
 
 
 def read_ledger(folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damaged]]:

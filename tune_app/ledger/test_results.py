@@ -47,13 +47,22 @@ def store_held_out(folder: StoragePath, result: HeldOut) -> HeldOut:
     return result
 
 
+def tested_ids(folder: ExperimentFolder) -> list[str]:
+    """Returns the sorted ids of the trials that have a result on the test split; nothing of it is read.
+
+    Raises:
+        StorageUnavailable: the artifacts cannot be listed.
+    """
+    return [name.partition("/")[0] for name in names(folder.artifacts, f"*/{NAME}")]
+
+
 def held_out_results(folder: ExperimentFolder) -> dict[str, HeldOut]:
     """Reads the results on the test split by trial id, of the trials that were evaluated on it.
 
     Raises:
         CorruptFile: a file is not what was written.
     """
-    places = [folder.artifacts / name.partition("/")[0] for name in names(folder.artifacts, f"*/{NAME}")]
+    places = [folder.artifacts / trial_id for trial_id in tested_ids(folder)]
     found = read_many(place / NAME for place in places)
     return {
         place.name: _decode(place, content)

@@ -1,9 +1,11 @@
 """What trials and stages cost in training time, and what the stage cache saved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from trainables.results import Failed
+from pydantic import Field
+
+from trainables.config import Frozen
+from trainables.results import Count, Failed
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.terminal.quantities import show_count
 
@@ -33,24 +35,20 @@ def seconds_saved(records: Sequence[TrialRecord]) -> float:
     return sum(made[stage.key] - stage.seconds for stage in stages if stage.cached and stage.key in made)
 
 
-@dataclass
-class TakenOver:
+class TakenOver(Frozen):
     """The trials that one experiment gave another."""
 
-    trials: int = 0
-    training_seconds: float = 0.0
-    """The seconds of training that they took there."""
+    trials: Count
+    training_seconds: float = Field(ge=0, description="what they took there")
 
 
 def taken_over(records: Sequence[TrialRecord]) -> dict[str, TakenOver]:
     """Sums up the trials that did not run here, by the name of the experiment that ran them."""
-    found: dict[str, TakenOver] = {}
+    found: dict[str, list[float]] = {}
     for record in records:
         if record.taken_from:
-            from_there = found.setdefault(record.taken_from, TakenOver())
-            from_there.trials += 1
-            from_there.training_seconds += computed_seconds(record)
-    return found
+            found.setdefault(record.taken_from, []).append(computed_seconds(record))
+    return {name: TakenOver(trials=len(seconds), training_seconds=sum(seconds)) for name, seconds in found.items()}
 
 
 def cost_lines(training_s: float, saved_s: float, others: Mapping[str, TakenOver]) -> list[str]:

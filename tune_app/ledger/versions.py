@@ -27,6 +27,11 @@ def plug_ins_of(config: TrialConfig) -> str:
     return ", ".join(trial_packages(config))
 
 
+def has_plug_ins() -> bool:
+    """Whether an installed package brings a plug-in of any kind."""
+    return any(registry.installed() for registry in REGISTRIES)
+
+
 def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) -> None:
     """Refuses to go on where results would not mean the same as those that are there.
 
@@ -35,7 +40,7 @@ def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) 
     Raises:
         ConfigError: a complete trial of the space was made by other versions of plug-ins than are installed here.
     """
-    installed = any(registry.installed() for registry in REGISTRIES)
+    installed = has_plug_ins()
     for record in records:
         work, made_by = record.assignment, record.environment.get("plug_ins", "")
         if record.state != "complete" or not (made_by or installed):

@@ -71,10 +71,7 @@ class OnRay:
 
     def run(self, search: ReadySearch, data: Any) -> None:
         """Lets Tune drive the proposer."""
-        try:
-            Driver(search, self._stop, self._worker).fit(data)
-        finally:
-            search.tables.now()
+        Driver(search, self._stop, self._worker).fit(data)
 
 
 def _share(spec: ExperimentSpec) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """How the ranks of each rung agree with those of the next one: the pairs, and their rank correlation."""
 
-import math
 from dataclasses import dataclass
 
 from tune_app.drawing.axis import Axis, axis_of
@@ -56,7 +55,7 @@ def rung_pairs(contents: Contents) -> list[RungPairs]:
                 low=low,
                 high=high,
                 rows=rows,
-                correlation=None if math.isnan(rho) else rho,
+                correlation=rho,
                 dropped=agreement.dropped,
             )
             found.append(pairs)

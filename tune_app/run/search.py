@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
 
@@ -17,19 +17,19 @@ from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import Damaged, Ledger, TrialRecord, in_full, latest
+from tune_app.ledger.ledger import Damaged, Ledger, TrialRecord, latest
 from tune_app.ledger.measured import refuse_undefined, refuse_unmeasured
-from tune_app.ledger.reading import without_file
-from tune_app.ledger.versions import refuse_other_versions
 from tune_app.run.outcome import Outcome
+from tune_app.run.stock import Stock, settle_search, take_stock
 from tune_app.run.stored_spec import claim
 from tune_app.run.warm_start import compare, take_over
 from tune_app.search.bounds import open_bounds
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.proposer import Proposer
-from tune_app.search.repeats import wants_repeats
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trials import rows_without_record, tables_are_current, write_tables
+from tune_app.tables.at_rest import recall, settle
+from tune_app.tables.totals import Totals
+from tune_app.tables.trials import rows_without_file
 from tune_app.tracking.beside import tracked
 
 
@@ -74,40 +74,37 @@ def run_search(
         tracked(spec, folder, console),
         LiveView(Status(spec), console=console, stages=folder.stages) as view,
     ):
-        ledger, known = Ledger(folder.trials), read_baseline(folder)
-        records, damaged = ledger.read()
-        current = not damaged and tables_are_current(folder)
-        removed = [] if current else rows_without_record(folder)
-        ledger.quarantine(damaged)
-        newest, quarantined = latest(records), [d.path.name for d in damaged]
-        refuse_other_versions(newest, spec)
-        if known is not None and _is_spent(newest, spec, retry_failed=retry_failed):  # nothing to do needs no cluster
-            if not current:
-                write_tables(lease, newest, spec, reference=known.reference(spec))
-            _refuse_empty(newest, spec)
-            why, gone = f"{spec.budget.trials} trials", without_file(folder, newest)
-            return Outcome(folder, known, newest, 0, quarantined, why, removed=removed, without_file=gone)
-        engine = engine or _on_ray()
-        with engine.session():
-            baseline, data = engine.prepare(spec, view)
-            proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed)
-            before, started = len(proposer.records), time.monotonic()
-            engine.run(ReadySearch(spec, folder, lease, proposer, baseline, view), data)
-            seconds = time.monotonic() - started
-        records, damaged = _still_there(proposer.records, folder)
-    _refuse_empty(proposer.records, spec)
-    return Outcome(
-        folder,
-        baseline,
-        records,
-        new=len(proposer.records) - before,
-        quarantined=quarantined,
-        why=proposer.done or "every point of the space",
-        seconds=seconds,
-        removed=removed,
-        damaged=damaged,
-        without_file=without_file(folder, records),
-    )
+        known, stock = read_baseline(folder), take_stock(folder, spec)
+        if known is not None and (totals := _spent(lease, spec, known, stock, retry_failed=retry_failed)) is not None:
+            new, damaged, why, seconds = 0, list[Damaged](), f"{spec.budget.trials} trials", 0.0  # without a cluster
+        else:
+            engine = engine or _on_ray()
+            with engine.session():
+                known, data = engine.prepare(spec, view)
+                proposer = _replay(spec, folder, known, lease, warm_start, view, retry_failed=retry_failed)
+                before, started = len(proposer.records), time.monotonic()
+                search = ReadySearch(spec, folder, lease, proposer, known, view)
+                try:
+                    engine.run(search, data)
+                except BaseException:
+                    search.tables.now()  # of the part that was done
+                    raise
+                seconds = time.monotonic() - started
+                totals, damaged = settle_search(lease, spec, known, proposer.records)
+            _refuse_empty(proposer.records, spec)
+            new, why = len(proposer.records) - before, proposer.done or "every point of the space"
+        return Outcome(
+            folder,
+            known,
+            totals,
+            new=new,
+            quarantined=stock.quarantined,
+            why=why,
+            seconds=seconds,
+            removed=stock.removed,
+            damaged=damaged,
+            without_file=rows_without_file(folder),
+        )
 
 
 def _on_ray() -> Engine:
@@ -118,10 +115,24 @@ def _on_ray() -> Engine:
     return OnRay()
 
 
-def _is_spent(records: list[TrialRecord], spec: ExperimentSpec, *, retry_failed: bool) -> bool:
-    if retry_failed and any(r.state == "failed" for r in records):
-        return False
-    return in_full(records) >= spec.budget.trials and not wants_repeats(records, spec)
+def is_spent(totals: Totals, spec: ExperimentSpec, *, retry_failed: bool) -> bool:
+    """Whether nothing is left to run: the budget is spent, and no point wants another run or failed and is to run."""
+    again = retry_failed and totals.trials.get("failed", 0) > 0
+    return totals.done >= spec.budget.trials and not totals.wants_repeats and not again
+
+
+def _spent(
+    lease: Lease, spec: ExperimentSpec, baseline: BaselineInfo, stock: Stock, *, retry_failed: bool
+) -> Totals | None:
+    """Returns the totals of a search that has nothing more to do, and sees to its tables; None: it goes on."""
+    totals = stock.totals(spec, baseline)
+    if not is_spent(totals, spec, retry_failed=retry_failed):
+        return None
+    if stock.recalled is None:
+        reference = baseline.reference(spec)
+        settle(lease, stock.records, spec, totals, reference=reference, seen=stock.seen)
+        _refuse_empty(stock.records, spec)
+    return totals
 
 
 def _replay(
@@ -154,16 +165,6 @@ def _replay(
     )
 
 
-def _still_there(records: Sequence[TrialRecord], folder: ExperimentFolder) -> tuple[list[TrialRecord], list[Damaged]]:
-    """Reads the ledger again at the end: returns the records that are there, and what is in the place of others."""
-    stored, damaged = Ledger(folder.trials).read()
-    known = {record.assignment.trial_id for record in stored}
-    gone = [record.assignment.trial_id for record in records if record.assignment.trial_id not in known]
-    harmed = {file.path.stem for file in damaged}
-    damaged += [Damaged(folder.trials / f"{name}.json", f"{name}.json: removed") for name in gone if name not in harmed]
-    return [record for record in records if record.assignment.trial_id in known], damaged
-
-
 def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:
     if any(r.state == "complete" for r in records) or not records:
         return
@@ -175,7 +176,8 @@ def _refuse_unmeasured(spec: ExperimentSpec, folder: ExperimentFolder) -> None:
     """Refuses what cannot be judged by, before the stored spec changes; most specs are known to be well."""
     if (baseline := read_baseline(folder)) is not None:
         refuse_undefined(spec, classes=baseline.classes)
-        if {*spec.metrics} & {*SCORES} - {"accuracy"}:
+        doubtful = {*spec.metrics} & {*SCORES} - {"accuracy"}
+        if doubtful and not (folder.holds(spec) and recall(folder) is not None):
             refuse_unmeasured(spec, latest(Ledger(folder.trials).read()[0]))
 
 

@@ -1,26 +1,29 @@
 """Ladder: how the points stand at each rung, and which one climbs next. Made of records alone."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from pydantic import Field
+
 from search_spaces.rungs import FULL, bit_class
-from trainables.results import SCORES
+from trainables.config import Frozen
+from trainables.printable import Printable
+from trainables.results import SCORES, Count
 from tune_app.frontier.objectives import costs_of, judged
 from tune_app.frontier.promotion import Standing, order, rank_correlation
 from tune_app.ledger.ledger import Assignment, Place, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(Frozen):
     """How the ranks of a rung agree with those of the next one, over the points that have both."""
 
-    rung: str
-    above: str
-    pairs: int
-    correlation: dict[str, float]
-    """Spearman's rank correlation, by objective; NaN where a side does not vary."""
+    rung: Printable
+    above: Printable
+    pairs: Count
+    correlation: dict[Printable, float | None] = Field(
+        description="Spearman's rank correlation, by objective; null where a side does not vary"
+    )
     dropped: bool
 
 
@@ -106,9 +109,9 @@ class Ladder:
             name: rank_correlation([a[name] for a, _ in both], [b[name] for _, b in both])
             for name in self._spec.objectives
         }
-        worst = min((rho for rho in found.values() if rho == rho), default=1.0)
-        enough = len(both) >= fidelity.min_pairs
-        return Agreement(low, high, len(both), found, dropped=enough and worst < fidelity.min_correlation)
+        worst = min((rho for rho in found.values() if rho is not None), default=1.0)
+        dropped = len(both) >= fidelity.min_pairs and worst < fidelity.min_correlation
+        return Agreement(rung=low, above=high, pairs=len(both), correlation=found, dropped=dropped)
 
     def _standing(self, work: Assignment, metrics: Mapping[str, float]) -> Standing:
         spec = self._spec
@@ -124,7 +127,7 @@ class Ladder:
         )
 
 
-def agreements(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: dict[str, float]) -> list[Agreement]:
+def agreements(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: Mapping[str, float]) -> list[Agreement]:
     """Returns how the ranks of each rung agree with those of the next one, from records alone."""
     ladder = Ladder(spec, reference)
     for record in records:

@@ -23,7 +23,8 @@ from cluster.errors import first_line
 from trainables.errors import ConfigError, CorruptFile, nearest
 from trainables.storage import StoragePath
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.tables.trials import TableFile, current_table, load_trials
+from tune_app.tables.at_rest import TableFile, current_table
+from tune_app.tables.trials import load_trials
 from tune_app.tables.units import without_units
 
 MAX_WHERE = 10_000

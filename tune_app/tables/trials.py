@@ -8,52 +8,33 @@ import contextlib
 import io
 import itertools
 import json
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.errors import CorruptFile, StorageUnavailable
-from trainables.storage import StoragePath, read_bytes, replace, sha256
+from trainables.storage import StoragePath, read_bytes, replace
 from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline, require_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
-from tune_app.ledger.reading import read_records
+from tune_app.ledger.reading import packed_ids, read_records
 from tune_app.ledger.test_results import held_out_results
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.sealed_parquet import check_table, encode_table
+from tune_app.tables.sealed_parquet import check_table, checksum_of, encode_table
 from tune_app.tables.trial_rows import schema_of, trial_rows
 from tune_app.terminal.progress import doing
 
 SCHEMA = "9"
-LEDGER, SPEC = b"tune_app.ledger_mtime_ns", b"tune_app.spec_sha256"
 ENOUGH = 3
 """How often a driver without a lease makes tables again beside one that is alive."""
-QUIET_NS = 2_000_000_000
-"""A ledger that did not change for two seconds is at rest: so long is a tick of the coarsest clock, that of FAT."""
-
-
-@dataclass(frozen=True)
-class TableFile:
-    """A table's file that is current; whether it is whole, `check` says."""
-
-    path: Path
-    columns: list[str]
-
-    def check(self) -> None:
-        """Reads the file once, and raises CorruptFile if its checksum says that it is not what was written."""
-        with self.path.open("rb") as file:
-            check_table(file, name=str(self.path))
 
 
 def write_tables(
     lease: Lease, records: Sequence[TrialRecord], spec: ExperimentSpec, *, reference: Mapping[str, float]
-) -> None:
+) -> dict[str, str]:
     """Replaces trials.parquet and frontier.parquet of the experiment that a lease is of, each in one step.
 
     Whoever lost the lease meanwhile may have replaced newer tables: then they are made again of what is stored by now.
@@ -64,18 +45,22 @@ def write_tables(
         spec: decides what is on the frontier.
         reference: the point that bounds the hypervolume, by objective, in the objective's units.
 
+    Returns:
+        The checksum that each file carries, by its name.
+
     Raises:
         LeaseHeld: another driver has taken over, before or while the tables were written.
         CorruptFile: a test result or the baseline is not what was written.
         StorageUnavailable: the folder cannot be written.
     """
     lease.check()
-    _replace_tables(lease, _tables(lease, records, spec, reference=reference), rest_of=records)
+    written = _replace_tables(lease, _tables(lease, records, spec, reference=reference))
     try:
         if not lease.is_held:
             _write_what_is_stored(lease)
     finally:
         lease.check()
+    return written
 
 
 def read_table(path: StoragePath) -> pa.Table:
@@ -95,7 +80,7 @@ def read_table(path: StoragePath) -> pa.Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         entries = dict(file.metadata.metadata or {})
-        _check_version(path, entries)
+        check_version(path, entries)
         check_table(io.BytesIO(content), name=str(path))
         return file.read().replace_schema_metadata(entries)
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
@@ -111,48 +96,30 @@ def rows_without_record(folder: ExperimentFolder) -> list[str]:
     Raises:
         StorageUnavailable: the table or the ledger cannot be read.
     """
-    try:
-        table = pq.ParquetFile(pa.BufferReader(read_bytes(folder.trials_table))).read(columns=["trial_id", "label"])
-    except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
-        return []
     known = Ledger(folder.trials).ids()
-    return [row["label"] for row in table.to_pylist() if row["trial_id"] not in known]
+    return [label for trial_id, label, _ in _rows(folder) if trial_id not in known]
 
 
-def current_table(folder: ExperimentFolder) -> TableFile | None:
-    """Finds trials.parquet, if its footer says that it holds what the ledger holds now; None: `load_trials` knows.
+def rows_without_file(folder: ExperimentFolder) -> list[str]:
+    """Returns the labels of the complete trials in trials.parquet whose packed file is gone.
 
-    It answers only for a folder on a disk, whose time of change tells whether records came since.
-    """
-    path = folder.trials_table
-    if not isinstance(path, Path):
-        return None
-    with contextlib.suppress(OSError, pa.ArrowException, CorruptFile, ValueError):
-        metadata = pq.read_metadata(path)
-        entries = dict(metadata.metadata or {})
-        _check_version(path, entries)
-        unchanged = entries.get(LEDGER) == str(_changed_ns(folder)).encode()
-        if unchanged and entries.get(SPEC) == _spec_digest(folder):
-            return TableFile(path, metadata.schema.names)
-    return None
-
-
-def tables_are_current(folder: ExperimentFolder) -> bool:
-    """Whether both tables are whole and hold what ledger, spec and test results say now, as `current_table` tells it.
+    A table that cannot be read names none.
 
     Raises:
-        StorageUnavailable: a file cannot be read.
+        StorageUnavailable: the table cannot be read, or the artifacts not be listed.
     """
-    if current_table(folder) is None:
-        return False
+    there = packed_ids(folder)
+    return [label for trial_id, label, state in _rows(folder) if state == "complete" and trial_id not in there]
+
+
+def _rows(folder: ExperimentFolder) -> Iterable[tuple[str, str, str]]:
+    """Returns id, label and state of every row of trials.parquet; none of a table that cannot be read."""
+    columns = ["trial_id", "label", "state"]
     try:
-        trials, front = read_table(folder.trials_table), read_table(folder.frontier_table)
-    except (FileNotFoundError, CorruptFile):
-        return False
-    rows = zip(trials["trial_id"].to_pylist(), trials["test_accuracy"].to_pylist(), strict=True)
-    tested = {trial_id for trial_id, accuracy in rows if accuracy is not None}
-    marks = ((table.schema.metadata.get(LEDGER), table.schema.metadata.get(SPEC)) for table in (trials, front))
-    return len(set(marks)) == 1 and tested == held_out_results(folder).keys()
+        table = pq.ParquetFile(pa.BufferReader(read_bytes(folder.trials_table))).read(columns=columns)
+    except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
+        return []
+    return zip(*(table[name].to_pylist() for name in columns), strict=True)
 
 
 def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:
@@ -193,11 +160,14 @@ def _tables(
     return trials.replace_schema_metadata(footer), members.replace_schema_metadata({**footer, **extra})
 
 
-def _replace_tables(lease: Lease, tables: tuple[pa.Table, pa.Table], *, rest_of: Sequence[TrialRecord]) -> None:
-    """Writes both tables, marked as current where the ledger holds these records and is at rest."""
-    folder, mark = lease.folder, _rest_mark(lease.folder, rest_of)
-    for path, table in zip((folder.trials_table, folder.frontier_table), tables, strict=True):
-        replace(path, encode_table(table.replace_schema_metadata({**table.schema.metadata, **mark})))
+def _replace_tables(lease: Lease, tables: tuple[pa.Table, pa.Table]) -> dict[str, str]:
+    """Writes both tables; returns the checksum that each file carries."""
+    written = dict[str, str]()
+    for path, table in zip((lease.folder.trials_table, lease.folder.frontier_table), tables, strict=True):
+        content = encode_table(table)
+        replace(path, content)
+        written[path.name] = checksum_of(content)
+    return written
 
 
 def _write_what_is_stored(lease: Lease) -> None:
@@ -205,17 +175,15 @@ def _write_what_is_stored(lease: Lease) -> None:
 
     While another driver is alive a few times are enough: it writes the last tables itself.
     """
-    folder, written = lease.folder, list[bytes]()
+    folder, written = lease.folder, dict[str, str]()
     for times in itertools.count():
         if times >= ENOUGH and Lease(folder).is_taken:
             return
         spec, records, baseline = folder.read_spec(), read_records(folder), require_baseline(folder)
         tables = _tables(lease, records, spec, reference=baseline.reference(spec))
-        stored = list(map(encode_table, tables))
-        if stored == written:
+        before, written = written, _replace_tables(lease, tables)
+        if written == before:
             return
-        _replace_tables(lease, tables, rest_of=records)
-        written = stored
 
 
 def _table(
@@ -254,30 +222,8 @@ def _newest_ids(folder: ExperimentFolder) -> set[str]:
     return {trial_id for _, trial_id in newest.values()}
 
 
-def _check_version(path: StoragePath, entries: Mapping[bytes, bytes]) -> None:
+def check_version(path: StoragePath, entries: Mapping[bytes, bytes]) -> None:
+    """Raises CorruptFile if a table's metadata are of another schema than this version reads."""
     version = entries.get(b"tune_app.schema", b"none").decode(errors="replace")
     if version != SCHEMA:
         raise CorruptFile(f"{path}: table schema {version}, this version reads {SCHEMA}")
-
-
-def _changed_ns(folder: ExperimentFolder) -> int:
-    """Returns when the ledger's folder last changed: every new record changes it."""
-    return Path(str(folder.trials)).stat().st_mtime_ns
-
-
-def _spec_digest(folder: ExperimentFolder) -> bytes:
-    return sha256(read_bytes(folder.spec_file)).encode()
-
-
-def _rest_mark(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> dict[bytes, bytes]:
-    """Returns the footer's mark of a table that holds all of the ledger; empty where that is not certain.
-
-    It is not while records come in: two within one tick of the file system's clock leave one time of change.
-    """
-    if not isinstance(folder.trials, Path) or not folder.trials.is_dir():
-        return {}
-    changed_ns = _changed_ns(folder)
-    quiet = time.time_ns() - changed_ns > QUIET_NS
-    if quiet and _newest_ids(folder) == {r.assignment.trial_id for r in records}:
-        return {LEDGER: str(changed_ns).encode(), SPEC: _spec_digest(folder)}
-    return {}

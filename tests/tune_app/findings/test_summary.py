@@ -28,7 +28,7 @@ def test_best_points_baseline_and_totals(tmp_path: Path) -> None:
         "balanced": "p30_w4_a8",
     }
     assert (found.frontier_size, found.totals.trials) == (3, {"complete": 5, "invalid": 1})
-    assert (found.totals.done, found.totals.budget, found.totals.repeats) == (6, 10, 0)
+    assert (found.totals.done, found.budget, found.totals.repeats) == (6, 10, 0)
     # Each trial, also the failed one, computed its own stage.
     assert found.totals.training_seconds == pytest.approx(6 * 1.5)
     assert found.totals.failures == {"Diverged": 1}

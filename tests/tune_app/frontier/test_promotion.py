@@ -49,12 +49,12 @@ def test_ties_keep_their_order() -> None:
         ([1, 2, 3, 4], [10, 20, 30, 40], 1.0),
         ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
         ([1, 1, 2], [1, 2, 3], math.sqrt(3) / 2),
-        ([1, 1, 1], [1, 2, 3], math.nan),
-        ([1], [2], math.nan),
+        ([1, 1, 1], [1, 2, 3], None),
+        ([1], [2], None),
     ],
 )
-def test_spearmans_correlation(low: list[float], high: list[float], expected: float) -> None:
-    assert rank_correlation(low, high) == pytest.approx(expected, nan_ok=True)
+def test_spearmans_correlation(low: list[float], high: list[float], expected: float | None) -> None:
+    assert rank_correlation(low, high) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])

@@ -9,6 +9,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.run.outcome import Outcome, summary
 from tune_app.search.ladder import agreements
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.totals import totals_of
 
 BASELINE = BaselineInfo(
     key="k",
@@ -27,7 +28,8 @@ BASELINE = BaselineInfo(
 
 
 def make_outcome(spec: ExperimentSpec, records: list[TrialRecord]) -> Outcome:
-    return Outcome(ExperimentFolder(spec.folder), BASELINE, records, len(records), [], "2 trials")
+    totals = totals_of(records, spec, BASELINE.reference(spec))
+    return Outcome(ExperimentFolder(spec.folder), BASELINE, totals, len(records), [], "2 trials")
 
 
 def test_the_trials_the_frontier_and_the_training_are_counted(tmp_path: Path) -> None:

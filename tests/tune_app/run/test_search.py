@@ -13,13 +13,15 @@ from tests.tune_app.factories import (
     make_spec,
     of_older_version,
     store_baseline,
+    tabulate,
 )
 from trainables.errors import ConfigError
 from trainables.storage import read_bytes, remove, replace
 from tune_app.ledger.ledger import Ledger
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.run.search import run_search
-from tune_app.tables.trials import read_table, tables_are_current
+from tune_app.tables.at_rest import recall
+from tune_app.tables.trials import read_table
 
 BALANCED = {"balanced_accuracy": "maximize", "size_bytes": "minimize"}
 
@@ -56,8 +58,9 @@ def test_nothing_to_do_writes_no_table_that_is_current(tmp_path: Path) -> None:
         assert run_search(folder.read_spec()).new == 0
         return [table.stat().st_mtime != 1e9 for table in tables]
 
-    assert written() == [True, True]  # the ledger changed a moment ago: who knows
-    at_rest(folder)
+    assert written() == [False, False]
+    tabulate(folder, make_records()[:3])
+    assert written() == [True, True]
     assert written() == [False, False]
     for table in tables:
         table.write_bytes(table.read_bytes()[:-20])
@@ -89,13 +92,13 @@ def test_a_run_mends_tables_of_which_one_was_written_alone(tmp_path: Path) -> No
     changed = make_spec(tmp_path, budget={"trials": 4}, objectives={"accuracy": "maximize"})
     folder.store_spec(changed)
     at_rest(folder)
-    assert tables_are_current(folder)
+    assert recall(folder) is not None
     replace(folder.frontier_table, older)
-    assert not tables_are_current(folder)
+    assert recall(folder) is None
     run_search(changed)
     assert len(read_table(folder.frontier_table)) == 1
     at_rest(folder)
     store_held_out(folder.artifacts / make_records()[0].assignment.trial_id, HeldOut(accuracy=0.9, n=100))
-    assert not tables_are_current(folder)
+    assert recall(folder) is None
     run_search(changed)
     assert read_table(folder.trials_table)["test_accuracy"].to_pylist()[0] == 0.9

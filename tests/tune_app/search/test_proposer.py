@@ -13,9 +13,10 @@ from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_sp
 from trainables.config import digest
 from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import Assignment, TrialRecord
-from tune_app.run.search import _is_spent
+from tune_app.run.search import is_spent
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.totals import totals_of
 
 SPACE = {"prune_frac": {"low": 0.0, "high": 0.9, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
 
@@ -301,6 +302,7 @@ def test_a_retry_that_was_cut_off_is_the_same_attempt(tmp_path: Path) -> None:
 def test_a_failed_trial_keeps_a_spent_budget_open_only_when_asked(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, budget={"trials": 2})
     records = [make_record(0, {"w_bits": 2}), make_record(1, {"w_bits": 4}, state="failed")]
-    assert _is_spent(records, spec, retry_failed=False)
-    assert not _is_spent(records, spec, retry_failed=True)
-    assert _is_spent(records[:1] * 2, spec, retry_failed=True)
+    all_of_it, well = (totals_of(found, spec, REFERENCE) for found in (records, records[:1] * 2))
+    assert is_spent(all_of_it, spec, retry_failed=False)
+    assert not is_spent(all_of_it, spec, retry_failed=True)
+    assert is_spent(well, spec, retry_failed=True)

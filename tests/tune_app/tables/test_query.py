@@ -9,8 +9,9 @@ import pytest
 from tests.tune_app.factories import at_rest, make_experiment, make_record, store_baseline, tabulate
 from trainables.errors import ConfigError
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.tables.at_rest import TableFile, current_table
 from tune_app.tables.query import MAX_WHERE, frontier_frame, select
-from tune_app.tables.trials import TableFile, current_table, load_trials
+from tune_app.tables.trials import load_trials
 
 
 @pytest.fixture(scope="module", params=["rows from the ledger", "it's a file"])
