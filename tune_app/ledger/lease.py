@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 
 from trainables.config import sealed, unsealed
-from trainables.storage import Lock, read_bytes, replace
+from trainables.storage import Lock, StoragePath, create_once, names, read_bytes, read_many, remove, replace
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, InFlight
+
+COPIES = "[0-9]" * 8 + ".yaml"
+"""The names of the specs that drivers leave beside the lease, by their generation."""
 
 
 class Lease:
@@ -65,6 +68,22 @@ class Lease:
             f"{self.folder.path} is being worked on by process {holder.get('pid', '?')} on "
             f"{holder.get('host', '?')}: wait for it or stop it. Reading commands work meanwhile."
         )
+
+    def save_spec(self, text: bytes) -> None:
+        """Keeps the text of the holder's spec beside the lease, for a driver that wakes when it has lost it."""
+        create_once(self._spec_copy(self.generation), text)
+        for name in names(self.folder.lease, COPIES):
+            if name < self._spec_copy(self.generation).name:
+                remove(self.folder.lease / name)
+
+    def newer_spec(self) -> bytes | None:
+        """Returns the spec's text of the newest driver after this one; None where there is none, or none yet."""
+        newer = [name for name in names(self.folder.lease, COPIES) if name > self._spec_copy(self.generation).name]
+        found = list(read_many(self.folder.lease / name for name in newer[-1:]))
+        return found[0] if found and isinstance(found[0], bytes) else None
+
+    def _spec_copy(self, generation: int) -> StoragePath:
+        return self.folder.lease / f"{generation:08d}.yaml"
 
     def save_in_flight(self, work: Iterable[Assignment]) -> None:
         """Remembers what is running, so that a resumed search runs the same points first.

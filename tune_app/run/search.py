@@ -188,7 +188,7 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
     try:
         with Lease(folder) as lease:
             _refuse_unmeasured(spec, folder)
-            changed = claim(folder, spec)
+            changed = claim(lease, spec)
             if changed:
                 console.print(f"changed since the last run: {'; '.join(changed)}", highlight=False, soft_wrap=True)
             yield lease

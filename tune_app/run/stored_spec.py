@@ -3,17 +3,21 @@
 from trainables.config import stage_keys
 from trainables.errors import CorruptFile, TuneAppError
 from trainables.results import Completed
+from trainables.storage import read_many, replace
 from tune_app.ledger.baseline import read_baseline
-from tune_app.ledger.folder import DamagedSpec, ExperimentFolder
+from tune_app.ledger.folder import DamagedSpec, ExperimentFolder, stored_text
+from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.search.keys import config_key
 from tune_app.spec.experiment import ExperimentSpec
 
 
-def claim(folder: ExperimentFolder, spec: ExperimentSpec) -> list[str]:
-    """Makes a spec the stored one, as `ExperimentFolder.claim`, also where the stored one cannot be read any more.
+def claim(lease: Lease, spec: ExperimentSpec) -> list[str]:
+    """Makes a spec the stored one of an experiment whose lease is held.
 
-    Then the stages of every complete record, and the baseline, must be those of the given spec.
+    It is compared as `ExperimentFolder.claim` does it, and is also stored where the stored one cannot be read any more:
+    then the stages of every complete record, and the baseline, must be those of the given spec. A driver that slept
+    before it wrote, and was taken over, puts back the spec of the newest one.
 
     Returns:
         What changed, such as "budget.trials: 18 → 30", or that the spec was damaged.
@@ -22,8 +26,30 @@ def claim(folder: ExperimentFolder, spec: ExperimentSpec) -> list[str]:
         ConfigError: a field that decides what the records mean differs.
         CorruptFile: the stored spec is damaged, and the given one is not known to be that of the records; or it is
             whole, and of another version.
+        LeaseHeld: another driver has taken over.
         StorageUnavailable: the folder cannot be read or written.
     """
+    folder, text = lease.folder, stored_text(spec)
+    [before] = read_many([folder.spec_file])
+    changed = _claim(folder, spec)
+    lease.save_spec(text)
+    if not folder.holds(spec):  # one that slept has just put back what it knew of
+        folder.store_spec(spec)
+    if not lease.is_held:
+        _put_back(lease, before if isinstance(before, bytes) else text)
+    lease.check()
+    return changed
+
+
+def _put_back(lease: Lease, before: bytes) -> None:
+    """Writes the spec of the newest driver, or else what was there before, until that is the same afterwards."""
+    written: bytes | None = None
+    while (newest := lease.newer_spec() or before) != written:
+        replace(lease.folder.spec_file, newest)
+        written = newest
+
+
+def _claim(folder: ExperimentFolder, spec: ExperimentSpec) -> list[str]:
     try:
         return folder.claim(spec)
     except DamagedSpec as damage:
