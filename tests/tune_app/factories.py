@@ -21,13 +21,12 @@ from trainables.errors import State
 from trainables.results import SCORES, Completed, Failed, Failure, Measurement, StageRun
 from trainables.storage import StoragePath, replace
 from tune_app.ledger.baseline import BaselineInfo
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder, stored_text
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, latest
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.spec.yaml_file import dump_spec
 from tune_app.tables.at_rest import ledger_state, settle
 from tune_app.tables.totals import totals_of
 from tune_app.tables.trials import write_tables
@@ -205,7 +204,7 @@ def make_experiment(
     """An experiment in a storage: spec, ledger, and its tables unless they are not wanted."""
     spec = make_spec(storage, **changes)
     folder = ExperimentFolder(spec.folder)
-    replace(folder.spec_file, dump_spec(spec).encode(), durable=False)
+    replace(folder.spec_file, stored_text(spec), durable=False)
     found = make_records() if records is None else records
     for record in found:
         assert Ledger(folder.trials).add(record)

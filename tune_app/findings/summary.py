@@ -22,7 +22,7 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.at_rest import recall
 from tune_app.tables.columns import MAIN, short, show
 from tune_app.tables.totals import Totals, totals_of
-from tune_app.tables.trials import load_trials
+from tune_app.tables.trials import load_trials, read_table
 from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
 
 ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50
@@ -136,11 +136,13 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         StorageUnavailable: a file cannot be read.
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
-    totals, records = recall(folder), None
-    if totals is None:
+    totals = recall(folder)
+    if totals is not None:
+        table = read_table(folder.trials_table)
+    else:
         records = read_records(folder)
         totals = totals_of(records, spec, None if baseline is None else baseline.reference(spec))
-    table = load_trials(folder, records)
+        table = load_trials(folder, records)
     points = points_of(table, spec)
     costs = costs_of_points(points, spec)
     return ExperimentSummary(

@@ -92,5 +92,8 @@ def _tried(params: Mapping[str, Value], runs: Sequence[tuple[Mapping[str, Any], 
     first, label = min(complete or runs, key=lambda run: run[0]["repeat"])
     if not complete:
         return Tried(label, params, None, 0.0, 0.0, feasible=False)
-    accuracy, size_bytes, ratio = (statistics.fmean(float(row[name]) for row, _ in complete) for name in MAIN)
+    accuracy, size_bytes, ratio = (
+        float(first[name]) if len(complete) == 1 else statistics.fmean(float(row[name]) for row, _ in complete)
+        for name in MAIN
+    )
     return Tried(label, params, accuracy, size_bytes, ratio, feasible=bool(first["feasible"]))
