@@ -13,9 +13,18 @@ from tune_app.tables.trials import read_table
 def finished_twice(folder: ExperimentFolder) -> list[str]:
     """The keys of stages that were finished more than once."""
     log = Path(str(folder.stages)) / "log.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    counts = Counter(event["key"] for event in events if event["event"] == "finish")
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    counts = Counter(event["key"] for event in map(_event, lines) if event.get("event") == "finish")
     return [key for key, count in counts.items() if count > 1]
+
+
+def _event(line: str) -> dict[str, str]:
+    """What a line of the log says; nothing if its end was lost with the power."""
+    try:
+        found: dict[str, str] = json.loads(line)
+    except ValueError:
+        return {}
+    return found
 
 
 def generations(folder: ExperimentFolder) -> list[int]:

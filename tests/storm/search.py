@@ -11,6 +11,7 @@ from rich.console import Console
 
 import trainables.pipeline  # noqa: F401
 from tests.specs import tiny_spec
+from trainables.storage import StoragePath
 from tune_app.engine.in_process import InProcess
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
@@ -23,7 +24,7 @@ FAILED = 70
 Facts = dict[str, tuple[str, dict[str, float], str]]
 
 
-def quick_spec(storage: Path) -> ExperimentSpec:
+def quick_spec(storage: StoragePath) -> ExperimentSpec:
     """Twelve trials on digits of 8x8: two networks, one of them pruned, in six widths of weights, not trained again."""
     tiny = tiny_spec(storage)
     base = tiny.base.model_dump()

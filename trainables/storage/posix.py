@@ -72,12 +72,17 @@ def publish_folder(files: dict[str, bytes], target: Path) -> bool:
 
 
 def append_line(path: Path, value: object) -> None:
-    """Appends a line by a single O_APPEND write, so that lines of several processes do not mix."""
+    """Appends a line by a single O_APPEND write, so that lines of several processes do not mix.
+
+    A line whose end was lost with the power ends here.
+    """
     with _explained("append to", path, ROOM):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, (json.dumps(value) + "\n").encode())
+            length = os.fstat(handle).st_size
+            torn = length > 0 and os.pread(handle, 1, length - 1) != b"\n"
+            os.write(handle, ("\n" * torn + json.dumps(value) + "\n").encode())
         finally:
             os.close(handle)
 
