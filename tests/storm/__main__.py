@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,9 +24,15 @@ from tests.storm.history import check
 from tests.storm.kills import killed
 from tests.storm.operations import counter
 from tests.storm.pauses import overtaken
+from tests.storm.power import power_lost
+from tests.storm.s3_faults import over_bad_line
 from tests.storm.search import TRIALS, Facts, facts, quick_spec, record_files, undisturbed
+from tests.storm.signals import signalled
+from tests.storm.simulation import simulate
 from tune_app.ledger.folder import ExperimentFolder
 
+BAD_LINES, WORLDS = 40, 10_000
+"""Searches in a bucket, of ten seconds each, and simulated worlds, of some tens of milliseconds."""
 PAUSES = TRIALS + 5
 """Looks at the lease after which a driver is put to sleep: one before each trial, and those around the tables, of which
 there are more in a search that takes longer."""
@@ -46,13 +53,23 @@ def _paused(number: int, place: Path, *, expected: Facts) -> bool:
 
 def faults(expected: Facts, count: int, seed: int) -> list[tuple[str, Fault]]:
     """Every fault with its kind, in an order of the seed."""
-    found: list[tuple[str, Fault]] = []
+    chance, found = random.Random(seed), list[tuple[str, Fault]]()
     for number in range(count):
+        sign = chance.choice([signal.SIGINT, signal.SIGTERM])
         found.append(("kill before", partial(killed, number, expected=expected, after=False)))
         found.append(("kill after", partial(killed, number, expected=expected, after=True)))
+        found.append(("power loss", partial(power_lost, number, expected=expected, seed=chance.randrange(2**32))))
+        found.append(("SIGINT or SIGTERM", partial(signalled, number, expected=expected, sign=sign)))
     found += [("pause", partial(_paused, number, expected=expected)) for number in range(1, PAUSES + 1)]
-    random.Random(seed).shuffle(found)
+    found += [("bad line to S3", partial(over_bad_line, seed + n, expected=expected)) for n in range(BAD_LINES)]
+    found += [("simulated world", partial(_simulated, seed + n)) for n in range(WORLDS)]
+    chance.shuffle(found)
     return found
+
+
+def _simulated(seed: int, place: Path) -> bool:
+    simulate(seed)
+    return True
 
 
 def first_of_each_kind(faults: Sequence[tuple[str, Fault]], most: int) -> list[tuple[str, Fault]]:
@@ -113,11 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     minutes = (time.monotonic() - started) / 60
     text = (
         f"A search of {TRIALS} trials makes {count:,} calls that change its folder. It is killed before or after one, "
-        "or put to sleep after a look at its lease until another driver has ended it; then the same command ends it. A "
+        "loses power there (what was not synced is then gone, torn or there, as the seed decides), gets a signal, or "
+        "is put to sleep after a look at its lease until another driver has ended it; then the same command ends it. "
+        "Or it runs in a bucket behind a proxy that refuses requests and loses or cuts answers. In a simulated world "
+        "three drivers with the product's own lock, lease and ledger are held up, die and wake as the seed decides. A "
         "promise is broken if a record was lost or changed, a stage finished twice, a generation of the lease is "
         "missing, an exit code is another than documented, the tables, files and records do not agree, or the results "
         f"are not those of an undisturbed search. Seed {options.seed}, {minutes:.0f} minutes, {options.processes} "
-        "processes."
+        "processes; `done` are those that came before the search had ended."
     )
     problems = sorted({row["problem"] for row in rows if row["problem"]})
     report = "\n\n".join([text, table, *(f"```text\n{problem}```" for problem in problems)])

@@ -2,21 +2,26 @@
 
 import io
 import os
+import tempfile
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import sklearn.datasets  # noqa: F401  (what a child needs is imported once, here)
 from rich.console import Console
+from torch import nn
 
 import trainables.pipeline  # noqa: F401
 from tests.specs import tiny_spec
+from trainables.config import Baseline, BaselineTrain, DataConfig
 from trainables.storage import StoragePath
 from tune_app.engine.in_process import InProcess
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
 from tune_app.run.search import run_search
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.own_network import with_captured_network
 
 TRIALS = 12
 FAILED = 70
@@ -24,16 +29,36 @@ FAILED = 70
 Facts = dict[str, tuple[str, dict[str, float], str]]
 
 
+def small_network() -> nn.Sequential:
+    """A network that has what a search needs, and no layer more."""
+    first = [nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+    second = [nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(256, 10))
+
+
 def quick_spec(storage: StoragePath) -> ExperimentSpec:
     """Twelve trials on digits of 8x8: two networks, one of them pruned, in six widths of weights, not trained again."""
     tiny = tiny_spec(storage)
     base = tiny.base.model_dump()
-    base["baseline"]["schedule"] |= {"epochs": 2, "batch_size": 64}
-    base["prune"]["fine_tune"] |= {"epochs": 1, "batch_size": 64}
-    base["quantize"] = {"kind": "ptq"}
+    schedule = base["baseline"]["schedule"] | {"epochs": 3, "batch_size": 32, "lr": 0.05}
+    base["baseline"] = _captured(
+        BaselineTrain(network="tests.storm.search:small_network", schedule=schedule), tiny.base.data
+    )
+    base["prune"]["fine_tune"] |= {"epochs": 1, "batch_size": 32}
+    base["quantize"] = {"kind": "ptq", "rounding": "nearest", "scheme": {"observer": "minmax"}}
     space = {"prune_frac": [0.0, 0.5], "w_bits": [2, 3, 4, 5, 6, 8], "a_bits": [8]}
     changes = {"base": base, "space": space, "budget": {"trials": TRIALS}}
     return ExperimentSpec.model_validate({**tiny.model_dump(), **changes})
+
+
+@cache
+def _scratch() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="storm-network-")
+
+
+def _captured(baseline: BaselineTrain, data: DataConfig) -> Baseline:
+    """The configuration with its network as a file, which lies where no fault comes."""
+    return with_captured_network(baseline, data, Path(_scratch().name), seed=0)
 
 
 def in_child(work: Callable[[], object]) -> int:

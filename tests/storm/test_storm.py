@@ -1,24 +1,68 @@
-"""A few of the faults that `make storm` does to a search."""
+"""A few of the faults that `make storm` does to a search, and whether the simulation would notice a broken lock."""
 
 import json
 import subprocess
 import sys
-from collections import Counter
-from pathlib import Path
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
 
 from tests.documents import ROOT
+from tests.storm.memory import MemoryStore
+from tests.storm.operations import counter
+from tests.storm.power import power_lost
+from tests.storm.search import undisturbed
+from tests.storm.simulation import simulate
+from trainables.storage.lock import Lock
 
 MOST = 2
 """Faults of each kind."""
+KINDS = ["kill before", "kill after", "power loss", "SIGINT or SIGTERM", "pause", "bad line to S3", "simulated world"]
+WORLDS = 200
 
 
-def test_a_search_that_is_killed_or_overtaken_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_whatever_hits_a_search_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     options = ["--most", str(MOST), "--processes", "1", "--output", str(tmp_path / "storm")]
     done = subprocess.run(
         [sys.executable, "-m", "tests.storm", *options], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "storm.json").read_text())["figures"]["rows"]
-    assert Counter(row["kind"] for row in rows) == {"kill before": MOST, "kill after": MOST, "pause": MOST}
+    assert Counter(row["kind"] for row in rows) == dict.fromkeys(KINDS, MOST)
     hit = Counter(row["kind"] for row in rows if row["hit"])  # others came too late: some writes depend on the clock
-    assert min(hit["kill before"], hit["kill after"], hit["pause"]) >= 1
+    assert min(hit[kind] for kind in KINDS) >= 1
+
+
+def test_lock_and_ledger_hold_in_simulated_worlds() -> None:
+    for seed in range(WORLDS):
+        simulate(seed)
+
+
+def overwrites(store: MemoryStore, path: PurePath, content: bytes) -> bool:
+    store.replace(path, content)
+    return True
+
+
+BROKEN: dict[str, tuple[type, str, Callable[..., Any]]] = {
+    "nobody is taken for alive": (Lock, "_alive", lambda *_: False),
+    "what is there is created again": (MemoryStore, "create_once", overwrites),
+    "a lost answer is taken for a refusal": (Lock, "_wrote", lambda *_: False),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_lock_is_noticed_by_the_simulation(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*BROKEN[name])
+    with pytest.raises(AssertionError):
+        deque(map(simulate, range(WORLDS)))
+
+
+def test_a_disk_that_is_not_synced_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, count = undisturbed(tmp_path / "whole", counter)
+    assert power_lost(count // 4, tmp_path / "synced", expected, seed=0)
+    monkeypatch.setattr("trainables.storage.posix._fsync", lambda path: None)
+    with pytest.raises(AssertionError):
+        power_lost(count // 4, tmp_path / "not", expected, seed=0)
