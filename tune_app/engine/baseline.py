@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages
+from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages, unsealed
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import create_once, read_bytes, storage_path
 from tune_app.engine.trial import workplace_of
@@ -69,10 +69,10 @@ def make_baseline(
 def _begun_with(folder: ExperimentFolder, threads: int) -> int:
     """Returns the threads that a baseline began with which was not finished; these, if it begins now."""
     file = folder.baseline_threads_file
-    create_once(file, f"{threads}\n".encode())
+    create_once(file, sealed(BegunBaseline(threads=threads)))
     try:
-        return max(1, int(read_bytes(file)))
-    except ValueError as err:
+        return unsealed(read_bytes(file), BegunBaseline).threads
+    except (ValueError, RecursionError) as err:
         raise CorruptFile(f"{file} is damaged: delete it, and the next run begins the baseline again.") from err
 
 

@@ -22,6 +22,12 @@ class ClassImages(Frozen):
     images: Count
 
 
+class BegunBaseline(Frozen):
+    """What must stay the same for a baseline that is not finished yet."""
+
+    threads: int = Field(ge=1, description="torch's threads")
+
+
 class BaselineInfo(Frozen):
     """What a search needs to know of the baseline."""
 

@@ -121,10 +121,11 @@ def test_a_baseline_that_was_killed_goes_on_with_the_threads_that_it_began_with(
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     assert make_baseline(spec, data, threads=2).threads == 3
     file = ExperimentFolder(spec.folder).baseline_threads_file
-    file.write_text("three")
     ExperimentFolder(spec.folder).baseline_file.unlink()
-    with pytest.raises(CorruptFile, match=r"threads\.json is damaged: delete it"):
-        make_baseline(spec, data, threads=2)
+    for damaged in ("three", file.read_text().replace(": 3", ": 2")):
+        file.write_text(damaged)
+        with pytest.raises(CorruptFile, match=r"threads\.json is damaged: delete it"):
+            make_baseline(spec, data, threads=2)
 
 
 def test_a_new_baseline_has_all_cores_where_a_look_finds_the_machine_quiet(
