@@ -10,7 +10,7 @@ from trainables.config import BaselineImport, data_packages, sealed, stage_keys,
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import create_once, read_bytes, storage_path
 from tune_app.engine.trial import workplace_of
-from tune_app.ledger.baseline import BaselineInfo, ClassImages, read_baseline
+from tune_app.ledger.baseline import BaselineInfo, BegunBaseline, ClassImages, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.measured import refuse_undefined
 from tune_app.spec.experiment import ExperimentSpec
