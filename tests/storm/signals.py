@@ -49,6 +49,7 @@ def _command(spec_file: Path, said: Path, prepare: Callable[[], None]) -> None:
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     sys.argv = ["tune-app", "run", str(spec_file), "--in-process"]
     prepare()
     code = 0
