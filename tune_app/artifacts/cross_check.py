@@ -8,7 +8,7 @@ from trainables.stages.cache import StageCache
 from trainables.storage import StoragePath
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord
-from tune_app.ledger.reading import packed_ids, without_file
+from tune_app.ledger.reading import made_again_by, packed_ids, without_file
 from tune_app.tables.trials import read_table
 from tune_app.terminal.progress import track
 
@@ -40,8 +40,7 @@ def cross_check(folder: ExperimentFolder, records: Sequence[TrialRecord], *, sta
     found = [
         Problem(
             folder.packed_file(record.assignment.trial_id),
-            f"the packed file of {record.assignment.label} is gone: "
-            f"`tune-app reproduce {folder.path} {record.assignment.label}` makes it again",
+            f"the packed file of {record.assignment.label} is gone: {made_again_by(folder, record.assignment.label)}",
         )
         for record in without_file(folder, records)
     ]

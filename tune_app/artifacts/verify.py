@@ -15,6 +15,7 @@ from tune_app.ledger.folder import ExperimentFolder, differences
 from tune_app.ledger.ledger import Damaged, TrialRecord
 from tune_app.ledger.reading import find_trial, read_ledger
 from tune_app.terminal.progress import doing, note, track
+from tune_app.terminal.shell import command
 
 if TYPE_CHECKING:
     from trainables.export.packed import PackedModel
@@ -74,7 +75,7 @@ class Verification:
 
     def way_out(self, verdict: Verdict) -> str:
         """Returns the command that makes the file of a trial again."""
-        return f"tune-app reproduce {self.folder.path} {verdict.label}"
+        return command("reproduce", self.folder.path, verdict.label)
 
     def document(self) -> dict[str, Any]:
         """Returns what `verify --json` prints, as JSON values."""

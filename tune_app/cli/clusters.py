@@ -2,7 +2,6 @@
 
 import json as json_text
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from tune_app.cli.options import CLUSTERS, Address, Json, SpecFile, argument
 from tune_app.terminal.progress import Verbosity, doing, verbosity
+from tune_app.terminal.shell import command
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def submit(
     print(f"{handle.submission_id} submitted; results go to {loaded.storage}. Try next:")
     where = ["--backend", backend, *(["--address", address] if address else [])]
     for verb, *options in (["logs", "--follow"], ["status"], ["stop"]):
-        print(f"  {shlex.join(['tune-app', 'jobs', verb, loaded.name, *options, *where])}")
+        print(f"  {command('jobs', verb, loaded.name, *options, *where)}")
 
 
 @app.command(rich_help_panel=CLUSTERS)
@@ -187,8 +187,8 @@ def _write(plan: "SubmitPlan", folder: Path, source: Path) -> None:
         raise PlanRefused(f"the plan in {folder} would overwrite the spec {source}: name another folder by --output.")
     write_files(plan, folder)
     print(f"written to {folder}: {', '.join(plan.files)}. Nothing was started; in that folder, run:")
-    for command in plan.commands:
-        print(f"  {command}")
+    for line in plan.commands:
+        print(f"  {line}")
 
 
 def _find(name: str, backend: "Backend") -> "JobHandle":

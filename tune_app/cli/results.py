@@ -16,6 +16,7 @@ from tune_app.terminal.quantities import (
     show_share,
     show_size,
 )
+from tune_app.terminal.shell import command
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def pick(
         knee=knee,
     )
     found = pick(ExperimentFolder.existing(experiment), wish)
-    again = f"tune-app reproduce {experiment} {found.point.label}"
+    again = command("reproduce", experiment, found.point.label)
     if json:
         document = {**point_document(found.point), "drop": found.drop, "why": found.why}
         print(json_text.dumps({**document, "artifact": str(found.artifact), "reproduce": again}, indent=1))

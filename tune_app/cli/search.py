@@ -14,6 +14,7 @@ from tune_app.cli.options import SEARCH, Json, SpecFile
 from tune_app.cli.results import finalize, frontier, plot
 from tune_app.engine.stop_signal import end_process, handled_by
 from tune_app.terminal.progress import console
+from tune_app.terminal.shell import command, from_here
 from tune_app.terminal.table import ABSENT, print_table
 
 if TYPE_CHECKING:
@@ -37,15 +38,17 @@ def demo(folder: Annotated[Path, typer.Option(help="Where the spec and the resul
     print(spec_file.read_text())
     spec = load_spec(spec_file)
     run(spec_file)
-    place, here = spec.folder, Path.cwd()
-    experiment = str(place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place)
+    experiment = str(from_here(spec.folder))
     finalize(experiment)
     frontier(experiment)
     plot(experiment, output=str(folder / "frontier.png"))
     print(f"\n{time.monotonic() - started:.0f} s. Try next:")
-    print(f'  tune-app frontier {experiment} --all --where "accuracy > 0.95" --sort size_bytes')
-    print(f"  tune-app export {experiment} {_smallest_close_to_the_best(experiment)}")
-    print(f"  tune-app run {spec_file} --trials {spec.budget.trials + 10}")
+    for words in (
+        ("frontier", experiment, "--all", "--where", "accuracy > 0.95", "--sort", "size_bytes"),
+        ("export", experiment, _smallest_close_to_the_best(experiment)),
+        ("run", spec_file, "--trials", spec.budget.trials + 10),
+    ):
+        print(f"  {command(*words)}")
 
 
 @app.command(rich_help_panel=SEARCH)

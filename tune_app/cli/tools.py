@@ -11,6 +11,7 @@ from trainables.errors import ConfigError, did_you_mean
 from trainables.quantities import parse_size
 from tune_app.cli.options import TOOLS, Experiment, Json, argument
 from tune_app.terminal.quantities import show_count
+from tune_app.terminal.shell import command
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def optuna(
     target = output or f"{folder.read_spec().name}.log"
     for study, trials in write_journal(folder, storage_path(target)).items():
         print(f"study {study}: {trials} trials")
-    print(f"optuna-dashboard {target}")
+    print(command(target, program="optuna-dashboard"))
 
 
 @app.command(rich_help_panel=TOOLS, epilog="Example: tune-app track demo/demo --to wandb --mode offline")
@@ -88,7 +89,8 @@ def track(
         runs = f"{show_count(shown.runs, 'run')} ({shown.new:,} new)"
         print(f"{shown.kind}: {runs} {'offline' if shown.files else f'at {shown.destination}'}")
         if shown.files:
-            print(f"  send them with `wandb sync {shown.files}`, or run this again where W&B has a key")
+            sync = command("sync", shown.files, program="wandb")
+            print(f"  send them with `{sync}`, or run this again where W&B has a key")
 
 
 @cache.command(epilog="Example: tune-app cache ls demo/demo")

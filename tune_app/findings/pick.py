@@ -9,6 +9,7 @@ from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, po
 from tune_app.frontier.pareto import knee
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.reading import made_again_by
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.query import select
 from tune_app.tables.trials import load_trials
@@ -75,7 +76,7 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
     drop = None if baseline is None else baseline.accuracy - chosen.values["accuracy"]
     artifact = folder.packed_file(chosen.trial_id)
     if not exists(artifact):
-        way_out = f"`tune-app reproduce {folder.path} {chosen.label}` makes it again"
+        way_out = made_again_by(folder, chosen.label)
         raise CorruptFile(f"the packed file of {chosen.label}, {rule} of {among}, is gone: {way_out}.")
     return Pick(chosen, f"{rule} of {among}", artifact, drop)
 

@@ -8,6 +8,7 @@ from trainables.storage import names, read_bytes, sha256
 from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Damaged, Ledger, TrialRecord, latest, params_label
 from tune_app.terminal.progress import note
+from tune_app.terminal.shell import command
 
 SHOWN = 8
 """The most names in a message; more would bury what it says."""
@@ -48,6 +49,11 @@ def without_file(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> li
     """
     there = packed_ids(folder)
     return [r for r in records if r.state == "complete" and r.assignment.trial_id not in there]
+
+
+def made_again_by(folder: ExperimentFolder, label: str) -> str:
+    """Returns what to do where the packed file of a trial is gone or is another one, as a part of a sentence."""
+    return f"`{command('reproduce', folder.path, label)}` makes it again"
 
 
 def packed_ids(folder: ExperimentFolder) -> set[str]:

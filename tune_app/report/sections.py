@@ -1,6 +1,5 @@
 """The sections of a report, made from what an experiment holds."""
 
-import shlex
 from collections.abc import Callable
 
 from tune_app.report.chosen import chosen_info, draw_chosen
@@ -19,6 +18,7 @@ from tune_app.report.sizes import draw_sizes, sizes_info
 from tune_app.report.templates import fill
 from tune_app.report.timeline import draw_timeline, timeline_info
 from tune_app.report.volume import draw_volume, volume_info
+from tune_app.terminal.shell import command
 
 EXPLORE = "trials"
 """The name of the section of the linked figures, which the page joins with the table."""
@@ -94,9 +94,9 @@ def provenance(contents: Contents) -> Section:
         environments=environments(contents),
         facts=[("experiment", place), *facts],
         commands=[
-            shlex.join(["tune-app", "run", f"{name}.yaml"]),
-            shlex.join(["tune-app", "reproduce", place, label]),
-            shlex.join(["tune-app", "report", place]),
+            command("run", f"{name}.yaml"),
+            command("reproduce", place, label),
+            command("report", place),
         ],
         spec=contents.spec_text,
         name=name,

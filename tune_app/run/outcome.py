@@ -8,11 +8,12 @@ from trainables.errors import CorruptFile
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Damaged, TrialRecord
-from tune_app.ledger.reading import read_records, some
+from tune_app.ledger.reading import made_again_by, read_records, some
 from tune_app.ledger.training_cost import cost_lines
 from tune_app.search.ladder import Agreement
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.totals import Totals
+from tune_app.terminal.shell import command
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,14 @@ class Outcome:
 
     def check(self) -> None:
         """Raises CorruptFile where something of the experiment is not there any more, with the way out."""
-        place, lines = self.folder.path, list[str]()
+        lines = list[str]()
         if self.damaged:
             found = "; ".join(file.problem for file in self.damaged)
             lines.append(f"damaged while the search ran: {found}. Run again, which makes it again or says why not.")
         if self.without_file:
-            first = self.without_file[0]
-            lines.append(
-                f"the packed file of {some(self.without_file)} is gone: `tune-app reproduce {place} {first}` makes one "
-                f"again, `tune-app verify {place} --all` names all."
-            )
+            gone, way_out = some(self.without_file), made_again_by(self.folder, self.without_file[0])
+            names_all = command("verify", self.folder.path, "--all")
+            lines.append(f"the packed file of {gone} is gone: {way_out}, `{names_all}` names all.")
         if lines:
             raise CorruptFile(" ".join(lines))
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.terminal.progress import note
+from tune_app.terminal.shell import command
 from tune_app.tracking.places import check_installed
 
 CLOSE_S = 10.0
@@ -110,5 +111,5 @@ def _close(processes: list[_Process], folder: ExperimentFolder, console: Console
         for process in late:
             process.kill()
     for process in late:
-        again = f"`tune-app track {folder.path} --to {process.kind}` shows what is missing"
+        again = f"`{command('track', folder.path, '--to', process.kind)}` shows what is missing"
         note(f"{process.kind} was not shown everything within {CLOSE_S:g} s of the end: {again}", on=console)

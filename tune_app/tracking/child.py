@@ -16,6 +16,7 @@ from trainables.errors import StorageUnavailable
 from trainables.storage import Lock, redact
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import AnyTracker
+from tune_app.terminal.shell import command
 from tune_app.tracking.confusion import is_cheap, knee_confusion
 from tune_app.tracking.follow import Follower
 from tune_app.tracking.overview import read_overview
@@ -41,7 +42,7 @@ def main() -> None:
     os.nice(NICE)
     end = _search_end()
     folder, kind = ExperimentFolder.existing(sys.argv[1]), sys.argv[2]
-    again = f"`tune-app track {redact(str(folder.path))} --to {kind}` shows what is missing"
+    again = f"`{command('track', redact(str(folder.path)), '--to', kind)}` shows what is missing"
     try:
         config = next(config for config in folder.read_spec().tracking if config.kind == kind)
         lock = Lock(lock_place(folder, kind))
