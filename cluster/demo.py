@@ -113,7 +113,7 @@ def _echo(stream: TextIO) -> None:
 def _with_storage(spec: Path, folder: Path) -> Path:
     """Returns a copy of the spec whose results go to the folder."""
     try:
-        content = YAML().load(spec.read_text())
+        content = YAML().load(spec.read_text("utf-8"))
     except OSError as err:
         raise PlanRefused(f"cannot read {spec}: {err.strerror}. Give the path of a spec file.") from err
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _with_storage(spec: Path, folder: Path) -> Path:
 
 
 def _facts(spec: Path) -> tuple[str, int]:
-    content = YAML(typ="safe").load(spec.read_text())
+    content = YAML(typ="safe").load(spec.read_text("utf-8"))
     return content["name"], content["budget"]["trials"]
 
 

@@ -84,7 +84,7 @@ class LocalBackend(Backend):
     def status(self, handle: JobHandle) -> JobState:
         alive = _process(self._find(handle)) is not None  # asked first: it ends after it has written its exit code
         try:
-            code = int((self.folder / handle.submission_id / "exit_code").read_text())
+            code = int((self.folder / handle.submission_id / "exit_code").read_text("utf-8"))
         except (FileNotFoundError, ValueError):
             return JobState.RUNNING if alive else JobState.FAILED
         if code == 0:

@@ -55,7 +55,7 @@ class LocalCluster:
         # Ray's sockets lie in it, and the path of a socket has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))
         self.token_file = self.folder / "token"
-        with open(os.open(self.token_file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        with open(os.open(self.token_file, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
             file.write(secrets.token_hex(32))
         self.env = _environment(self.token_file, self._settings)
         return self
@@ -117,9 +117,9 @@ class LocalCluster:
             )
         self._nodes[name] = node
         deadline = time.monotonic() + START_S
-        while STARTED not in log.read_text(errors="replace"):
+        while STARTED not in log.read_text("utf-8", errors="replace"):
             if node.poll() is not None or time.monotonic() > deadline:
-                said = " ".join(log.read_text(errors="replace")[-500:].split())
+                said = " ".join(log.read_text("utf-8", errors="replace")[-500:].split())
                 raise ClusterUnreachable(f"Ray node {name!r} did not start within {START_S:g} s; it said: {said}")
             time.sleep(POLL_S)
 

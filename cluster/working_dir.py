@@ -87,7 +87,7 @@ def stage(plan: SubmitPlan, folder: Path) -> Path:
         version = importlib.metadata.version("tune-app")
         path = folder / f"tune_app-{version}.dist-info" / "METADATA"
         path.parent.mkdir()
-        path.write_text(f"Metadata-Version: 2.1\nName: tune-app\nVersion: {version}\n")
+        path.write_text(f"Metadata-Version: 2.1\nName: tune-app\nVersion: {version}\n", "utf-8")
     return folder
 
 

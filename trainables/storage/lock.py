@@ -179,6 +179,6 @@ def _is_here(holder: dict[str, Any]) -> bool:
 def _space() -> str:
     """Returns what numbers of processes are unique in: this start of the machine, and the container; or nothing."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip() + os.readlink("/proc/self/ns/pid")
     except OSError:  # not Linux
         return ""

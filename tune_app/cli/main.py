@@ -3,7 +3,6 @@
 Commands import what is heavy where they need it, so that help stays fast.
 """
 
-import os
 import signal
 import sys
 from typing import Annotated
@@ -17,6 +16,7 @@ from tune_app.cli import clusters, epochs, failures, inspect, networks, report, 
 from tune_app.engine.stop_signal import handled_by, raise_interrupted
 from tune_app.errors import Interrupted
 from tune_app.terminal.progress import Verbosity, set_verbosity
+from tune_app.terminal.streams import OutputFailed, give_up_output, prepare_streams
 
 OUTPUT_CLOSED = 141
 """128 + SIGPIPE, as a shell calls the end of a program whose output nobody reads any more: `tune-app … | head`."""
@@ -49,13 +49,15 @@ def options(
 def main() -> None:
     """Runs the command line; an error of ours becomes one line on standard error and its exit code."""
     try:
+        if sys.stdout is sys.__stdout__:  # and nobody looks at what is written in its place
+            prepare_streams()
         try:
             with handled_by(raise_interrupted, signal.SIGTERM), handled_by(signal.default_int_handler, signal.SIGINT):
                 app()
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what is left to be flushed at exit goes here)
+        give_up_output()
         sys.exit(OUTPUT_CLOSED)
     except SystemExit as end:
         # Typer and rich meet a closed pipe themselves, and exit with the code of a bug. On Ctrl-C they say nothing.
@@ -63,6 +65,8 @@ def main() -> None:
             print("stopped by SIGINT.", file=sys.stderr)
         sys.exit(OUTPUT_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code)
     except (TuneAppError, ClusterError) as err:
+        if isinstance(err, OutputFailed):
+            give_up_output()
         print(f"error: {printable(str(err))}", file=sys.stderr)
         sys.exit(err.exit_code)
     except Interrupted as err:

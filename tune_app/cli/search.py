@@ -35,7 +35,7 @@ def demo(folder: Annotated[Path, typer.Option(help="Where the spec and the resul
 
     started = time.monotonic()
     spec_file = _write_demo(folder)
-    print(spec_file.read_text())
+    print(spec_file.read_text("utf-8"))
     spec = load_spec(spec_file)
     run(spec_file)
     experiment = str(from_here(spec.folder))
@@ -132,7 +132,7 @@ def run(
 
 def demo_spec() -> str:
     """Returns the text of the demo's spec."""
-    return (files("tune_app.cli") / "demo.yaml").read_text()
+    return (files("tune_app.cli") / "demo.yaml").read_text("utf-8")
 
 
 def _write_demo(folder: Path) -> Path:

@@ -31,7 +31,7 @@ def render(contents: Contents, sections: Sequence[Section], *, now: datetime, wa
     `watch` is the version of the contents, for a page that a server of ours serves: it asks this server, and nobody
     else, for newer ones. Empty: the page asks no network at all.
     """
-    plotly, own = (files("plotly") / "package_data" / "plotly.min.js").read_text(), script()
+    plotly, own = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8"), script()
     return fill(
         "report/web/report.html.j2",
         title=contents.spec.name,
@@ -46,7 +46,7 @@ def render(contents: Contents, sections: Sequence[Section], *, now: datetime, wa
         explore=EXPLORE,
         watch=watch,
         policy=_policy([plotly, own], watch=bool(watch)),
-        styles=(WEB / "report.css").read_text(),
+        styles=(WEB / "report.css").read_text("utf-8"),
         plotly=plotly,
         script=own,
         data=embedded(_data(contents, sections)),

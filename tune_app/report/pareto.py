@@ -49,7 +49,7 @@ def pareto_info(contents: Contents) -> ParetoInfo:
 
 def published_points(dataset: str) -> tuple[PublishedPoint, ...]:
     """Returns the published points of a data set, by its name in a spec; none for most."""
-    systems = json.loads((files("tune_app.report") / "published.json").read_text())
+    systems = json.loads((files("tune_app.report") / "published.json").read_text("utf-8"))
     return tuple(
         PublishedPoint(system["system"], **point)
         for system in systems

@@ -22,7 +22,7 @@ def fill(template: str, /, **values: object) -> str:
 def script() -> str:
     """Returns the page's own script: its files in order, in a scope of their own."""
     names = sorted(file.name for file in WEB.iterdir() if file.name.endswith(".js"))
-    parts = [(WEB / name).read_text() for name in names]
+    parts = [(WEB / name).read_text("utf-8") for name in names]
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
 
@@ -36,7 +36,7 @@ def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     found = Environment(
-        loader=FunctionLoader(lambda path: (files("tune_app") / path).read_text()),
+        loader=FunctionLoader(lambda path: (files("tune_app") / path).read_text("utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

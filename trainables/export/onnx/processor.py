@@ -30,7 +30,7 @@ def products_saturate() -> bool:
 def _cpuinfo() -> dict[str, str]:
     """Returns name and value of each line about the first core; none where there is no such file."""
     try:
-        first, _, _ = CPUINFO.read_text().partition("\n\n")
+        first, _, _ = CPUINFO.read_text("utf-8").partition("\n\n")
     except OSError:
         return {}
     pairs = (line.partition(":") for line in first.splitlines())

@@ -1,0 +1,91 @@
+"""Standard output and standard error as this program wants them: UTF-8 everywhere, and no traceback where they fail."""
+
+import codecs
+import io
+import os
+import sys
+from typing import Any
+
+from trainables.errors import StorageUnavailable
+
+AS_READ = "tune_app.as_read"
+"""How what is no text is written: bytes of a file's name as they are, and else as an escape."""
+
+
+def _as_read(problem: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(problem)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(problem)
+
+
+codecs.register_error(AS_READ, _as_read)
+
+
+class OutputFailed(StorageUnavailable):
+    """Standard output cannot be written, and somebody may still wait for it."""
+
+
+class _Output(io.FileIO):
+    """What standard output is written to."""
+
+    def write(self, data: Any, /) -> int:
+        """Writes bytes; BrokenPipeError where nobody reads any more, OutputFailed where they cannot be kept."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as err:
+            raise OutputFailed(
+                f"cannot write standard output: {err.strerror}. Send it elsewhere; what the command wrote into files "
+                "is kept."
+            ) from err
+
+
+class _Messages(io.FileIO):
+    """What standard error is written to; what cannot be written there is lost, since nothing could say so."""
+
+    def write(self, data: Any, /) -> int:
+        """Writes bytes as far as possible."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def prepare_streams() -> None:
+    """Lets this process write UTF-8, whatever its locale is.
+
+    Raises:
+        OutputFailed: standard output is closed.
+    """
+    sys.stderr = _Text(_Messages(2, "w", closefd=False)) if _is_open(2) else _nowhere()
+    if not _is_open(1):
+        sys.stdout = _nowhere()
+        raise OutputFailed("standard output is closed: send it to a file, or to /dev/null.")
+    sys.stdout = _Text(_Output(1, "w", closefd=False))
+
+
+def give_up_output() -> None:
+    """Sends what is still to be written to standard output nowhere."""
+    sys.stdout = _nowhere()
+
+
+class _Text(io.TextIOWrapper):
+    """A text stream on a file: line by line where people look at it, or where it is standard error."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        at_once = file.isatty() or isinstance(file, _Messages)
+        super().__init__(io.BufferedWriter(file), "utf-8", errors=AS_READ, line_buffering=at_once)
+
+
+def _nowhere() -> io.TextIOWrapper:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
