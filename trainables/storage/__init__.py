@@ -36,3 +36,4 @@ from trainables.storage.files import (
 from trainables.storage.lock import Lock
 from trainables.storage.paths import FileInfo, StoragePath, redact, storage_path
 from trainables.storage.posix import DRAFT, drafted
+from trainables.storage.targets import refuse_file, refuse_folder

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainables.errors import StorageUnavailable
+from trainables.errors import ConfigError, StorageUnavailable
 from trainables.storage.paths import FileInfo
 
 DRAFT = ".draft-"
@@ -198,6 +198,8 @@ def _explained(
     except passing:
         raise
     except OSError as err:
+        if err.errno == errno.ENAMETOOLONG:
+            raise ConfigError(f"cannot {action} {path}: {err.strerror}. Give a shorter name.") from err
         raise StorageUnavailable(f"cannot {action} {path}: {err.strerror}.{way_out}") from err
 
 

@@ -1,10 +1,9 @@
 """Exports one point into a folder of the user's: its packed file, its card, and its ONNX file, verified."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
-from trainables.storage import StoragePath, exists, read_bytes, remove, replace, sha256
+from trainables.storage import StoragePath, exists, read_bytes, refuse_file, remove, replace, sha256
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
@@ -39,8 +38,7 @@ def export_trial(folder: ExperimentFolder, record: TrialRecord, target: StorageP
     """
     from trainables.export.packed import unpack
 
-    if isinstance(target, Path) and target.exists() and not target.is_dir():
-        raise ConfigError(f"{target} is a file: give a folder.")
+    refuse_file(target)
     content = verified_artifact(record, folder)
     unpack(content)
     _refuse_others(target, record, content)

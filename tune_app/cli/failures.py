@@ -40,12 +40,14 @@ def failures(
     ] = False,
 ) -> None:
     """Show where a network errs on the validation split, and what compression broke."""
-    from trainables.storage import storage_path
+    from trainables.storage import refuse_file, storage_path
     from tune_app.mistakes.analysis import analyze, predictions
     from tune_app.mistakes.files import as_json, write_files
     from tune_app.mistakes.text import summary
     from tune_app.terminal.progress import counting, doing
 
+    if output:
+        refuse_file(storage_path(output))
     with doing("loading the network and the data"):
         subject = _subject(place, trial, experiment=experiment, data=data, root=root)
     target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")

@@ -4,7 +4,6 @@ import io
 import json as json_text
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from trainables.errors import ConfigError
 from trainables.results import METRICS
-from trainables.storage import replace, storage_path
+from trainables.storage import refuse_folder, replace, storage_path
 from tune_app.tables.columns import COLUMNS
 from tune_app.terminal.table import ABSENT, make_table, widths
 
@@ -64,8 +63,7 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
     import pyarrow.parquet as pq
 
     path = storage_path(place)
-    if isinstance(path, Path) and path.is_dir():
-        raise ConfigError(f"{path} is a folder: give the name of a file, such as frontier.parquet.")
+    refuse_folder(path, such_as="frontier.parquet")
     if path.suffix.lower() != ".parquet":
         raise ConfigError(
             f"--parquet writes parquet, but got {path.name!r}: name it *.parquet, or take --csv or --json."

@@ -137,11 +137,12 @@ def demo_spec() -> str:
 
 def _write_demo(folder: Path) -> Path:
     """Leaves the demo's spec in a folder, unless it is there; returns its path."""
-    from trainables.storage import replace
+    from trainables.storage import exists, refuse_file, replace
 
+    refuse_file(folder)
     spec_file = folder / "demo.yaml"
     text = demo_spec().replace("storage: runs", f"storage: {json_text.dumps(str(folder))}")
-    if not spec_file.exists():
+    if not exists(spec_file):
         replace(spec_file, text.encode())
     return spec_file
 

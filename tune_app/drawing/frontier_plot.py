@@ -4,11 +4,10 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from trainables.errors import ConfigError
-from trainables.storage import StoragePath, replace
+from trainables.storage import StoragePath, refuse_folder, replace
 from tune_app.drawing.axis import Axis
 from tune_app.drawing.frontier_info import FrontierInfo, Mark
 from tune_app.drawing.palette import COLORS, GRAY, INK
@@ -42,7 +41,8 @@ def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> No
 def _save(path: StoragePath, draw: Callable[[Any], None]) -> None:
     """Draws a figure, and writes it in the format that the suffix names."""
     suffix = path.suffix.lower()
-    if suffix not in {".png", ".svg"} or (isinstance(path, Path) and path.is_dir()):
+    refuse_folder(path, such_as="frontier.png")
+    if suffix not in {".png", ".svg"}:
         raise ConfigError(f"a figure is a .png or .svg file, but got {str(path)!r}: name one, such as frontier.png.")
     stream = io.BytesIO()
     with doing("drawing"), drawn(Drawing(draw, *SIZE_IN), facecolor="white", dpi=DPI, style=STYLE) as figure:

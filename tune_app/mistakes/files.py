@@ -2,10 +2,8 @@
 
 import io
 import json
-from pathlib import Path
 
-from trainables.errors import ConfigError
-from trainables.storage import StoragePath, remove, replace
+from trainables.storage import StoragePath, refuse_file, remove, replace
 from tune_app.drawing.sheet import to_png
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.figures import FIGURES, figures
@@ -25,8 +23,7 @@ def write_files(analysis: Analysis, folder: StoragePath) -> list[str]:
         ConfigError: the folder is a file.
         StorageUnavailable: it cannot be written.
     """
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: give a folder.")
+    refuse_file(folder)
     found = figures(analysis)
     contents = {
         "report.txt": report(analysis).encode(),

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from trainables.errors import ConfigError
-from trainables.storage import StoragePath, replace
+from trainables.storage import StoragePath, refuse_file, refuse_folder, replace
 from tune_app.ledger.baseline import caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.report.contents import READING, Contents, read_contents
@@ -39,8 +38,7 @@ def write_report(folder: ExperimentFolder, output: StoragePath, *, extra: Sequen
         ConfigError: the output is a folder, or no .html file.
         CorruptFile, StorageUnavailable: as in `build_report`, or the file cannot be written.
     """
-    if isinstance(output, Path) and output.is_dir():
-        raise ConfigError(f"{output} is a folder: give the name of a file, such as report.html.")
+    refuse_folder(output, such_as="report.html")
     if output.suffix.lower() not in {".html", ".htm"}:
         raise ConfigError(f"a report is an .html file, but got {str(output)!r}: name one, such as report.html.")
     content = build_report(folder, extra=extra).encode()
@@ -55,6 +53,7 @@ def write_figures(folder: ExperimentFolder, target: StoragePath, form: Format) -
         ConfigError: the target is a file, there is no browser to draw with, or it does not draw.
         CorruptFile, StorageUnavailable: as in `build_report`, or the folder cannot be written.
     """
+    refuse_file(target)
     with counting("report", total=READING + len(SECTIONS)) as advance:
         contents = read_contents(folder, advance=advance)
         sections = sections_of(contents, advance=advance)

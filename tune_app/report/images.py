@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainables.errors import ConfigError
-from trainables.storage import StoragePath, replace
+from trainables.storage import StoragePath, refuse_file, replace
 from tune_app.drawing.palette import painted
 from tune_app.report.figure import Figure, merged
 from tune_app.terminal.progress import track
@@ -60,8 +60,7 @@ def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *
         ConfigError: the target is a file, there is no browser, or it does not draw.
         StorageUnavailable: the folder cannot be written.
     """
-    if isinstance(target, Path) and target.exists() and not target.is_dir():
-        raise ConfigError(f"{target} is a file: give a folder for the figures.")
+    refuse_file(target)
     shown = [figure for figure in figures if figure.data]
     if not shown:
         return []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.parameters import Value
 from search_spaces.rungs import FULL
 from trainables.errors import ConfigError
-from trainables.storage import StoragePath, exists, replace
+from trainables.storage import StoragePath, exists, read_bytes, refuse_folder, replace
 from tune_app.frontier.objectives import judged
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
@@ -23,25 +23,31 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+WRITTEN_BY = "written_by_tune_app_of"
+"""An attribute of the last study in a journal: the experiment that wrote it."""
+
 
 def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]:
-    """Writes a new journal file and returns the number of trials of each study in it.
+    """Writes a journal file and returns the number of trials of each study in it.
+
+    A file that this experiment wrote before is replaced, unless somebody has added to it since.
 
     The full schedule is a study of the experiment's name, every other rung one of its own (`<name>@<rung>`): values
     of different rungs do not belong together.
 
     Raises:
-        ConfigError: the file exists.
+        ConfigError: there is another file, or a folder.
         CorruptFile: the stored spec is damaged.
         StorageUnavailable: a file cannot be read or written.
     """
-    if exists(path):
-        raise ConfigError(f"{path} exists: name a new file.")
+    spec, records = folder.read_spec(), read_records(folder)
+    refuse_folder(path, such_as=f"{spec.name}.log")
+    if exists(path) and not _is_ours(path, spec):
+        raise ConfigError(f"{path} is not what this command wrote, or somebody has added to it: name a new file.")
     import optuna
     from optuna.storages.journal import JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    spec, records = folder.read_spec(), read_records(folder)
     log = _memory_backend()
     storage, counts = JournalStorage(log), {}
     for rung in [FULL, *(name for name in spec.rungs if name != FULL)]:
@@ -51,9 +57,19 @@ def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]
             study = optuna.create_study(storage=storage, study_name=name, directions=list(spec.objectives.values()))
             fill(study, found, spec)
             counts[name] = len(found)
+    study.set_user_attr(WRITTEN_BY, spec.name)  # the last line: whoever adds one shows it
     lines = (json.dumps(entry, separators=(",", ":")) for entry in log.entries)
     replace(path, ("\n".join(lines) + "\n").encode())
     return counts
+
+
+def _is_ours(path: StoragePath, spec: ExperimentSpec) -> bool:
+    """Whether a file is a journal that this experiment wrote, and nobody has added to it."""
+    try:
+        last = json.loads(read_bytes(path).rstrip(b"\n").rpartition(b"\n")[2])
+    except ValueError:
+        return False
+    return isinstance(last, dict) and last.get("user_attr") == {WRITTEN_BY: spec.name}
 
 
 def fill(study: "optuna.Study", records: Sequence[TrialRecord], spec: ExperimentSpec) -> None:

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from tests.conftest import Result
 from tests.tune_app.factories import make_experiment, make_record, make_records
@@ -82,11 +82,23 @@ def test_an_experiment_without_results_is_a_study_too(records: list[Any], tmp_pa
     assert [t.state for t in load(tmp_path / "study.log").trials] == [TrialState.FAIL] * len(records)
 
 
-def test_an_existing_file_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "study.log").write_text("mine")
-    with pytest.raises(ConfigError, match="exists: name a new file"):
+@pytest.mark.parametrize("content", ["mine", "", "[1]", '{"user_attr": {"written_by_tune_app_of": "other"}}'])
+def test_a_file_of_somebody_else_is_kept(content: str, tmp_path: Path) -> None:
+    (tmp_path / "study.log").write_text(content)
+    with pytest.raises(ConfigError, match=r"is not what this command wrote, .*: name a new file"):
         write_journal(make_experiment(tmp_path), tmp_path / "study.log")
-    assert (tmp_path / "study.log").read_text() == "mine"
+    assert (tmp_path / "study.log").read_text() == content
+
+
+def test_the_same_command_twice_writes_the_study_again(tmp_path: Path) -> None:
+    folder, path = make_experiment(tmp_path), tmp_path / "study.log"
+    assert write_journal(folder, path) == write_journal(folder, path) == {"toy": 6}
+    assert len(load(path).trials) == 6
+    study = load(path)
+    study.add_trial(create_trial(values=[0.5, 1.0]))
+    with pytest.raises(ConfigError, match="somebody has added to it"):
+        write_journal(folder, path)
+    assert len(load(path).trials) == 7
 
 
 def test_optuna_dashboard_shows_all_objectives(cli: Cli, tmp_path: Path) -> None:
