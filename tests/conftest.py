@@ -131,7 +131,7 @@ def finished_search(ray_address: str, tmp_path_factory: pytest.TempPathFactory) 
 
     spec = tiny_spec(tmp_path_factory.mktemp("finished"))
     outcome = run_search(spec)
-    assert (len(outcome.records), outcome.new) == (spec.budget.trials, spec.budget.trials)
+    assert (outcome.totals.count, outcome.new) == (spec.budget.trials, spec.budget.trials)
     return ExperimentFolder(spec.folder)
 
 

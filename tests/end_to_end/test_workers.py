@@ -14,6 +14,7 @@ from tests.tune_app.search.test_ladder import closed_form
 from tune_app.engine.trial import Grant
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.reading import read_records
 from tune_app.on_ray.engine import OnRay
 from tune_app.on_ray.worker import TrialWorker
 from tune_app.run.search import run_search
@@ -42,7 +43,7 @@ def test_short_trials_run_on_every_worker(finished_search: ExperimentFolder, tmp
     shutil.copytree(finished_search.stages, folder.stages)
     shutil.copytree(finished_search.baseline_file.parent, folder.baseline_file.parent)
     outcome = run_search(spec, engine=OnRay(worker=Short))
-    shares = Counter(record.environment["pid"] for record in outcome.records)
+    shares = Counter(record.environment["pid"] for record in read_records(outcome.folder))
     assert sum(shares.values()) == TRIALS
     assert len(shares) == 2, "a worker that is ready is kept, one that starts is not given up"
     assert min(shares.values()) >= 5

@@ -1,7 +1,5 @@
 """Small specs and records, shared by the tests of this folder."""
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -230,13 +228,6 @@ def tabulate(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = N
             return
         found = latest(Ledger(folder.trials).read()[0])
         settle(lease, found, spec, totals_of(found, spec, REFERENCE), reference=REFERENCE, seen=seen)
-
-
-def at_rest(folder: ExperimentFolder) -> None:
-    """Rewrites the tables of a ledger that has not changed for a minute."""
-    rested = time.time() - 60
-    os.utime(folder.trials, (rested, rested))
-    tabulate(folder)
 
 
 def make_steps(params: Params, rung: str) -> list[Step]:

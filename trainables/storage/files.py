@@ -96,9 +96,9 @@ def files_by_folder(folder: StoragePath) -> dict[str, list[FileInfo]]:
 
 
 def stamps(folder: StoragePath) -> dict[str, str]:
-    """Returns for each file directly in a folder, by its name, a text that is another one when the file was changed.
+    """Returns for all that is directly in a folder, by its name, a text that is another one when it was changed.
 
-    It is made of size and time of change on a disk, and of the ETag in an object store: nothing is read. Raises
+    It is made of size and times of change on a disk, and of the ETag in an object store: nothing is read. Raises
     StorageUnavailable when the folder cannot be listed.
     """
     return posix.stamps(folder) if isinstance(folder, Path) else objects.stamps(folder)

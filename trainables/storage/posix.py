@@ -122,14 +122,14 @@ def files_by_folder(folder: Path) -> dict[str, list[FileInfo]]:
 
 
 def stamps(folder: Path) -> dict[str, str]:
-    """Returns size and time of change of each file in a folder, from one listing; none where there is no folder."""
+    """Returns size and times of change of all that is in a folder, from one listing; nothing without a folder."""
     with _explained("list", folder):
         found = dict[str, str]()
         for entry in _entries(str(folder)):
             with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                if entry.is_file():
-                    about = entry.stat()
-                    found[entry.name] = f"{about.st_size} {about.st_mtime_ns}"
+                about = entry.stat()
+                # Copies and backups set the first time as they like, and nobody the second.
+                found[entry.name] = f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
         return found
 
 

@@ -51,9 +51,8 @@ def finalize(folder: ExperimentFolder) -> Final:
         CorruptFile: an artifact is not the file that was measured.
         LeaseHeld: a search is running on this experiment.
     """
-    spec, baseline = folder.read_spec(), read_baseline(folder)
     with Lease(folder) as lease:
-        seen = ledger_state(folder)
+        spec, baseline, seen = folder.read_spec(), read_baseline(folder), ledger_state(folder)
         records, damaged = read_ledger(folder)
         name_damaged(damaged)
         front = [group.complete for group in frontier(group_runs(records, spec), spec)]

@@ -25,7 +25,7 @@ def epochs(
 ) -> None:
     """Show the learning curves: every epoch of every stage, once, however many trials share the stage."""
     from tune_app.cli.frames import write_frame
-    from tune_app.tables.epochs import epoch_frame
+    from tune_app.tables.epochs import after_the_epochs, epoch_frame
 
     frame = epoch_frame(experiment, trial)
     if json or csv or parquet is not None:
@@ -35,6 +35,9 @@ def epochs(
     elif trial:
         shown = [column for column in COLUMNS if frame[column].notna().any()]
         rows = [tuple(_cell(column, row[column]) for column in shown) for _, row in frame.iterrows()]
+        for done, accuracy in after_the_epochs(experiment, trial).items():
+            known = {"stage": done, "val_accuracy": accuracy}
+            rows.append(tuple(_cell(column, known.get(column)) for column in shown))
         print_table([HEADS.get(column, column) for column in shown], rows, left=("stage",))
     else:
         _print_stages(frame)

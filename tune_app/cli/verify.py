@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import CorruptFile
+from trainables.storage import exists
 from tune_app.cli.options import NETWORKS, Experiment, Json, argument
 from tune_app.terminal.quantities import show_count, show_share
 from tune_app.terminal.table import print_table
@@ -57,7 +58,8 @@ def _print(found: "Verification", *, evaluated: bool) -> None:
             way_out = f"make the trial again with `{found.way_out(verdict)}`"
             print(f"{verdict.label}: {mismatch.rule} {values}: {way_out}.")
     for file in found.damaged:
-        way_out = ": the next `tune-app run` puts it aside, and its trial may run again."
+        first = f" once {found.folder.totals_file} is deleted" if exists(found.folder.totals_file) else ""
+        way_out = f": the next `tune-app run` puts it aside{first}, and its trial may run again."
         if file.whole:
             way_out = ", but it is whole: use the version of tune-app that wrote it."
         print(f"{file.problem}{way_out}")

@@ -1,5 +1,6 @@
 """Makes the baseline of an experiment, or finds it in the stage cache."""
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ BUSY, LOOK_S, LOOKS = 0.25, 0.5, 4
 """The share of a machine's cores with which it counts as busy, in each of so many looks of so many seconds. Torch's
 threads wait for each other: with two busy programs beside it on two cores, a baseline of small images did not end in
 four minutes with two threads, and took 19 seconds with one."""
+OLDER_THREADS = re.compile(rb"[1-9][0-9]{0,3}\n")
+"""What an older version wrote of the threads of a baseline."""
 OUTSIDE = 2_000
 """Test images on which an imported network is tried. More: seconds; fewer: only a large difference is seen."""
 
@@ -70,8 +73,11 @@ def _begun_with(folder: ExperimentFolder, threads: int) -> int:
     """Returns the threads that a baseline began with which was not finished; these, if it begins now."""
     file = folder.baseline_threads_file
     create_once(file, sealed(BegunBaseline(threads=threads)))
+    content = read_bytes(file)
+    if OLDER_THREADS.fullmatch(content):
+        return int(content)
     try:
-        return unsealed(read_bytes(file), BegunBaseline).threads
+        return unsealed(content, BegunBaseline, older=False).threads
     except (ValueError, RecursionError) as err:
         raise CorruptFile(f"{file} is damaged: delete it, and the next run begins the baseline again.") from err
 

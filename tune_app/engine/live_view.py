@@ -22,7 +22,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs
 from tune_app.terminal.progress import Pace, Verbosity, verbosity
-from tune_app.terminal.quantities import show_duration
+from tune_app.terminal.quantities import show_done, show_duration
 
 
 @dataclass
@@ -110,7 +110,8 @@ class LiveView:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, record: TrialRecord) -> str:
-        head = f"[{self.status.done}/{self.status.spec.budget.trials}] {record.assignment.label}"
+        done = self.status.done
+        head = f"[{done}/{max(done, self.status.spec.budget.trials)}] {record.assignment.label}"
         if record.state != "complete":
             return f"{head} {record.state}: {record.reason}"
         m = record.metrics()
@@ -127,8 +128,8 @@ class LiveView:
             if not self._add_images(grid):
                 self._add_epochs(grid)
             return grid
-        done = status.done
-        grid.add_row("trials", f"{done} done of {spec.budget.trials}, {status.running} running, {status.failed} failed")
+        done, trials = status.done, show_done(status.done, spec.budget.trials)
+        grid.add_row("trials", f"{trials}, {status.running} running, {status.failed} failed")
         below = Counter(r.assignment.rung for r in status.records if r.assignment.rung != FULL)
         if below:
             grid.add_row("rungs", ", ".join(f"{n} {rung}" for rung, n in below.items()))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_app.findings.chance import is_noise
 from tune_app.findings.tried import Tried, Value, accuracy_of, costs_of_tried, frontier_of, pairs_of, trade, usable
 from tune_app.frontier.pareto import knee
 from tune_app.terminal.quantities import show_count, show_points, show_ratio, show_share, show_size
@@ -25,6 +26,8 @@ COLLAPSE = 0.10
 """Accuracy that the best point of a width in bits may lose; smaller: widths count as failing that lose a little."""
 CLIFF = 0.01
 """Accuracy that a step of the frontier loses at least, to be called its cliff: as much as NEAR, which is none."""
+SOME_IMAGES = 1.5
+"""A change of the accuracy by fewer images than this is one of one image, or of none."""
 MOST_VALUES = 32
 """A parameter with more values is taken as continuous: pairs that differ in nothing else would be chance."""
 
@@ -56,17 +59,19 @@ def findings(
     names = list(dict.fromkeys(name for point in points for name in point.params))
     front = frontier_of(points) if plane else []
     found = [
-        near_baseline(points, baseline_accuracy),
+        near_baseline(points, baseline_accuracy, images),
         knee_of(front),
-        cliff_of(front),
+        cliff_of(front, images),
         *(width_of(points, name, baseline_accuracy) for name in names if is_width(name)),
-        *(effect_of(points, name) for name in names),
+        *(effect_of(points, name, images) for name in names),
         precision_of(points, images),
     ]
     return [finding for finding in found if finding is not None]
 
 
-def near_baseline(points: Sequence[Tried], baseline_accuracy: float | None) -> Finding | None:
+def near_baseline(
+    points: Sequence[Tried], baseline_accuracy: float | None, images: int | None = None
+) -> Finding | None:
     """Names the smallest feasible point within NEAR of the baseline, or says how near the best one comes."""
     feasible = usable(points)
     if baseline_accuracy is None or len(feasible) < FEW:
@@ -83,7 +88,8 @@ def near_baseline(points: Sequence[Tried], baseline_accuracy: float | None) -> F
     accuracy = accuracy_of(small)
     change = accuracy - baseline_accuracy
     text = (
-        f"smallest within 1 pp of the baseline: {small.label}, {show_share(accuracy)} ({show_points(change)}), "
+        f"smallest within 1 pp of the baseline: {small.label}, {show_share(accuracy)} "
+        f"({', '.join([show_points(change), *_noise(change, accuracy, images)])}), "
         f"{show_size(small.size_bytes)}, {show_ratio(small.compression_ratio)}; {len(near):,} of "
         f"{show_count(len(feasible), 'point')} are as near"
     )
@@ -111,7 +117,7 @@ def knee_of(front: Sequence[Tried]) -> Finding | None:
     return Finding("knee", text, {"label": chosen.label, "points": len(front), **facts})
 
 
-def cliff_of(front: Sequence[Tried]) -> Finding | None:
+def cliff_of(front: Sequence[Tried], images: int | None = None) -> Finding | None:
     """Names the step of the frontier that loses most accuracy, if it stands out: CLIFF, and twice the median step."""
     if len(front) <= FEW:
         return None
@@ -121,9 +127,10 @@ def cliff_of(front: Sequence[Tried]) -> Finding | None:
         return None
     small, large = front[place], front[place + 1]
     _, less = trade(large, small)
+    chance = "".join(f" ({words})" for words in _noise(-drops[place], accuracy_of(small), images))
     text = (
-        f"cliff: from {_named(large)} to {_named(small)}: {show_points(-drops[place])} for {_percent(-less)} fewer "
-        f"bytes, the largest of the frontier's {len(drops):,} steps"
+        f"cliff: from {_named(large)} to {_named(small)}: {show_points(-drops[place])}{chance} for {_percent(-less)} "
+        f"fewer bytes, the largest of the frontier's {len(drops):,} steps"
     )
     facts = {"above": large.label, "below": small.label, "accuracy_change": -drops[place], "size_change": less}
     return Finding("cliff", text, {**facts, "of_steps": len(drops)})
@@ -153,7 +160,7 @@ def width_of(points: Sequence[Tried], name: str, baseline_accuracy: float | None
     return Finding("width", f"{text}; at {_value(holds)} {there}", facts)
 
 
-def effect_of(points: Sequence[Tried], name: str) -> Finding | None:
+def effect_of(points: Sequence[Tried], name: str, images: int | None = None) -> Finding | None:
     """Says what a step of one parameter does at the median, by the pairs of points that differ in nothing else.
 
     Numbers go step by step, widths down and others up; names from the first one to each other.
@@ -169,7 +176,8 @@ def effect_of(points: Sequence[Tried], name: str) -> Finding | None:
         steps = [step for other in others if (step := _effect(first, other, pairs))]
     if not steps:
         return None
-    return Finding("effect", f"{name} {'; '.join(map(_effect_text, steps))}", {"parameter": name, "steps": steps})
+    text = "; ".join(_effect_text(step, images) for step in steps)
+    return Finding("effect", f"{name} {text}", {"parameter": name, "steps": steps})
 
 
 def precision_of(points: Sequence[Tried], images: int | None) -> Finding | None:
@@ -225,10 +233,17 @@ def _effect(start: Value, end: Value, pairs: Sequence[Mapping[Any, Tried]]) -> d
     }
 
 
-def _effect_text(step: Mapping[str, Any]) -> str:
+def _noise(change: float, accuracy: float, images: int | None) -> list[str]:
+    """Says of a change of the accuracy that it may be chance; nothing where it is more, or images are not known."""
+    return ["within the noise"] if images and is_noise(change, accuracy, images) else []
+
+
+def _effect_text(step: Mapping[str, Any], images: int | None) -> str:
+    few = images and abs(step["accuracy_change"]) * images < SOME_IMAGES
+    image = " (an image or less)" if few else ""
     lost = f", {step['lost']} more at chance or diverged" if step["lost"] else ""
     return (
-        f"{_value(step['from'])} to {_value(step['to'])}: {show_points(step['accuracy_change'])}, "
+        f"{_value(step['from'])} to {_value(step['to'])}: {show_points(step['accuracy_change'])}{image}, "
         f"{step['size_ratio']:.2f}x the bytes (median of {step['pairs']:,} pairs{lost})"
     )
 

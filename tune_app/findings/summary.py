@@ -8,6 +8,7 @@ from trainables.config import BaselineImport
 from trainables.results import SCORES
 from tune_app.findings.above_baseline import above_finding
 from tune_app.findings.at_chance import collapse_finding
+from tune_app.findings.chance import interval
 from tune_app.findings.findings import Finding, findings
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.findings.of_baseline import findings_of_baseline
@@ -22,8 +23,16 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.at_rest import recall
 from tune_app.tables.columns import MAIN, short, show
 from tune_app.tables.totals import Totals, totals_of
-from tune_app.tables.trials import load_trials, read_table
-from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_size
+from tune_app.tables.trials import load_trials
+from tune_app.terminal.quantities import (
+    show_count,
+    show_done,
+    show_number,
+    show_points,
+    show_ratio,
+    show_share,
+    show_size,
+)
 
 ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50
 """The numbers of an earlier system's balanced score (examples/recipes/seed_002.yaml)."""
@@ -31,10 +40,8 @@ FORMULA = f"{ACCURACY_WEIGHT:g} * accuracy / baseline accuracy + {RATIO_WEIGHT:g
 SCORE = f"the balanced score of seed_002 ({FORMULA})"
 BASELINE = (*SCORES, "size_bytes", "parameters", "untrained")
 """What is said of the baseline."""
-TOTALS = {
-    *("trials", "rungs", "repeats", "done", "training_seconds", "seconds_saved", "taken_over", "failures"),
-}
-"""What is said of the totals; the rest is said elsewhere."""
+TOTALS = {"trials", "rungs", "repeats", "done", "training_seconds", "seconds_saved", "taken_over", "failures"}
+"""What programs are told of the totals."""
 PLANE = {"accuracy": "maximize", "size_bytes": "minimize"}
 """The objectives whose frontier findings speak of."""
 
@@ -82,6 +89,7 @@ class ExperimentSummary:
             "objectives": self.objectives,
             "images": self.images,
             "baseline": None if baseline is None else {name: getattr(baseline, name) for name in BASELINE},
+            "validation_images": None if baseline is None else baseline.n,
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
             "best": {name: point_document(point) for name, point in self.best.items()},
@@ -94,7 +102,7 @@ class ExperimentSummary:
         """Returns the summary as lines that people read."""
         totals = self.totals
         states = ", ".join(f"{n} {state}" for state, n in totals.trials.items()) or "none yet"
-        lines = [f"{self.experiment}: {totals.done} of {self.budget} trials of the full schedule; all: {states}"]
+        lines = [f"{self.experiment}: {show_done(totals.done, self.budget)} of the full schedule; all: {states}"]
         lines += [self.caveat] if self.caveat else []
         if len(totals.rungs) > 1 or totals.repeats:
             rungs = ", ".join(f"{n} {rung}" for rung, n in totals.rungs.items())
@@ -102,9 +110,11 @@ class ExperimentSummary:
         if self.baseline is not None:
             size = show_size(self.baseline.size_bytes)
             others = self._others(self.baseline.metrics())
-            lines.append(f"{self.baseline.title}: {show_share(self.baseline.accuracy)}, {size} in fp32{others}")
+            lines.append(f"{self.baseline.title}: {self._accuracy(self.baseline.accuracy)}, {size} in fp32{others}")
         for name, point in self.best.items():
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
+        if self.best and self.baseline is not None and not self.baseline.untrained:
+            lines.append(f"in brackets: the 95 % interval of an accuracy that is read on {self.baseline.n:,} images")
         if self.score is not None:
             lines.append(f"best by {SCORE}: {self.score.point.label}, {self.score.value:.3f}")
         volume = "" if self.hypervolume is None else f", hypervolume {show_number(self.hypervolume)}"
@@ -120,7 +130,14 @@ class ExperimentSummary:
         accuracy, size_bytes, ratio = (point.values[name] for name in MAIN)
         change = "" if self.baseline is None else f" ({show_points(accuracy - self.baseline.accuracy)})"
         others = self._others(point.values)
-        return f"{show_share(accuracy)}, {show_size(size_bytes)}, {show_ratio(ratio)}{change}{others}"
+        return f"{self._accuracy(accuracy)}, {show_size(size_bytes)}, {show_ratio(ratio)}{change}{others}"
+
+    def _accuracy(self, accuracy: float) -> str:
+        """Returns an accuracy on the validation split as text, with its interval where it says something."""
+        if self.baseline is None or self.baseline.untrained:
+            return show_share(accuracy)
+        low, high = interval(accuracy, self.baseline.n)
+        return f"{show_share(accuracy)} ({100 * low:.2f} to {100 * high:.2f})"
 
     def _others(self, values: Mapping[str, float]) -> str:
         """Returns the other objectives as text, as far as they are known."""
@@ -136,9 +153,8 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         StorageUnavailable: a file cannot be read.
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
-    totals = recall(folder)
-    if totals is not None:
-        table = read_table(folder.trials_table)
+    if (known := recall(folder)) is not None:
+        totals, table = known.totals, known.trials
     else:
         records = read_records(folder)
         totals = totals_of(records, spec, None if baseline is None else baseline.reference(spec))

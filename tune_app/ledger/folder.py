@@ -41,6 +41,12 @@ def stored_text(spec: ExperimentSpec) -> bytes:
     return f"{text}{SEALED}{sha256(text.encode())}\n".encode()
 
 
+def is_whole_spec(text: bytes) -> bool:
+    """Whether a text is one that `stored_text` made, as its last line proves."""
+    above, mark, seal = text.rpartition(SEALED.encode())
+    return bool(mark) and seal.strip() == sha256(above).encode()
+
+
 class DamagedSpec(CorruptFile):
     """The stored spec of an experiment is not what was written."""
 
@@ -101,10 +107,9 @@ class ExperimentFolder:
         """
         source, whole = str(self.spec_file), False
         try:
-            text = as_text(read_bytes(self.spec_file), source=source)
-            above, mark, seal = text.rpartition(SEALED)
-            whole = bool(mark) and seal.strip() == sha256(above.encode())
-            if mark and not whole:
+            content = read_bytes(self.spec_file)
+            text, whole = as_text(content, source=source), is_whole_spec(content)
+            if SEALED in text and not whole:
                 raise ConfigError(f"{source} is not what was written: its checksum does not match.")
             return parse_spec(text, source=source)
         except ConfigError as err:

@@ -1,11 +1,13 @@
 """Lease: one driver at a time on an experiment, and what it had in flight when it died."""
 
+import contextlib
 from collections.abc import Iterable
 
 from trainables.config import sealed, unsealed
+from trainables.errors import StorageUnavailable
 from trainables.storage import Lock, StoragePath, create_once, names, read_bytes, read_many, remove, replace
 from tune_app.errors import LeaseHeld
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder, is_whole_spec
 from tune_app.ledger.ledger import Assignment, InFlight
 
 COPIES = "[0-9]" * 8 + ".yaml"
@@ -74,13 +76,14 @@ class Lease:
         create_once(self._spec_copy(self.generation), text)
         for name in names(self.folder.lease, COPIES):
             if name < self._spec_copy(self.generation).name:
-                remove(self.folder.lease / name)
+                with contextlib.suppress(StorageUnavailable):  # a foreign folder: in nobody's way
+                    remove(self.folder.lease / name)
 
     def newer_spec(self) -> bytes | None:
         """Returns the spec's text of the newest driver after this one; None where there is none, or none yet."""
         newer = [name for name in names(self.folder.lease, COPIES) if name > self._spec_copy(self.generation).name]
         found = list(read_many(self.folder.lease / name for name in newer[-1:]))
-        return found[0] if found and isinstance(found[0], bytes) else None
+        return found[0] if found and isinstance(found[0], bytes) and is_whole_spec(found[0]) else None
 
     def _spec_copy(self, generation: int) -> StoragePath:
         return self.folder.lease / f"{generation:08d}.yaml"

@@ -120,7 +120,7 @@ class TrialRecord(Frozen):
 
 
 def failure_kind(reason: str | None) -> str:
-    """Returns the name of the error from `TrialRecord.reason`; empty for a complete trial."""
+    """Returns the name of the error from a trial's reason, as a record or a row has it; empty for a complete one."""
     return (reason or "").partition(":")[0]
 
 

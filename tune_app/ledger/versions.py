@@ -27,9 +27,9 @@ def plug_ins_of(config: TrialConfig) -> str:
     return ", ".join(trial_packages(config))
 
 
-def has_plug_ins() -> bool:
-    """Whether an installed package brings a plug-in of any kind."""
-    return any(registry.installed() for registry in REGISTRIES)
+def may_differ(made_by: object) -> bool:
+    """Whether versions are to be compared: plug-ins made a result (`made_by` is true), or some are installed here."""
+    return bool(made_by) or any(registry.installed() for registry in REGISTRIES)
 
 
 def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) -> None:
@@ -40,10 +40,9 @@ def refuse_other_versions(records: Iterable[TrialRecord], spec: ExperimentSpec) 
     Raises:
         ConfigError: a complete trial of the space was made by other versions of plug-ins than are installed here.
     """
-    installed = has_plug_ins()
     for record in records:
         work, made_by = record.assignment, record.environment.get("plug_ins", "")
-        if record.state != "complete" or not (made_by or installed):
+        if record.state != "complete" or not may_differ(made_by):
             continue
         if work.rung not in spec.rungs or not spec.has_point(work.params):
             continue

@@ -10,7 +10,7 @@ from tune_app.ledger.ledger import in_full
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.report.contents import Contents
 from tune_app.tables.columns import show
-from tune_app.terminal.quantities import show_duration, show_points, show_size
+from tune_app.terminal.quantities import show_count, show_done, show_duration, show_points, show_size
 
 BALANCED = "Best balanced"
 
@@ -35,10 +35,10 @@ def status(contents: Contents) -> str:
     done, budget = in_full(contents.records), contents.spec.budget.trials
     now = f"{contents.in_flight} {'is' if contents.in_flight == 1 else 'are'} running"
     if contents.driver:
-        return f"A search works on it ({contents.driver}): {done:,} of {budget:,} trials have finished, {now}."
+        return f"A search works on it ({contents.driver}): {show_done(done, budget)} have finished, {now}."
     if done < budget:
         return f"No search works on it now; {done:,} of {budget:,} trials have finished."
-    return f"All {budget:,} trials have finished."
+    return f"All {show_count(done, 'trial')} have finished."
 
 
 def _best(contents: Contents) -> list[Card]:
@@ -73,7 +73,7 @@ def _trials(contents: Contents) -> Card:
     states = Counter(record.state for record in contents.records)
     detail = ", ".join(f"{n:,} {state}" for state, n in states.most_common()) or "none has finished"
     front = f"; {len(contents.frontier):,} on the frontier" if contents.frontier else ""
-    return Card("Trials", f"{in_full(contents.records):,} of {contents.spec.budget.trials:,}", f"{detail}{front}")
+    return Card("Trials", show_done(in_full(contents.records), contents.spec.budget.trials), f"{detail}{front}")
 
 
 def _training(contents: Contents) -> Card:

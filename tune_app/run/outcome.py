@@ -1,14 +1,13 @@
 """What a run says at its end."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from search_spaces.rungs import FULL
 from trainables.errors import CorruptFile
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Damaged, TrialRecord
-from tune_app.ledger.reading import made_again_by, read_records, some
+from tune_app.ledger.ledger import Damaged
+from tune_app.ledger.reading import made_again_by, some
 from tune_app.ledger.training_cost import cost_lines
 from tune_app.search.ladder import Agreement
 from tune_app.spec.experiment import ExperimentSpec
@@ -24,22 +23,18 @@ class Outcome:
     baseline: BaselineInfo
     totals: Totals
     new: int
-    quarantined: list[str]
     why: str
     """What ended it: the part of the budget that is spent, or that no point is left."""
     seconds: float = 0.0
     """Of the search itself, without Ray's start and the baseline."""
+    quarantined: list[str] = field(default_factory=list)
+    """The names of damaged records' files that were put out of the way."""
     removed: list[str] = field(default_factory=list)
     """The labels of trials of which there was a row in the table and no record when it began."""
     damaged: list[Damaged] = field(default_factory=list)
     """Records of which nothing could be read any more when it ended."""
     without_file: list[str] = field(default_factory=list)
     """The labels of complete trials whose packed file was gone when it ended."""
-
-    @cached_property
-    def records(self) -> list[TrialRecord]:
-        """The newest record of each configuration and rung, read when they are asked for."""
-        return read_records(self.folder)
 
     def check(self) -> None:
         """Raises CorruptFile where something of the experiment is not there any more, with the way out."""

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import Damaged, Ledger, TrialRecord, latest
+from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.measured import refuse_undefined, refuse_unmeasured
 from tune_app.run.outcome import Outcome
 from tune_app.run.stock import Stock, settle_search, take_stock
@@ -76,35 +77,50 @@ def run_search(
     ):
         known, stock = read_baseline(folder), take_stock(folder, spec)
         if known is not None and (totals := _spent(lease, spec, known, stock, retry_failed=retry_failed)) is not None:
-            new, damaged, why, seconds = 0, list[Damaged](), f"{spec.budget.trials} trials", 0.0  # without a cluster
+            outcome = Outcome(folder, known, totals, new=0, why=f"{spec.budget.trials} trials")
         else:
-            engine = engine or _on_ray()
-            with engine.session():
-                known, data = engine.prepare(spec, view)
-                proposer = _replay(spec, folder, known, lease, warm_start, view, retry_failed=retry_failed)
-                before, started = len(proposer.records), time.monotonic()
-                search = ReadySearch(spec, folder, lease, proposer, known, view)
-                try:
-                    engine.run(search, data)
-                except BaseException:
-                    search.tables.now()  # of the part that was done
-                    raise
-                seconds = time.monotonic() - started
-                totals, damaged = settle_search(lease, spec, known, proposer.records)
-            _refuse_empty(proposer.records, spec)
-            new, why = len(proposer.records) - before, proposer.done or "every point of the space"
-        return Outcome(
-            folder,
-            known,
-            totals,
-            new=new,
+            outcome = _searched(lease, spec, engine or _on_ray(), warm_start, view, retry_failed=retry_failed)
+        return replace(
+            outcome,
             quarantined=stock.quarantined,
-            why=why,
-            seconds=seconds,
             removed=stock.removed,
-            damaged=damaged,
             without_file=rows_without_file(folder),
         )
+
+
+def _searched(
+    lease: Lease,
+    spec: ExperimentSpec,
+    engine: Engine,
+    warm_start: ExperimentFolder | None,
+    view: LiveView,
+    *,
+    retry_failed: bool,
+) -> Outcome:
+    """Runs trials until the search is at its end, and writes the tables; of a part of it too."""
+    folder = lease.folder
+    with engine.session():
+        baseline, data = engine.prepare(spec, view)
+        proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed)
+        before, started = len(proposer.records), time.monotonic()
+        search = ReadySearch(spec, folder, lease, proposer, baseline, view)
+        try:
+            engine.run(search, data)
+        except BaseException:
+            search.tables.now()
+            raise
+        seconds = time.monotonic() - started
+        totals, damaged = settle_search(lease, spec, baseline, proposer.records)
+    _refuse_empty(proposer.records, spec)
+    return Outcome(
+        folder,
+        baseline,
+        totals,
+        new=len(proposer.records) - before,
+        why=proposer.done or "every point of the space",
+        seconds=seconds,
+        damaged=damaged,
+    )
 
 
 def _on_ray() -> Engine:
@@ -128,6 +144,7 @@ def _spent(
     totals = stock.totals(spec, baseline)
     if not is_spent(totals, spec, retry_failed=retry_failed):
         return None
+    lease.check()
     if stock.recalled is None:
         reference = baseline.reference(spec)
         settle(lease, stock.records, spec, totals, reference=reference, seen=stock.seen)

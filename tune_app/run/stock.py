@@ -7,9 +7,9 @@ from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Damaged, Ledger, TrialRecord, latest
-from tune_app.ledger.versions import has_plug_ins, refuse_other_versions
+from tune_app.ledger.versions import may_differ, refuse_other_versions
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.at_rest import LedgerState, ledger_state, recall, settle
+from tune_app.tables.at_rest import ledger_state, recall, settle
 from tune_app.tables.totals import Totals, totals_of
 from tune_app.tables.trials import rows_without_record
 
@@ -22,7 +22,7 @@ class Stock:
     """What the last run remembered, if nothing was touched since; then no record was read."""
     records: list[TrialRecord] = field(default_factory=list)
     """The newest of each configuration and rung, if they were read."""
-    seen: LedgerState | None = None
+    seen: str | None = None
     """The state of the ledger from before it was read, if all of it was whole."""
     quarantined: list[str] = field(default_factory=list)
     """The names of damaged records' files, which are out of the way now."""
@@ -43,8 +43,8 @@ def take_stock(folder: ExperimentFolder, spec: ExperimentSpec) -> Stock:
         StorageUnavailable: a file cannot be read or moved.
     """
     known = recall(folder)
-    if known is not None and not known.by_plug_ins and not has_plug_ins():
-        return Stock(known)
+    if known is not None and not may_differ(known.totals.by_plug_ins):
+        return Stock(known.totals)
     ledger, seen = Ledger(folder.trials), ledger_state(folder)
     records, damaged = ledger.read()
     removed = rows_without_record(folder)

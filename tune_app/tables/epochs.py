@@ -71,6 +71,22 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     return frame
 
 
+def after_the_epochs(experiment: str | StoragePath, trial: str) -> dict[str, float]:
+    """Returns what a trial's validation accuracy became after its last epoch, in order, by what was done.
+
+    It is empty for the baseline, and for a trial without a packed file.
+
+    Raises:
+        ConfigError: there is no such experiment or trial.
+        StorageUnavailable: a file cannot be read.
+    """
+    folder = ExperimentFolder.existing(experiment)
+    found = None if trial == BASELINE else find_record(folder, trial).result.measurement
+    if found is None:
+        return {}
+    return {"batch norm measured again": found.accuracy_trained, "packed and decoded": found.accuracy}
+
+
 def stage_uses(records: Iterable[TrialRecord], *, baseline_key: str) -> dict[str, StageUse]:
     """Returns the stages of these trials by key, in the order of their first use; one that failed is among them."""
     found: dict[str, StageUse] = {}

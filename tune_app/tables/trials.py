@@ -77,15 +77,24 @@ def read_table(path: StoragePath) -> pa.Table:
         raise
     except OSError as err:
         raise StorageUnavailable(f"cannot read {path}: {err.strerror}.") from err
+    return decode_table(content, name=str(path))
+
+
+def decode_table(content: bytes, *, name: str) -> pa.Table:
+    """Reads a table from the content of a file that `write_tables` wrote, and proves that it holds what was written.
+
+    Raises:
+        CorruptFile: it is damaged, foreign, or of another schema version.
+    """
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         entries = dict(file.metadata.metadata or {})
-        check_version(path, entries)
-        check_table(io.BytesIO(content), name=str(path))
+        check_version(name, entries)
+        check_table(io.BytesIO(content), name=name)
         return file.read().replace_schema_metadata(entries)
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
         problem = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise CorruptFile(f"{path}: not readable as a table ({problem[:200]})") from err
+        raise CorruptFile(f"{name}: not readable as a table ({problem[:200]})") from err
 
 
 def rows_without_record(folder: ExperimentFolder) -> list[str]:
@@ -106,7 +115,7 @@ def rows_without_file(folder: ExperimentFolder) -> list[str]:
     A table that cannot be read names none.
 
     Raises:
-        StorageUnavailable: the table cannot be read, or the artifacts not be listed.
+        StorageUnavailable: the artifacts cannot be listed.
     """
     there = packed_ids(folder)
     return [label for trial_id, label, state in _rows(folder) if state == "complete" and trial_id not in there]
@@ -222,8 +231,8 @@ def _newest_ids(folder: ExperimentFolder) -> set[str]:
     return {trial_id for _, trial_id in newest.values()}
 
 
-def check_version(path: StoragePath, entries: Mapping[bytes, bytes]) -> None:
+def check_version(name: str, entries: Mapping[bytes, bytes]) -> None:
     """Raises CorruptFile if a table's metadata are of another schema than this version reads."""
     version = entries.get(b"tune_app.schema", b"none").decode(errors="replace")
     if version != SCHEMA:
-        raise CorruptFile(f"{path}: table schema {version}, this version reads {SCHEMA}")
+        raise CorruptFile(f"{name}: table schema {version}, this version reads {SCHEMA}")

@@ -37,6 +37,11 @@ def show_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def show_done(done: int, budget: int) -> str:
+    """Writes how many trials of a budget are done: `6 of 10 trials`, or `18 trials (budget 5)` once it was lowered."""
+    return f"{done:,} of {budget:,} trials" if done <= budget else f"{show_count(done, 'trial')} (budget {budget:,})"
+
+
 def show_duration(seconds: float) -> str:
     """Writes seconds in the largest unit that fits: `45 s`, `3.8 min`, `3.4 h`; days from two on: `2.1 d`."""
     for unit, size, least in (("d", 86_400, 2), ("h", 3_600, 1), ("min", 60, 1)):

@@ -42,7 +42,7 @@ def short_spec(storage: Path, trials: int = 3) -> ExperimentSpec:
 def done(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
     spec = short_spec(tmp_path_factory.mktemp("alone"))
     outcome = run_search(spec, engine=InProcess())
-    assert (len(outcome.records), outcome.new, outcome.why) == (3, 3, "3 trials")
+    assert (outcome.totals.count, outcome.new, outcome.why) == (3, 3, "3 trials")
     return ExperimentFolder(spec.folder)
 
 
@@ -116,7 +116,7 @@ def test_memory_that_is_not_enough_is_a_failed_trial(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(in_process, "run_trial", short_of_memory)
     outcome = run_search(short_spec(tmp_path, trials=2), engine=InProcess())
-    assert sorted(record.state for record in outcome.records) == ["complete", "failed"]
+    assert outcome.totals.trials == {"complete": 1, "failed": 1}
 
 
 def test_a_search_that_collapses_says_so_and_goes_on(

@@ -52,17 +52,17 @@ def say(rows: Sequence[Mapping[str, Any]], *, images: int | None = None, **about
 def test_the_sentences_of_a_small_grid() -> None:
     texts = [finding.text for finding in findings(tried(grid(), PARAMETERS), baseline_accuracy=BASELINE, images=250)]
     assert texts == [
-        "smallest within 1 pp of the baseline: prune_frac0.25_w_bits4, 94.10 % (-0.90 pp), 300 KB, 3.33x; "
-        "5 of 9 points are as near",
+        "smallest within 1 pp of the baseline: prune_frac0.25_w_bits4, 94.10 % (-0.90 pp, within the noise), 300 KB, "
+        "3.33x; 5 of 9 points are as near",
         "knee of the frontier's 5 points: prune_frac0.0_w_bits4 (94.60 %, 400 KB); the next larger point gains "
         "0.40 pp for 100 % more bytes, the next smaller one loses 0.50 pp for 25 % fewer",
-        "cliff: from prune_frac0.5_w_bits4 (93.60 %, 200 KB) to prune_frac0.5_w_bits3 (92.40 %, 150 KB): -1.20 pp for "
-        "25 % fewer bytes, the largest of the frontier's 4 steps",
+        "cliff: from prune_frac0.5_w_bits4 (93.60 %, 200 KB) to prune_frac0.5_w_bits3 (92.40 %, 150 KB): -1.20 pp "
+        "(within the noise) for 25 % fewer bytes, the largest of the frontier's 4 steps",
         "every point with w_bits 2 is at chance or diverged (3 points); at 3 the best of 3 points loses 1.60 pp",
-        "prune_frac 0 to 0.25: -0.50 pp, 0.75x the bytes (median of 3 pairs); 0.25 to 0.5: -0.50 pp, 0.67x the bytes "
-        "(median of 3 pairs)",
-        "w_bits 8 to 4: -0.40 pp, 0.50x the bytes (median of 3 pairs); 4 to 3: -1.20 pp, 0.75x the bytes (median of 3 "
-        "pairs)",
+        "prune_frac 0 to 0.25: -0.50 pp (an image or less), 0.75x the bytes (median of 3 pairs); 0.25 to 0.5: -0.50 pp "
+        "(an image or less), 0.67x the bytes (median of 3 pairs)",
+        "w_bits 8 to 4: -0.40 pp (an image or less), 0.50x the bytes (median of 3 pairs); 4 to 3: -1.20 pp, 0.75x the "
+        "bytes (median of 3 pairs)",
         "accuracies are of 250 validation images: one image is 0.40 pp",
     ]
 

@@ -43,8 +43,9 @@ def test_people_read_lines_and_programs_a_document(tmp_path: Path) -> None:
     text = "\n".join(found.lines())
     for words in (
         "toy: 6 of 10 trials of the full schedule; all: 5 complete, 1 invalid",
-        "baseline: 95.00 %, 1.00 MB in fp32",
-        "best balanced: p30_w4_a8, 93.00 %, 90.0 KB, 11.1x (-2.00 pp)",
+        "baseline: 95.00 % (90.76 to 97.35), 1.00 MB in fp32",
+        "best balanced: p30_w4_a8, 93.00 % (88.29 to 95.90), 90.0 KB, 11.1x (-2.00 pp)",
+        "in brackets: the 95 % interval of an accuracy that is read on 179 images",
         "frontier: 3 points, hypervolume",
         "failed: 1 of Diverged",
     ):
@@ -62,8 +63,8 @@ def test_other_objectives_are_told_of_points_and_of_the_baseline(tmp_path: Path)
     store_baseline(folder)
     found = summarize(folder)
     text = "\n".join(found.lines())
-    assert "baseline: 95.00 %, 1.00 MB in fp32, macro F1 93.00 %" in text
-    assert "best balanced: p30_w4_a8, 93.00 %, 90.0 KB, 11.1x (-2.00 pp), macro F1 91.00 %" in text
+    assert "baseline: 95.00 % (90.76 to 97.35), 1.00 MB in fp32, macro F1 93.00 %" in text
+    assert "best balanced: p30_w4_a8, 93.00 % (88.29 to 95.90), 90.0 KB, 11.1x (-2.00 pp), macro F1 91.00 %" in text
     document = found.document()
     assert document["baseline"]["macro_f1"] == pytest.approx(0.93)
     assert document["best"]["balanced"]["macro_f1"] == pytest.approx(0.91)
@@ -90,6 +91,11 @@ def test_nothing_is_found_in_the_accuracies_of_a_placeholder(tmp_path: Path) -> 
     replace(folder.baseline_file, info.model_dump_json().encode())
     found = summarize(folder)
     assert (found.findings, found.score, found.frontier_size) == ((), None, 3)
+
+
+def test_a_budget_that_was_lowered_is_told_as_one(tmp_path: Path) -> None:
+    found = summarize(make_experiment(tmp_path, budget={"trials": 5}))
+    assert found.lines()[0].startswith("toy: 6 trials (budget 5) of the full schedule; ")
 
 
 def test_what_a_warm_start_brought_is_told_apart(tmp_path: Path) -> None:

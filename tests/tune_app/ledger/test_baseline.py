@@ -122,7 +122,11 @@ def test_a_baseline_that_was_killed_goes_on_with_the_threads_that_it_began_with(
     assert make_baseline(spec, data, threads=2).threads == 3
     file = ExperimentFolder(spec.folder).baseline_threads_file
     ExperimentFolder(spec.folder).baseline_file.unlink()
-    for damaged in ("three", file.read_text().replace(": 3", ": 2")):
+    whole = file.read_text()
+    file.write_text("3\n")  # as an older version wrote it
+    assert make_baseline(spec, data, threads=2).threads == 3
+    ExperimentFolder(spec.folder).baseline_file.unlink()
+    for damaged in ("three", "0\n", whole.replace(": 3", ": 2")):
         file.write_text(damaged)
         with pytest.raises(CorruptFile, match=r"threads\.json is damaged: delete it"):
             make_baseline(spec, data, threads=2)

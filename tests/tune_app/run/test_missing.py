@@ -28,7 +28,7 @@ TRIALS = 3
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("missing")
-    assert len(run_search(short_spec(place, TRIALS), engine=InProcess()).records) == TRIALS
+    assert run_search(short_spec(place, TRIALS), engine=InProcess()).totals.count == TRIALS
     return place
 
 
@@ -89,12 +89,12 @@ def test_a_record_that_is_harmed_while_a_search_runs_is_not_counted(
 
     more = short_spec(Path(spec.storage), TRIALS + 1)
     outcome = run_search(more, engine=Harmed())
-    assert (len(outcome.records), outcome.new) == (TRIALS, 1)
+    assert (outcome.totals.count, outcome.new) == (TRIALS, 1)
     with pytest.raises(CorruptFile, match=rf"{lost.trial_id}\.json: .*Run again"):
         outcome.check()
     again = run_search(more, engine=InProcess())
     again.check()
-    assert (len(again.records), again.new) == (TRIALS + 1, 1)
+    assert (again.totals.count, again.new) == (TRIALS + 1, 1)
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {

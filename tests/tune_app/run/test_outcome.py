@@ -29,7 +29,7 @@ BASELINE = BaselineInfo(
 
 def make_outcome(spec: ExperimentSpec, records: list[TrialRecord]) -> Outcome:
     totals = totals_of(records, spec, BASELINE.reference(spec))
-    return Outcome(ExperimentFolder(spec.folder), BASELINE, totals, len(records), [], "2 trials")
+    return Outcome(ExperimentFolder(spec.folder), BASELINE, totals, len(records), "2 trials")
 
 
 def test_the_trials_the_frontier_and_the_training_are_counted(tmp_path: Path) -> None:

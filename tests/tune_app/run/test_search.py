@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.tune_app.factories import (
-    at_rest,
     make_experiment,
     make_records,
     make_spec,
@@ -30,7 +29,7 @@ def test_older_results_go_on_by_accuracy_and_are_refused_by_what_they_lack(tmp_p
     records = list(map(of_older_version, make_records()[:4]))
     folder = make_experiment(tmp_path, records, budget={"trials": 4})
     store_baseline(folder)
-    assert len(run_search(folder.read_spec()).records) == 4  # its budget is spent, so that nothing is started
+    assert run_search(folder.read_spec()).totals.count == 4  # its budget is spent, so that nothing is started
     before = read_bytes(folder.spec_file)
     with pytest.raises(ConfigError, match="has no balanced_accuracy"):
         run_search(make_spec(tmp_path, objectives=BALANCED, budget={"trials": 4}))
@@ -50,6 +49,7 @@ def test_newer_results_answer_the_new_question(tmp_path: Path) -> None:
 def test_nothing_to_do_writes_no_table_that_is_current(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 4})
     store_baseline(folder)
+    tabulate(folder)
     tables = [Path(str(folder.trials_table)), Path(str(folder.frontier_table))]
 
     def written() -> list[bool]:
@@ -73,12 +73,12 @@ def test_nothing_to_do_writes_no_table_that_is_current(tmp_path: Path) -> None:
 def test_a_damaged_record_does_not_stay_in_the_tables(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 3})
     store_baseline(folder)
-    at_rest(folder)
+    tabulate(folder)
     damaged = Path(str(folder.trials)) / f"{make_records()[2].assignment.trial_id}.json"
     with damaged.open("r+b") as file:  # in place: the folder's time of change stays
         file.write(b"?")
     outcome = run_search(folder.read_spec())
-    assert (outcome.quarantined, len(outcome.records)) == ([damaged.name], 3)
+    assert (outcome.quarantined, outcome.totals.count) == ([damaged.name], 3)
     assert read_table(folder.trials_table)["label"].to_pylist() == ["p0_w8_a8", "p30_w4_a8", "p50_w4_a8"]
     assert run_search(folder.read_spec()).removed == []
 
@@ -87,17 +87,17 @@ def test_a_run_mends_tables_of_which_one_was_written_alone(tmp_path: Path) -> No
     """A driver was killed between the two, or `finalize` before it wrote them."""
     folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 4})
     store_baseline(folder)
-    at_rest(folder)
+    tabulate(folder)
     older = read_bytes(folder.frontier_table)
     changed = make_spec(tmp_path, budget={"trials": 4}, objectives={"accuracy": "maximize"})
     folder.store_spec(changed)
-    at_rest(folder)
+    tabulate(folder)
     assert recall(folder) is not None
     replace(folder.frontier_table, older)
     assert recall(folder) is None
     run_search(changed)
     assert len(read_table(folder.frontier_table)) == 1
-    at_rest(folder)
+    tabulate(folder)
     store_held_out(folder.artifacts / make_records()[0].assignment.trial_id, HeldOut(accuracy=0.9, n=100))
     assert recall(folder) is None
     run_search(changed)

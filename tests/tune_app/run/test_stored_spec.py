@@ -89,3 +89,16 @@ def test_one_copy_is_kept(tmp_path: Path) -> None:
         run(spec_of(tmp_path, trials))
     assert names(folder.lease, "*.yaml") == ["00000003.yaml"]
     assert exists(folder.spec_file)
+
+
+def test_what_is_no_copy_of_a_spec_is_never_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ExperimentFolder(spec_of(tmp_path, 18).folder)
+    folder.claim(spec_of(tmp_path, 18))
+    replace(folder.lease / "99999999.yaml", b"name: foreign")
+    (tmp_path / "toy" / "lease" / "00000000.yaml").mkdir()
+    run(spec_of(tmp_path, 24))
+    with Lease(folder) as first:
+        replace(folder.lease / "00000003.json", b"{}")
+        with pytest.raises(LeaseHeld, match="took over"):
+            claim(first, spec_of(tmp_path, 30))
+    assert folder.read_spec().budget.trials == 24

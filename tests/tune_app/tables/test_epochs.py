@@ -156,10 +156,13 @@ def test_people_read_a_line_for_each_stage_and_of_a_trial_each_epoch(cli: Cli, t
     assert lines[0] == ["stage", "of", "epochs", "first", "best", "last", "s"]
     assert lines[2][:10] == ["train", "p50_w4_a8", "and", "1", "other", "3", "50.00", "%", "75.00", "%"]
     assert len(lines) == 2 + 4
-    lines = [line.split() for line in cli("epochs", folder.path, "p50_w4_a8").out.splitlines()]
+    *lines, measured, packed = (line.split() for line in cli("epochs", folder.path, "p50_w4_a8").out.splitlines())
     assert lines[0] == ["stage", "epoch", "lr", "loss", "validation"]
     assert lines[2] == ["train", "1", "0.1", "1", "50.00", "%"]
     assert len(lines) == 2 + sum(EPOCHS.values())
+    assert measured == ["batch", "norm", "measured", "again", "–", "–", "–", "90.00", "%"]
+    assert packed == ["packed", "and", "decoded", "–", "–", "–", "90.00", "%"]
+    assert len(cli("epochs", folder.path, "baseline").out.splitlines()) == 2 + EPOCHS["train"]
 
 
 def test_without_a_finished_stage_there_is_nothing_to_show(cli: Cli, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tests.tune_app.factories import at_rest, make_experiment, make_record, store_baseline, tabulate
+from tests.tune_app.factories import make_experiment, make_record, store_baseline, tabulate
 from trainables.errors import ConfigError
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tables.at_rest import TableFile, current_table
@@ -20,7 +20,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     place = tmp_path_factory.mktemp("query") / request.param
     found = make_experiment(place, tables=False)
     if "file" in request.param:
-        at_rest(found)
+        tabulate(found)
     assert (current_table(found) is not None) == ("file" in request.param)
     return found
 
@@ -301,7 +301,7 @@ def test_the_database_itself_reaches_no_file(tmp_path: Path, monkeypatch: pytest
 
 def test_the_database_reaches_the_file_of_the_table_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_experiment(tmp_path)
-    at_rest(folder)
+    tabulate(folder)
     source = current_table(folder)
     assert isinstance(source, TableFile)
     monkeypatch.setattr("tune_app.tables.query._check", lambda *_: None)
@@ -312,7 +312,7 @@ def test_the_database_reaches_the_file_of_the_table_alone(tmp_path: Path, monkey
 
 def test_a_damaged_file_answers_nothing(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
-    at_rest(folder)
+    tabulate(folder)
     expected = frontier_frame(folder.path, all=True)
     content = bytearray(folder.trials_table.read_bytes())  # type: ignore[union-attr]
     for place in range(4, len(content) - 8, 211):
@@ -328,6 +328,6 @@ def test_both_ways_give_the_same_frame(tmp_path: Path) -> None:
     tabulate(folder)
     options: dict[str, Any] = {"all": True, "where": "accuracy > 0.8", "sort": "-accuracy", "limit": 4}
     built = frontier_frame(folder.path, **options)
-    at_rest(folder)
+    tabulate(folder)
     assert current_table(folder) is not None
     pd.testing.assert_frame_equal(frontier_frame(folder.path, **options), built)

@@ -1,8 +1,6 @@
 import contextlib
 import itertools
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import pytest
 from search_spaces.space import FIELDS
 from tests.tune_app.factories import (
     REFERENCE,
-    at_rest,
     make_experiment,
     make_record,
     make_records,
@@ -465,7 +462,7 @@ def test_a_file_is_current_while_ledger_and_spec_are_as_they_were(tmp_path: Path
     file.check()
     Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
     assert current_table(folder) is None
-    at_rest(folder)
+    tabulate(folder)
     assert current_table(folder) is not None
     replace(folder.spec_file, dump_spec(make_spec(tmp_path, constraints=["accuracy >= 0.9"])).encode())
     assert current_table(folder) is None
@@ -473,8 +470,6 @@ def test_a_file_is_current_while_ledger_and_spec_are_as_they_were(tmp_path: Path
 
 def test_a_table_that_misses_a_record_never_counts_as_current(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path)
-    rested = time.time() - 60
-    os.utime(folder.trials, (rested, rested))
     tabulate(folder, make_records()[:-1])
     assert current_table(folder) is None
     assert len(load_trials(folder)) == 6
@@ -483,7 +478,7 @@ def test_a_table_that_misses_a_record_never_counts_as_current(tmp_path: Path) ->
 def test_only_a_disk_tells_when_its_ledger_changed(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     if isinstance(storage, Path):
-        at_rest(folder)
+        tabulate(folder)
     assert (current_table(folder) is not None) == isinstance(storage, Path)
     remove(folder.trials_table)
     assert current_table(folder) is None
