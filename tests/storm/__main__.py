@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -20,47 +19,38 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import markdown_table, write_report
-from tests.storm.history import check
 from tests.storm.kills import killed
 from tests.storm.operations import counter
 from tests.storm.pauses import overtaken
 from tests.storm.power import power_lost
 from tests.storm.s3_faults import over_bad_line
-from tests.storm.search import TRIALS, Facts, facts, quick_spec, record_files, undisturbed
+from tests.storm.search import TRIALS, Facts, undisturbed
 from tests.storm.signals import signalled
 from tests.storm.simulation import simulate
-from tune_app.ledger.folder import ExperimentFolder
 
 BAD_LINES, WORLDS = 40, 10_000
 """Searches in a bucket, of ten seconds each, and simulated worlds, of some tens of milliseconds."""
-PAUSES = TRIALS + 5
+PAUSES = TRIALS + 6
 """Looks at the lease after which a driver is put to sleep: one before each trial, and those around the tables, of which
 there are more in a search that takes longer."""
+RENAMES = 4
+"""Renames of files that drivers share: the spec, both tables, the totals."""
 Fault = Callable[[Path], bool]
 """Does a fault to a search in a new folder; False where the search ended before."""
-
-
-def _paused(number: int, place: Path, *, expected: Facts) -> bool:
-    spec = quick_spec(place)
-    folder = ExperimentFolder(spec.folder)
-    hit = overtaken(number, spec)
-    assert len(record_files(folder)) == TRIALS
-    check(folder, {})
-    assert facts(folder) == expected
-    shutil.rmtree(place)
-    return hit
 
 
 def faults(expected: Facts, count: int, seed: int) -> list[tuple[str, Fault]]:
     """Every fault with its kind, in an order of the seed."""
     chance, found = random.Random(seed), list[tuple[str, Fault]]()
+    late = count - TRIALS  # the operations after the last record: tables, totals, lease
     for number in range(count):
         sign = chance.choice([signal.SIGINT, signal.SIGTERM])
         found.append(("kill before", partial(killed, number, expected=expected, after=False)))
         found.append(("kill after", partial(killed, number, expected=expected, after=True)))
         found.append(("power loss", partial(power_lost, number, expected=expected, seed=chance.randrange(2**32))))
-        found.append(("SIGINT or SIGTERM", partial(signalled, number, expected=expected, sign=sign)))
-    found += [("pause", partial(_paused, number, expected=expected)) for number in range(1, PAUSES + 1)]
+        found.append(("SIGINT or SIGTERM", partial(signalled, number, expected=expected, sign=sign, late=late)))
+    found += [("pause", partial(overtaken, number, expected=expected)) for number in range(1, PAUSES + 1)]
+    found += [("pause", partial(overtaken, n, expected=expected, at_rename=True)) for n in range(1, RENAMES + 1)]
     found += [("bad line to S3", partial(over_bad_line, seed + n, expected=expected)) for n in range(BAD_LINES)]
     found += [("simulated world", partial(_simulated, seed + n)) for n in range(WORLDS)]
     chance.shuffle(found)

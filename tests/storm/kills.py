@@ -22,9 +22,9 @@ def killed(number: int, place: Path, expected: Facts, *, after: bool) -> bool:
     folder = ExperimentFolder(spec.folder)
     first = in_child(partial(_die_at, number, spec, after=after))
     assert first in {0, -signal.SIGKILL}
-    kept = record_files(folder) if Path(str(folder.trials)).exists() else {}
+    kept = record_files(folder)
     assert in_child(partial(search, spec)) == 0
-    check(folder, kept)
+    check(folder, kept, spec)
     assert facts(folder) == expected
     shutil.rmtree(place)
     return first != 0

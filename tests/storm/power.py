@@ -119,7 +119,7 @@ def power_lost(number: int, place: Path, expected: Facts, *, seed: int) -> bool:
         Loss(links, seed).strike(root)
     kept = {path.name: path.read_bytes() for path in links.glob("*-full-a1.json")}
     assert in_child(partial(search, spec)) == 0
-    check(folder, kept)
+    check(folder, kept, spec)
     assert facts(folder) == expected
     shutil.rmtree(place)
     return first != 0

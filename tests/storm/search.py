@@ -15,7 +15,7 @@ from torch import nn
 import trainables.pipeline  # noqa: F401
 from tests.specs import tiny_spec
 from trainables.config import Baseline, BaselineTrain, DataConfig
-from trainables.storage import StoragePath
+from trainables.storage import StoragePath, names, read_many
 from tune_app.engine.in_process import InProcess
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
@@ -89,7 +89,9 @@ def facts(folder: ExperimentFolder) -> Facts:
 
 def record_files(folder: ExperimentFolder) -> dict[str, bytes]:
     """The content of every record, by its file's name."""
-    return {path.name: path.read_bytes() for path in Path(str(folder.trials)).glob("*.json")}
+    found = names(folder.trials, "*.json")
+    contents = read_many(folder.trials / name for name in found)
+    return {name: content for name, content in zip(found, contents, strict=True) if isinstance(content, bytes)}
 
 
 def undisturbed(place: Path, counted: Callable[[], Callable[[], int]]) -> tuple[Facts, int]:

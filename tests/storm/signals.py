@@ -16,10 +16,10 @@ from tune_app.__main__ import main
 from tune_app.ledger.folder import ExperimentFolder
 
 
-def signalled(number: int, place: Path, expected: Facts, *, sign: signal.Signals) -> bool:
+def signalled(number: int, place: Path, expected: Facts, *, sign: signal.Signals, late: int) -> bool:
     """Sends a signal to a run at an operation, ends it by the same command, and asserts exit codes and one line.
 
-    Returns False where the signal came too late to stop it.
+    Returns False where the signal came too late to stop it, which it may from the operation `late` on.
     """
     spec = quick_spec(place)
     folder = ExperimentFolder(spec.folder)
@@ -33,8 +33,9 @@ def signalled(number: int, place: Path, expected: Facts, *, sign: signal.Signals
         assert text.splitlines()[-1].startswith(f"stopped by {sign.name}."), text
     else:
         assert (first, len(kept)) == (0, TRIALS), text
+        assert number >= late, f"{sign.name} at operation {number} was swallowed"
     assert in_child(partial(_command, spec_file, said, lambda: None)) == 0, said.read_text()
-    check(folder, kept)
+    check(folder, kept, spec)
     assert facts(folder) == expected
     shutil.rmtree(place)
     return first != 0
@@ -56,7 +57,7 @@ def _command(spec_file: Path, said: Path, prepare: Callable[[], None]) -> None:
     try:
         main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -2,8 +2,8 @@
 
 import json
 import logging
+from collections import Counter
 from functools import cache, partial
-from itertools import pairwise
 from pathlib import PurePath
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -11,7 +11,7 @@ from unittest.mock import patch
 import trainables.storage.files as files
 import trainables.storage.lock as lock
 from tests.storm.memory import MemoryStore
-from tests.storm.world import World
+from tests.storm.world import Driver, World
 from tests.tune_app.factories import make_record
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
@@ -24,7 +24,9 @@ LONGEST_S = 150.0
 """The longest that a driver stands still; a lock in an object store expires after 60 s."""
 LOST = 0.05
 """The share of answers to a conditional write that get lost."""
-LATE_S = 60.0 + 10.0
+WORK_S = (5.0, 40.0)
+"""The least and the most that a trial takes: a driver works for longer than a lock lives without a sign of life."""
+LATE_S = 60.0 + TRIALS * WORK_S[1] + 20.0
 """The most that the last driver may take: the time until a dead holder's lock expires, and its own work."""
 
 
@@ -45,7 +47,9 @@ def simulate(seed: int) -> None:
     watch = Watch(world, folder)
     store.on_write = watch.see
     for number in range(DRIVERS):
-        world.add(f"driver {number}", partial(drive, folder, f"driver {number}"), in_s=world.random.uniform(0, 30))
+        world.add(
+            f"driver {number}", partial(drive, world, folder, f"driver {number}"), in_s=world.random.uniform(0, 30)
+        )
     threads = SimpleNamespace(Thread=world.thread, Event=world.event)
     clock = SimpleNamespace(monotonic=lambda: world.clock, sleep=world.sleep)
     logging.getLogger(lock.__name__).disabled = True
@@ -58,7 +62,7 @@ def simulate(seed: int) -> None:
         world.run()
         world.calm()
         ended_s = world.clock
-        world.add("the last", partial(drive, folder, "the last"))
+        world.add("the last", partial(drive, world, folder, "the last"))
         world.run()
         late_s = world.clock - ended_s
         world.close()
@@ -73,7 +77,7 @@ def simulate(seed: int) -> None:
     assert store.objects[str(folder.lease / f"{watch.generations[-1]:08d}.json")] == b"{}\n"
 
 
-def drive(folder: ExperimentFolder, name: str) -> None:
+def drive(world: World, folder: ExperimentFolder, name: str) -> None:
     """What a driver does, as far as lock and ledger go: a look at the lease before each trial, a record after it."""
     ledger = Ledger(folder.trials)
     with Lease(folder) as lease:
@@ -81,6 +85,7 @@ def drive(folder: ExperimentFolder, name: str) -> None:
             record = record_of(number, name)
             if record.assignment.trial_id not in ledger.ids():
                 lease.check()
+                world.sleep(world.random.uniform(*WORK_S))
                 ledger.add(record)
         lease.check()
 
@@ -92,15 +97,23 @@ class Watch:
         self.generations: list[int] = []
         self._world, self._folder = world, folder
         self._records: dict[str, bytes] = {}
-        self._beats: list[float] = []
+        self._holders: list[Driver] = []
         self._released = True
+        self._late: Counter[str] = Counter()
 
     def see(self, path: PurePath, content: bytes) -> None:
         """Looks at what was just written."""
         if path.parent == self._folder.trials:
-            assert self._records.setdefault(path.name, content) == content, f"{path.name} was changed"
+            self._record(path.name, content)
         elif path.parent == self._folder.lease:
             self._lease(int(path.stem), content)
+
+    def _record(self, name: str, content: bytes) -> None:
+        assert self._records.setdefault(name, content) == content, f"{name} was changed"
+        driver = self._world.current()
+        if driver is not self._holders[-1]:
+            self._late[driver.name] += 1
+            assert self._late[driver.name] == 1, f"{driver.name} began a trial after another one had taken over"
 
     def _lease(self, generation: int, content: bytes) -> None:
         if self.generations and generation < self.generations[-1]:
@@ -108,11 +121,11 @@ class Watch:
         if not self.generations or generation > self.generations[-1]:
             assert self._released or self._was_silent(), f"generation {generation} began while its holder was alive"
             self.generations.append(generation)
-            self._beats = []
+            self._holders.append(self._world.current())
         self._released = not json.loads(content)
-        self._beats.append(self._world.clock)
 
     def _was_silent(self) -> bool:
-        """Whether the holder gave no sign of life for so long that it had to be taken for dead."""
-        signs = [*self._beats, self._world.clock]
-        return any(b - a >= lock.OBJECTS_EXPIRY_S for a, b in pairwise(signs[-3:]))
+        """Whether the holder had died, or stood still so long that it had to be taken for dead."""
+        holder, since = self._holders[-1], self._world.clock - lock.OBJECTS_EXPIRY_S - 2 * lock.OBJECTS_HEARTBEAT_S
+        still_s = sum(min(end, self._world.clock) - max(start, since) for start, end in holder.pauses if end > since)
+        return holder.dead or holder.ended or still_s >= lock.OBJECTS_EXPIRY_S - 2 * lock.OBJECTS_HEARTBEAT_S

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import trainables.storage.lock as lock
 from tests.documents import ROOT
 from tests.storm.memory import MemoryStore
 from tests.storm.operations import counter
@@ -17,6 +18,7 @@ from tests.storm.power import power_lost
 from tests.storm.search import undisturbed
 from tests.storm.simulation import simulate
 from trainables.storage.lock import Lock
+from tune_app.ledger.lease import Lease
 
 MOST = 2
 """Faults of each kind."""
@@ -46,10 +48,25 @@ def overwrites(store: MemoryStore, path: PurePath, content: bytes) -> bool:
     return True
 
 
+def refuses(own: Lock) -> bool:
+    """`Lock.try_acquire` without the question whether a lock that is there is ours."""
+    newest = own._newest()
+    if own._is_taken(newest) or not lock.create_once(own._path(newest + 1), own._content(0)):
+        return False
+    own.generation = newest + 1
+    own._stop.clear()
+    own._thread = lock.threading.Thread(target=own._beat, daemon=True)
+    own._thread.start()
+    return True
+
+
 BROKEN: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "nobody is taken for alive": (Lock, "_alive", lambda *_: False),
     "what is there is created again": (MemoryStore, "create_once", overwrites),
-    "a lost answer is taken for a refusal": (Lock, "_wrote", lambda *_: False),
+    "a lost answer is taken for a refusal": (Lock, "try_acquire", refuses),
+    "no sign of life": (Lock, "_beat", lambda *_: None),
+    "no look at the lease": (Lease, "check", lambda *_: None),
+    "a lock is ours for ever": (Lock, "held", lambda *_: True),
 }
 
 

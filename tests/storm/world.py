@@ -20,6 +20,8 @@ class Driver:
     paused_until: float = 0.0
     ended: bool = False
     """Whether its main thread has come to its end."""
+    pauses: list[tuple[float, float]] = field(default_factory=list)
+    """When it stood still, from and until."""
     error: BaseException | None = None
 
 
@@ -90,6 +92,10 @@ class World:
             while not task.ended:
                 self._continue(task)
 
+    def current(self) -> Driver:
+        """The driver whose thread calls."""
+        return self._tasks[threading.get_ident()].driver
+
     def turn(self) -> None:
         """What a thread calls before each request: others may come first."""
         self.sleep(0.0)
@@ -115,6 +121,7 @@ class World:
         elif self._pauses and self.random.random() < 0.02:
             self._pauses -= 1
             driver.paused_until = self.clock + self.random.uniform(0, self._longest_s)
+            driver.pauses.append((self.clock, driver.paused_until))
         else:
             return False
         return True
@@ -152,7 +159,7 @@ class World:
 
     def begin(self, target: Callable[[], None]) -> Task:
         """Lets the driver of the calling thread begin another one."""
-        return self._spawn(self._tasks[threading.get_ident()].driver, target, self.clock)
+        return self._spawn(self.current(), target, self.clock)
 
 
 class Thread:
