@@ -21,7 +21,8 @@ from trainables.storage.paths import FileInfo
 
 DRAFT = ".draft-"
 """The start of the name of what is not in its place yet."""
-ROOM = " Free space or choose another storage folder; the same command then goes on."
+FULL, CLOSED = {errno.ENOSPC, errno.EDQUOT}, {errno.EACCES, errno.EPERM, errno.EROFS}
+"""The numbers of errors that say that a disk is full, and that a folder may not be written."""
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 """The numbers of errors that say that there is nothing of a name."""
@@ -29,7 +30,7 @@ NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 def create_once(path: Path, content: bytes) -> bool:
     """Links a draft into its place; False when there is a file already."""
-    with _explained("write", path, ROOM):
+    with _explained("write", path, writing=True):
         with _draft(path, content, durable=True) as draft:
             try:
                 os.link(draft, path)
@@ -41,7 +42,7 @@ def create_once(path: Path, content: bytes) -> bool:
 
 def replace(path: Path, content: bytes, *, durable: bool) -> None:
     """Renames a draft into its place."""
-    with _explained("write", path, ROOM):
+    with _explained("write", path, writing=True):
         with _draft(path, content, durable=durable) as draft:
             os.replace(draft, path)
         if durable:
@@ -51,7 +52,7 @@ def replace(path: Path, content: bytes, *, durable: bool) -> None:
 def publish_folder(files: dict[str, bytes], target: Path) -> bool:
     """Renames a draft folder into its place; False when there is a folder already."""
     draft = _draft_name(target)
-    with _explained("write", target, ROOM):
+    with _explained("write", target, writing=True):
         try:
             _make_durable(target.parent)
             draft.mkdir()
@@ -76,7 +77,7 @@ def append_line(path: Path, value: object) -> None:
 
     A line whose end was lost with the power ends here.
     """
-    with _explained("append to", path, ROOM):
+    with _explained("append to", path, writing=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -177,7 +178,7 @@ def drafted(path: Path) -> Iterator[Path]:
     Nothing is left of a draft where writing fails.
     """
     draft = _draft_name(path)
-    with _explained("write", path, ROOM):
+    with _explained("write", path, writing=True):
         _make_durable(path.parent)
         try:
             yield draft
@@ -190,17 +191,27 @@ def drafted(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _explained(
-    action: str, path: Path, way_out: str = "", *, passing: tuple[type[OSError], ...] = ()
+    action: str, path: Path, *, writing: bool = False, passing: tuple[type[OSError], ...] = ()
 ) -> Iterator[None]:
-    """Turns what goes wrong while something is done with a path into StorageUnavailable, except for some errors."""
+    """Turns what goes wrong while something is done with a path into one line, except for some errors."""
     try:
         yield
     except passing:
         raise
     except OSError as err:
+        said = f"cannot {action} {path}: {err.strerror}."
         if err.errno == errno.ENAMETOOLONG:
-            raise ConfigError(f"cannot {action} {path}: {err.strerror}. Give a shorter name.") from err
-        raise StorageUnavailable(f"cannot {action} {path}: {err.strerror}.{way_out}") from err
+            raise ConfigError(f"{said} Give a shorter name.") from err
+        raise StorageUnavailable(f"{said}{_way_out(err.errno) if writing else ''}") from err
+
+
+def _way_out(number: int | None) -> str:
+    """Returns what helps where a file could not be written."""
+    if number in FULL:
+        return " Free space or choose another storage folder; the same command then goes on."
+    if number in CLOSED:
+        return " Change the rights of the folder or choose another one; the same command then goes on."
+    return " Choose another storage folder; the same command then goes on."
 
 
 def _mode(path: Path) -> int | None:

@@ -16,6 +16,7 @@ from tune_app.cli import clusters, epochs, failures, inspect, networks, report, 
 from tune_app.engine.stop_signal import handled_by, raise_interrupted
 from tune_app.errors import Interrupted
 from tune_app.terminal.progress import Verbosity, set_verbosity
+from tune_app.terminal.shell import command
 from tune_app.terminal.streams import OutputFailed, give_up_output, prepare_streams
 
 OUTPUT_CLOSED = 141
@@ -70,8 +71,7 @@ def main() -> None:
         print(f"error: {printable(str(err))}", file=sys.stderr)
         sys.exit(err.exit_code)
     except Interrupted as err:
-        again = " ".join(["tune-app", *sys.argv[1:]])
-        kept = f" Finished trials are kept; go on with: {again}" if err.of_search else ""
+        kept = f" Finished trials are kept; go on with: {command(*sys.argv[1:])}" if err.of_search else ""
         print(f"stopped by {err}.{kept}", file=sys.stderr)
         sys.exit(err.exit_code)
     except KeyboardInterrupt:  # outside of Typer

@@ -1,6 +1,8 @@
 """Files on a disk: what is left when a write fails or its process is killed, and which calls make it durable."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +90,28 @@ def test_a_path_below_a_file_is_storage_unavailable(name: str, below: str, tmp_p
 def test_a_folder_that_takes_no_files_is_storage_unavailable(name: str) -> None:
     with pytest.raises(StorageUnavailable, match="/proc"):
         WRITERS[name](Path("/proc/here/x"))
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.ENOSPC, "Free space or choose another"),
+        (errno.EDQUOT, "Free space or choose another"),
+        (errno.EROFS, "Change the rights of the folder or choose another one"),
+        (errno.EACCES, "Change the rights of the folder or choose another one"),
+        (errno.EIO, "Choose another storage folder"),
+    ],
+)
+def test_a_read_only_folder_is_no_full_disk(
+    number: int, way_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_args: object, **_more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", fails)
+    said = f"cannot write {tmp_path}/x: {os.strerror(number)}. {way_out}"
+    with pytest.raises(StorageUnavailable, match=f"^{re.escape(said)}.*; the same command then goes on"):
+        replace(tmp_path / "x", b"new")
 
 
 @pytest.mark.parametrize("name", ["create_once", "replace"])

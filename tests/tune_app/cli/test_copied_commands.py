@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import Result
 from tests.tune_app.factories import make_experiment, make_records, store_baseline, store_files
 from trainables.storage import remove
+from tune_app.errors import Interrupted
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.terminal.shell import command
 
@@ -63,3 +65,15 @@ def test_a_run_that_misses_a_file_names_two_commands(folder: ExperimentFolder, c
 def test_the_study_is_shown_by_its_file(folder: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
     target = tmp_path / "my study; x.log"
     assert shown(cli("optuna", folder.path, "--output", target).out) == [["optuna-dashboard", str(target)]]
+
+
+def test_a_run_that_was_stopped_names_its_command(
+    folder: ExperimentFolder, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted(signal.SIGTERM, of_search=True)
+
+    monkeypatch.setattr("tune_app.run.search.run_search", stopped)
+    done = cli("run", folder.spec_file, "--trials", 5)
+    assert done.code == 143
+    assert shown(done.err) == [["tune-app", "run", str(folder.spec_file), "--trials", "5"]]
