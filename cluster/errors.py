@@ -4,6 +4,7 @@ This package imports none of the others, so its errors have a root of their own;
 line's: 2 bad input · 3 the cluster does not answer · 6 stored data is not what it should be.
 """
 
+import re
 from typing import ClassVar
 
 
@@ -44,5 +45,7 @@ class CorruptJob(ClusterError):
 
 
 def first_line(err: BaseException) -> str:
-    """Returns what an error says, in one line."""
-    return (str(err).strip().splitlines() or [type(err).__name__])[0]
+    """Returns what an error says, in one line; of a connection that failed only why."""
+    said = (str(err).strip().splitlines() or [type(err).__name__])[0]
+    system = re.search(r"\[Errno -?\d+\] ([\w ,'-]*\w)", said)  # behind the address and the calls of the client
+    return system[1] if system and "HTTPConnection" in said else said

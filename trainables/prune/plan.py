@@ -160,5 +160,8 @@ def _removed(blocks: Iterable[_Block], left: int) -> dict[str, set[int]]:
 def _on_cpu(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, score in scores.items():
         if not bool(torch.isfinite(score).all()):
-            raise Diverged(f"the importance of {name} is not finite: lower the learning rate before pruning.")
+            raise Diverged(
+                f"the importance of {name} is not finite, so its weights or gradients are not: import intact weights, "
+                "or lower the learning rate of what trained them."
+            )
     return {name: score.cpu() for name, score in scores.items()}

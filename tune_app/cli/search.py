@@ -35,8 +35,11 @@ def demo(folder: Annotated[Path, typer.Option(help="Where the spec and the resul
 
     started = time.monotonic()
     spec_file = _write_demo(folder)
+    try:
+        spec = load_spec(spec_file)
+    except ConfigError as err:
+        raise ConfigError(f"{err} It was there before: mend or remove it, or give another --folder.") from err
     print(spec_file.read_text("utf-8"))
-    spec = load_spec(spec_file)
     run(spec_file)
     experiment = str(from_here(spec.folder))
     finalize(experiment)

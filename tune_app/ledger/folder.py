@@ -1,6 +1,7 @@
 """ExperimentFolder: where the files of an experiment lie, and whose experiment it is."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from trainables.errors import ConfigError, CorruptFile
@@ -92,6 +93,8 @@ class ExperimentFolder:
         try:
             if exists(folder.spec_file):
                 return folder
+            if isinstance(path, Path) and not exists(path):
+                raise ConfigError(f"{path} does not exist: give the folder that `tune-app run` printed.")
             near = _experiments_in(path)
         except (OSError, ValueError) as err:
             raise ConfigError(f"cannot look into {str(path)!r}: {err}. Give the folder of an experiment.") from err

@@ -219,6 +219,7 @@ def test_the_environment_names_the_cluster_and_it_is_said(cli: Cli, monkeypatch:
     result = cli("jobs", "list")
     assert result.code == 3
     assert result.err.startswith(f"cluster: {address}\nerror: {address} does not take the request")
+    assert "HTTPConnection" not in result.err
     assert cli("jobs", "list", "--backend", "local").code == 0
 
 

@@ -93,6 +93,19 @@ def test_a_folder_that_is_no_experiment(command: str, cli: Cli, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_not_there_is_called_so(cli: Cli, tmp_path: Path) -> None:
+    result = cli("summary", tmp_path / "none")
+    assert (result.code, "none does not exist: give the folder" in one_line(result)) == (2, True)
+
+
+def test_a_demo_beside_a_foreign_spec_names_the_file_and_a_way_out(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text("a: b\n")
+    result = cli("demo", "--folder", tmp_path)
+    assert result.code == 2
+    assert "demo.yaml: name is missing: add it. It was there before: mend or remove it" in one_line(result)
+    assert (tmp_path / "demo.yaml").read_text() == "a: b\n"
+
+
 def test_the_experiments_below_a_folder_are_named(cli: Cli, tmp_path: Path) -> None:
     make_experiment(tmp_path)
     assert "it holds experiments: toy" in one_line(cli("frontier", tmp_path))

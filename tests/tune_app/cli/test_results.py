@@ -106,7 +106,7 @@ def test_no_experiment_is_one_line(command: str, cli: Cli, tmp_path: Path) -> No
     done = cli(command, tmp_path / "none", *more)
     [line] = done.err.strip().splitlines()
     assert done.code == 2
-    assert "is no experiment" in line
+    assert "does not exist: give the folder" in line
 
 
 @pytest.mark.parametrize("records", [[], [make_record(0, {"w_bits": 2}, state="failed")]], ids=["empty", "failures"])
