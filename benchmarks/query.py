@@ -29,7 +29,7 @@ from trainables.config import sealed, unsealed
 from trainables.storage import read_bytes, replace
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.spec.yaml_file import dump_spec, load_spec
+from tune_app.spec.yaml_file import load_spec
 from tune_app.tables.at_rest import AtRest, current_table, ledger_state, settle
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.sealed_parquet import checksum_of, encode_table
@@ -52,10 +52,11 @@ def make_experiment(place: Path, rows: int) -> ExperimentFolder:
     folder = ExperimentFolder(place / spec.name)
     ledger, table = Path(str(folder.trials)), Path(str(folder.trials_table))
     ledger.mkdir(parents=True)
-    replace(folder.spec_file, dump_spec(spec).encode())
+    folder.store_spec(spec)
     reference = {"accuracy": 0.1, "size_bytes": 1e6}
+    totals = totals_of([], spec, reference).model_copy(update={"trials": {"complete": rows}})
     with Lease(folder) as lease:
-        settle(lease, [], spec, totals_of([], spec, reference), reference=reference, seen=ledger_state(folder))
+        settle(lease, [], spec, totals, reference=reference, seen=ledger_state(folder))
     content = encode_table(_table(rows).replace_schema_metadata(read_table(table).schema.metadata))
     table.write_bytes(content)
     note = unsealed(read_bytes(folder.totals_file), AtRest, older=False)

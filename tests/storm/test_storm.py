@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path, PurePath
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import trainables.storage.lock as lock
+import trainables.storage.posix as posix
 from tests.documents import ROOT
 from tests.storm.memory import MemoryStore
 from tests.storm.operations import counter
@@ -77,9 +79,19 @@ def test_a_broken_lock_is_noticed_by_the_simulation(name: str, monkeypatch: pyte
         deque(map(simulate, range(WORLDS)))
 
 
-def test_a_disk_that_is_not_synced_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, count = undisturbed(tmp_path / "whole", counter)
-    assert power_lost(count // 4, tmp_path / "synced", expected, seed=0)
-    monkeypatch.setattr("trainables.storage.posix._fsync", lambda path: None)
-    with pytest.raises(AssertionError):
-        power_lost(count // 4, tmp_path / "not", expected, seed=0)
+def lose_power_without_fsync() -> None:
+    """Loses power on a disk that is synced, which nothing shows, and on one that is not, which must be noticed."""
+    with tempfile.TemporaryDirectory(prefix="storm-") as scratch:
+        place = Path(scratch)
+        expected, count = undisturbed(place / "whole", counter)
+        assert power_lost(count // 4, place / "synced", expected, seed=0)
+        posix._fsync = lambda path: None
+        with pytest.raises(AssertionError):
+            power_lost(count // 4, place / "not", expected, seed=0)
+
+
+def test_a_disk_that_is_not_synced_is_noticed() -> None:
+    """In a process of its own: one that has trained cannot be forked to train."""
+    work = f"from {lose_power_without_fsync.__module__} import lose_power_without_fsync as work; work()"
+    done = subprocess.run([sys.executable, "-c", work], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ Commands import what is heavy where they need it, so that help stays fast.
 
 import signal
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -21,12 +22,15 @@ from tune_app.terminal.streams import OutputFailed, give_up_output, prepare_stre
 
 OUTPUT_CLOSED = 141
 """128 + SIGPIPE, as a shell calls the end of a program whose output nobody reads any more: `tune-app … | head`."""
+VERBOSITY = {"-v", "--verbose", "-q", "--quiet"}
+"""Options that each command takes; none has another one of these names."""
 INTERRUPTED = 128 + signal.SIGINT
 """The code with which Typer exits on Ctrl-C."""
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done · 1 a bug · 2 bad input · 3 storage or cluster does not answer · "
     "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal · "
@@ -36,15 +40,31 @@ for part in (search, clusters, results, failures, epochs, report, networks, insp
     app.add_typer(part.app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tune-app {version('tune-app')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More detail on standard error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors alone.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Search for the best small versions of a trained network: prune, quantize, pack, measure, on Ray."""
     if verbose and quiet:
         raise ConfigError("--verbose asks for more and --quiet for less: choose one of the two.")
     set_verbosity(Verbosity.DETAILED if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL)
+
+
+def _verbosity_first(words: list[str]) -> list[str]:
+    """Returns the words of a command line with options of all commands before the command, wherever they stood."""
+    known = words[: words.index("--")] if "--" in words else words
+    found = [word for word in known if word in VERBOSITY]
+    return [*found, *(word for word in known if word not in VERBOSITY), *words[len(known) :]]
 
 
 def main() -> None:
@@ -54,7 +74,7 @@ def main() -> None:
             prepare_streams()
         try:
             with handled_by(raise_interrupted, signal.SIGTERM), handled_by(signal.default_int_handler, signal.SIGINT):
-                app()
+                app(args=_verbosity_first(sys.argv[1:]))
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

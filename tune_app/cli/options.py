@@ -13,7 +13,7 @@ def argument(name: str, help: str) -> Any:
     return typer.Argument(metavar=name, help=help, show_default=False)
 
 
-SpecFile = Annotated[Path, argument("SPEC", "YAML file of the experiment.")]
+SpecFile = Annotated[Path, argument("SPEC", "YAML file of the experiment; - is standard input.")]
 Experiment = Annotated[str, argument("EXPERIMENT", "Folder or URI of the experiment, e.g. runs/demo.")]
 Trial = Annotated[str, argument("TRIAL", "Label (p30_w4_a8) or id of a trial.")]
 TrialOrBaseline = Annotated[str, argument("TRIAL", "Label (p30_w4_a8) or id of a trial, or: baseline.")]

@@ -169,7 +169,7 @@ def summary(
     elif yaml:
         from ruamel.yaml import YAML
 
-        YAML().dump(found.document(), sys.stdout)
+        YAML().dump(json_text.loads(json_text.dumps(found.document())), sys.stdout)  # equal parts are no anchors then
     else:
         print("\n".join(found.lines()))
 

@@ -75,6 +75,16 @@ def baseline(spec: SpecFile) -> None:
         print(f"{info.imported}. Check that the accuracy is the one that you know of it.")
 
 
+@app.command(rich_help_panel=SEARCH, epilog="Example: tune-app validate demo/demo.yaml")
+def validate(spec: SpecFile) -> None:
+    """Check a spec without loading data or importing a network; nothing is written."""
+    from tune_app.spec.yaml_file import parse_spec, read_text
+
+    found = parse_spec(read_text(spec), source=str(spec))
+    names = ", ".join(found.space.root)
+    print(f"{spec}: {found.name} is well; {found.space.size:,} points of {names}, {found.budget.trials:,} trials")
+
+
 @app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
 def plan(spec: SpecFile, json: Json = False) -> None:
     """Say what a search would run, and the time and disk that it takes; nothing is written."""

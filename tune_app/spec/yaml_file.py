@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -25,6 +26,7 @@ MAX_SPEC_BYTES = 1_000_000
 """A longer file is no spec, and would only take longer to be refused."""
 MAX_DEPTH = 50
 """YAML that is nested deeper is no spec, and slow to read."""
+STDIN = "-"
 EXAMPLE = "`tune-app demo` writes one to demo/demo.yaml"
 OPENING = (
     tokens.FlowSequenceStartToken,
@@ -93,7 +95,7 @@ def in_one_line(value: Any) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Reads the text of a spec file.
+    """Reads the text of a spec file; `-` is standard input.
 
     Raises:
         ConfigError: missing, a folder, too large, or not UTF-8.
@@ -101,7 +103,7 @@ def read_text(path: Path) -> str:
     try:
         if path.is_dir():
             raise ConfigError(f"{path} is a folder: give the path of a spec file; {EXAMPLE}.")
-        with path.open("rb") as file:  # which may be a pipe or a device, and never end
+        with sys.stdin.buffer if str(path) == STDIN else path.open("rb") as file:  # which may never end
             content = file.read(MAX_SPEC_BYTES + 1)
         if len(content) > MAX_SPEC_BYTES:
             raise ConfigError(f"{path} has more than {MAX_SPEC_BYTES:,} bytes: no spec has. {EXAMPLE}.")

@@ -1,10 +1,12 @@
 """Bad input: one line, the right exit code, nothing written."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tune_app.cli.search import demo_spec
 from tune_app.errors import LeaseHeld, SearchAborted
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
+from tune_app.terminal.progress import Verbosity, set_verbosity, verbosity
 
 Cli = Callable[..., Result]
 
@@ -91,6 +94,46 @@ def test_a_folder_that_is_no_experiment(command: str, cli: Cli, tmp_path: Path) 
     assert result.code == 2
     assert "is no experiment" in one_line(result)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spec_is_validated_without_data_or_network(cli: Cli, tmp_path: Path) -> None:
+    content = tiny_spec(tmp_path / "runs").model_dump(mode="json")
+    content["base"]["data"] |= {"name": "cifar10", "root": "/nowhere", "image_size": 32}
+    schedule = content["base"]["baseline"]["schedule"]
+    content["base"]["baseline"] = {"kind": "train", "network": "no_such_module:Net", "schedule": schedule}
+    spec = write_spec(tmp_path / "spec.yaml", ExperimentSpec.model_validate(content))
+    done = cli("validate", spec)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{spec}: tiny is well; 6 points of prune_frac, w_bits, a_bits, 6 trials\n"
+    spec.write_text(spec.read_text().replace("trials: 6", "trials: true"))
+    assert "budget.trials" in one_line(cli("validate", spec))
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+
+
+def test_a_spec_comes_from_standard_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = write_spec(tmp_path / "spec.yaml", tiny_spec(tmp_path / "runs"))
+    for content, code in ((spec.read_bytes(), 0), (b"a: b", 2)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        done = cli("validate", "-")
+        words = "-: tiny is well" if code == 0 else "error: -: "
+        assert (done.code, (done.out + done.err).startswith(words)) == (code, True)
+
+
+def test_the_version_and_short_help(cli: Cli) -> None:
+    assert cli("--version").out == f"tune-app {version('tune-app')}\n"
+    for words in ([], ["frontier"], ["jobs", "list"]):
+        short, long = cli(*words, "-h"), cli(*words, "--help")
+        assert (short.code, short.out) == (0, long.out)
+
+
+@pytest.mark.parametrize("words", [["-q"], ["--quiet"], ["-v"], ["--verbose"]], ids=str)
+def test_verbosity_stands_before_or_after_a_command(words: list[str], cli: Cli, tmp_path: Path) -> None:
+    spec = write_spec(tmp_path / "spec.yaml", tiny_spec(tmp_path / "runs"))
+    for order in ([*words, "validate", spec], ["validate", *words, spec], ["validate", spec, *words]):
+        set_verbosity(Verbosity.NORMAL)
+        assert cli(*order).code == 0
+        assert verbosity() is (Verbosity.QUIET if "q" in words[0] else Verbosity.DETAILED)
+    set_verbosity(Verbosity.QUIET)
 
 
 def test_a_folder_that_is_not_there_is_called_so(cli: Cli, tmp_path: Path) -> None:

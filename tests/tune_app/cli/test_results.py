@@ -82,6 +82,7 @@ def test_summary_as_text_json_and_yaml(cli: Cli, folder: ExperimentFolder) -> No
     assert [text.code, as_json.code, as_yaml.code] == [0, 0, 0]
     assert "best balanced: p30_w4_a8" in text.out
     assert json.loads(as_json.out) == YAML(typ="safe").load(as_yaml.out)
+    assert "&" not in as_yaml.out
     assert cli("summary", folder.path, "--json", "--yaml").code == 2
 
 
