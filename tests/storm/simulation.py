@@ -22,6 +22,9 @@ TRIALS, DRIVERS = 3, 3
 DEATHS, PAUSES = 2, 3
 LONGEST_S = 150.0
 """The longest that a driver stands still; a lock in an object store expires after 60 s."""
+SLACK_S = 2 * lock.OBJECTS_HEARTBEAT_S
+STILL_S = lock.OBJECTS_EXPIRY_S - SLACK_S
+"""The least that a driver has stood still whose lock expires: it may have been seen a while before, and seen late."""
 LOST = 0.05
 """The share of answers to a conditional write that get lost."""
 WORK_S = (5.0, 40.0)
@@ -125,7 +128,16 @@ class Watch:
         self._released = not json.loads(content)
 
     def _was_silent(self) -> bool:
-        """Whether the holder had died, or stood still so long that it had to be taken for dead."""
-        holder, since = self._holders[-1], self._world.clock - lock.OBJECTS_EXPIRY_S - 2 * lock.OBJECTS_HEARTBEAT_S
-        still_s = sum(min(end, self._world.clock) - max(start, since) for start, end in holder.pauses if end > since)
-        return holder.dead or holder.ended or still_s >= lock.OBJECTS_EXPIRY_S - 2 * lock.OBJECTS_HEARTBEAT_S
+        """Whether the holder had died, or stood still so long that it had to be taken for dead.
+
+        One that takes over may itself have slept between its look and this step, in which the holder woke.
+        """
+        holder, clock = self._holders[-1], self._world.clock
+        slept = [start for start, end in self._world.current().pauses if end > clock - SLACK_S]
+        return holder.dead or holder.ended or any(_still_s(holder, at) >= STILL_S for at in (clock, *slept))
+
+
+def _still_s(driver: Driver, at: float) -> float:
+    """The seconds that a driver stood still in the time before, after which it is taken for dead."""
+    since = at - lock.OBJECTS_EXPIRY_S - SLACK_S
+    return sum(max(0.0, min(end, at) - max(start, since)) for start, end in driver.pauses)

@@ -137,10 +137,11 @@ class Lock:
 
     def _is_taken(self, generation: int) -> bool:
         """Whether the holder of a generation lives."""
+        looked_at = time.monotonic()  # before: whoever sleeps behind the look has seen nothing of what came meanwhile
         holder = self._read(generation)
-        return holder is not None and self._alive(generation, holder)
+        return holder is not None and self._alive(generation, holder, looked_at)
 
-    def _alive(self, generation: int, holder: dict[str, Any]) -> bool:
+    def _alive(self, generation: int, holder: dict[str, Any], looked_at: float) -> bool:
         """Whether the holder of a generation lives, by the process table here, or by its heartbeat elsewhere."""
         if _is_here(holder):
             try:
@@ -151,7 +152,7 @@ class Lock:
         seen = (generation, holder["beat"])
         if seen != self._seen:
             self._seen, self._seen_at = seen, time.monotonic()
-        return time.monotonic() - self._seen_at < self._expiry_s
+        return looked_at - self._seen_at < self._expiry_s
 
     def _beat(self) -> None:
         """Writes heartbeats until the lock is released or taken over; runs in a thread of its own."""

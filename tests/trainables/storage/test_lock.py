@@ -70,6 +70,29 @@ def test_the_holder_beats(storage: StoragePath, held: Lock) -> None:
     assert held.held()
 
 
+def test_who_sleeps_behind_its_look_takes_nobody_for_dead(
+    storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has seen is old when it wakes: the holder may have given a sign of life meanwhile."""
+    holder, other = Lock(storage / "lock", heartbeat_s=1_000), Lock(storage / "lock", expiry_s=10)
+    clock, read = [0.0], Lock._read
+    monkeypatch.setattr(lock_module, "_is_here", lambda found: False)
+    monkeypatch.setattr(lock_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def asleep(own: Lock, generation: int) -> dict[str, Any] | None:
+        found = read(own, generation)
+        clock[0] += 100
+        return found
+
+    assert holder.try_acquire()
+    assert not other.try_acquire()
+    monkeypatch.setattr(Lock, "_read", asleep)
+    assert not other.try_acquire()
+    assert other.try_acquire()
+    holder.release()
+    other.release()
+
+
 HOLDER = """
 import sys, time
 from trainables.storage import Lock, storage_path
