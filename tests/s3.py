@@ -83,6 +83,20 @@ class Answer:
 
 
 @contextlib.contextmanager
+def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answers requests by a handler, in threads of this process, until the context ends; yields the address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
 def scripted_s3(*script: Answer) -> Iterator[list[str]]:
     """A server that gives these answers in turn, the last one for ever; yields the requests that it gets."""
     requests: list[str] = []
@@ -105,16 +119,8 @@ def scripted_s3(*script: Answer) -> Iterator[list[str]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with endpoint(f"http://127.0.0.1:{server.server_address[1]}"):
-            yield requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as address, endpoint(address):
+        yield requests
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.s3 import refusal
+from tests.s3 import refusal, serving
 
 SHARE = 0.06
 """Of the requests that something happens to: of five in a row, one in a million meets nothing else."""
@@ -68,12 +68,5 @@ def bad_line(server: str, seed: int) -> Iterator[tuple[str, Counter[str]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=proxy.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{proxy.server_address[1]}", done
-    finally:
-        proxy.shutdown()
-        thread.join()
-        proxy.server_close()
+    with serving(Handler) as address:
+        yield address, done

@@ -25,7 +25,6 @@ from tune_app.tables.trials import check_version, decode_table, write_tables
 
 RULES = 1
 """The number of the rules by which totals are counted; totals of other rules are counted again."""
-NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class AtRest(Frozen):
@@ -127,7 +126,7 @@ def recall(folder: ExperimentFolder) -> Recalled | None:
         try:
             content = read_bytes(path)
             tables.append(decode_table(content, name=str(path)))
-        except (*NO_FILE, CorruptFile):
+        except (OSError, CorruptFile):
             return None
         if checksum_of(content) != note.tables.get(path.name):
             return None
@@ -153,7 +152,7 @@ def _note(folder: ExperimentFolder) -> AtRest | None:
     try:
         note = unsealed(read_bytes(folder.totals_file), AtRest, older=False)
         same = (note.spec, note.baseline) == (_digest(folder.spec_file), _digest(folder.baseline_file))
-    except (*NO_FILE, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
     return note if same and note.made_by == _made_by() else None
 
@@ -166,7 +165,7 @@ def _digest(path: StoragePath) -> str:
     """Returns the SHA-256 of a file; empty where there is none."""
     try:
         return sha256(read_bytes(path))
-    except NO_FILE:
+    except OSError:
         return ""
 
 
