@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from tests.stored import lines
+from trainables.stages.cache import StageCache
 from trainables.storage import names, storage_path
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
@@ -58,7 +59,11 @@ def test_a_driver_that_was_killed_goes_on_in_its_bucket(
     records, damaged = Ledger(folder.trials).read()
     assert ([r.state for r in records], damaged) == (["complete"] * 3, [])
     done = [event["key"] for event in lines(folder.stages / "log.jsonl") if event["event"] == "finish"]
-    assert len(done) == len(set(done)) == 4  # the baseline and three networks
+    stages = StageCache(folder.stages).keys()
+    assert len(stages) == 4  # the baseline and three networks
+    assert len(done) == len(set(done)), "a stage was made twice"
+    assert set(done) <= set(stages)
+    assert len(stages) <= len(done) + 2  # whose worker was killed after it was published, before the log
     assert "3 trials (0 new)" in cli("run", file).out
     rows = json.loads(cli("frontier", folder.path, "--all", "--json").out)
     assert {row["trial_id"] for row in rows} == {r.assignment.trial_id for r in records}

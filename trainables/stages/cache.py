@@ -100,8 +100,9 @@ class StageCache:
             raise
         files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
         first = storage.publish_folder(files, self.folder / key, marker=FINISHED)
-        saved_epochs.clear()
+        # A process that is killed here leaves a finished stage without its line in the log.
         self._log("finish" if first else "lost", key, kind)  # lost: who had taken over the lock was faster
+        saved_epochs.clear()
         # Read back: what later trials will get is what this one gets, to the last bit.
         return read_stage(self.folder / key)
 
