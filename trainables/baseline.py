@@ -49,9 +49,9 @@ def _(config: BaselineImport, context: StageContext) -> StageResult:
     accuracy, chance = result.metrics["val_accuracy"], 1 / context.data.classes
     if config.network and accuracy <= CHANCE_FACTOR * chance:
         raise ConfigError(
-            f"the imported network has accuracy {accuracy:.1%} on {len(context.val):,} validation images, and chance "
-            f"is {chance:.1%}: give the mean and std that it was trained with (data.mean, data.std), check its "
-            "checkpoint, or say kind: untrained."
+            f"the imported network has accuracy {100 * accuracy:.1f} % on {len(context.val):,} validation images, and "
+            f"chance is {100 * chance:.1f} %: give the mean and std that it was trained with (data.mean, data.std), "
+            "check its checkpoint, or say kind: untrained."
         )
     return result
 

@@ -111,7 +111,8 @@ def check_pruning(model: Model, architecture: Architecture, images: Images) -> t
     removed = 1 - sum(smaller.widths.values()) / max(1, sum(group.channels for group in groups))
     return (
         off <= PRUNED_TOLERANCE,
-        f"{len(groups)} groups, {removed:.0%} of the channels gone, {left:.0%} of the weights left, off by {off:.1e}",
+        f"{len(groups)} groups, {100 * removed:.0f} % of the channels gone, {100 * left:.0f} % of the weights left, "
+        f"off by {off:.1e}",
     )
 
 

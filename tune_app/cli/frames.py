@@ -4,6 +4,7 @@ import io
 import json as json_text
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from trainables.errors import ConfigError
 from trainables.results import METRICS
 from trainables.storage import refuse_folder, replace, storage_path
 from tune_app.tables.columns import COLUMNS
+from tune_app.terminal.quantities import show_number, show_points, show_ratio, show_share, show_spread
 from tune_app.terminal.table import ABSENT, make_table, widths
 
 if TYPE_CHECKING:
@@ -111,9 +113,9 @@ def _cell(name: str, record: dict[str, Any]) -> str:
     if name == "state" and record.get("reason"):
         return textwrap.shorten(record["reason"], REASON_CHARS, placeholder="…")
     if name == "accuracy_sd" and value is not None:
-        return _spread(record["accuracy_mean"], value)
+        return show_spread(record["accuracy_mean"], value)
     if name == "test_accuracy" and record.get("test_accuracy_sd") is not None:
-        return _spread(record["test_accuracy_mean"], record["test_accuracy_sd"])
+        return show_spread(record["test_accuracy_mean"], record["test_accuracy_sd"])
     if value is None:
         return ABSENT
     if name == "label" and len(value) > LABEL_CHARS:
@@ -121,18 +123,13 @@ def _cell(name: str, record: dict[str, Any]) -> str:
     return _FORMS.get(COLUMNS[name].kind, str)(value)
 
 
-def _spread(mean: float, sd: float) -> str:
-    """Returns a mean of shares with its standard deviation."""
-    return f"{100 * mean:.2f}±{100 * sd:.2f}%"
-
-
 _FORMS: dict[str, Callable[[Any], str]] = {
-    "share": "{:.2%}".format,
-    "points": lambda value: f"{round(100 * value, 2) + 0.0:.2f}pp",  # no -0.00
+    "share": show_share,
+    "points": partial(show_points, signed=False),
     "chance": "{:.2f}".format,
-    "ratio": "{:.1f}x".format,
+    "ratio": show_ratio,
     **dict.fromkeys(("bytes", "count", "seconds"), "{:,.0f}".format),
-    "number": "{:,.6g}".format,
+    "number": show_number,
 }
 """How values are written, by the kind of their column in the catalog; others are written as they are."""
 _COLUMNS = (

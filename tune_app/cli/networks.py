@@ -8,7 +8,7 @@ import typer
 
 from trainables.errors import ConfigError
 from tune_app.cli.options import NETWORKS, Experiment, Json, Trial, argument
-from tune_app.terminal.quantities import show_share
+from tune_app.terminal.quantities import show_ratio, show_share
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def export(
     print(f"{target}/{PACKED}: {record.metrics()['size_bytes']:,.0f} bytes, {record.assignment.label}")
     if onnx:
         found = export_onnx(folder, record, target)
-        accuracy = f"accuracy {100 * found.accuracy:.2f} % on the validation split"
+        accuracy = f"accuracy {show_share(found.accuracy)} on the validation split"
         print(f"{target}/{ONNX}: {found.size_bytes:,} bytes, {accuracy}")
 
 
@@ -153,7 +153,7 @@ def _print_latency(report: "LatencyReport") -> None:
     rows = []
     for row in report.rows:
         times = (f"{t:.3f}" for t in (row.min_ms, row.median_ms, row.p90_ms))
-        rows.append((row.name, str(row.batch), f"{row.onnx_size_bytes:,}", *times, f"{row.speedup:.2f}x"))
+        rows.append((row.name, str(row.batch), f"{row.onnx_size_bytes:,}", *times, show_ratio(row.speedup)))
     print_table(heads, rows, left=("network",))
     print(
         f"{report.rows[0].runs} runs each, by turns, after {report.warmup} of warm-up; one thread of {machine.cpu} "

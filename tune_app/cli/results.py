@@ -91,10 +91,10 @@ def finalize(experiment: Experiment) -> None:
     final = evaluate(ExperimentFolder.existing(experiment))
     points, runs = len(final.frontier), sum(map(len, final.frontier))
     print(
-        f"test split, {final.baseline.n} images: baseline {100 * final.baseline.accuracy:.2f} %, "
+        f"test split, {final.baseline.n} images: baseline {show_share(final.baseline.accuracy)}, "
         f"{points} frontier points evaluated{f' in {runs} runs' if runs > points else ''} (column test_accuracy)\n"
-        f"validation minus test accuracy: frontier {100 * final.gap:+.2f} points on average, "
-        f"baseline {100 * final.baseline_gap:+.2f}"
+        f"validation minus test accuracy: frontier {show_points(final.gap)} on average, "
+        f"baseline {show_points(final.baseline_gap)}"
     )
     if said := _caveat(experiment):
         print(said)
@@ -223,7 +223,7 @@ def _print_comparison(found: "Comparison") -> None:
             side.name,
             f"{len(side.points)}",
             show_number(side.hypervolume),
-            f"{100 * side.coverage:.0f} % of {len(other.points)}",
+            f"{show_share(side.coverage, digits=0)} of {len(other.points)}",
             f"{len(side.winners)}",
             show_share(side.baseline_accuracy),
         )

@@ -14,6 +14,7 @@ from tune_app.cli.options import SEARCH, Json, SpecFile
 from tune_app.cli.results import finalize, frontier, plot
 from tune_app.engine.stop_signal import end_process, handled_by
 from tune_app.terminal.progress import console
+from tune_app.terminal.quantities import show_share
 from tune_app.terminal.shell import command, from_here
 from tune_app.terminal.table import ABSENT, print_table
 
@@ -66,7 +67,7 @@ def baseline(spec: SpecFile) -> None:
 
     info = run_baseline(loaded, console=console())
     print(
-        f"{info.title} of {loaded.name}: accuracy {100 * info.accuracy:.2f} % on {info.n} validation images, "
+        f"{info.title} of {loaded.name}: accuracy {show_share(info.accuracy)} on {info.n} validation images, "
         f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
     for finding in findings_of_baseline(info):

@@ -22,7 +22,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs
 from tune_app.terminal.progress import Pace, Verbosity, verbosity
-from tune_app.terminal.quantities import show_done, show_duration
+from tune_app.terminal.quantities import show_done, show_duration, show_ratio, show_share
 
 
 @dataclass
@@ -116,8 +116,8 @@ class LiveView:
             return f"{head} {record.state}: {record.reason}"
         m = record.metrics()
         return (
-            f"{head} accuracy {100 * m['accuracy']:.2f} % · {m['size_bytes']:,.0f} bytes · "
-            f"{m['compression_ratio']:.2f}x · {record.seconds:.1f} s{_stages(record)}"
+            f"{head} accuracy {show_share(m['accuracy'])} · {m['size_bytes']:,.0f} bytes · "
+            f"{show_ratio(m['compression_ratio'])} · {record.seconds:.1f} s{_stages(record)}"
         )
 
     def _render(self) -> RenderableType:

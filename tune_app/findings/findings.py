@@ -184,7 +184,7 @@ def precision_of(points: Sequence[Tried], images: int | None) -> Finding | None:
     """Says how much one image counts, where that is a difference that people read."""
     if not images or len(points) < FEW or images >= 1_000:
         return None
-    text = f"accuracies are of {images:,} validation images: one image is {100 / images:.2f} pp"
+    text = f"accuracies are of {images:,} validation images: one image is {show_points(1 / images, signed=False)}"
     return Finding("precision", text, {"images": images})
 
 
@@ -244,7 +244,7 @@ def _effect_text(step: Mapping[str, Any], images: int | None) -> str:
     lost = f", {step['lost']} more at chance or diverged" if step["lost"] else ""
     return (
         f"{_value(step['from'])} to {_value(step['to'])}: {show_points(step['accuracy_change'])}{image}, "
-        f"{step['size_ratio']:.2f}x the bytes (median of {step['pairs']:,} pairs{lost})"
+        f"{show_ratio(step['size_ratio'])} the bytes (median of {step['pairs']:,} pairs{lost})"
     )
 
 
@@ -253,7 +253,7 @@ def _named(point: Tried) -> str:
 
 
 def _loss(loss: float) -> str:
-    return f"{100 * loss:.2f} pp"
+    return show_points(loss, signed=False)
 
 
 def _lost(loss: float) -> str:
@@ -261,7 +261,7 @@ def _lost(loss: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if abs(share) >= 0.01 else f"{100 * share:.1f} %"
+    return show_share(share, digits=0 if abs(share) >= 0.01 else 1)
 
 
 def _value(value: Value) -> str:

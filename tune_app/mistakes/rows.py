@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.confusion import confusions, errors_by_group
 from tune_app.mistakes.numbers import per_class
-from tune_app.terminal.quantities import show_points
+from tune_app.terminal.quantities import show_points, show_share
 from tune_app.terminal.table import ABSENT
 
 NAMES = {"class", "taken for", "predicted", "baseline predicted", "group"}
@@ -71,7 +71,7 @@ def bin_rows(analysis: Analysis) -> list[Row]:
 
 def percent(share: float | None) -> str:
     """Returns a share as `97.8 %`, or a dash where nothing is known."""
-    return ABSENT if share is None or math.isnan(share) else f"{100 * share:.1f} %"
+    return ABSENT if share is None or math.isnan(share) else show_share(share, digits=1)
 
 
 def _points(difference: float | None) -> str:

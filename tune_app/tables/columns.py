@@ -6,8 +6,9 @@ on the page docs/columns.md.
 
 import itertools
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from trainables.results import METRICS
 from tune_app.spec.experiment import Direction, ExperimentSpec
-from tune_app.terminal.quantities import show_ratio, show_share, show_size
+from tune_app.terminal.quantities import show_points, show_ratio, show_share, show_size
 
 Kind = Literal[
     "text", "time", "flag", "id", "count", "bytes", "share", "points", "chance", "ratio", "seconds", "number", "any"
@@ -101,7 +102,12 @@ COLUMNS = {column.name: column for column in (*CATALOG["growth"], *TRIALS, *_of_
 """Columns of the tables of trials and of the frontier's growth by name, families and means of metrics among them."""
 
 
-_FORMS = {"share": show_share, "points": show_share, "bytes": show_size, "ratio": show_ratio}
+_FORMS: dict[str, Callable[[float], str]] = {
+    "share": show_share,
+    "points": partial(show_points, signed=False),
+    "bytes": show_size,
+    "ratio": show_ratio,
+}
 
 
 def show(name: str, value: float) -> str:

@@ -22,14 +22,20 @@ def show_ratio(ratio: float) -> str:
     return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x"
 
 
-def show_share(share: float) -> str:
+def show_share(share: float, *, digits: int = 2) -> str:
     """Writes a share, 0 to 1, in percent: `97.77 %`."""
-    return f"{100 * share:.2f} %"
+    return f"{100 * share:.{digits}f} %"
 
 
-def show_points(difference: float) -> str:
-    """Writes a difference of two shares in percentage points, with its sign: `-0.87 pp`."""
-    return f"{100 * difference:+.2f} pp"
+def show_spread(share: float, sd: float) -> str:
+    """Writes the mean of a share with its standard deviation, in percent: `91.18 ± 0.30 %`."""
+    return f"{100 * share:.2f} ± {show_share(sd)}"
+
+
+def show_points(difference: float, *, signed: bool = True, digits: int = 2) -> str:
+    """Writes a difference of two shares in percentage points: `-0.87 pp`, or not `signed`, as a loss: `0.87 pp`."""
+    points = round(100 * difference, digits) + 0.0  # no -0.00
+    return f"{points:{'+' if signed else ''}.{digits}f} pp"
 
 
 def show_count(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
@@ -21,12 +22,13 @@ def make_table(
 
     Columns named in `left` begin together, the others, numbers, end together; `breakable` ones may take several lines.
     """
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    for head in heads:
+    table, lines = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0), list(rows)
+    for head, *cells in zip(heads, *lines, strict=True):
         side: JustifyMethod = "left" if head in left else "right"
-        table.add_column(head, justify=side, no_wrap=head not in breakable, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
+        whole = None if head in breakable else max(map(cell_len, [head, *cells]))  # rich counts the longest word alone
+        table.add_column(head, justify=side, no_wrap=whole is not None, min_width=whole, overflow="fold")
+    for line in lines:
+        table.add_row(*map(Text, line))
     return table
 
 

@@ -44,7 +44,7 @@ def test_a_captured_network_is_trained(tmp_path: Path) -> None:
 def test_an_imported_network_that_knows_nothing_is_refused(tmp_path: Path) -> None:
     fields = written(tmp_path, small())
     with pytest.raises(
-        ConfigError, match=r"accuracy \d+\.\d% on 50 validation images, and chance is 10\.0%: give the mean"
+        ConfigError, match=r"accuracy \d+\.\d % on 50 validation images, and chance is 10\.0 %: give the mean"
     ):
         run_stage(BaselineImport(kind="import", **fields), make_context(few_digits()))
     result = run_stage(BaselineUntrained(kind="untrained", **fields), make_context(few_digits()))

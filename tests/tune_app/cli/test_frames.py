@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,11 @@ from trainables.errors import ConfigError
 from trainables.results import METRICS
 from tune_app.cli.frames import write_frame
 from tune_app.tables.query import frontier_frame
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a row; a number and its unit are one."""
+    return re.split(r"(?<!±) +(?!%|pp|±)", line.strip())
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def test_every_objective_is_a_column(tmp_path: Path, printed) -> None:
     folder = make_experiment(tmp_path, objectives=objectives)
     head, _, row, *_ = printed(frontier_frame(folder.path), columns=120).split("\n", 1)[1].strip().splitlines()
     assert head.split()[-4:-2] == ["balanced", "loss"]
-    assert row.split()[-3:-1] == ["87.00%", "0.24"]
+    assert cells(row)[-3:-1] == ["87.00 %", "0.24"]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -98,10 +104,10 @@ def test_the_table_shows_what_people_want(frame: pd.DataFrame, printed) -> None:
     assert lines[0].strip() == "toy"
     assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "trial", "id"]
     ids = frame["trial_id"].tolist()
-    assert [line.split() for line in lines[3:]] == [
-        ["p50_w4_a8", "88.00%", "60,000", "16.7x", ids[0]],
-        ["p30_w4_a8", "93.00%", "90,000", "11.1x", ids[1]],
-        ["p0_w8_a8", "95.00%", "250,000", "4.0x", ids[4]],
+    assert [cells(line) for line in lines[3:]] == [
+        ["p50_w4_a8", "88.00 %", "60,000", "16.7x", ids[0]],
+        ["p30_w4_a8", "93.00 %", "90,000", "11.1x", ids[1]],
+        ["p0_w8_a8", "95.00 %", "250,000", "4.00x", ids[4]],
     ]
 
 
@@ -116,13 +122,13 @@ def test_test_accuracy_is_shown_when_it_is_known(frame: pd.DataFrame, printed) -
     frame.loc[0, "test_accuracy"] = 0.8765
     lines = printed(frame[frame["on_frontier"]]).splitlines()
     assert lines[1].split()[2] == "test"
-    assert lines[3].split()[2] == "87.65%"
-    assert lines[4].split()[2] == "–"
+    assert cells(lines[3])[2] == "87.65 %"
+    assert cells(lines[4])[2] == "–"
 
 
 def test_of_several_runs_the_mean_on_the_test_split_is_shown(frame: pd.DataFrame, printed) -> None:
     frame.loc[0, ["test_accuracy", "test_accuracy_mean", "test_accuracy_sd"]] = (0.8765, 0.8812, 0.0034)
-    assert printed(frame[frame["on_frontier"]]).splitlines()[3].split()[2] == "88.12±0.34%"
+    assert cells(printed(frame[frame["on_frontier"]]).splitlines()[3])[2] == "88.12 ± 0.34 %"
 
 
 def test_the_drop_against_the_baseline_is_shown_when_it_is_known(tmp_path: Path, printed) -> None:
@@ -134,7 +140,7 @@ def test_the_drop_against_the_baseline_is_shown_when_it_is_known(tmp_path: Path,
     store_baseline(folder, 0.95)
     lines = printed(frontier_frame(folder.path, all=True), columns=100).splitlines()
     assert lines[1].split()[:3] == ["label", "accuracy", "drop"]
-    assert [line.split()[2] for line in lines[3:]] == ["5.00pp", "0.00pp", "-2.00pp", "–"]
+    assert [cells(line)[2] for line in lines[3:]] == ["5.00 pp", "0.00 pp", "-2.00 pp", "–"]
 
 
 def test_the_drop_gives_way_on_a_narrow_terminal(tmp_path: Path, printed) -> None:
@@ -156,9 +162,9 @@ def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: P
     ids = [r.assignment.trial_id for r in records]
     assert max(map(len, lines)) <= 80
     assert lines[1].split() == ["label", "accuracy", "mean±sd", "p", "bytes", "ratio", "trial", "id"]
-    assert [line.split() for line in lines[3:]] == [
-        ["p35_w4_a8", "88.00%", "90.00±2.00%", "1.00", "60,000", "16.7x", ids[0]],
-        ["p0_w8_a8", "99.00%", "–", "1.00", "90,000", "11.1x", ids[3]],
+    assert [cells(line) for line in lines[3:]] == [
+        ["p35_w4_a8", "88.00 %", "90.00 ± 2.00 %", "1.00", "60,000", "16.7x", ids[0]],
+        ["p0_w8_a8", "99.00 %", "–", "1.00", "90,000", "11.1x", ids[3]],
     ]
 
 
@@ -166,7 +172,7 @@ def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: P
 def test_a_terminal_that_is_too_narrow_cuts_nothing(columns: int, frame: pd.DataFrame, printed) -> None:
     shown = printed(frame, columns=columns)
     for row in frame[frame["state"] == "complete"].to_dict("records"):
-        for text in (row["label"], f"{100 * row['accuracy']:.2f}%", f"{row['size_bytes']:,.0f}", row["trial_id"]):
+        for text in (row["label"], f"{100 * row['accuracy']:.2f} %", f"{row['size_bytes']:,.0f}", row["trial_id"]):
             assert text in shown
 
 
@@ -182,7 +188,7 @@ def test_at_80_columns_no_number_and_no_name_is_cut(tmp_path: Path, printed) -> 
     ]
     shown = printed(frontier_frame(make_experiment(tmp_path, records).path, all=True))
     assert max(map(len, shown.splitlines())) <= 80
-    for text in ("p35_w4_a8", "87.65%", "12,345,678", "0.1x", *(r.assignment.trial_id for r in records)):
+    for text in ("p35_w4_a8", "87.65 %", "12,345,678", "0.08x", *(r.assignment.trial_id for r in records)):
         assert text in shown
     assert "…" in shown
     assert len(shown.splitlines()) < 20
@@ -198,7 +204,7 @@ def test_text_is_printed_as_it_is(tmp_path: Path, printed) -> None:
 def test_a_long_name_is_shortened(tmp_path: Path, printed) -> None:
     records = [make_record(0, {"w_bits": "a" * 100}, 0.9, 100_000)]
     shown = printed(frontier_frame(make_experiment(tmp_path, records).path, all=True))
-    assert "90.00%" in shown
+    assert "90.00 %" in shown
     assert "100,000" in shown
     assert "aaa…" in shown
 

@@ -15,6 +15,7 @@ from tune_app.terminal.quantities import (
     show_ratio,
     show_share,
     show_size,
+    show_spread,
 )
 
 
@@ -49,6 +50,8 @@ def test_what_is_shown_is_read_as_nearly_the_same(size_bytes: int) -> None:
         (show_ratio, 9.996, "10.0x"),
         (show_ratio, 20.24, "20.2x"),
         (show_share, 0.97771, "97.77 %"),
+        (lambda share: show_share(share, digits=0), 0.5, "50 %"),
+        (lambda share: show_spread(share, 0.003), 0.9118, "91.18 ± 0.30 %"),
         (show_number, 852_649.4, "852,649"),
         (show_number, 0.1234567, "0.123457"),
         (lambda number: show_count(int(number), "point"), 1, "1 point"),
@@ -56,6 +59,9 @@ def test_what_is_shown_is_read_as_nearly_the_same(size_bytes: int) -> None:
         (show_number, 612_149_000_000.0, "612,149,000,000"),
         (show_points, -0.0087, "-0.87 pp"),
         (show_points, 0.0, "+0.00 pp"),
+        (show_points, -0.00001, "+0.00 pp"),
+        (lambda loss: show_points(loss, signed=False), 0.0348, "3.48 pp"),
+        (lambda loss: show_points(loss, signed=False), -0.00001, "0.00 pp"),
         (show_duration, 0.4, "0 s"),
         (show_duration, 45, "45 s"),
         (show_duration, 90, "1.5 min"),
