@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_app.cli.options import CLUSTERS, Address, Json, SpecFile, argument
+from tune_app.cli.options import CLUSTERS, Address, Json, Settings, SpecFile, argument
 from tune_app.terminal.progress import Verbosity, doing, verbosity
 from tune_app.terminal.shell import command
 from tune_app.terminal.table import print_table
@@ -30,11 +30,11 @@ Job = Annotated[str, argument("JOB", "Id of a job, or name of an experiment.")]
 
 
 @app.command(rich_help_panel=CLUSTERS)
-def doctor(spec: SpecFile, json: Json = False) -> None:
+def doctor(spec: SpecFile, set: Settings = None, json: Json = False) -> None:
     """Ask every node of the cluster whether a search can run; `run` does so before it starts."""
     from tune_app.spec.yaml_file import load_spec
 
-    loaded = load_spec(spec)
+    loaded = load_spec(spec, set or ())
     from tune_app.engine.preflight import refuse
     from tune_app.on_ray.node_probes import check_cluster
     from tune_app.on_ray.session import ray_session
@@ -54,6 +54,7 @@ def doctor(spec: SpecFile, json: Json = False) -> None:
 @app.command(rich_help_panel=CLUSTERS)
 def submit(
     spec: SpecFile,
+    set: Settings = None,
     backend: Annotated[str, typer.Option(help="local, ray, kuberay, aws or gcp.")] = "ray",
     address: Address = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; send and write nothing.")] = False,
@@ -65,7 +66,7 @@ def submit(
     from tune_app.run.submission import job_of, next_attempt
     from tune_app.spec.yaml_file import load_spec
 
-    loaded, planner, sends = load_spec(spec), load(backend), backend in SENDING
+    loaded, planner, sends = load_spec(spec, set or ()), load(backend), backend in SENDING
     if address and not sends:
         raise PlanRefused("an address is of a cluster that is there: use --backend ray, or leave it out.")
     if output is not None and (sends or dry_run):

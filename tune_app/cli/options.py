@@ -14,6 +14,10 @@ def argument(name: str, help: str) -> Any:
 
 
 SpecFile = Annotated[Path, argument("SPEC", "YAML file of the experiment; - is standard input.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Another value than the spec's: budget.trials=30; repeatable."),
+]
 Experiment = Annotated[str, argument("EXPERIMENT", "Folder or URI of the experiment, e.g. runs/demo.")]
 Trial = Annotated[str, argument("TRIAL", "Label (p30_w4_a8) or id of a trial.")]
 TrialOrBaseline = Annotated[str, argument("TRIAL", "Label (p30_w4_a8) or id of a trial, or: baseline.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
-from tune_app.cli.options import SEARCH, Json, SpecFile
+from tune_app.cli.options import SEARCH, Json, Settings, SpecFile
 from tune_app.cli.results import finalize, frontier, plot
 from tune_app.engine.stop_signal import end_process, handled_by
 from tune_app.terminal.progress import console
@@ -56,11 +56,11 @@ def demo(folder: Annotated[Path, typer.Option(help="Where the spec and the resul
 
 
 @app.command(rich_help_panel=SEARCH)
-def baseline(spec: SpecFile) -> None:
+def baseline(spec: SpecFile, set: Settings = None) -> None:
     """Train the shared baseline, or import it; a second call finds it."""
     from tune_app.spec.yaml_file import load_spec
 
-    loaded = load_spec(spec)
+    loaded = load_spec(spec, set or ())
     with handled_by(end_process):  # an exception out of a long import may get lost
         from tune_app.findings.of_baseline import findings_of_baseline
         from tune_app.run.search import run_baseline
@@ -77,21 +77,21 @@ def baseline(spec: SpecFile) -> None:
 
 
 @app.command(rich_help_panel=SEARCH, epilog="Example: tune-app validate demo/demo.yaml")
-def validate(spec: SpecFile) -> None:
+def validate(spec: SpecFile, set: Settings = None) -> None:
     """Check a spec without loading data or importing a network; nothing is written."""
     from tune_app.spec.yaml_file import parse_spec, read_text
 
-    found = parse_spec(read_text(spec), source=str(spec))
+    found = parse_spec(read_text(spec), source=str(spec), settings=set or ())
     names = ", ".join(found.space.root)
     print(f"{spec}: {found.name} is well; {found.space.size:,} points of {names}, {found.budget.trials:,} trials")
 
 
 @app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
-def plan(spec: SpecFile, json: Json = False) -> None:
+def plan(spec: SpecFile, set: Settings = None, json: Json = False) -> None:
     """Say what a search would run, and the time and disk that it takes; nothing is written."""
     from tune_app.spec.yaml_file import load_spec
 
-    loaded = load_spec(spec)
+    loaded = load_spec(spec, set or ())
     from tune_app.stages.plan import read_plan
 
     found = read_plan(loaded)
@@ -104,6 +104,14 @@ def plan(spec: SpecFile, json: Json = False) -> None:
 @app.command(rich_help_panel=SEARCH, epilog="Example: tune-app run demo/demo.yaml --trials 30")
 def run(
     spec: SpecFile,
+    set: Settings = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE,…",
+            help="Run this configuration alone, on the grid or not: w_bits=4,a_bits=8; repeatable.",
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Another budget than the spec's.")] = None,
     warm_start: Annotated[
         str | None, typer.Option(metavar="EXPERIMENT", help="Learn from this experiment, and take over its results.")
@@ -117,13 +125,17 @@ def run(
     ] = False,
 ) -> None:
     """Start a search, or go on where it stopped."""
+    from tune_app.spec.overrides import read_point
     from tune_app.spec.yaml_file import load_spec
 
-    loaded = load_spec(spec)
+    loaded = load_spec(spec, set or ())
     if trials is not None:
         loaded = loaded.model_copy(update={"budget": loaded.budget.model_copy(update={"trials": trials})})
     if dashboard and in_process:
         raise ConfigError("--dashboard is Ray's, and --in-process runs without Ray: choose one of them.")
+    if point and trials is not None:
+        raise ConfigError("--point runs its configurations alone, and --trials a search: choose one of them.")
+    points = [read_point(text) for text in point or ()]
     from tune_app.ledger.folder import ExperimentFolder
 
     other = None if warm_start is None else ExperimentFolder.existing(warm_start)
@@ -135,7 +147,7 @@ def run(
 
         engine = _engine(dashboard=dashboard, in_process=in_process)
     view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
-    outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, console=view)
+    outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, only=points, console=view)
     for name in outcome.quarantined:
         print(f"damaged record moved to trials/quarantine, its trial may run again: {name}", file=sys.stderr)
     for label in outcome.removed:

@@ -111,14 +111,9 @@ class LiveView:
 
     def _line(self, record: TrialRecord) -> str:
         done = self.status.done
-        head = f"[{done}/{max(done, self.status.spec.budget.trials)}] {record.assignment.label}"
-        if record.state != "complete":
-            return f"{head} {record.state}: {record.reason}"
-        m = record.metrics()
-        return (
-            f"{head} accuracy {show_share(m['accuracy'])} · {m['size_bytes']:,.0f} bytes · "
-            f"{show_ratio(m['compression_ratio'])} · {record.seconds:.1f} s{_stages(record)}"
-        )
+        head = f"[{done}/{max(done, self.status.spec.budget.trials)}]"
+        cost = f" · {record.seconds:.1f} s{_stages(record)}" if record.state == "complete" else ""
+        return f"{head} {result_line(record)}{cost}"
 
     def _render(self) -> RenderableType:
         status, spec = self.status, self.status.spec
@@ -165,6 +160,16 @@ class LiveView:
         grid.add_row("epochs", f"{done} done of {total}")
         grid.add_row("", ProgressBar(total=total, completed=done, width=40))
         grid.add_row("time left", _about(self._pace.left(done, total)))
+
+
+def result_line(record: TrialRecord) -> str:
+    """Returns what a trial came to: `p30_w4_a8 accuracy 97.77 % · 59,888 bytes · 10.3x`, or why it came to nothing."""
+    label = record.assignment.label
+    if record.state != "complete":
+        return f"{label} {record.state}: {record.reason}"
+    m = record.metrics()
+    size = f"{m['size_bytes']:,.0f} bytes · {show_ratio(m['compression_ratio'])}"
+    return f"{label} accuracy {show_share(m['accuracy'])} · {size}"
 
 
 def _stages(record: TrialRecord) -> str:

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 from search_spaces.rungs import FULL
 from trainables.errors import CorruptFile
+from tune_app.engine.live_view import result_line
 from tune_app.ledger.baseline import BaselineInfo, caveat
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Damaged
+from tune_app.ledger.ledger import Damaged, TrialRecord
 from tune_app.ledger.reading import made_again_by, some
 from tune_app.ledger.training_cost import cost_lines
 from tune_app.search.ladder import Agreement
@@ -35,6 +36,8 @@ class Outcome:
     """Records of which nothing could be read any more when it ended."""
     without_file: list[str] = field(default_factory=list)
     """The labels of complete trials whose packed file was gone when it ended."""
+    asked: list[TrialRecord] = field(default_factory=list)
+    """The results of the points that were asked for by name."""
 
     def check(self) -> None:
         """Raises CorruptFile where something of the experiment is not there any more, with the way out."""
@@ -58,6 +61,7 @@ def summary(outcome: Outcome, spec: ExperimentSpec) -> list[str]:
         f"{outcome.folder.path}: {totals.count} trials ({outcome.new} new), {complete} complete, "
         f"{totals.on_frontier} on the frontier; ended with {outcome.why}",
         *filter(None, [caveat(spec)]),
+        *map(result_line, outcome.asked),
         *cost_lines(totals.training_seconds, totals.seconds_saved, totals.taken_over),
     ]
     if spec.fidelity is not None:

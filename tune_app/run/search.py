@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -18,7 +18,7 @@ from tune_app.errors import SearchAborted
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
-from tune_app.ledger.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger.ledger import Ledger, Params, TrialRecord, latest
 from tune_app.ledger.measured import refuse_undefined, refuse_unmeasured
 from tune_app.run.outcome import Outcome
 from tune_app.run.stock import Stock, settle_search, take_stock
@@ -59,27 +59,34 @@ def run_search(
     warm_start: ExperimentFolder | None = None,
     console: Console | None = None,
     retry_failed: bool = False,
+    only: Sequence[Params] = (),
 ) -> Outcome:
     """Runs what is left of the budget, first taking over what another experiment found out.
 
     Trials run on Ray unless another engine is given. With `retry_failed`, trials that failed by an error or a lost
-    worker run once more, each as a new attempt.
+    worker run once more, each as a new attempt. With `only`, these points run in full instead, on the grid or off it.
 
     Raises:
+        ConfigError: `only` names a point that no trial could have.
         TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
         Interrupted: SIGINT or SIGTERM; the same call goes on where this one stopped.
     """
     folder, console = ExperimentFolder(spec.folder), console or Console(stderr=True)
+    for point in only:
+        spec.space.check_point(point, spec.base)
     with (
         _experiment(spec, folder, console) as lease,
         tracked(spec, folder, console),
         LiveView(Status(spec), console=console, stages=folder.stages) as view,
     ):
         known, stock = read_baseline(folder), take_stock(folder, spec)
-        if known is not None and (totals := _spent(lease, spec, known, stock, retry_failed=retry_failed)) is not None:
-            outcome = Outcome(folder, known, totals, new=0, why=f"{spec.budget.trials} trials")
+        spent = None if known is None or only else _spent(lease, spec, known, stock, retry_failed=retry_failed)
+        if known is not None and spent is not None:
+            outcome = Outcome(folder, known, spent, new=0, why=f"{spec.budget.trials} trials")
         else:
-            outcome = _searched(lease, spec, engine or _on_ray(), warm_start, view, retry_failed=retry_failed)
+            outcome = _searched(
+                lease, spec, engine or _on_ray(), warm_start, view, retry_failed=retry_failed, only=only
+            )
         return replace(
             outcome,
             quarantined=stock.quarantined,
@@ -96,12 +103,13 @@ def _searched(
     view: LiveView,
     *,
     retry_failed: bool,
+    only: Sequence[Params],
 ) -> Outcome:
     """Runs trials until the search is at its end, and writes the tables; of a part of it too."""
     folder = lease.folder
     with engine.session():
         baseline, data = engine.prepare(spec, view)
-        proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed)
+        proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed, only=only)
         before, started = len(proposer.records), time.monotonic()
         search = ReadySearch(spec, folder, lease, proposer, baseline, view)
         try:
@@ -120,6 +128,7 @@ def _searched(
         why=proposer.done or "every point of the space",
         seconds=seconds,
         damaged=damaged,
+        asked=proposer.asked,
     )
 
 
@@ -161,6 +170,7 @@ def _replay(
     view: LiveView,
     *,
     retry_failed: bool,
+    only: Sequence[Params],
 ) -> Proposer:
     """Returns a proposer that knows every record, of this experiment and of the one that it starts from."""
     key_of = remembered_keys(spec, baseline.fingerprint)
@@ -179,6 +189,7 @@ def _replay(
         advice=advice,
         bounds=open_bounds(spec, baseline.architecture),
         retry_failed=retry_failed,
+        only=only,
     )
 
 

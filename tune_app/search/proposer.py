@@ -30,7 +30,8 @@ class Proposer:
     `key_of` gives the configuration key of a point, `steps_of` the stages that a trial needs, `reference` the corner
     of the hypervolume by objective. `in_flight` is what the last driver was running: those without a record go
     first, then, with `retry_failed`, a new attempt of each trial that failed. Samplers learn from `advice` too, records
-    that are no results here. Points that `bounds` refuse are not proposed.
+    that are no results here. Points that `bounds` refuse are not proposed. With `only`, these
+    points run in full, before what was cut off, and no other is proposed, whatever the budget.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Proposer:
         advice: Sequence[TrialRecord] = (),
         bounds: Bounds = lambda params: "",
         retry_failed: bool = False,
+        only: Sequence[Params] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -70,19 +72,27 @@ class Proposer:
             self._strategy.advise(record)
         known = {r.assignment.trial_id for r in records}
         cut_off = [w for w in in_flight if w.place not in self._records and w.trial_id not in known]
-        retries = [w.model_copy(update={"attempt": w.attempt + 1}) for w in failed]
+        used = [r.assignment.number for r in records] + [w.number for w in in_flight]
+        self._number = max(used, default=-1) + 1
+        asked = [self._assignment(params, FULL, {}) for params in only]
+        self._only = dict.fromkeys(work.place for work in asked)
+        again = [w for w in failed if not only or w.place in self._only]
+        retries = [w.model_copy(update={"attempt": w.attempt + 1}) for w in again]
         queue: dict[Place, Assignment] = {}
-        for work in map(self._renamed, filter(self._is_wanted, [*cut_off, *retries])):
+        for work in map(self._renamed, [*asked, *filter(self._is_wanted, [*cut_off, *retries])]):
             if work.trial_id not in known and work.place not in self._records:
                 queue.setdefault(work.place, work)
         self._queue: deque[Assignment] = deque(queue.values())
-        used = [r.assignment.number for r in records] + [w.number for w in in_flight]
-        self._number = max(used, default=-1) + 1
 
     @property
     def records(self) -> list[TrialRecord]:
         """The newest record of every configuration and rung."""
         return list(self._records.values())
+
+    @property
+    def asked(self) -> list[TrialRecord]:
+        """The records of the points that were asked for, as far as there are any."""
+        return [self._records[place] for place in self._only if place in self._records]
 
     @property
     def running(self) -> list[Assignment]:
@@ -97,6 +107,8 @@ class Proposer:
     @property
     def done(self) -> str:
         """Why nothing new is started, in a few words; empty while the budget lasts."""
+        if self._only:
+            return "the points that were asked for"
         return why_stop(self.spent, self._spec.budget, wall_s=self._clock() - self._began)
 
     def next(self) -> Assignment | None:
@@ -114,6 +126,8 @@ class Proposer:
         if self._queue:
             work = self._queue.popleft()
             return self._start(work, self._strategy.resume(work) if work.repeat == 0 else None)
+        if self._only:
+            return None
         if self.done or self.spent.trials + sum(w.is_trial for w in self.running) >= self._spec.budget.trials:
             return self._repeat()
         choice = self._strategy.suggest(self.pending)
@@ -183,4 +197,5 @@ class Proposer:
     def _is_wanted(self, work: Assignment) -> bool:
         if work.repeat:
             return self._spec.repeats is not None and work.repeat < self._spec.repeats.seeds
-        return self._spec.has_point(work.params) and work.rung in self._spec.rungs
+        known = work.place in self._only or self._spec.has_point(work.params)
+        return known and work.rung in self._spec.rungs

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,6 +17,7 @@ from trainables.config import Baseline, BaselineImport, Quantize, file_sha256, i
 from trainables.errors import ConfigError, StorageUnavailable, did_you_mean, nearest
 from trainables.storage import storage_path
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.overrides import with_settings
 from tune_app.spec.own_network import with_captured_network
 from tune_app.spec.spelling import SPELLINGS
 
@@ -52,23 +54,25 @@ UNION_TAGS = {"range", "choices", "conditional", *STARTS, *ENDS, "int", "float",
 """What pydantic puts into the place of a problem to tell alternatives apart."""
 
 
-def load_spec(path: Path) -> ExperimentSpec:
+def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
     """Reads and checks a spec file; nothing is written. Relative paths in it start at the working directory.
+
+    `settings` take the place of what the file says, as in `budget.trials=30`.
 
     Raises:
         ConfigError: one line with the file, the key, the value, the rule and a way out.
         StorageUnavailable: there is a file in the place of the experiment's folder.
     """
-    return _resolve(parse_spec(read_text(path), source=str(path)))
+    return _resolve(parse_spec(read_text(path), source=str(path), settings=settings))
 
 
-def parse_spec(text: str, *, source: str) -> ExperimentSpec:
-    """Reads a spec from YAML text; `source` names it in errors.
+def parse_spec(text: str, *, source: str, settings: Iterable[str] = ()) -> ExperimentSpec:
+    """Reads a spec from YAML text, changed by `settings`; `source` names it in errors.
 
     Raises:
         ConfigError: as in `load_spec`.
     """
-    content = _parse_yaml(text, source)
+    content = with_settings(_parse_yaml(text, source), settings)
     try:
         spec = ExperimentSpec.model_validate(content)
         spec.space.check(spec.base)

@@ -1,6 +1,7 @@
 """A search in one process: no Ray, the same files, the same ends."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,55 @@ def test_one_engine_at_a_time(cli: Cli, tmp_path: Path) -> None:
     ended = cli("run", file, "--in-process", "--dashboard")
     assert (ended.code, "choose one of them" in ended.err) == (2, True)
     assert not (tmp_path / "tiny").exists()
+
+
+def test_one_configuration_from_the_shell(done: ExperimentFolder, cli: Cli, tmp_path: Path) -> None:
+    shutil.copytree(done.path.parent, tmp_path, dirs_exist_ok=True)
+    spec = short_spec(tmp_path)
+    folder = ExperimentFolder(spec.folder)
+    folder.store_spec(spec)
+    file = write_spec(tmp_path / "spec.yaml", spec)
+    before = set(folder.trials.iterdir())
+    first = cli("run", file, "--in-process", "--point", "prune_frac=0.1,w_bits=5,a_bits=7")
+    assert first.code == 0, first.err
+    [new] = set(folder.trials.iterdir()) - before
+    record = Ledger(folder.trials).find(new.stem)
+    assert record is not None
+    assert record.assignment.params == {"prune_frac": 0.1, "w_bits": 5, "a_bits": 7}
+    size = f"{record.metrics()['size_bytes']:,.0f} bytes"
+    assert f"{record.assignment.label} accuracy " in first.out
+    assert size in first.out
+    assert "(1 new)" in first.out
+    again = cli("run", file, "--in-process", "--point", "prune_frac=0.1,w_bits=5,a_bits=7")
+    assert ("(0 new)" in again.out, size in again.out) == (True, True)
+    assert "(0 new)" in cli("run", file, "--in-process").out
+    assert folder.read_spec() == spec
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--point", "w_bits=5"], "prune_frac is missing"),
+        (["--point", "prune_frac=0.1,w_bits=99,a_bits=8"], "w_bits: "),
+        (["--point", "w_bits"], "--point takes w_bits=4,a_bits=8, but got 'w_bits'"),
+        (["--point", "prune_frac=0.1,w_bits=5,a_bits=7", "--trials", "3"], "choose one of them"),
+        (["--set", "budget.trails=4"], "unknown key 'budget.trails'; did you mean 'trials'"),
+        (["--set", "base.seed=x"], "base.seed: "),
+    ],
+)
+def test_a_point_or_setting_that_none_could_have_leaves_nothing(
+    options: list[str], said: str, cli: Cli, tmp_path: Path
+) -> None:
+    ended = cli("run", write_spec(tmp_path / "spec.yaml", short_spec(tmp_path)), "--in-process", *options)
+    assert (ended.code, said in ended.err) == (2, True), ended.err
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_setting_takes_the_place_of_the_specs(cli: Cli, tmp_path: Path) -> None:
+    file = write_spec(tmp_path / "spec.yaml", short_spec(tmp_path))
+    shown = cli("validate", file, "--set", "budget.trials=7", "--set", "name=other")
+    assert (shown.code, "other is well; " in shown.out, "7 trials" in shown.out) == (0, True, True), shown.err
+    assert "budget 5 trials" in cli("plan", file, "--set", "budget.trials=5").out
 
 
 def test_a_stop_signal_ends_the_trial_that_runs_and_the_search_goes_on(

@@ -285,6 +285,33 @@ def test_failed_trials_run_again_when_asked_and_count_once(tmp_path: Path) -> No
     assert drive(open_proposer(spec, [*records, *again], retry_failed=True)) == []
 
 
+def test_points_that_are_asked_for_run_alone_whatever_the_budget(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 4})
+    records = drive(open_proposer(spec))
+    known = dict(records[2].assignment.params)
+    new = {**known, "prune_frac": 0.123}  # not on the grid
+    proposer = open_proposer(spec, records, only=[new, known])
+    [made] = drive(proposer)
+    assert (made.assignment.params, made.assignment.number, made.assignment.rung) == (new, 4, "full")
+    assert [r.assignment.params for r in proposer.asked] == [new, known]
+    assert proposer.done == "the points that were asked for"
+    assert drive(open_proposer(spec, [*records, made], only=[new, known])) == []
+    # Begun and cut off: once more with the same number, and not by a search to which the point does not belong.
+    assert [r.assignment for r in drive(open_proposer(spec, records, in_flight=[made.assignment], only=[new]))] == [
+        made.assignment.model_copy(update={"number": 5})
+    ]
+    assert drive(open_proposer(spec, records, in_flight=[made.assignment])) == []
+
+
+def test_of_failed_points_those_that_are_asked_for_run_again(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 4})
+    failed = [closed_form(r.assignment, state="failed") for r in drive(open_proposer(spec))]
+    wanted = failed[1].assignment
+    again = drive(open_proposer(spec, failed, only=[wanted.params], retry_failed=True))
+    assert [r.assignment for r in again] == [wanted.model_copy(update={"attempt": 2})]
+    assert drive(open_proposer(spec, failed, only=[wanted.params])) == []
+
+
 def test_a_retry_that_was_cut_off_is_the_same_attempt(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, space=SPACE, budget={"trials": 4})
     records = [
