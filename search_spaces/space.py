@@ -14,6 +14,8 @@ from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
 MAX_CORNERS = 16
 """Corners that come first: all of up to four parameters; of more a sample, so that the sampler has a budget left."""
 
+TRAINING = ("epochs", "lr", "batch_size", "weight_decay")
+"""What of a stage's training a parameter may change: `ft_lr` after channel pruning, `sparsify_lr`, `qat_lr`."""
 # Where a parameter goes: the path of its field in TrialConfig. A new parameter is one more line.
 FIELDS: dict[str, tuple[str, ...]] = {
     "prune_frac": ("prune", "prune_frac"),
@@ -22,7 +24,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
     **{name: ("quantize", "scheme", name) for name in ("w_bits", "a_bits", "edge_bits", "residual_bits")},
     **{name: ("quantize", "scheme", name) for name in ("granularity", "observer")},
     "budget_bytes": ("quantize", "auto_bits", "budget_bytes"),
-    "qat_epochs": ("quantize", "schedule", "epochs"),
+    **{f"ft_{field}": ("prune", "fine_tune", field) for field in TRAINING},
+    **{f"sparsify_{field}": ("sparsify", "schedule", field) for field in TRAINING},
+    **{f"qat_{field}": ("quantize", "schedule", field) for field in TRAINING},
     **{f"w_bits.{group}": ("quantize", "scheme", "w_bits_by_group", group) for group in (*GROUPS, *ALIASES)},
     **{f"a_bits.{group}": ("quantize", "scheme", "a_bits_by_group", group) for group in (*GROUPS, *ALIASES)},
 }

@@ -98,7 +98,7 @@ def test_a_huge_space_costs_nothing() -> None:
         ({"w_bit": [2]}, "unknown parameter 'w_bit'; did you mean 'w_bits'?"),
         ({"w_bits.steam": [2]}, "unknown parameter 'w_bits.steam'; did you mean 'w_bits."),
         ({"seed": [1, 2]}, "unknown parameter 'seed'; known: prune_frac, importance, sparsity, w_bits, a_bits, "),
-        ({"seed": [1, 2]}, "qat_epochs, w_bits.GROUP, a_bits.GROUP; groups: all, first_conv, expansion, "),
+        ({"seed": [1, 2]}, "qat_weight_decay, w_bits.GROUP, a_bits.GROUP; groups: all, first_conv, expansion, "),
         ({"w_bits.all": [2], "w_bits": [4]}, "w_bits.all sets w_bits too: leave one of the two out"),
         ({"a_bits.all": [2], "a_bits.classifier": [4]}, "a_bits.all sets a_bits.classifier too"),
         ({"w_bits": []}, "must not be empty"),
@@ -127,7 +127,10 @@ VALUES: dict[str, float | int | str] = {
     "granularity": "tensor",
     "observer": "minmax",
     "budget_bytes": 1000,
-    "qat_epochs": 3,
+    **dict.fromkeys(("ft_epochs", "sparsify_epochs", "qat_epochs"), 3),
+    **dict.fromkeys(("ft_lr", "sparsify_lr", "qat_lr"), 0.005),
+    **dict.fromkeys(("ft_batch_size", "sparsify_batch_size", "qat_batch_size"), 64),
+    **dict.fromkeys(("ft_weight_decay", "sparsify_weight_decay", "qat_weight_decay"), 0.25),
 }
 """A legal value of each parameter that is not a number of bits, other than the one in FULL."""
 FULL = TrialConfig(
