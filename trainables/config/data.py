@@ -111,7 +111,9 @@ class DataConfig(Frozen):
         "224 of 256 pixels",
     )
     mean: tuple[float, ...] | None = Field(
-        None, description="subtracted from each channel of pixels in 0..1; null: the data set's own"
+        None,
+        description="subtracted from each channel of pixels in 0..1; three numbers make three channels of gray images; "
+        "null: the data set's own",
     )
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None, description="divides each channel afterwards; null: the data set's own"

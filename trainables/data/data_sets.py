@@ -84,13 +84,18 @@ def load_source(config: DataConfig) -> Source:
     return source if config.images is None else shortened(source, config.images, config.name)
 
 
+def asked_channels(config: DataConfig) -> int | None:
+    """Returns 3 where a mean of three channels asks for as many, also of gray images; else None, for their own."""
+    return 3 if config.mean is not None and len(config.mean) == 3 else None
+
+
 def _load(config: DataConfig, watch: Watch | None = None) -> tuple[Source, tuple[float, ...], tuple[float, ...]]:
     """Loads a source, checks it, and decodes the images that may train; returns it with mean and std.
 
     A mean or std in the configuration replaces the data set's own, or that of its images.
     """
     source = load_source(config)
-    rest, counts = _at_size(source.rest, config, watch=watch)
+    rest, counts = _at_size(source.rest, config, asked_channels(config), watch)
     refuse_single_images(rest.labels, source, config.name)
     mean, std = config.mean or source.mean, config.std or source.std
     if mean is None or std is None:
@@ -108,13 +113,18 @@ def _load(config: DataConfig, watch: Watch | None = None) -> tuple[Source, tuple
 def _at_size(
     part: Samples, config: DataConfig, channels: int | None = None, watch: Watch | None = None
 ) -> tuple[ImageSet, np.ndarray | None]:
-    """Returns images decoded, at the size of the model's input, and counts of their levels where these are known."""
+    """Returns images decoded, at the size of the model's input, and counts of their levels where these are known.
+
+    Without `channels` these are the images' own; three of them repeat what is gray.
+    """
     size = height_and_width(config.image_size)
     if isinstance(part, EncodedImages):
         decoder = Decoder(image_cache(config.cache), skip=config.on_error == "skip", watch=watch or unwatched)
         return decoder.decoded(part, Form(size, channels, config.center_crop))
     assert isinstance(part.images, np.ndarray)
     images = fitted(part.images, size, crop=config.center_crop)
+    if channels == 3 and images.shape[1] == 1:
+        images = np.repeat(images, 3, axis=1)
     return ImageSet(np.ascontiguousarray(images), part.labels), None
 
 

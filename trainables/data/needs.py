@@ -27,14 +27,14 @@ def image_needs(config: DataConfig) -> ImageNeeds:
     Raises:
         ConfigError: files are missing or damaged.
     """
-    from trainables.data.data_sets import IN_MEMORY_BYTES, load_source
+    from trainables.data.data_sets import IN_MEMORY_BYTES, asked_channels, load_source
     from trainables.data.decoding.decode_once import Decoder, image_cache
     from trainables.data.decoding.encoded import EncodedImages, Form
 
     source, folder = load_source(config), image_cache(config.cache)
     others = {"train": None, "test": source.test, "val": source.val}[config.validation.source]
     parts = [source.rest] if others is None else [source.rest, others]
-    form = Form(height_and_width(config.image_size), crop=config.center_crop)
+    form = Form(height_and_width(config.image_size), asked_channels(config), config.center_crop)
     each = form.size[0] * form.size[1] * _channels(source, config)
     encoded = [part for part in parts if isinstance(part, EncodedImages)]
     return ImageNeeds(

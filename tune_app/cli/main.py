@@ -13,7 +13,7 @@ import typer
 from cluster.errors import ClusterError
 from trainables.errors import ConfigError, TuneAppError
 from trainables.printable import printable
-from tune_app.cli import clusters, epochs, failures, inspect, networks, report, results, search, tools, verify
+from tune_app.cli import clusters, epochs, failures, inspect, networks, report, results, search, start, tools, verify
 from tune_app.engine.stop_signal import handled_by, raise_interrupted
 from tune_app.errors import Interrupted
 from tune_app.terminal.progress import Verbosity, set_verbosity
@@ -36,7 +36,7 @@ app = typer.Typer(
     "4 the work ended badly · 5 another driver holds the experiment · 6 damaged data · 130/143 stopped by a signal · "
     "141 nobody reads the output any more.",
 )
-for part in (search, clusters, results, failures, epochs, report, networks, inspect, verify, tools):
+for part in (search, start, clusters, results, failures, epochs, report, networks, inspect, verify, tools):
     app.add_typer(part.app)
 
 

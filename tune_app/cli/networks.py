@@ -41,7 +41,7 @@ def capture(
         raise ConfigError(f"--input must be channels x height x width, such as 3x32x32, but is {image!r}.")
     shape = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
     file = Path(checkpoint) if checkpoint else None
-    found = capture_network(network, _json_object(arguments), shape, checkpoint=file)
+    found = capture_network(network, json_object(arguments), shape, checkpoint=file)
     target = storage_path(output or f"{network.rpartition(':')[2]}{SUFFIX}")
     content = network_bytes(found)
     replace(target, content)
@@ -66,7 +66,8 @@ def _print_checks(network: "NetworkFile") -> None:
         raise typer.Exit(4)
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """Reads the JSON object of `--arguments`, or raises ConfigError."""
     try:
         found = json_text.loads(text)
     except ValueError as err:

@@ -95,6 +95,8 @@ def as_written(spec: ExperimentSpec) -> dict[str, Any]:
 
 def in_one_line(value: Any) -> str:
     """Writes a value as a spec may have it: `[accuracy >= 0.93]`, `{low: 0, high: 0.5}`, `null`."""
+    if isinstance(value, dict):
+        return _yaml(value, flow=True).strip()
     return _yaml([value], flow=True).strip()[1:-1]  # a list, since a lone scalar would be a document with an end mark
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from torchvision import datasets
 
@@ -18,6 +19,7 @@ from trainables.config import DATASETS, Augment, DataConfig, Validation
 from trainables.data.augmentation.augment import change, check_channels, cover
 from trainables.data.data_sets import load_data, load_test_images
 from trainables.data.images import Images, ImageSet
+from trainables.data.needs import image_needs
 from trainables.data.sources import Source
 from trainables.errors import ConfigError
 
@@ -220,8 +222,13 @@ def test_constants_of_the_configuration_replace_those_of_the_data_set() -> None:
 
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_constants_for_another_number_of_channels_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"data.{name} must hold a number for each of the 1 channels .* holds 3"):
-        load_data(DIGITS.model_copy(update={name: (0.5, 0.5, 0.5)}))
+    with pytest.raises(ConfigError, match=f"data.{name} must hold a number for each of the 1 channels .* holds 2"):
+        load_data(DIGITS.model_copy(update={name: (0.5, 0.5)}))
+
+
+def test_a_mean_of_three_channels_wants_as_many_spreads() -> None:
+    with pytest.raises(ConfigError, match=r"data.std must hold a number for each of the 3 channels .* holds 1"):
+        load_data(DIGITS.model_copy(update={"mean": (0.5, 0.5, 0.5)}))
 
 
 def test_a_spread_of_zero_is_refused() -> None:
@@ -422,3 +429,22 @@ def test_an_epoch_is_augmented() -> None:
     order = torch.randperm(40, generator=other)
     assert torch.equal(batch, cover(images.normalized(change(images.pixels[order], augment, other)), augment, other))
     assert (batch == 0).any()
+
+
+def test_three_constants_make_three_channels_of_gray_images(tmp_path: Path) -> None:
+    gray, colors = (
+        load_data(DataConfig(name="digits", image_size=8, mean=mean, std=mean)) for mean in (None, (0.5, 0.4, 0.3))
+    )
+    assert (gray.channels, colors.channels) == (1, 3)
+    assert np.array_equal(np.asarray(colors.train.images), np.repeat(np.asarray(gray.train.images), 3, axis=1))
+    assert colors.fingerprint != gray.fingerprint
+    for i in range(20):
+        place = tmp_path / "folder" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 9), 10 * i, np.uint8)).save(place / f"{i}.png")
+    config = DataConfig(name="image_folder", root=str(tmp_path / "folder"), image_size=8, cache=str(tmp_path / "cache"))
+    config = config.model_copy(update={"validation": Validation(fraction=0.2)})
+    assert load_data(config).channels == 1
+    three = load_data(config.model_copy(update={"mean": (0.5, 0.4, 0.3), "std": (1.0, 1.0, 1.0)}))
+    assert (three.channels, three.mean) == (3, (0.5, 0.4, 0.3))
+    assert image_needs(config).decoded

@@ -74,6 +74,11 @@ def channels_of(file: Path | bytes | Image.Image) -> int:
     return 1 if _opened(file).mode in GRAY else 3
 
 
+def size_of(file: Path | bytes | Image.Image) -> tuple[int, int]:
+    """Returns the width and height of an image as it lies there; it is not decoded."""
+    return _opened(file).size
+
+
 def _opened(file: Path | bytes | Image.Image) -> Image.Image:
     if isinstance(file, Image.Image):
         return file

@@ -1,5 +1,6 @@
 """EncodedImages: labeled images that lie encoded somewhere, decoded one at a time."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.data.decoding.decode import Undecodable, channels_of, decoding, pixels, strict
+from trainables.data.decoding.decode import Undecodable, channels_of, decoding, pixels, size_of, strict
 from trainables.data.decoding.resize import fitted
 
 Encoded = Path | bytes | Image.Image
@@ -43,6 +44,13 @@ class EncodedImages:
                     yield self.read(place)
             except Undecodable as err:
                 yield err
+
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Yields the width and height of each image that can be opened, as it lies there; none is decoded."""
+        for file in self.each():
+            if not isinstance(file, Undecodable):
+                with contextlib.suppress(Undecodable), decoding():
+                    yield size_of(file)
 
     def channels(self) -> int:
         """Returns the channels that all these images have in common, decoded: 3 if one has colors, else 1.

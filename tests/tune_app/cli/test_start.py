@@ -1,0 +1,74 @@
+"""`tune-app init` writes a spec, `tune-app compress` runs it: from images and a network to a file."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Result
+
+Cli = Callable[..., Result]
+NETWORK = "tests.trainables.graph.networks:ResNet8"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A hundred color images of ten classes, dark to bright, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for i in range(100):
+        place = tmp_path / "photos" / str(i % 10)
+        place.mkdir(parents=True, exist_ok=True)
+        values = draw.integers(0, 20, (16, 16, 3)) + 23 * (i % 10)
+        Image.fromarray(values.astype(np.uint8)).save(place / f"{i}.png")
+    return "photos"
+
+
+def test_from_images_and_a_network_to_a_file(photos: str, cli: Cli, tmp_path: Path) -> None:
+    options = ("--data", photos, "--max-bytes", "40KB", "--image-size", "16", "--in-process")
+    done = cli("compress", NETWORK, *options)
+    assert done.code == 0, done.err
+    [file] = (tmp_path / "compressed").glob("*/model.mbq")
+    assert file.stat().st_size <= 40_000
+    assert f"{file.relative_to(tmp_path)}: {file.stat().st_size:,} bytes" in done.out
+    assert "95 % interval) on 20 test images" in done.out
+    card = json.loads((file.parent / "card.json").read_text())
+    assert card["result"]["measurement"]["size_bytes"] == file.stat().st_size
+    assert "compressed/spec.yaml is the spec of the search" in done.out
+    assert cli("compress", NETWORK, *options).out == done.out  # there is nothing left to do
+    other = cli("compress", NETWORK, *options, "--max-bytes", "30KB")
+    assert (other.code, "spec.yaml is that of another search: go on with" in other.err) == (2, True)
+
+
+def test_a_bound_that_no_file_keeps_names_what_comes_nearest(photos: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("compress", NETWORK, "--data", photos, "--max-bytes", "1KB", "--image-size", "16", "--in-process")
+    assert done.code in (2, 4), done
+    assert not list((tmp_path / "compressed").glob("*/model.mbq"))
+
+
+def test_init_writes_a_spec_once(photos: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("init", NETWORK, "--data", photos, "--image-size", "16", "--output", "first.yaml")
+    assert (done.code, "first.yaml written" in done.out) == (0, True), done.err
+    assert "tune-app plan first.yaml" in done.out
+    text = (tmp_path / "first.yaml").read_text()
+    assert text.startswith("# A first search for the whole frontier")
+    assert cli("validate", "first.yaml").code == 0
+    again = cli("init", NETWORK, "--data", photos, "--output", "first.yaml")
+    assert (again.code, "first.yaml is there already" in again.err) == (2, True)
+    assert (tmp_path / "first.yaml").read_text() == text
+
+
+def test_init_asks_at_a_terminal_alone(photos: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = cli("init", NETWORK)
+    assert (refused.code, "init takes a network and --data, or asks" in refused.err) == (2, True)
+    answers = io.StringIO(f"{NETWORK}\n{photos}\n30KB\n")
+    answers.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", answers)
+    done = cli("init", "--image-size", "16")
+    assert done.code == 0, done
+    assert "budget_bytes: 28500" in (tmp_path / "search.yaml").read_text()

@@ -1,0 +1,200 @@
+"""The spec of a first search: made from a network, its images and a size, with comments where a choice is open."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from trainables.config import DATASETS, DataConfig
+from trainables.errors import ConfigError, did_you_mean
+from tune_app.spec.yaml_file import in_one_line
+
+if TYPE_CHECKING:
+    from trainables.data.sources import Samples
+    from trainables.graph.network_file import NetworkFile
+
+LEAST_SIDE, MOST_SIDE, STEP = 32, 224, 32
+"""Sides of images that are chosen, pixels: usual networks halve them five times."""
+SAMPLE = 50
+"""Images whose sides are looked at."""
+ROOM = 0.95
+"""The share of the bytes asked for that widths are chosen for, before training changes the codes."""
+BITS = (1.3, 8.0)
+"""The mean bits of a weight between which a share of removed channels is worth a trial: weights of 2 bits are coded in
+about the fewest, and more than the most add nothing."""
+SHARES = tuple(i / 16 for i in range(16))
+"""Shares of channels to remove; of those that may be worth it, `MOST` are tried."""
+MOST = 4
+TRIALS = 12
+"""Trials of a search without a bound on the size."""
+ZOO = "torchvision.models"
+COLORS = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+"""Of the channels of ImageNet's pixels in 0..1; torchvision's networks were trained with them."""
+
+
+@dataclass(frozen=True)
+class FirstSearch:
+    """What a person says of a first search.
+
+    `network` is `module:callable`, the name of a torchvision classifier, or the file of a captured network. `data` is a
+    folder of images, a file of arrays or parquet, or the name of a data set whose files lie in `root`.
+    """
+
+    network: str
+    data: str
+    root: str = ""
+    checkpoint: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    max_bytes: int | None = None
+    """The packed file has at most so many; without it, the search is for the whole frontier."""
+    image_size: int | None = None
+    name: str = ""
+    storage: str = "runs"
+
+
+def starter_spec(wanted: FirstSearch) -> str:
+    """Returns the text of a spec. The images are listed, and the network is made once, to count its weights.
+
+    Raises:
+        ConfigError: there is no such network or data set, or the two do not go together.
+    """
+    import torch
+
+    from trainables.data.data_sets import load_source
+    from trainables.data.needs import image_channels
+    from trainables.graph.operators import shapes
+
+    data, network = _data(wanted), _network(wanted.network)
+    source, of_zoo = load_source(DataConfig.model_validate(data)), network.startswith(f"{ZOO}:")
+    arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
+    channels, side = image_channels(DataConfig.model_validate(data)), wanted.image_size or _side(source.rest)
+    made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint)
+    takes, *sides = made.graph.image
+    outputs = shapes(made.graph)[made.graph.output][-1]
+    if outputs != source.classes:
+        raise ConfigError(
+            f"{network} has {outputs:,} outputs, but {wanted.data} {source.classes:,} classes: name other arguments."
+        )
+    shares = _shares(sum(tensor.numel() for tensor in made.state.values()), wanted.max_bytes)
+    goal = "the whole frontier" if wanted.max_bytes is None else f"the most accurate file of {wanted.max_bytes:,} bytes"
+    return _filled(
+        title=f"A first search for {goal}: {network} on {wanted.data}.",
+        name=wanted.name or _as_name(f"{Path(network.rpartition(':')[2]).stem}_{Path(wanted.data).stem}"),
+        storage=wanted.storage,
+        data={**data, "image_size": sides[0] if sides[0] == sides[1] else sides},
+        constants=COLORS if (takes, source.mean) == (3, None) and (of_zoo or channels == 1) else None,
+        padding=max(1, min(sides) // 8),
+        trained=bool(wanted.checkpoint) or ":" not in network,
+        network=network,
+        arguments=arguments,
+        checkpoint=wanted.checkpoint,
+        epochs=_epochs(len(source.rest)),
+        prune_fracs=shares,
+        max_bytes=wanted.max_bytes,
+        budget=None if wanted.max_bytes is None else int(ROOM * wanted.max_bytes),
+        trials=TRIALS if wanted.max_bytes is None else len(shares),
+        gpu="auto" if torch.cuda.is_available() else 0,
+    )
+
+
+def _data(wanted: FirstSearch) -> dict[str, str]:
+    """Returns the name of the data set, and the place of its files."""
+    path = Path(wanted.data).expanduser()
+    if path.exists():
+        names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
+        for suffixes, name in (((".npz", ".npy"), "arrays"), ((".parquet",), "parquet")):
+            if any(entry.endswith(suffixes) for entry in names):
+                return {"name": name, "root": wanted.data}
+        if path.is_file():
+            raise ConfigError(f"{path} is no data set: give a folder of images, a file .npz or .parquet, or a name.")
+        return {"name": "image_folder", "root": wanted.data}
+    if wanted.data not in DATASETS.names():
+        way_out = did_you_mean(wanted.data, DATASETS.names(), otherwise="give the path of a folder of images.")
+        raise ConfigError(f"{wanted.data!r} is neither a folder nor the name of a data set; {way_out}")
+    return {"name": wanted.data, **({"root": wanted.root} if wanted.root else {})}
+
+
+def _network(network: str) -> str:
+    """Returns the network as a spec names it: those of torchvision need no module."""
+    if ":" in network or Path(network).exists():
+        return network
+    import torchvision.models
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if network not in known:
+        way_out = did_you_mean(network, known, otherwise="write module:callable, or the file that capture wrote.")
+        raise ConfigError(f"{network!r} is neither a file nor a network of torchvision; {way_out}")
+    return f"{ZOO}:{network}"
+
+
+def _made(network: str, arguments: Mapping[str, Any], image: tuple[int, int, int], checkpoint: str) -> "NetworkFile":
+    """Returns the network: read from its file, or captured on images of this shape; on colors, if gray ones do not go.
+
+    Raises:
+        ConfigError: it cannot be read or captured.
+    """
+    from trainables.graph.network_file import read_network_file
+    from trainables.models.importing import capture_network
+
+    weights = Path(checkpoint) if checkpoint else None
+    if ":" in network:
+        try:
+            return capture_network(network, arguments, image, checkpoint=weights)
+        except ConfigError:
+            if image[0] != 1:
+                raise
+            return capture_network(network, arguments, (3, *image[1:]), checkpoint=weights)
+    if checkpoint:
+        raise ConfigError(f"{network} is a captured network, which brings its own weights: leave the checkpoint out.")
+    return read_network_file(Path(network))
+
+
+def _side(samples: "Samples") -> int:
+    """Returns a side for the images: the median of their shorter sides, in steps within what networks take."""
+    import numpy as np
+
+    from trainables.data.decoding.encoded import EncodedImages
+
+    if isinstance(samples, EncodedImages):
+        some = samples.take(np.linspace(0, len(samples) - 1, min(len(samples), SAMPLE)).astype(np.int64))
+        found = [size for size in some.sizes() if size]
+        shorter = median(min(size) for size in found) if found else LEAST_SIDE
+    else:
+        shorter = min(samples.images.shape[2:])
+    return int(min(MOST_SIDE, max(LEAST_SIDE, STEP * round(shorter / STEP))))
+
+
+def _epochs(images: int) -> dict[str, int]:
+    """Returns how long each stage trains: the fewer images, the more epochs."""
+    seen = {"baseline": (400_000, 10, 40), "fine_tune": (60_000, 1, 5), "qat": (150_000, 3, 10)}
+    return {stage: min(most, max(least, round(enough / images))) for stage, (enough, least, most) in seen.items()}
+
+
+def _shares(weights: int, max_bytes: int | None) -> list[float]:
+    """Returns shares of channels to remove under which the weights that are left fit with some bits each.
+
+    Removing a share p of the channels in and out of a layer leaves about (1 - p)² of its weights.
+    """
+    if max_bytes is None:
+        return [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75]
+    bits = {share: 8 * max_bytes / (weights * (1 - share) ** 2) for share in SHARES}
+    worth = [share for share in SHARES if bits[share] >= BITS[0]] or [SHARES[-1]]
+    few = [share for share in worth if bits[share] <= BITS[1]] or worth[:1]
+    return few[:: -(-len(few) // MOST)]
+
+
+def _as_name(text: str) -> str:
+    """Returns the name of an experiment that is like a text."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:64] or "first_search"
+
+
+def _filled(**values: object) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters["yaml"] = in_one_line
+    template = (files("tune_app.spec") / "starter.yaml.j2").read_text("utf-8")
+    return environment.from_string(template).render(**values) + "\n"
