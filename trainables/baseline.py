@@ -11,9 +11,13 @@ from trainables.config import (
     BaselineImport,
     BaselineTrain,
     BaselineUntrained,
+    DataConfig,
     file_sha256,
+    height_and_width,
+    image_size_of,
 )
-from trainables.data.data_sets import DataSet
+from trainables.data.data_sets import load_source
+from trainables.data.needs import image_channels
 from trainables.device import seed_for
 from trainables.errors import ConfigError
 from trainables.graph.network_file import parse_network
@@ -68,7 +72,7 @@ def _(config: BaselineUntrained, context: StageContext) -> StageResult:
 def _fresh(config: Baseline, context: StageContext) -> tuple[Model, Architecture]:
     """Builds the network with seeded random weights, or one's own with the weights that it brings, on the device."""
     if config.network:
-        model, architecture = own_network(config, context.data)
+        model, architecture = own_network(config, context.data.train.images.shape[1:], context.data.classes)
         return context.device.place(model), architecture
     architecture = baseline_architecture(config.model, context.data)
     torch.manual_seed(seed_for(context.seed, 0))
@@ -94,8 +98,31 @@ def read_import(config: BaselineImport, model: Model) -> Fitted:
     return read_fitted(path, model.state_dict())
 
 
-def own_network(config: Baseline, data: DataSet) -> tuple[Model, Architecture]:
-    """Reads the captured network of a configuration, on the CPU.
+def refuse_misfit(config: Baseline, data: DataConfig) -> None:
+    """Refuses weights or a captured network that do not go with the data set, before any image is decoded.
+
+    Where the images are not at hand, as on the head of a cluster, nothing is checked: the workers will say.
+
+    Raises:
+        ConfigError: as where the stage is run.
+    """
+    if not config.network and not isinstance(config, BaselineImport):
+        return
+    try:
+        classes, channels = load_source(data).classes, image_channels(data)
+    except ConfigError:
+        return
+    height, width = height_and_width(data.image_size)
+    if config.network:
+        own_network(config, (channels, height, width), classes)
+    elif isinstance(config, BaselineImport):
+        sides = image_size_of(height, width)
+        made = Architecture(model=config.model, classes=classes, channels=channels, image_size=sides)
+        read_import(config, build(made))
+
+
+def own_network(config: Baseline, image: tuple[int, ...], classes: int) -> tuple[Model, Architecture]:
+    """Reads the captured network of a configuration, on the CPU, for images (C, H, W) of so many classes.
 
     Raises:
         ConfigError: the file has changed since its digest was taken, cannot be read, or does not fit the images.
@@ -108,15 +135,12 @@ def own_network(config: Baseline, data: DataSet) -> tuple[Model, Architecture]:
     network = parse_network(content, source=str(path))
     if config.network_sha256 and sha256(content) != config.network_sha256:
         raise ConfigError(f"{path} has changed since the experiment began: restore it or start another experiment.")
-    image = data.train.images.shape[1:]
     if network.graph.image != image:
         takes, has = ("x".join(map(str, shape)) for shape in (network.graph.image, image))
         raise ConfigError(
             f"{path} takes images of {takes}, but the data set has {has}: set data.image_size, or capture it anew."
         )
-    classes = shapes(network.graph)[network.graph.output][-1]
-    if classes != data.classes:
-        raise ConfigError(
-            f"{path} has {classes} outputs, but the data set {data.classes} classes: capture another network."
-        )
+    outputs = shapes(network.graph)[network.graph.output][-1]
+    if outputs != classes:
+        raise ConfigError(f"{path} has {outputs} outputs, but the data set {classes} classes: capture another network.")
     return own_model(network)

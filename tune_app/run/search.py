@@ -47,6 +47,7 @@ def run_baseline(spec: ExperimentSpec, *, engine: Engine | None = None, console:
         known = read_baseline(folder)
         if known is not None:
             return known
+        _refuse_misfits(spec, folder)
         engine = engine or _on_ray()
         with engine.session():
             return engine.prepare(spec, view)[0]
@@ -107,6 +108,7 @@ def _searched(
 ) -> Outcome:
     """Runs trials until the search is at its end, and writes the tables; of a part of it too."""
     folder = lease.folder
+    _refuse_misfits(spec, folder)
     with engine.session():
         baseline, data = engine.prepare(spec, view)
         proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed, only=only)
@@ -191,6 +193,18 @@ def _replay(
         retry_failed=retry_failed,
         only=only,
     )
+
+
+def _refuse_misfits(spec: ExperimentSpec, folder: ExperimentFolder) -> None:
+    """Refuses networks that others trained and that are not for this data set: here, not after the start of Ray."""
+    if read_baseline(folder) is not None:
+        return
+    with StopSignal():  # an exception out of a long import may get lost
+        from trainables.baseline import refuse_misfit
+
+    refuse_misfit(spec.base.baseline, spec.base.data)
+    if spec.base.teacher is not None:
+        refuse_misfit(spec.base.teacher, spec.base.data)
 
 
 def _refuse_empty(records: list[TrialRecord], spec: ExperimentSpec) -> None:

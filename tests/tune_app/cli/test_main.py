@@ -296,3 +296,15 @@ def test_a_reader_that_went_away_ends_a_command_without_a_word(arguments: list[s
             [sys.executable, "-m", "tune_app", *arguments], stdout=closed, stderr=subprocess.PIPE, check=False
         )
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("typed", "word", "completed"), [("tune-app fronti", 1, "frontier"), ("tune-app run --in-pro", 2, "--in-process")]
+)
+def test_the_shell_completes_commands_and_options(typed: str, word: int, completed: str) -> None:
+    code = "import sys; sys.argv = ['tune-app']; from tune_app.cli.main import main; main()"
+    asked = {"_TUNE_APP_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(word)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [completed], done

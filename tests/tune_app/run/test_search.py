@@ -2,10 +2,14 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import torch
 
+from tests.specs import tiny_spec
 from tests.tune_app.factories import (
     make_experiment,
     make_records,
@@ -18,7 +22,7 @@ from trainables.errors import ConfigError
 from trainables.storage import read_bytes, remove, replace
 from tune_app.ledger.ledger import Ledger
 from tune_app.ledger.test_results import HeldOut, store_held_out
-from tune_app.run.search import run_search
+from tune_app.run.search import run_baseline, run_search
 from tune_app.tables.at_rest import recall
 from tune_app.tables.trials import read_table
 
@@ -102,3 +106,30 @@ def test_a_run_mends_tables_of_which_one_was_written_alone(tmp_path: Path) -> No
     assert recall(folder) is None
     run_search(changed)
     assert read_table(folder.trials_table)["test_accuracy"].to_pylist()[0] == 0.9
+
+
+class NeverStarted:
+    """An engine whose session no run may begin."""
+
+    def session(self) -> NoReturn:
+        raise AssertionError("the engine was started")
+
+
+@pytest.mark.parametrize("run", [run_search, run_baseline])
+@pytest.mark.parametrize("teaches", [False, True])
+def test_weights_that_do_not_fit_are_refused_before_anything_starts(
+    run: Callable[..., object], teaches: bool, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save({"conv.weight": torch.zeros(3, 3)}, weights)
+    imported = {"kind": "import", "checkpoint": str(weights)}
+    base = tiny_spec(tmp_path).base.model_dump()
+    base["teacher" if teaches else "baseline"] = imported
+    if teaches:
+        base["quantize"]["schedule"]["distill"] = {"weight": 0.5}
+    with pytest.raises(ConfigError, match="is another architecture"):
+        run(tiny_spec(tmp_path, base=base), engine=NeverStarted())
+    assert not tiny_spec(tmp_path).folder.exists()
+    base["data"]["root"], base["data"]["name"] = str(tmp_path / "nowhere"), "image_folder"
+    with pytest.raises(AssertionError, match="the engine was started"):  # the images lie elsewhere: workers will say
+        run(tiny_spec(tmp_path, base=base), engine=NeverStarted())
