@@ -97,9 +97,11 @@ def track(
 def ls(experiment: Experiment, json: Json = False) -> None:
     """Show stages, bytes and seconds by kind of stage, and what of it is needed."""
     from tune_app.ledger.folder import ExperimentFolder
+
+    folder = ExperimentFolder.existing(experiment)
     from tune_app.stages.retention import survey
 
-    use = survey(ExperimentFolder.existing(experiment))
+    use = survey(folder)
     if json:
         print(use.model_dump_json(indent=1))
     else:
@@ -116,10 +118,11 @@ def gc(
 ) -> None:
     """Remove stages until they take at most SIZE; results and packed files stay, the frontier's stages too."""
     from tune_app.ledger.folder import ExperimentFolder
+
+    bound, folder = parse_size(max_bytes), ExperimentFolder.existing(experiment)
     from tune_app.stages.retention import collect
 
-    bound = parse_size(max_bytes)
-    found = collect(ExperimentFolder.existing(experiment), max_bytes=bound, dry_run=dry_run)
+    found = collect(folder, max_bytes=bound, dry_run=dry_run)
     counts = Counter(entry.kind for entry in found.removed)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
     done, freed = ("would remove", "would free") if dry_run else ("removed", "freed")

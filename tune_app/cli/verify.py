@@ -30,10 +30,12 @@ def verify(
     json: Json = False,
 ) -> None:
     """Prove again that packed files are what their records say, and that nothing of the experiment is missing."""
-    from tune_app.artifacts.verify import verify
     from tune_app.ledger.folder import ExperimentFolder
 
-    found = verify(ExperimentFolder.existing(experiment), trials or (), all=all, evaluate=evaluate)
+    folder = ExperimentFolder.existing(experiment)
+    from tune_app.artifacts.verify import verify
+
+    found = verify(folder, trials or (), all=all, evaluate=evaluate)
     if json:
         print(json_text.dumps(found.document(), indent=1))
     else:

@@ -74,7 +74,7 @@ def configurations(spec: ExperimentSpec, fingerprint: str) -> Configurations:
     size = spec.space.size
     points = [*spec.points, *(_sample(spec) if size > SAMPLE else spec.space.grid())]
     found: dict[str, TrialConfig] = {}
-    for point in points:
+    for point in counted(points, "listing configurations, points", total=len(points)):
         config = spec.trial(point)
         found[trial_key(config, fingerprint=fingerprint)] = config
     return Configurations(found, total=size if size > SAMPLE else len(found), sampled=size > SAMPLE)
