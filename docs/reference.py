@@ -1,4 +1,4 @@
-"""Writes docs/spec.md, the reference of the spec, from the pydantic schema that checks specs.
+"""Writes docs/spec.md, the reference of the spec, and docs/spec.schema.json, from the schema that checks specs.
 
 `python docs/reference.py` renews the page; `make docs` does so too, and a test fails when it is behind.
 """
@@ -20,8 +20,9 @@ from trainables.config import ALIASES, DATASETS, GROUPS, IMPORTANCE, MODELS, OBS
 from trainables.registry import Registry
 from trainables.results import METRICS
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.json_schema import spec_schema
 
-PAGE = Path(__file__).parent / "spec.md"
+PAGE, SCHEMA = Path(__file__).parent / "spec.md", Path(__file__).parent / "spec.schema.json"
 ROOT = "ExperimentSpec"
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -65,6 +66,10 @@ Short forms are read too: `sampler: grid`, `budget: 30`, `repeats: 3`, one const
 list of columns. Numbers may have units where they mean something: `95 %` for a share, `1pp` for a difference of two
 shares, `50KB` for bytes.
 
+Editors that know the YAML language server complete keys and explain them: the first line of a spec names
+[the schema](spec.schema.json), `# yaml-language-server: $schema=spec.schema.json`, as those in `examples/` do.
+`tune-app schema` prints it.
+
 Relative paths start at the working directory. What decides the meaning of results (`base`, and what the rungs are)
 may not change once an experiment has begun; the rest may: [how to go on](how-to/resume.md).
 """
@@ -82,6 +87,11 @@ def page() -> str:
     models = {ROOT: schema, **schema["$defs"]}
     shown = _Shown(models, _titles(models, _alternatives(schema)), _alternatives(schema))
     return "\n".join([INTRO, *(_section(name, shown) for name in shown.titles)])
+
+
+def schema_text() -> str:
+    """The schema for editors, as a file."""
+    return json.dumps(spec_schema(), indent=1) + "\n"
 
 
 def undescribed() -> list[str]:
@@ -255,4 +265,5 @@ def anchor(title: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print(PAGE)
+    SCHEMA.write_text(schema_text())
+    print(PAGE, SCHEMA, sep="\n")

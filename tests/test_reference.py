@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
@@ -43,6 +44,49 @@ def described(text: str) -> dict[str, tuple[str, str]]:
 
 def test_the_reference_of_the_spec_is_what_the_schema_says(reference: ModuleType) -> None:
     assert reference.PAGE.read_text() == reference.page(), "run `make docs`"
+
+
+def test_the_schema_for_editors_is_current_and_knows_every_example(reference: ModuleType) -> None:
+    assert reference.SCHEMA.read_text() == reference.schema_text(), "run `make docs`"
+    check = Draft202012Validator(json.loads(reference.schema_text()))
+    Draft202012Validator.check_schema(check.schema)
+    examples = sorted((ROOT / "examples").rglob("*.yaml"))
+    for file in [*examples, ROOT / "tune_app/cli/demo.yaml"]:
+        text = file.read_text()
+        assert [error.message for error in check.iter_errors(YAML(typ="safe").load(text))] == [], file
+        if file in examples:
+            line = text.partition("\n")[0]
+            named = file.parent / line.removeprefix("# yaml-language-server: $schema=")
+            assert named.resolve() == reference.SCHEMA.resolve(), f"{file} does not begin with its schema"
+
+
+SHORT_FORMS = """
+name: short
+base: {baseline: {kind: train, schedule: {epochs: 1, lr: 0.1}}, quantize: {kind: ptq},
+  prune: {fine_tune: {epochs: 1, lr: 0.1}}, data: {name: digits, validation: {from: train, fraction: 20 %}}}
+space: uniform
+objectives: [accuracy, size_bytes]
+constraints: size_bytes <= 50KB
+sampler: grid
+budget: 3
+repeats: 3
+tracking: tensorboard
+"""
+
+
+def test_the_schema_for_editors_takes_what_a_spec_may_say_and_nothing_else(reference: ModuleType) -> None:
+    check, spec = Draft202012Validator(json.loads(reference.schema_text())), YAML(typ="safe").load(SHORT_FORMS)
+    parse_spec(SHORT_FORMS, source="short forms")
+    assert [error.message for error in check.iter_errors(spec)] == []
+    for wrong in (
+        {"budgets": 3},
+        {"budget": "many"},
+        {"space": {"w_bit": [2]}},
+        {"space": "unifrm"},
+        {"base": {**spec["base"], "prune": {"prune_frac": 0.1}}},
+        {"resources": {"cpu": -1}},
+    ):
+        assert not check.is_valid({**spec, **wrong}), wrong
 
 
 def test_every_key_of_the_spec_says_what_it_is(reference: ModuleType) -> None:

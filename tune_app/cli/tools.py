@@ -24,6 +24,14 @@ cache = typer.Typer(no_args_is_help=True, help="Show what finished stages take o
 app.add_typer(cache, name="cache", rich_help_panel=TOOLS)
 
 
+@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app schema > spec.schema.json")
+def schema() -> None:
+    """Print the JSON schema of a spec, for editors."""
+    from tune_app.spec.json_schema import spec_schema
+
+    print(json_text.dumps(spec_schema(), indent=1))
+
+
 @app.command(rich_help_panel=TOOLS, epilog="Example: tune-app spaces mixed")
 def spaces(
     name: Annotated[str, argument("SPACE", "A space, to print as YAML; none: list all.")] = "", json: Json = False
