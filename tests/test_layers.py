@@ -25,7 +25,7 @@ ROOMS = {
     """,
     "search_spaces": "parameters, presets, rungs; space; samplers",
     "tune_app": """
-        errors; terminal, spec; ledger; frontier; stages, search; tables; findings; drawing; engine, report;
+        errors; terminal, spec; start, ledger; frontier; stages, search; tables; findings; drawing; engine, report;
         on_ray, artifacts; mistakes; tracking; run; cli; __main__
     """,
     "cluster": """
@@ -52,7 +52,7 @@ HOMES = {
     "wandb": {"tune_app/tracking/wandb_connection.py"},
     "tensorboardX": {"tune_app/tracking/tensorboard_tracker.py"},
     "mlflow": {"tune_app/tracking/mlflow_tracker.py"},
-    "jinja2": {"tune_app/report/templates.py"},
+    "jinja2": {"tune_app/report/templates.py", "tune_app/start/first_search.py"},
     "kaleido": {"tune_app/report/images.py"},
     "xxhash": {"tune_app/tables/sealed_parquet.py"},
     "constriction": {"trainables/export/coders/rans.py"},

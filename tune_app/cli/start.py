@@ -135,8 +135,8 @@ def _spec_text(
     storage: str,
 ) -> str:
     """Returns the text of a first search's spec, which is known to be well."""
-    from tune_app.spec.starter import FirstSearch, starter_spec
     from tune_app.spec.yaml_file import parse_spec
+    from tune_app.start.first_search import FirstSearch, starter_spec
 
     wanted = FirstSearch(
         network=network,

@@ -24,7 +24,7 @@ cache = typer.Typer(no_args_is_help=True, help="Show what finished stages take o
 app.add_typer(cache, name="cache", rich_help_panel=TOOLS)
 
 
-@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app schema > spec.schema.json")
+@app.command(rich_help_panel=TOOLS, epilog="Example: tune-app schema")
 def schema() -> None:
     """Print the JSON schema of a spec, for editors."""
     from tune_app.spec.json_schema import spec_schema

@@ -61,10 +61,9 @@ def starter_spec(wanted: FirstSearch) -> str:
     Raises:
         ConfigError: there is no such network or data set, or the two do not go together.
     """
-    import torch
-
     from trainables.data.data_sets import load_source
     from trainables.data.needs import image_channels
+    from trainables.device import resources_here
     from trainables.graph.operators import shapes
 
     data, network = _data(wanted), _network(wanted.network)
@@ -96,7 +95,7 @@ def starter_spec(wanted: FirstSearch) -> str:
         max_bytes=wanted.max_bytes,
         budget=None if wanted.max_bytes is None else int(ROOM * wanted.max_bytes),
         trials=TRIALS if wanted.max_bytes is None else len(shares),
-        gpu="auto" if torch.cuda.is_available() else 0,
+        gpu="auto" if resources_here().get("GPU") else 0,
     )
 
 
@@ -196,5 +195,5 @@ def _filled(**values: object) -> str:
 
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters["yaml"] = in_one_line
-    template = (files("tune_app.spec") / "starter.yaml.j2").read_text("utf-8")
+    template = (files("tune_app.start") / "spec.yaml.j2").read_text("utf-8")
     return environment.from_string(template).render(**values) + "\n"

@@ -13,8 +13,8 @@ from trainables.errors import ConfigError
 from trainables.graph.network_file import network_bytes
 from trainables.models.importing import captured_network
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.spec.starter import FirstSearch, starter_spec
 from tune_app.spec.yaml_file import load_spec, parse_spec
+from tune_app.start.first_search import FirstSearch, starter_spec
 
 NETWORK = "tests.trainables.graph.networks:ResNet8"
 
