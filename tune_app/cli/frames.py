@@ -94,6 +94,9 @@ def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
         if needed <= console.width:
             break
     Console(highlight=False, width=max(console.width, needed)).print(table)
+    if "p_non_dominated" in names:
+        head = COLUMNS["p_non_dominated"].brief
+        console.print(f"{head}: how likely the point is on the frontier, by the spread of runs", soft_wrap=True)
 
 
 def _is_shown(name: str, records: list[dict[str, Any]]) -> bool:

@@ -199,7 +199,7 @@ def _print_plan(plan: "Plan") -> None:
     """Prints rungs, stages, and what is still to come."""
     print(f"{plan.name}: {plan.points:,} points; budget {plan.trials:,} trials, {plan.done:,} done")
     for rung in plan.rungs:
-        print(f"rung {rung.name}: {rung.epochs:,} epochs, {rung.trials:,} trials, {rung.done:,} done")
+        print(f"rung {rung.name}, {rung.epochs:,} epochs of training: {rung.trials:,} trials, {rung.done:,} done")
     if plan.repeats:
         print("repeats: further runs of points that may be on the frontier are not counted here")
     if plan.sampled:

@@ -113,7 +113,7 @@ def knee_of(front: Sequence[Tried]) -> Finding | None:
         gain, more = trade(chosen, front[place - 1])
         parts.append(f"the next smaller one loses {_loss(-gain)} for {_percent(-more)} fewer")
         facts["smaller"] = {"accuracy_change": gain, "size_change": more}
-    text = f"knee of the frontier's {len(front):,} points: {_named(chosen)}; {', '.join(parts)}"
+    text = f"knee of the frontier's {len(front):,} points, where it bends most: {_named(chosen)}; {', '.join(parts)}"
     return Finding("knee", text, {"label": chosen.label, "points": len(front), **facts})
 
 

@@ -37,7 +37,7 @@ from tune_app.terminal.quantities import (
 ACCURACY_WEIGHT, RATIO_WEIGHT, RATIO_SCALE = 0.6, 0.4, 50
 """The numbers of an earlier system's balanced score (examples/recipes/seed_002.yaml)."""
 FORMULA = f"{ACCURACY_WEIGHT:g} * accuracy / baseline accuracy + {RATIO_WEIGHT:g} * compression ratio / {RATIO_SCALE}"
-SCORE = f"the balanced score of seed_002 ({FORMULA})"
+SCORE = f"the score of an earlier system, seed_002 ({FORMULA})"
 BASELINE = (*SCORES, "size_bytes", "parameters", "untrained")
 """What is said of the baseline."""
 TOTALS = {"trials", "rungs", "repeats", "done", "training_seconds", "seconds_saved", "taken_over", "failures"}

@@ -162,7 +162,8 @@ def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: P
     ids = [r.assignment.trial_id for r in records]
     assert max(map(len, lines)) <= 80
     assert lines[1].split() == ["label", "accuracy", "mean±sd", "p", "bytes", "ratio", "trial", "id"]
-    assert [cells(line) for line in lines[3:]] == [
+    assert lines[-1].startswith("p: how likely ")
+    assert [cells(line) for line in lines[3:-1]] == [
         ["p35_w4_a8", "88.00 %", "90.00 ± 2.00 %", "1.00", "60,000", "16.7x", ids[0]],
         ["p0_w8_a8", "99.00 %", "–", "1.00", "90,000", "11.1x", ids[3]],
     ]

@@ -54,8 +54,8 @@ def test_the_sentences_of_a_small_grid() -> None:
     assert texts == [
         "smallest within 1 pp of the baseline: prune_frac0.25_w_bits4, 94.10 % (-0.90 pp, within the noise), 300 KB, "
         "3.33x; 5 of 9 points are as near",
-        "knee of the frontier's 5 points: prune_frac0.0_w_bits4 (94.60 %, 400 KB); the next larger point gains "
-        "0.40 pp for 100 % more bytes, the next smaller one loses 0.50 pp for 25 % fewer",
+        "knee of the frontier's 5 points, where it bends most: prune_frac0.0_w_bits4 (94.60 %, 400 KB); the next "
+        "larger point gains 0.40 pp for 100 % more bytes, the next smaller one loses 0.50 pp for 25 % fewer",
         "cliff: from prune_frac0.5_w_bits4 (93.60 %, 200 KB) to prune_frac0.5_w_bits3 (92.40 %, 150 KB): -1.20 pp "
         "(within the noise) for 25 % fewer bytes, the largest of the frontier's 4 steps",
         "every point with w_bits 2 is at chance or diverged (3 points); at 3 the best of 3 points loses 1.60 pp",

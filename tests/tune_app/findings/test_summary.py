@@ -79,7 +79,7 @@ def test_the_balanced_score_of_an_earlier_system_is_told_by_its_formula(tmp_path
         "p50_w4_a8", pytest.approx(0.6 * 0.88 / 0.95 + 0.4 * (1_000_000 / 60_000) / 50)
     )  # fmt: skip
     formula = "0.6 * accuracy / baseline accuracy + 0.4 * compression ratio / 50"
-    assert f"best by the balanced score of seed_002 ({formula}): p50_w4_a8, 0.689" in found.lines()
+    assert f"best by the score of an earlier system, seed_002 ({formula}): p50_w4_a8, 0.689" in found.lines()
     document = found.document()["balanced_score"]
     assert (document["formula"], document["label"]) == (formula, "p50_w4_a8")
     assert found.best["balanced"].label == "p30_w4_a8"  # that of `pick` and the report: the knee

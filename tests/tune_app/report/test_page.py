@@ -169,7 +169,9 @@ def test_embedded_json_ends_no_element(text: str) -> None:
 
 def test_findings_are_on_the_page_and_an_empty_search_has_none(tmp_path: Path) -> None:
     page = page_of(small(tmp_path))
-    assert "<li>knee of the frontier&#39;s 3 points: p30_w4_a8 (93.00\u00a0%, 90.0\u00a0KB)" in page
+    assert (
+        "<li>knee of the frontier&#39;s 3 points, where it bends most: p30_w4_a8 (93.00\u00a0%, 90.0\u00a0KB)" in page
+    )
     assert 'id="findings-title"' not in page_of(small(tmp_path / "empty", []))
 
 

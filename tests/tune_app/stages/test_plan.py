@@ -366,7 +366,7 @@ def test_a_new_search_is_planned_from_its_spec_alone(cli: Cli, tmp_path: Path) -
     assert (result.code, result.err) == (0, "")
     assert [p.name for p in tmp_path.iterdir()] == ["spec.yaml"]
     lines = result.out.splitlines()
-    assert lines[:2] == ["tiny: 6 points; budget 6 trials, 0 done", "rung full: 2 epochs, 6 trials, 0 done"]
+    assert lines[:2] == ["tiny: 6 points; budget 6 trials, 0 done", "rung full, 2 epochs of training: 6 trials, 0 done"]
     assert "nobody has measured train, channel_prune, qat@full" in result.out
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("train", "channel", "qat"))}
     assert rows["qat@full"] == ["6", "0", "6.0", "unknown", "unknown", "unknown"]
@@ -384,7 +384,7 @@ def test_a_plan_in_words_has_every_sum(cli: Cli, tmp_path: Path) -> None:
     write_baseline(folder, spec)
     path = write_spec(tmp_path / "spec.yaml", spec)
     out = cli("plan", path).out
-    assert "rung short: 2 epochs, 6 trials, 0 done" in out
+    assert "rung short, 2 epochs of training: 6 trials, 0 done" in out
     assert "repeats: further runs" in out
     assert "still to run: at least 0 s of stages" in out
     assert "disk: stages 0 bytes, at least 0 more to come; artifacts 0 bytes, unknown more to come" in out
