@@ -138,7 +138,7 @@ def cliff_of(front: Sequence[Tried], images: int | None = None) -> Finding | Non
 
 def width_of(points: Sequence[Tried], name: str, baseline_accuracy: float | None) -> Finding | None:
     """Names the width in bits below which no point keeps its accuracy, or says what the narrowest one keeps."""
-    widths = dict(sorted(_by_value(points, name).items()))
+    widths = dict(sorted(_by_value(points, name, least=1 if _is_sweep(points, name) else FEW).items()))
     if baseline_accuracy is None or len(widths) < 2:
         return None
     losses = {width: _best_loss(found, baseline_accuracy) for width, found in widths.items()}
@@ -165,7 +165,7 @@ def effect_of(points: Sequence[Tried], name: str, images: int | None = None) -> 
 
     Numbers go step by step, widths down and others up; names from the first one to each other.
     """
-    values = list(_by_value(points, name))
+    values = list(_by_value(points, name, least=FEW))
     if not 2 <= len(values) <= MOST_VALUES:
         return None
     pairs = pairs_of(points, name)
@@ -203,13 +203,19 @@ def _chain(values: Sequence[Value], pairs: Sequence[Mapping[Any, Tried]]) -> lis
     return steps
 
 
-def _by_value(points: Sequence[Tried], name: str) -> dict[Any, list[Tried]]:
+def _is_sweep(points: Sequence[Tried], name: str) -> bool:
+    """Whether nothing but this parameter differs: then a single point of a value shows what the value does."""
+    others = {frozenset((key, value) for key, value in point.params.items() if key != name) for point in points}
+    return len(others) == 1 and len({point.params.get(name) for point in points}) >= FEW
+
+
+def _by_value(points: Sequence[Tried], name: str, *, least: int) -> dict[Any, list[Tried]]:
     """Returns the points that have a parameter by its value, where there are enough of one."""
     found: dict[Any, list[Tried]] = defaultdict(list)
     for point in points:
         if name in point.params:
             found[point.params[name]].append(point)
-    return {value: alike for value, alike in found.items() if len(alike) >= FEW}
+    return {value: alike for value, alike in found.items() if len(alike) >= least}
 
 
 def _best_loss(points: Sequence[Tried], baseline_accuracy: float) -> float:

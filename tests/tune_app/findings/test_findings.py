@@ -95,6 +95,17 @@ def test_the_narrowest_width_that_holds_is_told_as_such() -> None:
     assert width.text == "w_bits 4, the narrowest: the best of 3 points gains 1.00 pp"
 
 
+def test_a_sweep_of_one_width_says_where_it_collapses() -> None:
+    accuracies = {2: None, 3: 0.4, 4: 0.93, 6: 0.945, 8: 0.95}
+    rows = [row({"w_bits": w, "prune_frac": 0.5}, a, 1000 * w) for w, a in accuracies.items()]
+    [width] = say(rows)["width"]
+    assert (
+        width.text
+        == "with w_bits 3 and below the best of 2 points loses 55.00 pp; at 4 the best of 1 point loses 2.00 pp"
+    )
+    assert say([*rows, row({"w_bits": 4, "prune_frac": 0.25}, 0.9, 4000)]).get("width") is None  # no sweep any more
+
+
 def test_widths_that_fail_with_everything_else_are_not_blamed() -> None:
     rows = [row({"w_bits": w, "prune_frac": p}, None) for w in (4, 8) for p in range(3)]
     assert say(rows) == {}
