@@ -29,7 +29,7 @@ def epochs(
 
     frame = epoch_frame(experiment, trial)
     if json or csv or parquet is not None:
-        write_frame(frame, json=json, csv=csv, parquet=parquet, title="")
+        write_frame(frame, json=json, csv=csv, parquet=parquet, title="", none="")
     elif frame.empty:
         print(f"epochs of {trial or experiment}: no stage with epochs has finished yet.")
     elif trial:

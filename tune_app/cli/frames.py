@@ -27,9 +27,7 @@ REASON_CHARS = 60
 """How much of the reason for a missing result the table shows; JSON, CSV and parquet have it whole, in `reason`."""
 
 
-def write_frame(
-    frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | None, title: str, none: str = "no rows"
-) -> None:
+def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | None, title: str, none: str) -> None:
     """Prints rows with columns of the trials table, or writes them to a parquet file, by path or URI, in one step.
 
     JSON and CSV go to standard output alone; a missing value is null, or empty. The table that people read is headed by

@@ -56,7 +56,8 @@ def frontier(
         if all or where or sort or limit:
             raise ConfigError("--trace shows every trial in its order: leave --all, --where, --sort and --limit out.")
         title = f"hypervolume of {experiment}{_in_brackets(experiment)}"
-        write_frame(trace_frame(experiment), json=json, csv=csv, parquet=parquet, title=title)
+        none = "no trial of the full schedule has finished yet"
+        write_frame(trace_frame(experiment), json=json, csv=csv, parquet=parquet, title=title, none=none)
         return
     frame = frontier_frame(experiment, all=all, where=where, sort=sort, limit=limit)
     none = "no trial of the full schedule is complete and feasible yet; --all shows every trial, with reasons"

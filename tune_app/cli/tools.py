@@ -186,6 +186,9 @@ def _trackers(folder: "ExperimentFolder", kinds: list[str], *, mode: str) -> "li
 
 def _print_use(use: "CacheUse") -> None:
     """Prints a row for each kind of stage, then what there is in all and what is needed."""
+    if not use.kinds:
+        print("no stage has finished yet, and nothing is cached.")
+        return
     heads = ("stages of kind", "count", "failures", "bytes", "seconds")
     rows = [
         (name, f"{row.stages:,}", f"{row.failures:,}", f"{row.size_bytes:,}", f"{row.seconds:,.1f}")

@@ -31,7 +31,7 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
     def show(frame: pd.DataFrame, *, columns: int = 80, **options) -> str:
         monkeypatch.setenv("COLUMNS", str(columns))
-        arguments = {"json": False, "csv": False, "parquet": None, "title": "toy"}
+        arguments = {"json": False, "csv": False, "parquet": None, "title": "toy", "none": "no rows"}
         write_frame(frame, **{**arguments, **options})
         return capsys.readouterr().out
 
