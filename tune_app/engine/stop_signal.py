@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Set
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -15,6 +15,7 @@ from tune_app.errors import Interrupted
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 Handler = Callable[[int, FrameType | None], None]
+Found = TypeVar("Found")
 
 
 class StopSignal:
@@ -69,6 +70,20 @@ class StopSignal:
             raise Interrupted(number, of_search=True)
         if again:
             end_process(number, frame)
+
+
+def passing_on(call: Callable[[], Found]) -> Found:
+    """Calls a function, and passes a stop signal that ended it on to the handler that was there before.
+
+    So whoever calls us from Python gets the KeyboardInterrupt of Ctrl-C, and SIGTERM ends the process; only where
+    such a handler returns does Interrupted come out.
+    """
+    try:
+        return call()
+    except Interrupted as err:
+        stopped = err
+    signal.raise_signal(stopped.exit_code - 128)
+    raise stopped
 
 
 @contextlib.contextmanager
