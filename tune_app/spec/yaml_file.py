@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -52,14 +53,21 @@ UNION_TAGS = {"range", "choices", "conditional", *STARTS, *ENDS, "int", "float",
 """What pydantic puts into the place of a problem to tell alternatives apart."""
 
 
-def load_spec(path: Path) -> ExperimentSpec:
-    """Reads and checks a spec file; nothing is written. Relative paths in it start at the working directory.
+def load_spec(source: str | Path | Mapping[str, Any], **changes: Any) -> ExperimentSpec:
+    """Reads and checks a spec; nothing is written. Relative paths in it start at the working directory.
+
+    Args:
+        source: the path of a YAML file, or what such a file holds as a mapping of its keys.
+        changes: top-level keys that take the place of the source's, as in `load_spec("demo.yaml", name="wider")`.
 
     Raises:
         ConfigError: one line with the file, the key, the value, the rule and a way out.
         StorageUnavailable: there is a file in the place of the experiment's folder.
     """
-    return _resolve(parse_spec(read_text(path), source=str(path)))
+    if isinstance(source, Mapping):
+        return resolved(_checked({**source, **changes}, source="spec"))
+    content = _parse_yaml(read_text(Path(source)), str(source))
+    return resolved(_checked({**content, **changes}, source=str(source)))
 
 
 def parse_spec(text: str, *, source: str) -> ExperimentSpec:
@@ -68,7 +76,11 @@ def parse_spec(text: str, *, source: str) -> ExperimentSpec:
     Raises:
         ConfigError: as in `load_spec`.
     """
-    content = _parse_yaml(text, source)
+    return _checked(_parse_yaml(text, source), source=source)
+
+
+def _checked(content: Mapping[str, Any], *, source: str) -> ExperimentSpec:
+    """Returns the spec that a mapping of keys describes, or raises ConfigError as in `load_spec`."""
     try:
         spec = ExperimentSpec.model_validate(content)
         spec.space.check(spec.base)
@@ -163,8 +175,15 @@ def _yaml(content: Any, *, flow: bool) -> str:
     return stream.getvalue()
 
 
-def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
-    """Makes paths absolute (workers may run elsewhere), takes the digest of a checkpoint, and captures networks."""
+def resolved(spec: ExperimentSpec) -> ExperimentSpec:
+    """Makes paths absolute (workers may run elsewhere), takes the digest of a checkpoint, and captures networks.
+
+    A spec that was resolved before stays what it is.
+
+    Raises:
+        ConfigError: a checkpoint or a network cannot be read.
+        StorageUnavailable: there is a file in the place of the experiment's folder.
+    """
     base = spec.base
     if base.data.root is not None:
         data = base.data.model_copy(update={"root": _absolute(base.data.root)})
