@@ -82,7 +82,7 @@ class Experiment:
         warm_start: "str | StoragePath | None" = None,
         retry_failed: bool = False,
         console: Console | None = None,
-    ) -> "Experiment":
+    ) -> None:
         """Searches, or goes on where a search stopped, until the budget is spent, as `tune-app run` does.
 
         A notebook shows the experiment meanwhile. Ctrl-C, or "interrupt the kernel", ends the search in an orderly way
@@ -96,9 +96,6 @@ class Experiment:
             warm_start: the folder or URI of an experiment to learn from, whose results are taken over.
             retry_failed: trials run once more that an error or a lost worker ended.
             console: where progress is written to, as in `rich.console.Console()`; None: nowhere.
-
-        Returns:
-            The experiment itself.
 
         Raises:
             LeaseHeld: another driver works on this experiment.
@@ -118,7 +115,6 @@ class Experiment:
         for line in changed_by_others(outcome):
             warnings.warn(line, stacklevel=2)
         outcome.check()
-        return self
 
     def live(self) -> None:
         """Shows the experiment in a notebook, again and again until nobody works on it any more.

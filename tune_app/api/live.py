@@ -13,6 +13,8 @@ EVERY_S, SHARE = 2.0, 0.05
 """Seconds between two pictures at least, and the share of the time that they take at most. Shorter: each reads the
 experiment's folder, beside a search that may need the processor; longer: it seems to stand still."""
 
+THREAD = "notebook's view"
+
 
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook, such as Jupyter's."""
@@ -37,7 +39,7 @@ def shown(what: object) -> Iterator[None]:
             pictures.maybe()
 
     # The kernel knows by this context to which cell an output belongs.
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(follow,), daemon=True)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(follow,), name=THREAD, daemon=True)
     thread.start()
     try:
         yield

@@ -39,7 +39,9 @@ TRIALS = 3
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tune_app.Experiment:
     """A search of three trials that this process has run; tests that change it copy it."""
-    return tune_app.Experiment(short_spec(tmp_path_factory.mktemp("api"), TRIALS)).run(in_process=True)
+    experiment = tune_app.Experiment(short_spec(tmp_path_factory.mktemp("api"), TRIALS))
+    experiment.run(in_process=True)
+    return experiment
 
 
 @pytest.fixture
@@ -114,9 +116,10 @@ def test_a_search_leaves_what_the_command_leaves(made: tune_app.Experiment, cli:
 def test_the_same_call_again_runs_nothing_and_a_larger_budget_the_rest(copied: tune_app.Experiment) -> None:
     """Also from a folder that was moved, whose stored spec names the place where it was."""
     before = {path.name: path.stat().st_mtime_ns for path in (copied.path / "trials").iterdir()}
-    assert copied.run(in_process=True) is copied
+    copied.run(in_process=True)
     assert {path.name: path.stat().st_mtime_ns for path in (copied.path / "trials").iterdir()} == before
-    assert len(copied.run(in_process=True, trials=TRIALS + 1).trials()) == TRIALS + 1
+    copied.run(in_process=True, trials=TRIALS + 1)
+    assert len(copied.trials()) == TRIALS + 1
     assert copied.spec.budget.trials == TRIALS + 1
 
 
@@ -130,7 +133,8 @@ def test_a_folder_with_another_name_than_its_experiment_is_not_gone_on_with(copi
 def test_nothing_is_printed_unless_a_console_is_given(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     set_verbosity(Verbosity.QUIET)  # as it is until a command line asks for more
     experiment, said = tune_app.Experiment(short_spec(tmp_path, 1)), io.StringIO()
-    experiment.run(in_process=True).summary()
+    experiment.run(in_process=True)
+    experiment.summary()
     assert capfd.readouterr() == ("", "")
     experiment.run(in_process=True, trials=2, console=Console(file=said))
     assert "budget.trials: 1 → 2" in said.getvalue()
@@ -138,10 +142,11 @@ def test_nothing_is_printed_unless_a_console_is_given(tmp_path: Path, capfd: pyt
 
 
 def test_a_search_may_be_where_a_loop_runs_already(copied: tune_app.Experiment) -> None:
-    async def cell() -> int:
-        return len(copied.run(in_process=True, trials=TRIALS + 1).trials())
+    async def cell() -> None:
+        copied.run(in_process=True, trials=TRIALS + 1)
 
-    assert asyncio.run(cell()) == TRIALS + 1
+    asyncio.run(cell())
+    assert len(copied.trials()) == TRIALS + 1
 
 
 def test_a_search_may_be_in_a_thread(copied: tune_app.Experiment) -> None:
@@ -177,7 +182,8 @@ def test_ctrl_c_ends_a_search_that_the_same_call_goes_on_with(copied: tune_app.E
     assert caught.value.__context__ is None
     assert not copied.is_running
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert len(copied.run(in_process=True, trials=TRIALS + 2).trials()) == TRIALS + 2
+    copied.run(in_process=True, trials=TRIALS + 2)
+    assert len(copied.trials()) == TRIALS + 2
 
 
 def test_a_handler_of_ones_own_gets_the_signal_that_ended_a_search(
@@ -350,7 +356,8 @@ def test_a_request_that_cannot_be_met_is_refused(
 
 
 def test_an_experiment_learns_from_another(made: tune_app.Experiment, tmp_path: Path) -> None:
-    other = tune_app.Experiment(short_spec(tmp_path, TRIALS)).run(in_process=True, warm_start=made.path)
+    other = tune_app.Experiment(short_spec(tmp_path, TRIALS))
+    other.run(in_process=True, warm_start=made.path)
     assert sorted(other.trials()["label"]) == sorted(made.trials()["label"])
     assert other.trials()["taken_from"].notna().all()
 
