@@ -156,6 +156,16 @@ def test_a_search_may_be_in_a_thread(copied: tune_app.Experiment) -> None:
     assert len(copied.trials()) == TRIALS + 1
 
 
+def test_a_search_leaves_torch_as_it_was(copied: tune_app.Experiment) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    torch.set_num_threads(2)
+    copied.run(in_process=True, trials=TRIALS + 1)
+    assert torch.get_num_threads() == 2
+    torch.testing.assert_close(torch.rand(3), expected)
+
+
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Signals that come at the starts of the next trials."""

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,12 +105,19 @@ def test_the_kernels_interrupt_ends_a_search_that_goes_on_later(
     write_spec(tmp_path / "spec.yaml", spec)
     folder = ExperimentFolder(spec.folder)
 
+    def at_first(message: Message) -> None:
+        if any(">not started<" in page for page in pages([message])):
+            time.sleep(0.5)
+            notebook.interrupt()
+
     def interrupt(message: Message) -> None:
         if any(">running<" in page for page in pages([message])) and folder.in_flight_file.exists():
             notebook.interrupt()
 
     with kernel(tmp_path) as notebook:
         assert errors(notebook.run(OPEN)) == []
+        # While torch is imported, which could not be done again in this kernel.
+        assert errors(notebook.run("experiment.run(in_process=True)", seen=at_first)) == ["KeyboardInterrupt"]
         first = notebook.run("experiment.run(in_process=True)", seen=interrupt)
         assert errors(first) == ["KeyboardInterrupt"]
         assert "During handling" not in str(first)
