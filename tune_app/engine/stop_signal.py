@@ -99,16 +99,17 @@ def _imports(frame: FrameType | None) -> int:
 def passing_on(call: Callable[[], Found]) -> Found:
     """Calls a function, and passes a stop signal that ended it on to the handler that was there before.
 
-    So whoever calls us from Python gets the KeyboardInterrupt of Ctrl-C, and SIGTERM ends the process; only where
-    such a handler returns does Interrupted come out.
+    So whoever calls us from Python gets the KeyboardInterrupt of Ctrl-C, and SIGTERM ends the process. Where such a
+    handler returns, as asyncio's does, KeyboardInterrupt or Interrupted comes out.
     """
     try:
         with StopSignal(at_once=True):
             return call()
     except Interrupted as err:
         stopped = err
-    signal.raise_signal(stopped.exit_code - 128)
-    raise stopped
+    number = stopped.exit_code - 128
+    signal.raise_signal(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else stopped
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from tests.specs import tiny_spec, write_spec
 from tests.tune_app.engine.test_in_process import short_spec
 from tests.tune_app.factories import make_experiment, store_baseline, store_files
 from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import StoragePath
 from tune_app.engine import in_process
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
@@ -196,6 +197,17 @@ def test_ctrl_c_ends_a_search_that_the_same_call_goes_on_with(copied: tune_app.E
     assert len(copied.trials()) == TRIALS + 2
 
 
+def test_ctrl_c_where_a_loop_runs_is_a_keyboard_interrupt_too(copied: tune_app.Experiment, signals: list[int]) -> None:
+    async def cell() -> None:
+        copied.run(in_process=True, trials=TRIALS + 1)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.append(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell())
+    assert not copied.is_running
+
+
 def test_a_handler_of_ones_own_gets_the_signal_that_ended_a_search(
     copied: tune_app.Experiment, signals: list[int]
 ) -> None:
@@ -292,6 +304,16 @@ def test_bounds_may_be_numbers(toy: tune_app.Experiment) -> None:
     assert toy.pick(max_drop=0.0).label == toy.pick(max_drop="0pp").label == "p0_w8_a8"
     assert toy.pick(min_ratio=12).label == "p50_w4_a8"
     assert toy.pick(max_drop=0.02, knee=True).label == "p0_w8_a8"
+
+
+def test_an_experiment_may_lie_in_a_bucket(storage: StoragePath) -> None:
+    folder = store_files(make_experiment(storage))
+    store_baseline(folder)
+    experiment = tune_app.Experiment(str(folder.path))
+    assert experiment.frontier()["label"].tolist() == ["p50_w4_a8", "p30_w4_a8", "p0_w8_a8"]
+    assert experiment.pick(max_bytes="90KB").path == folder.packed_file(experiment.point("p30_w4_a8").trial_id)
+    assert "6 of 10 trials" in experiment._repr_html_().replace("\N{NO-BREAK SPACE}", " ")
+    assert not experiment.is_running
 
 
 def test_an_unknown_folder_is_refused(tmp_path: Path) -> None:
