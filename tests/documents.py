@@ -81,11 +81,11 @@ def _with(part: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 class Shell:
     """Runs the blocks of pages in a folder, each command once; `run` whenever it stands there, as it changes much.
 
-    Targets of `make` are left out: they make this very repository.
+    Targets of `make` are left out: they make this very repository. With `names`, blocks of Python share them.
     """
 
-    def __init__(self, folder: Path, *, ray_address: str = "") -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, ray_address: str = "", names: dict[str, Any] | None = None) -> None:
+        self.folder, self._names = folder, names
         self._alone = ALONE if ray_address else {*ALONE, "run"}  # a search joins the Ray of this process if it has one
         self._env = {**os.environ, **({"RAY_ADDRESS": ray_address} if ray_address else {})}
         self._said: dict[tuple[str, ...], str] = {}
@@ -156,7 +156,7 @@ class Shell:
     def _exec(self, code: str) -> str:
         out = io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out):
-            exec(code, {})
+            exec(code, {} if self._names is None else self._names)
         return out.getvalue()
 
     def _write_spec(self, block: Block) -> None:

@@ -23,10 +23,12 @@ from tune_app.tables.trials import read_table
 OURS = [page for page in PAGES if page != CLUSTER]
 PLUG_INS = [ROOT / f"docs/how-to/{name}.md" for name in ("own-model", "own-data", "own-pruner")]
 KNOWN = ROOT / "docs/how-to/plug-ins.md"
+PYTHON = ROOT / "docs/python.md"
+"""Its blocks share their names, and need no demo."""
 DEMO_PAGES = [
     page
     for page in OURS
-    if page not in (*PLUG_INS, KNOWN) and any(runs(b) or b.language == "python" for b in blocks(page))
+    if page not in (*PLUG_INS, KNOWN, PYTHON) and any(runs(b) or b.language == "python" for b in blocks(page))
 ]
 
 
@@ -84,6 +86,16 @@ def test_what_a_page_marks_as_run_runs_in_its_order(shell: Shell, page: Path) ->
         said = shell.do(block) or said
     for path in ("frontier.svg", "p75_w2_a8/model.mbq", "p75_w2_a8/card.json", "demo.html", "both.png"):
         assert path not in page.read_text() or (shell.folder / path).stat().st_size > 0
+
+
+def test_the_page_on_python_runs_as_it_stands(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, names={})
+    said = "".join(shell.do(block) for block in blocks(PYTHON))
+    assert "6 points, 4 trials" in said
+    assert "digits: 6 of 6 trials" in said
+    assert "did you mean 'budget'?" in said
+    measured, recorded = re.search(r"(\d+\.\d+)% of 287 validation images, recorded as (\d+\.\d+)%", said).groups()  # type: ignore[union-attr]
+    assert float(measured) == pytest.approx(float(recorded), abs=0.5)
 
 
 @pytest.mark.parametrize("page", PLUG_INS, ids=name_of)

@@ -26,7 +26,7 @@ ROOMS = {
     "search_spaces": "parameters, presets, rungs; space; samplers",
     "tune_app": """
         errors; terminal, spec; start, ledger; frontier; stages, search; tables; findings; drawing; engine, report;
-        on_ray, artifacts; mistakes; tracking; run; cli; __main__
+        on_ray, artifacts; mistakes; tracking; run; api, cli; __init__, __main__
     """,
     "cluster": """
         credentials, errors, names, yaml_text; config, local_cluster; demo, image, job, launchable; __init__;

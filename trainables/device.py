@@ -138,3 +138,14 @@ def threads(count: int | None) -> Iterator[None]:
 def seed_for(seed: int, *path: int) -> int:
     """Returns an independent seed for a place in a run (such as stage and epoch), below 2**63."""
     return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextlib.contextmanager
+def as_found() -> Iterator[None]:
+    """Returns a context after which torch's threads, its random numbers and TF32 are what they were before."""
+    tf32, cuda = torch.backends.cudnn.allow_tf32, torch.cuda.is_initialized()
+    try:
+        with threads(None), torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from trainables.config import Architecture
 from trainables.data.data_sets import DataSet
-from trainables.data.images import Images
+from trainables.data.images import Images, normalized, pixel_constants
 from trainables.device import Device
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack
@@ -15,7 +17,7 @@ from trainables.models.checkpoint_file import read_fitted
 from trainables.models.model import Model, build
 from trainables.stages.files import WEIGHTS, read_stage
 from trainables.stages.markers import FINISHED
-from trainables.storage import StoragePath, exists, read_bytes
+from trainables.storage import StoragePath, exists, read_bytes, storage_path
 from trainables.train.predict import Advance, predict
 
 PACKED = ".mbq"
@@ -40,6 +42,36 @@ class Network:
         """
         images = Images(data.val, self.mean or data.mean, self.std or data.std, device.torch)
         return predict(device.place(self.model), images, advance=advance)
+
+
+class FromPixels(nn.Module):
+    """A network that takes pixels, as `model.onnx` does: (N, C, H, W) from 0 to 255, of any type of numbers.
+
+    It returns logits (N, classes), and normalizes by the constants that the packed file has.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        assert network.mean is not None, "a packed file has them"
+        assert network.std is not None
+        mean, scale = pixel_constants(network.mean, network.std)
+        self.mean, self.scale = nn.Buffer(mean, persistent=False), nn.Buffer(scale, persistent=False)
+        self.network = network.model.to(memory_format=torch.channels_last)  # as it was measured
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Returns logits (N, classes) of pixels (N, C, H, W)."""
+        logits: Tensor = self.network(normalized(pixels, self.mean, self.scale))
+        return logits
+
+
+def load_network(place: str | StoragePath) -> FromPixels:
+    """Loads the network of a packed file, `model.mbq`, on the CPU and in eval mode.
+
+    Raises:
+        ConfigError: there is no such file.
+        CorruptFile: it is no packed file, or truncated or altered.
+    """
+    return FromPixels(packed_network(_content(storage_path(place)))).eval()
 
 
 def packed_network(content: bytes) -> Network:
@@ -70,11 +102,7 @@ def read_network(path: StoragePath, architecture: Architecture | None) -> Networ
         CorruptFile: it is truncated or altered.
     """
     if path.suffix == PACKED:
-        try:
-            return packed_network(read_bytes(path))
-        except OSError as err:
-            reason = err.strerror or "no such file"
-            raise ConfigError(f"cannot read {path}: {reason}. Give the path of a file.") from err
+        return packed_network(_content(path))
     for folder in (path, path.parent) if path.name == WEIGHTS else (path,):
         if exists(folder / FINISHED):
             return stage_network(folder)
@@ -85,6 +113,14 @@ def read_network(path: StoragePath, architecture: Architecture | None) -> Networ
     model = build(architecture)
     model.load_state_dict(model.state_dict() | read_fitted(path, model.state_dict()).state)
     return Network(model, architecture, size_bytes=path.stat().st_size)
+
+
+def _content(path: StoragePath) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as err:
+        reason = err.strerror or "no such file"
+        raise ConfigError(f"cannot read {path}: {reason}. Give the path of a file.") from err
 
 
 def check_fits(network: Network, data: DataSet, *, name: str) -> None:

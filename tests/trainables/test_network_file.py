@@ -10,7 +10,7 @@ from trainables.config import QuantScheme
 from trainables.data.images import Images
 from trainables.errors import ConfigError, CorruptFile
 from trainables.export.packed import Header, pack
-from trainables.network_file import check_fits, read_network
+from trainables.network_file import check_fits, load_network, read_network
 from trainables.quant.fold import round_side_info_
 from trainables.stages.files import finished_files
 from trainables.stages.stage import StageResult
@@ -33,6 +33,16 @@ def test_a_packed_file_says_how_its_input_is_normalized(storage: StoragePath) ->
     assert (network.mean, network.std, network.architecture) == (MEAN, STD, make_architecture())
     images = Images(digits().val, MEAN, STD, CPU.torch)
     np.testing.assert_array_equal(network.predict(digits(), CPU), predict(network.model, images))
+
+
+def test_a_loaded_network_takes_pixels_as_the_search_measured_them(storage: StoragePath) -> None:
+    path, pixels = packed_file(storage), torch.from_numpy(digits().val.images)
+    network = load_network(path)
+    with torch.no_grad():
+        shares = network(pixels).softmax(dim=1).numpy()
+    np.testing.assert_allclose(shares, read_network(path, None).predict(digits(), CPU), atol=2e-3)
+    assert (network.training, network.network.training) == (False, False)
+    assert "mean" not in network.state_dict()
 
 
 def test_a_truncated_packed_file_is_refused(storage: StoragePath) -> None:

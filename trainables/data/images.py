@@ -45,6 +45,19 @@ class ImageSet:
         return len(self.labels)
 
 
+def pixel_constants(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Returns the mean of pixels from 0 to 255, and what their differences to it are multiplied with: (1, C, 1, 1)."""
+    center = torch.tensor(mean, device=device).view(1, -1, 1, 1) * 255
+    return center, 1 / (torch.tensor(std, device=device).view(1, -1, 1, 1) * 255)
+
+
+def normalized(pixels: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Returns pixels (B, C, H, W) as float32, channels last, normalized by their `pixel_constants`."""
+    return ((pixels.float() - mean) * scale).contiguous(memory_format=torch.channels_last)
+
+
 class Images:
     """One split on a device: uint8 images, normalized when a batch is drawn.
 
@@ -62,15 +75,14 @@ class Images:
     ) -> None:
         self.pixels = on_device(images.images, device, room_bytes)
         self.labels = torch.from_numpy(images.labels.copy()).to(device)
-        self._mean = torch.tensor(mean, device=device).view(1, -1, 1, 1) * 255
-        self._scale = 1 / (torch.tensor(std, device=device).view(1, -1, 1, 1) * 255)
+        self._mean, self._scale = pixel_constants(mean, std, device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """Returns pixels (B, C, H, W) uint8 as float32 of zero mean and unit variance, channels last."""
-        return ((pixels.float() - self._mean) * self._scale).contiguous(memory_format=torch.channels_last)
+        return normalized(pixels, self._mean, self._scale)
 
     def batch_count(self, size: int) -> int:
         """Returns how many batches of about equal size, at most `size`, the images make.

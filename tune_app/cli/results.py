@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
-from trainables.quantities import parse_points, parse_ratio, parse_size
 from tune_app.cli.options import RESULTS, Csv, Experiment, Json, Parquet, argument
 from tune_app.terminal.quantities import (
     show_number,
@@ -116,13 +115,7 @@ def pick(
     from tune_app.findings.summary import point_document
     from tune_app.ledger.folder import ExperimentFolder
 
-    wish = Wish(
-        max_drop=None if max_drop is None else parse_points(max_drop),
-        max_bytes=None if max_bytes is None else parse_size(max_bytes),
-        min_ratio=None if ratio is None else parse_ratio(ratio),
-        where=where,
-        knee=knee,
-    )
+    wish = Wish.read(max_drop=max_drop, max_bytes=max_bytes, min_ratio=ratio, where=where, knee=knee)
     found = pick(ExperimentFolder.existing(experiment), wish)
     again = command("reproduce", experiment, found.point.label)
     if json:
@@ -172,7 +165,7 @@ def summary(
 
         YAML().dump(json_text.loads(json_text.dumps(found.document())), sys.stdout)  # equal parts are no anchors then
     else:
-        print("\n".join(found.lines()))
+        print(found)
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app compare demo/demo demo/wider --output both.png")

@@ -19,7 +19,6 @@ from tune_app.terminal.shell import command, from_here
 from tune_app.terminal.table import ABSENT, print_table
 
 if TYPE_CHECKING:
-    from tune_app.engine.engine import Engine
     from tune_app.stages.plan import Plan, StagePlan
 
 UNKNOWN = "unknown"
@@ -125,33 +124,24 @@ def run(
     ] = False,
 ) -> None:
     """Start a search, or go on where it stopped."""
+    from tune_app.run.request import engine_for, start_from, with_trials
     from tune_app.spec.overrides import read_point
     from tune_app.spec.yaml_file import load_spec
 
-    loaded = load_spec(spec, set or ())
-    if trials is not None:
-        loaded = loaded.model_copy(update={"budget": loaded.budget.model_copy(update={"trials": trials})})
-    if dashboard and in_process:
-        raise ConfigError("--dashboard is Ray's, and --in-process runs without Ray: choose one of them.")
+    loaded = with_trials(load_spec(spec, set or ()), trials)
     if point and trials is not None:
         raise ConfigError("--point runs its configurations alone, and --trials a search: choose one of them.")
     points = [read_point(text) for text in point or ()]
-    from tune_app.ledger.folder import ExperimentFolder
-
-    other = None if warm_start is None else ExperimentFolder.existing(warm_start)
-    if other is not None and other.path.resolve() == loaded.folder.resolve():
-        raise ConfigError(f"--warm-start names this experiment itself ({other.path}): name another one.")
+    other = start_from(loaded, warm_start)
     with handled_by(end_process):  # an exception out of a long import may get lost
-        from tune_app.run.outcome import summary
+        from tune_app.run.outcome import changed_by_others, summary
         from tune_app.run.search import run_search
 
-        engine = _engine(dashboard=dashboard, in_process=in_process)
+        engine = engine_for(dashboard=dashboard, in_process=in_process)
     view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
     outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, only=points, console=view)
-    for name in outcome.quarantined:
-        print(f"damaged record moved to trials/quarantine, its trial may run again: {name}", file=sys.stderr)
-    for label in outcome.removed:
-        print(f"{label} is in trials.parquet, but its record was removed: it may run again", file=sys.stderr)
+    for line in changed_by_others(outcome):
+        print(line, file=sys.stderr)
     print("\n".join(summary(outcome, loaded)))
     outcome.check()
 
@@ -180,19 +170,6 @@ def _smallest_close_to_the_best(experiment: str) -> str:
     frame = frontier_frame(experiment)
     close = frame[frame["accuracy"] >= frame["accuracy"].max() - CLOSE]
     return str(close.sort_values("size_bytes")["label"].iloc[0]).partition("@")[0]
-
-
-def _engine(*, dashboard: bool, in_process: bool) -> "Engine | None":
-    """Returns the engine that was asked for; None is the usual one, which is imported when there is something to do."""
-    if in_process:
-        from tune_app.engine.in_process import InProcess
-
-        return InProcess()
-    if dashboard:
-        from tune_app.on_ray.engine import OnRay
-
-        return OnRay(dashboard=True)
-    return None
 
 
 def _print_plan(plan: "Plan") -> None:

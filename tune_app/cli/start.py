@@ -91,14 +91,11 @@ def compress(
         from tune_app.findings.pick import Wish, pick
         from tune_app.ledger.folder import PACKED
         from tune_app.ledger.reading import find_trial
+        from tune_app.run.request import engine_for
         from tune_app.run.search import run_search
         from tune_app.spec.yaml_file import load_spec
 
-    engine = None
-    if in_process:
-        from tune_app.engine.in_process import InProcess
-
-        engine = InProcess()
+    engine = engine_for(in_process=in_process)
     spec = load_spec(file)
     outcome = run_search(spec, engine=engine, console=console(plain=in_process))
     outcome.check()

@@ -1,5 +1,7 @@
 """InProcess: trials one after the other in this process, without Ray: for a debugger, or where Ray is not installed."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from trainables.errors import OutOfMemory
@@ -22,9 +24,17 @@ class InProcess:
     A trial that ends the process is not noted as failed.
     """
 
-    def session(self) -> StopSignal:
-        """Returns a context in which a stop signal ends what runs where it is: an epoch that was saved is not lost."""
-        return StopSignal(at_once=True)
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Returns a context in which a stop signal ends what runs where it is: an epoch that was saved is not lost.
+
+        Afterwards torch is as whoever runs a search in a program of their own has set it.
+        """
+        with StopSignal(at_once=True):
+            from trainables.device import as_found
+
+            with as_found():
+                yield
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
         """Loads the data and makes the baseline here."""

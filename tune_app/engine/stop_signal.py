@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Set
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -15,6 +15,9 @@ from tune_app.errors import Interrupted
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 Handler = Callable[[int, FrameType | None], None]
+Found = TypeVar("Found")
+LATER_S = 0.05
+"""Seconds until a signal that came during an import comes again: nobody notices them."""
 
 
 class StopSignal:
@@ -22,20 +25,28 @@ class StopSignal:
 
     An exception out of a signal handler would surface inside Ray's compiled code, which turns it into a
     SystemError. A second signal ends the process where it is. With `at_once`, where nothing of Ray runs, the handler
-    raises Interrupted itself. Whatever ends the block after a signal, Interrupted comes out of it. Outside the main
-    thread nothing is caught.
+    raises Interrupted itself, though not out of an import: torch that was cut off cannot be imported again, and a
+    notebook goes on in the same process. Whatever ends the block after a signal, Interrupted comes out of it. Outside
+    the main thread nothing is caught.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once
         self.number: int | None = None
         self._handled = contextlib.ExitStack()
+        self._later = list[threading.Timer]()
+        self._imports, self._leaving = 0, False
 
     def __enter__(self) -> "StopSignal":
+        self._imports = _imports(sys._getframe())
         self._handled.enter_context(handled_by(self._mark))
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._leaving = True
+        for timer in self._later:
+            timer.cancel()
+            timer.join()
         self._handled.close()
         if self.number is not None and not isinstance(error, Interrupted):
             raise Interrupted(self.number, of_search=True) from error
@@ -65,10 +76,40 @@ class StopSignal:
 
     def _mark(self, number: int, frame: FrameType | None) -> None:
         again, self.number = self.number is not None, number
-        if self._at_once:
+        if self._leaving:  # Interrupted comes out of the block in any case
+            return
+        if self._at_once and _imports(frame) > self._imports:
+            self._later.append(threading.Timer(LATER_S, signal.pthread_kill, [threading.main_thread().ident, number]))
+            self._later[-1].start()
+        elif self._at_once:
             raise Interrupted(number, of_search=True)
-        if again:
+        elif again:
             end_process(number, frame)
+
+
+def _imports(frame: FrameType | None) -> int:
+    """Returns how many frames of a stack are those of Python's import."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return count
+
+
+def passing_on(call: Callable[[], Found]) -> Found:
+    """Calls a function, and passes a stop signal that ended it on to the handler that was there before.
+
+    So whoever calls us from Python gets the KeyboardInterrupt of Ctrl-C, and SIGTERM ends the process. Where such a
+    handler returns, as asyncio's does, KeyboardInterrupt or Interrupted comes out.
+    """
+    try:
+        with StopSignal(at_once=True):
+            return call()
+    except Interrupted as err:
+        stopped = err
+    number = stopped.exit_code - 128
+    signal.raise_signal(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else stopped
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trainables.errors import ConfigError, CorruptFile
+from trainables.quantities import parse_points, parse_ratio, parse_size
 from trainables.storage import StoragePath, exists
 from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, points_of
 from tune_app.frontier.pareto import knee
@@ -28,6 +29,32 @@ class Wish:
     """An SQL condition, as in `query.select`."""
     knee: bool = False
     """Whether the knee of what keeps the bounds is wanted, not the best of it."""
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        max_drop: float | str | None = None,
+        max_bytes: int | str | None = None,
+        min_ratio: float | str | None = None,
+        where: str = "",
+        knee: bool = False,
+    ) -> "Wish":
+        """Returns the bounds that are given as numbers, or as people write them: `1pp`, `50KB`, `10x`.
+
+        Raises:
+            ConfigError: a text is no such quantity, or a number is none that the bound can have.
+        """
+        drop = parse_points(max_drop) if isinstance(max_drop, str) else max_drop
+        most = parse_size(max_bytes) if isinstance(max_bytes, str) else max_bytes
+        ratio = parse_ratio(min_ratio) if isinstance(min_ratio, str) else min_ratio
+        if drop is not None and not 0 <= drop < 1:
+            raise ConfigError(f"0 <= max_drop < 1 must hold, a share, but got {drop}: 0.01 or '1pp' is one point.")
+        if most is not None and not most >= 0:
+            raise ConfigError(f"max_bytes >= 0 must hold, but got {most}.")
+        if ratio is not None and not ratio > 0:
+            raise ConfigError(f"min_ratio > 0 must hold, but got {ratio}.")
+        return cls(drop, most, ratio, where, knee)
 
 
 @dataclass(frozen=True)

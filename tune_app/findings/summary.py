@@ -125,6 +125,9 @@ class ExperimentSummary:
             lines += ["findings:", *(f"  {finding.text}" for finding in self.findings)]
         return lines
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def _figures(self, point: FrontierPoint) -> str:
         """Returns accuracy, size and ratio of a point as text, with the difference to the baseline."""
         accuracy, size_bytes, ratio = (point.values[name] for name in MAIN)

@@ -34,16 +34,17 @@ class OnRay:
     """The engine of a search as people run it.
 
     `worker` runs the trials and writes their records. A Ray that is started here gets a `dashboard` if wanted.
+    `address` is that of a cluster's head, as in `head:6379`; empty: RAY_ADDRESS.
     """
 
-    def __init__(self, *, worker: type[TrialWorker] = TrialWorker, dashboard: bool = False) -> None:
-        self._worker, self._dashboard = worker, dashboard
+    def __init__(self, *, worker: type[TrialWorker] = TrialWorker, dashboard: bool = False, address: str = "") -> None:
+        self._worker, self._dashboard, self._address = worker, dashboard, address
         self._stop = StopSignal()
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """Returns a context that is connected to Ray."""
-        with ray_session(dashboard=self._dashboard) as self._stop:
+        with ray_session(dashboard=self._dashboard, address=self._address) as self._stop:
             yield
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:

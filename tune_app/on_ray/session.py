@@ -40,8 +40,11 @@ TUNE_SETTINGS = {
 
 
 @contextlib.contextmanager
-def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
-    """Connects to the cluster of RAY_ADDRESS, or starts a Ray of our own that ends with us."""
+def ray_session(*, dashboard: bool = False, address: str = "") -> Iterator[StopSignal]:
+    """Connects to the cluster of an address, else of RAY_ADDRESS, or starts a Ray of our own that ends with us.
+
+    A process that is connected to a Ray already stays with it.
+    """
     os.environ.update({k: v for k, v in TUNE_SETTINGS.items() if k not in os.environ})
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -52,7 +55,7 @@ def ray_session(*, dashboard: bool = False) -> Iterator[StopSignal]:
         others = children()
         try:
             with stop.raised():
-                url = _connect(os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard)
+                url = _connect(address or os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard)
             if dashboard:
                 print(f"dashboard: {url} (`ray get-auth-token` shows the token it asks for)", file=sys.stderr)
             with ClusterWatch(head(ray.get_runtime_context().gcs_address), *_own_node(), spared=others):
@@ -123,8 +126,8 @@ def _connect(address: str, *, dashboard: bool) -> str:
     """Starts a Ray, or joins the one at the address, which must answer within CONNECT_S; gives its dashboard's URL."""
     if "://" in address:
         raise ConfigError(
-            f"RAY_ADDRESS is {redact(address)}, but a search itself joins a cluster at its head's own port, as in "
-            "head:6379: send it with `tune-app submit`, or unset RAY_ADDRESS to start Ray here."
+            f"the address of Ray is {redact(address)}, but a search itself joins a cluster at its head's own port, as "
+            "in head:6379: send it with `tune-app submit`, or unset RAY_ADDRESS to start Ray here."
         )
     host, _, port = address.rpartition(":")
     try:

@@ -53,6 +53,15 @@ class Outcome:
             raise CorruptFile(" ".join(lines))
 
 
+def changed_by_others(outcome: Outcome) -> list[str]:
+    """Says in lines what was damaged or removed since the last run, and may run again."""
+    moved = "damaged record moved to trials/quarantine, its trial may run again"
+    return [
+        *(f"{moved}: {name}" for name in outcome.quarantined),
+        *(f"{label} is in trials.parquet, but its record was removed: it may run again" for label in outcome.removed),
+    ]
+
+
 def summary(outcome: Outcome, spec: ExperimentSpec) -> list[str]:
     """Says in lines: trials and frontier; training and what the cache saved; how the rungs agree."""
     totals = outcome.totals

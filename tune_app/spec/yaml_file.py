@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -54,16 +54,21 @@ UNION_TAGS = {"range", "choices", "conditional", *STARTS, *ENDS, "int", "float",
 """What pydantic puts into the place of a problem to tell alternatives apart."""
 
 
-def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
-    """Reads and checks a spec file; nothing is written. Relative paths in it start at the working directory.
+def load_spec(source: str | Path | Mapping[str, Any], settings: Iterable[str] = (), **changes: Any) -> ExperimentSpec:
+    """Reads and checks a spec; nothing is written. Relative paths in it start at the working directory.
 
-    `settings` take the place of what the file says, as in `budget.trials=30`.
+    Args:
+        source: the path of a YAML file, or what such a file holds as a mapping of its keys.
+        settings: other values than the source's by the place of their key, as in `budget.trials=30`.
+        changes: top-level keys that take the place of the source's, as in `load_spec("demo.yaml", name="wider")`.
 
     Raises:
         ConfigError: one line with the file, the key, the value, the rule and a way out.
         StorageUnavailable: there is a file in the place of the experiment's folder.
     """
-    return _resolve(parse_spec(read_text(path), source=str(path), settings=settings))
+    name = "spec" if isinstance(source, Mapping) else str(source)
+    content = source if isinstance(source, Mapping) else _parse_yaml(read_text(Path(source)), name)
+    return resolved(_checked(with_settings({**content, **changes}, settings), source=name))
 
 
 def parse_spec(text: str, *, source: str, settings: Iterable[str] = ()) -> ExperimentSpec:
@@ -72,7 +77,11 @@ def parse_spec(text: str, *, source: str, settings: Iterable[str] = ()) -> Exper
     Raises:
         ConfigError: as in `load_spec`.
     """
-    content = with_settings(_parse_yaml(text, source), settings)
+    return _checked(with_settings(_parse_yaml(text, source), settings), source=source)
+
+
+def _checked(content: Mapping[str, Any], *, source: str) -> ExperimentSpec:
+    """Returns the spec that a mapping of keys describes, or raises ConfigError as in `load_spec`."""
     try:
         spec = ExperimentSpec.model_validate(content)
         spec.space.check(spec.base)
@@ -169,8 +178,15 @@ def _yaml(content: Any, *, flow: bool) -> str:
     return stream.getvalue()
 
 
-def _resolve(spec: ExperimentSpec) -> ExperimentSpec:
-    """Makes paths absolute (workers may run elsewhere), takes the digest of a checkpoint, and captures networks."""
+def resolved(spec: ExperimentSpec) -> ExperimentSpec:
+    """Makes paths absolute (workers may run elsewhere), takes the digest of a checkpoint, and captures networks.
+
+    A spec that was resolved before stays what it is.
+
+    Raises:
+        ConfigError: a checkpoint or a network cannot be read.
+        StorageUnavailable: there is a file in the place of the experiment's folder.
+    """
     base = spec.base
     if base.data.root is not None:
         data = base.data.model_copy(update={"root": _absolute(base.data.root)})

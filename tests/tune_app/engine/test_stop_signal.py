@@ -1,17 +1,20 @@
 """A stop signal is remembered, and raised where stopping is safe."""
 
 import contextlib
+import importlib
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tune_app.engine.stop_signal import StopSignal
+from tune_app.engine.stop_signal import StopSignal, passing_on
 from tune_app.errors import Interrupted
 
 
@@ -44,6 +47,65 @@ def test_a_signal_that_nobody_looked_for_comes_out_at_the_end(end: BaseException
 
     with pytest.raises(Interrupted, match="SIGTERM"):
         work()
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a module that can be imported, and returns its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(text: str) -> str:
+        name = f"module_{len(list(tmp_path.iterdir()))}_{tmp_path.name}"
+        (tmp_path / f"{name}.py").write_text(f"import os, signal, threading\n{text}")
+        return name
+
+    return write
+
+
+SIGNALS_ITSELF = "os.kill(os.getpid(), signal.SIGINT)\nthreading.Event().wait(0.2)\nWHOLE = True\n"
+
+
+@pytest.mark.parametrize("wait_s", [60, 0])
+def test_a_signal_at_once_waits_for_the_end_of_an_import(wait_s: float, module: Callable[[str], str]) -> None:
+    name, before = module(SIGNALS_ITSELF), signal.getsignal(signal.SIGINT)
+
+    def work() -> None:
+        with StopSignal(at_once=True):
+            importlib.import_module(name)
+            if wait_s:
+                threading.Event().wait(wait_s)
+                pytest.fail("nothing was raised")
+
+    with pytest.raises(Interrupted, match="SIGINT"):
+        work()
+    assert sys.modules.pop(name).WHOLE
+    assert signal.getsignal(signal.SIGINT) == before
+    threading.Event().wait(0.2)  # nothing comes afterwards
+
+
+def test_a_search_that_is_itself_within_an_import_is_ended_at_once(module: Callable[[str], str]) -> None:
+    name = module(
+        "from tune_app.engine.stop_signal import StopSignal\n"
+        "with StopSignal(at_once=True):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    threading.Event().wait(60)\n"
+        "    raise SystemError('nothing was raised')\n"
+    )
+    with pytest.raises(Interrupted, match="SIGINT"):
+        importlib.import_module(name)
+
+
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Interrupted)])
+def test_a_signal_is_passed_on_to_who_had_it_before(number: signal.Signals, end: type[BaseException]) -> None:
+    seen: list[int] = []
+    before = signal.signal(number, lambda number, frame: seen.append(number))
+    try:
+        with pytest.raises(end):
+            passing_on(lambda: os.kill(os.getpid(), number))
+        assert seen == [number]
+        assert passing_on(lambda: 7) == 7
+    finally:
+        signal.signal(number, before)
 
 
 TWICE = """

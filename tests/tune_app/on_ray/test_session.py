@@ -52,6 +52,17 @@ def test_an_address_of_another_kind_is_refused(
     assert not given
 
 
+def test_an_address_that_is_given_goes_before_that_of_the_environment(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere")
+    with pytest.raises(ClusterUnavailable, match="nowhere"), ray_session(address="nowhere"):
+        pass
+    assert "address" not in given
+    with pytest.raises(ConfigError, match="ray://elsewhere"), ray_session():
+        pass
+
+
 @pytest.mark.parametrize("address", ["nonsense", "auto:auto"])
 def test_an_address_that_ray_cannot_read(address: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
