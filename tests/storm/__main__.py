@@ -28,7 +28,7 @@ from tests.storm.search import TRIALS, Facts, undisturbed
 from tests.storm.signals import signalled
 from tests.storm.simulation import simulate
 
-BAD_LINES, WORLDS = 40, 10_000
+BAD_LINES, WORLDS = 40, 5_000
 """Searches in a bucket, of ten seconds each, and simulated worlds, of some tens of milliseconds."""
 PAUSES = TRIALS + 6
 """Looks at the lease after which a driver is put to sleep: one before each trial, and those around the tables, of which
@@ -110,12 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codes = [os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers]
         rows: list[dict[str, Any]] = [json.loads(line) for line in results.read_text().splitlines()]
     done, broken = (Counter(row["kind"] for row in rows if row[what]) for what in ("hit", "problem"))
+    counts = {
+        kind: {"possible": possible, "done": done[kind], "broken": broken[kind]}
+        for kind, possible in Counter(kind for kind, _ in everything).items()
+    }
     table = markdown_table(
         ["fault", "possible", "done", "promise broken"],
-        [
-            [kind, f"{possible:,}", f"{done[kind]:,}", f"{broken[kind]:,}"]
-            for kind, possible in Counter(kind for kind, _ in everything).items()
-        ],
+        [[kind, *(f"{number:,}" for number in found.values())] for kind, found in counts.items()],
     )
     minutes = (time.monotonic() - started) / 60
     text = (
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems = sorted({row["problem"] for row in rows if row["problem"]})
     report = "\n\n".join([text, table, *(f"```text\n{problem}```" for problem in problems)])
     print(report)
-    write_report(options.output, title="A storm of faults", text=report, data={"rows": rows, "workers": codes})
+    write_report(options.output, title="A storm of faults", text=report, data={"counts": counts, "problems": problems, "workers": codes})
     return 1 if problems or any(codes) else 0
 
 
