@@ -63,7 +63,7 @@ are lines of a spec, from its root.
 
 Short forms are read too: `sampler: grid`, `budget: 30`, `repeats: 3`, one constraint without a list, objectives as a
 list of columns. Numbers may have units where they mean something: `95 %` for a share, `1pp` for a difference of two
-shares, `50KB` for bytes.
+shares, `50KB` for bytes; the values of a space may have them too.
 
 Relative paths start at the working directory. What decides the meaning of results (`base`, and what the rungs are)
 may not change once an experiment has begun; the rest may: [how to go on](how-to/resume.md).

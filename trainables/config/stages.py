@@ -107,7 +107,7 @@ class ChannelPrune(StageConfig):
     round_to: int | None = Field(
         None, ge=1, le=256, description="kept channels are a multiple of this; null: 16 in groups of 96 or more"
     )
-    max_group_frac: float = Field(
+    max_group_frac: Annotated[float, SHARE] = Field(
         0.8, gt=0, lt=1, description="most that scope: global takes from a group; 1 would cut it through"
     )
     min_channels: int = Field(
@@ -159,10 +159,10 @@ class Sparsify(StageConfig):
     exempt: tuple[LayerGroup, ...] = Field(
         ("first_conv", "depthwise", "classifier"), description="groups of layers that keep all weights"
     )
-    min_density: float = Field(
+    min_density: Annotated[float, SHARE] = Field(
         0.3, ge=0, le=1, description="share that layers below 10,000 weights keep at least: their zeros save few bytes"
     )
-    ramp: float = Field(
+    ramp: Annotated[float, SHARE] = Field(
         0.6,
         gt=0,
         le=1,
