@@ -137,7 +137,7 @@ class Sparsify(StageConfig):
     `mode: gradual` raises the sparsity inside one training run by the cubic schedule of Zhu and Gupta (arXiv
     1710.01878) and lets weights come back until the ramp ends. `mode: iterative` prunes in `steps`, trains for
     the whole schedule after each, never lets a weight come back, and stops after the first step whose accuracy
-    drop passes `max_accuracy_drop`.
+    drop passes `max_accuracy_drop`: the network before that step is the result.
     """
 
     HANDLER = "trainables.prune.sparsify"
@@ -184,6 +184,11 @@ class Sparsify(StageConfig):
     def planned_epochs(self) -> int:
         """The epochs of the schedule, once for each step."""
         return self.schedule.epochs * (self.steps if self.mode == "iterative" else 1)
+
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of the bound, which the result keeps since its second version."""
+        bound = self.mode == "iterative" and self.max_accuracy_drop is not None
+        return {**super().revisions(), **({"bound": 2} if bound else {})}
 
 
 Teacher = Annotated[BaselineTrain | BaselineImport, Field(discriminator="kind")]
