@@ -17,7 +17,7 @@ TOP = 20
 
 
 def numbers(analysis: Analysis) -> dict[str, Any]:
-    """Returns everything but the predictions; images are named by their place in the validation split."""
+    """Returns everything but the predictions; images are named by their place in the split."""
     about, outcome, baseline, names = analysis.about, analysis.outcome, analysis.baseline, analysis.names
     return {
         "label": about.label,
@@ -25,7 +25,7 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
         "trial_id": about.trial_id or None,
         "size_bytes": about.size_bytes,
         "data": about.data,
-        "split": "val",
+        "split": about.split,
         **_scores(outcome),
         "classes": list(names),
         "per_class": per_class(analysis),

@@ -47,7 +47,7 @@ def group_rows(analysis: Analysis) -> list[Row]:
 
 
 def image_rows(analysis: Analysis, places: Sequence[int]) -> list[Row]:
-    """Returns images by their place in the validation split, with what the networks say of them."""
+    """Returns images by their place in the split, with what the networks say of them."""
     names, outcome, baseline = analysis.names, analysis.outcome, analysis.baseline
     rows = []
     for i in places:

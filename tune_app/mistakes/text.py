@@ -37,7 +37,7 @@ def summary(analysis: Analysis) -> list[str]:
 def report(analysis: Analysis) -> str:
     """Returns the whole report: every class, confusions, groups, confident errors, images that changed, calibration."""
     change, outcome = analysis.change, analysis.outcome
-    where = "image: its place in the validation split"
+    where = f"image: its place in the {analysis.about.split_name} split"
     lines = [
         *headline(analysis),
         "",
@@ -65,8 +65,8 @@ def headline(analysis: Analysis) -> list[str]:
         "F1": outcome.scores.f1,
     }
     lines = [
-        f"{about.label}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} validation images "
-        f"of {about.data}, {show_count(len(outcome.errors), 'error')}",
+        f"{about.label}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} "
+        f"{about.split_name} images of {about.data}, {show_count(len(outcome.errors), 'error')}",
         f"confidence: {_confidence(outcome)}",
         "mean over classes: " + ", ".join(f"{name} {percent(mean_score(score))}" for name, score in scores.items()),
     ]

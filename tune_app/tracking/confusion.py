@@ -32,7 +32,7 @@ def knee_confusion(folder: ExperimentFolder, overview: Overview) -> ConfusionMat
     try:
         subject = trial_subject(folder, overview.knee)
         with counting("confusion matrix of the frontier's knee, images", total=len(subject.data.val)) as advance:
-            found = subject.network.predict(subject.data, choose_device(gpu_share=1), advance=advance)
+            found = subject.network.predict(subject.images, subject.data, choose_device(gpu_share=1), advance=advance)
     except (ConfigError, CorruptFile):
         return None
     names = subject.data.names or tuple(f"class {i}" for i in range(subject.data.classes))
