@@ -9,7 +9,7 @@ import numpy as np
 from trainables.train.class_scores import mean_score
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration import Reliability
-from tune_app.mistakes.confusion import confusions, errors_by_group
+from tune_app.mistakes.confusion import confusions, errors_by_group, mutual_confusions
 from tune_app.mistakes.outcome import Outcome
 
 TOP = 20
@@ -33,6 +33,16 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
         "top_confusions": [
             {"class": names[c.label], "predicted": names[c.predicted], "images": c.count, "share": c.share}
             for c in confusions(outcome.matrix)[:TOP]
+        ],
+        "mutual_confusions": [
+            {
+                "classes": [names[m.first], names[m.second]],
+                "images": m.count,
+                "forth": m.forth,
+                "back": m.back,
+                "share": m.share,
+            }
+            for m in mutual_confusions(outcome.matrix)[:TOP]
         ],
         "errors_by_group": errors_by_group(outcome.matrix, analysis.groups) if analysis.groups else None,
         "confident_errors": [_image(analysis, i) for i in outcome.errors[:TOP].tolist()],

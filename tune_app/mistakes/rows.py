@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 from tune_app.mistakes.analysis import Analysis
-from tune_app.mistakes.confusion import confusions, errors_by_group
+from tune_app.mistakes.confusion import confusions, errors_by_group, mutual_confusions
 from tune_app.mistakes.numbers import per_class
 from tune_app.terminal.quantities import show_points
 from tune_app.terminal.table import ABSENT
 
-NAMES = {"class", "taken for", "predicted", "baseline predicted", "group"}
+NAMES = {"class", "taken for", "predicted", "baseline predicted", "group", "other class"}
 """Heads of columns that hold names; the other columns hold numbers."""
 Row = Sequence[str]
 
@@ -32,6 +32,18 @@ def confusion_rows(analysis: Analysis) -> list[Row]:
         own = (names[found.label], names[found.predicted], str(found.count), percent(found.share))
         rows.append(own if baseline is None else (*own, str(baseline.matrix[found.label, found.predicted])))
     head = ("class", "taken for", "images", "of its class")
+    return [head if baseline is None else (*head, "baseline"), *rows]
+
+
+def mutual_rows(analysis: Analysis) -> list[Row]:
+    """Returns pairs of classes that are mistaken for each other, by the errors of both directions together."""
+    names, baseline = analysis.names, analysis.baseline
+    rows = []
+    for found in mutual_confusions(analysis.outcome.matrix):
+        i, j = found.first, found.second
+        own = (names[i], names[j], str(found.count), str(found.forth), str(found.back), percent(found.share))
+        rows.append(own if baseline is None else (*own, str(baseline.matrix[i, j] + baseline.matrix[j, i])))
+    head = ("class", "other class", "both ways", "→", "←", "of both classes")
     return [head if baseline is None else (*head, "baseline"), *rows]
 
 

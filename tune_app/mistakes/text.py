@@ -15,6 +15,7 @@ from tune_app.mistakes.rows import (
     confusion_rows,
     group_rows,
     image_rows,
+    mutual_rows,
     percent,
 )
 from tune_app.terminal.quantities import show_count, show_points, show_share
@@ -31,6 +32,7 @@ def summary(analysis: Analysis) -> list[str]:
         "",
         *_table(title, class_rows(analysis), limit=SHORT),
         *_table("top confusions", confusion_rows(analysis), limit=SHORT),
+        *_table("mutual confusions: both directions together", mutual_rows(analysis), limit=SHORT),
     ]
 
 
@@ -43,6 +45,7 @@ def report(analysis: Analysis) -> str:
         "",
         *_table("classes", class_rows(analysis)),
         *_table("top confusions", confusion_rows(analysis), limit=LONG),
+        *_table("mutual confusions: both directions together", mutual_rows(analysis), limit=LONG),
         *_table("errors by group: true and predicted class both in it", group_rows(analysis)),
         *_table(f"most confident errors; {where}", image_rows(analysis, outcome.errors.tolist()), limit=LONG),
     ]
