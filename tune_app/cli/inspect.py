@@ -100,12 +100,19 @@ def _print_layers(report: "FileReport") -> None:
 
 
 def _print_formulas(report: "FileReport") -> None:
-    """Prints what the size formulas of earlier systems say, beside the file."""
-    rows = [(f.name, f"{f.size_bytes:,}", f"{f.compression_ratio:.2f}x", f.system, f.counts) for f in report.formulas]
-    size, ratio = f"{report.size_bytes:,}", f"{report.compression_ratio:.2f}x"
-    rows.append(("this file", size, ratio, "", "all that a decoder needs"))
-    print_table(("formula", "bytes", "ratio", "system", "counts"), rows, left=("formula", "system", "counts"))
-    print("\nzeros are those of the file, after rounding; the columns formula_*_bytes count the zeros of pruning alone")
+    """Prints what the size formulas of earlier systems say, term by term, beside the file and its parts."""
+    rows: list[tuple[str, ...]] = []
+    for f in report.formulas:
+        rows.append((f.name, f"{f.size_bytes:,}", f"{f.compression_ratio:.2f}x", "", "", f.system))
+        for term in f.terms:
+            bits = ABSENT if term.bits is None else str(term.bits)
+            rows.append((f"  {term.what}", f"{term.size_bytes:,.0f}", "", f"{term.count:,}", bits, ""))
+    rows.append(("this file", f"{report.size_bytes:,}", f"{report.compression_ratio:.2f}x", "", "", ""))
+    rows += [(f"  {name}", f"{size:,}", "", "", "", "") for name, size in report.breakdown.items()]
+    print_table(("formula", "bytes", "ratio", "count", "bits", "system"), rows, left=("formula", "system"))
+    print(
+        "\nzeros are those of the file, after rounding;\nthe columns formula_*_bytes count the zeros of pruning alone"
+    )
 
 
 def _stored(layer: "LayerReport") -> tuple[str, ...]:

@@ -62,8 +62,28 @@ def test_formulas_stand_beside_the_real_file(cli: Cli) -> None:
     for formula in report.formulas:
         assert cells(out, formula.name)[1:3] == [f"{formula.size_bytes:,}", f"{formula.compression_ratio:.2f}x"]
     assert cells(out, "this file")[2] == f"{GOLDEN.stat().st_size:,}"
-    assert "5-bit index, filler zeros" in out
     assert "after rounding" in out
+    assert max(map(len, out.splitlines()[1:])) <= 80
+
+
+def test_the_terms_of_a_formula_stand_below_it(cli: Cli) -> None:
+    lines = [line.split() for line in cli("inspect", GOLDEN, "--formulas", "--index-bits", "5").out.splitlines()]
+    report = inspect_file(GOLDEN.read_bytes(), index_bits=5)
+    for formula in report.formulas:
+        assert formula.size_bytes == int(sum(term.size_bytes for term in formula.terms))
+        place = next(i for i, words in enumerate(lines) if words[:1] == [formula.name])
+        for term, words in zip(formula.terms, lines[place + 1 :], strict=False):
+            bits = "–" if term.bits is None else str(term.bits)
+            assert words == [*term.what.split(), f"{term.size_bytes:,.0f}", f"{term.count:,}", bits]
+    filled = next(f for f in inspect_file(GOLDEN.read_bytes()).formulas if f.name == "nonzero_fillers_norm").terms
+    assert [t.what for t in filled] == [
+        *("non-zero values", "filler zeros", "indices", "scales of channels", "scales of layers"),
+        "batch norm statistics",
+    ]
+    assert next(t.bits for t in filled if t.what == "indices") == 3
+    place = next(i for i, words in enumerate(lines) if words[:2] == ["this", "file"])
+    parts = [[name, f"{size:,}"] for name, size in report.breakdown.items()]
+    assert lines[place + 1 :][: len(parts)] == parts
 
 
 def test_float_activations_are_counted_as_if_they_were_quantized(cli: Cli, tmp_path: Path) -> None:
