@@ -10,7 +10,7 @@ from trainables.models.units import Unit
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
 from trainables.prune.sparsity import make_masks, prunable, removed
 from trainables.stages.stage import StageContext, StageResult, on_cpu, run_stage
-from trainables.train.loop import evaluate, fit
+from trainables.train.loop import evaluate, evaluated, fit
 from trainables.train.step_rule import Moment, StepRule
 
 MASKS_PER_RAMP = 20
@@ -109,7 +109,7 @@ def _gradual(model: Model, config: Sparsify, context: StageContext) -> tuple[lis
     if not rows:
         rule.after_step(Moment(1, 1))
     rule.finish()
-    rows = rows or [{"val_accuracy": evaluate(model, context.val)}]
+    rows = rows or [evaluated(model, context.val)]
     total = sum(unit.layer.weight.numel() for unit in prunable(model, config.exempt).values())
     steps = context.train.batch_count(config.schedule.batch_size)
     ends = [Moment(steps * epoch, steps * len(rows)) for epoch in range(1, len(rows) + 1)]
@@ -146,9 +146,10 @@ def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[l
             "accuracy_pruned": evaluate(model, context.val),
         }
         rows = fit(model, config.schedule, context.phase(step), rules=[HoldZeros(model)])
-        accuracy = evaluate(model, context.val)
+        validation = evaluated(model, context.val)
+        accuracy = validation["val_accuracy"]
         about["accuracy_fine_tuned"] = accuracy
-        history += [{**row, **about} for row in rows] or [{**about, "val_accuracy": accuracy}]
+        history += [{**row, **about} for row in rows] or [{**about, **validation}]
         if config.max_accuracy_drop is not None and before - accuracy > config.max_accuracy_drop:
             model.load_state_dict(within)
             break
