@@ -64,7 +64,7 @@ are lines of a spec, from its root.
 
 Short forms are read too: `sampler: grid`, `budget: 30`, `repeats: 3`, one constraint without a list, objectives as a
 list of columns. Numbers may have units where they mean something: `95 %` for a share, `1pp` for a difference of two
-shares, `50KB` for bytes.
+shares, `50KB` for bytes; the values of a space may have them too.
 
 Editors that know the YAML language server complete keys and explain them: the first line of a spec names
 [the schema](spec.schema.json), `# yaml-language-server: $schema=spec.schema.json`, as those in `examples/` do.

@@ -10,10 +10,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, RootModel, Tag, model_validator
 
-from trainables.config import Frozen, refuse_flags
+from trainables.config import UNIT, Frozen, refuse_flags
 
-Value = float | int | str
-Bound = Annotated[int | float, Field(ge=-1e12, le=1e12)]
+Value = Annotated[float | int | str, UNIT]
+"""Numbers may be written with a unit: `30 %`, `50KB`."""
+Bound = Annotated[int | float, UNIT, Field(ge=-1e12, le=1e12)]
 MAX_VALUES = 10_000
 """Values of a parameter: far more than a search can tell apart, few enough to list them in memory."""
 
@@ -25,7 +26,9 @@ class Range(Frozen):
     """A range has an order that samplers use."""
     low: Bound = Field(description="first value")
     high: Bound = Field(description="no value is larger")
-    step: int | float = Field(1, ge=1e-9, description="from one value to the next; 1 for whole numbers")
+    step: Annotated[int | float, UNIT] = Field(
+        1, ge=1e-9, description="from one value to the next; 1 for whole numbers"
+    )
 
     @model_validator(mode="after")
     def _legal(self) -> "Range":

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainables.config import Architecture
 from trainables.data.data_sets import DataSet
-from trainables.data.images import Images, normalized, pixel_constants
+from trainables.data.images import Images, ImageSet, normalized, pixel_constants
 from trainables.device import Device
 from trainables.errors import ConfigError
 from trainables.export.packed import unpack
@@ -34,14 +34,14 @@ class Network:
     std: tuple[float, ...] | None = None
     size_bytes: int | None = None
 
-    def predict(self, data: DataSet, device: Device, *, advance: Advance | None = None) -> np.ndarray:
-        """Returns class probabilities of the validation split, (N, classes); the network moves to the device.
+    def predict(self, images: ImageSet, data: DataSet, device: Device, *, advance: Advance | None = None) -> np.ndarray:
+        """Returns class probabilities of images of a data set, (N, classes); the network moves to the device.
 
         Raises:
             ConfigError: a logit is NaN or infinite.
         """
-        images = Images(data.val, self.mean or data.mean, self.std or data.std, device.torch)
-        return predict(device.place(self.model), images, advance=advance)
+        placed = Images(images, self.mean or data.mean, self.std or data.std, device.torch)
+        return predict(device.place(self.model), placed, advance=advance)
 
 
 class FromPixels(nn.Module):

@@ -133,7 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems = sorted({row["problem"] for row in rows if row["problem"]})
     report = "\n\n".join([text, table, *(f"```text\n{problem}```" for problem in problems)])
     print(report)
-    write_report(options.output, title="A storm of faults", text=report, data={"counts": counts, "problems": problems, "workers": codes})
+    write_report(
+        options.output,
+        title="A storm of faults",
+        text=report,
+        data={"counts": counts, "problems": problems, "workers": codes},
+    )
     return 1 if problems or any(codes) else 0
 
 

@@ -9,9 +9,9 @@ from trainables.config.image_size import ImageSize, height_and_width
 from trainables.config.plugins import DATASETS
 from trainables.config.written import SHARE
 
-Kept = Annotated[float, Field(gt=0, le=1, exclude_if=lambda share: share == 1)]
+Kept = Annotated[float, Field(gt=0, le=1, exclude_if=lambda share: share == 1), SHARE]
 """The share of an image that a crop keeps; where it is all, configurations are named as before there were crops."""
-Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, which lies in [1 − s, 1 + s]")]
+Strength = Annotated[float, Field(ge=0, le=1, description="s of its factor, which lies in [1 − s, 1 + s]"), SHARE]
 
 UNBALANCED = 4
 """Times the images of the smallest class that the largest one has, from which classes count as very different: their
@@ -46,7 +46,9 @@ class Augment(Frozen):
     )
     color_jitter: ColorJitter = ColorJitter()
     cutout: int = Field(0, ge=0, le=64, description="side of a square set to the mean, pixels")
-    erasing: float = Field(0.0, ge=0, le=1, description="probability of a random rectangle set to the mean")
+    erasing: Annotated[float, SHARE] = Field(
+        0.0, ge=0, le=1, description="probability of a random rectangle set to the mean"
+    )
 
 
 class Validation(Frozen):
@@ -122,7 +124,7 @@ class DataConfig(Frozen):
         Validation(),
         description="the images that validate; `val_fraction: 0.2` is older for `{from: train, fraction: 0.2}`",
     )
-    test_fraction: float = Field(
+    test_fraction: Annotated[float, SHARE] = Field(
         0.2,
         gt=0,
         lt=1,

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from trainables.config.frozen import Frozen
 from trainables.config.image_size import ImageSize, height_and_width
 from trainables.config.plugins import MODELS
+from trainables.config.written import SHARE
 
 CAPTURED = "captured"
 """The name of the family of all networks that are known by their graph."""
@@ -17,7 +18,9 @@ class ModelConfig(Frozen):
 
     name: Annotated[str, MODELS] = Field("mobilenet_v2", description="name of the family")
     width: float = Field(1.0, gt=0, le=4, description="factor of all channel counts; 1: as published")
-    dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropout before each linear layer")
+    dropout: Annotated[float, SHARE] = Field(
+        0.0, ge=0, lt=1, description="probability of dropout before each linear layer"
+    )
     head: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         (), max_length=8, description="widths of hidden linear layers before the classifier; vgg16 only"
     )

@@ -10,7 +10,7 @@ from trainables.config.plugins import CODERS, OBSERVERS, STAGES
 from trainables.config.quant import QuantScheme, SideBits, WeightBits
 from trainables.config.schedule import Schedule
 from trainables.config.stage import BnImages, Component, StageConfig
-from trainables.config.written import SIZE
+from trainables.config.written import SHARE, SIZE
 
 CalibrationImages = Annotated[
     int,
@@ -99,7 +99,7 @@ class Freezing(Frozen):
     momentum: float = Field(
         0.01, gt=0, lt=1, description="of moving averages of flips and codes; lower: a longer memory"
     )
-    start: float = Field(
+    start: Annotated[float, SHARE] = Field(
         0.25, ge=0, lt=1, description="share of training before any freezing; later: weights settle first"
     )
     max_bits: int = Field(4, ge=2, le=8, description="layers with more bits are left alone: finer codes oscillate less")
@@ -121,7 +121,7 @@ class QuantAwareTrain(Quantization):
     )
     progressive_epochs: int = Field(1, ge=1, description="epochs at each progressive width; 1 is the least that trains")
     freezing: Freezing | None = None
-    freeze_steps_after: float = Field(
+    freeze_steps_after: Annotated[float, SHARE] = Field(
         1.0, gt=0, le=1, description="share of the training after which the activations' steps stand still; 1: never"
     )
     guard_channels: bool = Field(False, description="keep the largest weight of a channel whose codes are all 0")

@@ -1,10 +1,11 @@
 """Schedule: one training run (torch-free)."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from trainables.config.frozen import Frozen
+from trainables.config.written import SHARE
 
 
 class Distillation(Frozen):
@@ -14,7 +15,7 @@ class Distillation(Frozen):
     The teacher is `teacher` of the trial, or its baseline.
     """
 
-    weight: float = Field(
+    weight: Annotated[float, SHARE] = Field(
         0.7,
         gt=0,
         le=1,
@@ -51,7 +52,9 @@ class Schedule(Frozen):
     min_lr: float = Field(0.0, ge=0, le=100, description="where the cosine ends")
     step_epochs: int = Field(30, ge=1, description="epochs between two decays; 30 by 0.1 is usual on ImageNet")
     step_factor: float = Field(0.1, gt=0, le=1, description="factor of a decay in steps")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label spread over all classes; 0: none")
+    label_smoothing: Annotated[float, SHARE] = Field(
+        0.0, ge=0, lt=1, description="share of a label spread over all classes; 0: none"
+    )
     distill: Distillation | None = None
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="exponential moving average of weights; the average is the result; 0 = off"

@@ -107,7 +107,7 @@ class ChannelPrune(StageConfig):
     round_to: int | None = Field(
         None, ge=1, le=256, description="kept channels are a multiple of this; null: 16 in groups of 96 or more"
     )
-    max_group_frac: float = Field(
+    max_group_frac: Annotated[float, SHARE] = Field(
         0.8, gt=0, lt=1, description="most that scope: global takes from a group; 1 would cut it through"
     )
     min_channels: int = Field(
@@ -137,7 +137,7 @@ class Sparsify(StageConfig):
     `mode: gradual` raises the sparsity inside one training run by the cubic schedule of Zhu and Gupta (arXiv
     1710.01878) and lets weights come back until the ramp ends. `mode: iterative` prunes in `steps`, trains for
     the whole schedule after each, never lets a weight come back, and stops after the first step whose accuracy
-    drop passes `max_accuracy_drop`.
+    drop passes `max_accuracy_drop`: the network before that step is the result.
     """
 
     HANDLER = "trainables.prune.sparsify"
@@ -159,10 +159,10 @@ class Sparsify(StageConfig):
     exempt: tuple[LayerGroup, ...] = Field(
         ("first_conv", "depthwise", "classifier"), description="groups of layers that keep all weights"
     )
-    min_density: float = Field(
+    min_density: Annotated[float, SHARE] = Field(
         0.3, ge=0, le=1, description="share that layers below 10,000 weights keep at least: their zeros save few bytes"
     )
-    ramp: float = Field(
+    ramp: Annotated[float, SHARE] = Field(
         0.6,
         gt=0,
         le=1,
@@ -184,6 +184,11 @@ class Sparsify(StageConfig):
     def planned_epochs(self) -> int:
         """The epochs of the schedule, once for each step."""
         return self.schedule.epochs * (self.steps if self.mode == "iterative" else 1)
+
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of the bound, which the result keeps since its second version."""
+        bound = self.mode == "iterative" and self.max_accuracy_drop is not None
+        return {**super().revisions(), **({"bound": 2} if bound else {})}
 
 
 Teacher = Annotated[BaselineTrain | BaselineImport, Field(discriminator="kind")]

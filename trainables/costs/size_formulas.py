@@ -6,7 +6,7 @@ unpruned network over the bytes here. None counts everything a decoder needs, so
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.config import FLOAT_BITS
+from trainables.config import FLOAT_BITS, Frozen
 from trainables.costs.operations import point_bits
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import Unit, named_parameters, units
@@ -62,12 +62,27 @@ class NetworkFacts:
         return [t for t in self.tensors if t.kind != "bias"]
 
 
-def every_parameter_bytes(facts: NetworkFacts) -> int:
+class Term(Frozen):
+    """A part of what a formula counts: so many values, of so many bits each if all have as many, in so many bytes."""
+
+    what: str
+    count: int
+    bits: int | None
+    size_bytes: float
+
+
+def total_bytes(terms: Iterable[Term]) -> float:
+    """Returns the bytes of all terms of a formula."""
+    return sum(term.size_bytes for term in terms)
+
+
+def every_parameter(facts: NetworkFacts) -> list[Term]:
     """Counts every parameter at w_bits, and no scales (porridgewithraisins/cs6886-a3)."""
-    return sum(t.numel for t in facts.tensors) * facts.w_bits // 8
+    count = sum(t.numel for t in facts.tensors)
+    return [Term(what="parameters", count=count, bits=facts.w_bits, size_bytes=count * facts.w_bits // 8)]
 
 
-def nonzero_bytes(
+def nonzero(
     facts: NetworkFacts,
     *,
     index_bits: int = 3,
@@ -75,7 +90,7 @@ def nonzero_bytes(
     fillers: bool = False,
     weights_only: bool = False,
     norm_statistics: bool = False,
-) -> float:
+) -> list[Term]:
     """Counts the parameters that are not zero, each with an index, and float32 scales.
 
     The defaults are the rule of Adithya-Satyarthi/MiniMobileNetV2, whose three bits cannot index every gap.
@@ -88,14 +103,22 @@ def nonzero_bytes(
         weights_only: whether biases are left out and each weight has its own bits; else all parameters have w_bits.
         norm_statistics: whether float32 means and variances of batch norm count, which are no parameters.
     """
-    bits = 0
-    for tensor in facts.weights if weights_only else facts.tensors:
-        count = entries(tensor, index_bits) if fillers else tensor.nnz
-        bits += count * ((tensor.bits if weights_only else facts.w_bits) + index_bits)
-    per_channel = sum(t.outputs for t in facts.layers) if scales == "channel" else 0
-    per_layer = len(facts.layers) if scales != "none" else 0
+    tensors = facts.weights if weights_only else facts.tensors
+    counts = [(t.nnz, entries(t, index_bits) - t.nnz if fillers else 0) for t in tensors]
+    bits = [t.bits if weights_only else facts.w_bits for t in tensors]
+    values = _values("non-zero values", [n for n, _ in counts], bits)
+    stored = _values("filler zeros", [n for _, n in counts], bits)
+    total = values.count + stored.count
     statistics = 2 * sum(t.numel for t in facts.tensors if t.kind == "scale") if norm_statistics else 0
-    return bits / 8 + 4 * (per_channel + per_layer + statistics)
+    terms = [
+        values,
+        stored,
+        Term(what="indices", count=total, bits=index_bits, size_bytes=total * index_bits / 8),
+        _floats("scales of channels", sum(t.outputs for t in facts.layers) if scales == "channel" else 0),
+        _floats("scales of layers", len(facts.layers) if scales != "none" else 0),
+        _floats("batch norm statistics", statistics),
+    ]
+    return [term for term in terms if term.size_bytes]
 
 
 def entries(tensor: TensorFact, index_bits: int) -> int:
@@ -108,44 +131,80 @@ def entries(tensor: TensorFact, index_bits: int) -> int:
     return tensor.nnz + sum(count * (run >> index_bits) for run, count in tensor.zero_runs.items())
 
 
-def layer_weight_bytes(facts: NetworkFacts) -> float:
+def layer_weight(facts: NetworkFacts) -> list[Term]:
     """Counts weights of layers and 4 B per layer (cs24m538-coder/Assignment3-MobileNet-Compression).
 
     Batch norm and biases are left out. That system does not say how it counts: the rule was inferred from its table.
     """
-    return sum(t.numel * t.bits / 8 for t in facts.layers) + 4 * len(facts.layers)
+    layers = facts.layers
+    weights = _values("weights", [t.numel for t in layers], [t.bits for t in layers])
+    return [weights, _floats("scales of layers", len(layers))]
 
 
-def float_bias_bytes(facts: NetworkFacts) -> int:
+def float_bias(facts: NetworkFacts) -> list[Term]:
     """Counts weights, batch norm's scales too, and float32 biases (varun-analyst/CS6886-Sys_for_dl-Assignment3)."""
-    return sum(4 * t.numel if t.kind == "bias" else t.numel * t.bits // 8 for t in facts.tensors)
+    weights = facts.weights
+    parts = [t.numel * t.bits // 8 for t in weights]
+    own = _values("weights, norm scales", [t.numel for t in weights], [t.bits for t in weights])
+    return [own.model_copy(update={"size_bytes": sum(parts)}), _biases(facts)]
 
 
-def codebook_bytes(facts: NetworkFacts, *, gap_bits: int = 8, linear_gap_bits: int = 5) -> int:
+def codebook(facts: NetworkFacts, *, gap_bits: int = 8, linear_gap_bits: int = 5) -> list[Term]:
     """Counts codebook, codes, gaps and bitmask of each weight, no biases (RakshithaKalkura/cs6886-A3-mobileNet-v2)."""
-    total = 0
-    for t in facts.weights:
-        streams = (t.nnz * t.bits, t.nnz * (linear_gap_bits if t.kind == "linear" else gap_bits), t.numel)
-        total += _codebook(t) + sum(-(-bits // 8) for bits in streams)
-    return total
+    weights = facts.weights
+    linear = [t.nnz for t in weights if t.kind == "linear"]
+    others = [t.nnz for t in weights if t.kind != "linear"]
+    streams = [
+        _whole("codes", [t.nnz for t in weights], [t.bits for t in weights]),
+        _whole("gaps", others, [gap_bits] * len(others)),
+        _whole("gaps of linear layers", linear, [linear_gap_bits] * len(linear)),
+        _whole("bitmask", [t.numel for t in weights], [1] * len(weights)),
+    ]
+    return [_codebooks(facts), *streams]
 
 
-def huffman_bytes(facts: NetworkFacts, *, biases: bool = False) -> int:
-    """Counts the Huffman package of the system of `codebook_bytes`: one code stream, with zeros, and codebooks.
+def huffman(facts: NetworkFacts, *, biases: bool = False) -> list[Term]:
+    """Counts the Huffman package of the system of `codebook`: one code stream, with zeros, and codebooks.
 
     It leaves out the code tables, and the float32 biases unless `biases` adds them.
     """
-    floats = 4 * sum(t.numel for t in facts.tensors if t.kind == "bias") if biases else 0
-    return -(-sum(t.code_bits for t in facts.weights) // 8) + sum(_codebook(t) for t in facts.weights) + floats
+    stream = -(-sum(t.code_bits for t in facts.weights) // 8)
+    codes = Term(what="Huffman code", count=sum(t.numel for t in facts.weights), bits=None, size_bytes=stream)
+    return [codes, _codebooks(facts), *([_biases(facts)] if biases else [])]
 
 
-FORMULAS: dict[str, Callable[[NetworkFacts], float]] = {
-    "a": every_parameter_bytes,
-    "b": nonzero_bytes,
-    "c": layer_weight_bytes,
-    "d": float_bias_bytes,
-    "kalkura": codebook_bytes,
-    "kalkura_huffman": huffman_bytes,
+def _values(what: str, counts: Sequence[int], bits: Sequence[int]) -> Term:
+    """Returns a term of tensors with so many values, whose bits may differ."""
+    size, widths = sum(n * b for n, b in zip(counts, bits, strict=True)) / 8, set(bits)
+    return Term(what=what, count=sum(counts), bits=min(widths) if len(widths) == 1 else None, size_bytes=size)
+
+
+def _whole(what: str, counts: Sequence[int], bits: Sequence[int]) -> Term:
+    """Returns a term of streams, one for each tensor, that each fill whole bytes."""
+    size = sum(-(-n * b // 8) for n, b in zip(counts, bits, strict=True))
+    return _values(what, counts, bits).model_copy(update={"size_bytes": size})
+
+
+def _floats(what: str, count: int) -> Term:
+    return Term(what=what, count=count, bits=FLOAT_BITS, size_bytes=4 * count)
+
+
+def _biases(facts: NetworkFacts) -> Term:
+    return _floats("biases", sum(t.numel for t in facts.tensors if t.kind == "bias"))
+
+
+def _codebooks(facts: NetworkFacts) -> Term:
+    """Counts float32 centroids: one for each code of a tensor, or for each value where those are fewer."""
+    return _floats("codebook entries", sum(min(1 << t.bits, t.nnz) for t in facts.weights))
+
+
+FORMULAS: dict[str, Callable[[NetworkFacts], list[Term]]] = {
+    "a": every_parameter,
+    "b": nonzero,
+    "c": layer_weight,
+    "d": float_bias,
+    "kalkura": codebook,
+    "kalkura_huffman": huffman,
 }
 """The formulas by the names that they have in the columns of the table of trials."""
 
@@ -157,7 +216,7 @@ def formula_bytes(model: nn.Module) -> dict[str, int]:
     their own; the others take each layer's bits.
     """
     facts = network_facts(model)
-    return {name: int(formula(facts)) for name, formula in FORMULAS.items()}
+    return {name: int(total_bytes(formula(facts))) for name, formula in FORMULAS.items()}
 
 
 def network_facts(model: nn.Module) -> NetworkFacts:
@@ -223,8 +282,3 @@ def _code_bits(unit: Unit) -> int:
         return weight.numel() * FLOAT_BITS
     symbols = quantizer.codes(weight).flatten() + quantizer.qn
     return huffman_bits(torch.bincount(symbols).tolist())
-
-
-def _codebook(tensor: TensorFact) -> int:
-    """Counts the bytes of float32 centroids: one for each code, or for each value where those are fewer."""
-    return 4 * min(1 << tensor.bits, tensor.nnz)

@@ -135,14 +135,24 @@ def _in_memory_if_small(*parts: ImageSet) -> list[ImageSet]:
 
 
 def load_test_images(config: DataConfig, device: torch.device) -> Images:
-    """Loads the test split to a device: the test set without the images of it that validate.
+    """Loads the test split to a device, as `load_test_set` does."""
+    source, mean, std = _load(config)
+    return Images(_test_set(source, config, len(mean)), mean, std, device)
 
-    Only the last step of a search asks for it: no choice may depend on it.
+
+def load_test_set(config: DataConfig) -> ImageSet:
+    """Loads the test split: the test set without the images of it that validate.
+
+    Only what comes after a search asks for it: no choice may depend on it.
 
     Raises:
         ConfigError: the files, labels or constants are refused, as by `load_data`.
     """
-    source, mean, std = _load(config)
+    source, mean, _ = _load(config)
+    return _test_set(source, config, len(mean))
+
+
+def _test_set(source: Source, config: DataConfig, channels: int) -> ImageSet:
     _, _, test = split(source, config)
-    [images] = _in_memory_if_small(_at_size(test, config, len(mean))[0])
-    return Images(images, mean, std, device)
+    [images] = _in_memory_if_small(_at_size(test, config, channels)[0])
+    return images

@@ -1,16 +1,20 @@
 """A report on a packed file: where its bytes go, how near its weights are to their entropy, what a pass costs."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from trainables.config import FLOAT_BITS, Architecture, Frozen
+import torch
+from pydantic import ValidationError
+
+from trainables.config import FLOAT_BITS, Architecture, Frozen, QuantScheme, in_words
 from trainables.costs.activation_memory import ActivationMemory, Counted, activation_memory, counted
 from trainables.errors import ConfigError
 from trainables.export.coders.coder import coder_names
 from trainables.export.coders.entropy import entropy_bits
-from trainables.export.header import skeleton
+from trainables.export.header import Header, skeleton
 from trainables.export.inspect_formulas import INDEX_BITS, FormulaReport, formula_reports
 from trainables.export.packed import PackedModel, size_breakdown, unpack
-from trainables.models.model import unpruned
+from trainables.models.model import Model, build, unpruned
 from trainables.models.units import count_parameters, units
 
 
@@ -36,13 +40,29 @@ class LayerReport(Frozen):
     activation_bytes: int
 
 
-class FileReport(Frozen):
-    """A whole file in numbers, beside the unpruned network in float32.
+class InFloat(Frozen):
+    """A network in float32 beside a packed file: its bytes, and how many times smaller what the file has is.
 
-    `breakdown` sums to `size_bytes`, and `ratio_to_entropy` leaves float32 weights out. Three ratios, each of fp32
-    bytes of the unpruned network: `compression_ratio` of all parameters to the file, `weight_ratio` of the weights of
-    layers to what codes and models take in the file, `activation_ratio` of all activations to these (`buffers`).
-    `macs` and `bops` are of one image, `activations` of a batch.
+    `compression_ratio` is that of all parameters to the file, `weight_ratio` of the weights of layers to what codes
+    and models take in the file, `activation_ratio` of all activations to the file's (`buffers`). `macs` and `bops` are
+    of one image, `activations` of a batch.
+    """
+
+    fp32_bytes: int
+    compression_ratio: float
+    weight_fp32_bytes: int
+    weight_ratio: float
+    activation_ratio: float
+    fp32_macs: int
+    fp32_bops: int
+    activations: tuple[ActivationMemory, ...]
+
+
+class FileReport(InFloat):
+    """A whole file in numbers, beside the unpruned network in float32, and beside its own network in float32 (`own`).
+
+    `breakdown` sums to `size_bytes`, and `ratio_to_entropy` leaves float32 weights out. Where float activations were
+    counted as if they had fewer bits, `assumed_a_bits` says how many.
     """
 
     architecture: Architecture
@@ -53,43 +73,61 @@ class FileReport(Frozen):
     bits_per_weight: float
     entropy_bytes: float
     ratio_to_entropy: float | None
-    fp32_bytes: int
-    compression_ratio: float
-    weight_fp32_bytes: int
-    weight_ratio: float
-    activation_ratio: float
+    own: InFloat
     macs: int
-    fp32_macs: int
     bops: int
-    fp32_bops: int
     batch: int
-    activations: tuple[ActivationMemory, ...]
+    assumed_a_bits: int | None
     formulas: tuple[FormulaReport, ...]
     layers: tuple[LayerReport, ...]
 
 
-def inspect_file(content: bytes, *, batch: int = 1, index_bits: int = INDEX_BITS) -> FileReport:
+def inspect_file(
+    content: bytes, *, batch: int = 1, index_bits: int = INDEX_BITS, a_bits: int | None = None
+) -> FileReport:
     """Decodes a packed file and counts; size formulas that have an index get one of 1 to 16 bits.
 
-    `activations` of the report are those of `batch` images together. Errors are those of `unpack`, and ConfigError
-    when a number is out of its bounds.
+    `activations` of the report are those of `batch` images together. With `a_bits`, float activations are counted as
+    if they were quantized to so many bits, by the file's scheme otherwise.
+
+    Raises:
+        ConfigError: a number is out of its bounds, or the file's activations have another width than `a_bits`.
+        CorruptFile: as in `unpack`.
     """
     if batch < 1 or not 1 <= index_bits <= 16:
         raise ConfigError(
             f"a batch has 1 image or more and an index 1 to 16 bits, but got {batch} and {index_bits}: choose others."
         )
     packed, breakdown = unpack(content), size_breakdown(content)
-    architecture = packed.header.architecture
-    whole = unpruned(architecture)
-    network, baseline = counted(skeleton(packed.header), architecture), counted(whole, architecture)
+    header = packed.header if a_bits is None else _with_activation_bits(packed.header, a_bits)
+    architecture = header.architecture
+    network, a_bits = counted(skeleton(header), architecture), header.scheme.a_bits
     layers = tuple(_layers(packed, network))
     weights = sum(layer.weights for layer in layers)
     coded = breakdown["codes"] + breakdown["models"]
     entropy = sum(layer.entropy_bytes or 0.0 for layer in layers)
     quantized = coded - sum(layer.coded_bytes for layer in layers if layer.entropy_bytes is None)
-    fp32_bytes = 4 * count_parameters(whole)
-    weight_fp32_bytes = 4 * sum(unit.layer.weight.numel() for unit in units(whole).values())
+    with torch.device("meta"):
+        own = build(architecture)
+
+    def in_float(other: Model) -> dict[str, Any]:
+        """Returns the fields of `InFloat` for a network of float weights."""
+        fp32_bytes, costs = 4 * count_parameters(other), counted(other, architecture)
+        weight_fp32_bytes = 4 * sum(unit.layer.weight.numel() for unit in units(other).values())
+        return {
+            "fp32_bytes": fp32_bytes,
+            "compression_ratio": fp32_bytes / len(content),
+            "weight_fp32_bytes": weight_fp32_bytes,
+            "weight_ratio": weight_fp32_bytes / coded,
+            "activation_ratio": costs.counts.activation_bytes / network.counts.activation_bytes,
+            "fp32_macs": costs.counts.macs,
+            "fp32_bops": costs.counts.bops,
+            "activations": activation_memory(network, costs, a_bits=a_bits, batch=batch),
+        }
+
+    baseline = in_float(unpruned(architecture))
     return FileReport(
+        **baseline,
         architecture=architecture,
         size_bytes=len(content),
         breakdown=breakdown,
@@ -98,20 +136,28 @@ def inspect_file(content: bytes, *, batch: int = 1, index_bits: int = INDEX_BITS
         bits_per_weight=8 * coded / weights,
         entropy_bytes=entropy,
         ratio_to_entropy=quantized / entropy if entropy else None,
-        fp32_bytes=fp32_bytes,
-        compression_ratio=fp32_bytes / len(content),
-        weight_fp32_bytes=weight_fp32_bytes,
-        weight_ratio=weight_fp32_bytes / coded,
-        activation_ratio=baseline.counts.activation_bytes / network.counts.activation_bytes,
+        own=InFloat(**in_float(own)),
         macs=network.counts.macs,
-        fp32_macs=baseline.counts.macs,
         bops=network.counts.bops,
-        fp32_bops=baseline.counts.bops,
         batch=batch,
-        activations=activation_memory(network, baseline, a_bits=packed.header.scheme.a_bits, batch=batch),
-        formulas=formula_reports(packed, fp32_bytes=fp32_bytes, index_bits=index_bits),
+        assumed_a_bits=None if header == packed.header else a_bits,
+        formulas=formula_reports(packed, fp32_bytes=baseline["fp32_bytes"], index_bits=index_bits),
         layers=layers,
     )
+
+
+def _with_activation_bits(header: Header, a_bits: int) -> Header:
+    """Returns the header of the same network with activations of this width, which are float in the file."""
+    known = header.scheme.a_bits
+    if known not in (FLOAT_BITS, a_bits):
+        raise ConfigError(
+            f"the activations are quantized to {known} bits, not float: leave out the {a_bits} bits to assume."
+        )
+    try:
+        scheme = QuantScheme.model_validate({**header.scheme.model_dump(), "a_bits": a_bits})
+    except ValidationError as err:
+        raise ConfigError(f"{a_bits} bits of activations: {in_words(err.errors()[0])}.") from err
+    return header.model_copy(update={"scheme": scheme})
 
 
 def _layers(packed: PackedModel, network: Counted) -> Iterator[LayerReport]:

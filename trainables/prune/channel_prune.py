@@ -12,7 +12,7 @@ from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_cha
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train.batch_norm import BATCH, reestimate_batch_norm_
-from trainables.train.loop import evaluate, fit
+from trainables.train.loop import evaluate, evaluated, fit
 
 SCORE_BATCH = 32
 """BN-Taylor squares the mean gradient of a batch: many small batches tell more than a few large ones."""
@@ -45,7 +45,8 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
         reestimate_batch_norm_(model, sample.batches(BATCH))  # removed channels moved every mean after them
         accuracy_pruned = evaluate(model, context.val)
         rows = fit(model, config.fine_tune if last else _between(config), run)
-        accuracy = evaluate(model, context.val)
+        validation = evaluated(model, context.val)
+        accuracy = validation["val_accuracy"]
         about = {
             "step": step,
             "prune_frac_requested": _fraction(config, step),
@@ -54,7 +55,7 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
             "accuracy_pruned": accuracy_pruned,
             "accuracy_fine_tuned": accuracy,
         }
-        history += [{**row, **about} for row in rows] or [{**about, "val_accuracy": accuracy}]
+        history += [{**row, **about} for row in rows] or [{**about, **validation}]
     metrics = {
         "val_accuracy": accuracy,
         "val_accuracy_pruned": accuracy_pruned,

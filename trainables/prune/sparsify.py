@@ -9,8 +9,8 @@ from trainables.models.model import Model
 from trainables.models.units import Unit
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
 from trainables.prune.sparsity import make_masks, prunable, removed
-from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train.loop import evaluate, fit
+from trainables.stages.stage import StageContext, StageResult, on_cpu, run_stage
+from trainables.train.loop import evaluate, evaluated, fit
 from trainables.train.step_rule import Moment, StepRule
 
 MASKS_PER_RAMP = 20
@@ -109,7 +109,7 @@ def _gradual(model: Model, config: Sparsify, context: StageContext) -> tuple[lis
     if not rows:
         rule.after_step(Moment(1, 1))
     rule.finish()
-    rows = rows or [{"val_accuracy": evaluate(model, context.val)}]
+    rows = rows or [evaluated(model, context.val)]
     total = sum(unit.layer.weight.numel() for unit in prunable(model, config.exempt).values())
     steps = context.train.batch_count(config.schedule.batch_size)
     ends = [Moment(steps * epoch, steps * len(rows)) for epoch in range(1, len(rows) + 1)]
@@ -127,12 +127,13 @@ def _masked(weights: int, sparsity: float) -> dict[str, float]:
 def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
     """Prunes, trains, prunes more: up to the target, or until the accuracy has dropped too far.
 
-    Returns the history and the sparsity that was reached.
+    A step after which it has is taken back. Returns the history, which tells of that step too, and the sparsity that
+    was reached.
     """
     layers = prunable(model, config.exempt)
     before = evaluate(model, context.val)
     history: list[dict[str, float]] = []
-    sparsity = 0.0
+    reached, within = 0.0, _copied(model, config)
     for step in range(1, config.steps + 1):
         share = step / config.steps
         sparsity = config.sparsity * (cubic(share) if config.ramp_shape == "cubic" else share)
@@ -145,12 +146,21 @@ def _iterative(model: Model, config: Sparsify, context: StageContext) -> tuple[l
             "accuracy_pruned": evaluate(model, context.val),
         }
         rows = fit(model, config.schedule, context.phase(step), rules=[HoldZeros(model)])
-        accuracy = evaluate(model, context.val)
+        validation = evaluated(model, context.val)
+        accuracy = validation["val_accuracy"]
         about["accuracy_fine_tuned"] = accuracy
-        history += [{**row, **about} for row in rows] or [{**about, "val_accuracy": accuracy}]
+        history += [{**row, **about} for row in rows] or [{**about, **validation}]
         if config.max_accuracy_drop is not None and before - accuracy > config.max_accuracy_drop:
+            model.load_state_dict(within)
             break
-    return history, sparsity
+        reached, within = sparsity, _copied(model, config)
+    return history, reached
+
+
+def _copied(model: Model, config: Sparsify) -> dict[str, Tensor]:
+    """Returns the weights to go back to, on the CPU; none where no bound asks for them."""
+    bound = config.max_accuracy_drop is not None
+    return {name: tensor.clone() for name, tensor in on_cpu(model.state_dict()).items()} if bound else {}
 
 
 def _masks(layers: dict[str, Unit], sparsity: float, config: Sparsify) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainables.config import Schedule
 from trainables.data.images import Images
@@ -29,7 +30,7 @@ standard error falls with the root of the number."""
 def fit(
     model: nn.Module, schedule: Schedule, context: StageContext, *, rules: Sequence[StepRule] = ()
 ) -> list[dict[str, float]]:
-    """Trains a network in place; returns a row per epoch: epoch, lr, loss, train_accuracy, val_accuracy, seconds.
+    """Trains a network in place; returns a row per epoch: epoch, lr, loss, train_accuracy, seconds, and `evaluated`.
 
     Everything random is drawn from (seed, epoch), so a run that was killed continues from its last saved epoch
     to the same result, bit for bit on CPU. With `ema_decay` the network ends with averaged weights, and with batch
@@ -93,15 +94,15 @@ class _Run:
         mean_loss = float(total) / len(context.train)
         if not math.isfinite(mean_loss):
             raise Diverged(f"the loss of epoch {epoch + 1} is {mean_loss}: lower the learning rate ({schedule.lr}).")
-        accuracy = evaluate(self._model, context.val)
-        if schedule.keep == "best" and accuracy > best:
+        validation = evaluated(self._model, context.val)
+        if schedule.keep == "best" and validation["val_accuracy"] > best:
             self._best = {name: t.clone() for name, t in on_cpu(self._model.state_dict()).items()}
         return {
             "epoch": epoch + 1,
             "lr": learning_rate(schedule, epoch),
             "loss": mean_loss,
             "train_accuracy": float(right) / len(context.train),
-            "val_accuracy": accuracy,
+            **validation,
             "seconds": time.perf_counter() - started,
         }
 
@@ -163,11 +164,24 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
     return schedule.min_lr + (schedule.lr - schedule.min_lr) * height
 
 
-@torch.inference_mode()
 def evaluate(model: nn.Module, images: Images) -> float:
     """Returns the accuracy, in fp32: the fraction of images whose largest logit is at the label."""
+    return evaluated(model, images)["val_accuracy"]
+
+
+@torch.inference_mode()
+def evaluated(model: nn.Module, images: Images) -> dict[str, float]:
+    """Returns what the row of an epoch says of validation images, of logits in fp32.
+
+    `val_accuracy` is that of `evaluate`, `val_loss` the mean cross-entropy in nats; it is left out where a logit is not
+    finite.
+    """
     model.eval()
     right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
+    loss = torch.zeros((), dtype=torch.float64, device=images.labels.device)
     for batch, labels in images.batches(EVAL_BATCH):
-        right += (model(batch).argmax(1) == labels).sum()
-    return int(right) / len(images)
+        logits = model(batch)
+        right += (logits.argmax(1) == labels).sum()
+        loss += functional.cross_entropy(logits.double(), labels, reduction="sum")
+    found, mean_loss = {"val_accuracy": int(right) / len(images)}, float(loss) / len(images)
+    return {**found, "val_loss": mean_loss} if math.isfinite(mean_loss) else found

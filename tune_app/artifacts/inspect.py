@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def inspect_network(
-    place: str | StoragePath, trial: str = "", *, batch: int = 1, index_bits: int = 3
+    place: str | StoragePath, trial: str = "", *, batch: int = 1, index_bits: int = 3, a_bits: int | None = None
 ) -> tuple[str, "FileReport"]:
     """Returns title and report of a packed file: of a trial of an experiment, named as in `find_trial`, or by its path.
 
     Raises:
-        ConfigError: there is no such file or experiment, or the name fits no complete trial.
+        ConfigError: there is no such file or experiment, or the name fits no complete trial; or as in `inspect_file`.
         CorruptFile: the file is truncated, altered, or no packed file.
     """
     if trial:
@@ -31,7 +31,7 @@ def inspect_network(
         with doing("decoding"):
             from trainables.export.inspect import inspect_file
 
-            return title, inspect_file(content, batch=batch, index_bits=index_bits)
+            return title, inspect_file(content, batch=batch, index_bits=index_bits, a_bits=a_bits)
     except CorruptFile as err:
         raise CorruptFile(f"{title}: {err}. Give the path of a whole model.mbq.") from err
 

@@ -19,6 +19,7 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.at_rest import ledger_state, settle
 from tune_app.tables.totals import totals_of
 from tune_app.terminal.progress import track
+from tune_app.terminal.shell import command
 
 if TYPE_CHECKING:
     from trainables.data.images import Images
@@ -74,6 +75,23 @@ def finalize(folder: ExperimentFolder) -> Final:
         for point in front
     ]
     return Final(reference, results, gap=statistics.fmean(gaps), baseline_gap=baseline.accuracy - reference.accuracy)
+
+
+def require_tested(folder: ExperimentFolder, record: TrialRecord | None) -> None:
+    """Raises ConfigError where `finalize` has not evaluated a trial, or the baseline (None), on the test split.
+
+    Raises:
+        CorruptFile: the result is not what was written.
+    """
+    if record is None:
+        place, whose = folder.baseline_file.parent, "the baseline"
+    else:
+        place, whose = folder.artifacts / record.assignment.trial_id, record.assignment.label
+    if read_held_out(place) is None:
+        raise ConfigError(
+            f"{whose} has no result on the test split, which is read once, after the search, for the baseline and the "
+            f"frontier alone: run `{command('finalize', folder.path)}`, or choose a point of the frontier."
+        )
 
 
 def _load_test_split(spec: ExperimentSpec) -> "tuple[Images, Device]":

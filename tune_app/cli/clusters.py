@@ -46,7 +46,7 @@ def doctor(spec: SpecFile, set: Settings = None, json: Json = False) -> None:
     else:
         heads = ("rule", "holds", "found")
         rows = [(finding.rule, "yes" if finding.holds else "NO", finding.found) for finding in found]
-        print_table(heads, rows, left=heads)
+        print_table(heads, rows, left=heads, folded=("found",))
     sys.stdout.flush()
     refuse(found)
 

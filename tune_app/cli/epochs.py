@@ -11,10 +11,10 @@ from tune_app.terminal.table import ABSENT, print_table
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("stage", "epoch", "step", "lr", "loss", "train_accuracy", "val_accuracy", "seconds")
-HEADS = {"train_accuracy": "train", "val_accuracy": "validation", "seconds": "s"}
+COLUMNS = ("stage", "epoch", "step", "lr", "loss", "train_accuracy", "val_accuracy", "val_loss", "seconds")
+HEADS = {"train_accuracy": "train", "val_accuracy": "validation", "val_loss": "val loss", "seconds": "s"}
 """The words above those columns whose names are too long for it."""
-FORMS = {"lr": ".4g", "loss": ".4g", "seconds": ".1f"}
+FORMS = {"lr": ".4g", "loss": ".4g", "val_loss": ".4g", "seconds": ".1f"}
 
 app = typer.Typer()
 

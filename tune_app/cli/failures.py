@@ -1,7 +1,7 @@
 """`tune-app failures`: where a network errs, and what compression broke."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 HOME_DEPTH = 3
 """How far above a file its experiment may lie: a file in artifacts/<id>/ or stages/<key>/ is three folders deep."""
+
+Split = Literal["val", "test"]
 
 app = typer.Typer()
 
@@ -34,12 +36,15 @@ def failures(
         str, typer.Option(metavar="NAME|SPEC", help="For a file of no experiment: a data set, or a spec's YAML file.")
     ] = "",
     root: Annotated[str | None, typer.Option(metavar="FOLDER", help="Files of the data set that --data names.")] = None,
+    split: Annotated[
+        Split, typer.Option(help="Of a trial or the baseline: test, once finalize has evaluated it there.")
+    ] = "val",
     output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write.  \\[default: failures-LABEL]")] = "",
     json: Annotated[
         bool, typer.Option("--json", help="JSON on standard output; files only where --output says.")
     ] = False,
 ) -> None:
-    """Show where a network errs on the validation split, and what compression broke."""
+    """Show where a network errs, on the validation split if not told otherwise, and what compression broke."""
     from trainables.storage import refuse_file, storage_path
     from tune_app.mistakes.analysis import analyze, predictions
     from tune_app.mistakes.files import as_json, write_files
@@ -49,8 +54,9 @@ def failures(
     if output:
         refuse_file(storage_path(output))
     with doing("loading the network and the data"):
-        subject = _subject(place, trial, experiment=experiment, data=data, root=root)
-    target = output or ("" if json else f"failures-{folder_name(subject.about.label)}")
+        subject = _subject(place, trial, experiment=experiment, data=data, root=root, split=split)
+    suffix = "" if split == "val" else f"-{split}"
+    target = output or ("" if json else f"failures-{folder_name(subject.about.label)}{suffix}")
     with counting("predictions", total=predictions(subject)) as advance:
         analysis = analyze(subject, advance=advance)
     files = write_files(analysis, storage_path(target)) if target else []
@@ -66,7 +72,7 @@ def folder_name(label: str) -> str:
     return "".join(c if c.isalnum() or c in "._=+-" else "-" for c in label)
 
 
-def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None) -> "Subject":
+def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | None, split: Split) -> "Subject":
     """Loads what was asked for: a trial, a file for an experiment's images, or a file of no experiment."""
     from trainables.storage import exists, storage_path
     from tune_app.ledger.folder import ExperimentFolder
@@ -79,7 +85,9 @@ def _subject(place: str, trial: str, *, experiment: str, data: str, root: str | 
     if trial:
         if experiment or data:
             raise ConfigError("--experiment and --data are for a file: leave them out, or the trial.")
-        return trial_subject(ExperimentFolder.existing(place), trial)
+        return trial_subject(ExperimentFolder.existing(place), trial, split=split)
+    if split == "test":
+        raise ConfigError("--split test is for a trial that finalize has evaluated: name an EXPERIMENT and a TRIAL.")
     path = storage_path(place)
     if not exists(path):
         raise ConfigError(f"there is no {path}: give an experiment and a trial, or a file with a network.")

@@ -101,6 +101,8 @@ def _is_shown(name: str, records: list[dict[str, Any]]) -> bool:
     """Whether the table has a column: optional ones need something to say."""
     if name == "state":
         return any(r.get("state", "complete") != "complete" for r in records)
+    if name == "sparsity_reached":
+        return any(r.get("stopped_early") for r in records)
     if name == "p_non_dominated":
         return any((r.get("repeats") or 0) > 1 for r in records)
     if name in {"accuracy_sd", "accuracy_drop", "test_accuracy"}:
@@ -113,6 +115,8 @@ def _cell(name: str, record: dict[str, Any]) -> str:
     value = record.get(name)
     if name == "state" and record.get("reason"):
         return textwrap.shorten(record["reason"], REASON_CHARS, placeholder="…")
+    if name == "sparsity_reached" and value is not None:
+        return f"{show_share(value)} of {show_share(record['sparsity_requested'])}"
     if name == "accuracy_sd" and value is not None:
         return show_spread(record["accuracy_mean"], value)
     if name == "test_accuracy" and record.get("test_accuracy_sd") is not None:
@@ -135,7 +139,7 @@ _FORMS: dict[str, Callable[[Any], str]] = {
 """How values are written, by the kind of their column in the catalog; others are written as they are."""
 _COLUMNS = (
     *("label", "accuracy", "accuracy_drop", "accuracy_sd", "p_non_dominated", "test_accuracy", "size_bytes"),
-    *("compression_ratio", "trials", "training_s", "hypervolume", "state", "trial_id"),
+    *("compression_ratio", "sparsity_reached", "trials", "training_s", "hypervolume", "state", "trial_id"),
 )
 """The columns of the table, in their order."""
 _OBJECTIVES = _COLUMNS.index("trials")

@@ -50,7 +50,7 @@ def spaces(
     else:
         cells = [(r["name"], f"{r['points']:,}", ", ".join(r["parameters"]), r["description"]) for r in rows]
         heads = ("space", "points", "parameters", "what for")
-        print_table(heads, cells, left=set(heads) - {"points"}, folded=True)
+        print_table(heads, cells, left=set(heads) - {"points"}, folded=heads)
 
 
 @app.command(rich_help_panel=TOOLS, epilog="Example: tune-app optuna demo/demo --output demo.log")

@@ -1,4 +1,4 @@
-"""Where a network errs on the validation split, and what changed from the baseline to it."""
+"""Where a network errs on images that it was not trained on, and what changed from the baseline to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Advance = Callable[[int], None]
 class Analysis:
     """Everything that figures, tables and texts of mistakes are made of; there is a change where there is a baseline.
 
-    `images` is (N, C, S, S) uint8 and `labels` (N,), in the order of the validation split; `names` has a name for
+    `images` is (N, C, S, S) uint8 and `labels` (N,), in the order of their split; `names` has a name for
     each class, `groups` a group for each class or nothing.
     """
 
@@ -49,17 +49,20 @@ def analyze(subject: Subject, *, advance: Advance | None = None) -> Analysis:
     """
     from trainables.device import choose_device
 
-    device, data = choose_device(gpu_share=1), subject.data
-    found = subject.network.predict(data, device, advance=advance)
-    reference = None if subject.baseline is None else subject.baseline.predict(data, device, advance=advance)
+    device, data, images = choose_device(gpu_share=1), subject.data, subject.images
+    found, *others = (
+        network.predict(images, data, device, advance=advance)
+        for network in (subject.network, subject.baseline)
+        if network is not None
+    )
     return from_probabilities(
-        subject.about, data.val.labels, found, reference, images=data.val.images, names=data.names, groups=data.groups
+        subject.about, images.labels, found, *others, images=images.images, names=data.names, groups=data.groups
     )
 
 
 def predictions(subject: Subject) -> int:
     """Returns how many predictions an analysis makes."""
-    return len(subject.data.val) * (1 if subject.baseline is None else 2)
+    return len(subject.images) * (1 if subject.baseline is None else 2)
 
 
 def from_probabilities(

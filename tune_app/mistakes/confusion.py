@@ -40,6 +40,43 @@ def confusions(matrix: np.ndarray) -> list[Confusion]:
     return [Confusion(int(i), int(j), int(errors[i, j]), float(part[i, j])) for i, j in zip(rows, columns, strict=True)]
 
 
+@dataclass(frozen=True)
+class MutualConfusion:
+    """Images of two classes that were given the other one: `forth` of the first, `back` of the second.
+
+    `share` is of the images of both classes.
+    """
+
+    first: int
+    second: int
+    forth: int
+    back: int
+    share: float
+
+    @property
+    def count(self) -> int:
+        """The errors of both directions together."""
+        return self.forth + self.back
+
+
+def mutual_confusions(matrix: np.ndarray) -> list[MutualConfusion]:
+    """Returns pairs of classes by the errors between them, both directions added, the most frequent first.
+
+    The class that loses more images to the other one is the first; equal counts are in the order of the matrix.
+    """
+    images = matrix.sum(1)
+    between = np.triu(matrix + matrix.T, 1)
+    order = np.argsort(-between, axis=None, kind="stable")[: np.count_nonzero(between)]
+    pairs = zip(*np.unravel_index(order, between.shape), strict=True)
+    found = [(int(i), int(j)) if matrix[i, j] >= matrix[j, i] else (int(j), int(i)) for i, j in pairs]
+    return [
+        MutualConfusion(
+            i, j, forth := int(matrix[i, j]), back := int(matrix[j, i]), (forth + back) / int(images[[i, j]].sum())
+        )
+        for i, j in found
+    ]
+
+
 def errors_by_group(matrix: np.ndarray, groups: Sequence[str]) -> dict[str, int]:
     """Returns errors inside each group of classes, and `ACROSS` them; they sum to all errors."""
     errors = matrix - np.diag(matrix.diagonal())

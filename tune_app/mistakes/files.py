@@ -62,7 +62,7 @@ def per_class_csv(analysis: Analysis) -> str:
 
 
 def predictions_parquet(analysis: Analysis) -> bytes:
-    """Returns one row per validation image in its order, with what the network and the baseline say of it."""
+    """Returns one row per image of the split in its order, with what the network and the baseline say of it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -9,7 +9,7 @@ import numpy as np
 from trainables.train.class_scores import mean_score
 from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.calibration import Reliability
-from tune_app.mistakes.confusion import confusions, errors_by_group
+from tune_app.mistakes.confusion import confusions, errors_by_group, mutual_confusions
 from tune_app.mistakes.outcome import Outcome
 
 TOP = 20
@@ -17,7 +17,7 @@ TOP = 20
 
 
 def numbers(analysis: Analysis) -> dict[str, Any]:
-    """Returns everything but the predictions; images are named by their place in the validation split."""
+    """Returns everything but the predictions; images are named by their place in the split."""
     about, outcome, baseline, names = analysis.about, analysis.outcome, analysis.baseline, analysis.names
     return {
         "label": about.label,
@@ -25,7 +25,7 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
         "trial_id": about.trial_id or None,
         "size_bytes": about.size_bytes,
         "data": about.data,
-        "split": "val",
+        "split": about.split,
         **_scores(outcome),
         "classes": list(names),
         "per_class": per_class(analysis),
@@ -33,6 +33,16 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
         "top_confusions": [
             {"class": names[c.label], "predicted": names[c.predicted], "images": c.count, "share": c.share}
             for c in confusions(outcome.matrix)[:TOP]
+        ],
+        "mutual_confusions": [
+            {
+                "classes": [names[m.first], names[m.second]],
+                "images": m.count,
+                "forth": m.forth,
+                "back": m.back,
+                "share": m.share,
+            }
+            for m in mutual_confusions(outcome.matrix)[:TOP]
         ],
         "errors_by_group": errors_by_group(outcome.matrix, analysis.groups) if analysis.groups else None,
         "confident_errors": [_image(analysis, i) for i in outcome.errors[:TOP].tolist()],

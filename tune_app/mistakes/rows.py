@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 from tune_app.mistakes.analysis import Analysis
-from tune_app.mistakes.confusion import confusions, errors_by_group
+from tune_app.mistakes.confusion import confusions, errors_by_group, mutual_confusions
 from tune_app.mistakes.numbers import per_class
 from tune_app.terminal.quantities import show_points, show_share
 from tune_app.terminal.table import ABSENT
 
-NAMES = {"class", "taken for", "predicted", "baseline predicted", "group"}
+NAMES = {"class", "taken for", "predicted", "baseline predicted", "group", "other class"}
 """Heads of columns that hold names; the other columns hold numbers."""
 Row = Sequence[str]
 
@@ -35,6 +35,18 @@ def confusion_rows(analysis: Analysis) -> list[Row]:
     return [head if baseline is None else (*head, "baseline"), *rows]
 
 
+def mutual_rows(analysis: Analysis) -> list[Row]:
+    """Returns pairs of classes that are mistaken for each other, by the errors of both directions together."""
+    names, baseline = analysis.names, analysis.baseline
+    rows = []
+    for found in mutual_confusions(analysis.outcome.matrix):
+        i, j = found.first, found.second
+        own = (names[i], names[j], str(found.count), str(found.forth), str(found.back), percent(found.share))
+        rows.append(own if baseline is None else (*own, str(baseline.matrix[i, j] + baseline.matrix[j, i])))
+    head = ("class", "other class", "both ways", "→", "←", "of both classes")
+    return [head if baseline is None else (*head, "baseline"), *rows]
+
+
 def group_rows(analysis: Analysis) -> list[Row]:
     """Returns errors whose true and predicted class are both in a group, and those across; nothing without groups."""
     errors = errors_by_group(analysis.outcome.matrix, analysis.groups) if analysis.groups else {}
@@ -47,7 +59,7 @@ def group_rows(analysis: Analysis) -> list[Row]:
 
 
 def image_rows(analysis: Analysis, places: Sequence[int]) -> list[Row]:
-    """Returns images by their place in the validation split, with what the networks say of them."""
+    """Returns images by their place in the split, with what the networks say of them."""
     names, outcome, baseline = analysis.names, analysis.outcome, analysis.baseline
     rows = []
     for i in places:

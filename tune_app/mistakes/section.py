@@ -6,7 +6,7 @@ from tune_app.drawing.inline_svg import to_svg
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.mistakes.analysis import Analysis, analyze, predictions
 from tune_app.mistakes.figures import figures
-from tune_app.mistakes.rows import NAMES, class_rows, confusion_rows, group_rows
+from tune_app.mistakes.rows import NAMES, class_rows, confusion_rows, group_rows, mutual_rows
 from tune_app.mistakes.subject import trial_subject
 from tune_app.mistakes.text import headline
 from tune_app.report.templates import fill
@@ -37,6 +37,7 @@ def section(analysis: Analysis) -> tuple[str, str]:
         tables={
             "Classes": class_rows(analysis),
             "Top confusions": confusion_rows(analysis),
+            "Mutual confusions: both directions together": mutual_rows(analysis),
             "Errors by group": group_rows(analysis),
         },
         figures=[

@@ -1,62 +1,86 @@
 """Subject: a network whose mistakes are looked at, its images, and the baseline beside it (torch is imported on
 use)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainables.config import DATASETS, DataConfig
 from trainables.storage import StoragePath
 from tune_app.artifacts.export import experiment_data
+from tune_app.artifacts.test_split import require_tested
 from tune_app.ledger.baseline import read_baseline, require_baseline
 from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.reading import find_trial, verified_artifact
 
 if TYPE_CHECKING:
     from trainables.data.data_sets import DataSet
+    from trainables.data.images import ImageSet
     from trainables.network_file import Network
 
+Split = Literal["val", "test"]
 BASELINE = "baseline"
 YAML = {".yaml", ".yml"}
 
 
 @dataclass(frozen=True)
 class About:
-    """What people call a network, and where it comes from; empty where that is not known."""
+    """What people call a network, where it comes from, and what judges it; empty where that is not known."""
 
     label: str
     data: str
     experiment: str = ""
     trial_id: str = ""
     size_bytes: int | None = None
+    split: Split = "val"
+
+    @property
+    def split_name(self) -> str:
+        """What people call the split: `validation` or `test`."""
+        return "validation" if self.split == "val" else self.split
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, the data set whose validation split it is judged on, and the baseline it is compared with."""
+    """A network, the data set that judges it, and the baseline it is compared with.
+
+    Its images are those of the validation split unless there is a `test` split.
+    """
 
     about: About
     network: "Network"
     data: "DataSet"
     baseline: "Network | None" = None
+    test: "ImageSet | None" = None
+
+    @property
+    def images(self) -> "ImageSet":
+        """The images that the network is judged on."""
+        return self.data.val if self.test is None else self.test
 
 
-def trial_subject(folder: ExperimentFolder, name: str) -> Subject:
+def trial_subject(folder: ExperimentFolder, name: str, *, split: Split = "val") -> Subject:
     """Returns a trial by label, id or unique start of an id, decoded from its packed file; or the `baseline` alone.
 
+    Its images are those of the validation split, or of the test split where `finalize` has evaluated it on that.
+
     Raises:
-        ConfigError: as in `find_trial` and `experiment_data`, or there is no baseline yet.
+        ConfigError: as in `find_trial`, `experiment_data` and `require_tested`, or there is no baseline yet.
         CorruptFile: the artifact or the baseline is not what was written.
     """
     from trainables.network_file import packed_network, stage_network
 
-    if name == BASELINE:
+    record = None if name == BASELINE else find_trial(folder, name)
+    if split == "test":
+        require_tested(folder, record)
+    if record is None:
+        about, baseline = _about(folder, BASELINE), None
         network = stage_network(folder.stages / require_baseline(folder).key)
-        return Subject(_about(folder, BASELINE), network, experiment_data(folder))
-    record = find_trial(folder, name)
-    content = verified_artifact(record, folder)
-    about = _about(folder, record.assignment.label, trial_id=record.assignment.trial_id, size_bytes=len(content))
-    return Subject(about, packed_network(content), experiment_data(folder), _baseline(folder))
+    else:
+        content, work = verified_artifact(record, folder), record.assignment
+        about = _about(folder, work.label, trial_id=work.trial_id, size_bytes=len(content))
+        network, baseline = packed_network(content), _baseline(folder)
+    return Subject(replace(about, split=split), network, experiment_data(folder), baseline, _test_set(folder, split))
 
 
 def file_subject(path: StoragePath, folder: ExperimentFolder) -> Subject:
@@ -110,6 +134,12 @@ def loose_subject(path: StoragePath, source: str, *, root: str | None = None) ->
 def _about(folder: ExperimentFolder, label: str, *, trial_id: str = "", size_bytes: int | None = None) -> About:
     spec = folder.read_spec()
     return About(label, spec.base.data.name, experiment=spec.name, trial_id=trial_id, size_bytes=size_bytes)
+
+
+def _test_set(folder: ExperimentFolder, split: Split) -> "ImageSet | None":
+    from trainables.data.data_sets import load_test_set
+
+    return load_test_set(folder.read_spec().base.data) if split == "test" else None
 
 
 def _baseline(folder: ExperimentFolder) -> "Network | None":

@@ -15,6 +15,7 @@ from tune_app.mistakes.rows import (
     confusion_rows,
     group_rows,
     image_rows,
+    mutual_rows,
     percent,
 )
 from tune_app.terminal.quantities import show_count, show_points, show_share
@@ -31,18 +32,20 @@ def summary(analysis: Analysis) -> list[str]:
         "",
         *_table(title, class_rows(analysis), limit=SHORT),
         *_table("top confusions", confusion_rows(analysis), limit=SHORT),
+        *_table("mutual confusions: both directions together", mutual_rows(analysis), limit=SHORT),
     ]
 
 
 def report(analysis: Analysis) -> str:
     """Returns the whole report: every class, confusions, groups, confident errors, images that changed, calibration."""
     change, outcome = analysis.change, analysis.outcome
-    where = "image: its place in the validation split"
+    where = f"image: its place in the {analysis.about.split_name} split"
     lines = [
         *headline(analysis),
         "",
         *_table("classes", class_rows(analysis)),
         *_table("top confusions", confusion_rows(analysis), limit=LONG),
+        *_table("mutual confusions: both directions together", mutual_rows(analysis), limit=LONG),
         *_table("errors by group: true and predicted class both in it", group_rows(analysis)),
         *_table(f"most confident errors; {where}", image_rows(analysis, outcome.errors.tolist()), limit=LONG),
     ]
@@ -65,8 +68,8 @@ def headline(analysis: Analysis) -> list[str]:
         "F1": outcome.scores.f1,
     }
     lines = [
-        f"{about.label}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} validation images "
-        f"of {about.data}, {show_count(len(outcome.errors), 'error')}",
+        f"{about.label}{whose}{size}: {show_share(outcome.accuracy)} right on {len(outcome.right):,} "
+        f"{about.split_name} images of {about.data}, {show_count(len(outcome.errors), 'error')}",
         f"confidence: {_confidence(outcome)}",
         "mean over classes: " + ", ".join(f"{name} {percent(mean_score(score))}" for name, score in scores.items()),
     ]

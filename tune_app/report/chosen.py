@@ -15,7 +15,7 @@ MOST_TRIALS = 500
 """Trials whose epochs are in the page, those of the frontier first, then the newest: more would make it heavy."""
 MOST_EPOCHS = 20_000
 """Epochs of all stages in the page at most: each is a handful of numbers that every reader loads."""
-COLORS = ("@c0", "@c1", "@c5")
+COLORS = ("@c0", "@c1", "@c5", "@c2")
 """The color of each of LINES."""
 
 

@@ -18,15 +18,17 @@ MOST = 10
 """Frontier points whose stages are shown; of more, so many are spread evenly, as more lines hide each other."""
 COLORS = ("@c0", "@c1", "@c2", "@c3", "@c4", "@c5", "@muted")
 DASHES = ("solid", "dot", "dash", "dashdot")
-TRAINING = "training accuracy"
 LINES = (
     ("validation accuracy", "val_accuracy", "y", ".2%"),
-    (TRAINING, "train_accuracy", "y", ".2%"),
-    ("loss", "loss", "y2", ".4g"),
+    ("training accuracy", "train_accuracy", "y", ".2%"),
+    ("training loss", "loss", "y2", ".4g"),
+    ("validation loss", "val_loss", "y2", ".4g"),
 )
 """Name, column, axis and form of each line of training curves."""
 FAINT = 0.45
-"""Opacity of the lines of training accuracy, which stand behind those of validation accuracy."""
+"""Opacity of the lines of training, which stand behind those of validation."""
+BEHIND = {"train_accuracy": "val_accuracy", "loss": "val_loss"}
+"""Columns of training by those of validation that they stand behind, where these are known."""
 Epochs = dict[str, tuple[float | None, ...]]
 """The epochs of a stage by column of LINES; None where an epoch has no such number."""
 
@@ -120,11 +122,11 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         known = [line for line in LINES if any(value is not None for value in curve.epochs[line[1]])]
         for what, column, axis, form in known:
-            values = curve.epochs[column]
+            values, faint = curve.epochs[column], BEHIND.get(column) in {name for _, name, *_ in known}
             data.append(
                 {
                     "type": "scatter",
-                    "mode": "lines+markers" if len(values) <= 30 and what != TRAINING else "lines",
+                    "mode": "lines+markers" if len(values) <= 30 and not faint else "lines",
                     "name": escaped(curve.name),
                     "legendgroup": curve.key[:16],
                     "showlegend": len(curves) > 1 and what == known[0][0],
@@ -132,8 +134,8 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
                     "y": list(values),
                     "xaxis": "x",
                     "yaxis": axis,
-                    "opacity": FAINT if what == TRAINING else 1,
-                    "line": {"color": color, "dash": dash, "width": 1.2 if what == TRAINING else 1.8},
+                    "opacity": FAINT if faint else 1,
+                    "line": {"color": color, "dash": dash, "width": 1.2 if faint else 1.8},
                     "marker": {"size": 4},
                     "hovertemplate": f"{users}<br>epoch %{{x}}: {what} %{{y:{form}}}<extra></extra>",
                 }
@@ -162,5 +164,5 @@ def _words(info: CurvesInfo, curves: tuple[Curve, ...]) -> str:
         ends = f" They end at {show_share(min(last))} to {show_share(max(last))}."
     stages = f"{len(curves)} stages" if len(curves) > 1 else "One stage"
     faint = any(value is not None for curve in curves for value in curve.epochs["train_accuracy"])
-    lines = " Strong lines: validation accuracy; faint ones: training accuracy." if faint else ""
+    lines = " Strong lines: validation; faint ones: training." if faint else ""
     return f"{stages} of {info.points} of {info.of} frontier points.{ends}{lines}"

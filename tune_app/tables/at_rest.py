@@ -23,8 +23,8 @@ from tune_app.tables.sealed_parquet import SEAL_BYTES, check_table, checksum_of
 from tune_app.tables.totals import Totals
 from tune_app.tables.trials import check_version, decode_table, write_tables
 
-RULES = 1
-"""The number of the rules by which totals are counted; totals of other rules are counted again."""
+RULES = 2
+"""The number of the rules by which totals and tables are made; those of other rules are made again."""
 
 
 class AtRest(Frozen):

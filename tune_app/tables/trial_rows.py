@@ -92,6 +92,7 @@ def _row(record: TrialRecord, spec: ExperimentSpec, *, on_frontier: bool) -> dic
     found = result.measurement
     if found is not None:
         row |= found.model_dump(exclude={"size_breakdown", "formula_bytes", "split"})
+        row["pruned_compression_ratio"] = 4 * found.parameters / found.size_bytes
         row |= {f"size_{part}": size for part, size in found.size_breakdown.items()}
         row |= {f"formula_{name}_bytes": size for name, size in found.formula_bytes.items()}
     if isinstance(result, Completed):

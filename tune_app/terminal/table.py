@@ -39,8 +39,8 @@ def widths(table: Table) -> Measurement:
 
 
 def print_table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], folded: bool = False
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], folded: Collection[str] = ()
 ) -> None:
-    """Prints a table as `make_table` makes it: each row on one line, or `folded` into the width of the terminal."""
-    table = make_table(heads, rows, left=left, breakable=heads if folded else ())
+    """Prints a table as `make_table` makes it: each row on one line, or `folded` columns into the terminal's width."""
+    table = make_table(heads, rows, left=left, breakable=folded)
     Console(highlight=False, width=None if folded else widths(table).maximum).print(table)

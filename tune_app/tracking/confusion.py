@@ -26,15 +26,18 @@ def knee_confusion(folder: ExperimentFolder, overview: Overview) -> ConfusionMat
     if not overview.knee:
         return None
     from trainables.device import choose_device
-    from tune_app.mistakes.confusion import confusion_matrix
+    from tune_app.drawing.sheet import to_png
+    from tune_app.mistakes.analysis import from_probabilities
+    from tune_app.mistakes.matrix_figures import image_matrix_figure
     from tune_app.mistakes.subject import trial_subject
 
     try:
         subject = trial_subject(folder, overview.knee)
         with counting("confusion matrix of the frontier's knee, images", total=len(subject.data.val)) as advance:
-            found = subject.network.predict(subject.data, choose_device(gpu_share=1), advance=advance)
+            found = subject.network.predict(subject.images, subject.data, choose_device(gpu_share=1), advance=advance)
     except (ConfigError, CorruptFile):
         return None
-    names = subject.data.names or tuple(f"class {i}" for i in range(subject.data.classes))
-    counts = confusion_matrix(subject.data.val.labels, found.argmax(1), len(names))
-    return ConfusionMatrix(subject.about.label, names, counts.tolist())
+    images = subject.images
+    analysis = from_probabilities(subject.about, images.labels, found, images=images.images, names=subject.data.names)
+    picture = to_png(image_matrix_figure(analysis))
+    return ConfusionMatrix(subject.about.label, analysis.names, analysis.outcome.matrix.tolist(), picture)

@@ -42,6 +42,16 @@ class Curves:
             before += max(planned, len(rows)) if finished is None else len(rows)
         return epochs
 
+    def of_baseline(self, key: str) -> list[Epoch]:
+        """Returns the epochs of the baseline by its stage's key; none where the stage is gone, or does not train.
+
+        Raises:
+            StorageUnavailable: a file cannot be read.
+        """
+        rows = finished_history(self._folder.stages / key) or []
+        kind = self._spec.base.baseline.kind
+        return [_epoch(kind, row, before=0, number=i) for i, row in enumerate(rows, 1)]
+
     def started(self) -> Started:
         """Returns the stages that train now, or trained when the search stopped.
 

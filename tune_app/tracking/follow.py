@@ -10,17 +10,19 @@ from pathlib import Path
 
 from trainables.results import Completed
 from trainables.storage import exists, names, redact
-from tune_app.ledger.baseline import caveat
+from tune_app.ledger.baseline import caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.terminal.progress import track
 from tune_app.tracking.curves import Curves, Started
-from tune_app.tracking.hyperparameters import trial_hyperparameters
+from tune_app.tracking.hyperparameters import hyperparameters, trial_hyperparameters
 from tune_app.tracking.memory import Memory
 from tune_app.tracking.overview import NAME
 from tune_app.tracking.protocol import Artifact, Overview, RunEnd, RunInfo, TrackedRun, Tracker, Value
 
+BASELINE = "baseline"
+"""The name of the baseline's run."""
 FEW = 20
 """New records above this number are read in one pass over the ledger, fewer of them one by one."""
 
@@ -45,6 +47,7 @@ class Follower:
         self._damaged: set[str] = set()
         self._overview = 0
         self.done = memory.done() | set(done)
+        """What needs nothing more: ids of trials, and the baseline."""
 
     def look(self) -> int:
         """Shows what is new; returns the number of runs that ended.
@@ -56,6 +59,7 @@ class Follower:
         started = self._curves.started()
         records = self._new_records()
         try:
+            self._show_baseline()
             for record in track(records, "showing runs", total=len(records)):
                 self._finish(record, started)
             if self._tracker.live:
@@ -98,6 +102,21 @@ class Follower:
         if self._overview:
             self._memory.note(NAME, self._overview)
         self._memory.save()
+
+    def _show_baseline(self) -> None:
+        """Shows the baseline as a run of its own, once it is made."""
+        made = None if BASELINE in self.done else read_baseline(self._folder)
+        if made is None:
+            return
+        name, epochs = self._spec.name, self._curves.of_baseline(made.key)
+        known = hyperparameters(self._spec.base).items()
+        config = {path: value for path, value in known if path.startswith(("baseline.", "data."))}
+        info = RunInfo(f"{name}-{BASELINE}", BASELINE, name, BASELINE, config, caveat(self._spec))
+        run = self._tracker.open(info)
+        run.log([epoch for epoch in epochs if epoch.step > (run.last_step or 0)])
+        run.finish(RunEnd("complete", made.metrics(), {"seconds": made.seconds}))
+        self.done.add(BASELINE)
+        self._memory.note(BASELINE, len(epochs), done=True)
 
     def _new_records(self) -> list[TrialRecord]:
         """Returns the records that were not shown, in order of proposal; a damaged one is left out."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.storage import redact
-from tune_app.tracking.overview import parallel_coordinates
+from tune_app.tracking.overview import opened, parallel_coordinates
 from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value, unavailable
 
 RUN = "tune_app.run"
@@ -67,7 +67,11 @@ class MlflowTracker:
             self._client.log_dict(run, frontier, "frontier.json")
             self._client.log_figure(run, Figure(parallel_coordinates(overview)), "parallel_coordinates.html")
             if overview.confusion is not None:
-                self._client.log_dict(run, vars(overview.confusion), "confusion_matrix.json")
+                matrix = overview.confusion
+                numbers = {"label": matrix.label, "classes": matrix.classes, "counts": matrix.counts}
+                self._client.log_dict(run, numbers, "confusion_matrix.json")
+                if matrix.picture:
+                    self._client.log_image(run, opened(matrix.picture), "confusion_images.png")
 
     def close(self) -> None:
         """Ends the run of the overview."""

@@ -1,5 +1,6 @@
 """Overview: an experiment as a whole, as trackers show it: the frontier, all points, totals, a confusion matrix."""
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -63,6 +64,13 @@ def parallel_coordinates(overview: Overview) -> dict[str, Any]:
     }
     title = overview.titled(f"{overview.info.group}: {len(overview.points)} points")
     return {"data": [lines], "layout": {"title": {"text": title}}}
+
+
+def opened(picture: bytes) -> Any:
+    """Opens a PNG as the image that the libraries of trackers take."""
+    from PIL import Image
+
+    return Image.open(io.BytesIO(picture))
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class RunInfo:
     group: str
     """The name of the experiment."""
     kind: str
-    """The kind of run: `trial` or `summary`."""
+    """The kind of run: `trial`, `baseline` or `summary`."""
     config: Mapping[str, Value] = field(default_factory=dict)
     caveat: str = ""
     """A warning for everybody who sees the run's numbers; empty for none."""
@@ -91,6 +91,8 @@ class ConfusionMatrix:
     label: str
     classes: Sequence[str]
     counts: Sequence[Sequence[int]]
+    picture: bytes = b""
+    """The same with a misclassified image in each cell, as PNG; empty for none."""
 
 
 @dataclass(frozen=True)

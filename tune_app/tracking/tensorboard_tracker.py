@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tune_app.tracking.overview import opened
 from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value
 
 
@@ -36,6 +39,9 @@ class TensorBoardTracker:
             rows = [[name, *counts] for name, counts in zip(matrix.classes, matrix.counts, strict=True)]
             table = said + _table(["true", *matrix.classes], rows)
             self._overview.add_text(f"confusion matrix of {matrix.label}", table)
+            if matrix.picture:
+                pixels = np.asarray(opened(matrix.picture).convert("RGB"))
+                self._overview.add_image("confusion_images", pixels, overview.records, dataformats="HWC")
         self._overview.flush()
 
     def close(self) -> None:

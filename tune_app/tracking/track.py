@@ -8,7 +8,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import AnyTracker
 from tune_app.terminal.progress import doing
 from tune_app.tracking.confusion import knee_confusion
-from tune_app.tracking.follow import Follower
+from tune_app.tracking.follow import BASELINE, Follower
 from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import local_place, lock_place, open_memory, open_tracker
 
@@ -59,6 +59,6 @@ def track(
             follower.show(overview)
             follower.close()
         files = str(local_place(folder) / "wandb") if tracker.destination == "offline" else ""
-        return Shown(config.kind, tracker.destination, len(follower.done), new, files)
+        return Shown(config.kind, tracker.destination, len(follower.done - {BASELINE}), new, files)
     finally:
         lock.release()

@@ -9,7 +9,7 @@ from typing import Any
 from trainables.storage import redact
 from tune_app.ledger.folder import PACKED
 from tune_app.spec.trackers import WandbConfig
-from tune_app.tracking.overview import parallel_coordinates
+from tune_app.tracking.overview import opened, parallel_coordinates
 from tune_app.tracking.protocol import Artifact, ConfusionMatrix, Epoch, Overview, RunEnd, RunInfo
 from tune_app.tracking.wandb_connection import ONLINE, Connection, answers, library
 
@@ -60,6 +60,9 @@ class WandbTracker:
             }
             if overview.confusion is not None:
                 charts["confusion_matrix"] = _confusion(overview, overview.confusion)
+                if overview.confusion.picture:
+                    caption = overview.titled(f"{overview.confusion.label}, validation split")
+                    charts["confusion_images"] = wandb.Image(opened(overview.confusion.picture), caption=caption)
             self._overview.log({**overview.totals, **charts}, step=overview.step, commit=True)
 
     def close(self) -> None:

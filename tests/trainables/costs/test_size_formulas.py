@@ -16,16 +16,17 @@ from trainables.costs.size_formulas import (
     FORMULAS,
     NetworkFacts,
     TensorFact,
-    codebook_bytes,
+    codebook,
     entries,
-    every_parameter_bytes,
-    float_bias_bytes,
+    every_parameter,
+    float_bias,
     formula_bytes,
+    huffman,
     huffman_bits,
-    huffman_bytes,
-    layer_weight_bytes,
+    layer_weight,
     network_facts,
-    nonzero_bytes,
+    nonzero,
+    total_bytes,
     zero_runs,
 )
 from trainables.models.attach import attach_quantizers_, weight_quantizer
@@ -104,7 +105,7 @@ def mebibytes(size_bytes: float) -> str:
     [(0.25, 8, 1_784_954, "5.01"), (0.3, 4, 847_748, "10.55"), (0.4, 4, 757_428, "11.81"), (0.45, 4, 712_202, "12.56")],
 )
 def test_every_parameter_at_w_bits(prune_frac: float, w_bits: int, size_bytes: int, printed: str) -> None:
-    found = every_parameter_bytes(facts_at(w_bits, prune_frac=prune_frac))
+    found = total_bytes(every_parameter(facts_at(w_bits, prune_frac=prune_frac)))
     assert found == size_bytes
     assert ratio(PARAMETERS, found) == printed
     assert printed != "11.81" or f"{found / 2**20:.3f}" == "0.722"
@@ -117,7 +118,7 @@ def test_every_parameter_at_w_bits(prune_frac: float, w_bits: int, size_bytes: i
 def test_non_zero_parameters_with_an_index(sparsity: float, nnz: int, w_bits: int, printed: str) -> None:
     facts = sparse(facts_at(w_bits), math.floor(sparsity * LAYER_WEIGHTS))
     assert sum(t.nnz for t in facts.tensors) == nnz
-    found = nonzero_bytes(facts)
+    found = total_bytes(nonzero(facts))
     assert ratio(PARAMETERS, found) == printed
     if nnz == 694_890:
         assert found == 1_023_949.75
@@ -147,11 +148,11 @@ def test_three_bits_cannot_index_every_gap_without_fillers(
     nnz: int, w_bits: int, claimed: float, with_fillers: float, with_norm: float
 ) -> None:
     facts = scattered(facts_at(w_bits), nnz)
-    assert 4 * PARAMETERS / nonzero_bytes(facts) == pytest.approx(claimed, abs=5e-3)
+    assert 4 * PARAMETERS / total_bytes(nonzero(facts)) == pytest.approx(claimed, abs=5e-3)
     digit = 0.05 if nnz == 381_246 else 0.005
-    right = nonzero_bytes(facts, fillers=True)
+    right = total_bytes(nonzero(facts, fillers=True))
     assert 4 * PARAMETERS / right == pytest.approx(with_fillers, abs=digit)
-    whole = nonzero_bytes(facts, fillers=True, norm_statistics=True)
+    whole = total_bytes(nonzero(facts, fillers=True, norm_statistics=True))
     assert whole - right == 136_448
     assert 4 * PARAMETERS / whole == pytest.approx(with_norm, abs=max(digit, 0.008))
 
@@ -159,12 +160,12 @@ def test_three_bits_cannot_index_every_gap_without_fillers(
 def test_the_options_of_the_index() -> None:
     facts = sparse(facts_at(8), 1_000_000)
     nnz = PARAMETERS - 1_000_000
-    assert nonzero_bytes(facts, index_bits=0) == nnz + 68_476
-    assert nonzero_bytes(facts, index_bits=5) == nnz * 13 / 8 + 68_476
-    assert nonzero_bytes(facts, scales="tensor") == nnz * 11 / 8 + 4 * 53
-    assert nonzero_bytes(facts, scales="none") == nnz * 11 / 8
+    assert total_bytes(nonzero(facts, index_bits=0)) == nnz + 68_476
+    assert total_bytes(nonzero(facts, index_bits=5)) == nnz * 13 / 8 + 68_476
+    assert total_bytes(nonzero(facts, scales="tensor")) == nnz * 11 / 8 + 4 * 53
+    assert total_bytes(nonzero(facts, scales="none")) == nnz * 11 / 8
     biases = 17_056 + 10
-    assert nonzero_bytes(facts, weights_only=True) == (nnz - biases) * 11 / 8 + 68_476
+    assert total_bytes(nonzero(facts, weights_only=True)) == (nnz - biases) * 11 / 8 + 68_476
 
 
 def test_weights_alone_are_counted_at_their_own_bits() -> None:
@@ -173,7 +174,7 @@ def test_weights_alone_are_counted_at_their_own_bits() -> None:
         TensorFact("b", "linear", 10, 6, 8, outputs=1, code_bits=0),
         TensorFact("c", "bias", 3, 3, 32, outputs=3, code_bits=0),
     )
-    found = nonzero_bytes(NetworkFacts(8, tensors), weights_only=True, scales="none")
+    found = total_bytes(nonzero(NetworkFacts(8, tensors), weights_only=True, scales="none"))
     assert found == (4 * (2 + 3) + 6 * (8 + 3)) / 8
 
 
@@ -210,7 +211,7 @@ def test_entries_are_those_of_an_encoder_whose_stream_can_be_decoded(mask: list[
     ],
 )
 def test_weights_of_layers(w_bits: int, printed: str, printed_mebibytes: str) -> None:
-    found = layer_weight_bytes(facts_at(w_bits))
+    found = total_bytes(layer_weight(facts_at(w_bits)))
     assert ratio(PARAMETERS, found) == printed
     assert mebibytes(found) == printed_mebibytes
     assert w_bits != 8 or found == 2_202_772
@@ -231,7 +232,7 @@ def test_weights_with_float_biases(
     classes: int, w_bits: int, size_bytes: int, printed: str, printed_mebibytes: str
 ) -> None:
     facts = facts_at(w_bits, classes=classes)
-    found = float_bias_bytes(facts)
+    found = total_bytes(float_bias(facts))
     assert found == size_bytes
     assert ratio(sum(t.numel for t in facts.tensors), found) == printed
     assert mebibytes(found) == printed_mebibytes
@@ -240,9 +241,9 @@ def test_weights_with_float_biases(
 def test_weights_with_float_biases_of_a_large_network() -> None:
     facts = vgg16_with_three_linear_layers()
     assert sum(t.numel for t in facts.tensors) == 33_646_666
-    assert float_bias_bytes(facts) == 33_696_616
-    assert ratio(33_646_666, float_bias_bytes(facts)) == "3.99"
-    assert mebibytes(float_bias_bytes(facts)) == "32.14"
+    assert total_bytes(float_bias(facts)) == 33_696_616
+    assert ratio(33_646_666, total_bytes(float_bias(facts))) == "3.99"
+    assert mebibytes(total_bytes(float_bias(facts))) == "32.14"
 
 
 @pytest.mark.parametrize(
@@ -251,24 +252,24 @@ def test_weights_with_float_biases_of_a_large_network() -> None:
 )
 def test_codebooks_of_one_tensor(kind: str, numel: int, nnz: int, bits: int, size_bytes: int) -> None:
     tensor = TensorFact("weight", kind, numel, nnz, bits, outputs=1, code_bits=0)
-    assert codebook_bytes(NetworkFacts(8, (tensor,))) == size_bytes
+    assert total_bytes(codebook(NetworkFacts(8, (tensor,)))) == size_bytes
 
 
 def test_codebooks_of_105_tensors_and_no_biases() -> None:
     facts = facts_at(8)
     assert len(facts.weights) == 105
-    alone = [codebook_bytes(dataclasses.replace(facts, tensors=(t,))) for t in facts.weights]
-    assert codebook_bytes(facts) == sum(alone)
+    alone = [total_bytes(codebook(dataclasses.replace(facts, tensors=(t,)))) for t in facts.weights]
+    assert total_bytes(codebook(facts)) == sum(alone)
 
 
 def test_huffman_package() -> None:
     bits, codebooks = 11_975_882, 88_488
     tensor = TensorFact("weight", "conv", 10**6, nnz=codebooks // 4, bits=16, outputs=1, code_bits=bits)
-    found = huffman_bytes(NetworkFacts(8, (tensor,)))
+    found = total_bytes(huffman(NetworkFacts(8, (tensor,))))
     assert found == 1_585_474
     assert ratio(PARAMETERS, found) == "5.64"
     biases = TensorFact("bias", "bias", 17_066, 17_066, 32, outputs=17_066, code_bits=0)
-    assert ratio(PARAMETERS, huffman_bytes(NetworkFacts(8, (tensor, biases)), biases=True)) == "5.41"
+    assert ratio(PARAMETERS, total_bytes(huffman(NetworkFacts(8, (tensor, biases)), biases=True))) == "5.41"
 
 
 def test_facts_of_a_network() -> None:
@@ -321,7 +322,7 @@ def test_every_formula_gives_whole_bytes_for_every_family(name: str, w_bits: int
     attach_quantizers_(model, QuantScheme(w_bits=w_bits))
     found = formula_bytes(model)
     facts = network_facts(model)
-    assert found == {formula: math.floor(size(facts)) for formula, size in FORMULAS.items()}
+    assert found == {formula: math.floor(total_bytes(size(facts))) for formula, size in FORMULAS.items()}
     assert all(isinstance(size, int) and size > 0 for size in found.values())
     assert found["a"] == count_parameters(model) * w_bits // 8
 

@@ -16,7 +16,7 @@ from trainables.export.coders.entropy import entropy_bits
 from trainables.export.inspect import inspect_file
 from trainables.export.packed import Header, pack, size_breakdown, unpack
 from trainables.models.model import build, fp32_bytes
-from trainables.models.units import ConvUnit, units
+from trainables.models.units import ConvUnit, count_parameters, units
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import round_side_info_, weight_codes
 
@@ -92,6 +92,47 @@ def test_ratios_are_against_the_unpruned_network_in_float32() -> None:
     assert report.macs < report.fp32_macs
     relu = next(a for a in report.activations if a.name == "relu_outputs")
     assert relu.size_bytes == math.ceil(7 * activation_elements(build(shape), shape)["relu_outputs"] * 5 / 8)
+
+
+def test_the_same_network_in_float32_stands_beside_the_unpruned_one() -> None:
+    content, shape = pruned_file()
+    report, same = inspect_file(content, batch=7), build(shape)
+    base = count(same, shape)
+    weights = 4 * sum(unit.layer.weight.numel() for unit in units(same).values())
+    own = report.own
+    assert (own.weight_fp32_bytes, own.fp32_macs, own.fp32_bops) == (weights, report.macs, base.bops)
+    assert own.fp32_bytes == 4 * count_parameters(same) < report.fp32_bytes
+    assert own.compression_ratio == own.fp32_bytes / len(content) < report.compression_ratio
+    assert own.weight_ratio == weights / (report.breakdown["codes"] + report.breakdown["models"])
+    assert own.activation_ratio == own.activations[0].ratio == 7 * base.activation_bytes / own.activations[0].size_bytes
+    assert [a.size_bytes for a in own.activations] == [a.size_bytes for a in report.activations]
+    unpruned = inspect_file(packed(w_bits=4)[1])
+    assert unpruned.own.model_dump() == unpruned.model_dump(include=set(type(own).model_fields))
+
+
+def test_float_activations_may_be_counted_as_if_they_were_quantized() -> None:
+    """The costs are those of the same network that was quantized so; what is stored stays as it is."""
+    _, content = packed(w_bits=4, a_bits=FLOAT_BITS, a_bits_by_group={"head": 5})
+    (as_it_is, assumed), (model, _) = (
+        (inspect_file(content, a_bits=bits) for bits in (None, 6)),
+        packed(w_bits=4, a_bits=6, a_bits_by_group={"head": 5}),
+    )
+    counts = count(model, make_architecture())
+    assert (assumed.bops, assumed.activations[0].size_bytes) == (counts.bops, counts.activation_bytes)
+    assert assumed.activations[1].size_bytes == counts.peak_activation_bytes
+    assert as_it_is.bops > assumed.bops
+    assert (as_it_is.assumed_a_bits, assumed.assumed_a_bits) == (None, 6)
+    same = {"size_bytes", "breakdown", "compression_ratio", "weight_ratio", "formulas", "fp32_bops", "macs"}
+    assert as_it_is.model_dump(include=same) == assumed.model_dump(include=same)
+
+
+def test_quantized_activations_have_the_bits_that_they_have() -> None:
+    _, content = packed(w_bits=4, a_bits=5)
+    assert inspect_file(content, a_bits=5) == inspect_file(content)
+    with pytest.raises(ConfigError, match="the activations are quantized to 5 bits, not float: leave out the 8 bits"):
+        inspect_file(content, a_bits=8)
+    with pytest.raises(ConfigError, match="9 bits of activations: bits must be one of 1, 2"):
+        inspect_file(packed(w_bits=4, a_bits=FLOAT_BITS)[1], a_bits=9)
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"index_bits": 0}, {"index_bits": 17}])

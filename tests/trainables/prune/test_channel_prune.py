@@ -17,6 +17,7 @@ from trainables.prune.plan import plan_channels
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult, run_stage
 from trainables.train.batch_norm import reestimate_batch_norm_
+from trainables.train.loop import evaluated
 
 WHOLE_NETWORKS = True
 TWO = Schedule(epochs=2, lr=0.02, batch_size=40)
@@ -44,6 +45,7 @@ def test_the_stage_prunes_its_parent_and_says_what_it_kept() -> None:
         "accuracy_pruned": result.metrics["val_accuracy"],
         "accuracy_fine_tuned": result.metrics["val_accuracy"],
         "val_accuracy": result.metrics["val_accuracy"],
+        "val_loss": pytest.approx(evaluated(result.model(), make_context(few_digits()).val)["val_loss"]),
     }
 
 
@@ -101,6 +103,7 @@ def test_each_step_but_the_last_trains_for_its_own_epochs() -> None:
 def test_every_step_says_what_it_left_and_what_that_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     monkeypatch.setattr(channel_prune, "evaluate", lambda model, images: next(shares))
+    monkeypatch.setattr(channel_prune, "evaluated", lambda model, images: {"val_accuracy": next(shares)})
     result = run(make_prune(0.6, steps=3, step_epochs=1, fine_tune=TWO), width=0.1)
     first, second, before_last, last = result.history
     requested = [row["prune_frac_requested"] for row in (first, second, last)]

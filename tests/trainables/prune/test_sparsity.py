@@ -182,7 +182,7 @@ def test_weights_come_back_in_gradual_mode_only(parent: StageResult) -> None:
     assert (removed & ~zeros("gradual", 2)).any()
 
 
-def test_steps_stop_after_the_first_drop_that_passes_the_bound(parent: StageResult) -> None:
+def test_a_step_that_passes_the_bound_is_the_last_one_and_taken_back(parent: StageResult) -> None:
     content = {"sparsity": 0.98, "mode": "iterative", "steps": 5, "max_accuracy_drop": 0.02, "min_density": 0.0}
     no_training = Schedule(epochs=0, lr=0.1)
     config = Sparsify.model_validate({**content, "schedule": no_training})
@@ -191,17 +191,42 @@ def test_steps_stop_after_the_first_drop_that_passes_the_bound(parent: StageResu
     assert len(drops) < 5
     assert drops[-1] > 0.02
     assert all(drop <= 0.02 for drop in drops[:-1])
-    assert result.metrics["sparsity_achieved"] == pytest.approx(result.history[-1]["sparsity_requested"], abs=1e-3)
-    assert result.metrics["sparsity_achieved"] < 0.98
+    kept = result.history[-2]
+    assert result.metrics["sparsity_achieved"] == pytest.approx(kept["sparsity_requested"], abs=1e-3)
+    assert result.metrics["val_accuracy"] == kept["accuracy_fine_tuned"]
+    assert result.metrics["sparsity_requested"] == 0.98
     assert result.metrics["stopped_early"] == 1
 
 
-def test_a_drop_after_the_last_step_stops_nothing_early(parent: StageResult) -> None:
+def test_where_the_first_step_passes_the_bound_the_network_stays_as_it_was(parent: StageResult) -> None:
     content = {"sparsity": 0.98, "mode": "iterative", "steps": 1, "max_accuracy_drop": 0.02, "min_density": 0.0}
     config = Sparsify.model_validate({**content, "schedule": Schedule(epochs=0, lr=0.1)})
     result = run_stage(config, make_context(few_digits(), parent_result=parent))
-    assert parent.metrics["val_accuracy"] - result.metrics["val_accuracy"] > 0.02
-    assert result.metrics["stopped_early"] == 0
+    assert parent.metrics["val_accuracy"] - result.history[-1]["val_accuracy"] > 0.02
+    assert all(torch.equal(result.state[name], tensor) for name, tensor in parent.state.items())
+    assert result.metrics["val_accuracy"] == parent.metrics["val_accuracy"]
+    assert (result.metrics["sparsity_achieved"], result.metrics["stopped_early"]) == (0, 1)
+
+
+def test_a_bound_that_holds_changes_nothing(parent: StageResult) -> None:
+    content = {"sparsity": 0.5, "mode": "iterative", "steps": 2, "min_density": 0.0, "schedule": ONE}
+    free, bound = (
+        run_stage(
+            Sparsify.model_validate({**content, "max_accuracy_drop": most}),
+            make_context(few_digits(), parent_result=parent),
+        )
+        for most in (None, 1)
+    )
+    assert bound.metrics == free.metrics
+    assert bound.metrics["stopped_early"] == 0
+    assert all(torch.equal(bound.state[name], tensor) for name, tensor in free.state.items())
+
+
+def test_only_a_bound_renews_the_key_of_the_stage() -> None:
+    free = Sparsify(sparsity=0.5, mode="iterative", schedule=ONE)
+    assert (free.VERSION, free.revisions()) == (1, {})
+    assert Sparsify(sparsity=0.5, max_accuracy_drop=0.1, schedule=ONE).revisions() == {}
+    assert Sparsify(sparsity=0.5, mode="iterative", max_accuracy_drop=0.1, schedule=ONE).revisions() == {"bound": 2}
 
 
 def test_every_step_says_what_it_left_and_what_that_cost(parent: StageResult) -> None:

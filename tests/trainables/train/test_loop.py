@@ -33,7 +33,8 @@ from trainables.storage import StoragePath, exists, names, replace
 from trainables.train import batch_norm
 from trainables.train.averaging import WeightAverage
 from trainables.train.batch_norm import reestimate_batch_norm_
-from trainables.train.loop import evaluate, fit, learning_rate
+from trainables.train.evaluation import score
+from trainables.train.loop import evaluate, evaluated, fit, learning_rate
 from trainables.train.loss import distillation
 from trainables.train.step_rule import Moment, StepRule
 
@@ -333,6 +334,58 @@ class ForgetsAtLast(StepRule):
             with torch.no_grad():
                 for parameter in self._classifier.parameters():
                     parameter.zero_()
+
+
+def test_the_loss_of_an_epoch_on_validation_images_comes_from_the_same_pass() -> None:
+    """That of `score`: also with smoothed labels, where the training loss is another one."""
+    torch.manual_seed(0)
+    model = build(make_architecture(width=0.1))
+    context, passes = make_context(few_digits()), list[int]()
+    model.register_forward_hook(lambda module, args, _: None if module.training else passes.append(len(args[0])))
+    schedule = Schedule(epochs=2, lr=0.05, batch_size=50, label_smoothing=0.2)
+    history = fit(model, schedule, context)
+    assert sum(passes) == 2 * len(context.val)
+    assert history[-1]["val_loss"] == pytest.approx(score(model, context.val).cross_entropy)
+    assert history[0]["val_loss"] != history[-1]["val_loss"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_left_out(bad: float) -> None:
+    model, images = build(make_architecture(width=0.1)), make_context(few_digits()).val
+    assert set(evaluated(model, images)) == {"val_accuracy", "val_loss"}
+    with torch.no_grad():
+        model.classifier.layer.bias[0] = bad
+    assert set(evaluated(model, images)) == {"val_accuracy"}
+
+
+def test_steps_without_training_say_the_loss_too(parent: StageResult) -> None:
+    none = Schedule(epochs=0, lr=0.05)
+    context = make_context(few_digits(), parent_result=parent)
+    for config in (
+        ChannelPrune(prune_frac=0.3, fine_tune=none),
+        Sparsify(sparsity=0.5, schedule=none),
+        Sparsify(sparsity=0.5, mode="iterative", steps=2, schedule=none),
+    ):
+        result = run_stage(config, context)
+        last = result.history[-1]
+        found = score(context.device.place(result.model()), context.val)
+        assert (last["val_accuracy"], last["val_loss"]) == (found.accuracy, pytest.approx(found.cross_entropy))
+
+
+def test_an_older_run_goes_on_without_the_losses_that_it_did_not_measure(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build(make_architecture(width=0.1))
+    kept = SavedEpochs(tmp_path)
+    context = dataclasses.replace(make_context(few_digits()), saved_epochs=kept)
+    fit(model, Schedule(epochs=1, lr=0.05, batch_size=50), context)
+    saved = kept.load()
+    assert saved is not None
+    kept.save(SavedEpoch(saved.tensors, [{n: v for n, v in row.items() if n != "val_loss"} for row in saved.history]))
+    for path in tmp_path.glob("*.safetensors"):
+        if b"val_loss" in path.read_bytes():
+            path.unlink()
+    first, second = fit(model, Schedule(epochs=2, lr=0.05, batch_size=50), context)
+    assert ("val_loss" in first, "val_loss" in second) == (False, True)
 
 
 def test_the_best_epoch_is_kept() -> None:

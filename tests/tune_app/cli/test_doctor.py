@@ -17,7 +17,8 @@ def test_a_cluster_where_the_search_can_run(ray_address: str, cli: Cli, tmp_path
     spec = write_spec(tmp_path / "spec.yaml", tiny_spec(tmp_path / "runs"))
     result = cli("doctor", spec)
     assert (result.code, result.err) == (0, "")
-    rows = [line.split() for line in result.out.splitlines()[2:]]
+    rows = [line.split() for line in result.out.splitlines()[2:] if not line.startswith(" ")]
+    assert max(map(len, result.out.splitlines())) <= 80
     assert [row[0] for row in rows[:5]] == ["nodes", "storage", "disk", "inputs", "resources"]
     assert not [row for row in rows if "NO" in row]
     found = json.loads(cli("doctor", spec, "--json").out)

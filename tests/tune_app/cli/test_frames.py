@@ -118,6 +118,18 @@ def test_states_are_shown_when_a_trial_has_no_result(frame: pd.DataFrame, printe
     assert lines[-1].split("–")[-1].split() == ["Diverged:", "the", "loss", "became", "NaN", frame["trial_id"].iloc[5]]
 
 
+def test_a_sparsity_that_a_bound_ended_stands_beside_the_one_asked_for(frame: pd.DataFrame, printed) -> None:
+    frontier = frame[frame["on_frontier"]].reset_index(drop=True)
+    reached = frontier.assign(sparsity_requested=0.7, sparsity_reached=[0.7, 0.405, None], stopped_early=False)
+    assert "reached" not in printed(reached, columns=120)
+    reached["stopped_early"] = [False, True, None]
+    lines = printed(reached, columns=120).splitlines()
+    assert "sparsity reached" in lines[1]
+    assert " 70.00 % of 70.00 % " in lines[3]
+    assert " 40.50 % of 70.00 % " in lines[4]
+    assert " – " in lines[5]
+
+
 def test_test_accuracy_is_shown_when_it_is_known(frame: pd.DataFrame, printed) -> None:
     frame.loc[0, "test_accuracy"] = 0.8765
     lines = printed(frame[frame["on_frontier"]]).splitlines()

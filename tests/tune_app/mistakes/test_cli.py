@@ -16,11 +16,13 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.pipeline import run_pipeline
 from trainables.stages.workplace import open_workplace
 from trainables.storage import StoragePath, replace, storage_path
+from tune_app.artifacts.test_split import finalize
 from tune_app.cli.failures import folder_name
 from tune_app.engine.baseline import make_baseline
 from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.test_results import read_held_out
 from tune_app.mistakes.analysis import analyze, predictions
 from tune_app.mistakes.section import trial_section
 from tune_app.mistakes.subject import file_subject, trial_subject
@@ -168,14 +170,47 @@ def test_the_test_split_is_never_read(
     def refuse(*_: object) -> None:
         raise AssertionError("only finalize reads the test split")
 
-    monkeypatch.setattr("trainables.data.data_sets.load_test_images", refuse)
+    for name in ("load_test_images", "load_test_set"):
+        monkeypatch.setattr(f"trainables.data.data_sets.{name}", refuse)
     assert numbers(cli, folder.path, LABEL)["split"] == "val"
     assert numbers(cli, artifact(folder), "--data", "digits")["split"] == "val"
+
+
+@pytest.mark.parametrize("name", [LABEL, "baseline"])
+def test_the_test_split_is_looked_at_once_it_was_evaluated(
+    name: str, folder: ExperimentFolder, cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = ExperimentFolder(here / "copy")
+    shutil.copytree(str(folder.path), str(copy.path))
+    with monkeypatch.context() as patch:
+        patch.setattr("trainables.data.data_sets.load_test_set", lambda *_: pytest.fail("it is read"))
+        refused = cli("failures", copy.path, name, "--split", "test")
+    assert refused.code == ConfigError.exit_code
+    whose = "the baseline" if name == "baseline" else name
+    assert f"{whose} has no result on the test split, which is read once" in refused.err
+    assert f"run `tune-app finalize {copy.path}`" in refused.err
+    assert refused.err.count("\n") == 1
+
+    finalize(copy)
+    place = copy.baseline_file.parent if name == "baseline" else artifact(copy).parent
+    expected = read_held_out(place)
+    assert expected is not None
+    done = cli("failures", copy.path, name, "--split", "test")
+    assert done.code == 0, done.err
+    assert f"right on {expected.n} test images of digits" in done.out
+    assert "its place in the test split" in (here / f"failures-{name}-test/report.txt").read_text()
+    found = json.loads((here / f"failures-{name}-test/failures.json").read_text())
+    assert (found["split"], found["images"], found["accuracy"]) == ("test", expected.n, expected.accuracy)
+    assert numbers(cli, copy.path, name)["split"] == "val"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["mine.mbq", "--data", "digits", "--split", "test"],
+            "--split test is for a trial that finalize has evaluated",
+        ),
         (["{exp}"], "is an experiment: name one of its trials too, or `baseline`"),
         (["{exp}", "p99"], f"known: {LABEL}"),
         (["{exp}", LABEL, "--data", "digits"], "are for a file"),

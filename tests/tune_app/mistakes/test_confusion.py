@@ -10,6 +10,7 @@ from tune_app.mistakes.confusion import (
     confusions,
     errors_by_group,
     hardest,
+    mutual_confusions,
     shares,
 )
 
@@ -49,6 +50,23 @@ def test_confusions_hold_every_error_once_the_most_frequent_first(case: tuple[np
     }
     assert [c.count for c in found] == sorted((c.count for c in found), reverse=True)
     assert all(c.share == pytest.approx(c.count / (labels == c.label).sum()) for c in found)
+
+
+@given(predictions())
+def test_pairs_of_classes_hold_every_error_once_both_ways_together(case: tuple[np.ndarray, np.ndarray, int]) -> None:
+    labels, predicted, classes = case
+    found = mutual_confusions(confusion_matrix(labels, predicted, classes))
+    between = {
+        frozenset((i, j)): int(((labels == i) & (predicted == j)).sum() + ((labels == j) & (predicted == i)).sum())
+        for i in range(classes)
+        for j in range(i)
+    }
+    assert {frozenset((m.first, m.second)): m.count for m in found} == {p: n for p, n in between.items() if n}
+    assert sum(m.count for m in found) == (labels != predicted).sum()
+    assert [m.count for m in found] == sorted((m.count for m in found), reverse=True)
+    for m in found:
+        assert m.forth == ((labels == m.first) & (predicted == m.second)).sum() >= m.back
+        assert m.share == pytest.approx(m.count / np.isin(labels, (m.first, m.second)).sum())
 
 
 @given(predictions(), st.data())

@@ -18,7 +18,7 @@ from tune_app.mistakes.analysis import Analysis
 from tune_app.mistakes.figures import FIGURES
 from tune_app.mistakes.files import as_json, confusion_csv, per_class_csv, predictions_parquet, write_files
 from tune_app.mistakes.numbers import numbers, per_class
-from tune_app.mistakes.rows import class_rows
+from tune_app.mistakes.rows import class_rows, mutual_rows
 from tune_app.mistakes.section import section
 from tune_app.mistakes.text import report, summary
 
@@ -136,6 +136,25 @@ def test_the_summary_says_what_broke(analysis: Analysis) -> None:
     assert "p30_w4_a8 of toy, 12,345 bytes" in text
     worst = NAMES[int(np.argmin(change.class_accuracy))]
     assert text.split("classes that lost most")[1].splitlines()[2].startswith(f"  {worst}")
+
+
+def test_classes_that_are_mistaken_for_each_other_are_told_everywhere(analysis: Analysis) -> None:
+    matrix, baseline = analysis.outcome.matrix, analysis.baseline
+    assert baseline is not None
+    first = json.loads(as_json(analysis))["mutual_confusions"][0]
+    i, j = map(NAMES.index, first["classes"])
+    assert (first["forth"], first["back"]) == (matrix[i, j], matrix[j, i])
+    most = max(matrix[a, b] + matrix[b, a] for a in range(5) for b in range(a))
+    assert first["images"] == most == first["forth"] + first["back"]
+    head, row, *_ = mutual_rows(analysis)
+    assert head == ("class", "other class", "both ways", "→", "←", "of both classes", "baseline")
+    before = baseline.matrix[i, j] + baseline.matrix[j, i]
+    assert row[:5] == (NAMES[i], NAMES[j], str(most), str(matrix[i, j]), str(matrix[j, i]))
+    assert row[5:] == (f"{100 * first['share']:.1f} %", str(before))
+    for text in ("\n".join(summary(analysis)), report(analysis)):
+        assert "mutual confusions: both directions together" in text
+    assert "Mutual confusions: both directions together" in section(analysis)[1]
+    assert "utual confusions" not in report(make_perfect()) + section(make_perfect())[1]
 
 
 def test_the_report_says_more_than_the_summary(analysis: Analysis) -> None:

@@ -79,9 +79,24 @@ def test_curves_of_each_kind_with_shared_stages_once(tmp_path: Path) -> None:
     assert len(qat.data) == 3 * len(contents.frontier)
     assert [trace["showlegend"] for trace in qat.data[:6]] == [True, False, False] * 2
     assert train.words == (
-        "One stage of 8 of 8 frontier points. It ends at 96.00 %. Strong lines: validation accuracy; faint ones: "
-        "training accuracy."
+        "One stage of 8 of 8 frontier points. It ends at 96.00 %. Strong lines: validation; faint ones: training."
     )
+
+
+def test_the_loss_on_validation_images_stands_before_that_of_training(tmp_path: Path) -> None:
+    folder = rich_experiment(tmp_path)
+    history = [
+        {"epoch": e, "loss": 1 / e, "train_accuracy": 0.5, "val_accuracy": 0.6, "val_loss": 2 / e} for e in (1, 2)
+    ]
+    body = {"kind": "train", "history": history}
+    replace_json(folder.stages / ("0" * 64) / "stage.json", {**body, "sha256": digest(body)})
+    contents = read_contents(folder)
+    train = draw_curves(curves_info(contents))[0]
+    assert [(t["yaxis"], t["opacity"]) for t in train.data] == [("y", 1), ("y", 0.45), ("y2", 0.45), ("y2", 1)]
+    assert [t["y"] for t in train.data[2:]] == [[1, 0.5], [2, 1]]
+    figure = draw_chosen(chosen_info(contents))
+    assert figure is not None
+    assert (figure.data[3]["name"], figure.data[3]["y"][:2]) == ("validation loss", [2, 1])
 
 
 def test_stages_that_points_share_are_named_by_what_only_these_have(tmp_path: Path) -> None:
@@ -105,7 +120,8 @@ def test_the_stages_of_the_chosen_trial_follow_one_another(tmp_path: Path) -> No
     assert contents.label(info.start) == next(c.detail for c in cards(contents) if c.name == BALANCED).split(" · ")[1]
     figure = draw_chosen(info)
     assert figure is not None
-    validation, training, loss = figure.data
+    validation, training, loss, unknown = figure.data
+    assert set(unknown["y"]) == {None}  # of stages of older versions
     last = contents.rows[info.start]["accuracy"]
     assert (validation["y"][:4], validation["y"][-1]) == ([0.4, 0.7, 0.9, 0.96], last)
     assert training["y"][-1] == pytest.approx(last - 0.1)

@@ -2,12 +2,12 @@ import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tests.tune_app.factories import SPACE, make_experiment, make_spec
 from trainables.config import BaselineImport, DataConfig, file_sha256
@@ -413,6 +413,60 @@ def test_a_budget_may_be_a_number_and_parts_of_the_base_have_units() -> None:
     assert (part.sparsity, part.max_accuracy_drop) == (0.3, 0.01)
     refused = refusal(SPEC.replace("base:", sparsify.replace("1pp", "5.0")))
     assert "max_accuracy_drop: must be between 0 and 1: write 0.05 or 5pp" in refused
+
+
+FACTORS = {"momentum", "weight_decay", "step_factor", "ema_decay", "threshold_start", "threshold_end", "hue"}
+"""Fields between 0 and 1 that nobody writes in percent."""
+
+
+def _models(annotation: Any) -> set[type[BaseModel]]:
+    """The models that values of a type may hold, at any depth."""
+    if not isinstance(annotation, type) or not issubclass(annotation, BaseModel):
+        return {found for part in get_args(annotation) for found in _models(part)}
+    return {annotation}.union(*(_models(field.annotation) for field in annotation.model_fields.values()))
+
+
+def _fractions() -> list[tuple[type[BaseModel], str]]:
+    """Every field of a spec that lies between 0 and 1."""
+    bounds = {
+        (model, name): {bound: value for part in field.metadata for bound, value in _bounds(part)}
+        for model in _models(ExperimentSpec)
+        for name, field in model.model_fields.items()
+    }
+    found = [(m, n) for (m, n), b in bounds.items() if 0 < b.get("highest", 2) <= 1 and b.get("lowest", -1) >= 0]
+    return sorted((pair for pair in found if pair[1] not in FACTORS), key=lambda pair: (pair[0].__name__, pair[1]))
+
+
+def _bounds(part: Any) -> list[tuple[str, float]]:
+    """The bounds that a piece of a field's metadata sets, in the order of the names lowest and highest."""
+    names = {"ge": "lowest", "gt": "lowest", "le": "highest", "lt": "highest"}
+    return [(names[name], getattr(part, name)) for name in names if getattr(part, name, None) is not None]
+
+
+@pytest.mark.parametrize(("model", "name"), _fractions(), ids=lambda part: getattr(part, "__name__", part))
+def test_every_fraction_says_how_a_percentage_is_written(model: type[BaseModel], name: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate({name: 5.0})
+    said = [str(problem["msg"]) for problem in refused.value.errors() if problem["loc"] == (name,)]
+    unit = "pp" if name == "max_accuracy_drop" else " %"
+    assert said == [f"Value error, must be between 0 and 1: write 0.05 or 5{unit}"]
+
+
+def test_there_are_fractions() -> None:
+    assert len(_fractions()) > 20
+
+
+def test_values_of_a_space_may_have_units() -> None:
+    plain = parse(BASE + "space: {prune_frac: [0.3, 0.5], w_bits: [4]}\npoints: [{prune_frac: 0.4, w_bits: 4}]\n")
+    units = parse(BASE + "space: {prune_frac: [30 %, 50%], w_bits: [4]}\npoints: [{prune_frac: 40 %, w_bits: 4}]\n")
+    assert units == plain
+    ranged = parse(BASE + "space: {prune_frac: {low: 0, high: 50 %, step: 10 %}}\n")
+    assert list(ranged.space.root["prune_frac"].values) == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    sized = BASE.replace("kind: ptq", "kind: ptq, auto_bits: {budget_bytes: 9KB}")
+    assert parse(sized + "space: {budget_bytes: [20KB, 5KB]}\n").space.root["budget_bytes"].values == (5000, 20000)
+    refused = refusal(BASE + "space: {prune_frac: [30, 50]}\n")
+    assert "space.prune_frac: 30: must be between 0 and 1: write 0.3 or 30 %" in refused
+    assert "'130 %' is no share" in refusal(BASE + "space: {prune_frac: [130 %]}\n")
 
 
 def test_a_date_as_a_name_is_told_to_be_quoted() -> None:

@@ -62,7 +62,7 @@ def test_the_catalog_is_the_only_place_in_tune_app_that_names_a_measurement() ->
 
 def test_every_measurement_has_a_line_and_every_metric_a_title() -> None:
     measured = set(Measurement.model_fields) - {"size_breakdown", "formula_bytes", "split"}
-    derived = {"accuracy_drop", *(f"test_{name}" for name in SCORES)}
+    derived = {"accuracy_drop", "pruned_compression_ratio", *(f"test_{name}" for name in SCORES)}
     assert {column.name for column in CATALOG["measured"]} == measured | derived
     assert {name for name in METRICS if COLUMNS[name].title == name} <= {"parameters"}
 

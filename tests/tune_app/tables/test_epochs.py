@@ -99,6 +99,21 @@ def test_steps_of_pruning_count_on_and_columns_of_others_are_kept(tmp_path: Path
     assert frame[frame.stage == "qat"].own.isna().all()
 
 
+def test_a_validation_loss_is_null_in_stages_of_older_versions(cli: Cli, tmp_path: Path) -> None:
+    folder = make(tmp_path, POINT)
+    assert epoch_frame(folder.path).val_loss.isna().all()
+    assert "val loss" not in cli("epochs", folder.path, "p50_w4_a8").out
+    key = keys_of(folder, work_of())["channel_prune"]
+    write_history(folder, key, [{"epoch": e, "loss": 1.0, "val_accuracy": 0.5, "val_loss": 2.0 / e} for e in (1, 2)])
+    frame = epoch_frame(folder.path)
+    assert frame[frame.stage_key == key].val_loss.tolist() == [2.0, 1.0]
+    assert frame[frame.stage_key != key].val_loss.isna().all()
+    lines = [line.split() for line in cli("epochs", folder.path, "p50_w4_a8").out.splitlines()]
+    assert lines[0][-3:] == ["validation", "val", "loss"]
+    assert [line[-1] for line in lines if line[0] == "channel_prune"] == ["2", "1"]
+    assert {line[-1] for line in lines if line[0] in ("train", "qat")} == {"–"}
+
+
 def test_one_trial_or_the_baseline(tmp_path: Path) -> None:
     folder = make(tmp_path, POINT, OTHER)
     frame = epoch_frame(folder.path, "p50_w2_a8")

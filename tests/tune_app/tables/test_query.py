@@ -127,7 +127,8 @@ def test_the_shape_of_the_query_alone_refuses_further_clauses(
         ("size > 1", "no column 'size': did you mean 'size_bytes' or 'size_"),
         (
             "Ratio > 10",
-            r"no column 'Ratio': did you mean 'compression_ratio'\? The first line of `tune-app frontier EXPERIMENT",
+            r"no column 'Ratio': did you mean 'compression_ratio' or 'pruned_compression_ratio'\? "
+            "The first line of `tune-app frontier EXPERIMENT",
         ),
         ("zzz > 1", "the first line of `tune-app frontier EXPERIMENT --all --csv` names all columns, docs/columns.md"),
         ("reason.x = 1", "no column 'reason.x'"),

@@ -86,6 +86,7 @@ def test_a_row_holds_what_the_record_says(tmp_path: Path) -> None:
         ("n", 179),
         ("size_bytes", 90_000),
         ("compression_ratio", pytest.approx(100 / 9)),
+        ("pruned_compression_ratio", 8),  # the factory has two parameters for each byte
         ("parameters", 180_000),
         ("prune_frac_achieved", 0.3),
         ("sparsity_achieved", 0.25),

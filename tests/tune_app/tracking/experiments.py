@@ -1,13 +1,15 @@
 """Experiments with stages and epochs, as a search leaves them, and a tracker that writes everything down."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 
-from tests.tune_app.factories import make_record, make_spec, store_baseline
-from trainables.config import Architecture, ModelConfig, QuantAwareTrain, Schedule, TrialConfig
+from tests.tune_app.factories import make_baseline_info, make_record, make_spec
+from trainables.config import Architecture, ModelConfig, QuantAwareTrain, Schedule, TrialConfig, stage_keys
 from trainables.stages.files import finished_files
 from trainables.stages.markers import FINISHED
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
@@ -41,7 +43,9 @@ def make_tracked(storage: StoragePath, **changes: Any) -> ExperimentFolder:
     spec = make_spec(storage, **{"base": base, **changes})
     folder = ExperimentFolder(spec.folder)
     replace(folder.spec_file, dump_spec(spec).encode(), durable=False)
-    store_baseline(folder)
+    [key, *_] = stage_keys(spec.base, fingerprint=FINGERPRINT)
+    info = make_baseline_info().model_copy(update={"key": key})
+    replace(folder.baseline_file, info.model_dump_json().encode(), durable=False)
     return folder
 
 
@@ -136,9 +140,11 @@ class Page:
 
 @dataclass
 class Notebook:
-    """A tracker that keeps everything; it stops answering after so many runs."""
+    """A tracker that keeps everything; it stops answering after so many runs of trials."""
 
     pages: dict[str, Page] = field(default_factory=dict)
+    """Of trials; those of baselines are in `baselines`."""
+    baselines: dict[str, Page] = field(default_factory=dict)
     overviews: list[Overview] = field(default_factory=list)
     closed: bool = False
     runs_left: int = 1_000_000
@@ -146,10 +152,13 @@ class Notebook:
     live: bool = True
 
     def open(self, info: RunInfo) -> Page:
-        if not self.runs_left:
+        if info.kind == "baseline":
+            pages = self.baselines
+        elif self.runs_left:
+            pages, self.runs_left = self.pages, self.runs_left - 1
+        else:
             raise TrackerUnavailable("the notebook is full")
-        self.runs_left -= 1
-        page = self.pages.setdefault(info.run_id, Page(info))
+        page = pages.setdefault(info.run_id, Page(info))
         page.opened += 1
         return page
 
@@ -158,3 +167,10 @@ class Notebook:
 
     def close(self) -> None:
         self.closed = True
+
+
+def png() -> bytes:
+    """A picture of 4 x 3 pixels."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 3), "red").save(stream, "PNG")
+    return stream.getvalue()

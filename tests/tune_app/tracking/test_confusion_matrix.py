@@ -38,6 +38,7 @@ def test_it_counts_every_image_of_the_validation_split(folder: ExperimentFolder)
     assert (found.label, tuple(found.classes)) == ("p50_w4_a8", tuple("0123456789"))
     right, images = sum(row[i] for i, row in enumerate(found.counts)), sum(map(sum, found.counts))
     assert images == record.metrics()["n"]
+    assert found.picture.startswith(b"\x89PNG")
     assert right / images == pytest.approx(record.metrics()["accuracy"])
 
 
@@ -51,6 +52,8 @@ def test_the_summary_run_has_it(folder: ExperimentFolder) -> None:
     without, with_it = offline_runs(folder.tracking)[name]
     assert [(row["_step"], "confusion_matrix_table" in row) for row in without.history] == [(2, False)]
     assert [(row["_step"], "confusion_matrix_table" in row) for row in with_it.history] == [(3, True)]
+    picture = with_it.folder / "files" / with_it.history[0]["confusion_images"]["path"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_there_is_none_without_the_file(folder: ExperimentFolder) -> None:

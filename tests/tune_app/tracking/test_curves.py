@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from tests.tune_app.tracking.experiments import EPOCHS, keys_of, make_tracked, publish, rows, train, work_of
+from tests.tune_app.tracking.experiments import (
+    EPOCHS,
+    keys_of,
+    make_tracked,
+    publish,
+    rows,
+    train,
+    work_of,
+)
 from trainables.storage import StoragePath, read_bytes, remove_tree, replace
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tracking.curves import Curves
@@ -36,6 +44,14 @@ def test_the_epochs_of_all_stages_are_counted_in_one_row(storage: StoragePath) -
     found = epochs(folder)
     assert shape(found) == ALL
     assert found[6].values == {"qat/epoch": 2, "qat/lr": 0.1, "qat/loss": 0.5, "qat/val_accuracy": 1 - 1 / 3}
+
+
+def test_the_loss_on_validation_images_is_shown_where_it_is_known(storage: StoragePath) -> None:
+    folder = make_tracked(storage)
+    publish(folder, work_of(), "train", [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "val_loss": 0.5}])
+    first, second = epochs(folder)
+    assert "train/val_loss" not in first.values
+    assert second.values["train/val_loss"] == 0.5
 
 
 def test_a_stage_in_progress_shows_the_epochs_that_it_has_saved(storage: StoragePath) -> None:

@@ -17,7 +17,7 @@ from tests.tune_app.tracking.experiments import (
     train,
     work_of,
 )
-from trainables.storage import StoragePath, read_bytes, replace
+from trainables.storage import StoragePath, read_bytes, remove, replace
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tracking.follow import Follower
 from tune_app.tracking.overview import read_overview
@@ -215,6 +215,34 @@ def test_what_was_shown_before_a_tracker_stopped_is_remembered(tmp_path: Path) -
     notebook.runs_left = 10
     assert follower(folder, notebook).look() == 1
     assert [len(page.ends) for page in notebook.pages.values()] == [1, 1]
+
+
+def test_the_baseline_is_shown_once_when_it_is_made(storage: StoragePath) -> None:
+    folder, notebook = make_tracked(storage), Notebook()
+    made = read_bytes(folder.baseline_file)
+    remove(folder.baseline_file)
+    looking = follower(folder, notebook)
+    looking.look()
+    assert not notebook.baselines
+    publish(folder, work_of(), "train")
+    replace(folder.baseline_file, made)
+    for _ in range(2):
+        assert looking.look() == 0
+    assert follower(folder, notebook).look() == 0
+    (page,) = notebook.baselines.values()
+    assert (page.info.run_id, page.info.name, page.info.kind) == ("toy-baseline", "baseline", "baseline")
+    assert (page.steps, page.opened) == ([1, 2, 3], 1)
+    assert page.epochs[0].values["train/loss"] == 1
+    (end,) = page.ends
+    assert (end.state, end.metrics["accuracy"], end.artifact) == ("complete", 0.95, None)
+    assert not notebook.pages
+
+
+def test_a_baseline_without_epochs_is_shown_with_what_it_measures(tmp_path: Path) -> None:
+    folder, notebook = make_tracked(tmp_path), Notebook()
+    follower(folder, notebook).look()
+    (page,) = notebook.baselines.values()
+    assert (page.steps, len(page.ends)) == ([], 1)
 
 
 def test_many_records_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.tune_app.factories import make_untrained
-from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, refuse, train, work_of
+from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, png, publish, refuse, train, work_of
 from tests.tune_app.tracking.holes import black_hole
 from trainables.storage import remove
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import MlflowConfig
-from tune_app.tracking.overview import read_overview
+from tune_app.tracking.overview import opened, read_overview
 from tune_app.tracking.places import open_tracker
 from tune_app.tracking.protocol import ConfusionMatrix, RunInfo, TrackerUnavailable
 from tune_app.tracking.track import track
@@ -90,7 +90,7 @@ def test_a_trial_that_was_refused_after_its_file_was_measured_is_a_failed_run_wi
 def test_runs_of_a_placeholder_are_described_as_such(tmp_path: Path, store: str) -> None:
     track(make_untrained(tmp_path, name="placeholder"), MlflowConfig(uri=store), confusion=False)
     found = runs(store, "placeholder").values()
-    assert len(found) == 7
+    assert len(found) == 1 + 6 + 1  # the baseline, the trials, the summary
     assert {run.data.tags["mlflow.note.content"] for run in found} == {"untrained baseline: accuracies mean nothing"}
 
 
@@ -105,17 +105,29 @@ def test_more_parameters_than_a_server_takes_at_once_are_sent_in_parts(tmp_path:
     assert set(run.data.params.values()) == {"x" * 500}
 
 
+def test_the_baseline_is_a_run_of_its_own(tmp_path: Path, store: str) -> None:
+    folder, config = make(tmp_path, "based", store)
+    publish(folder, work_of(), "train")
+    for _ in range(2):
+        track(folder, config, confusion=False, again=True)
+    run = runs(store, "based")["based-baseline"]
+    assert (run.info.run_name, run.info.status, run.data.tags["kind"]) == ("baseline", "FINISHED", "baseline")
+    assert [step for step, _ in history(store, run, "train/loss")] == [1, 2, 3]
+    assert run.data.metrics["accuracy"] == 0.95
+
+
 def test_a_run_goes_on_where_the_store_is(tmp_path: Path, store: str) -> None:
     folder, config = make(tmp_path, "resumed", store)
+    whole = {"resumed-summary", "resumed-baseline"}
     publish(folder, work_of(), "train")
     train(folder, work_of(), "channel_prune", 1)
     track(folder, config, confusion=False)
-    (run,) = (run for name, run in runs(store, "resumed").items() if name != "resumed-summary")
+    (run,) = (run for name, run in runs(store, "resumed").items() if name not in whole)
     assert run.info.status == "KILLED"
     finish(folder)
     remove(folder.tracking / "mlflow.json")
     track(folder, config, confusion=False)
-    (again,) = (run for name, run in runs(store, "resumed").items() if name != "resumed-summary")
+    (again,) = (run for name, run in runs(store, "resumed").items() if name not in whole)
     assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
     steps = [step for kind in EPOCHS for step, _ in history(store, again, f"{kind}/loss")]
     assert steps == list(range(1, 10))
@@ -127,14 +139,16 @@ def test_the_overview_has_totals_tables_and_a_page(tmp_path: Path, store: str) -
     folder, config = make(tmp_path, "overview", store)
     finish(folder)
     tracker, _ = open_tracker(config, folder, fall_back=False)
-    tracker.show(read_overview(folder, confusion=ConfusionMatrix("p50", ("cat", "dog"), ((5, 1), (2, 7)))))
+    tracker.show(read_overview(folder, confusion=ConfusionMatrix("p50", ("cat", "dog"), ((5, 1), (2, 7)), png())))
     tracker.close()
     run = runs(store, "overview")["overview-summary"]
     assert history(store, run, "frontier_points") == [(1, 1)]
     client = MlflowClient(tracking_uri=store)
     place = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
     assert json.loads((place / "frontier.json").read_text())["label"] == ["p50_w4_a8"]
-    assert json.loads((place / "confusion_matrix.json").read_text())["counts"] == [[5, 1], [2, 7]]
+    matrix = json.loads((place / "confusion_matrix.json").read_text())
+    assert matrix == {"label": "p50", "classes": ["cat", "dog"], "counts": [[5, 1], [2, 7]]}
+    assert opened((place / "confusion_images.png").read_bytes()).size == (4, 3)
     assert "parcoords" in (place / "parallel_coordinates.html").read_text()
 
 
@@ -146,7 +160,7 @@ def test_without_an_address_the_store_is_a_file_of_the_experiment(tmp_path: Path
     finish(folder)
     shown = track(folder, MlflowConfig(), confusion=False)
     assert shown.destination == f"sqlite:///{file}"
-    assert len(runs(shown.destination, "toy")) == 2
+    assert len(runs(shown.destination, "toy")) == 3
     assert not runs(store, "toy")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.tune_app.factories import make_untrained
-from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, publish, refuse, train, work_of
+from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, png, publish, refuse, train, work_of
 from tune_app.spec.trackers import TensorBoardConfig
 from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import open_tracker
@@ -100,9 +100,10 @@ def test_the_overview_has_totals_and_tables(tmp_path: Path) -> None:
     folder = make_tracked(tmp_path)
     finish(folder)
     tracker, _ = open_tracker(TensorBoardConfig(folder=str(tmp_path / "board")), folder, fall_back=False)
-    tracker.show(read_overview(folder, confusion=ConfusionMatrix("p50", ("cat", "dog"), ((5, 1), (2, 7)))))
+    tracker.show(read_overview(folder, confusion=ConfusionMatrix("p50", ("cat", "dog"), ((5, 1), (2, 7)), png())))
     tracker.close()
     found = events(tmp_path / "board" / "toy-summary")
     assert [(event.step, event.value) for event in found.Scalars("frontier_points")] == [(1, 1)]
     assert text(found, "frontier").splitlines()[2].startswith("| p50_w4_a8 | 0.5 | 4 | 8 | 0.9 | 100000 |")
     assert text(found, "confusion matrix of p50").splitlines()[2:] == ["| cat | 5 | 1 |", "| dog | 2 | 7 |"]
+    assert [(image.step, image.width, image.height) for image in found.Images("confusion_images")] == [(1, 4, 3)]

@@ -13,7 +13,17 @@ import pytest
 
 from tests.stored import tree
 from tests.tune_app.factories import make_spec, make_untrained
-from tests.tune_app.tracking.experiments import EPOCHS, POINT, finish, make_tracked, publish, refuse, train, work_of
+from tests.tune_app.tracking.experiments import (
+    EPOCHS,
+    POINT,
+    finish,
+    make_tracked,
+    png,
+    publish,
+    refuse,
+    train,
+    work_of,
+)
 from tests.tune_app.tracking.fake_wandb import fake_wandb
 from tests.tune_app.tracking.holes import black_hole, only_polite
 from tests.tune_app.tracking.wandb_files import OfflineRun, offline_runs
@@ -24,7 +34,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking import child, wandb_connection, wandb_tracker
 from tune_app.tracking.follow import Follower
-from tune_app.tracking.overview import read_overview
+from tune_app.tracking.overview import opened, read_overview
 from tune_app.tracking.places import lock_place, open_memory, open_tracker
 from tune_app.tracking.protocol import ConfusionMatrix, TrackerUnavailable
 from tune_app.tracking.track import track
@@ -107,13 +117,27 @@ def test_runs_of_a_placeholder_are_tagged_and_its_charts_say_so(tmp_path: Path) 
     folder = make_untrained(tmp_path, base=base)
     track(folder, OFFLINE, confusion=False)
     found = runs_of(folder)
-    assert len(found) == 7
+    assert len(found) == 1 + 6 + 1  # the baseline, the trials, the summary
     tags = [CAVEAT, "rehearsal: at most 10,000,000 images of each split (data.images)"]
     assert max(map(len, tags)) <= 64  # what W&B takes
-    assert [run.tags for runs in found.values() for run in runs] == [tags] * 7
+    assert [run.tags for runs in found.values() for run in runs] == [tags] * 8
     (summary,) = found["toy-summary"]
     scatter = summary.config["_wandb"]["visualize"]["points"]["panel_config"]["stringSettings"]
     assert scatter["title"] == f"accuracy against size_bytes ({'; '.join(tags)})"
+
+
+def test_the_baseline_is_a_run_of_its_own(tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path)
+    publish(folder, work_of(), "train")
+    for _ in range(2):
+        assert (track(folder, OFFLINE, confusion=False).runs, track(folder, OFFLINE, confusion=False).new) == (0, 0)
+    (run,) = runs_of(folder)["toy-baseline"]
+    assert (run.name, run.group, run.job_type, run.exit_code) == ("baseline", "toy", "baseline", 0)
+    assert run.steps == [1, 2, 3]
+    assert [row["train/loss"] for row in run.history] == [1, 1 / 2, 1 / 3]
+    assert run.config.items() >= {"data.name": "digits", "baseline.kind": "train"}.items()
+    assert not [name for name in run.config if name.startswith(("prune", "quantize"))]
+    assert run.summary.items() >= {"accuracy": 0.95, "compression_ratio": 1, "state": "complete"}.items()
 
 
 def test_the_summary_run_has_tables_and_charts(tmp_path: Path) -> None:
@@ -122,7 +146,7 @@ def test_the_summary_run_has_tables_and_charts(tmp_path: Path) -> None:
     finish(folder, UNPRUNED, 1, accuracy=0.9, size_bytes=90_000)
     finish(folder, {**POINT, "w_bits": 2}, 2, accuracy=0.7, size_bytes=60_000)
     tracker, _ = open_tracker(OFFLINE, folder, fall_back=False)
-    confusion = ConfusionMatrix("p50_w4_a8", ("cat", "dog"), ((5, 1), (2, 7)))
+    confusion = ConfusionMatrix("p50_w4_a8", ("cat", "dog"), ((5, 1), (2, 7)), png())
     overview = read_overview(folder, confusion=confusion)
     tracker.show(overview)
     tracker.close()
@@ -138,6 +162,10 @@ def test_the_summary_run_has_tables_and_charts(tmp_path: Path) -> None:
     assert len(content_of(run, row["points_table"])["data"]) == 3
     cells = content_of(run, row["confusion_matrix_table"])["data"]
     assert cells == [["cat", "cat", 5], ["cat", "dog", 1], ["dog", "cat", 2], ["dog", "dog", 7]]
+    shown = row["confusion_images"]
+    assert (shown["_type"], shown["caption"]) == ("image-file", "p50_w4_a8, validation split")
+    picture = (run.folder / "files" / shown["path"]).read_bytes()
+    assert (shown["width"], shown["height"]) == opened(picture).size == (4, 3)
     (lines,) = content_of(run, row["parallel_coordinates"])["data"]
     assert lines["type"] == "parcoords"
     assert [axis["label"] for axis in lines["dimensions"]][:4] == ["prune_frac", "w_bits", "a_bits", "accuracy"]
