@@ -139,11 +139,11 @@ def finished_search(ray_address: str, tmp_path_factory: pytest.TempPathFactory) 
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """`tune-app ARGS…` in this process."""
 
-    def call(*args: object) -> Result:
+    def call(*args: object, columns: int = 120) -> Result:
         from tune_app.cli.main import main
 
         monkeypatch.setattr(sys, "argv", ["tune-app", *map(str, args)])
-        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setenv("COLUMNS", str(columns))
         capsys.readouterr()
         try:
             main()

@@ -231,7 +231,7 @@ GOLDEN = Path(__file__).parents[2] / "trainables/golden/side8.mbq"
 
 
 def test_inspect_shows_where_the_bytes_go(cli: Cli) -> None:
-    result = cli("inspect", GOLDEN)
+    result = cli("inspect", GOLDEN, columns=80)
     assert (result.code, result.err) == (0, "")
     assert f"{GOLDEN.stat().st_size:,} bytes" in result.out
     for words in ("vgg16", "bits per weight", "zero-order entropy", "features.15", "histogram", "references", "header"):
