@@ -9,7 +9,7 @@ from typing import Any
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, refuse_folder, replace
 from tune_app.drawing.axis import Axis
-from tune_app.drawing.frontier_info import FrontierInfo, Mark
+from tune_app.drawing.frontier_info import STANDINGS, FrontierInfo, Mark
 from tune_app.drawing.palette import COLORS, GRAY, INK
 from tune_app.drawing.sheet import Drawing, drawn
 from tune_app.terminal.progress import doing
@@ -54,7 +54,7 @@ def _draw(info: FrontierInfo, figure: Any) -> None:
     feasible = len(info.dominated) + len(info.frontier)
     title = f"{info.experiment}: {len(info.frontier)} of {feasible} trials on the frontier"
     axes = _axes(figure, "\n".join(filter(None, (title, info.caveat))), info.x, info.y)
-    if not info.tried:
+    if not info.tried and not info.refused:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
     _draw_points(info, axes)
     _finish(axes)
@@ -86,14 +86,25 @@ def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
     axes.spines[["top", "right"]].set_visible(False)
     _scale(axes.xaxis, axes.set_xscale, x)
     _scale(axes.yaxis, axes.set_yscale, y)
-    axes.set_xlabel(f"{x.column.title}   {'←' if x.direction == 'minimize' else '→'} better")
-    axes.set_ylabel(f"{y.column.title}   {'↓' if y.direction == 'minimize' else '↑'} better")
+    axes.set_xlabel(f"{_named(x)}   {'←' if x.direction == 'minimize' else '→'} better")
+    axes.set_ylabel(f"{_named(y)}   {'↓' if y.direction == 'minimize' else '↑'} better")
     return axes
+
+
+def _named(axis: Axis) -> str:
+    """Returns the name of an axis whose ticks have their units."""
+    return f"{axis.column.title} (log scale)" if axis.log else axis.column.title
 
 
 def _draw_points(info: FrontierInfo, axes: Any) -> None:
     _scatter(axes, info.dominated, label="dominated", color=GRAY, s=36)
-    _scatter(axes, info.infeasible, label="outside the constraints", color=GRAY, s=36, marker="x")
+    _scatter(axes, info.infeasible, label=STANDINGS["infeasible"], color=GRAY, s=36, marker="x")
+    for standing, marks in info.refused.items():
+        x, y = info.placed(marks)
+        style = {"s": 40, "marker": "v", "facecolors": "none", "edgecolors": COLORS[5]}
+        axes.scatter(
+            [v * info.x.divisor for v in x], [v * info.y.divisor for v in y], label=STANDINGS[standing], **style
+        )
     _line(info, axes, color=INK, linewidth=1.2)
     for i, bits in enumerate(sorted({p.w_bits for p in info.frontier}, key=lambda b: b or 0)):
         members = [p for p in info.frontier if p.w_bits == bits]
@@ -142,13 +153,14 @@ def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
 
 
 def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
     if info.log:
         set_scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_formatter(NullFormatter())
     if info.column.kind == "share":
-        axis.set_major_formatter(PercentFormatter(xmax=1))
+        axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
     elif info.column.kind != "ratio":
-        axis.set_major_formatter(EngFormatter(unit="B" if info.column.kind == "bytes" else ""))
+        written = EngFormatter(unit="B" if info.column.kind == "bytes" else "")
+        axis.set_major_formatter(FuncFormatter(lambda value, _: written(value).replace("kB", "KB")))

@@ -75,11 +75,11 @@ def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *
 
 def _order(figure: Figure, path: Path, form: Format, caveat: str) -> dict[str, Any]:
     """Returns a figure as kaleido takes it: in light colors, with its title, since no page says it."""
-    spec = figure.spec()
+    spec = figure.spec(WIDTH)
     text = f"{figure.title} ({caveat})" if caveat else figure.title
     title = {"text": text, "x": 0.01, "xanchor": "left", "font": {"size": 17}}
     layout = merged(spec["layout"], {"title": title, "margin": {"t": spec["layout"]["margin"]["t"] + 64}})
-    height = figure.height + 64
+    height = spec["layout"]["height"] + 64
     return {
         "fig": painted({"data": spec["data"], "layout": {**layout, "height": height, "width": WIDTH}}, "light"),
         "path": str(path),

@@ -126,7 +126,7 @@ def test_every_metric_has_an_axis_and_a_way_to_be_written(metric: str, tmp_path:
 def test_axes_choose_a_unit_and_a_scale(tmp_path: Path) -> None:
     spec = small(tmp_path).spec
     axis = axis_of("size_bytes", spec, [5e4, 2.5e7])
-    assert (axis.title, axis.scaled(5e6), axis.log) == ("size of the packed file (MB)", 5.0, True)
+    assert (axis.title, axis.scaled(5e6), axis.log) == ("size of the packed file in MB (log scale)", 5.0, True)
     assert axis_of("size_bytes", spec, [5e4, 9e4]).title.endswith("(KB)")
     assert axis_of("macs", spec, [5e8]).title == "multiply-accumulates (millions)"
     assert not axis_of("accuracy", spec, [0.01, 0.9]).log
