@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainables.errors import ConfigError
@@ -29,8 +29,10 @@ def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
     _save(path, lambda figure: _draw(info, figure))
 
 
-def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> None:
+def save_comparison_plot(infos: Mapping[str, FrontierInfo], path: StoragePath) -> None:
     """Writes one figure with the frontiers of several experiments with the same objectives, a .png or .svg file.
+
+    `infos` has each under the name that tells it from the others.
 
     Raises:
         ConfigError, StorageUnavailable: as in `save_frontier_plot`.
@@ -61,19 +63,20 @@ def _draw(info: FrontierInfo, figure: Any) -> None:
     _draw_labels(info, figure, axes)
 
 
-def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
-    title = " and ".join(f"{info.experiment} ({len(info.frontier)})" for info in infos)
-    x = dataclasses.replace(infos[0].x, log=any(info.x.log for info in infos))
-    y = dataclasses.replace(infos[0].y, log=any(info.y.log for info in infos))
-    mark = "".join(f"\n{info.experiment}: {info.caveat}" for info in infos if info.caveat)
+def _draw_comparison(infos: Mapping[str, FrontierInfo], figure: Any) -> None:
+    title = " and ".join(f"{name} ({len(info.frontier)})" for name, info in infos.items())
+    first = next(iter(infos.values()))
+    x = dataclasses.replace(first.x, log=any(info.x.log for info in infos.values()))
+    y = dataclasses.replace(first.y, log=any(info.y.log for info in infos.values()))
+    mark = "".join(f"\n{name}: {info.caveat}" for name, info in infos.items() if info.caveat)
     axes = _axes(figure, f"frontiers of {title}{mark}", x, y)
-    for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
+    for i, ((name, info), marker) in enumerate(zip(infos.items(), itertools.cycle("os^D"), strict=False)):
         color = COLORS[i % len(COLORS)]
         _line(info, axes, color=color, linewidth=1.6)
-        _scatter(axes, info.frontier, label=info.experiment, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
+        _scatter(axes, info.frontier, label=name, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
         if info.baseline:
-            name = f"{info.experiment}: {info.baseline.label}, fp32"
-            _scatter(axes, [info.baseline], label=name, color=color, s=260, marker="*", edgecolors=INK, zorder=3)
+            star = f"{name}: {info.baseline.label}, fp32"
+            _scatter(axes, [info.baseline], label=star, color=color, s=260, marker="*", edgecolors=INK, zorder=3)
     _finish(axes)
 
 
