@@ -16,7 +16,7 @@ from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.terminal.progress import track
 from tune_app.tracking.curves import Curves, Started
-from tune_app.tracking.hyperparameters import trial_hyperparameters
+from tune_app.tracking.hyperparameters import trial_hyperparameters, varied
 from tune_app.tracking.memory import Memory
 from tune_app.tracking.overview import NAME
 from tune_app.tracking.protocol import Artifact, Overview, RunEnd, RunInfo, TrackedRun, Tracker, Value
@@ -151,7 +151,16 @@ class Follower:
     def _info(self, work: Assignment) -> RunInfo:
         name = self._spec.name
         config = trial_hyperparameters(self._spec, work)
-        return RunInfo(f"{name}-{work.trial_id}", work.label, name, "trial", config, caveat(self._spec))
+        return RunInfo(
+            run_id=f"{name}-{work.trial_id}",
+            name=work.label,
+            group=name,
+            kind="trial",
+            config=config,
+            caveat=caveat(self._spec),
+            varied=varied(self._spec),
+            objectives=tuple(dict.fromkeys([*self._spec.objectives, *self._spec.metrics])),
+        )
 
 
 def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:
