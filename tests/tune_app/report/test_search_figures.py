@@ -85,6 +85,7 @@ def test_the_parameter_that_decides_has_the_largest_share(tmp_path: Path) -> Non
     assert (info.points, info.of, info.why_not) == (24, 24, "")
     figure = draw_importance(info)
     assert "w_bits for accuracy, prune_frac for size" in figure.words
+    assert list(figure.data[0]["hovertext"]) == figure.data[0]["y"]  # ticks end in spaces, which a hover repeats
     assert [trace["name"] for trace in figure.data] == ["accuracy", "size"]
 
 
