@@ -61,12 +61,20 @@ class Axis:
         """
         if not among:
             return [self.scaled(value) for value in values]
-        to, back = (math.log10, lambda height: 10.0**height) if self.log else (float, float)
-        low, high = to(min(among)), to(max(among))
+        low, high = self._height(min(among)), self._height(max(among))
         span = (high - low) or abs(high) or 1.0
-        ends = {False: low - EDGE * span, True: high + EDGE * span}
-        near = [value if low - span <= to(value) <= high + span else back(ends[to(value) > high]) for value in values]
-        return list(map(self.scaled, near))
+        ends = [10.0**end if self.log else end for end in (low - EDGE * span, high + EDGE * span)]
+        heights = map(self._height, values)
+        return [
+            self.scaled(value if low - span <= height <= high + span else ends[height > high])
+            for value, height in zip(values, heights, strict=True)
+        ]
+
+    def _height(self, value: float) -> float:
+        """Returns where a value lies along the axis, up to a factor; what has no logarithm lies below all others."""
+        if not self.log:
+            return value
+        return math.log10(value) if value > 0 else -math.inf
 
     def layout(self) -> dict[str, Any]:
         """Returns the axis in plotly's terms."""

@@ -104,7 +104,9 @@ def arranged(
         found[standing].append(mark)
     known = {} if baseline is None else baseline.metrics()
     star = Mark(baseline.title, known[x], known[y]) if baseline is not None and known.keys() >= {x, y} else None
-    shown = [*(mark for some in found.values() for mark in some), *([star] if star else [])]
+    results = [*found["dominated"], *found["frontier"], *found["infeasible"]]
+    # Points without a result decide no axis, unless there is nothing else.
+    shown = [*(results or [mark for name in REFUSED for mark in found[name]]), *([star] if star else [])]
     return FrontierInfo(
         experiment=spec.name,
         x=axis_of(x, spec, [mark.x for mark in shown]),

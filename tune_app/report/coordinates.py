@@ -88,7 +88,7 @@ def coordinates_info(contents: Contents) -> CoordinatesInfo:
         values = [contents.measured(group, name) for group, _ in known]
         usable = [value for value, (_, standing) in zip(values, known, strict=True) if standing not in REFUSED]
         counted = [value for value in usable or values if value is not None]
-        log = axis_of(name, contents.spec, [value for value in values if value is not None]).log
+        log = axis_of(name, contents.spec, counted).log
         measured.append(_numbers(name, values, counted, label=partial(show, name), log=log))
     kinds = tuple(standing for _, standing in known)
     return CoordinatesInfo(dimensions=(*params, *measured), rows=tuple(rows), kinds=kinds)
@@ -149,6 +149,8 @@ def _numbers(
     def height(value: float) -> float:
         if high == low:
             return 0.5 if value == low else -BEYOND if value < low else 1 + BEYOND
+        if log and value <= 0:
+            return -BEYOND
         at = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
         return round(min(1 + BEYOND, max(-BEYOND, at)), 5)
 

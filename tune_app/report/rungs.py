@@ -64,7 +64,7 @@ def rung_pairs(contents: Contents) -> list[RungPairs]:
         for name, rho in agreement.correlation.items():
             low, high = tuple(metrics[name] for metrics in below), tuple(metrics[name] for metrics in above)
             refused = _refused(contents, agreement.rung, agreement.above, name)
-            values = [*low, *high, *(value for pair in refused for value in (pair.low, pair.high))]
+            values = [*low, *high] or [value for pair in refused for value in (pair.low, pair.high)]
             pairs = RungPairs(
                 rung=agreement.rung,
                 above=agreement.above,

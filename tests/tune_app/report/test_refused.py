@@ -50,7 +50,7 @@ def test_a_value_is_put_at_the_edge_where_it_is_farther_than_the_span(values: li
 def test_an_edge_of_a_logarithmic_axis_is_a_ratio() -> None:
     axis = Axis("size_bytes", "minimize", log=True)
     ends = [100 / 10**0.2, 10_000 * 10**0.2]
-    assert axis.placed([0.5, 20.0, 1e9], [100, 10_000]) == pytest.approx([ends[0], 20, ends[1]], rel=1e-5)
+    assert axis.placed([0.0, 0.5, 20.0, 1e9], [100, 10_000]) == pytest.approx([*ends[:1] * 2, 20, ends[1]], rel=1e-5)
 
 
 def test_every_bit_width_has_its_line(contents: Contents) -> None:
