@@ -135,5 +135,7 @@ def _words(pairs: RungPairs) -> str:
     rho = "it does not vary" if pairs.correlation is None else f"rank correlation {pairs.correlation:.2f}"
     dropped = " The rung is skipped: some objective agrees too little." if pairs.dropped else ""
     counts = Counter(STANDINGS[pair.standing] for pair in pairs.refused)
-    others = "".join(f" {n} {name} at one of them, at the edge where far outside." for name, n in counts.items())
+    others = "".join(
+        f" {n} {name} at one of the two, drawn at the edge where far outside." for name, n in counts.items()
+    )
     return f"{show_count(len(pairs.low), 'point')} ran at both; {rho}.{others}{dropped}"
