@@ -186,7 +186,8 @@ def compare(
         from tune_app.drawing.frontier_info import frontier_info
         from tune_app.drawing.frontier_plot import save_comparison_plot
 
-        save_comparison_plot([frontier_info(folder) for folder in folders], storage_path(output))
+        infos = {side.name: frontier_info(folder) for side, folder in zip(found.sides, folders, strict=True)}
+        save_comparison_plot(infos, storage_path(output))
     if json:
         sides = {side.name: _side_document(side) for side in found.sides}
         print(json_text.dumps({"objectives": found.objectives, "reference": found.reference, **sides}, indent=1))

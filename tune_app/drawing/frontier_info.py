@@ -1,18 +1,33 @@
 """What every figure of a frontier shows, as data: a search and its baseline in the plane of two metrics."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from search_spaces.rungs import FULL
+from trainables.errors import Collapsed
 from tune_app.drawing.axis import Axis, axis_of
 from tune_app.ledger.baseline import BaselineInfo, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.ledger import failure_kind
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import direction
 from tune_app.tables.trials import load_trials
 
-Standing = Literal["dominated", "frontier", "infeasible"]
+Standing = Literal["dominated", "infeasible", "chance", "invalid", "frontier"]
+STANDINGS: dict[Standing, str] = {
+    "dominated": "dominated",
+    "infeasible": "outside the constraints",
+    "chance": "at chance",
+    "invalid": "invalid",
+    "frontier": "frontier",
+}
+"""What figures call points of each standing, in the order in which they are drawn.
+
+A point at chance was refused for its accuracy, an invalid one for something else.
+"""
+REFUSED: tuple[Standing, ...] = ("chance", "invalid")
+"""The standings of points without a result."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,8 @@ class FrontierInfo:
     """Its members, rising along x."""
     infeasible: tuple[Mark, ...]
     """Points that break a constraint."""
+    refused: Mapping[Standing, tuple[Mark, ...]]
+    """Points that were measured and are no result, by their standing."""
     baseline: Mark | None
     stepped: bool
     """Whether the frontier is a line in this plane: with a third objective it is not."""
@@ -50,8 +67,22 @@ class FrontierInfo:
 
     @property
     def tried(self) -> tuple[Mark, ...]:
-        """The points of the search, on the frontier or not."""
+        """The points of the search with a result, on the frontier or not."""
         return (*self.dominated, *self.frontier, *self.infeasible)
+
+    def placed(self, marks: Sequence[Mark]) -> tuple[list[float], list[float]]:
+        """Returns where marks lie along both axes, in their units: one far outside the points with a result, and the
+        baseline, at their edge."""
+        among = [*self.tried, *([self.baseline] if self.baseline else [])]
+        x = self.x.placed([mark.x for mark in marks], [mark.x for mark in among])
+        return x, self.y.placed([mark.y for mark in marks], [mark.y for mark in among])
+
+
+def refusal(state: str, reason: str | None) -> Standing | None:
+    """Returns the standing of a trial that ended without a result; None of one that says nothing of its point."""
+    if state != "invalid":
+        return None
+    return "chance" if failure_kind(reason) == Collapsed.__name__ else "invalid"
 
 
 def plane_of(spec: ExperimentSpec) -> tuple[str, str]:
@@ -68,12 +99,14 @@ def arranged(
 ) -> FrontierInfo:
     """Arranges marks of a search, and its baseline, in the plane of a spec."""
     x, y = plane_of(spec)
-    found: dict[Standing, list[Mark]] = {"dominated": [], "frontier": [], "infeasible": []}
+    found: dict[Standing, list[Mark]] = {standing: [] for standing in STANDINGS}
     for standing, mark in marks:
         found[standing].append(mark)
     known = {} if baseline is None else baseline.metrics()
     star = Mark(baseline.title, known[x], known[y]) if baseline is not None and known.keys() >= {x, y} else None
-    shown = [*found["dominated"], *found["frontier"], *found["infeasible"], *([star] if star else [])]
+    results = [*found["dominated"], *found["frontier"], *found["infeasible"]]
+    # Points without a result decide no axis, unless there is nothing else.
+    shown = [*(results or [mark for name in REFUSED for mark in found[name]]), *([star] if star else [])]
     return FrontierInfo(
         experiment=spec.name,
         x=axis_of(x, spec, [mark.x for mark in shown]),
@@ -81,6 +114,7 @@ def arranged(
         dominated=tuple(found["dominated"]),
         frontier=tuple(sorted(found["frontier"], key=lambda mark: (mark.x, mark.y))),
         infeasible=tuple(found["infeasible"]),
+        refused={name: tuple(found[name]) for name in REFUSED if found[name]},
         baseline=star,
         stepped=set(spec.objectives) == {x, y},
         caveat=caveat(spec),
@@ -97,11 +131,18 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     x, y = plane_of(spec)
     marks: list[tuple[Standing, Mark]] = []
     for row in load_trials(folder).to_pylist():
-        measured = row["state"] == "complete" and row[x] is not None and row[y] is not None
-        if measured and row["rung"] == FULL and (not row["repeat"] or row["on_frontier"]):
-            standing: Standing = "frontier" if row["on_frontier"] else "dominated" if row["feasible"] else "infeasible"
+        standing = _standing(row)
+        measured = row[x] is not None and row[y] is not None
+        if standing and measured and row["rung"] == FULL and (not row["repeat"] or row["on_frontier"]):
             marks.append((standing, Mark(row["label"], _mean(row, x), _mean(row, y), w_bits=row.get("w_bits"))))
     return arranged(marks, spec, read_baseline(folder))
+
+
+def _standing(row: dict[str, Any]) -> Standing | None:
+    """Returns the standing of a row of the table of trials."""
+    if row["state"] != "complete":
+        return refusal(row["state"], row["reason"])
+    return "frontier" if row["on_frontier"] else "dominated" if row["feasible"] else "infeasible"
 
 
 def _mean(row: dict[str, Any], metric: str) -> float:

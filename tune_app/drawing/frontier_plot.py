@@ -3,13 +3,13 @@
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, refuse_folder, replace
 from tune_app.drawing.axis import Axis
-from tune_app.drawing.frontier_info import FrontierInfo, Mark
+from tune_app.drawing.frontier_info import STANDINGS, FrontierInfo, Mark
 from tune_app.drawing.palette import COLORS, GRAY, INK
 from tune_app.drawing.sheet import Drawing, drawn
 from tune_app.terminal.progress import doing
@@ -29,8 +29,10 @@ def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
     _save(path, lambda figure: _draw(info, figure))
 
 
-def save_comparison_plot(infos: Sequence[FrontierInfo], path: StoragePath) -> None:
+def save_comparison_plot(infos: Mapping[str, FrontierInfo], path: StoragePath) -> None:
     """Writes one figure with the frontiers of several experiments with the same objectives, a .png or .svg file.
+
+    `infos` has each under the name that tells it from the others.
 
     Raises:
         ConfigError, StorageUnavailable: as in `save_frontier_plot`.
@@ -54,26 +56,27 @@ def _draw(info: FrontierInfo, figure: Any) -> None:
     feasible = len(info.dominated) + len(info.frontier)
     title = f"{info.experiment}: {len(info.frontier)} of {feasible} trials on the frontier"
     axes = _axes(figure, "\n".join(filter(None, (title, info.caveat))), info.x, info.y)
-    if not info.tried:
+    if not info.tried and not info.refused:
         axes.text(0.5, 0.5, "no complete trial yet", transform=axes.transAxes, ha="center", va="center", color=INK)
     _draw_points(info, axes)
     _finish(axes)
     _draw_labels(info, figure, axes)
 
 
-def _draw_comparison(infos: Sequence[FrontierInfo], figure: Any) -> None:
-    title = " and ".join(f"{info.experiment} ({len(info.frontier)})" for info in infos)
-    x = dataclasses.replace(infos[0].x, log=any(info.x.log for info in infos))
-    y = dataclasses.replace(infos[0].y, log=any(info.y.log for info in infos))
-    mark = "".join(f"\n{info.experiment}: {info.caveat}" for info in infos if info.caveat)
+def _draw_comparison(infos: Mapping[str, FrontierInfo], figure: Any) -> None:
+    title = " and ".join(f"{name} ({len(info.frontier)})" for name, info in infos.items())
+    first = next(iter(infos.values()))
+    x = dataclasses.replace(first.x, log=any(info.x.log for info in infos.values()))
+    y = dataclasses.replace(first.y, log=any(info.y.log for info in infos.values()))
+    mark = "".join(f"\n{name}: {info.caveat}" for name, info in infos.items() if info.caveat)
     axes = _axes(figure, f"frontiers of {title}{mark}", x, y)
-    for i, (info, marker) in enumerate(zip(infos, itertools.cycle("os^D"), strict=False)):
+    for i, ((name, info), marker) in enumerate(zip(infos.items(), itertools.cycle("os^D"), strict=False)):
         color = COLORS[i % len(COLORS)]
         _line(info, axes, color=color, linewidth=1.6)
-        _scatter(axes, info.frontier, label=info.experiment, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
+        _scatter(axes, info.frontier, label=name, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
         if info.baseline:
-            name = f"{info.experiment}: {info.baseline.label}, fp32"
-            _scatter(axes, [info.baseline], label=name, color=color, s=260, marker="*", edgecolors=INK, zorder=3)
+            star = f"{name}: {info.baseline.label}, fp32"
+            _scatter(axes, [info.baseline], label=star, color=color, s=260, marker="*", edgecolors=INK, zorder=3)
     _finish(axes)
 
 
@@ -86,14 +89,25 @@ def _axes(figure: Any, title: str, x: Axis, y: Axis) -> Any:
     axes.spines[["top", "right"]].set_visible(False)
     _scale(axes.xaxis, axes.set_xscale, x)
     _scale(axes.yaxis, axes.set_yscale, y)
-    axes.set_xlabel(f"{x.column.title}   {'←' if x.direction == 'minimize' else '→'} better")
-    axes.set_ylabel(f"{y.column.title}   {'↓' if y.direction == 'minimize' else '↑'} better")
+    axes.set_xlabel(f"{_named(x)}   {'←' if x.direction == 'minimize' else '→'} better")
+    axes.set_ylabel(f"{_named(y)}   {'↓' if y.direction == 'minimize' else '↑'} better")
     return axes
+
+
+def _named(axis: Axis) -> str:
+    """Returns the name of an axis whose ticks have their units."""
+    return f"{axis.column.title} (log scale)" if axis.log else axis.column.title
 
 
 def _draw_points(info: FrontierInfo, axes: Any) -> None:
     _scatter(axes, info.dominated, label="dominated", color=GRAY, s=36)
-    _scatter(axes, info.infeasible, label="outside the constraints", color=GRAY, s=36, marker="x")
+    _scatter(axes, info.infeasible, label=STANDINGS["infeasible"], color=GRAY, s=36, marker="x")
+    for standing, marks in info.refused.items():
+        x, y = info.placed(marks)
+        style = {"s": 40, "marker": "v", "facecolors": "none", "edgecolors": COLORS[5]}
+        axes.scatter(
+            [v * info.x.divisor for v in x], [v * info.y.divisor for v in y], label=STANDINGS[standing], **style
+        )
     _line(info, axes, color=INK, linewidth=1.2)
     for i, bits in enumerate(sorted({p.w_bits for p in info.frontier}, key=lambda b: b or 0)):
         members = [p for p in info.frontier if p.w_bits == bits]
@@ -142,13 +156,14 @@ def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
 
 
 def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
     if info.log:
         set_scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_formatter(NullFormatter())
     if info.column.kind == "share":
-        axis.set_major_formatter(PercentFormatter(xmax=1))
+        axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
     elif info.column.kind != "ratio":
-        axis.set_major_formatter(EngFormatter(unit="B" if info.column.kind == "bytes" else ""))
+        written = EngFormatter(unit="B" if info.column.kind == "bytes" else "")
+        axis.set_major_formatter(FuncFormatter(lambda value, _: written(value).replace("kB", "KB")))

@@ -88,7 +88,7 @@ def percent_axis(axis: Any) -> None:
     """Writes the shares along an axis as whole percents."""
     from matplotlib.ticker import PercentFormatter
 
-    axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
 
 
 def count_axis(axis: Any) -> None:

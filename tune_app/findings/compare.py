@@ -9,7 +9,7 @@ from tune_app.findings.frontier_points import FrontierPoint, costs_of_points, po
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, non_dominated
 from tune_app.ledger.baseline import caveat, require_baseline
-from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.folder import ExperimentFolder, told_apart
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import load_trials
 
@@ -19,6 +19,7 @@ class Side:
     """One of two experiments that are compared."""
 
     name: str
+    """The name of its folder, with as much of the path as tells it from the other's."""
     points: list[FrontierPoint]
     """The members of its frontier."""
     hypervolume: float
@@ -71,8 +72,7 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
     worse = {name: min if way == "maximize" else max for name, way in specs[0].objectives.items()}
     reference = {name: choose(corner[name] for corner in corners) for name, choose in worse.items()}
     ours, theirs = points_of(load_trials(first), specs[0]), points_of(load_trials(second), specs[1])
-    same = first.path.name == second.path.name
-    names = [str(folder.path) if same else folder.path.name for folder in (first, second)]
+    names = told_apart((first, second))
     return Comparison(
         objectives={**specs[0].objectives},
         reference=reference,

@@ -1,6 +1,6 @@
 """ExperimentFolder: where the files of an experiment lie, and whose experiment it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,15 @@ class ExperimentFolder:
         probe = self.path / ".probe"
         replace(probe, b"ok\n")
         remove(probe)
+
+
+def told_apart(folders: Sequence[ExperimentFolder]) -> list[str]:
+    """Returns a name for each of several experiments: that of its folder, with as much of its path before it as tells
+    them apart."""
+    paths = [str(folder.path).split("/") for folder in folders]
+    longest = max(map(len, paths), default=0)
+    names = (["/".join(path[-n:]) for path in paths] for n in range(1, longest + 1))
+    return next((found for found in names if len({*found}) == len(found)), [str(folder.path) for folder in folders])
 
 
 def _experiments_in(path: StoragePath) -> list[str]:

@@ -15,6 +15,11 @@ MOST_TRIALS = 500
 """Trials whose epochs are in the page, those of the frontier first, then the newest: more would make it heavy."""
 MOST_EPOCHS = 20_000
 """Epochs of all stages in the page at most: each is a handful of numbers that every reader loads."""
+TITLE = "The chosen trial"
+GAP, ROWS, STEP = 0.2, 4, 0.045
+"""The share of the height between accuracy and loss, and in it the rows of names of stages and their distance."""
+TOP = 0.34 + GAP - 0.008
+"""Where the first of these rows begins."""
 COLORS = ("@c0", "@c1", "@c5", "@c2")
 """The color of each of LINES."""
 
@@ -37,6 +42,8 @@ class ChosenInfo:
         """The epochs as the page has them."""
         return {
             "name": NAME,
+            "title": TITLE,
+            "names": {"rows": ROWS, "step": STEP, "top": TOP},
             "columns": [column for _, column, *_ in LINES],
             "stages": [{"kind": kind, **epochs} for kind, epochs in zip(self.kinds, self.epochs, strict=True)],
             "rows": {str(row): places for row, places in self.rows.items()},
@@ -89,21 +96,25 @@ def draw_chosen(info: ChosenInfo) -> Figure | None:
             "yaxis": axis,
             "line": {"color": color, "width": 1.8},
             "marker": {"size": 4},
-            "hovertemplate": f"epoch %{{x}}: {name} %{{y:{form}}}<extra></extra>",
+            "hovertemplate": f"epoch %{{x}}: {name} {form}<extra></extra>",
         }
         for (name, column, axis, form), color in zip(LINES, COLORS, strict=True)
     ]
-    title = {"text": f"epoch of {escaped(info.label)}, over its stages"}
+    kinds = [info.kinds[place] for place in places]
     layout = {
-        "xaxis": {"title": title, "anchor": "y2", "tickformat": "d"},
-        **accuracy_over_loss(),
+        "xaxis": {"title": {"text": "epoch, over all stages"}, "anchor": "y2", "tickformat": "d"},
+        **accuracy_over_loss(gap=GAP),
         "shapes": [_border(start) for start in starts[1:]],
-        "annotations": [_named(info.kinds[place], start) for place, start in zip(places, starts, strict=True)],
+        "annotations": [
+            _named(kind, i, start, end=after, of=end)
+            for i, (kind, start, after) in enumerate(zip(kinds, starts, [*starts[1:], end], strict=True))
+        ],
     }
     words = "The stages of the trial that is chosen above, one after another."
     if len(info.rows) < info.total:
         words += f" The page has the epochs of {len(info.rows):,} of {info.total:,} trials: tune-app epochs has all."
-    return Figure(NAME, "The chosen trial", words, data, layout, choices=info.embedded())
+    title = f"{TITLE}: {info.label}"
+    return Figure(NAME, title, words, data, layout, choices=info.embedded())
 
 
 def _keys(contents: Contents, row: int) -> dict[str, str]:
@@ -124,7 +135,14 @@ def _border(start: int) -> dict[str, Any]:
     return {"type": "line", "x0": start + 0.5, "x1": start + 0.5, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
-def _named(kind: str, start: int) -> dict[str, Any]:
-    """Returns the name of a stage beside its first epoch, upright, since a stage may be short."""
-    place = {"x": start + 0.5, "y": 0.43, "yref": "paper", "xanchor": "left", "yanchor": "bottom", "textangle": -90}
-    return {"text": escaped(kind), "showarrow": False, "font": {"size": 11, "color": "@muted"}, **place}
+def _named(kind: str, number: int, start: int, *, end: int, of: int) -> dict[str, Any]:
+    """Returns the name of a stage, between accuracy and loss, where no curve is.
+
+    Each stage has a line of its own, since a stage may be shorter than its name; the name of one that begins late
+    ends with the stage, since beyond it the figure ends.
+    """
+    late = start > of / 2
+    side = {"x": end + 0.5, "xanchor": "right"} if late else {"x": start + 0.5, "xanchor": "left"}
+    place = {**side, "y": TOP - STEP * (number % ROWS), "yref": "paper", "yanchor": "top", "borderpad": 0}
+    font = {"size": 11, "color": "@muted"}
+    return {"text": escaped(kind), "showarrow": False, "font": font, "bgcolor": "@surface", **place}

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from trainables.storage import Lock, names, read_bytes
+from tune_app.drawing.frontier_info import Standing, refusal
 from tune_app.frontier.pareto import knee
 from tune_app.frontier.points import PointRuns, frontier, group_runs, mean_costs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
@@ -79,6 +80,24 @@ class Contents:
         work = self.records[row].assignment
         alone = len(self.spec.rungs) == 1 and not work.repeat
         return self.label(row) if alone and work.label.startswith(self.label(row)) else work.trial_id
+
+    @cached_property
+    def members(self) -> frozenset[int]:
+        """The rows that stand for the points of the frontier."""
+        return frozenset(map(self.row_of, self.frontier))
+
+    def standing(self, group: PointRuns) -> Standing | None:
+        """Returns how a point came out; None where an error or a lost worker says nothing of it."""
+        if not group.mean:
+            return refusal(group.first.state, group.first.reason)
+        if self.row_of(group) in self.members:
+            return "frontier"
+        return "dominated" if group.feasible else "infeasible"
+
+    def measured(self, group: PointRuns, metric: str) -> float | None:
+        """Returns `value`, also of a point that was refused after it was measured; None where it never was."""
+        known = group.mean or self.rows[self.row_of(group)].get(metric) is not None
+        return self.value(group, metric) if known else None
 
     def value(self, group: PointRuns, metric: str) -> float:
         """Returns what all complete runs of a point say of a column: the mean of an objective or bounded column."""

@@ -1,11 +1,13 @@
 """Training curves: how the stages of frontier points went, epoch by epoch."""
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainables.config import stage_of_kind
+from tune_app.drawing.axis import PERCENT
+from tune_app.drawing.frontier_info import REFUSED, STANDINGS, Standing
 from tune_app.frontier.points import PointRuns
 from tune_app.ledger.ledger import params_label
 from tune_app.report.contents import Contents
@@ -14,23 +16,29 @@ from tune_app.report.sizes import spread
 from tune_app.stages.histories import History, finished_histories
 from tune_app.terminal.quantities import show_count, show_share
 
+MOST_REFUSED = 6
+"""Points that were refused or lie outside the constraints whose own stages are shown beside them, spread alike."""
 MOST = 10
 """Frontier points whose stages are shown; of more, so many are spread evenly, as more lines hide each other."""
 COLORS = ("@c0", "@c1", "@c2", "@c3", "@c4", "@c5", "@muted")
+FEW = 3
+"""Curves that can be told apart in a figure that shares its row; one with more is as wide as the page."""
+OUTSIDE: tuple[Standing, ...] = ("infeasible", *REFUSED)
+"""The standings of points outside the frontier whose stages are shown."""
 DASHES = ("solid", "dot", "dash", "dashdot")
 LINES = (
-    ("validation accuracy", "val_accuracy", "y", ".2%"),
-    ("training accuracy", "train_accuracy", "y", ".2%"),
-    ("training loss", "loss", "y2", ".4g"),
-    ("validation loss", "val_loss", "y2", ".4g"),
+    ("validation accuracy", "val_accuracy", "y", "%{y:.2f} %"),
+    ("training accuracy", "train_accuracy", "y", "%{y:.2f} %"),
+    ("training loss", "loss", "y2", "%{y:.4g}"),
+    ("validation loss", "val_loss", "y2", "%{y:.4g}"),
 )
-"""Name, column, axis and form of each line of training curves."""
+"""Name, column, axis and form of each line of training curves; accuracies are drawn as percents."""
 FAINT = 0.45
 """Opacity of the lines of training, which stand behind those of validation."""
 BEHIND = {"train_accuracy": "val_accuracy", "loss": "val_loss"}
 """Columns of training by those of validation that they stand behind, where these are known."""
 Epochs = dict[str, tuple[float | None, ...]]
-"""The epochs of a stage by column of LINES; None where an epoch has no such number."""
+"""The epochs of a stage by column of LINES, accuracies in percent; None where an epoch has no such number."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +51,21 @@ class Curve:
     name: str
     """What tells the stage from others of its kind: what its points have in common, or the first of them."""
     epochs: Epochs
+    standing: Standing | None = None
+    """Of a stage that no point of the frontier has, how its points came out."""
 
     @property
     def accuracy(self) -> tuple[float | None, ...]:
-        """The validation accuracy by epoch."""
+        """The validation accuracy by epoch, in percent."""
         return self.epochs["val_accuracy"]
 
 
 @dataclass(frozen=True)
 class CurvesInfo:
-    """Curves by kind of stage, in the order in which a trial runs them; `points` of `of` frontier points."""
+    """Curves by kind of stage, in the order in which a trial runs them; `points` of `of` frontier points.
+
+    Curves of points outside the frontier come last: those that were refused, or lie outside the constraints.
+    """
 
     kinds: dict[str, tuple[Curve, ...]]
     points: int
@@ -60,18 +73,21 @@ class CurvesInfo:
 
 
 def curves_info(contents: Contents) -> CurvesInfo:
-    """Reads the stages of frontier points; each one once, however many points share it."""
+    """Reads the stages of frontier points, and those that only refused points have; each one once, however many
+    points share it."""
     chosen = spread(contents.frontier, MOST)
-    users: dict[tuple[str, str], list[PointRuns]] = {}
-    for group in chosen:
-        for key, kind in {stage.key: stage.kind for stage in group.first.result.stages}.items():
-            users.setdefault((kind, key), []).append(group)
-    histories = finished_histories(contents.folder.stages, (key for _, key in users))
+    refused = spread([g for g in contents.groups if contents.standing(g) in OUTSIDE], MOST_REFUSED)
+    users, others = _users(chosen), _users(refused)
+    owners = {**users, **{place: groups for place, groups in others.items() if place not in users}}
+    histories = finished_histories(contents.folder.stages, (key for _, key in owners))
     kinds: dict[str, list[Curve]] = {}
-    for (kind, key), groups in users.items():
+    for (kind, key), groups in owners.items():
         if key in histories:
             labels = [contents.label(contents.row_of(group)) for group in groups]
-            curve = Curve(key, tuple(labels), _name(groups, chosen, labels), epochs_of(histories[key]))
+            ours = (kind, key) in users
+            name = _name(groups, chosen if ours else [*chosen, *refused], labels)
+            standing = None if ours else contents.standing(groups[0])
+            curve = Curve(key, tuple(labels), name, epochs_of(histories[key]), standing)
             kinds.setdefault(kind, []).append(curve)
     ranked = sorted(kinds, key=lambda kind: (not stage_of_kind(kind).STARTS, stage_of_kind(kind).ENDS, kind))
     return CurvesInfo({kind: tuple(kinds[kind]) for kind in ranked}, points=len(chosen), of=len(contents.frontier))
@@ -82,20 +98,34 @@ def draw_curves(info: CurvesInfo) -> list[Figure]:
     return [_figure(info, kind, curves) for kind, curves in info.kinds.items()]
 
 
+def _users(groups: Sequence[PointRuns]) -> dict[tuple[str, str], list[PointRuns]]:
+    """Returns the points that have each stage, by its kind and key."""
+    found: dict[tuple[str, str], list[PointRuns]] = {}
+    for group in groups:
+        for key, kind in {stage.key: stage.kind for stage in group.first.result.stages}.items():
+            found.setdefault((kind, key), []).append(group)
+    return found
+
+
 def epochs_of(history: History) -> Epochs:
     """Returns the columns of a stage's history with five digits, which say more than any pixel."""
     return {
-        column: tuple(None if row.get(column) is None else float(f"{row[column]:.5g}") for row in history)
-        for _, column, *_ in LINES
+        column: tuple(None if row.get(column) is None else _rounded(row[column], axis) for row in history)
+        for _, column, axis, _ in LINES
     }
 
 
-def accuracy_over_loss() -> dict[str, Any]:
-    """Returns the two vertical axes of training curves."""
+def accuracy_over_loss(*, gap: float = 0.08) -> dict[str, Any]:
+    """Returns the two vertical axes of training curves; `gap` is the share of the height between them."""
     return {
-        "yaxis": {"domain": [0.42, 1], "tickformat": ".2~%", "title": {"text": "accuracy"}},
+        "yaxis": {"domain": [0.34 + gap, 1], **PERCENT, "title": {"text": "accuracy"}},
         "yaxis2": {"domain": [0, 0.34], "title": {"text": "loss"}, "rangemode": "tozero"},
     }
+
+
+def _rounded(value: float, axis: str) -> float:
+    """Returns a number of an epoch with the digits that can be seen, an accuracy in percent."""
+    return float(f"{100 * value if axis == 'y' else value:.5g}")
 
 
 def _name(groups: Sequence[PointRuns], chosen: Sequence[PointRuns], labels: Sequence[str]) -> str:
@@ -120,6 +150,7 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
         more = f" and {len(curve.labels) - 4} more" if len(curve.labels) > 4 else ""
         users = escaped(f"{', '.join(curve.labels[:4])}{more}")
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
+        kind_of, symbol = (f" ({STANDINGS[curve.standing]})", "x") if curve.standing else ("", "circle")
         known = [line for line in LINES if any(value is not None for value in curve.epochs[line[1]])]
         for what, column, axis, form in known:
             values, faint = curve.epochs[column], BEHIND.get(column) in {name for _, name, *_ in known}
@@ -127,7 +158,7 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
                 {
                     "type": "scatter",
                     "mode": "lines+markers" if len(values) <= 30 and not faint else "lines",
-                    "name": escaped(curve.name),
+                    "name": escaped(f"{curve.name}{kind_of}"),
                     "legendgroup": curve.key[:16],
                     "showlegend": len(curves) > 1 and what == known[0][0],
                     "x": list(range(1, len(values) + 1)),
@@ -136,8 +167,8 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
                     "yaxis": axis,
                     "opacity": FAINT if faint else 1,
                     "line": {"color": color, "dash": dash, "width": 1.2 if faint else 1.8},
-                    "marker": {"size": 4},
-                    "hovertemplate": f"{users}<br>epoch %{{x}}: {what} %{{y:{form}}}<extra></extra>",
+                    "marker": {"size": 7 if curve.standing else 4, "symbol": symbol},
+                    "hovertemplate": f"{users}{kind_of}<br>epoch %{{x}}: {what} {form}<extra></extra>",
                 }
             )
     longest = max(len(curve.accuracy) for curve in curves)
@@ -145,24 +176,26 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
         "xaxis": {"title": {"text": "epoch of the stage"}, "anchor": "y2", **whole_ticks(longest)},
         **accuracy_over_loss(),
     }
-    # The legend grows over the figure: two names stand beside each other.
-    height = 420 + (22 * math.ceil(len(curves) / 2) if len(curves) > 1 else 0)
     return Figure(
         f"curves-{kind.replace('_', '-')}",
         stage_of_kind(kind).TITLE or kind,
         _words(info, curves),
         data,
         layout,
-        height=height,
+        wide=len(curves) > FEW,
     )
 
 
 def _words(info: CurvesInfo, curves: tuple[Curve, ...]) -> str:
-    last = [curve.accuracy[-1] for curve in curves if curve.accuracy[-1] is not None]
+    front = [curve for curve in curves if curve.standing is None]
+    last = [curve.accuracy[-1] / 100 for curve in front if curve.accuracy[-1] is not None]
     ends = f" It ends at {show_share(last[0])}." if last else ""
     if len(last) > 1:
         ends = f" They end at {show_share(min(last))} to {show_share(max(last))}."
-    stages = f"{len(curves)} stages" if len(curves) > 1 else "One stage"
+    stages = f"{len(front)} stages" if len(front) > 1 else "One stage" if front else "No stage"
+    others = Counter(STANDINGS[curve.standing] for curve in curves if curve.standing)
+    crosses = ", ".join(f"{n} {name}" for name, n in others.items())
+    ends += f" Crosses: {show_count(others.total(), 'stage')} of other points ({crosses})." if others else ""
     faint = any(value is not None for curve in curves for value in curve.epochs["train_accuracy"])
     lines = " Strong lines: validation; faint ones: training." if faint else ""
     return f"{stages} of {info.points} of {info.of} frontier points.{ends}{lines}"

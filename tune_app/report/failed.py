@@ -75,7 +75,8 @@ def draw_failed(info: FailedInfo) -> Figure:
         "textposition": "outside",
         "cliponaxis": False,
         "marker": {"color": "@outside"},
-        "hovertemplate": "%{y}: %{x} trials<extra></extra>",
+        "hovertext": [f"{escaped(name)}: {show_count(n, 'trial')}" for name, n in zip(names, trials, strict=True)],
+        "hovertemplate": "%{hovertext}<extra></extra>",
         "showlegend": False,
     }
     layout = {

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune_app.drawing.frontier_info import Standing
+
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 
 
@@ -24,18 +26,37 @@ class Figure:
     data: Sequence[Mapping[str, Any]]
     layout: Mapping[str, Any]
     height: int = 420
+    wide: bool = False
+    """Whether it takes the whole width of its section."""
     least_width: int = 0
-    """The width in pixels below which the figure scrolls."""
+    """The width in pixels below which the figure is drawn upright: with `upright`, and x for y."""
+    upright: Mapping[str, Any] | None = None
+    """The layout of a figure that is drawn upright."""
     linked: bool = False
     choices: Mapping[str, Any] | None = None
     """For the figure of the chosen trial, what the page's script draws of other choices."""
     most: int | None = None
     """For a linked figure, rows that are drawn at once; of more the frontier and an even choice of the others."""
 
-    def spec(self) -> dict[str, Any]:
-        """The figure in plotly's terms: the layout that all figures share, and what is this one's own."""
-        axes = ["xaxis", "yaxis", *(name for name in self.layout if name.startswith("yaxis"))]
-        return {"data": list(self.data), "layout": merged(_shared(self.height, axes), self.layout)}
+    def spec(self, width: int | None = None) -> dict[str, Any]:
+        """The figure in plotly's terms: the layout that all figures share, and what is this one's own.
+
+        `width` is that of the place where it is drawn, in pixels; None: as wide as it likes.
+        """
+        if self.upright is not None and width is not None and width < self.least_width:
+            data = [{**trace, "x": trace["y"], "y": trace["x"]} for trace in self.data]
+            return {"data": data, "layout": self._whole(self.upright)}
+        return {"data": list(self.data), "layout": self._whole(self.layout)}
+
+    def embedded(self) -> dict[str, Any]:
+        """The figure as a page has it, whose script draws it."""
+        upright = None if self.upright is None else self._whole(self.upright)
+        own = {"linked": self.linked, "most": self.most, "least_width": self.least_width, "upright": upright}
+        return {**self.spec(), **own}
+
+    def _whole(self, layout: Mapping[str, Any]) -> dict[str, Any]:
+        axes = ["xaxis", "yaxis", *(name for name in layout if name.startswith("yaxis"))]
+        return merged(_shared(self.height, axes), layout)
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +82,12 @@ def guide(x: Sequence[float], y: Sequence[float], **line: Any) -> dict[str, Any]
     """Returns a line that helps to read a figure: it has no name, and says nothing when it is hovered."""
     quiet = {"hoverinfo": "skip", "showlegend": False}
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, **quiet}
+
+
+def refused_marker(standing: Standing) -> dict[str, Any]:
+    """Returns how a point is drawn that was measured and is no result."""
+    symbol = {"chance": "triangle-down-open", "invalid": "cross-thin-open"}.get(standing, "x-thin")
+    return {"color": "@outside", "size": 8, "symbol": symbol, "line": {"width": 1.5, "color": "@outside"}}
 
 
 def whole_ticks(most: int) -> dict[str, Any]:
@@ -90,9 +117,9 @@ def _shared(height: int, axes: Sequence[str]) -> dict[str, Any]:
         "font": font,
         "paper_bgcolor": "@surface",
         "plot_bgcolor": "@surface",
-        "margin": {"l": 56, "r": 16, "t": 12, "b": 48},
+        "margin": {"l": 56, "r": 28, "t": 12, "b": 48},
         **dict.fromkeys(axes, axis),
-        "legend": {"orientation": "h", "font": {"size": 12}, **above},
+        "legend": {"orientation": "h", "font": {"size": 12}, "tracegroupgap": 0, **above},
         "hoverlabel": {"bgcolor": "@surface", "bordercolor": "@muted", "font": font, "align": "left"},
         "hovermode": "closest",
         "dragmode": "zoom",

@@ -1,6 +1,7 @@
 """Figures as PNG or SVG files, drawn by a Chromium of the system (kaleido is imported on use)."""
 
 import asyncio
+import math
 import os
 import shutil
 import tempfile
@@ -27,6 +28,10 @@ BROWSERS = (
 )
 WIDTH, PNG_SCALE = 1000, 2.0
 """Pixels of an image's width as in the page, and the factor for PNG files, so that print is sharp."""
+HEAD_PX, ROW_PX = 64, 20
+"""Room of the title with one row of names below it, and of each further row."""
+LETTER_PX, SYMBOL_PX, SIDES_PX = 7.0, 55, 100
+"""Widths of a letter of a name, of its symbol, and of what stands left and right of the names."""
 LIMIT_S = 90.0
 """Seconds after which a browser that draws one figure is taken as hung."""
 
@@ -75,16 +80,25 @@ def write_images(figures: Sequence[Figure], target: StoragePath, form: Format, *
 
 def _order(figure: Figure, path: Path, form: Format, caveat: str) -> dict[str, Any]:
     """Returns a figure as kaleido takes it: in light colors, with its title, since no page says it."""
-    spec = figure.spec()
+    spec = figure.spec(WIDTH)
     text = f"{figure.title} ({caveat})" if caveat else figure.title
     title = {"text": text, "x": 0.01, "xanchor": "left", "font": {"size": 17}}
-    layout = merged(spec["layout"], {"title": title, "margin": {"t": spec["layout"]["margin"]["t"] + 64}})
-    height = figure.height + 64
+    above = HEAD_PX + ROW_PX * (_legend_rows(spec["data"]) - 1)
+    layout = merged(spec["layout"], {"title": title, "margin": {"t": spec["layout"]["margin"]["t"] + above}})
+    layout["title"] |= {"yref": "container", "y": 1, "yanchor": "top", "pad": {"t": 16}}
+    height = spec["layout"]["height"] + above
     return {
         "fig": painted({"data": spec["data"], "layout": {**layout, "height": height, "width": WIDTH}}, "light"),
         "path": str(path),
         "opts": {"format": form, "width": WIDTH, "height": height, "scale": PNG_SCALE if form == "png" else 1},
     }
+
+
+def _legend_rows(data: Sequence[dict[str, Any]]) -> int:
+    """Returns the rows of names above a figure, whose columns are as wide as the longest name; 1 for none."""
+    names = [str(trace["name"]) for trace in data if trace.get("name") and trace.get("showlegend", True)]
+    widest = SYMBOL_PX + LETTER_PX * max(map(len, names), default=0)
+    return max(1, math.ceil(len(names) / max(1, int((WIDTH - SIDES_PX) / widest))))
 
 
 def _draw(orders: Sequence[dict[str, Any]], browser: str) -> None:

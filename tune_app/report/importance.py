@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.samplers import distribution
+from tune_app.drawing.axis import PERCENT
 from tune_app.frontier.points import PointRuns
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
@@ -68,10 +69,11 @@ def draw_importance(info: ImportanceInfo) -> Figure:
             "type": "bar",
             "orientation": "h",
             "name": short(objective),
-            "x": [round(found.get(name, 0.0), 4) for name in names],
+            "x": [round(100 * found.get(name, 0.0), 2) for name in names],
             "y": names,
             "marker": {"color": f"@c{i}"},
-            "hovertemplate": f"%{{y}}: %{{x:.1%}} of the variance of {short(objective)}<extra></extra>",
+            "hovertext": names,
+            "hovertemplate": f"%{{hovertext}}: %{{x:.1f}} % of the variance of {short(objective)}<extra></extra>",
         }
         for i, (objective, found) in enumerate(info.shares.items())
     ]
@@ -79,15 +81,14 @@ def draw_importance(info: ImportanceInfo) -> Figure:
         "barmode": "group",
         "bargap": 0.35,
         "xaxis": {
-            "tickformat": ".0%",
+            **PERCENT,
             "title": {"text": "share of the variance explained"},
-            "range": [0, 1],
-            "dtick": 0.25,
+            "range": [0, 100],
+            "dtick": 25,
         },
         "yaxis": {"ticksuffix": "  ", "showgrid": False},
-        "margin": {"r": 28},
     }
-    height = 130 + 22 * len(names) * max(1, len(info.shares))
+    height = 110 + 22 * len(names) * max(1, len(info.shares))
     return Figure("importance", "Which parameter decides", _words(info), data, layout, height=height)
 
 

@@ -72,6 +72,8 @@ def _baseline(contents: Contents) -> list[Card]:
 def _trials(contents: Contents) -> Card:
     states = Counter(record.state for record in contents.records)
     detail = ", ".join(f"{n:,} {state}" for state, n in states.most_common()) or "none has finished"
+    more = len(contents.records) > in_full(contents.records)
+    detail += " with rungs and repeats" if more else ""
     front = f"; {len(contents.frontier):,} on the frontier" if contents.frontier else ""
     return Card("Trials", show_done(in_full(contents.records), contents.spec.budget.trials), f"{detail}{front}")
 

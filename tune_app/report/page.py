@@ -63,7 +63,7 @@ def embedded(value: object) -> str:
 
 def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
     figures = [figure for section in sections for figure in section.figures if figure.data]
-    shown = {figure.name: {**figure.spec(), "linked": figure.linked, "most": figure.most} for figure in figures}
+    shown = {figure.name: figure.embedded() for figure in figures}
     assert len(shown) == len(figures), "figures have different names"
     return {
         "columns": packed(trial_columns(contents)),

@@ -59,14 +59,13 @@ def published_points(dataset: str) -> tuple[PublishedPoint, ...]:
 
 
 def _marks(contents: Contents, x: str, y: str) -> Iterator[tuple[Standing, Mark]]:
-    """Yields a mark for each point with a result, at the means of its runs."""
-    members = set(map(contents.row_of, contents.frontier))
+    """Yields a mark for each point that was measured, at the means of its runs."""
     for group in contents.groups:
-        if group.mean:
+        standing, at_x, at_y = contents.standing(group), contents.measured(group, x), contents.measured(group, y)
+        if standing is not None and at_x is not None and at_y is not None:
             row = contents.row_of(group)
             x_sd, y_sd = (group.sd.get(name) or None for name in (x, y))
-            mark = Mark(contents.label(row), contents.value(group, x), contents.value(group, y), row, x_sd, y_sd)
-            yield "frontier" if row in members else "dominated" if group.feasible else "infeasible", mark
+            yield standing, Mark(contents.label(row), at_x, at_y, row, x_sd, y_sd)
 
 
 def _published(contents: Contents, x: str, y: str) -> dict[str, tuple[Mark, ...]]:

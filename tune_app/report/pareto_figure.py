@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tune_app.drawing.axis import Axis
-from tune_app.drawing.frontier_info import Mark
-from tune_app.report.figure import Figure, escaped, guide
+from tune_app.drawing.frontier_info import STANDINGS, Mark
+from tune_app.report.figure import Figure, escaped, guide, refused_marker
 from tune_app.report.pareto import ParetoInfo
 from tune_app.tables.columns import show
 from tune_app.terminal.quantities import show_count
@@ -29,12 +29,15 @@ def draw_pareto(info: ParetoInfo) -> Figure:
     named = f"{info.baseline.label}, fp32" if info.baseline else ""
     data = [
         _marks(info, info.dominated, "dominated", color="@dim", size=7, opacity=faint),
-        _marks(info, info.infeasible, "outside the constraints", color="@outside", size=8, symbol="x-thin", line=1.5),
+        *(
+            _marks(info, marks, STANDINGS[standing], **refused_marker(standing))
+            for standing, marks in {"infeasible": info.infeasible, **info.refused}.items()
+        ),
         _line(info) if info.stepped else None,
         _front(info),
         *(
-            _marks(info, marks, system, color=color, size=10, symbol=symbol, line=2)
-            for (system, marks), (symbol, color) in zip(info.published.items(), SYSTEMS.items(), strict=False)
+            _marks(info, marks, system, color=color, size=10, symbol=symbol, width=2)
+            for (system, marks), (symbol, color) in zip(_near(info).items(), SYSTEMS.items(), strict=False)
         ),
         _marks(info, baseline, named, color="@ink", size=15, symbol="star"),
     ]
@@ -42,9 +45,9 @@ def draw_pareto(info: ParetoInfo) -> Figure:
         name=NAME,
         title="Accuracy against size" if {info.x.metric, info.y.metric} == {"accuracy", "size_bytes"} else "Frontier",
         words=_words(info),
-        data=[trace for trace in data if trace is not None] if info.tried else [],
-        layout={"xaxis": _axis(info, info.x, "x"), "yaxis": _axis(info, info.y, "y"), "shapes": _bounds(info)},
-        height=540,
+        data=[trace for trace in data if trace is not None] if info.tried or info.refused else [],
+        layout={"xaxis": info.x.layout(), "yaxis": info.y.layout(), "shapes": _bounds(info)},
+        height=480,
         linked=True,
     )
 
@@ -52,15 +55,17 @@ def draw_pareto(info: ParetoInfo) -> Figure:
 def _marks(info: ParetoInfo, marks: Sequence[Mark], name: str, **style: Any) -> dict[str, Any] | None:
     if not marks:
         return None
-    width = style.pop("line", 0)
+    width = style.pop("width", 0)
+    refused = any(marks is some for some in info.refused.values())
+    x, y = info.placed(marks) if refused else ([info.x.scaled(m.x) for m in marks], [info.y.scaled(m.y) for m in marks])
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [info.x.scaled(mark.x) for mark in marks],
-        "y": [info.y.scaled(mark.y) for mark in marks],
+        "x": x,
+        "y": y,
         **_hover(info, marks, name),
-        "marker": {**style, "line": {"width": width, "color": style["color"]}},
+        "marker": {"line": {"width": width, "color": style["color"]}, **style},
     }
 
 
@@ -109,22 +114,37 @@ def _bounds(info: ParetoInfo) -> list[dict[str, Any]]:
         value = axis.scaled(bound)
         ends = {f"{along}0": value, f"{along}1": value, f"{across}0": 0, f"{across}1": 1, f"{across}ref": "paper"}
         line = {"color": "@outside", "width": 1, "dash": "dash"}
-        found.append({"type": "line", **ends, "line": line, "layer": "below"})
+        found.append({"type": "line", **ends, "line": line, "layer": "between"})
     return found
 
 
-def _axis(info: ParetoInfo, axis: Axis, name: str) -> dict[str, Any]:
-    """Our own points decide what is seen at first; a mark of another system may lie outside."""
-    found = axis.layout()
+def _refused(info: ParetoInfo) -> list[str]:
+    """Says how many points were refused, and where they are drawn."""
+    found = []
+    for standing, marks in info.refused.items():
+        told = f"{len(marks):,} {STANDINGS[standing]}"
+        exact = ([info.x.scaled(mark.x) for mark in marks], [info.y.scaled(mark.y) for mark in marks])
+        found.append(f"{told}, at the edge where they lie far outside." if info.placed(marks) != exact else f"{told}.")
+    return found
+
+
+def _near(info: ParetoInfo) -> dict[str, tuple[Mark, ...]]:
+    """Returns the marks of other systems that lie among our own points, which decide what is seen, by system.
+
+    A system keeps its symbol, and its place, where none of its marks is there.
+    """
     marks = [*info.tried, *([info.baseline] if info.baseline else [])]
-    if not info.published or not marks:
-        return found
-    low, high = _padded([axis.scaled(getattr(mark, name)) for mark in marks], axis)
-    return found | {"autorangeoptions": {"clipmin": low, "clipmax": high}}
+    (left, right), (low, high) = (
+        _padded([getattr(mark, name) for mark in marks], axis) for name, axis in (("x", info.x), ("y", info.y))
+    )
+    return {
+        system: tuple(mark for mark in some if left <= mark.x <= right and low <= mark.y <= high)
+        for system, some in (info.published if marks else {}).items()
+    }
 
 
 def _padded(values: Sequence[float], axis: Axis) -> tuple[float, float]:
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=0.0)
     if axis.log:
         return low / 1.3, high * 1.3
     margin = 0.06 * ((high - low) or abs(high) or 1.0)
@@ -134,7 +154,7 @@ def _padded(values: Sequence[float], axis: Axis) -> tuple[float, float]:
 def _words(info: ParetoInfo) -> str:
     tried = len(info.tried)
     if not tried:
-        return "No trial of the full schedule has a result yet."
+        return " ".join(["No trial of the full schedule has a result yet.", *_refused(info)])
     parts = [f"{len(info.frontier):,} of {show_count(tried, 'point')} on the frontier"]
     if info.frontier:
         first, last = info.frontier[0], info.frontier[-1]
@@ -142,15 +162,18 @@ def _words(info: ParetoInfo) -> str:
         parts[0] += f": from {ends[0]} to {ends[1]}." if len(info.frontier) > 1 else f": {ends[0]}."
     if info.infeasible:
         parts.append(f"{len(info.infeasible):,} outside the constraints.")
+    parts += _refused(info)
     if info.bounds:
         parts.append("Dashed lines are constraints.")
     if info.baseline:
         parts.append(f"The {info.baseline.label} in fp32 has {show(info.y.metric, info.baseline.y)}.")
     if any(mark.x_sd or mark.y_sd for mark in info.frontier):
         parts.append("A point that ran several times lies at the mean of its runs; bars are one standard deviation.")
-    if info.published:
+    near, every = (sum(map(len, found.values())) for found in (_near(info), info.published))
+    if near:
+        of = f" ({near} of {every}: the others lie outside)" if near < every else ""
         parts.append(
-            "Open marks are earlier systems on the same data, with the accuracy that they published and a ratio by a "
-            "formula of their own, not of a file."
+            f"Open marks are earlier systems on the same data{of}, with the accuracy that they published and a ratio "
+            "by a formula of their own, not of a file."
         )
     return " ".join(parts)

@@ -58,7 +58,9 @@ def draw_sizes(info: SizesInfo) -> Figure:
             "name": escaped(part),
             "y": bars,
             "x": [round(size / divisor, 4) for size in sizes],
-            "text": [f"{show_size(size)}, {size / total:.1%}" for size, total in zip(sizes, totals, strict=True)],
+            "text": [
+                f"{show_size(size)}, {100 * size / total:.1f} %" for size, total in zip(sizes, totals, strict=True)
+            ],
             "textposition": "none",
             "hovertemplate": f"%{{y}}<br>{escaped(part)}: %{{text}}<extra></extra>",
             "marker": {"color": color, "line": {"color": "@surface", "width": 0.5}},
@@ -72,7 +74,7 @@ def draw_sizes(info: SizesInfo) -> Figure:
         "yaxis": {"type": "category", **names_axis(bars, info.labels, LABEL_CHARS)},
         "legend": {"traceorder": "normal"},  # of stacked bars plotly would turn it around
     }
-    height = 150 + 26 * max(2, len(info.labels))
+    height = 110 + 26 * max(2, len(info.labels))
     return Figure("sizes", "Where the bytes go", _words(info), data, layout, height=height)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 WEB = files("tune_app.report") / "web"
 
@@ -31,6 +32,13 @@ def joined(text: str) -> str:
     return re.sub(r"(?<=[0-9]) (?=(?:%|pp|[KMGT]?B|s|min|h|d)\b|%)", "\u00a0", text)
 
 
+def breakable(text: str) -> "Markup":
+    """Returns a text as HTML in which a line may end after the parts of a label."""
+    from markupsafe import Markup, escape
+
+    return Markup("_<wbr>").join(map(escape, text.split("_")))
+
+
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -42,5 +50,5 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["joined"] = joined
+    found.filters |= {"joined": joined, "breakable": breakable}
     return found

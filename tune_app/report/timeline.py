@@ -94,11 +94,12 @@ def draw_timeline(info: TimelineInfo) -> Figure:
         data.append(_diamonds(hits))
     layout = {
         "barmode": "overlay",
+        "margin": {"r": 40},
         "bargap": 0.3,
         "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
         "yaxis": names_axis(list(range(len(info.lanes))), info.lanes, LANE_CHARS),
     }
-    height = min(900, 150 + 34 * max(2, len(info.lanes)))
+    height = min(900, 110 + 34 * max(2, len(info.lanes)))
     return Figure("timeline", "When trials ran", _words(info), data, layout, height=height)
 
 

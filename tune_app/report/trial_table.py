@@ -8,10 +8,10 @@ from trainables.results import SCORES
 from tune_app.report.contents import Contents
 from tune_app.tables.columns import CATALOG, COLUMNS, MAIN, Column, Kind, expanded, short
 
-PageKind = Literal["text", "number", "share", "bytes", "ratio", "seconds", "flag", "time"]
+PageKind = Literal["text", "number", "share", "points", "bytes", "ratio", "seconds", "flag", "time"]
 PAGE_KINDS: dict[Kind, PageKind] = {
     **{"text": "text", "id": "text", "number": "number", "count": "number", "chance": "number", "time": "time"},
-    **{"share": "share", "points": "share", "bytes": "bytes", "ratio": "ratio", "seconds": "seconds", "flag": "flag"},
+    **{"share": "share", "points": "points", "bytes": "bytes", "ratio": "ratio", "seconds": "seconds", "flag": "flag"},
 }
 """How the page writes each kind of the catalog."""
 RUNS = ("accuracy_mean", "accuracy_sd", "test_accuracy_mean", "test_accuracy_sd", "repeats", "p_non_dominated")

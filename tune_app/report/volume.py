@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tune_app.drawing.axis import unit_of
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
 from tune_app.tables.columns import short
@@ -40,36 +41,50 @@ def draw_volume(info: VolumeInfo) -> list[Figure]:
     divisor, unit = next((d, u) for d, u in UNITS if max(info.training_s, default=0.0) >= d or d == 1.0)
     spent = [round(seconds / divisor, 4) for seconds in info.training_s]
     by_trials, by_time = _words(info)
-    return [
-        _figure(info, "hypervolume-trials", "against trials", by_trials, info.trials, "trials of the full schedule"),
-        _figure(info, "hypervolume-training", "against training", by_time, spent, f"training of all trials, {unit}"),
-    ]
+    trials = [show_count(n, "trial") for n in info.trials]
+    times = [f"{show_duration(seconds)} of training" for seconds in info.training_s]
+    over_trials = _figure(info, "trials", by_trials, info.trials, trials, "trials of the full schedule")
+    over_time = _figure(info, "training", by_time, spent, times, f"training of all trials, {unit}")
+    return [over_trials, over_time]
 
 
-def _figure(info: VolumeInfo, name: str, title: str, words: str, efforts: Sequence[float], axis_title: str) -> Figure:
+def _figure(
+    info: VolumeInfo, effort: str, words: str, efforts: Sequence[float], said: Sequence[str], axis_title: str
+) -> Figure:
+    """Draws the volume over one way of counting effort; `said` is each effort in words.
+
+    The axis begins near the first volume, not at 0, so that gains can be seen.
+    """
     volume, last = info.volume, len(info.volume) - 1
-    # Where it changes, and both ends.
-    kept = [i for i, value in enumerate(volume) if i in (0, last) or value != volume[i - 1]]
+    # Where it changes, and both ends; before the first point that counts there is no volume.
+    kept = [i for i, v in enumerate(volume) if v > 0 and (i in (0, last) or v != volume[i - 1])]
+    unit, divisor = unit_of("count", max(volume, default=0.0))
+    heights = [float(f"{volume[i] / divisor:.6g}") for i in kept]
+    low, high = (min(heights), max(heights)) if heights else (0.0, 1.0)
+    room = 0.08 * ((high - low) or high)
     trace = {
         "type": "scatter",
         "mode": "lines+markers" if len(kept) <= 60 else "lines",
         "x": [efforts[i] for i in kept],
-        "y": [float(f"{volume[i]:.6g}") for i in kept],
+        "y": heights,
         "line": {"shape": "hv", "color": "@front", "width": 2},
         "marker": {"size": 5},
         "cliponaxis": False,
-        "fill": "tozeroy",
-        "fillcolor": "rgba(86, 180, 233, 0.12)",
-        "hovertemplate": f"%{{y:.4~s}} after %{{x:,.4~r}}<br>{axis_title}<extra></extra>",
+        "text": [f"{show_number(volume[i])} after {said[i]}" for i in kept],
+        "hovertemplate": "%{text}<extra></extra>",
         "showlegend": False,
     }
-    objectives = " · ".join(map(short, info.objectives))
+    product = ", ".join(filter(None, (" · ".join(map(short, info.objectives)), unit)))
     layout = {
         "xaxis": {"title": {"text": axis_title}, "tickformat": ",~r", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": f"hypervolume ({objectives})"}, "tickformat": "~s", "rangemode": "tozero"},
+        "yaxis": {
+            "title": {"text": f"hypervolume ({product})"},
+            "tickformat": ",~r",
+            "range": [max(0.0, low - room), high + room],
+        },
     }
-    data = [trace] if kept and volume[-1] > 0 else []
-    return Figure(name, f"Hypervolume {title}", words, data, layout, height=320)
+    data = [trace] if kept else []
+    return Figure(f"hypervolume-{effort}", f"Hypervolume against {effort}", words, data, layout, height=320)
 
 
 def _words(info: VolumeInfo) -> tuple[str, str]:

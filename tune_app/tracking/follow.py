@@ -4,7 +4,7 @@ The ledger and the stages hold everything that a tracker is shown, so nothing ru
 the same beside a search, after it, and after one that was interrupted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.terminal.progress import track
 from tune_app.tracking.curves import Curves, Started
-from tune_app.tracking.hyperparameters import hyperparameters, trial_hyperparameters
+from tune_app.tracking.hyperparameters import hyperparameters, trial_hyperparameters, varied
 from tune_app.tracking.memory import Memory
 from tune_app.tracking.overview import NAME
 from tune_app.tracking.protocol import Artifact, Overview, RunEnd, RunInfo, TrackedRun, Tracker, Value
@@ -108,11 +108,10 @@ class Follower:
         made = None if BASELINE in self.done else read_baseline(self._folder)
         if made is None:
             return
-        name, epochs = self._spec.name, self._curves.of_baseline(made.key)
+        epochs = self._curves.of_baseline(made.key)
         known = hyperparameters(self._spec.base).items()
         config = {path: value for path, value in known if path.startswith(("baseline.", "data."))}
-        info = RunInfo(f"{name}-{BASELINE}", BASELINE, name, BASELINE, config, caveat(self._spec))
-        run = self._tracker.open(info)
+        run = self._tracker.open(self._run_info(BASELINE, BASELINE, BASELINE, config))
         run.log([epoch for epoch in epochs if epoch.step > (run.last_step or 0)])
         run.finish(RunEnd("complete", made.metrics(), {"seconds": made.seconds}))
         self.done.add(BASELINE)
@@ -168,9 +167,19 @@ class Follower:
         return shown
 
     def _info(self, work: Assignment) -> RunInfo:
-        name = self._spec.name
-        config = trial_hyperparameters(self._spec, work)
-        return RunInfo(f"{name}-{work.trial_id}", work.label, name, "trial", config, caveat(self._spec))
+        return self._run_info(work.trial_id, work.label, "trial", trial_hyperparameters(self._spec, work))
+
+    def _run_info(self, run_id: str, name: str, kind: str, config: Mapping[str, Value]) -> RunInfo:
+        return RunInfo(
+            run_id=f"{self._spec.name}-{run_id}",
+            name=name,
+            group=self._spec.name,
+            kind=kind,
+            config=config,
+            caveat=caveat(self._spec),
+            varied=varied(self._spec),
+            objectives=tuple(dict.fromkeys([*self._spec.objectives, *self._spec.metrics])),
+        )
 
 
 def _end(record: TrialRecord, folder: ExperimentFolder) -> RunEnd:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from search_spaces.parameters import Conditional
+from search_spaces.rungs import FULL
 from trainables.config import StageConfig, TrialConfig
 from trainables.errors import TrialFailure
 from trainables.storage import redact
@@ -23,6 +25,21 @@ def trial_hyperparameters(spec: ExperimentSpec, work: Assignment) -> dict[str, V
     except TrialFailure:
         return own
     return {**own, **hyperparameters(config)}
+
+
+def varied(spec: ExperimentSpec) -> dict[str, Value]:
+    """Returns a value of everything that tells trials of a search apart: the parameters that vary, in the order of the
+    space, then rung and repeat where there are several."""
+    found: dict[str, Value] = {}
+    for name, parameter in spec.space.root.items():
+        values = {*parameter.values, *(point[name] for point in spec.points if name in point)}
+        if len(values) > 1 or isinstance(parameter, Conditional):
+            found[name] = parameter.values[0]
+    if len(spec.rungs) > 1:
+        found["rung"] = FULL
+    if spec.repeats is not None:
+        found["repeat"] = 0
+    return found
 
 
 def hyperparameters(config: TrialConfig) -> dict[str, Value]:

@@ -49,6 +49,10 @@ class RunInfo:
     config: Mapping[str, Value] = field(default_factory=dict)
     caveat: str = ""
     """A warning for everybody who sees the run's numbers; empty for none."""
+    varied: Mapping[str, Value] = field(default_factory=dict)
+    """A value of each entry of `config` that tells trials of the search apart, the searched parameters first."""
+    objectives: tuple[str, ...] = ()
+    """The columns that the search is judged by, the objectives first."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from trainables.results import METRICS
+from tune_app.tables.columns import MAIN
 from tune_app.tracking.overview import opened
 from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value
 
@@ -66,13 +68,24 @@ class TensorBoardRun:
         self._writer.flush()
 
     def finish(self, end: RunEnd) -> None:
-        """Writes parameters, state and measurements as hyperparameters, which TensorBoard draws as parallel
-        coordinates."""
+        """Writes what varies and the state as hyperparameters, which TensorBoard draws as parallel coordinates.
+
+        Its table has the columns of the first run that it finds: each run names all of them, the searched parameters
+        and the objectives first. The whole configuration is a text beside it.
+        """
         from tensorboardX.summary import hparams
 
-        caveat: dict[str, Value] = {"caveat": self._info.caveat} if self._info.caveat else {}
-        for summary in hparams({**self._info.config, "state": end.state, **caveat}, dict(end.metrics)):
+        info = self._info
+        caveat: dict[str, Value] = {"caveat": info.caveat} if info.caveat else {}
+        ended: dict[str, Value] = {"state": end.state, **caveat}
+        measured = (name for name in METRICS if name in end.metrics)
+        columns = dict.fromkeys([*info.objectives, *MAIN, *measured], 0.0)
+        table, _, _ = hparams({**info.varied, **ended}, columns)
+        own = {name: info.config[name] for name in info.varied if name in info.config}
+        _, started, done = hparams({**own, **ended}, columns)
+        for summary in (table, started, done):
             self._writer.file_writer.add_summary(summary)
+        self._writer.add_text("configuration", _table(["name", "value"], list(info.config.items())))
         for name, value in end.metrics.items():
             self._writer.add_scalar(name, value, 0)
         about: dict[str, Value] = {**caveat, "state": end.state, **end.facts}

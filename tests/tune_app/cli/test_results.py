@@ -1,6 +1,8 @@
 """Commands that read an experiment: what they print, and one line for what cannot be."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,23 @@ def test_compare_prints_a_table_and_draws_a_picture(cli: Cli, folder: Experiment
     found = json.loads(cli("compare", folder.path, other.path, "--json").out)
     assert (found["other"]["coverage"], found["toy"]["coverage"]) == (1.0, 0.0)
     assert [p["label"] for p in found["other"]["winners"]] == ["p30_w4_a8"]
+
+
+def test_two_experiments_of_one_name_are_told_apart_in_table_document_and_picture(cli: Cli, tmp_path: Path) -> None:
+    """By as much of their paths as it takes; a copy that was renamed has the name of its folder."""
+    folders = [make_experiment(tmp_path / place) for place in ("monday/cpu", "tuesday/cpu")]
+    for folder in folders:
+        store_baseline(folder)
+    shutil.copytree(tmp_path / "monday" / "cpu" / "toy", tmp_path / "copy")
+    sides = [str(folder.path) for folder in folders], [str(folders[0].path), str(tmp_path / "copy")]
+    for paths, names in zip(sides, (["monday/cpu/toy", "tuesday/cpu/toy"], ["toy", "copy"]), strict=True):
+        done = cli("compare", *paths, "--output", tmp_path / "both.svg")
+        rows = [line.split()[0] for line in done.out.splitlines() if line.split()[1:2] == ["3"]]
+        assert rows == names
+        assert list(json.loads(cli("compare", *paths, "--json").out))[2:] == names
+        drawn = re.findall("<!-- (.*?) -->", (tmp_path / "both.svg").read_text())
+        assert {*names, *(f"{name}: baseline, fp32" for name in names)} <= set(drawn)
+        assert f"frontiers of {names[0]} (3) and {names[1]} (3)" in drawn
 
 
 @pytest.mark.parametrize("command", ["pick", "summary", "compare", "reproduce", "verify"])

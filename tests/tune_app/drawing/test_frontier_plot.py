@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -75,8 +76,17 @@ def test_the_baseline_has_a_place_on_every_axis(tmp_path: Path) -> None:
     assert frontier_info(folder).baseline == Mark("baseline", 100_000_000, 1.0)
 
 
-def test_sizes_within_one_decade_are_linear(tmp_path: Path) -> None:
-    assert not frontier_info(make_experiment(tmp_path)).x.log
+def test_sizes_within_one_decade_are_linear_and_others_say_that_they_are_not(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path)
+    info = frontier_info(folder)
+    assert (info.x.log, info.x.title) == (False, "size of the packed file (KB)")
+    assert "(log scale)" not in texts(tmp_path / "linear.svg", info)
+    store_baseline(folder, 0.96)
+    info = frontier_info(folder)
+    assert (info.x.log, info.x.title) == (True, "size of the packed file in KB (log scale)")
+    shown = texts(tmp_path / "log.svg", info)
+    assert "size of the packed file (log scale)" in shown
+    assert re.search(r"<!-- [0-9.]+ % -->", shown)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +141,7 @@ def test_the_figure_names_points_axes_and_bits(tmp_path: Path) -> None:
         assert text in shown
     assert "toy: 3 of 5 trials on the frontier" in shown
     assert "size of the packed file" in shown
-    assert "100 kB" in shown
+    assert "100 KB" in shown
     assert "p50_w8_a8" not in shown  # dominated
     assert "baseline" not in shown
 

@@ -98,7 +98,7 @@ def test_coverage_is_that_of_comparing_every_pair(n: int, m: int, seed: int) -> 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_the_picture_holds_both(suffix: str, pair: tuple[ExperimentFolder, ExperimentFolder], tmp_path: Path) -> None:
     path = tmp_path / f"both.{suffix}"
-    save_comparison_plot([frontier_info(folder) for folder in pair], path)
+    save_comparison_plot({folder.path.name: frontier_info(folder) for folder in pair}, path)
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG") or (b"toy" in content and b"other" in content)
 
@@ -106,8 +106,9 @@ def test_the_picture_holds_both(suffix: str, pair: tuple[ExperimentFolder, Exper
 def test_the_picture_names_the_side_that_is_a_placeholder(tmp_path: Path) -> None:
     trained = make_experiment(tmp_path, name="trained")
     store_baseline(trained)
-    infos = [frontier_info(folder) for folder in (trained, make_untrained(tmp_path, name="placeholder"))]
-    for shown, name in ((infos, "both"), (infos[:1] * 2, "trained")):
+    infos = {"trained": frontier_info(trained)}
+    both_infos = {**infos, "placeholder": frontier_info(make_untrained(tmp_path, name="placeholder"))}
+    for shown, name in ((both_infos, "both"), (infos, "trained")):
         save_comparison_plot(shown, tmp_path / f"{name}.svg")
     both = (tmp_path / "both.svg").read_text()
     assert "<!-- placeholder: untrained baseline: accuracies mean nothing -->" in both

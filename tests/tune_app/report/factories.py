@@ -78,6 +78,50 @@ def rich_experiment(storage: Path) -> ExperimentFolder:
     return folder
 
 
+def refused_experiment(storage: Path) -> ExperimentFolder:
+    """Eight bit widths, of which the two narrowest are at chance at both rungs; one point outside the constraints, and
+    one that diverged."""
+    records = []
+    for w, accuracy in enumerate((0.10, 0.11, 0.79, 0.86, 0.871, 0.875, 0.876, 0.878), start=1):
+        params = {**point(0.3 if w % 2 else 0.0, w), "importance": "l1" if w > 3 else "bn_taylor"}
+        chance: Any = {"state": "invalid", "kind": "Collapsed", "message": "at chance", "measured": True}
+        ended = {} if w > 2 else chance
+        low = max(0.1, accuracy - 0.05)
+        records.append(at(make_record(2 * w, params, low, 9_000 * w + 300, rung="ptq", **ended), 4.0 * w))
+        records.append(at(_with_qat(make_record(2 * w + 1, params, accuracy, 9_000 * w, **ended)), 4.0 * w + 2))
+    outside = make_record(30, {**point(0.0, 3, 4), "importance": "l1"}, 0.71, 25_000)
+    diverged = make_record(31, {**point(0.0, 1, 4), "importance": "l1"}, state="invalid")
+    records += [at(_with_qat(record), 40.0 + 2 * i) for i, record in enumerate((outside, diverged))]
+    schedule = Schedule(epochs=1, lr=0.1)
+    folder = make_experiment(
+        storage,
+        records,
+        base=TrialConfig(
+            data=DataConfig(name="cifar10"),
+            baseline=BaselineTrain(schedule=schedule),
+            prune=ChannelPrune(fine_tune=schedule),
+            quantize=QAT,
+        ),
+        space={
+            "prune_frac": [0.0, 0.3],
+            "w_bits": list(range(1, 9)),
+            "a_bits": [4, 8],
+            "importance": ["l1", "bn_taylor"],
+        },
+        fidelity={"rungs": [{"name": "ptq", "qat_epochs": 0}], "eta": 1, "min_pairs": 3},
+        constraints=["accuracy >= 0.75"],
+        budget={"trials": 40},
+    )
+    store_baseline(folder, 0.88)
+    write_stage(folder, "0" * 64, "train", [0.4, 0.6, 0.7, 0.8, 0.85, 0.88])
+    for record in records:
+        if record.assignment.rung == FULL:
+            last = record.measured().get("accuracy", 0.1)
+            write_stage(folder, record.result.stages[1].key, "channel_prune", [0.5, 0.6])
+            write_stage(folder, record.result.stages[-1].key, "qat", [max(0.1, last - 0.1), last + 0.005, last])
+    return folder
+
+
 def wide_experiment(storage: Path) -> ExperimentFolder:
     """Bits of each layer group alone: many parameters, and labels that fill lines."""
     groups = ("first_conv", "expansion", "depthwise", "projection", "head")

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.tune_app.factories import make_experiment, make_record
-from tests.tune_app.report.factories import EVIL, point, rich_experiment, small, wide_experiment
-from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, Visit, drawn, marks, scroll_through
+from tests.tune_app.report.factories import (
+    EVIL,
+    point,
+    refused_experiment,
+    rich_experiment,
+    small,
+    wide_experiment,
+)
+from tests.tune_app.report.visits import COVERED, PARALLEL, PARETO, WIDER, Visit, drawn, marks, scroll_through
 from trainables.results import StageRun
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
@@ -47,27 +54,24 @@ def test_the_curves_are_those_of_the_chosen_trial(visit: Visit, report: Path) ->
     page = visit.open(report)
     curves = page.locator('[data-figure="curves-chosen"]')
     curves.scroll_into_view_if_needed()
-    read = "e => [e._fullLayout.xaxis.title.text, e.layout.annotations.map(a => a.text), e.data.map(t => [...t.y])]"
+    heading = page.locator("#figure-curves-chosen h3")
+    read = "e => [e.layout.annotations.map(a => a.text), e.data.map(t => [...t.y])]"
 
     def chosen(label: str) -> Any:
         page.get_by_role("button", name=label, exact=True).first.click()
-        page.wait_for_function(
-            "label => document.querySelector('[data-figure=\"curves-chosen\"]')"
-            "._fullLayout.xaxis.title.text.includes(label)",
-            arg=f"{label},",
-        )
+        heading.filter(has_text=re.compile(f"^The chosen trial: {label}$")).wait_for()
         return curves.evaluate(read)
 
     curves.locator(".main-svg").first.wait_for()
-    title, kinds, lines = chosen("p70_w4_a4")
-    assert (title, kinds) == ("epoch of p70_w4_a4, over its stages", ["train", "qat"])
-    assert lines[0][:4] == [0.4, 0.7, 0.9, 0.96]
-    _, _, others = chosen("p0_w8_a8")
+    kinds, lines = chosen("p70_w4_a4")
+    assert kinds == ["train", "qat"]
+    assert lines[0][:4] == [40, 70, 90, 96]
+    _, others = chosen("p0_w8_a8")
     assert (others[0][:4], others[0][4:] != lines[0][4:]) == (lines[0][:4], True)
     page.get_by_label("Filter state").select_option("invalid")
     page.locator("#trial-table tbody tr button").first.click()
     page.wait_for_function("() => document.querySelector('[data-figure=\"curves-chosen\"]').data[0].y.length === 4")
-    assert curves.evaluate(read)[1] == ["train"]  # what it did before it failed
+    assert curves.evaluate(read)[0] == ["train"]  # what it did before it failed
 
 
 def test_a_filter_leaves_the_view_as_a_reader_zoomed_it(visit: Visit, report: Path) -> None:
@@ -296,14 +300,15 @@ def test_a_trial_at_chance_shows_its_numbers_and_why_it_is_no_result(visit: Visi
     terms = dict(zip(panel.locator("dt").all_inner_texts(), panel.locator("dd").all_inner_texts(), strict=True))
     assert {name: terms[name] for name in ("accuracy", "drop", "pruned accuracy", "fine-tuned accuracy")} == {
         "accuracy": "10.00 %",
-        "drop": "86.00 %",
+        "drop": "86.00 pp",
         "pruned accuracy": "50.00 %",
         "fine-tuned accuracy": "91.00 %",
     }
     assert "sparsified accuracy" not in terms
     assert "tune-app" not in panel.inner_text()
     sizes = page.locator(PARETO).evaluate("e => e.data.flatMap(trace => [...trace.x || []])")
-    assert (100 in sizes, 60 in sizes) == (True, False)  # KB
+    assert (100 in sizes, 60 in sizes) == (True, True)  # KB
+    assert drawn(page, PARETO, "at chance") == [0]
 
 
 def test_on_a_small_screen_the_chosen_trial_is_short_and_a_link_leads_to_it(browser: "Browser", report: Path) -> None:
@@ -334,6 +339,69 @@ def test_commands_hold_any_folder(visit: Visit, tmp_path: Path) -> None:
     assert all(line[2] == str(folder.path) for line in words if line[1] != "run")
 
 
+@pytest.mark.parametrize("make", [rich_experiment, refused_experiment, wide_experiment])
+@pytest.mark.parametrize("width", [1280, 760, 400])
+def test_nothing_lies_over_another_or_beyond_the_page(
+    width: int, make: Callable[[Path], ExperimentFolder], browser: "Browser", tmp_path: Path
+) -> None:
+    visit = Visit(browser, viewport={"width": width, "height": 900})
+    write_report(make(tmp_path), tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    scroll_through(page)
+    page.screenshot(path=tmp_path / f"report-{width}.png", full_page=True)
+    assert page.evaluate(COVERED) == []
+    assert page.evaluate(WIDER) == []
+    # Each row of figures takes the whole width, and no card is much higher than what is in it.
+    for row in page.locator(".figures").all():
+        edges = row.evaluate(
+            "e => [...e.children].map(c => [c, e]).map(p => p.map(q => q.getBoundingClientRect()))"
+            ".map(([c, e]) => [c.top, c.right, e.right])"
+        )
+        ends = {top: right for top, right, _ in edges}
+        assert list(ends.values()) == pytest.approx([edges[0][2]] * len(ends), abs=2)
+    unused = "e => e.closest('.figure').getBoundingClientRect().bottom - e.getBoundingClientRect().bottom"
+    assert page.locator(PARETO).evaluate(unused) < 40
+    assert visit.said == []
+    page.close()
+
+
+def test_a_figure_of_many_curves_is_as_wide_as_the_page(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    width = "e => e.getBoundingClientRect().width"
+    across = page.locator("#training .figures").evaluate(width)
+    assert page.locator("#figure-curves-qat").evaluate(width) == pytest.approx(across, abs=2)
+    assert page.locator("#figure-curves-train").evaluate(width) < 0.6 * across
+
+
+def test_on_a_narrow_screen_the_axes_of_the_parallel_coordinates_lie_below_one_another(
+    browser: "Browser", report: Path
+) -> None:
+    visit = Visit(browser, viewport={"width": 400, "height": 900})
+    page = visit.open(report)
+    place = page.locator(PARALLEL)
+    place.scroll_into_view_if_needed()
+    place.locator(".main-svg").first.wait_for()
+    names = ["prune_frac", "w_bits", "a_bits", "accuracy", "size", "ratio"]
+    for name in names:
+        box = place.locator(".annotation-text", has_text=re.compile(rf"^{name}\b")).bounding_box()
+        assert box is not None
+        assert 0 < box["x"] < box["x"] + box["width"] < 400
+    left, right, y = place.evaluate(
+        "e => { const {xaxis: x, yaxis: y} = e._fullLayout; const box = e.getBoundingClientRect(); "
+        "return [box.x + x._offset + x.d2p(-0.04), box.x + x._offset + x.d2p(0.5), box.y + y._offset + y.d2p(1)] }"
+    )
+    page.mouse.move(right, y)
+    page.mouse.down()
+    page.mouse.move(left, y, steps=4)
+    page.mouse.up()
+    assert re.match(r"2 \.\. (4\.9|5)", page.get_by_label("Filter w_bits").input_value())
+    assert page.locator("#count").inner_text() == "36 of 52 trials"
+    page.set_viewport_size({"width": 1280, "height": 900})  # turned, and wide again
+    page.wait_for_function("() => document.querySelector('[data-figure=parallel]').layout.xaxis.side === 'top'")
+    assert visit.said == []
+    page.close()
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 def test_names_that_fill_lines_break_no_layout(width: int, browser: "Browser", tmp_path: Path) -> None:
     visit = Visit(browser, viewport={"width": width, "height": 900})
@@ -358,9 +426,9 @@ def test_a_plot_that_draws_a_choice_of_lines_says_so(
     note = page.locator("[data-note=parallel]")
     page.locator(f"{PARALLEL} .main-svg").first.wait_for()
     shown = len(set(drawn(page, PARALLEL)))
-    # Of 20 points every other one and the 8 of the frontier; all are odd rows, those of the lower rung are even.
-    assert 10 < shown < 20
-    assert note.inner_text().startswith(f"{shown} of 20 lines are drawn: the frontier and an even choice")
+    # Of 24 points, 4 of them invalid, every third one and the 8 of the frontier.
+    assert 10 < shown < 24
+    assert note.inner_text().startswith(f"{shown} of 24 lines are drawn: the frontier and an even choice")
     assert drawn(page, PARALLEL, "dominated")
     page.get_by_label("Filter w_bits").fill("4")
     note.wait_for(state="hidden")

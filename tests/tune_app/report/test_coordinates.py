@@ -15,13 +15,14 @@ def test_the_data_of_a_small_search(tmp_path: Path) -> None:
     assert [d.column for d in info.dimensions] == [
         "prune_frac", "w_bits", "a_bits", "accuracy", "size_bytes", "compression_ratio"
     ]  # fmt: skip
-    assert info.rows == (0, 1, 2, 3, 5)
-    assert info.kinds == ("frontier", "frontier", "dominated", "frontier", "dominated")
+    assert info.rows == (0, 1, 2, 3, 4, 5)
+    assert info.kinds == ("frontier", "frontier", "dominated", "frontier", "invalid", "dominated")
     prune_frac, w_bits, a_bits, accuracy, *_ = info.dimensions
-    assert prune_frac.heights == (0, 0.6, 1, 1, 0.6)
+    assert prune_frac.heights == (0, 0.6, 1, 1, 1, 0.6)
     assert prune_frac.ticks == ((0, "0"), (0.6, "0.3"), (1, "0.5"))
-    assert w_bits.heights == (1, 0, 1, 0, 1)
-    assert a_bits.heights == (0.5,) * 5  # one value, in the middle
+    assert w_bits.heights == pytest.approx((1, 1 / 3, 1, 1 / 3, 0, 1), abs=1e-5)
+    assert a_bits.heights == (0.5,) * 6  # one value, in the middle
+    assert accuracy.heights[4] is None  # it diverged
     assert (accuracy.low, accuracy.high, accuracy.ticks[0][1], accuracy.ticks[-1][1]) == (
         0.88, 0.95, "88.00 %", "95.00 %"
     )  # fmt: skip
@@ -30,7 +31,7 @@ def test_the_data_of_a_small_search(tmp_path: Path) -> None:
 def test_a_line_names_its_row_at_each_of_its_corners_and_ends_in_a_gap(tmp_path: Path) -> None:
     figure = draw_coordinates(coordinates_info(small(tmp_path)))
     traces = {trace["name"]: trace for trace in figure.data}
-    assert list(traces) == ["dominated", "frontier"]
+    assert list(traces) == ["dominated", "invalid", "frontier"]
     assert traces["dominated"]["customdata"] == [2] * 7 + [5] * 7
     assert traces["dominated"]["x"] == [0, 1, 2, 3, 4, 5, None] * 2
     assert traces["frontier"]["y"][:3] == [0, 1, 0.5]
@@ -46,6 +47,32 @@ def test_a_span_of_sizes_beyond_a_decade_is_logarithmic(tmp_path: Path) -> None:
     assert size.log
     assert size.heights == (0, 0.5, 1)
     assert [text for _, text in size.ticks] == ["1.00 KB", "3.16 KB", "10.0 KB", "31.6 KB", "100 KB"]
+
+
+def test_a_logarithmic_axis_says_so_both_ways(tmp_path: Path) -> None:
+    records = [make_record(i, {"prune_frac": 0.0, "w_bits": 2**i, "a_bits": 8}, 0.9, 10 ** (3 + i)) for i in (1, 2, 3)]
+    figure = draw_coordinates(coordinates_info(small(tmp_path, records)))
+    assert figure.upright is not None
+    assert "<b>size</b><br>(log scale)" in figure.layout["xaxis"]["ticktext"]
+    assert "<b>accuracy</b>" in figure.layout["xaxis"]["ticktext"]
+    assert "<b>size</b> (log scale)" in [note["text"] for note in figure.upright["annotations"]]
+
+
+def test_ticks_that_would_cover_one_another_are_left_out_but_for_the_ends(tmp_path: Path) -> None:
+    values = [0.1, 0.101, 0.102, 0.3, 0.5]
+    records = [make_record(i, {"prune_frac": v, "w_bits": 4, "a_bits": 8}, 0.9, 1000 + i) for i, v in enumerate(values)]
+    space = {"prune_frac": values, "w_bits": [4], "a_bits": [8]}
+    figure = draw_coordinates(coordinates_info(small(tmp_path, records, space=space)))
+    shown = [note["text"] for note in figure.layout["annotations"] if note["x"] == 0]
+    assert shown == ["0.1", "0.3", "0.5"]
+
+
+def test_an_image_with_little_room_is_drawn_upright(tmp_path: Path) -> None:
+    figure = draw_coordinates(coordinates_info(small(tmp_path)))
+    beside, below = figure.spec(figure.least_width), figure.spec(figure.least_width - 1)
+    assert (beside["data"][0]["x"], beside["layout"]["height"]) == (figure.data[0]["x"], figure.height)
+    assert below["data"][0]["y"] == figure.data[0]["x"]
+    assert below["layout"]["yaxis"]["range"][0] > below["layout"]["yaxis"]["range"][1]  # the first axis on top
 
 
 def test_names_and_conditional_parameters_have_a_place_too(tmp_path: Path) -> None:

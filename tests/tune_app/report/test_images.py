@@ -1,6 +1,7 @@
 """Figures as files, drawn by the system's Chromium."""
 
 import os
+import re
 import struct
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.tune_app.report.factories import small
 from trainables.errors import ConfigError
 from tune_app.report import build, images
 from tune_app.report.build import write_figures
+from tune_app.report.figure import Figure
 from tune_app.report.images import PNG_SCALE, WIDTH, find_browser, write_images
 from tune_app.report.pareto import pareto_info
 from tune_app.report.pareto_figure import draw_pareto
@@ -33,6 +35,21 @@ def test_png_and_svg_of_the_same_figure(tmp_path: Path) -> None:
     text = "".join(ElementTree.parse(svg).getroot().itertext())
     assert "Accuracy against size" in text
     assert "baseline, fp32" in text
+
+
+def test_rows_of_names_have_their_room_below_the_title(tmp_path: Path) -> None:
+    """Nine long names stand in three rows, and in an image too they cover no other text."""
+    needs_chromium()
+    names = [f"p{i}0_sparsity=0.7_w2_a8_importance=l1" for i in range(9)]
+    lines = [{"type": "scatter", "name": name, "x": [1, 2], "y": [i, i]} for i, name in enumerate(names)]
+    figure = Figure("many", "Many names", "", lines, {})
+    write_images([figure], tmp_path, "svg")
+    root = ElementTree.parse(tmp_path / "many.svg").getroot()
+    assert float(root.attrib["height"]) == figure.height + images.HEAD_PX + 4 * images.ROW_PX
+    [legend] = [e for e in root.iter() if e.get("class") == "legend"]
+    [title] = [e for e in root.iter() if e.get("class") == "gtitle"]
+    top = float(re.findall(r"[\d.]+", legend.attrib["transform"])[1])
+    assert top > float(title.attrib["y"]) + 4
 
 
 def test_every_image_of_a_placeholder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,13 @@ def test_the_cards_of_a_small_search(tmp_path: Path) -> None:
     assert found["Training"].value == "9 s"
 
 
+def test_trials_beyond_the_budget_are_told_what_they_are(tmp_path: Path) -> None:
+    """A budget counts first runs of the full schedule: the other complete ones are no riddle."""
+    [trials] = [card for card in cards(read_contents(rich_experiment(tmp_path))) if card.name == "Trials"]
+    assert trials.value == "24 of 40 trials"
+    assert trials.detail == "48 complete, 4 invalid with rungs and repeats; 8 on the frontier"
+
+
 def test_findings_stand_at_the_top_and_call_trials_as_the_table_does(tmp_path: Path) -> None:
     near, knee, precision = key_findings(small(tmp_path))
     words = "smallest within 1 pp of the baseline: p0_w8_a8, 95.00 % (-1.00 pp, within the noise), 250 KB, 4.00x"
@@ -126,7 +133,7 @@ def test_every_metric_has_an_axis_and_a_way_to_be_written(metric: str, tmp_path:
 def test_axes_choose_a_unit_and_a_scale(tmp_path: Path) -> None:
     spec = small(tmp_path).spec
     axis = axis_of("size_bytes", spec, [5e4, 2.5e7])
-    assert (axis.title, axis.scaled(5e6), axis.log) == ("size of the packed file (MB)", 5.0, True)
+    assert (axis.title, axis.scaled(5e6), axis.log) == ("size of the packed file in MB (log scale)", 5.0, True)
     assert axis_of("size_bytes", spec, [5e4, 9e4]).title.endswith("(KB)")
     assert axis_of("macs", spec, [5e8]).title == "multiply-accumulates (millions)"
     assert not axis_of("accuracy", spec, [0.01, 0.9]).log

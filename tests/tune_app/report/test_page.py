@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.tune_app.factories import make_experiment, make_record, make_records, make_untrained, rehearsal
-from tests.tune_app.report.factories import EVIL, point, rich_experiment, small
+from tests.tune_app.report.factories import EVIL, point, refused_experiment, rich_experiment, small
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes
 from tune_app.drawing.palette import PALETTES, painted
@@ -107,6 +107,16 @@ def test_a_page_of_every_experiment(records: list[Any], tmp_path: Path) -> None:
         a.get("aria-label") or a.get("aria-labelledby") for _, a in read.tags if {"role", "data-figure"} & a.keys()
     ]
     assert named.count(None) == len([a for _, a in read.tags if a.get("role") == "status"])
+
+
+def test_numbers_of_figures_are_written_in_one_style(tmp_path: Path) -> None:
+    """As the page's words: a space before a unit, in ticks, hovers and texts."""
+    for make in (rich_experiment, refused_experiment):
+        for section in sections_of(read_contents(make(tmp_path / make.__name__))):
+            for figure in section.figures:
+                spec = json.dumps([figure.embedded(), figure.words], ensure_ascii=False)
+                assert not re.search(r"[0-9]%|[0-9](?:pp|[KMGT]?B)\b", spec), figure.name
+                assert not re.search(r'"(?:tick|hover)format": "[^"]*[%s]"|\{[xy]:[^}]*[%s]\}', spec), figure.name
 
 
 def test_one_is_written_as_one(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tune_app.report import importance
 from tune_app.report.contents import read_contents
 from tune_app.report.importance import FEWEST, draw_importance, importance_info
 from tune_app.report.volume import draw_volume, volume_info
+from tune_app.terminal.quantities import show_number
 
 
 def test_the_volume_after_each_trial(tmp_path: Path) -> None:
@@ -31,6 +32,24 @@ def test_the_volume_after_each_trial(tmp_path: Path) -> None:
     # Trials 3, 5 and 6 changed nothing; the last one is drawn all the same.
     assert (by_trials.data[0]["x"], by_training.data[0]["x"]) == ([1, 2, 4, 6], [1.5, 3.0, 6.0, 9.0])
     assert by_training.layout["xaxis"]["title"]["text"] == "training of all trials, seconds"
+
+
+def test_the_axis_of_the_volume_begins_where_the_volumes_are(tmp_path: Path) -> None:
+    """So that gains of a percent are seen; before the first point that counts there is nothing."""
+    first = make_record(0, point(0.3, 8), state="failed")
+    others = [make_record(i, point(0.3, i), 0.9 + i / 1000, 90_000 - i) for i in range(1, 5)]
+    info = volume_info(small(tmp_path, [first, *others]))
+    assert info.volume[0] == 0
+    for figure in draw_volume(info):
+        [trace] = figure.data
+        low, high = figure.layout["yaxis"]["range"]
+        drawn = max(trace["y"]) - min(trace["y"])
+        assert 0 < low < min(trace["y"])
+        assert drawn > 0.8 * (high - low)
+        assert "fill" not in trace
+        assert len(trace["x"]) == 4
+    assert draw_volume(info)[0].layout["yaxis"]["title"]["text"] == "hypervolume (accuracy · size, thousands)"
+    assert draw_volume(info)[0].data[0]["text"][-1] == f"{show_number(info.volume[-1])} after 5 trials"
 
 
 @pytest.mark.parametrize(("seconds", "unit"), [(50.0, "seconds"), (500.0, "minutes"), (5e4, "hours"), (5e5, "days")])
@@ -66,6 +85,7 @@ def test_the_parameter_that_decides_has_the_largest_share(tmp_path: Path) -> Non
     assert (info.points, info.of, info.why_not) == (24, 24, "")
     figure = draw_importance(info)
     assert "w_bits for accuracy, prune_frac for size" in figure.words
+    assert list(figure.data[0]["hovertext"]) == figure.data[0]["y"]  # ticks end in spaces, which a hover repeats
     assert [trace["name"] for trace in figure.data] == ["accuracy", "size"]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from trainables.results import Completed, StageRun
 from trainables.storage import replace_json
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.report import chosen, timeline
-from tune_app.report.chosen import chosen_info, draw_chosen
+from tune_app.report.chosen import ChosenInfo, chosen_info, draw_chosen
 from tune_app.report.contents import read_contents
 from tune_app.report.curves import curves_info, draw_curves
 from tune_app.report.overview import BALANCED, cards
@@ -34,7 +35,7 @@ def test_the_bytes_of_frontier_points_by_part(tmp_path: Path) -> None:
     assert info.labels == ("p50_w4_a8", "p30_w4_a8", "p0_w8_a8")
     assert info.parts == {"weights": (59_900, 89_900, 249_900), "header": (100, 100, 100)}
     figure = draw_sizes(info)
-    assert (figure.data[0]["x"], figure.data[0]["text"][0]) == ([59.9, 89.9, 249.9], "59.9 KB, 99.8%")
+    assert (figure.data[0]["x"], figure.data[0]["text"][0]) == ([59.9, 89.9, 249.9], "59.9 KB, 99.8 %")
     assert figure.words == "All frontier points, by parts of the packed file. Weights are 100 % of a file."
 
 
@@ -69,11 +70,11 @@ def test_curves_of_each_kind_with_shared_stages_once(tmp_path: Path) -> None:
     info = curves_info(contents)
     assert list(info.kinds) == ["train", "qat"]  # the pruning stages were removed: they are absent
     [baseline] = info.kinds["train"]
-    assert (baseline.accuracy, len(baseline.labels)) == ((0.4, 0.7, 0.9, 0.96), len(contents.frontier))
+    assert (baseline.accuracy, len(baseline.labels)) == ((40, 70, 90, 96), len(contents.frontier))
     assert [len(curve.labels) for curve in info.kinds["qat"]] == [1] * len(contents.frontier)
     train, qat = draw_curves(info)
     validation, training, loss = train.data
-    assert (validation["y"], training["y"]) == ([0.4, 0.7, 0.9, 0.96], [0.3, 0.6, 0.8, 0.86])
+    assert (validation["y"], training["y"]) == ([40, 70, 90, 96], [30, 60, 80, 86])
     assert loss["y"] == pytest.approx([0.6, 0.3, 0.1, 0.04])
     assert [(trace["yaxis"], trace["opacity"]) for trace in train.data] == [("y", 1), ("y", 0.45), ("y2", 1)]
     assert len(qat.data) == 3 * len(contents.frontier)
@@ -123,13 +124,39 @@ def test_the_stages_of_the_chosen_trial_follow_one_another(tmp_path: Path) -> No
     validation, training, loss, unknown = figure.data
     assert set(unknown["y"]) == {None}  # of stages of older versions
     last = contents.rows[info.start]["accuracy"]
-    assert (validation["y"][:4], validation["y"][-1]) == ([0.4, 0.7, 0.9, 0.96], last)
-    assert training["y"][-1] == pytest.approx(last - 0.1)
+    assert (validation["y"][:4], validation["y"][-1]) == ([40, 70, 90, 96], pytest.approx(100 * last))
+    assert training["y"][-1] == pytest.approx(100 * last - 10)
     assert loss["y"][-1] == pytest.approx(1 - last)
     assert [note["text"] for note in figure.layout["annotations"]] == ["train", "qat"]
     assert [shape["x0"] for shape in figure.layout["shapes"]] == [4.5]
     assert len(info.kinds) == 1 + sum(r.assignment.rung == FULL and r.state == "complete" for r in contents.records)
     assert set(info.rows) == set(range(len(contents.records)))  # the baseline at least
+
+
+def test_names_of_stages_lie_between_the_curves_each_on_a_line_of_its_own(tmp_path: Path) -> None:
+    """Two stages of one epoch at the end are narrower than their names."""
+    info = ChosenInfo(
+        kinds=("train", "channel_prune", "sparsify", "qat"),
+        epochs=tuple(
+            dict.fromkeys(("val_accuracy", "train_accuracy", "loss", "val_loss"), (1.0,) * n) for n in (9, 1, 1, 1)
+        ),
+        rows={0: [0, 1, 2, 3]},
+        total=1,
+        start=0,
+        label="p50",
+    )
+    figure = draw_chosen(info)
+    assert figure is not None
+    layout, names = figure.layout, figure.layout["annotations"]
+    below, above = layout["yaxis2"]["domain"][1], layout["yaxis"]["domain"][0]
+    line = 14 / (figure.height - 60)  # of its letters, in parts of the height inside the margins
+    heights = [name["y"] for name in names]
+    assert all(below < y - line < y < above for y in heights)
+    assert all(a - b >= line for a, b in pairwise(heights))
+    assert [(name["x"], name["xanchor"]) for name in names] == [
+        (0.5, "left"), (10.5, "right"), (11.5, "right"), (12.5, "right")
+    ]  # fmt: skip
+    assert figure.title == "The chosen trial: p50"
 
 
 def test_of_many_trials_the_page_has_the_frontier_and_the_newest(
@@ -162,7 +189,7 @@ def test_epochs_without_a_loss_have_accuracies_alone(tmp_path: Path) -> None:
     body = {"kind": "train", "history": [{"val_accuracy": 0.5}, {"val_accuracy": 0.75}]}
     replace_json(folder.stages / ("0" * 64) / "stage.json", {**body, "sha256": digest(body)})
     train = draw_curves(curves_info(read_contents(folder)))[0]
-    assert [(trace["y"], trace["yaxis"]) for trace in train.data] == [([0.5, 0.75], "y")]
+    assert [(trace["y"], trace["yaxis"]) for trace in train.data] == [([50, 75], "y")]
 
 
 def test_pairs_of_rungs_and_their_rank_correlation(tmp_path: Path) -> None:

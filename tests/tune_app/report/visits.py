@@ -56,18 +56,29 @@ TOO_PALE = """() => {
 """Texts with a contrast below 4.5 (WCAG 2.2, AA) on the nearest background."""
 COVERED = """() => {
   const found = [];
-  for (const plot of document.querySelectorAll("[data-figure]"))
-    for (const kind of [".xtick text", ".ytick text", ".y2tick text", ".legendtext"]) {
-      const boxes = [...plot.querySelectorAll(kind)].map((e) => [e.textContent, e.getBoundingClientRect()]);
-      boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
-        const width = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-        const height = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-        if (width > 2 && height > 3) found.push(`${plot.dataset.figure}: ${a}, ${b}`);
-      }));
-    }
+  for (const plot of document.querySelectorAll("[data-figure]")) {
+    const edge = plot.getBoundingClientRect();
+    const texts = [...plot.querySelectorAll(".main-svg text")].filter((e) => e.textContent.trim());
+    const boxes = texts.map((e) => [e.textContent, e.getBoundingClientRect()]);
+    for (const [text, box] of boxes)
+      if (box.left < edge.left - 1 || box.right > edge.right + 1 || box.bottom > edge.bottom + 1)
+        found.push(`${plot.dataset.figure}: ${text} is cut`);
+    const tools = plot.querySelector(".modebar");
+    if (tools) boxes.push(["tools", tools.getBoundingClientRect()]);
+    boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
+      const width = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+      const height = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+      if (width > 2 && height > 3) found.push(`${plot.dataset.figure}: ${a}, ${b}`);
+    }));
+  }
   return found;
 }"""
-"""Labels of an axis or a legend that lie over one another."""
+"""Texts of a figure, and its tools, that lie over one another, or beyond its edge."""
+WIDER = """() => [...document.querySelectorAll("body *")]
+  .filter((e) => !e.closest(".scroll, pre, .skip, .hidden, svg") && e.getClientRects().length)
+  .filter((e) => e.getBoundingClientRect().right > window.innerWidth + 1 || e.getBoundingClientRect().left < -1)
+  .map((e) => `${e.tagName} ${e.className} ${e.textContent.slice(0, 30)}`)"""
+"""Parts of the page that reach beyond it, but for what scrolls by itself: the tables and the spec."""
 
 
 def scroll_through(page: "Page") -> None:

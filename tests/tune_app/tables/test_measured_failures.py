@@ -1,5 +1,6 @@
 """A trial that was refused after its measurement: its numbers are shown, and decide nothing, however good they are."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.tune_app.search.test_ladder import make_laddered
 from tests.tune_app.search.test_proposer import open_proposer, optuna_trials
 from tests.tune_app.tracking.test_optuna_journal import load
 from trainables.config import digest
+from tune_app.drawing.frontier_info import REFUSED as REFUSED_KINDS
 from tune_app.drawing.frontier_info import frontier_info
 from tune_app.engine.live_view import Status
 from tune_app.findings.compare import compare_experiments
@@ -30,7 +32,7 @@ from tune_app.frontier.points import group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord, latest
 from tune_app.report.contents import read_contents
-from tune_app.report.coordinates import coordinates_info
+from tune_app.report.coordinates import CoordinatesInfo, coordinates_info
 from tune_app.report.importance import importance_info
 from tune_app.report.pareto import pareto_info
 from tune_app.report.rungs import rung_pairs
@@ -115,6 +117,16 @@ def advice(folder: ExperimentFolder) -> Any:
     return found.results, found.advice
 
 
+def of_results(info: CoordinatesInfo) -> Any:
+    """The axes, and the lines of points with a result."""
+    kept = [i for i, kind in enumerate(info.kinds) if kind not in REFUSED_KINDS]
+    axes = [
+        dataclasses.replace(dimension, heights=tuple(dimension.heights[i] for i in kept))
+        for dimension in info.dimensions
+    ]
+    return axes, [(info.rows[i], info.kinds[i]) for i in kept]
+
+
 READERS: dict[str, Callable[[ExperimentFolder], Any]] = {
     "frontier": lambda folder: frontier_frame(folder.path).to_dict("records"),
     "frontier.parquet": table_of_the_frontier,
@@ -129,15 +141,17 @@ READERS: dict[str, Callable[[ExperimentFolder], Any]] = {
     "trace": lambda folder: trace_frame(folder.path).to_dict("records"),
     "live": live,
     "summary": summarize,
-    "plot": frontier_info,
+    "plot": lambda folder: dataclasses.replace(frontier_info(folder), refused={}),
     "samplers": taken_by_samplers,
     "rungs": standings,
     "optuna": optuna_study,
     "warm start": advice,
     "tracker": lambda folder: read_overview(folder).points,
-    "report: Pareto": lambda folder: pareto_info(read_contents(folder)),
-    "report: coordinates": lambda folder: coordinates_info(read_contents(folder)),
-    "report: rungs": lambda folder: rung_pairs(read_contents(folder)),
+    "report: Pareto": lambda folder: dataclasses.replace(pareto_info(read_contents(folder)), refused={}),
+    "report: coordinates": lambda folder: of_results(coordinates_info(read_contents(folder))),
+    "report: rungs": lambda folder: [
+        dataclasses.replace(pairs, refused=()) for pairs in rung_pairs(read_contents(folder))
+    ],
     "report: sizes": lambda folder: sizes_info(read_contents(folder)),
     "report: volume": lambda folder: volume_info(read_contents(folder)),
     "report: importance": lambda folder: importance_info(read_contents(folder)),

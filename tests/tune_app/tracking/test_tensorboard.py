@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.tune_app.factories import make_untrained
+from tests.tune_app.factories import make_spec, make_untrained
+from tests.tune_app.search.test_ladder import make_laddered
 from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, png, publish, refuse, train, work_of
 from tune_app.spec.trackers import TensorBoardConfig
+from tune_app.tracking.hyperparameters import varied
 from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import open_tracker
 from tune_app.tracking.protocol import ConfusionMatrix
@@ -37,6 +39,17 @@ def started_with(found: Any) -> dict[str, Any]:
     return dict(start.session_start_info.hparams)
 
 
+def columns(found: Any) -> tuple[list[str], list[str]]:
+    """The columns of TensorBoard's table of hyperparameters: these, and what was measured."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    data = plugin_data_pb2.HParamsPluginData()
+    data.ParseFromString(found.SummaryMetadata("_hparams_/experiment").plugin_data.content)
+    return [info.name for info in data.experiment.hparam_infos], [
+        info.name.tag for info in data.experiment.metric_infos
+    ]
+
+
 def test_a_trial_is_one_folder_of_event_files(tmp_path: Path) -> None:
     folder = make_tracked(tmp_path)
     record = finish(folder)
@@ -55,10 +68,42 @@ def test_parameters_and_measurements_are_hyperparameters(tmp_path: Path) -> None
     record = finish(folder)
     track(folder, CONFIG, confusion=False)
     found = started_with(events(tmp_path / "toy" / "tracking" / "tensorboard" / f"toy-{record.assignment.trial_id}"))
-    values = {name: value.number_value for name, value in found.items()}
-    assert (values["w_bits"], values["baseline.schedule.lr"]) == (4, pytest.approx(0.1))
-    assert (found["rung"].string_value, found["state"].string_value) == ("full", "complete")
-    assert "caveat" not in found
+    values = {name: value.number_value for name, value in found.items() if name != "state"}
+    assert values == {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}
+    assert found["state"].string_value == "complete"
+
+
+def test_the_table_opens_with_what_varies_and_the_objectives(tmp_path: Path) -> None:
+    """What never varies is in a text of the run alone; every run names all columns, also one that measured nothing."""
+    folder = make_tracked(
+        tmp_path,
+        space={
+            "prune_frac": [0, 0.5],
+            "w_bits": [4],
+            "a_bits": [4, 8],
+            "importance": {"of": ["l1"], "when": {"a_bits": [4]}},
+        },
+        objectives={"accuracy": "maximize", "macs": "minimize"},
+        repeats={"seeds": 2},
+    )
+    record = finish(folder)
+    track(folder, CONFIG, confusion=False)
+    found = events(tmp_path / "toy" / "tracking" / "tensorboard" / f"toy-{record.assignment.trial_id}")
+    hparams, metrics = columns(found)
+    assert hparams == ["prune_frac", "a_bits", "importance", "repeat", "state"]
+    assert metrics[:4] == ["accuracy", "macs", "size_bytes", "compression_ratio"]
+    assert set(metrics) <= set(found.Tags()["scalars"])
+    assert "n" not in metrics
+    lines = text(found, "configuration").splitlines()
+    assert {"| w_bits | 4 |", "| baseline.schedule.lr | 0.1 |", "| experiment | toy |"} <= set(lines)
+
+
+def test_a_rung_is_a_column_where_there_are_several(tmp_path: Path) -> None:
+    point = {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}
+    assert list(varied(make_laddered(tmp_path))) == ["prune_frac", "w_bits", "a_bits", "rung"]
+    spec = make_spec(tmp_path, space={name: [value] for name, value in point.items()})
+    assert varied(spec) == {}
+    assert varied(spec.model_copy(update={"points": ({**point, "w_bits": 3},)})) == {"w_bits": 4}
 
 
 def test_a_trial_that_was_refused_after_its_file_was_measured_shows_both(tmp_path: Path) -> None:

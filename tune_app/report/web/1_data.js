@@ -30,6 +30,7 @@ const FORMS = {
   time: String,
   flag: (v) => (v ? "yes" : "no"),
   share: (v) => `${(100 * v).toFixed(2)} %`,
+  points: (v) => `${(100 * v).toFixed(2)} pp`,
   bytes,
   seconds,
   ratio: (v) => `${v < 9.995 ? v.toFixed(2) : v.toFixed(1)}x`,

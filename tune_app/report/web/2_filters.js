@@ -1,6 +1,7 @@
 // Filters by column, as people write them, and the rows that pass them all.
 const UNITS = {
   share: { "%": 0.01 },
+  points: { pp: 0.01, "%": 0.01 },
   bytes: { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 1024, mib: 1048576, gib: 1073741824 },
   ratio: { x: 1 },
   seconds: { s: 1, min: 60, h: 3600 },
@@ -29,7 +30,7 @@ function clause(text, kind) {
   const [, sign, rest] = /^(>=|<=|>|<|=|≥|≤)?\s*(.+)$/.exec(text) || [];
   const n = rest === undefined ? NaN : number(rest, kind);
   if (Number.isNaN(n)) return null;
-  const near = kind === "number" ? 1e-9 * Math.abs(n) : { share: 5e-5, ratio: 0.005, seconds: 0.05 }[kind] ?? 0.005 * Math.abs(n);
+  const near = kind === "number" ? 1e-9 * Math.abs(n) : { share: 5e-5, points: 5e-5, ratio: 0.005, seconds: 0.05 }[kind] ?? 0.005 * Math.abs(n);
   switch (sign) {
     case ">": return (v) => v > n;
     case "<": return (v) => v < n;

@@ -131,49 +131,72 @@ function ofChosen(figure) {
     epochs += stage.loss.length;
   }
   const x = Array.from({ length: epochs }, (_, i) => i + 1);
-  const label = row === null ? "" : escaped(value(column.label, row));
-  const text = { y: 0.43, yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 11, color: "@muted" } };
+  const label = row === null ? "" : value(column.label, row);
+  const title = document.querySelector(`#figure-${report.curves.name} h3`);
+  if (label && title) title.textContent = `${report.curves.title}: ${label}`;
+  const { rows: lines, step, top } = report.curves.names;
+  const text = { yref: "paper", yanchor: "top", showarrow: false, borderpad: 0, bgcolor: "@surface", font: { size: 11, color: "@muted" } };
   const line = { color: "@muted", width: 1, dash: "dot" };
-  const none = { ...text, text: `The page has no epochs of ${label}`, x: 0.5, y: 0.7, xref: "paper", xanchor: "center" };
+  const none = { ...text, text: "The page has no epochs of it", x: 0.5, y: 0.7, xref: "paper", xanchor: "center" };
+  const named = (stage, i) => {
+    const late = starts[i] > epochs / 2;
+    const x = late ? (starts[i + 1] ?? epochs) + 0.5 : starts[i] + 0.5;
+    return { ...text, text: escaped(stage.kind), x, xanchor: late ? "right" : "left", y: top - step * (i % lines) };
+  };
   return {
     ...figure,
     data: figure.data.map((trace, i) => ({ ...trace, x, y: stages.flatMap((stage) => stage[report.curves.columns[i]]) })),
     layout: {
       ...figure.layout,
-      xaxis: { ...figure.layout.xaxis, title: { ...figure.layout.xaxis.title, text: `epoch of ${label}, over its stages` } },
       shapes: starts.slice(1).map((s) => ({ type: "line", x0: s + 0.5, x1: s + 0.5, y0: 0, y1: 1, yref: "paper", line })),
-      annotations: stages.length ? stages.map((stage, i) => ({ ...text, textangle: -90, text: escaped(stage.kind), x: starts[i] + 0.5 })) : [none],
+      annotations: stages.length ? stages.map(named) : [none],
       uirevision: label,
     },
   };
 }
 
-function draw(name) {
+// The height of the legend of each figure; the figure is so much higher.
+const legends = new Map();
+
+function draw(name, again = true) {
   const figure = name === report.curves.name ? ofChosen(report.figures[name]) : report.figures[name];
   const place = document.querySelector(`[data-figure="${name}"]`);
   if (!place) return;
   const palette = report.palettes[theme()];
   const keeps = drawnRows(name, figure);
   let data = figure.data.map((trace) => painted(trace.customdata ? linkedTrace(trace, figure, keeps) : trace, palette));
+  const upright = isUpright(figure, place);
+  if (upright) data = data.map((trace) => ({ ...trace, x: trace.y, y: trace.x }));
   if (name === report.pareto) data = data.map((trace) => recolored(trace, palette));
   const extra = name === report.parallel ? chosenLine(data, palette) : ring(data, palette);
   if (extra) data.push(extra);
-  const layout = painted(figure.layout, palette);
+  const layout = painted(upright ? figure.upright : figure.layout, palette);
+  layout.height += legends.get(name) || 0;
   if (narrow.matches && !onPaper) {
     layout.dragmode = false;
-    layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 40), r: 8 };
+    layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 40) };
     layout.legend = { ...layout.legend, font: { size: 11 } };
     if (layout.xaxis.type === "date") Object.assign(layout.xaxis, { nticks: 4, tickangle: 0 });
-    const entries = data.filter((trace) => trace.name && trace.showlegend !== false).length;
-    if (entries > 2) layout.height += 14 * entries;
+  }
+  for (const axis of ["xaxis", "yaxis", "yaxis2"]) {
+    const { title, domain } = layout[axis] || {};
+    const inner = layout.height - layout.margin.t - layout.margin.b - (legends.get(name) || 0);
+    const room = axis === "xaxis" ? place.clientWidth - 80 : inner * (domain ? domain[1] - domain[0] : 1);
+    if (title && title.text) layout[axis] = { ...layout[axis], title: { ...title, text: wrapped(title.text, room) } };
   }
   const first = !drawn.has(name);
   drawn.add(name);
   // What a reader sees stays the frame, also when few points are left in it.
-  if (figure.linked && !first)
+  if (figure.linked && !figure.upright && !first)
     for (const axis of ["xaxis", "yaxis"])
       layout[axis] = { ...layout[axis], range: [...place._fullLayout[axis].range], autorange: false };
   Plotly.react(place, data, layout, CONFIG);
+  const legend = place.querySelector(".legend .bg");
+  const room = legend ? Math.ceil(legend.getBBox().height) : 0;
+  if (again && room !== (legends.get(name) || 0)) {
+    legends.set(name, room);
+    draw(name, false);
+  }
   if (!first) return;
   place.on("plotly_click", (event) => {
     const row = event.points[0].customdata;
@@ -181,12 +204,29 @@ function draw(name) {
   });
 }
 
+// The title of an axis on as many lines as it takes in so many pixels.
+const LETTER_PX = 6.9;
+function wrapped(text, room) {
+  const lines = [];
+  for (const word of text.split(" ")) {
+    const last = lines.length - 1;
+    if (last >= 0 && (lines[last].length + 1 + word.length) * LETTER_PX <= room) lines[last] += ` ${word}`;
+    else lines.push(word);
+  }
+  return lines.join("<br>");
+}
+
+// Whether a figure has too little room for its axes beside one another.
+function isUpright(figure, place) {
+  return Boolean(figure.upright) && place.clientWidth < figure.least_width;
+}
+
 function drawLinked() {
   for (const name of drawn) if (report.figures[name].linked || name === report.curves.name) draw(name);
 }
 
 function drawAll() {
-  drawn.forEach(draw);
+  drawn.forEach((name) => draw(name));
   if (document.getElementById("color-legend")) colorLegend();
 }
 

@@ -8,9 +8,11 @@ function brushing(place) {
   const where = (event) => {
     const box = place.getBoundingClientRect();
     const { xaxis, yaxis } = place._fullLayout;
-    const x = xaxis.p2d(event.clientX - box.left - xaxis._offset);
-    const y = yaxis.p2d(event.clientY - box.top - yaxis._offset);
-    return { x, y, left: event.clientX - box.left, top: event.clientY - box.top };
+    const [left, top] = [event.clientX - box.left, event.clientY - box.top];
+    const [x, y] = [xaxis.p2d(left - xaxis._offset), yaxis.p2d(top - yaxis._offset)];
+    // An axis is crossed by its number, and its values lie along it.
+    const upright = isUpright(report.figures[report.parallel], place);
+    return upright ? { number: y, height: x, along: left, across: top, upright } : { number: x, height: y, along: top, across: left, upright };
   };
 
   const valueAt = (d, height) => {
@@ -21,8 +23,8 @@ function brushing(place) {
   place.addEventListener("pointerdown", (event) => {
     if (event.pointerType === "touch" || event.button !== 0 || event.target.closest(".modebar, .legend")) return;
     const point = where(event);
-    const axis = Math.round(point.x);
-    if (axis < 0 || axis >= dimensions.length || Math.abs(point.x - axis) > 0.2) return;
+    const axis = Math.round(point.number);
+    if (axis < 0 || axis >= dimensions.length || Math.abs(point.number - axis) > 0.2) return;
     start = { ...point, axis };
     bar = element("div", { className: "brush" });
     place.append(bar);
@@ -30,24 +32,23 @@ function brushing(place) {
   window.addEventListener("pointermove", (event) => {
     if (!start) return;
     const now = where(event);
-    Object.assign(bar.style, {
-      left: `${start.left - 7}px`, width: "14px",
-      top: `${Math.min(start.top, now.top)}px`, height: `${Math.abs(now.top - start.top)}px`,
-    });
+    const [from, length] = [Math.min(start.along, now.along), Math.abs(now.along - start.along)];
+    const [side, size, other, thickness] = start.upright ? ["left", "width", "top", "height"] : ["top", "height", "left", "width"];
+    Object.assign(bar.style, { [side]: `${from}px`, [size]: `${length}px`, [other]: `${start.across - 7}px`, [thickness]: "14px" });
   });
   window.addEventListener("pointerup", (event) => {
     if (!start) return;
-    const { axis, y, top } = start;
+    const { axis, height, along } = start;
     const now = where(event);
     bar.remove();
     start = null;
     const d = dimensions[axis];
-    if (Math.abs(now.top - top) < 6) {
+    if (Math.abs(now.along - along) < 6) {
       if (event.timeStamp - clicked < 400) filterBy(d.column, "");
       clicked = event.timeStamp;
       return;
     }
-    const [low, high] = [y, now.y].sort((a, b) => a - b);
+    const [low, high] = [height, now.height].sort((a, b) => a - b);
     if (low > 1.05 || high < -0.05) return;
     if (d.names.length) {
       const inside = d.names.filter((_, i) => i / Math.max(1, d.names.length - 1) >= low && i / Math.max(1, d.names.length - 1) <= high);

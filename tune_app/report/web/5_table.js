@@ -1,7 +1,7 @@
 // The table: pages of the rows that pass the filters, sorted by any column.
 const table = document.getElementById("trial-table");
 const FEW_NAMES = 12;
-const HINTS = { share: "> 95%", bytes: "< 300KB", ratio: "> 10x", seconds: "< 60", number: "2, 4..8", text: "contains" };
+const HINTS = { share: "> 95%", points: "< 1pp", bytes: "< 300KB", ratio: "> 10x", seconds: "< 60", number: "2, 4..8", text: "contains" };
 const shownColumns = columns.filter((c) => c.shown);
 const sorts = [];
 let order = [];

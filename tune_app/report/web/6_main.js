@@ -159,7 +159,12 @@ function start() {
     link.addEventListener("click", () => choose(Number(link.dataset.row), { scroll: true }));
   document.getElementById("theme").addEventListener("click", () => setTheme(theme() === "dark" ? "light" : "dark"));
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { themeButton(); drawAll(); });
-  narrow.addEventListener("change", drawAll);
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if (window.innerWidth === width) return;
+    width = window.innerWidth;
+    requestAnimationFrame(drawAll);
+  });
   window.addEventListener("beforeprint", () => setPaper(true));
   window.addEventListener("afterprint", () => setPaper(false));
   if (version) follow(version);
