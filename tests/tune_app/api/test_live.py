@@ -67,7 +67,9 @@ def test_the_end_is_shown_whatever_it_was(cell: Cell) -> None:
     assert cell.updates >= 1
 
 
-@pytest.mark.parametrize("ipython", [None, SimpleNamespace(get_ipython=lambda: None), "terminal"], ids=["absent", "no shell", "terminal"])
+@pytest.mark.parametrize(
+    "ipython", [None, SimpleNamespace(get_ipython=lambda: None), "terminal"], ids=["absent", "no shell", "terminal"]
+)
 def test_elsewhere_nothing_is_shown(ipython: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if ipython == "terminal":
         ipython = SimpleNamespace(get_ipython=lambda: SimpleNamespace())

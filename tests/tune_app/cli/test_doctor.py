@@ -15,7 +15,7 @@ Cli = Callable[..., Result]
 
 def test_a_cluster_where_the_search_can_run(ray_address: str, cli: Cli, tmp_path: Path) -> None:
     spec = write_spec(tmp_path / "spec.yaml", tiny_spec(tmp_path / "runs"))
-    result = cli("doctor", spec)
+    result = cli("doctor", spec, columns=80)
     assert (result.code, result.err) == (0, "")
     rows = [line.split() for line in result.out.splitlines()[2:] if not line.startswith(" ")]
     assert max(map(len, result.out.splitlines())) <= 80
