@@ -109,13 +109,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers.append(worker)
         codes = [os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers]
         rows: list[dict[str, Any]] = [json.loads(line) for line in results.read_text().splitlines()]
+    tried = Counter(row["kind"] for row in rows)
     done, broken = (Counter(row["kind"] for row in rows if row[what]) for what in ("hit", "problem"))
     counts = {
-        kind: {"possible": possible, "done": done[kind], "broken": broken[kind]}
+        kind: {"possible": possible, "tried": tried[kind], "done": done[kind], "broken": broken[kind]}
         for kind, possible in Counter(kind for kind, _ in everything).items()
     }
     table = markdown_table(
-        ["fault", "possible", "done", "promise broken"],
+        ["fault", "possible", "tried", "done", "promise broken"],
         [[kind, *(f"{number:,}" for number in found.values())] for kind, found in counts.items()],
     )
     minutes = (time.monotonic() - started) / 60

@@ -32,7 +32,7 @@ def test_a_packed_file_says_how_its_input_is_normalized(storage: StoragePath) ->
     network = read_network(packed_file(storage), None)
     assert (network.mean, network.std, network.architecture) == (MEAN, STD, make_architecture())
     images = Images(digits().val, MEAN, STD, CPU.torch)
-    np.testing.assert_array_equal(network.predict(digits(), CPU), predict(network.model, images))
+    np.testing.assert_array_equal(network.predict(digits().val, digits(), CPU), predict(network.model, images))
 
 
 def test_a_loaded_network_takes_pixels_as_the_search_measured_them(storage: StoragePath) -> None:
@@ -40,7 +40,7 @@ def test_a_loaded_network_takes_pixels_as_the_search_measured_them(storage: Stor
     network = load_network(path)
     with torch.no_grad():
         shares = network(pixels).softmax(dim=1).numpy()
-    np.testing.assert_allclose(shares, read_network(path, None).predict(digits(), CPU), atol=2e-3)
+    np.testing.assert_allclose(shares, read_network(path, None).predict(digits().val, digits(), CPU), atol=2e-3)
     assert (network.training, network.network.training) == (False, False)
     assert "mean" not in network.state_dict()
 
@@ -105,4 +105,4 @@ def test_without_constants_of_its_own_a_network_takes_those_of_the_data(tmp_path
     network = read_network(path, make_architecture())
     data = digits()
     own = type(network)(network.model, network.architecture, data.mean, data.std)
-    np.testing.assert_array_equal(network.predict(data, CPU), own.predict(data, CPU))
+    np.testing.assert_array_equal(network.predict(data.val, data, CPU), own.predict(data.val, data, CPU))
