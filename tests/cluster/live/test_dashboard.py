@@ -21,7 +21,7 @@ Cli = Callable[..., Result]
 def page() -> Iterator["Page"]:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         yield page
 
 

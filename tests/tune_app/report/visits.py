@@ -16,7 +16,7 @@ class Visit:
         self.said: list[str] = []
         self.asked: list[str] = []
         self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **context})
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(120_000)
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
