@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from trainables.config import DATASETS, DataConfig
-from trainables.errors import ConfigError, did_you_mean
+from trainables.config import DATASETS, DataConfig, TrialConfig
+from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
 from tune_app.spec.yaml_file import in_one_line
 
 if TYPE_CHECKING:
+    from trainables.config import Architecture
     from trainables.data.sources import Samples
     from trainables.graph.network_file import NetworkFile
 
@@ -22,9 +23,9 @@ SAMPLE = 50
 """Images whose sides are looked at."""
 ROOM = 0.95
 """The share of the bytes asked for that widths are chosen for, before training changes the codes."""
-BITS = (1.3, 8.0)
+BITS = (1.7, 8.0)
 """The mean bits of a weight between which a share of removed channels is worth a trial: weights of 2 bits are coded in
-about the fewest, and more than the most add nothing."""
+1.5, and more than the most add nothing."""
 SHARES = tuple(i / 16 for i in range(16))
 """Shares of channels to remove; of those that may be worth it, `MOST` are tried."""
 MOST = 4
@@ -77,7 +78,7 @@ def starter_spec(wanted: FirstSearch) -> str:
         raise ConfigError(
             f"{network} has {outputs:,} outputs, but {wanted.data} {source.classes:,} classes: name other arguments."
         )
-    shares = _shares(sum(tensor.numel() for tensor in made.state.values()), wanted.max_bytes)
+    groups, shares = _shares(made, wanted.max_bytes)
     goal = "the whole frontier" if wanted.max_bytes is None else f"the most accurate file of {wanted.max_bytes:,} bytes"
     return _filled(
         title=f"A first search for {goal}: {network} on {wanted.data}.",
@@ -91,6 +92,7 @@ def starter_spec(wanted: FirstSearch) -> str:
         arguments=arguments,
         checkpoint=wanted.checkpoint,
         epochs=_epochs(len(source.rest)),
+        groups=groups,
         prune_fracs=shares,
         max_bytes=wanted.max_bytes,
         budget=None if wanted.max_bytes is None else int(ROOM * wanted.max_bytes),
@@ -172,17 +174,40 @@ def _epochs(images: int) -> dict[str, int]:
     return {stage: min(most, max(least, round(enough / images))) for stage, (enough, least, most) in seen.items()}
 
 
-def _shares(weights: int, max_bytes: int | None) -> list[float]:
-    """Returns shares of channels to remove under which the weights that are left fit with some bits each.
+def _shares(made: "NetworkFile", max_bytes: int | None) -> tuple[str, list[float]]:
+    """Returns which channels to remove, and shares of them under which what is left fits with some bits a weight.
 
-    Removing a share p of the channels in and out of a layer leaves about (1 - p)² of its weights.
+    The channels between two sums go alone where that leaves a choice, else those of the sums too.
     """
+    from trainables.models.unit_state import own_model
+
     if max_bytes is None:
-        return [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75]
-    bits = {share: 8 * max_bytes / (weights * (1 - share) ** 2) for share in SHARES}
-    worth = [share for share in SHARES if bits[share] >= BITS[0]] or [SHARES[-1]]
-    few = [share for share in worth if bits[share] <= BITS[1]] or worth[:1]
-    return few[:: -(-len(few) // MOST)]
+        return "inner", [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75]
+    _, architecture = own_model(made)
+    for groups in ("inner", "all"):
+        left = {share: _weights_left(architecture, share, groups) for share in SHARES}
+        bits = {share: 8 * max_bytes / count for share, count in left.items() if count}
+        worth = [share for share in bits if bits[share] >= BITS[0]]
+        if len(worth) > (groups == "inner"):
+            few = [share for share in worth if bits[share] <= BITS[1]] or worth[:1]
+            return groups, few[:: -(-len(few) // MOST)]
+    return "all", [SHARES[-1]]
+
+
+def _weights_left(architecture: "Architecture", share: float, groups: str) -> int:
+    """Counts the parameters of a network without a share of its channels; 0 where it cannot be."""
+    from trainables.costs.planned import planned_metrics
+
+    none = {"epochs": 0, "lr": 0.1}
+    content = {
+        "baseline": {"kind": "train", "schedule": none},
+        "prune": {"prune_frac": share, "groups": groups, "fine_tune": none},
+        "quantize": {"kind": "ptq"},
+    }
+    try:
+        return int(planned_metrics(TrialConfig.model_validate(content), architecture)["parameters"])
+    except InfeasiblePoint:
+        return 0
 
 
 def _as_name(text: str) -> str:
