@@ -80,6 +80,7 @@ class Driver:
                 f"Ray stopped answering: {first_line(err)}. Run again to go on."
             ) from err
         finally:
+            gc.unfreeze()  # compiled packages complain of what is not collected when the process ends
             with contextlib.suppress(TuneAppError):  # what ended the search says more
                 self._save_in_flight()
             self._gauges.now()
