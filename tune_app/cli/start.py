@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,11 @@ from tune_app.cli.networks import json_object
 from tune_app.cli.options import SEARCH, argument
 from tune_app.engine.stop_signal import end_process, handled_by
 from tune_app.terminal.progress import console, doing
-from tune_app.terminal.quantities import show_points, show_ratio, show_share
+from tune_app.terminal.quantities import show_interval, show_points, show_ratio, show_share
 from tune_app.terminal.shell import command, from_here
+
+if TYPE_CHECKING:
+    from tune_app.ledger.test_results import HeldOut
 
 app = typer.Typer()
 
@@ -84,10 +87,14 @@ def compress(
             f"{file} is that of another search: go on with `{command('run', file)}`, or name another --folder."
         )
     replace(file, text.encode())
+    _run_and_export(file, folder, size, in_process=in_process)
+
+
+def _run_and_export(file: Path, folder: Path, max_bytes: int, *, in_process: bool) -> None:
+    """Runs the search of a spec, and leaves the most accurate file within the bound in the folder of its label."""
     with handled_by(end_process):  # an exception out of a long import may get lost
         from tune_app.artifacts.export import export_trial, folder_name
         from tune_app.artifacts.test_split import finalize
-        from tune_app.findings.chance import interval
         from tune_app.findings.pick import Wish, pick
         from tune_app.ledger.folder import PACKED
         from tune_app.ledger.reading import find_trial
@@ -99,25 +106,32 @@ def compress(
     spec = load_spec(file)
     outcome = run_search(spec, engine=engine, console=console(plain=in_process))
     outcome.check()
-    wish = Wish(max_bytes=size)
+    wish = Wish(max_bytes=max_bytes)
     pick(outcome.folder, wish)  # refuses, and names what comes nearest, before a test image is touched
     final = finalize(outcome.folder)
     found = pick(outcome.folder, wish)
     record = find_trial(outcome.folder, found.point.trial_id)
     target = folder / folder_name(record)
     export_trial(outcome.folder, record, target)
-    values, accuracy = record.metrics(), found.point.row["test_accuracy"]
-    low, high = interval(accuracy, final.baseline.n)
-    print(
-        f"{target / PACKED}: {values['size_bytes']:,.0f} bytes, {show_ratio(values['compression_ratio'])} smaller\n"
-        f"accuracy {show_share(accuracy)} ({100 * low:.2f} to {100 * high:.2f}, 95 % interval) on "
-        f"{final.baseline.n:,} test images, {show_points(accuracy - final.baseline.accuracy)} against the network "
-        f"before ({show_share(final.baseline.accuracy)})\n"
-        f"chosen: {found.why}; {file} is the spec of the search. Try next:"
-    )
+    values = record.metrics()
+    size, ratio = f"{values['size_bytes']:,.0f} bytes", show_ratio(values["compression_ratio"])
+    print(f"{target / PACKED}: {size}, {ratio} smaller")
+    print(_accuracy(found.point.row["test_accuracy"], final.baseline))
+    print(f"chosen: {found.why}; {file} is the spec of the search. Try next:")
     experiment = str(from_here(spec.folder))
     for words in (("report", experiment), ("export", experiment, found.point.label, "--onnx")):
         print(f"  {command(*words)}")
+
+
+def _accuracy(accuracy: float, before: "HeldOut") -> str:
+    """Says an accuracy on test images with its interval, beside the one of the network before."""
+    from tune_app.findings.chance import interval
+
+    change = show_points(accuracy - before.accuracy)
+    return (
+        f"accuracy {show_share(accuracy)} ({show_interval(*interval(accuracy, before.n))}, 95 % interval) on "
+        f"{before.n:,} test images, {change} against the network before ({show_share(before.accuracy)})"
+    )
 
 
 def _spec_text(

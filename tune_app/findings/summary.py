@@ -27,6 +27,7 @@ from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import (
     show_count,
     show_done,
+    show_interval,
     show_number,
     show_points,
     show_ratio,
@@ -139,8 +140,7 @@ class ExperimentSummary:
         """Returns an accuracy on the validation split as text, with its interval where it says something."""
         if self.baseline is None or self.baseline.untrained:
             return show_share(accuracy)
-        low, high = interval(accuracy, self.baseline.n)
-        return f"{show_share(accuracy)} ({100 * low:.2f} to {100 * high:.2f})"
+        return f"{show_share(accuracy)} ({show_interval(*interval(accuracy, self.baseline.n))})"
 
     def _others(self, values: Mapping[str, float]) -> str:
         """Returns the other objectives as text, as far as they are known."""

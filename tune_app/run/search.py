@@ -47,7 +47,7 @@ def run_baseline(spec: ExperimentSpec, *, engine: Engine | None = None, console:
         known = read_baseline(folder)
         if known is not None:
             return known
-        _refuse_misfits(spec, folder)
+        _refuse_misfits(spec)
         engine = engine or _on_ray()
         with engine.session():
             return engine.prepare(spec, view)[0]
@@ -85,6 +85,8 @@ def run_search(
         if known is not None and spent is not None:
             outcome = Outcome(folder, known, spent, new=0, why=f"{spec.budget.trials} trials")
         else:
+            if known is None:
+                _refuse_misfits(spec)
             outcome = _searched(
                 lease, spec, engine or _on_ray(), warm_start, view, retry_failed=retry_failed, only=only
             )
@@ -108,7 +110,6 @@ def _searched(
 ) -> Outcome:
     """Runs trials until the search is at its end, and writes the tables; of a part of it too."""
     folder = lease.folder
-    _refuse_misfits(spec, folder)
     with engine.session():
         baseline, data = engine.prepare(spec, view)
         proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed, only=only)
@@ -195,10 +196,8 @@ def _replay(
     )
 
 
-def _refuse_misfits(spec: ExperimentSpec, folder: ExperimentFolder) -> None:
+def _refuse_misfits(spec: ExperimentSpec) -> None:
     """Refuses networks that others trained and that are not for this data set: here, not after the start of Ray."""
-    if read_baseline(folder) is not None:
-        return
     with StopSignal():  # an exception out of a long import may get lost
         from trainables.baseline import refuse_misfit
 

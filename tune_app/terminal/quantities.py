@@ -32,6 +32,11 @@ def show_spread(share: float, sd: float) -> str:
     return f"{100 * share:.2f} ± {show_share(sd)}"
 
 
+def show_interval(low: float, high: float) -> str:
+    """Writes the ends of an interval of shares, which stand behind a share, in percent: `98.68 to 100.00`."""
+    return f"{100 * low:.2f} to {100 * high:.2f}"
+
+
 def show_points(difference: float, *, signed: bool = True, digits: int = 2) -> str:
     """Writes a difference of two shares in percentage points: `-0.87 pp`, or not `signed`, as a loss: `0.87 pp`."""
     points = round(100 * difference, digits) + 0.0  # no -0.00

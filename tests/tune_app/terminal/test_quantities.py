@@ -10,6 +10,7 @@ from trainables.quantities import parse_size
 from tune_app.terminal.quantities import (
     show_count,
     show_duration,
+    show_interval,
     show_number,
     show_points,
     show_ratio,
@@ -51,6 +52,7 @@ def test_what_is_shown_is_read_as_nearly_the_same(size_bytes: int) -> None:
         (show_ratio, 20.24, "20.2x"),
         (show_share, 0.97771, "97.77 %"),
         (lambda share: show_share(share, digits=0), 0.5, "50 %"),
+        (lambda low: show_interval(low, 1.0), 0.9868, "98.68 to 100.00"),
         (lambda share: show_spread(share, 0.003), 0.9118, "91.18 ± 0.30 %"),
         (show_number, 852_649.4, "852,649"),
         (show_number, 0.1234567, "0.123457"),
