@@ -40,6 +40,7 @@ class JobSpec(Frozen):
     spec_text: str = Field(description="the resolved spec as YAML, with the storage that the nodes use")
     spec_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     storage: str = Field(min_length=1)
+    report: str = Field("", description="shell command that shows the job's results while it runs")
     trials: int = Field(ge=1)
     cpu: float = Field(gt=0)
     gpu: float = Field(ge=0)
@@ -61,6 +62,7 @@ class JobSpec(Frozen):
             "spec_sha256": self.spec_sha256,
             "storage": self.storage,
             "trials": str(self.trials),
+            **({"report": self.report} if self.report else {}),
         }
 
     @model_validator(mode="after")

@@ -121,6 +121,17 @@ class RayBackend(Backend):
         """Returns the address of the cluster's dashboard, or raises ClusterError: no cluster answers."""
         return str(self._client.get_address())
 
+    def session_folder(self) -> Path:
+        """Returns the folder of Ray's session on the machine of its head, or raises ClusterError: no cluster tells."""
+        with self._explained():
+            told = self._client._do_request("GET", "/nodes?view=summary")
+            told.raise_for_status()
+            nodes = [node["raylet"] for node in told.json()["data"]["summary"]]
+        heads = [Path(node["sessionDir"]) for node in nodes if node.get("isHeadNode")]
+        if not heads:
+            raise ClusterUnreachable(f"{self.address} tells of no head: its nodes may still start; try again.")
+        return heads[0]
+
     def _handle(self, submission_id: str, metadata: dict[str, str]) -> JobHandle:
         return JobHandle(
             backend="ray",

@@ -1,21 +1,28 @@
 """The commands of the panel "Clusters": doctor, submit, dashboard, jobs."""
 
+import contextlib
 import json as json_text
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainables.errors import ConfigError
 from tune_app.cli.options import CLUSTERS, Address, Json, Settings, SpecFile, argument
+from tune_app.errors import ClusterUnavailable
 from tune_app.terminal.progress import Verbosity, doing, verbosity
 from tune_app.terminal.shell import command
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
     from cluster.job import Backend, JobHandle, SubmitPlan
+    from cluster.ray_jobs import RayBackend
 
+LOOK_EVERY_S = 0.2
+NO_GRAFANA = "Grafana: none runs, and none is installed (no program `grafana`): Ray's dashboard shows no charts"
 SENDING = ("local", "ray")
 """Backends that send jobs and follow them; the others write plans for a person."""
 
@@ -92,10 +99,15 @@ def submit(
 def dashboard(
     address: Address = "",
     open: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Find or start Prometheus and Grafana for it, until Ctrl-C.")
+    ] = False,
     grafana: Annotated[Path | None, typer.Option(help="Write a dashboard for Grafana to this file.")] = None,
 ) -> None:
-    """Say where the cluster's dashboard is, or write ours for the Grafana that it embeds."""
+    """Say where the cluster's dashboard is; give it its charts, or write ours for a Grafana elsewhere."""
     if grafana is not None:
+        if metrics or open or address:
+            raise ConfigError("--grafana writes a file, and asks no cluster: leave the other options out.")
         from trainables.storage import replace
         from tune_app.on_ray.grafana import as_json
 
@@ -104,13 +116,16 @@ def dashboard(
         return
     from cluster.ray_jobs import RayBackend
 
+    backend = RayBackend(address)
     with doing("asking the cluster"):
-        url = RayBackend(address).dashboard_url()
-    print(url)
+        url = backend.dashboard_url()
+    print(url, flush=True)
     if open:
         import webbrowser
 
         webbrowser.open(url)
+    if metrics:
+        _serve_metrics(backend)
 
 
 @jobs.command("list")
@@ -177,6 +192,29 @@ def _open_backend(name: str, address: str) -> "Backend":
     if verbosity() > Verbosity.QUIET:
         print(f"cluster: {getattr(backend, 'address', 'this machine')}", file=sys.stderr)
     return backend
+
+
+def _serve_metrics(backend: "RayBackend") -> None:
+    """Gives a cluster Prometheus and Grafana, as long as both are wanted."""
+    from tune_app.engine.stop_signal import handled_by
+    from tune_app.on_ray.metrics_servers import Server, dashboard_url, metrics_servers
+
+    came: list[int] = []
+    with handled_by(lambda number, _: came.append(number)), contextlib.ExitStack() as running:
+        with doing("finding or starting Prometheus and Grafana"):
+            servers = running.enter_context(metrics_servers(backend.session_folder()))
+        for server in servers:
+            print(f"{server.name}: {server.url}, {server.state}")
+        grafana = [server for server in servers if server.name == "Grafana"]
+        print(f"our dashboard: {dashboard_url(grafana[0])}" if grafana else NO_GRAFANA, flush=True)
+        ours: list[Server] = [server for server in servers if server.process is not None]
+        if ours:
+            print("Ctrl-C ends what was started", file=sys.stderr, flush=True)
+        while ours and not came:
+            time.sleep(LOOK_EVERY_S)
+            for server in ours:
+                if not server.runs:
+                    raise ClusterUnavailable(f"{server.name} has ended by itself: run this again.")
 
 
 def _write(plan: "SubmitPlan", folder: Path, source: Path) -> None:

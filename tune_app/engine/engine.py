@@ -16,6 +16,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import write_tables
+from tune_app.terminal.shell import from_here, watch_command
 
 TABLES_EVERY_S = 5.0
 TABLES_SHARE = 0.02
@@ -50,6 +51,7 @@ class ReadySearch:
         for finding in findings_of_baseline(self.baseline):
             self.view.notice(finding.text)
         self.view.phase(f"searching: {self.spec.budget.trials} trials, {how}")
+        self.view.log(f"live report: {watch_command(from_here(self.folder.path))}")
 
     def refresh(self) -> None:
         """Brings the status up to what the proposer knows."""
@@ -82,7 +84,7 @@ class ReadySearch:
 class Engine(Protocol):
     """Runs trials: `session` first, inside it `prepare`, then `run`."""
 
-    def session(self) -> AbstractContextManager[object]:
+    def session(self, spec: ExperimentSpec) -> AbstractContextManager[object]:
         """Returns a context; what is started in it ends with it."""
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:

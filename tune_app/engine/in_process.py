@@ -25,7 +25,7 @@ class InProcess:
     """
 
     @contextlib.contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self, spec: ExperimentSpec) -> Iterator[None]:
         """Returns a context in which a stop signal ends what runs where it is: an epoch that was saved is not lost.
 
         Afterwards torch is as whoever runs a search in a program of their own has set it.

@@ -22,7 +22,13 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs
 from tune_app.terminal.progress import Pace, Verbosity, verbosity
-from tune_app.terminal.quantities import show_done, show_duration, show_ratio, show_share
+from tune_app.terminal.quantities import show_count, show_done, show_duration, show_ratio, show_share
+
+PARTS, LEAST_BETWEEN = 10, 10
+"""A log tells the frontier after every tenth of the budget, and after ten trials at least: who reads it later sees how
+the search went, and lines of trials still are most of it."""
+POINTS = 5
+"""Points of the frontier in such a line."""
 
 
 @dataclass
@@ -82,6 +88,7 @@ class LiveView:
         self._stages = stages
         self._pace = Pace()
         self._live: Live | None = None
+        self._told = 0
 
     def __enter__(self) -> "LiveView":
         if self._console.is_terminal:
@@ -101,9 +108,18 @@ class LiveView:
             self._console.print(text, highlight=False)
 
     def finished(self, record: TrialRecord) -> None:
-        """Shows one more finished trial."""
+        """Shows one more finished trial, and in a log now and then the best points so far."""
         if self._live is None:
             self._console.out(self._line(record), highlight=False)
+            done, trials = self.status.done, self.status.spec.budget.trials
+            if done != self._told and done % max(LEAST_BETWEEN, trials // PARTS) == 0:
+                self._told = done
+                self._console.out(self._so_far(), highlight=False)
+
+    def log(self, text: str) -> None:
+        """Says something that a panel has no place for."""
+        if self._live is None:
+            self.notice(text)
 
     def notice(self, text: str) -> None:
         """Says something that stays, also on a terminal."""
@@ -114,6 +130,13 @@ class LiveView:
         head = f"[{done}/{max(done, self.status.spec.budget.trials)}]"
         cost = f" · {record.seconds:.1f} s{_stages(record)}" if record.state == "complete" else ""
         return f"{head} {result_line(record)}{cost}"
+
+    def _so_far(self) -> str:
+        """Returns the frontier so far, a few of its points from one end to the other."""
+        front = self.status.frontier()
+        shown = front[:: max(1, -(-len(front) // POINTS))]
+        head = f"frontier so far: {show_count(len(front), 'point')}, hypervolume {self.status.hypervolume(front):,.4g}"
+        return "; ".join((head, *(result_line(group.first) for group in shown)))
 
     def _render(self) -> RenderableType:
         status, spec = self.status, self.status.spec

@@ -23,6 +23,7 @@ from tune_app.on_ray.heartbeat import Heartbeat, end_process, forget_heartbeats
 from tune_app.on_ray.hung_trials import HungTrials
 from tune_app.on_ray.searcher import LedgerSearch
 from tune_app.on_ray.session import fits_in_cluster
+from tune_app.on_ray.task_names import NamesTasks
 from tune_app.on_ray.worker import TrialWorker
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -108,7 +109,8 @@ class Driver:
 def _end(beat: Heartbeat) -> None:
     """Kills a trial's process where it is; nobody waits for that."""
     where = NodeAffinitySchedulingStrategy(beat.node_id, soft=False)
-    ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(end_process).remote(beat)
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(end_process)
+    task.options(name="ending a process that hangs").remote(beat)
 
 
 class _KeepsStartingWorkers(FIFOScheduler):  # type: ignore[misc]
@@ -166,7 +168,7 @@ def _tuner(
             name=spec.name,
             storage_path=scratch,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[each_step],
+            callbacks=[each_step, NamesTasks()],
             verbose=0,
         ),
     )

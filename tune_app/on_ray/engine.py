@@ -25,6 +25,7 @@ from tune_app.on_ray.node_probes import check_cluster
 from tune_app.on_ray.session import ray_session
 from tune_app.on_ray.worker import TrialWorker
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.terminal.shell import watch_command
 
 POLL_S = 0.3
 """Seconds between two looks for a stop signal while the baseline trains: Ctrl-C seems to act at once."""
@@ -42,9 +43,9 @@ class OnRay:
         self._stop = StopSignal()
 
     @contextlib.contextmanager
-    def session(self) -> Iterator[None]:
-        """Returns a context that is connected to Ray."""
-        with ray_session(dashboard=self._dashboard, address=self._address) as self._stop:
+    def session(self, spec: ExperimentSpec) -> Iterator[None]:
+        """Returns a context that is connected to Ray, whose jobs page names the experiment."""
+        with ray_session(dashboard=self._dashboard, address=self._address, job=_job(spec)) as self._stop:
             yield
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
@@ -57,7 +58,8 @@ class OnRay:
             baseline = spec.base.baseline  # with a teacher, whose epochs come before, its own cannot be counted
             view.phase("loading data, making the baseline", epochs=0 if baseline.distills else baseline.planned_epochs)
         cpu, gpu = _share(spec)
-        task = ray.remote(num_returns=2, num_cpus=cpu, num_gpus=gpu)(_prepare_in_worker)
+        name = f"data and baseline of {spec.name}"
+        task = ray.remote(num_returns=2, num_cpus=cpu, num_gpus=gpu, name=name)(_prepare_in_worker)
         data, info = task.remote(spec.model_dump_json(), cpu, gpu)
         try:
             while not ray.wait([info], timeout=POLL_S)[0]:
@@ -73,6 +75,12 @@ class OnRay:
     def run(self, search: ReadySearch, data: Any) -> None:
         """Lets Tune drive the proposer."""
         Driver(search, self._stop, self._worker).fit(data)
+
+
+def _job(spec: ExperimentSpec) -> dict[str, str]:
+    """Returns what Ray's jobs page says of a search that was not submitted; what `submit` says goes before it."""
+    facts = {"job_name": spec.name, "experiment": spec.name, "storage": spec.storage, "trials": str(spec.budget.trials)}
+    return {**facts, "report": watch_command(spec.folder)}
 
 
 def _share(spec: ExperimentSpec) -> tuple[float, float]:

@@ -49,7 +49,7 @@ def _is_here(nodes: list[dict[str, object]]) -> bool:
 
 
 def _ask(nodes: list[dict[str, object]], spec: ExperimentSpec, token: str) -> list[NodeReport]:
-    task = ray.remote(num_cpus=0, max_retries=1)(_report)
+    task = ray.remote(num_cpus=0, max_retries=1, name="asking a node")(_report)
     asked = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
             spec.model_dump_json(), token

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 
 from cluster.errors import PlanRefused, first_line
 from cluster.launchable import launchable_here
@@ -40,10 +41,12 @@ TUNE_SETTINGS = {
 
 
 @contextlib.contextmanager
-def ray_session(*, dashboard: bool = False, address: str = "") -> Iterator[StopSignal]:
+def ray_session(
+    *, dashboard: bool = False, address: str = "", job: Mapping[str, str] | None = None
+) -> Iterator[StopSignal]:
     """Connects to the cluster of an address, else of RAY_ADDRESS, or starts a Ray of our own that ends with us.
 
-    A process that is connected to a Ray already stays with it.
+    A process that is connected to a Ray already stays with it. `job` is what Ray's jobs page says of this one.
     """
     os.environ.update({k: v for k, v in TUNE_SETTINGS.items() if k not in os.environ})
     for name in ("ray", "ray.tune"):
@@ -55,7 +58,7 @@ def ray_session(*, dashboard: bool = False, address: str = "") -> Iterator[StopS
         others = children()
         try:
             with stop.raised():
-                url = _connect(address or os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard)
+                url = _connect(address or os.environ.get("RAY_ADDRESS", ""), dashboard=dashboard, job=job or {})
             if dashboard:
                 print(f"dashboard: {url} (`ray get-auth-token` shows the token it asks for)", file=sys.stderr)
             with ClusterWatch(head(ray.get_runtime_context().gcs_address), *_own_node(), spared=others):
@@ -122,7 +125,7 @@ def launchable() -> list[tuple[Mapping[str, float], int]]:
         raise ConfigError(str(err)) from err
 
 
-def _connect(address: str, *, dashboard: bool) -> str:
+def _connect(address: str, *, dashboard: bool, job: Mapping[str, str]) -> str:
     """Starts a Ray, or joins the one at the address, which must answer within CONNECT_S; gives its dashboard's URL."""
     if "://" in address:
         raise ConfigError(
@@ -135,7 +138,8 @@ def _connect(address: str, *, dashboard: bool) -> str:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
         # Without an address Ray would join whatever cluster was last started on this machine, by anybody.
         own = {} if address else {"address": "local", "include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-        context = ray.init(configure_logging=False, log_to_driver=False, **own)
+        said = JobConfig(metadata=dict(job))
+        context = ray.init(configure_logging=False, log_to_driver=False, job_config=said, **own)
         with contextlib.suppress(OSError):  # Ray lets everybody read the file of a token that it made itself
             (Path.home() / ".ray" / "auth_token").chmod(0o600)
     except (RayError, OSError, OverflowError, RuntimeError, ValueError) as err:

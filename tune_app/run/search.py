@@ -49,7 +49,7 @@ def run_baseline(spec: ExperimentSpec, *, engine: Engine | None = None, console:
             return known
         _refuse_misfits(spec)
         engine = engine or _on_ray()
-        with engine.session():
+        with engine.session(spec):
             return engine.prepare(spec, view)[0]
 
 
@@ -110,7 +110,7 @@ def _searched(
 ) -> Outcome:
     """Runs trials until the search is at its end, and writes the tables; of a part of it too."""
     folder = lease.folder
-    with engine.session():
+    with engine.session(spec):
         baseline, data = engine.prepare(spec, view)
         proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed, only=only)
         before, started = len(proposer.records), time.monotonic()

@@ -8,6 +8,7 @@ from cluster.job import Backend, JobHandle, JobSpec
 from tune_app.errors import LeaseHeld
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
+from tune_app.terminal.shell import watch_command
 
 
 def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
@@ -18,6 +19,7 @@ def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
         spec_text=text,
         spec_sha256=hashlib.sha256(text.encode()).hexdigest(),
         storage=spec.storage,
+        report=watch_command(spec.folder),
         trials=spec.budget.trials,
         cpu=spec.resources.cpu,
         gpu=spec.resources.gpu_at_first,

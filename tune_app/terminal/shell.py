@@ -9,6 +9,11 @@ def command(*words: object, program: str = "tune-app") -> str:
     return shlex.join([program, *map(str, words)])
 
 
+def watch_command(experiment: object) -> str:
+    """Returns the command that shows a search in a browser while it runs, wherever its folder can be read."""
+    return command("report", experiment, "--watch")
+
+
 def from_here(place: object) -> object:
     """Returns a path as it is called from the working directory if it lies below that, and else as it is."""
     here = Path.cwd()

@@ -42,6 +42,12 @@ def states(cli: Cli, shown: Shown) -> dict[str, str]:
     return {row["job"]: row["state"] for row in json.loads(listed.out)}
 
 
+def tasks(shown: Shown) -> set[tuple[str, str]]:
+    """Name and state of each task, by which the dashboard counts them."""
+    found = shown.get("/api/v0/tasks?detail=1&limit=1000")["data"]["result"]["result"]
+    return {(task["name"], task["state"]) for task in found}
+
+
 def titles() -> set[str]:
     """What the processes of this machine call themselves."""
     found = set()
@@ -70,6 +76,14 @@ def test_the_demonstration_says_what_happens(shown: Shown) -> None:
     assert lines.index(said[2]) < log[-1] < lines.index(said[3])
     assert any(line.startswith("frontier of ") for line in lines[lines.index(said[3]) :])
     assert not [line for line in lines if "raylet" in line or ".cc:" in line]
+    assert f"live report: tune-app report {shown.folder.path} --watch" in lines
+
+
+def test_every_trial_is_a_task_with_its_name(shown: Shown) -> None:
+    labels = {record.assignment.label for record in Ledger(shown.folder.trials).read()[0]}
+    finished = {name for name, state in tasks(shown) if state == "FINISHED"}
+    assert finished >= {*labels, "data and baseline of demo"}
+    assert not [name for name, _ in tasks(shown) if name.endswith(".train")]
 
 
 def test_each_configuration_has_one_complete_record(shown: Shown) -> None:
@@ -135,6 +149,8 @@ def test_a_job_is_seen_by_its_names_and_stopped_by_that_of_its_experiment(
     assert "ray::p0_w3_a8" in titles()
     [job] = [job for job in shown.get("/api/jobs/") if job["submission_id"] == "endless-1"]
     assert job["metadata"].items() >= {"job_name": "endless", "storage": endless.storage, "trials": "6"}.items()
+    assert job["metadata"]["report"] == f"tune-app report {folder.path} --watch"
+    assert ("p0_w3_a8", "RUNNING") in tasks(shown)
     again = cli("submit", file, *where)
     assert again.code == 5
     assert "job endless-1 of this experiment is running" in again.err

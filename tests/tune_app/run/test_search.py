@@ -111,7 +111,7 @@ def test_a_run_mends_tables_of_which_one_was_written_alone(tmp_path: Path) -> No
 class NeverStarted:
     """An engine whose session no run may begin."""
 
-    def session(self) -> NoReturn:
+    def session(self, spec: object) -> NoReturn:
         raise AssertionError("the engine was started")
 
 

@@ -1,0 +1,173 @@
+"""Prometheus and Grafana are found or started, and what was started ends. Both are stand-ins here; the real Prometheus
+is asked in tests/cluster/live."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from cluster.local_cluster import free_port
+from tune_app.errors import ClusterUnavailable
+from tune_app.on_ray.grafana import as_json
+from tune_app.on_ray.metrics_servers import GRAFANA, PROMETHEUS, dashboard_url, metrics_servers
+
+PROGRAM = """#!{python}
+import http.server, json, os, sys
+from pathlib import Path
+
+name = Path(sys.argv[0]).name
+Path(__file__ + ".json").write_text(json.dumps({{"argv": sys.argv[1:], "env": dict(os.environ)}}))
+options = dict(argument.lstrip("-").partition("=")[::2] for argument in sys.argv[1:])
+host, _, port = options.get("web.listen-address", "").rpartition(":")
+host, port = host or os.environ["GF_SERVER_HTTP_ADDR"], port or os.environ["GF_SERVER_HTTP_PORT"]
+targets = {{"data": {{"activeTargets": [{{"discoveredLabels": {{"__address__": "{target}"}}}}]}}}}
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(targets).encode())
+
+    def log_message(self, *_):
+        pass
+
+http.server.HTTPServer((host, int(port)), Handler).serve_forever()
+"""
+TARGET = "127.0.0.1:44217"
+Install = Callable[..., Path]
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    """The folder of a Ray's session, as far as it matters here."""
+    folder = tmp_path / "session"
+    (folder / "metrics/prometheus").mkdir(parents=True)
+    (folder / "metrics/grafana/provisioning").mkdir(parents=True)
+    (folder / "prom_metrics_service_discovery.json").write_text(json.dumps([{"targets": [TARGET]}]))
+    return folder
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a stand-in, or a program of other text, where programs are found; nothing else is found there."""
+    folder = tmp_path / "home/bin"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("PATH", str(folder))
+
+    def put(name: str, text: str = PROGRAM, target: str = TARGET) -> Path:
+        place = folder / name
+        place.write_text(text.format(python=sys.executable, target=target))
+        place.chmod(0o755)
+        return place
+
+    return put
+
+
+@pytest.fixture
+def places() -> dict[str, str]:
+    return {PROMETHEUS: f"http://localhost:{free_port()}", GRAFANA: f"http://127.0.0.1:{free_port()}/"}
+
+
+def started_with(program: Path) -> dict[str, object]:
+    """What a stand-in was started with."""
+    found: dict[str, object] = json.loads(Path(f"{program}.json").read_text())
+    return found
+
+
+def is_open(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_both_are_started_on_loopback_and_ended(session: Path, install: Install, places: dict[str, str]) -> None:
+    prometheus, grafana = install("prometheus"), install("grafana")
+    (grafana.parent.parent / "conf").mkdir()
+    (grafana.parent.parent / "conf/defaults.ini").touch()
+    with metrics_servers(session, environ=places) as servers:
+        assert [(s.name, s.url, s.state, s.runs) for s in servers] == [
+            ("Prometheus", places[PROMETHEUS], "started", True),
+            ("Grafana", places[GRAFANA].rstrip("/"), "started", True),
+        ]
+        assert all(map(is_open, places.values()))
+        assert dashboard_url(servers[1]) == f"{places[GRAFANA]}d/tuneApp"
+    assert not any(map(is_open, places.values()))
+    assert not any(server.runs for server in servers)
+    port = places[PROMETHEUS].rpartition(":")[2]
+    assert started_with(prometheus)["argv"] == [
+        f"--config.file={session}/metrics/prometheus/prometheus.yml",
+        f"--storage.tsdb.path={session}/metrics/prometheus/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    told = started_with(grafana)
+    home = grafana.parent.parent
+    assert told["argv"] == ["server", f"--config={session}/metrics/grafana/grafana.ini", f"--homepath={home}"]
+    env = told["env"]
+    assert isinstance(env, dict)
+    assert env["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    assert env["GF_PATHS_PROVISIONING"] == f"{session}/metrics/grafana/provisioning"
+    assert (session / "metrics/grafana/dashboards/tune-app.json").read_text() == as_json()
+
+
+def test_what_runs_already_is_found_and_left_alone(session: Path, install: Install, places: dict[str, str]) -> None:
+    install("prometheus"), install("grafana-server")
+    with metrics_servers(session, environ=places):
+        with metrics_servers(session, environ=places) as servers:
+            assert [server.state for server in servers] == ["ran already"] * 2
+        assert all(map(is_open, places.values()))
+
+
+def test_without_grafana_there_is_prometheus(session: Path, install: Install, places: dict[str, str]) -> None:
+    install("prometheus")
+    with metrics_servers(session, environ=places) as servers:
+        assert [server.name for server in servers] == ["Prometheus"]
+
+
+def refused(session: Path, environ: dict[str, str]) -> str:
+    with pytest.raises(ClusterUnavailable) as caught, metrics_servers(session, environ=environ):
+        pass
+    return str(caught.value)
+
+
+def test_a_prometheus_of_somebody_else_is_no_help(session: Path, install: Install, places: dict[str, str]) -> None:
+    install("prometheus", target="127.0.0.1:1")
+    with metrics_servers(session, environ=places):
+        said = refused(session, places)
+    assert f"does not read this Ray: add the file {session}/prom_metrics_service_discovery.json" in said
+
+
+def test_where_none_is_installed_that_is_said(session: Path, install: Install, places: dict[str, str]) -> None:
+    assert "none is installed here" in refused(session, places)
+
+
+def test_an_address_elsewhere_is_not_started_here(session: Path, install: Install, places: dict[str, str]) -> None:
+    install("prometheus")
+    said = refused(session, {**places, PROMETHEUS: "http://127.0.0.2:9"})
+    assert said.endswith(f"only http://localhost:PORT is started here: check {PROMETHEUS}.")
+
+
+def test_a_session_on_another_machine_is_named(tmp_path: Path) -> None:
+    assert "run this on the machine of Ray's head" in refused(tmp_path / "session_x", {})
+
+
+def test_a_server_that_fails_says_why_and_the_other_one_ends(
+    session: Path, install: Install, places: dict[str, str]
+) -> None:
+    install("prometheus"), install("grafana", f"#!{sys.executable}\nraise SystemExit('no such\\nhome')")
+    assert refused(session, places) == (f"Grafana does not start: home (all of it: {session}/metrics/grafana/log.txt).")
+    assert not is_open(places[PROMETHEUS])
+
+
+def test_nothing_of_this_environment_is_lost(session: Path, install: Install, places: dict[str, str]) -> None:
+    program = install("prometheus")
+    with metrics_servers(session, environ=places):
+        pass
+    env = started_with(program)["env"]
+    assert isinstance(env, dict)
+    assert env["PATH"] == os.environ["PATH"]
