@@ -26,6 +26,10 @@ LABEL_CHARS = 28
 REASON_CHARS = 60
 """How much of the reason for a missing result the table shows; JSON, CSV and parquet have it whole, in `reason`."""
 
+PRUNED = 0.05
+"""How far a ratio to the pruned network in fp32 is from the one to the whole network, in a row at least, so that the
+table shows both: less says nothing new."""
+
 
 def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | None, title: str, none: str) -> None:
     """Prints rows with columns of the trials table, or writes them to a parquet file, by path or URI, in one step.
@@ -42,13 +46,19 @@ def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | 
     if parquet is not None:
         _write_parquet(frame, parquet)
     if json:
-        print(json_text.dumps(_arrow(frame).to_pylist(), indent=1, allow_nan=False))
+        print(json_text.dumps(rows_of(frame), indent=1, allow_nan=False))
     elif csv:
         print(frame.to_csv(index=False, lineterminator="\n"), end="")
     elif parquet is not None:
         print(f"{len(frame)} rows written to {parquet}")
     else:
         _print_table(frame, title, none)
+
+
+def rows_of(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Returns the rows as JSON values; a missing one is None."""
+    rows: list[dict[str, Any]] = _arrow(frame).to_pylist()
+    return rows
 
 
 def _arrow(frame: "pd.DataFrame") -> "pa.Table":
@@ -74,17 +84,18 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
 
 
 def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
-    """Prints the columns that people want; on a narrow terminal the state is folded, then the drop left out."""
+    """Prints the columns that people want; on a narrow terminal the state is folded, then some are left out."""
     console = Console(highlight=False)
     if frame.empty:
         console.print(Text(f"{title}: {none}."), soft_wrap=True)
         return
     console.print(Text(title, style="table.title"), soft_wrap=True)  # the path in it is not broken
-    records = _arrow(frame).to_pylist()
+    records = rows_of(frame)
     objectives = [name for name in METRICS if name not in _COLUMNS and f"{name}_mean" in frame]
     wanted = [*_COLUMNS[:_OBJECTIVES], *objectives, *_COLUMNS[_OBJECTIVES:]]
     columns = [name for name in wanted if _is_shown(name, records)]
-    for names in (columns, [name for name in columns if name != "accuracy_drop"]):
+    for left_out in range(len(_DISPENSABLE) + 1):
+        names = [name for name in columns if name not in _DISPENSABLE[:left_out]]
         rows = [[_cell(name, record) for name in names] for record in records]
         heads = [COLUMNS[name].brief for name in names]
         table = make_table(heads, rows, left=("label", "state", "trial id"), breakable=("state",))
@@ -103,6 +114,8 @@ def _is_shown(name: str, records: list[dict[str, Any]]) -> bool:
         return any(r.get("state", "complete") != "complete" for r in records)
     if name == "sparsity_reached":
         return any(r.get("stopped_early") for r in records)
+    if name == "pruned_compression_ratio":
+        return any(r.get(name) and abs(r[name] / r["compression_ratio"] - 1) > PRUNED for r in records)
     if name == "p_non_dominated":
         return any((r.get("repeats") or 0) > 1 for r in records)
     if name in {"accuracy_sd", "accuracy_drop", "test_accuracy"}:
@@ -139,8 +152,11 @@ _FORMS: dict[str, Callable[[Any], str]] = {
 """How values are written, by the kind of their column in the catalog; others are written as they are."""
 _COLUMNS = (
     *("label", "accuracy", "accuracy_drop", "accuracy_sd", "p_non_dominated", "test_accuracy", "size_bytes"),
-    *("compression_ratio", "sparsity_reached", "trials", "training_s", "hypervolume", "state", "trial_id"),
+    *("compression_ratio", "pruned_compression_ratio", "sparsity_reached"),
+    *("trials", "training_s", "hypervolume", "state", "trial_id"),
 )
 """The columns of the table, in their order."""
+_DISPENSABLE = ("pruned_compression_ratio", "accuracy_drop")
+"""Columns that a narrow terminal does without, the first one first: others say nearly the same."""
 _OBJECTIVES = _COLUMNS.index("trials")
 """Where objectives stand that are none of these."""

@@ -150,22 +150,31 @@ def summary(
     experiment: Experiment,
     json: Json = False,
     yaml: Annotated[bool, typer.Option("--yaml", help="YAML on standard output.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Every trial too, before it.")] = False,
 ) -> None:
     """Sum up an experiment: best accuracy, best compression, best balanced, baseline, totals."""
+    from tune_app.cli.frames import rows_of
     from tune_app.findings.summary import summarize
     from tune_app.ledger.folder import ExperimentFolder
+    from tune_app.tables.query import frontier_frame
 
     if json and yaml:
         raise ConfigError("JSON and YAML both go to standard output: choose one of the two.")
     found = summarize(ExperimentFolder.existing(experiment))
+    if not (json or yaml):
+        if all:
+            frontier(experiment, all=True)
+            print()
+        print(found)
+        return
+    document = {**found.document(), **({"trials": rows_of(frontier_frame(experiment, all=True))} if all else {})}
+    text = json_text.dumps(document, indent=1, allow_nan=False)
     if json:
-        print(json_text.dumps(found.document(), indent=1))
-    elif yaml:
+        print(text)
+    else:
         from ruamel.yaml import YAML
 
-        YAML().dump(json_text.loads(json_text.dumps(found.document())), sys.stdout)  # equal parts are no anchors then
-    else:
-        print(found)
+        YAML().dump(json_text.loads(text), sys.stdout)  # equal parts are no anchors then
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example: tune-app compare demo/demo demo/wider --output both.png")

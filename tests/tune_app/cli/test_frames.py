@@ -102,18 +102,23 @@ def test_refusals(frame: pd.DataFrame, printed, tmp_path: Path) -> None:
 def test_the_table_shows_what_people_want(frame: pd.DataFrame, printed) -> None:
     lines = printed(frame[frame["on_frontier"]], columns=100).splitlines()
     assert lines[0].strip() == "toy"
-    assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "trial", "id"]
+    assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "to", "pruned", "trial", "id"]
     ids = frame["trial_id"].tolist()
     assert [cells(line) for line in lines[3:]] == [
-        ["p50_w4_a8", "88.00 %", "60,000", "16.7x", ids[0]],
-        ["p30_w4_a8", "93.00 %", "90,000", "11.1x", ids[1]],
-        ["p0_w8_a8", "95.00 %", "250,000", "4.00x", ids[4]],
+        ["p50_w4_a8", "88.00 %", "60,000", "16.7x", "8.00x", ids[0]],
+        ["p30_w4_a8", "93.00 %", "90,000", "11.1x", "8.00x", ids[1]],
+        ["p0_w8_a8", "95.00 %", "250,000", "4.00x", "8.00x", ids[4]],
     ]
+
+
+def test_a_ratio_to_the_pruned_network_is_left_out_where_nothing_was_pruned(frame: pd.DataFrame, printed) -> None:
+    same = frame.assign(pruned_compression_ratio=1.04 * frame["compression_ratio"])
+    assert "to pruned" not in printed(same, columns=120)
 
 
 def test_states_are_shown_when_a_trial_has_no_result(frame: pd.DataFrame, printed) -> None:
     lines = printed(frame, columns=120).splitlines()
-    assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "state", "trial", "id"]
+    assert lines[1].split() == ["label", "accuracy", "bytes", "ratio", "to", "pruned", "state", "trial", "id"]
     assert "complete" in lines[3]
     assert lines[-1].split("–")[-1].split() == ["Diverged:", "the", "loss", "became", "NaN", frame["trial_id"].iloc[5]]
 
@@ -150,12 +155,12 @@ def test_the_drop_against_the_baseline_is_shown_when_it_is_known(tmp_path: Path,
     folder = make_experiment(tmp_path, records, tables=False)
     assert "drop" not in printed(frontier_frame(folder.path, all=True))
     store_baseline(folder, 0.95)
-    lines = printed(frontier_frame(folder.path, all=True), columns=100).splitlines()
+    lines = printed(frontier_frame(folder.path, all=True), columns=120).splitlines()
     assert lines[1].split()[:3] == ["label", "accuracy", "drop"]
     assert [cells(line)[2] for line in lines[3:]] == ["5.00 pp", "0.00 pp", "-2.00 pp", "–"]
 
 
-def test_the_drop_gives_way_on_a_narrow_terminal(tmp_path: Path, printed) -> None:
+def test_two_columns_give_way_on_a_narrow_terminal(tmp_path: Path, printed) -> None:
     params = {"prune_frac": 0.35, "w_bits": 4, "a_bits": 8}
     records = [make_record(i, params, accuracy, 600_000, repeat=i) for i, accuracy in enumerate((0.88, 0.90, 0.92))]
     folder = make_experiment(tmp_path, records, tables=False)
@@ -163,7 +168,9 @@ def test_the_drop_gives_way_on_a_narrow_terminal(tmp_path: Path, printed) -> Non
     wide, narrow = (printed(frontier_frame(folder.path), columns=columns) for columns in (100, 80))
     assert (" drop " in wide, " drop " in narrow) == (True, False)
     assert max(map(len, narrow.splitlines()[1:])) <= 80
-    assert narrow.splitlines()[1].split() == [word for word in wide.splitlines()[1].split() if word != "drop"]
+    given_way = ("drop", "to", "pruned")
+    assert narrow.splitlines()[1].split() == [word for word in wide.splitlines()[1].split() if word not in given_way]
+    assert " pruned " in wide
 
 
 def test_what_ran_several_times_shows_mean_deviation_and_probability(tmp_path: Path, printed) -> None:

@@ -88,6 +88,17 @@ def test_summary_as_text_json_and_yaml(cli: Cli, folder: ExperimentFolder) -> No
     assert cli("summary", folder.path, "--json", "--yaml").code == 2
 
 
+def test_summary_with_all_has_every_trial(cli: Cli, folder: ExperimentFolder) -> None:
+    text, as_json, as_yaml = (cli("summary", folder.path, "--all", *form) for form in ([], ["--json"], ["--yaml"]))
+    trials = cli("frontier", folder.path, "--all").out
+    assert text.out == f"{trials}\n{cli('summary', folder.path).out}"
+    found = json.loads(as_json.out)
+    assert found == YAML(typ="safe").load(as_yaml.out)
+    assert "&" not in as_yaml.out
+    assert found.pop("trials") == json.loads(cli("frontier", folder.path, "--all", "--json").out)
+    assert found == json.loads(cli("summary", folder.path, "--json").out)
+
+
 def test_compare_prints_a_table_and_draws_a_picture(cli: Cli, folder: ExperimentFolder, tmp_path: Path) -> None:
     better = [make_record(0, {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, 0.96, 50_000)]
     other = make_experiment(tmp_path, better, name="other")
