@@ -23,12 +23,14 @@ from tune_app.tables.trials import read_table
 OURS = [page for page in PAGES if page != CLUSTER]
 PLUG_INS = [ROOT / f"docs/how-to/{name}.md" for name in ("own-model", "own-data", "own-pruner")]
 KNOWN = ROOT / "docs/how-to/plug-ins.md"
+TUTORIAL = ROOT / "docs/tutorial.md"
+"""Has an experiment of its own."""
 PYTHON = ROOT / "docs/python.md"
 """Its blocks share their names, and need no demo."""
 DEMO_PAGES = [
     page
     for page in OURS
-    if page not in (*PLUG_INS, KNOWN, PYTHON) and any(runs(b) or b.language == "python" for b in blocks(page))
+    if page not in (*PLUG_INS, KNOWN, PYTHON, TUTORIAL) and any(runs(b) or b.language == "python" for b in blocks(page))
 ]
 
 
@@ -86,6 +88,19 @@ def test_what_a_page_marks_as_run_runs_in_its_order(shell: Shell, page: Path) ->
         said = shell.do(block) or said
     for path in ("frontier.svg", "p75_w2_a8/model.mbq", "p75_w2_a8/card.json", "demo.html", "both.png"):
         assert path not in page.read_text() or (shell.folder / path).stat().st_size > 0
+
+
+@pytest.mark.ray
+def test_the_tutorial_is_a_session(ray_address: str, tmp_path: Path) -> None:
+    shell, said = Shell(tmp_path, ray_address=ray_address), ""
+    for block in blocks(TUTORIAL):
+        if block.language == "text":
+            assert missing_in(said, block.text) == []
+        said = shell.do(block) or said
+    exported = (tmp_path / "p50_w2_a8/model.mbq").read_bytes()
+    assert len(exported) < (tmp_path / "my_net.safetensors").stat().st_size / 10
+    assert (tmp_path / "p50_w2_a8-again").is_dir()
+    assert (tmp_path / "photos.html").stat().st_size > 0
 
 
 def test_the_page_on_python_runs_as_it_stands(tmp_path: Path) -> None:

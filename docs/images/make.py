@@ -1,6 +1,6 @@
-"""Makes the pictures of the documentation from a real experiment: `python docs/images/make.py demo/demo`.
+"""Makes the pictures of the documentation from experiments: `python docs/images/make.py demo/demo runs/photos`.
 
-Run it in the folder where `tune-app demo` was run. It needs the system's Chromium and the dependency group dev. What
+Run it in a folder where `tune-app demo` was run, and what the tutorial says. It needs the system's Chromium and the dependency group dev. What
 the pictures show is what the commands wrote.
 """
 
@@ -69,7 +69,7 @@ def report(experiment: str, work: Path) -> None:
 
 
 def confusion(experiment: str, work: Path) -> None:
-    """confusion_images.png: of the trial that the tutorial chooses."""
+    """confusion_images.png: of the trial that the tutorial looks at."""
     tune_app("failures", experiment, TRIAL, "--output", str(work / "failures"))
     shutil.copyfile(work / "failures/confusion_images.png", HERE / "confusion_images.png")
 
@@ -83,8 +83,8 @@ def tune_app(*arguments: str, **env: str) -> str:
 
 
 if __name__ == "__main__":
-    (place,) = sys.argv[1:]
+    demo, tutorial = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
-        terminal(place)
-        confusion(place, Path(scratch))
-        report(place, Path(scratch))
+        terminal(demo)
+        confusion(tutorial, Path(scratch))
+        report(demo, Path(scratch))
