@@ -1,7 +1,7 @@
 """Makes the pictures of the documentation from experiments: `python docs/images/make.py demo/demo runs/photos`.
 
-Run it in a folder where `tune-app demo` was run, and what the tutorial says. It needs the system's Chromium and the dependency group dev. What
-the pictures show is what the commands wrote.
+Run it in a folder where `tune-app demo` was run, and what the tutorial says. It needs the system's Chromium and the
+dependency group dev. What the pictures show is what the commands wrote.
 """
 
 import io
