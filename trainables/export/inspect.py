@@ -1,7 +1,6 @@
 """A report on a packed file: where its bytes go, how near its weights are to their entropy, what a pass costs."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -109,25 +108,10 @@ def inspect_file(
     quantized = coded - sum(layer.coded_bytes for layer in layers if layer.entropy_bytes is None)
     with torch.device("meta"):
         own = build(architecture)
-
-    def in_float(other: Model) -> dict[str, Any]:
-        """Returns the fields of `InFloat` for a network of float weights."""
-        fp32_bytes, costs = 4 * count_parameters(other), counted(other, architecture)
-        weight_fp32_bytes = 4 * sum(unit.layer.weight.numel() for unit in units(other).values())
-        return {
-            "fp32_bytes": fp32_bytes,
-            "compression_ratio": fp32_bytes / len(content),
-            "weight_fp32_bytes": weight_fp32_bytes,
-            "weight_ratio": weight_fp32_bytes / coded,
-            "activation_ratio": costs.counts.activation_bytes / network.counts.activation_bytes,
-            "fp32_macs": costs.counts.macs,
-            "fp32_bops": costs.counts.bops,
-            "activations": activation_memory(network, costs, a_bits=a_bits, batch=batch),
-        }
-
-    baseline = in_float(unpruned(architecture))
+    sizes = {"size_bytes": len(content), "coded_bytes": coded, "a_bits": a_bits, "batch": batch}
+    baseline = _in_float(unpruned(architecture), architecture, network, **sizes)
     return FileReport(
-        **baseline,
+        **dict(baseline),
         architecture=architecture,
         size_bytes=len(content),
         breakdown=breakdown,
@@ -136,13 +120,39 @@ def inspect_file(
         bits_per_weight=8 * coded / weights,
         entropy_bytes=entropy,
         ratio_to_entropy=quantized / entropy if entropy else None,
-        own=InFloat(**in_float(own)),
+        own=_in_float(own, architecture, network, **sizes),
         macs=network.counts.macs,
         bops=network.counts.bops,
         batch=batch,
         assumed_a_bits=None if header == packed.header else a_bits,
-        formulas=formula_reports(packed, fp32_bytes=baseline["fp32_bytes"], index_bits=index_bits),
+        formulas=formula_reports(packed, fp32_bytes=baseline.fp32_bytes, index_bits=index_bits),
         layers=layers,
+    )
+
+
+def _in_float(
+    model: Model,
+    architecture: Architecture,
+    packed: Counted,
+    *,
+    size_bytes: int,
+    coded_bytes: int,
+    a_bits: int,
+    batch: int,
+) -> InFloat:
+    """Returns what a network of float weights takes, beside the packed one: a file of so many bytes, weights of so
+    many."""
+    fp32_bytes, costs = 4 * count_parameters(model), counted(model, architecture)
+    weight_fp32_bytes = 4 * sum(unit.layer.weight.numel() for unit in units(model).values())
+    return InFloat(
+        fp32_bytes=fp32_bytes,
+        compression_ratio=fp32_bytes / size_bytes,
+        weight_fp32_bytes=weight_fp32_bytes,
+        weight_ratio=weight_fp32_bytes / coded_bytes,
+        activation_ratio=costs.counts.activation_bytes / packed.counts.activation_bytes,
+        fp32_macs=costs.counts.macs,
+        fp32_bops=costs.counts.bops,
+        activations=activation_memory(packed, costs, a_bits=a_bits, batch=batch),
     )
 
 
