@@ -109,15 +109,16 @@ def refuse_misfit(config: Baseline, data: DataConfig) -> None:
     if not config.network and not isinstance(config, BaselineImport):
         return
     try:
-        classes, channels = load_source(data).classes, image_channels(data)
+        source = load_source(data)
+        channels = image_channels(source, data)
     except ConfigError:
         return
     height, width = height_and_width(data.image_size)
     if config.network:
-        own_network(config, (channels, height, width), classes)
+        own_network(config, (channels, height, width), source.classes)
     elif isinstance(config, BaselineImport):
         sides = image_size_of(height, width)
-        made = Architecture(model=config.model, classes=classes, channels=channels, image_size=sides)
+        made = Architecture(model=config.model, classes=source.classes, channels=channels, image_size=sides)
         read_import(config, build(made))
 
 

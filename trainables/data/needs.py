@@ -35,7 +35,7 @@ def image_needs(config: DataConfig) -> ImageNeeds:
     others = {"train": None, "test": source.test, "val": source.val}[config.validation.source]
     parts = [source.rest] if others is None else [source.rest, others]
     form = Form(height_and_width(config.image_size), asked_channels(config), config.center_crop)
-    each = form.size[0] * form.size[1] * _channels(source, config)
+    each = form.size[0] * form.size[1] * image_channels(source, config)
     encoded = [part for part in parts if isinstance(part, EncodedImages)]
     return ImageNeeds(
         count=sum(map(len, parts)),
@@ -47,18 +47,12 @@ def image_needs(config: DataConfig) -> ImageNeeds:
     )
 
 
-def image_channels(config: DataConfig) -> int:
+def image_channels(source: "Source", config: DataConfig) -> int:
     """Returns the number of channels that the images of a data set have, without decoding them.
 
     Raises:
-        ConfigError: files are missing or damaged.
+        ConfigError: an image cannot be read.
     """
-    from trainables.data.data_sets import load_source
-
-    return _channels(load_source(config), config)
-
-
-def _channels(source: "Source", config: DataConfig) -> int:
     from trainables.data.decoding.encoded import EncodedImages
 
     if known := config.mean or source.mean:

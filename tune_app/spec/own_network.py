@@ -45,11 +45,12 @@ def with_captured_network(config: Baseline, data: DataConfig, storage: StoragePa
 
 def _captured(config: Baseline, data: DataConfig, checkpoint: str, seed: int) -> bytes:
     """Captures the network on images of the size that the data set has."""
+    from trainables.data.data_sets import load_source
     from trainables.data.needs import image_channels
     from trainables.graph.network_file import network_bytes
     from trainables.models.importing import capture_network
 
-    image = (image_channels(data), *height_and_width(data.image_size))
+    image = (image_channels(load_source(data), data), *height_and_width(data.image_size))
     path = Path(checkpoint) if checkpoint else None
     return network_bytes(capture_network(config.network, config.arguments, image, checkpoint=path, seed=seed))
 

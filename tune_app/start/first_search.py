@@ -68,9 +68,10 @@ def starter_spec(wanted: FirstSearch) -> str:
     from trainables.graph.operators import shapes
 
     data, network = _data(wanted), _network(wanted.network)
-    source, of_zoo = load_source(DataConfig.model_validate(data)), network.startswith(f"{ZOO}:")
+    config, of_zoo = DataConfig.model_validate(data), network.startswith(f"{ZOO}:")
+    source = load_source(config)
     arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
-    channels, side = image_channels(DataConfig.model_validate(data)), wanted.image_size or _side(source.rest)
+    channels, side = image_channels(source, config), wanted.image_size or _side(source.rest)
     made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint)
     takes, *sides = made.graph.image
     outputs = shapes(made.graph)[made.graph.output][-1]
