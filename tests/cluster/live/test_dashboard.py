@@ -46,16 +46,18 @@ def test_the_jobs_page_shows_our_submission(cli: Cli, page: "Page", shown: Shown
     assert "python -m tune_app run spec.yaml" in text
 
 
-def test_the_page_of_a_job_counts_trials_by_their_names(page: "Page", shown: Shown, tmp_path: Path) -> None:
+def test_the_page_of_a_job_lists_trials_by_their_names(page: "Page", shown: Shown, tmp_path: Path) -> None:
     page.goto(f"{shown.cluster.address}/#/jobs/demo-1")
     token = page.get_by_placeholder("Enter your authentication token")
     token.fill(shown.cluster.token_file.read_text())
     token.press("Enter")
-    page.get_by_text("data and baseline of demo").first.wait_for()
+    page.get_by_text("Task Table").first.click()
+    page.get_by_text("TrialWorker.train").first.wait_for()  # the function of a task, beside its name
     page.screenshot(path=tmp_path / "job.png", full_page=True)
     text = page.inner_text("body")
-    for record in Ledger(shown.folder.trials).read()[0]:
-        assert record.assignment.label in text
+    labels = {record.assignment.label for record in Ledger(shown.folder.trials).read()[0]}
+    assert [label for label in labels if f"\t{label}\t" in text]  # it shows ten tasks at a time
+    assert f"tune-app report {shown.folder.path} --watch" in text
 
 
 def test_prometheus_is_started_for_it_and_ends_with_the_command(

@@ -150,7 +150,7 @@ def test_a_job_is_seen_by_its_names_and_stopped_by_that_of_its_experiment(
     [job] = [job for job in shown.get("/api/jobs/") if job["submission_id"] == "endless-1"]
     assert job["metadata"].items() >= {"job_name": "endless", "storage": endless.storage, "trials": "6"}.items()
     assert job["metadata"]["report"] == f"tune-app report {folder.path} --watch"
-    assert ("p0_w3_a8", "RUNNING") in tasks(shown)
+    wait_for(lambda: ("p0_w3_a8", "RUNNING") in tasks(shown))  # nodes tell of their tasks once a second
     again = cli("submit", file, *where)
     assert again.code == 5
     assert "job endless-1 of this experiment is running" in again.err
