@@ -1,13 +1,14 @@
 """`tune-app`, which is `python -m tune_app`: the command line, and a stop signal's exit code while it is imported."""
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
 from types import FrameType
 from typing import Any
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = {128 + number for number in NUMBERS}
 
 
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def _handle(handler: Any) -> None:
-    """Sets the handler of both signals, other than of one that this process was started to ignore."""
+    """Sets the handler of stop signals, other than of one that this process was started to ignore."""
     for number in NUMBERS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
@@ -40,7 +41,8 @@ def _handle(handler: Any) -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     """Ends the process: nothing was begun yet, and an exception out of an import may get lost."""
-    os.write(2, f"stopped by {signal.Signals(number).name}.\n".encode())
+    with contextlib.suppress(OSError):  # a terminal that is gone takes no line
+        os.write(2, f"stopped by {signal.Signals(number).name}.\n".encode())
     os._exit(128 + number)
 
 

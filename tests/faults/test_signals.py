@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in each phase of a run that starts a Ray of its own: one line, the exit code, nothing left over.
+"""Stop signals in each phase of a run that starts a Ray of its own: one line, the exit code, nothing left over.
 
 A signal while trials run, on a Ray that others use too, is in `test_kill`.
 """
@@ -68,7 +68,7 @@ def ends(process: "subprocess.Popen[str]", number: signal.Signals, mark: str) ->
     return err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_while_the_command_is_imported(number: signal.Signals, alone: tuple[Start, str], tmp_path: Path) -> None:
     start, mark = alone
     process = start("run", write_spec(tmp_path / "spec.yaml", tiny_spec(tmp_path / "runs")))

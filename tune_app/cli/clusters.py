@@ -3,6 +3,7 @@
 import contextlib
 import json as json_text
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -108,17 +109,22 @@ def dashboard(
     if grafana is not None:
         if metrics or open or address:
             raise ConfigError("--grafana writes a file, and asks no cluster: leave the other options out.")
-        from trainables.storage import replace
-        from tune_app.on_ray.grafana import as_json
+        from tune_app.on_ray.grafana import write_dashboard
 
-        replace(grafana, as_json().encode())
+        write_dashboard(grafana)
         print(grafana)
         return
+    from cluster.errors import ClusterUnreachable
     from cluster.ray_jobs import RayBackend
 
     backend = RayBackend(address)
-    with doing("asking the cluster"):
-        url = backend.dashboard_url()
+    try:
+        with doing("asking the cluster"):
+            url = backend.dashboard_url()
+    except ClusterUnreachable as err:
+        raise ClusterUnreachable(
+            f"{err} A search on this machine has one with `tune-app run SPEC --dashboard`."
+        ) from err
     print(url, flush=True)
     if open:
         import webbrowser
@@ -197,7 +203,7 @@ def _open_backend(name: str, address: str) -> "Backend":
 def _serve_metrics(backend: "RayBackend") -> None:
     """Gives a cluster Prometheus and Grafana, as long as both are wanted."""
     from tune_app.engine.stop_signal import handled_by
-    from tune_app.on_ray.metrics_servers import Server, dashboard_url, metrics_servers
+    from tune_app.on_ray.metrics_servers import Server, dashboard_url, is_there, metrics_servers
 
     came: list[int] = []
     with handled_by(lambda number, _: came.append(number)), contextlib.ExitStack() as running:
@@ -215,6 +221,11 @@ def _serve_metrics(backend: "RayBackend") -> None:
             for server in ours:
                 if not server.runs:
                     raise ClusterUnavailable(f"{server.name} has ended by itself: run this again.")
+            if not is_there(backend.address):
+                print("Ray has ended, and so does what was started for it", file=sys.stderr)
+                break
+    if came and came[0] != signal.SIGINT:
+        raise typer.Exit(128 + came[0])
 
 
 def _write(plan: "SubmitPlan", folder: Path, source: Path) -> None:

@@ -1,10 +1,8 @@
 """The commands of the panel "Search": demo, baseline, plan, run."""
 
-import contextlib
 import json as json_text
 import sys
 import time
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +19,6 @@ from tune_app.terminal.shell import command, from_here
 from tune_app.terminal.table import ABSENT, print_table
 
 if TYPE_CHECKING:
-    from tune_app.spec.experiment import ExperimentSpec
     from tune_app.stages.plan import Plan, StagePlan
 
 UNKNOWN = "unknown"
@@ -144,25 +141,11 @@ def run(
 
         engine = engine_for(dashboard=dashboard, in_process=in_process)
     view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
-    with _served(loaded) if dashboard else contextlib.nullcontext():
-        outcome = run_search(
-            loaded, engine=engine, warm_start=other, retry_failed=retry_failed, only=points, console=view
-        )
+    outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, only=points, console=view)
     for line in changed_by_others(outcome):
         print(line, file=sys.stderr)
     print("\n".join(summary(outcome, loaded)))
     outcome.check()
-
-
-@contextlib.contextmanager
-def _served(spec: "ExperimentSpec") -> Iterator[None]:
-    """Serves the report on loopback while a search runs."""
-    from tune_app.ledger.folder import ExperimentFolder
-    from tune_app.report.serve import ReportServer
-
-    with ReportServer(ExperimentFolder(spec.folder)) as server:
-        print(f"live report: {server.url}", file=sys.stderr, flush=True)
-        yield
 
 
 def demo_spec() -> str:

@@ -55,7 +55,7 @@ def init(
     refuse_folder(output, such_as="search.yaml")
     if exists(output):
         raise ConfigError(f"{output} is there already: name another file by --output, or remove it.")
-    size = None if max_bytes is None else parse_size(max_bytes)
+    size = None if max_bytes is None else _bytes(max_bytes)
     text = _spec_text(network, data, root, checkpoint, arguments, size, image_size, storage="runs")
     replace(output, text.encode())
     print(f"{output} written. Try next:")
@@ -78,16 +78,24 @@ def compress(
     """Search for the most accurate file of at most so many bytes: from a network and images to that file."""
     from trainables.storage import exists, refuse_file, replace
 
-    size = parse_size(max_bytes)
+    size = _bytes(max_bytes)
     refuse_file(folder)
     text = _spec_text(network, data, root, checkpoint, arguments, size, image_size, storage=str(folder))
     file = folder / "spec.yaml"
-    if exists(file) and file.read_text("utf-8") != text:
+    if exists(file) and file.read_text("utf-8") != text and any(folder.glob("*/trials/*.json")):
         raise ConfigError(
             f"{file} is that of another search: go on with `{command('run', file)}`, or name another --folder."
         )
     replace(file, text.encode())
     _run_and_export(file, folder, size, in_process=in_process)
+
+
+def _bytes(text: str) -> int:
+    """Reads the size that a file may have, or raises ConfigError."""
+    size = parse_size(text)
+    if size < 1:
+        raise ConfigError(f"--max-bytes {text} leaves no byte for a file: write it like 300KB.")
+    return size
 
 
 def _run_and_export(file: Path, folder: Path, max_bytes: int, *, in_process: bool) -> None:

@@ -1,4 +1,5 @@
-"""SIGINT and SIGTERM: remembered until a place where stopping is safe, raised where they come, or the end at once."""
+"""SIGINT, SIGTERM, and SIGHUP of a terminal that is closed: remembered until a place where stopping is safe, raised
+where they come, or the end at once."""
 
 import contextlib
 import os
@@ -13,7 +14,7 @@ import psutil
 
 from tune_app.errors import Interrupted
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Handler = Callable[[int, FrameType | None], None]
 Found = TypeVar("Found")
 LATER_S = 0.05

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +46,10 @@ class OnRay:
     @contextlib.contextmanager
     def session(self, spec: ExperimentSpec) -> Iterator[None]:
         """Returns a context that is connected to Ray, whose jobs page names the experiment."""
-        with ray_session(dashboard=self._dashboard, address=self._address, job=_job(spec)) as self._stop:
+        with (
+            ray_session(dashboard=self._dashboard, address=self._address, job=_job(spec)) as self._stop,
+            _served(spec) if self._dashboard else contextlib.nullcontext(),
+        ):
             yield
 
     def prepare(self, spec: ExperimentSpec, view: LiveView) -> tuple[BaselineInfo, Any]:
@@ -75,6 +79,16 @@ class OnRay:
     def run(self, search: ReadySearch, data: Any) -> None:
         """Lets Tune drive the proposer."""
         Driver(search, self._stop, self._worker).fit(data)
+
+
+@contextlib.contextmanager
+def _served(spec: ExperimentSpec) -> Iterator[None]:
+    """Serves the report on loopback while a search runs."""
+    from tune_app.report.serve import ReportServer
+
+    with ReportServer(ExperimentFolder(spec.folder)) as server:
+        print(f"live report: {server.url}", file=sys.stderr, flush=True)
+        yield
 
 
 def _job(spec: ExperimentSpec) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """A Grafana dashboard of the gauges, for the Grafana that Ray's dashboard embeds."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from trainables.errors import ConfigError
+from trainables.storage import exists, refuse_folder, replace
 from tune_app.on_ray.gauges import DESCRIPTIONS, LABELS
 
 UID = "tuneApp"
@@ -43,6 +46,23 @@ def dashboard() -> dict[str, Any]:
         },
         "panels": [_panel(i, name, text) for i, (name, text) in enumerate(DESCRIPTIONS.items())],
     }
+
+
+def write_dashboard(path: Path) -> None:
+    """Writes the dashboard's file, or again.
+
+    Raises:
+        ConfigError: the path is that of a folder, or of a file that is no such dashboard.
+    """
+    refuse_folder(path, such_as="tune-app.json")
+    if exists(path):
+        try:
+            ours = json.loads(path.read_bytes())["uid"] == UID
+        except (OSError, ValueError, KeyError, TypeError):
+            ours = False
+        if not ours:
+            raise ConfigError(f"{path} is there, and is no dashboard of ours: name another file, or remove it.")
+    replace(path, as_json().encode())
 
 
 def as_json() -> str:

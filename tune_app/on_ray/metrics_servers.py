@@ -4,10 +4,14 @@ Ray writes a configuration for both into the folder of its session, and its own 
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +36,10 @@ ASK_S = 3.0
 START_S = 60.0
 """Seconds for a server to answer after its start: Grafana makes a database first."""
 END_S = 10.0
+READ_S = 10.0
+"""Seconds in which a Prometheus that was just started has read Ray's list."""
+PR_SET_PDEATHSIG = 1
+"""Linux's number of this request (`man 2 prctl`)."""
 LOOK_EVERY_S = 0.2
 
 
@@ -98,7 +106,7 @@ def dashboard_url(server: Server) -> str:
 def _prometheus(url: str, session: Path) -> Server:
     """Returns the Prometheus that reads this Ray's metrics, or raises ClusterUnavailable."""
     if _answers(f"{url}/api/v1/query?query=vector(1)"):
-        if not _reads(url, session / TARGETS):
+        if not _reads(url, session / TARGETS, wait_s=READ_S):
             raise ClusterUnavailable(
                 f"the Prometheus at {url} does not read this Ray: add the file {session / TARGETS} to its "
                 f"file_sd_configs, or stop it, or name another address by {PROMETHEUS}."
@@ -110,12 +118,12 @@ def _prometheus(url: str, session: Path) -> Server:
             f"no Prometheus answers at {url}, and none is installed here (there is no program `prometheus`): install "
             f"it, or name the address of one by {PROMETHEUS}, for this command and before Ray starts."
         )
-    folder = session / "metrics/prometheus"
+    folder, listens = session / "metrics/prometheus", _listens(url, PROMETHEUS)
     command = [
         program,
         f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={_listens(url, PROMETHEUS)}",
+        f"--storage.tsdb.path={folder / listens.rpartition(':')[2]}",  # two at once have no data in common
+        f"--web.listen-address={listens}",
         "--log.level=warn",
     ]
     return _started("Prometheus", url, command, folder, lambda: _answers(f"{url}/api/v1/query?query=vector(1)"))
@@ -154,11 +162,13 @@ def _started(
     environ: Mapping[str, object] | None = None,
 ) -> Server:
     """Starts a server and waits until it answers, or raises ClusterUnavailable."""
-    log = folder / "log.txt"
+    log = folder / f"log-{urlsplit(url).port}.txt"
     variables = {**os.environ, **{key: str(value) for key, value in (environ or {}).items()}}
     with log.open("wb") as file:
         # Ctrl-C is for this program, which ends what it started.
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=variables, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, env=variables, start_new_session=True, preexec_fn=_end_with_parent
+        )
     server, deadline = Server(name, url, process), time.monotonic() + START_S
     try:
         while not answers():
@@ -174,12 +184,34 @@ def _started(
 
 def _listens(url: str, variable: str) -> str:
     """Returns host and port where a server is to listen, or raises ClusterUnavailable: that is not this machine."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname not in LOOPBACK or parts.port is None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if port is None or host not in LOOPBACK or parts.scheme != "http":
         raise ClusterUnavailable(
             f"nothing answers at {url}, and only http://localhost:PORT is started here: check {variable}."
         )
-    return f"{LOOPBACK[0]}:{parts.port}"
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK[0], port), timeout=ASK_S):
+        raise ClusterUnavailable(
+            f"what answers at {url} is neither Prometheus nor Grafana: name another address by {variable}."
+        )
+    return f"{LOOPBACK[0]}:{port}"
+
+
+def _end_with_parent() -> None:
+    """Lets Linux end a process that is about to start when this one ends in any way, killed as well."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def is_there(url: str) -> bool:
+    """Whether anything listens at an address."""
+    parts = urlsplit(url)
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port or 80), timeout=ASK_S):
+        return True
+    return False
 
 
 def _answers(url: str) -> bool:
@@ -188,8 +220,15 @@ def _answers(url: str) -> bool:
     return False
 
 
-def _reads(url: str, targets: Path) -> bool:
-    """Whether a Prometheus has any address on its list that Ray has on its own."""
+def _reads(url: str, targets: Path, *, wait_s: float) -> bool:
+    """Whether a Prometheus has any address on its list that Ray has on its own; one that just started has none yet."""
+    deadline = time.monotonic() + wait_s
+    while not (found := _shares_target(url, targets)) and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+    return found
+
+
+def _shares_target(url: str, targets: Path) -> bool:
     try:
         ours = {address for group in json.loads(targets.read_text("utf-8")) for address in group["targets"]}
         listed = requests.get(f"{url}/api/v1/targets", timeout=ASK_S).json()["data"]["activeTargets"]

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from trainables.data.sources import Samples
     from trainables.graph.network_file import NetworkFile
 
-LEAST_SIDE, MOST_SIDE, STEP = 32, 224, 32
-"""Sides of images that are chosen, pixels: usual networks halve them five times."""
+STEP, MOST_SIDE = 32, 224
+"""The least side of images that is chosen for networks of torchvision, which halve them five times, and the most."""
+OWN_STEP = 8
+"""The least side, and the step, for any other network: nearer to what the images have."""
 SAMPLE = 50
 """Images whose sides are looked at."""
 ROOM = 0.95
@@ -71,13 +73,17 @@ def starter_spec(wanted: FirstSearch) -> str:
     config, of_zoo = DataConfig.model_validate(data), network.startswith(f"{ZOO}:")
     source = load_source(config)
     arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
-    channels, side = image_channels(source, config), wanted.image_size or _side(source.rest)
+    channels, side = (
+        image_channels(source, config),
+        wanted.image_size or _side(source.rest, STEP if of_zoo else OWN_STEP),
+    )
     made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint)
     takes, *sides = made.graph.image
     outputs = shapes(made.graph)[made.graph.output][-1]
     if outputs != source.classes:
         raise ConfigError(
-            f"{network} has {outputs:,} outputs, but {wanted.data} {source.classes:,} classes: name other arguments."
+            f"{network} has {outputs:,} outputs, but {wanted.data} {source.classes:,} classes: "
+            f"{'name other arguments' if ':' in network else 'capture another network'}, or give other images."
         )
     groups, shares = _shares(made, wanted.max_bytes)
     goal = "the whole frontier" if wanted.max_bytes is None else f"the most accurate file of {wanted.max_bytes:,} bytes"
@@ -154,8 +160,8 @@ def _made(network: str, arguments: Mapping[str, Any], image: tuple[int, int, int
     return read_network_file(Path(network))
 
 
-def _side(samples: "Samples") -> int:
-    """Returns a side for the images: the median of their shorter sides, in steps within what networks take."""
+def _side(samples: "Samples", step: int) -> int:
+    """Returns a side for the images: the median of their shorter sides, in steps, of which the first is the least."""
     import numpy as np
 
     from trainables.data.decoding.encoded import EncodedImages
@@ -163,10 +169,10 @@ def _side(samples: "Samples") -> int:
     if isinstance(samples, EncodedImages):
         some = samples.take(np.linspace(0, len(samples) - 1, min(len(samples), SAMPLE)).astype(np.int64))
         found = [size for size in some.sizes() if size]
-        shorter = median(min(size) for size in found) if found else LEAST_SIDE
+        shorter = median(min(size) for size in found) if found else step
     else:
         shorter = min(samples.images.shape[2:])
-    return int(min(MOST_SIDE, max(LEAST_SIDE, STEP * round(shorter / STEP))))
+    return int(min(MOST_SIDE, max(step, step * round(shorter / step))))
 
 
 def _epochs(images: int) -> dict[str, int]:
@@ -192,6 +198,12 @@ def _shares(made: "NetworkFile", max_bytes: int | None) -> tuple[str, list[float
         if len(worth) > (groups == "inner"):
             few = [share for share in worth if bits[share] <= BITS[1]] or worth[:1]
             return groups, few[:: -(-len(few) // MOST)]
+    least = min(count for count in left.values() if count) // 8  # a bit for each parameter
+    if max_bytes < least:
+        raise ConfigError(
+            f"no file of this network has {max_bytes:,} bytes: its numbers take {least:,} bytes at a bit each with "
+            f"{100 * SHARES[-1]:g} % of its channels removed. Ask for more, or take a smaller network."
+        )
     return "all", [SHARES[-1]]
 
 

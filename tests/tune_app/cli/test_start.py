@@ -51,6 +51,27 @@ def test_a_bound_that_no_file_keeps_names_what_comes_nearest(photos: str, cli: C
     assert not list((tmp_path / "compressed").glob("*/model.mbq"))
 
 
+def test_a_bound_that_nothing_keeps_is_refused_before_anything_runs(photos: str, cli: Cli, tmp_path: Path) -> None:
+    for size, said in (("0", "--max-bytes 0 leaves no byte"), ("10B", "no file of this network has 10 bytes")):
+        for command in ("compress", "init"):
+            done = cli(command, NETWORK, "--data", photos, "--max-bytes", size, "--image-size", "16")
+            assert (done.code, said in done.err) == (2, True), done
+    assert [place.name for place in tmp_path.iterdir()] == ["photos"]
+
+
+def test_images_of_ones_own_keep_their_size(photos: str, cli: Cli, tmp_path: Path) -> None:
+    assert cli("init", NETWORK, "--data", photos).code == 0
+    assert "    image_size: 16\n" in (tmp_path / "search.yaml").read_text()
+
+
+def test_a_bound_may_change_while_nothing_has_finished(photos: str, cli: Cli, tmp_path: Path) -> None:
+    options = ("--data", photos, "--image-size", "16", "--in-process")
+    (tmp_path / "compressed").mkdir()
+    (tmp_path / "compressed/spec.yaml").write_text("name: another\n")
+    assert cli("compress", NETWORK, *options, "--max-bytes", "40KB").code == 0
+    assert "another" not in (tmp_path / "compressed/spec.yaml").read_text()
+
+
 def test_init_writes_a_spec_once(photos: str, cli: Cli, tmp_path: Path) -> None:
     done = cli("init", NETWORK, "--data", photos, "--image-size", "16", "--output", "first.yaml")
     assert (done.code, "first.yaml written" in done.out) == (0, True), done.err

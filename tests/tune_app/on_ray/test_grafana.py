@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.tune_app.factories import REFERENCE, make_record, make_spec
+from trainables.errors import ConfigError
 from tune_app.engine.live_view import Status
 from tune_app.frontier.points import frontier
 from tune_app.on_ray.gauges import DESCRIPTIONS, readings
-from tune_app.on_ray.grafana import as_json
+from tune_app.on_ray.grafana import as_json, write_dashboard
 
 
 def test_every_gauge_has_a_panel_of_its_own() -> None:
@@ -20,6 +21,19 @@ def test_every_gauge_has_a_panel_of_its_own() -> None:
         for target in panel["targets"]
     ]
     assert shown == list(DESCRIPTIONS)
+
+
+def test_the_file_is_written_again_but_no_other_one_replaced(tmp_path: Path) -> None:
+    write_dashboard(tmp_path / "ours.json")
+    write_dashboard(tmp_path / "ours.json")
+    assert (tmp_path / "ours.json").read_text() == as_json()
+    for text in ("mine", "[]", '{"uid": "another"}'):
+        (tmp_path / "mine.json").write_text(text)
+        with pytest.raises(ConfigError, match="is no dashboard of ours"):
+            write_dashboard(tmp_path / "mine.json")
+        assert (tmp_path / "mine.json").read_text() == text
+    with pytest.raises(ConfigError, match="is a folder"):
+        write_dashboard(tmp_path)
 
 
 def test_panels_do_not_overlap() -> None:

@@ -3,7 +3,10 @@ is asked in tests/cluster/live."""
 
 import json
 import os
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,7 +104,7 @@ def test_both_are_started_on_loopback_and_ended(session: Path, install: Install,
     port = places[PROMETHEUS].rpartition(":")[2]
     assert started_with(prometheus)["argv"] == [
         f"--config.file={session}/metrics/prometheus/prometheus.yml",
-        f"--storage.tsdb.path={session}/metrics/prometheus/data",
+        f"--storage.tsdb.path={session}/metrics/prometheus/{port}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
@@ -135,7 +138,10 @@ def refused(session: Path, environ: dict[str, str]) -> str:
     return str(caught.value)
 
 
-def test_a_prometheus_of_somebody_else_is_no_help(session: Path, install: Install, places: dict[str, str]) -> None:
+def test_a_prometheus_of_somebody_else_is_no_help(
+    session: Path, install: Install, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_app.on_ray.metrics_servers.READ_S", 0.5)
     install("prometheus", target="127.0.0.1:1")
     with metrics_servers(session, environ=places):
         said = refused(session, places)
@@ -152,6 +158,48 @@ def test_an_address_elsewhere_is_not_started_here(session: Path, install: Instal
     assert said.endswith(f"only http://localhost:PORT is started here: check {PROMETHEUS}.")
 
 
+@pytest.mark.parametrize("url", ["http://localhost:99999", "http://localhost:abc", "http://[::1", "9090"])
+def test_what_is_no_address_is_named(url: str, session: Path, install: Install, places: dict[str, str]) -> None:
+    install("prometheus")
+    assert f"nothing answers at {url}, and only" in refused(session, {**places, PROMETHEUS: url})
+
+
+def test_something_else_at_the_address_is_named(session: Path, install: Install, places: dict[str, str]) -> None:
+    install("prometheus")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        assert "is neither Prometheus nor Grafana" in refused(session, {**places, PROMETHEUS: url})
+
+
+def test_two_of_one_ray_share_no_data(session: Path, install: Install, places: dict[str, str]) -> None:
+    program = install("prometheus")
+    found = []
+    for url in (places[PROMETHEUS], f"http://localhost:{free_port()}"):
+        with metrics_servers(session, environ={**places, PROMETHEUS: url}):
+            found.append(started_with(program)["argv"][1])  # type: ignore[index]
+    assert len(set(found)) == 2
+    assert len(list((session / "metrics/prometheus").glob("log-*.txt"))) == 2
+
+
+def test_what_was_started_ends_with_a_parent_that_is_killed(
+    session: Path, install: Install, places: dict[str, str]
+) -> None:
+    install("prometheus")
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom tune_app.on_ray.metrics_servers import metrics_servers\n"
+        f"with metrics_servers(Path({str(session)!r})):\n    print('ready', flush=True)\n    time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **places}, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 30
+    while is_open(places[PROMETHEUS]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_open(places[PROMETHEUS])
+
+
 def test_a_session_on_another_machine_is_named(tmp_path: Path) -> None:
     assert "run this on the machine of Ray's head" in refused(tmp_path / "session_x", {})
 
@@ -160,7 +208,10 @@ def test_a_server_that_fails_says_why_and_the_other_one_ends(
     session: Path, install: Install, places: dict[str, str]
 ) -> None:
     install("prometheus"), install("grafana", f"#!{sys.executable}\nraise SystemExit('no such\\nhome')")
-    assert refused(session, places) == (f"Grafana does not start: home (all of it: {session}/metrics/grafana/log.txt).")
+    port = places[GRAFANA].rpartition(":")[2].rstrip("/")
+    assert refused(session, places) == (
+        f"Grafana does not start: home (all of it: {session}/metrics/grafana/log-{port}.txt)."
+    )
     assert not is_open(places[PROMETHEUS])
 
 
