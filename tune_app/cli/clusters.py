@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from cluster.job import Backend, JobHandle, SubmitPlan
     from cluster.ray_jobs import RayBackend
 
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks at what was started, and at Ray; a person who ends it waits no longer."""
 NO_GRAFANA = "Grafana: none runs, and none is installed (no program `grafana`): Ray's dashboard shows no charts"
 SENDING = ("local", "ray")
 """Backends that send jobs and follow them; the others write plans for a person."""

@@ -13,16 +13,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 
-from trainables.storage import replace
 from tune_app.errors import ClusterUnavailable
-from tune_app.on_ray.grafana import UID, as_json
+from tune_app.on_ray.grafana import UID, write_dashboard
 
 LOOPBACK = ("127.0.0.1", "localhost")
 PROMETHEUS, GRAFANA = "RAY_PROMETHEUS_HOST", "RAY_GRAFANA_HOST"
@@ -87,7 +86,7 @@ def metrics_servers(session: Path, *, environ: Mapping[str, str] = os.environ) -
     folder = session / "metrics"
     if not folder.is_dir():
         raise ClusterUnavailable(f"{folder} is not on this machine: run this on the machine of Ray's head.")
-    replace(folder / "grafana/dashboards/tune-app.json", as_json().encode())
+    write_dashboard(folder / "grafana/dashboards/tune-app.json")
     prometheus, grafana = (environ.get(name) or url for name, url in DEFAULTS.items())
     with contextlib.ExitStack() as running:
         servers = [_prometheus(prometheus.rstrip("/"), session)]
@@ -105,7 +104,8 @@ def dashboard_url(server: Server) -> str:
 
 def _prometheus(url: str, session: Path) -> Server:
     """Returns the Prometheus that reads this Ray's metrics, or raises ClusterUnavailable."""
-    if _answers(f"{url}/api/v1/query?query=vector(1)"):
+    health = f"{url}/api/v1/query?query=vector(1)"
+    if _answers(health):
         if not _reads(url, session / TARGETS, wait_s=READ_S):
             raise ClusterUnavailable(
                 f"the Prometheus at {url} does not read this Ray: add the file {session / TARGETS} to its "
@@ -126,12 +126,13 @@ def _prometheus(url: str, session: Path) -> Server:
         f"--web.listen-address={listens}",
         "--log.level=warn",
     ]
-    return _started("Prometheus", url, command, folder, lambda: _answers(f"{url}/api/v1/query?query=vector(1)"))
+    return _started(Server("Prometheus", url), command, folder, health)
 
 
 def _grafana(url: str, folder: Path) -> Server | None:
     """Returns a Grafana; None: none runs, and none is installed."""
-    if _answers(f"{url}/api/health"):
+    health = f"{url}/api/health"
+    if _answers(health):
         return Server("Grafana", url)
     program = shutil.which("grafana") or shutil.which("grafana-server")
     if program is None:
@@ -149,32 +150,26 @@ def _grafana(url: str, folder: Path) -> Server | None:
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
     }
-    answers = lambda: _answers(f"{url}/api/health")  # noqa: E731
-    return _started("Grafana", url, [*command, *([home] if home else [])], folder, answers, own)
+    return _started(Server("Grafana", url), [*command, *([home] if home else [])], folder, health, own)
 
 
 def _started(
-    name: str,
-    url: str,
-    command: Sequence[str],
-    folder: Path,
-    answers: Callable[[], bool],
-    environ: Mapping[str, object] | None = None,
+    server: Server, command: Sequence[str], folder: Path, health: str, environ: Mapping[str, object] | None = None
 ) -> Server:
-    """Starts a server and waits until it answers, or raises ClusterUnavailable."""
-    log = folder / f"log-{urlsplit(url).port}.txt"
+    """Starts a server and waits until it answers at its address of health, or raises ClusterUnavailable."""
+    log = folder / f"log-{urlsplit(server.url).port}.txt"
     variables = {**os.environ, **{key: str(value) for key, value in (environ or {}).items()}}
     with log.open("wb") as file:
         # Ctrl-C is for this program, which ends what it started.
         process = subprocess.Popen(
             command, stdout=file, stderr=file, env=variables, start_new_session=True, preexec_fn=_end_with_parent
         )
-    server, deadline = Server(name, url, process), time.monotonic() + START_S
+    server, deadline = replace(server, process=process), time.monotonic() + START_S
     try:
-        while not answers():
+        while not _answers(health):
             if not server.runs or time.monotonic() > deadline:
                 last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-                raise ClusterUnavailable(f"{name} does not start: {last} (all of it: {log}).")
+                raise ClusterUnavailable(f"{server.name} does not start: {last} (all of it: {log}).")
             time.sleep(LOOK_EVERY_S)
     except BaseException:
         server.end()
@@ -193,7 +188,7 @@ def _listens(url: str, variable: str) -> str:
         raise ClusterUnavailable(
             f"nothing answers at {url}, and only http://localhost:PORT is started here: check {variable}."
         )
-    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK[0], port), timeout=ASK_S):
+    if is_there(url):
         raise ClusterUnavailable(
             f"what answers at {url} is neither Prometheus nor Grafana: name another address by {variable}."
         )

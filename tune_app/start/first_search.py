@@ -73,10 +73,8 @@ def starter_spec(wanted: FirstSearch) -> str:
     config, of_zoo = DataConfig.model_validate(data), network.startswith(f"{ZOO}:")
     source = load_source(config)
     arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
-    channels, side = (
-        image_channels(source, config),
-        wanted.image_size or _side(source.rest, STEP if of_zoo else OWN_STEP),
-    )
+    channels = image_channels(source, config)
+    side = wanted.image_size or _side(source.rest, STEP if of_zoo else OWN_STEP)
     made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint)
     takes, *sides = made.graph.image
     outputs = shapes(made.graph)[made.graph.output][-1]
