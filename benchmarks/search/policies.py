@@ -1,6 +1,7 @@
 """The ways to search that the benchmark compares, each driven as its own users drive it."""
 
 import random
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -96,6 +97,28 @@ def ray_nsga2(table: Table, seed: int) -> Policy:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return RayOptuna(table, optuna.samplers.NSGAIISampler(seed=seed))
+
+
+def ray_multivariate_tpe(table: Table, seed: int) -> Policy:
+    """Optuna's multivariate TPE, which takes running trials for bad ones."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    return RayOptuna(table, sampler)
+
+
+def ray_gp(table: Table, seed: int) -> Policy:
+    """Optuna's GPSampler with its defaults."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.GPSampler(seed=seed)
+    return RayOptuna(table, sampler)
 
 
 class MoAsha:

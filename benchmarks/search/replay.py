@@ -58,6 +58,8 @@ METHODS = {
     "Ray OptunaSearch TPE, our cache": Method(policies.ray_tpe, cache=True, lent=True),
     "Ray OptunaSearch NSGA-II, no cache": Method(policies.ray_nsga2, cache=False),
     "Ray OptunaSearch NSGA-II, our cache": Method(policies.ray_nsga2, cache=True, lent=True),
+    "Ray OptunaSearch multivariate TPE, our cache": Method(policies.ray_multivariate_tpe, cache=True, lent=True),
+    "Ray OptunaSearch GP, our cache": Method(policies.ray_gp, cache=True, lent=True),
     "Syne Tune MO-ASHA, our cache": Method(policies.MoAsha, cache=True),
     "ours, TPE and Pareto ranks": Method(policies.ranked, cache=True),
     OURS: Method(policies.ours, cache=True),
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", type=Path, default=HERE.parent / "results" / "search_table.parquet")
     parser.add_argument("--spec", type=Path, default=HERE / "table.yaml")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=100, help="0 to 79 chose the defaults of the product")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--max-jobs", type=int, default=1_000, help="trials after which a search is given up")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def replay_all(table: Table, options: argparse.Namespace) -> dict[str, list[Trace]]:
     """One trace per seed for each method, on all cores: simulated time does not notice."""
-    runs = [(name, seed) for name in options.only for seed in range(options.seeds if METHODS[name].seeded else 1)]
+    runs = [(name, seed) for name in options.only for seed in _seeds(name, options)]
     found: dict[str, list[Trace]] = {name: [] for name in options.only}
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         traces = pool.map(functools.partial(replay, table=table, options=options), runs)
@@ -97,6 +100,11 @@ def replay_all(table: Table, options: argparse.Namespace) -> dict[str, list[Trac
             found[name].append(trace)
             print(f"{name}, seed {seed}: {trace.jobs} jobs", file=sys.stderr, flush=True)
     return found
+
+
+def _seeds(name: str, options: argparse.Namespace) -> range:
+    count = options.seeds if METHODS[name].seeded else 1
+    return range(options.first_seed, options.first_seed + count)
 
 
 def replay(run: tuple[str, int], table: Table, options: argparse.Namespace) -> Trace:
@@ -125,7 +133,8 @@ def report(seconds: Seconds, table: Table, options: argparse.Namespace) -> str:
         rows.append(cells)
     heads = [h for s in SHARES for h in (f"s to {100 * s:.0f} %", "quartiles", "× ordered grid")]
     parts = [
-        f"{len(table.points)} points, {options.workers} workers, {options.seeds} seeds. Reference point: accuracy "
+        f"{len(table.points)} points, {options.workers} workers, {options.seeds} seeds, from {options.first_seed} on. "
+        "Reference point: accuracy "
         f"{100 * table.reference['accuracy']:.0f} %, {table.reference['size_bytes']:,.0f} bytes.",
         markdown_table(["method", *heads], rows),
         *(verdict(seconds, share) for share in SHARES),

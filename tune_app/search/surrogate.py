@@ -1,25 +1,29 @@
 """Surrogate: what a metric will be with the full schedule, learned from trials of all rungs."""
 
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from search_spaces.parameters import Value
 from search_spaces.space import SearchSpace
 from trainables.results import SCORES
-
-if TYPE_CHECKING:
-    from sklearn.gaussian_process import GaussianProcessRegressor
+from tune_app.search.process import Process, fit_process
 
 MIN_ERROR = 1e-3
 """Errors below one in a thousand are not told apart: a split of 1,000 images counts no smaller one."""
 REFIT = 1.25
-"""The kernel is fitted anew when there are so many times more observations than at the last time.
+"""The parameters are fitted anew when there are so many times more observations than at the last time.
 
-Smaller: it follows the trials closely; larger: the costly fit of its scales happens more rarely.
+Smaller: they follow the trials closely; larger: the costly fit happens more rarely.
 """
+BEYOND = 0.1
+"""The weight of differences beyond the corner of the hypervolume, where nothing is gained.
+
+With 1, one point that collapsed (0.54 where others have 0.98) makes its whole row of the space look hopeless, and a
+search may never look there again (3 of 20 seeds on `benchmarks/results/search_table.parquet`); none did with 0.1.
+"""
+LARGEST = 100.0
+"""The largest logarithm that a prediction may have: no metric comes near it, and none overflows."""
 FRACTIONS = {*SCORES, "sparsity_achieved"} - {"cross_entropy"}
 
 
@@ -43,57 +47,89 @@ def features(space: SearchSpace, points: Sequence[Mapping[str, Value]]) -> np.nd
 
 
 class Surrogate:
-    """A Gaussian process over point and rung for one metric, on a scale where equal steps mean equally much.
+    """What trials of the full schedule will report of one metric, learned from those of all rungs.
 
-    Fractions right are seen as the logarithm of the error, sizes and counts as their logarithm. The rung is one more
-    coordinate, so that cheap trials inform the prediction of full ones as far as the two agree (autoregressive
-    multi-fidelity models: Kennedy and O'Hagan, Biometrika 87(1), 2000; here one stationary kernel).
+    It sees a metric on a scale where equal steps mean equally much: fractions right as the logarithm of the error,
+    sizes and counts as their logarithm; beyond `corner`, the worst value that counts (None: there is none), steps
+    shrink. `rungs` is how many there are, the full schedule's among them.
     """
 
-    def __init__(self, metric: str) -> None:
-        self._metric = metric
-        self._process: GaussianProcessRegressor | None = None
+    def __init__(self, metric: str, *, rungs: int, corner: float | None = None, larger_is_better: bool = True) -> None:
+        self._metric, self._lower = metric, rungs - 1
+        self._sign = 1.0 if larger_is_better else -1.0
+        self._corner = None if corner is None else float(self._scaled(np.array([corner]))[0])
+        self._start: np.ndarray | None = None
         self._fitted = 0
-        self._mean, self._scale = 0.0, 1.0
+        self._mean, self._deviation = 0.0, 1.0
+        self._learned: Process | None = None
+        self._believed: Process | None = None
 
-    def fit(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Learns from (n, d) rows and (n,) values of the metric; n at least 1."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
+    def fit(self, rows: np.ndarray, rungs: np.ndarray, values: np.ndarray) -> None:
+        """Learns from (n, d) rows of features, (n,) numbers of rungs and (n,) values of the metric; n at least 1."""
         seen = self._seen(values)
-        self._mean, self._scale = float(seen.mean()), float(seen.std()) or 1.0
-        if self._process is not None and len(rows) < REFIT * self._fitted:
-            kernel, optimizer = self._process.kernel_, None
+        self._mean, self._deviation = float(seen.mean()), float(seen.std()) or 1.0
+        standard = (seen - self._mean) / self._deviation
+        if self._learned is None or len(rows) >= REFIT * self._fitted:
+            self._learned, self._start = fit_process(rows, rungs, standard, lower_rungs=self._lower, start=self._start)
+            self._fitted = len(rows)
         else:
-            shape = Matern([1.0] * rows.shape[1], length_scale_bounds=(0.1, 10.0), nu=2.5)
-            kernel = ConstantKernel(1.0, (0.1, 10.0)) * shape + WhiteKernel(1e-3, (1e-5, 1e-1))
-            optimizer, self._fitted = "fmin_l_bfgs_b", len(rows)
-        self._process = GaussianProcessRegressor(kernel, optimizer=optimizer, alpha=1e-8, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound
-            self._process.fit(rows, (seen - self._mean) / self._scale)
+            self._learned = Process(self._learned.parameters, rows, rungs, standard)
+        self._believed = self._learned
+
+    def believe(self, rows: np.ndarray) -> None:
+        """Learns from (m, d) rows whose trials run as if they had ended in full, as predicted, until the next fit."""
+        assert self._learned is not None, "fit comes first"
+        self._believed = self._learned.believing(rows, self._in_full(rows))
 
     def draw(self, rows: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """Returns (n, s) values of the metric at (n, d) rows, for (s,) draws of a standard normal."""
-        mean, deviation = self._predict(rows)
-        return self._unseen(mean[:, None] + deviation[:, None] * normal)
+        """Returns (n, s) values that trials of (n, d) rows may report, for (s,) numbers of a standard normal."""
+        mean, deviation = self._process.predict(rows, self._in_full(rows))
+        return self._reported(mean[:, None], deviation[:, None], normal)
+
+    def draw_after(self, row: np.ndarray, rung: int, outcomes: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """Returns (t, s) values that a trial of a (d,) row may report in full, once it has been tried at a lower rung.
+
+        (t,) numbers of a standard normal say how that came out, (s,) further ones what it leaves open.
+        """
+        told = self._process.correlation(row, rung)
+        [mean], [deviation] = self._process.predict(row[None], self._in_full(row[None]))
+        left = deviation * np.sqrt(1.0 - told**2)
+        return self._reported(mean + deviation * told * outcomes[:, None], left, normal)
 
     def median(self, rows: np.ndarray) -> np.ndarray:
         """Returns (n,) the most likely values at (n, d) rows."""
-        return self._unseen(self._predict(rows)[0])
+        return self._unseen(self._process.predict(rows, self._in_full(rows))[0] * self._deviation + self._mean)
 
-    def _predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        assert self._process is not None, "fit comes first"
-        mean, deviation = self._process.predict(rows, return_std=True)
-        return mean * self._scale + self._mean, deviation * self._scale
+    @property
+    def _process(self) -> Process:
+        assert self._believed is not None, "fit comes first"
+        return self._believed
+
+    def _in_full(self, rows: np.ndarray) -> np.ndarray:
+        return np.full(len(rows), self._lower)
+
+    def _reported(self, mean: np.ndarray, deviation: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """A trial reports its noise too."""
+        noisy = np.sqrt(deviation**2 + self._process.parameters.noise)
+        return self._unseen((mean + noisy * normal) * self._deviation + self._mean)
 
     def _seen(self, values: np.ndarray) -> np.ndarray:
-        error, size = np.clip(1.0 - values, MIN_ERROR, None), np.maximum(values, 1e-12)
-        seen: np.ndarray = -np.log(error) if self._metric in FRACTIONS else np.log(size)
-        return seen
+        return self._bent(self._scaled(values), BEYOND)
 
     def _unseen(self, seen: np.ndarray) -> np.ndarray:
-        values: np.ndarray = 1.0 - np.exp(-seen) if self._metric in FRACTIONS else np.exp(seen)
+        scaled = np.clip(self._bent(seen, 1.0 / BEYOND), -LARGEST, LARGEST)
+        values: np.ndarray = 1.0 - np.exp(-scaled) if self._metric in FRACTIONS else np.exp(scaled)
         return values
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        error, size = np.clip(1.0 - values, MIN_ERROR, None), np.maximum(values, 1e-12)
+        scaled: np.ndarray = -np.log(error) if self._metric in FRACTIONS else np.log(size)
+        return scaled
+
+    def _bent(self, scaled: np.ndarray, slope: float) -> np.ndarray:
+        """Stretches or shrinks what lies beyond the corner."""
+        if self._corner is None:
+            return scaled
+        beyond = np.minimum(0.0, self._sign * (scaled - self._corner))
+        bent: np.ndarray = scaled + self._sign * beyond * (slope - 1.0)
+        return bent

@@ -53,7 +53,10 @@ def test_no_sampler_proposes_what_is_refused_and_all_else_runs(sampler: str, tmp
     proposer = open_proposer(spec, bounds=lambda p: "too wide" if float(p["prune_frac"]) < 0.4 else "")
     done = drive(proposer)
     assert {r.assignment.params["prune_frac"] for r in done} == {0.4, 0.6}
-    assert count(done) == dict.fromkeys(("ptq", "short", "full"), 12)
+    counts = count(done)
+    assert counts["full"] == 12
+    if sampler != "ehvi":  # which tries a point at a lower rung only where that may spare the full trial
+        assert counts == dict.fromkeys(("ptq", "short", "full"), 12)
 
 
 def test_a_space_that_is_refused_as_a_whole_ends_the_search(tmp_path: Path) -> None:

@@ -53,15 +53,46 @@ def test_corners_come_first_then_the_model(tmp_path: Path) -> None:
     assert first == spec.space.corners(spec.sampler.seed)[:FIRST]
 
 
-def test_a_point_climbs_the_rungs_and_only_promising_ones_do(tmp_path: Path) -> None:
+def test_before_anything_has_ended_workers_share_what_they_compute(tmp_path: Path) -> None:
+    spec = make_laddered(tmp_path, space={**WIDE, "prune_frac": [0.3, 0.5, 0.7]}, sampler=EHVI)
+    proposer = open_proposer(spec)
+    started = [proposer.next() for _ in range(8)]
+    points = [work.params for work in started if work is not None]
+    assert len(points) == 8
+    assert len({point["prune_frac"] for point in points}) == 1
+
+
+def test_a_point_only_climbs_and_only_promising_ones_reach_the_top(tmp_path: Path) -> None:
     done = drive(open_proposer(make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 12})))
-    places = [(r.assignment.config_key, r.assignment.rung) for r in done]
-    assert len(set(places)) == len(places)
-    for i, (key, rung) in enumerate(places):
-        below = {"ptq": None, "short": "ptq", FULL: "short"}[rung]
-        assert below is None or (key, below) in places[:i]
+    order = ["ptq", "short", FULL]
+    reached: dict[str, int] = {}
+    for record in done:
+        key, rung = record.assignment.config_key, order.index(record.assignment.rung)
+        assert reached.get(key, -1) < rung
+        reached[key] = rung
     counts = count(done)
-    assert counts["ptq"] > counts["short"] >= counts[FULL] == 12
+    assert counts[FULL] == 12
+    assert counts["ptq"] > counts["short"]
+    assert len(reached) > 12
+
+
+@pytest.mark.parametrize(("told", "rung"), [(0.0, FULL), (0.999, "ptq")])
+def test_a_lower_rung_comes_first_where_it_tells_what_the_full_one_would(
+    told: float, rung: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full trial that gains much or nothing, at the usual rate of gain a second."""
+    monkeypatch.setattr("tune_app.search.process.Process.correlation", lambda *_: told)
+    spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 12})
+    records = drive(open_proposer(spec), stop_after=12)
+    strategy = open_ehvi(spec, records)
+    strategy._spent = {"qat": [200.0, 2.0], "ptq": [1.0, 1.0]}  # type: ignore[assignment]
+    strategy._learn([place for place, metrics in strategy._seen.items() if metrics], ())
+    seen = {tuple(sorted(r.assignment.params.items())) for r in records}
+    params = next(p for p in spec.space.grid() if tuple(sorted(p.items())) not in seen)
+    front = strategy._front(())
+    gain = float(strategy._gains([params], front)[0])
+    rate = gain / strategy._seconds(params, FULL, set())
+    assert strategy._best_rung(params, gain, rate, front, set()) == rung
 
 
 def test_what_the_cache_has_is_cheaper(tmp_path: Path) -> None:
