@@ -84,7 +84,7 @@ class Ehvi(Strategy):
                 return Choice(params, rung)
         candidates = [p for p in self._candidates() if coordinates(p) not in busy and self._rung_of(p) is not None]
         ready = self._ready | {step.key for point, rung in running for step in self._steps(point, rung)}
-        complete = [place for place, metrics in self._seen.items() if metrics is not None]
+        complete = [place for place, metrics in self._seen.items() if metrics is not None and place[1] in self._rungs]
         if not complete:
             return self._cheapest(candidates, ready)
         self._learn(complete, busy)
@@ -116,11 +116,12 @@ class Ehvi(Strategy):
         The full schedule is worth its expected gain less its seconds at that rate. A lower rung costs its own seconds,
         and the full schedule follows only after the outcomes in which it is still worth more than its seconds.
         """
-        lowest = self._rungs.index(str(self._rung_of(params)))
+        in_use = self._ladder.rungs
+        lower = in_use[in_use.index(str(self._rung_of(params))) : -1]
         worth = {FULL: gain - rate * self._seconds(params, FULL, ready)}
         [row] = features(self._spec.space, [params])
-        for number in range(lowest, len(self._rungs) - 1):
-            rung = self._rungs[number]
+        for rung in lower:
+            number = self._rungs.index(rung)
             then = ready | {step.key for step in self._steps(coordinates(params), rung)}
             outcomes, left = _quantiles(OUTCOMES), _quantiles(DRAWS_AFTER)
             drawn = {

@@ -76,15 +76,22 @@ def test_a_point_only_climbs_and_only_promising_ones_reach_the_top(tmp_path: Pat
     assert len(reached) > 12
 
 
-@pytest.mark.parametrize(("told", "rung"), [(0.0, FULL), (0.999, "ptq")])
+@pytest.mark.parametrize(
+    ("told", "in_use", "rung"),
+    [(0.0, ["ptq", "short", FULL], FULL), (0.999, ["ptq", "short", FULL], "ptq"), (0.999, ["short", FULL], FULL)],
+)
 def test_a_lower_rung_comes_first_where_it_tells_what_the_full_one_would(
-    told: float, rung: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: float, in_use: list[str], rung: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full trial that gains much or nothing, at the usual rate of gain a second."""
+    """A full trial that gains much or nothing, at the usual rate of gain a second.
+
+    The last case has skipped the rung that would pay; in these tests a short trial costs what a full one does.
+    """
     monkeypatch.setattr("tune_app.search.process.Process.correlation", lambda *_: told)
     spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 12})
     records = drive(open_proposer(spec), stop_after=12)
     strategy = open_ehvi(spec, records)
+    monkeypatch.setattr(Ladder, "rungs", in_use)
     strategy._spent = {"qat": [200.0, 2.0], "ptq": [1.0, 1.0]}  # type: ignore[assignment]
     strategy._learn([place for place, metrics in strategy._seen.items() if metrics], ())
     seen = {tuple(sorted(r.assignment.params.items())) for r in records}
