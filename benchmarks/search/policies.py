@@ -83,42 +83,34 @@ class RayOptuna:
         self._search.on_trial_complete(str(job.token), result, error=not complete)
 
 
-def ray_tpe(table: Table, seed: int) -> Policy:
-    """Optuna's TPE with its defaults."""
+def _ray_optuna(sampler: str, table: Table, seed: int, **options: Any) -> Policy:
+    """Ray's OptunaSearch with one of Optuna's samplers, by the name of its class."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return RayOptuna(table, optuna.samplers.TPESampler(seed=seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return RayOptuna(table, getattr(optuna.samplers, sampler)(seed=seed, **options))
+
+
+def ray_tpe(table: Table, seed: int) -> Policy:
+    """Optuna's TPE with its defaults."""
+    return _ray_optuna("TPESampler", table, seed)
 
 
 def ray_nsga2(table: Table, seed: int) -> Policy:
     """Optuna's NSGA-II with its defaults."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return RayOptuna(table, optuna.samplers.NSGAIISampler(seed=seed))
+    return _ray_optuna("NSGAIISampler", table, seed)
 
 
 def ray_multivariate_tpe(table: Table, seed: int) -> Policy:
     """Optuna's multivariate TPE, which takes running trials for bad ones."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-    return RayOptuna(table, sampler)
+    return _ray_optuna("TPESampler", table, seed, multivariate=True, constant_liar=True)
 
 
 def ray_gp(table: Table, seed: int) -> Policy:
     """Optuna's GPSampler with its defaults."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.GPSampler(seed=seed)
-    return RayOptuna(table, sampler)
+    return _ray_optuna("GPSampler", table, seed)
 
 
 class MoAsha:

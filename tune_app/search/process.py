@@ -171,7 +171,11 @@ def _bases(columns: Array) -> Array:
 def _covariance(known: Parameters, rows: Array, rungs: Array, others: Array, other_rungs: Array) -> Array:
     """Returns the (n, m) prior covariances of (n, d) and (m, d) rows, each with its rung."""
     scaled = np.abs(rows.T[:, :, None] - others.T[:, None, :]) / known.lengths[:, None, None]
-    bases = _bases(_matern(scaled)[0])
+    return _related(known, _bases(_matern(scaled)), rungs, other_rungs)
+
+
+def _related(known: Parameters, bases: Array, rungs: Array, other_rungs: Array) -> Array:
+    """Returns the (n, m) prior covariances from the (d + 1, n, m) ones of columns and all, by the rungs of both."""
     total = np.outer(known.follows[rungs], known.follows[other_rungs])
     total *= LEVEL + np.tensordot(known.variances, bases, 1)
     for rung, own in enumerate(known.own):
@@ -180,11 +184,18 @@ def _covariance(known: Parameters, rows: Array, rungs: Array, others: Array, oth
     return total
 
 
-def _matern(scaled: Array) -> tuple[Array, Array]:
-    """Returns Matern's covariance at distances in lengths, and its derivative by the logarithm of the length."""
+def _matern(scaled: Array) -> Array:
+    """Returns Matern's covariance at distances in lengths."""
     z = math.sqrt(5.0) * scaled
-    tail = np.exp(-z)
-    return (1 + z + z * z / 3) * tail, z * z * (1 + z) / 3 * tail
+    covariance: Array = (1 + z + z * z / 3) * np.exp(-z)
+    return covariance
+
+
+def _matern_slope(scaled: Array) -> Array:
+    """Returns the derivative of Matern's covariance by the logarithm of the length."""
+    z = math.sqrt(5.0) * scaled
+    slope: Array = z * z * (1 + z) / 3 * np.exp(-z)
+    return slope
 
 
 def _loss(layout: Layout, vector: Array, distances: Array, rungs: Array, values: Array) -> tuple[float, Array]:
@@ -194,15 +205,12 @@ def _loss(layout: Layout, vector: Array, distances: Array, rungs: Array, values:
     """
     from scipy.linalg import cho_solve
 
-    lengths, variances, noise, follows, own = layout.parameters(vector)
-    columns, slopes = _matern(distances / lengths[:, None, None])
+    known = layout.parameters(vector)
+    lengths, variances, noise, follows, own = known
+    scaled = distances / lengths[:, None, None]
+    columns = _matern(scaled)
     bases = _bases(columns)
-    shared = np.outer(follows[rungs], follows[rungs])
-    shape = LEVEL + np.tensordot(variances, bases, 1)
-    covariance = shared * shape
-    places = [np.ix_(rungs == rung, rungs == rung) for rung in range(layout.lower)]
-    for at, mine in zip(places, own, strict=True):
-        covariance[at] += LEVEL + np.tensordot(mine, bases[(slice(None), *at)], 1)
+    covariance = _related(known, bases, rungs, rungs)
     covariance[np.diag_indices_from(covariance)] += noise + JITTER
     factor = np.linalg.cholesky(covariance)
     inverse = cho_solve((factor, True), np.eye(len(values)), check_finite=False)
@@ -211,16 +219,18 @@ def _loss(layout: Layout, vector: Array, distances: Array, rungs: Array, values:
     loss = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * off @ off
 
     by_covariance = 0.5 * (inverse - np.outer(weights, weights))
-    by_shape = by_covariance * shared
+    by_shape = by_covariance * np.outer(follows[rungs], follows[rungs])
     by_bases = variances[:, None, None] * by_shape
     by_own = np.empty_like(own)
-    for rung, at in enumerate(places):
+    for rung in range(layout.lower):
+        at = np.ix_(rungs == rung, rungs == rung)
         inside = bases[(slice(None), *at)] * by_covariance[at]
         by_own[rung] = own[rung] * inside.sum(axis=(1, 2))
         by_bases[(slice(None), *at)] += own[rung][:, None, None] * by_covariance[at]
+    shape = LEVEL + np.tensordot(variances, bases, 1)
     by_follows = [2 * ((by_covariance * shape)[rungs == rung] @ follows[rungs]).sum() for rung in range(layout.lower)]
     gradient = [
-        _by_lengths(columns, slopes, by_bases),
+        _by_lengths(columns, _matern_slope(scaled), by_bases),
         variances * np.tensordot(bases, by_shape, 2),
         np.array([noise * np.trace(by_covariance)]),
         np.array(by_follows),
