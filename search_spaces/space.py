@@ -95,6 +95,11 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
     def point(self, index: int) -> dict[str, Value]:
         """Returns the point at this place of the grid, without walking to it."""
         point: dict[str, Value] = {}
+        if not self.conditional:
+            for name, parameter in reversed(self.root.items()):
+                index, place = divmod(index, len(parameter.values))
+                point[name] = parameter.values[place]
+            return dict(reversed(point.items()))
         for name, parameter in self.root.items():
             if not is_active(parameter, point):
                 continue

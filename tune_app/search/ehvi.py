@@ -7,206 +7,247 @@ full trial. Running trials teach the surrogate as if they had ended as predicted
 """
 
 import functools
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from search_spaces.rungs import FULL
-from trainables.results import Completed
-from tune_app.frontier.hypervolume_gain import improvement
+from tune_app.frontier.hypervolume_gain import FreeSpace, free_space
 from tune_app.frontier.objectives import costs_of, is_feasible, judged
-from tune_app.frontier.pareto import costs
+from tune_app.frontier.pareto import costs, non_dominated, pareto_ranks
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
+from tune_app.search.candidates import Candidate, Candidates
 from tune_app.search.keys import Coordinates, coordinates
+from tune_app.search.prices import Prices
 from tune_app.search.strategy import Choice, Setting, Strategy
 from tune_app.search.surrogate import Surrogate, features
-from tune_app.spec.experiment import ExperimentSpec
 
-MAX_CANDIDATES = 2_000
-"""Points that are compared for a proposal: more find better ones in a large space, and take longer to predict."""
-MAX_OBSERVATIONS = 400
-"""Trials that the surrogates learn from: a Gaussian process costs the cube of their number."""
-DRAWS = 64
-"""Draws of the surrogates for each expected gain: more make it less noisy, and each costs a hypervolume."""
+MOST_LEARNED = 250
+"""Trials that the surrogates learn from: a proposal takes time with the square of their number."""
+DRAWS = 16
+"""Draws of each metric, whose combinations make an expected gain: more make it smoother and take longer."""
 WIDTH = 1.4
 """Standard deviations of the draws, which have weights to match: so the few that gain most are among them."""
-OUTCOMES, DRAWS_AFTER = 16, 32
-"""How many outcomes of a lower rung are thought through, and with how many draws of what each leaves open."""
+OUTCOMES, COMBINED = 8, 4_096
+"""How many outcomes of a lower rung are thought through for each metric, and at most for all of them together."""
 FIRST = 1
 """Corners of the space that come before any model: more of them cost trials, and a frontier has few."""
-OVERHEAD_S = 0.3
-"""Seconds of every trial beside its stages (write, decode, evaluate), so that no trial is free."""
+Place = tuple[Coordinates, str]
+
+
+class Seen(NamedTuple):
+    """A trial that completed."""
+
+    row: np.ndarray
+    """(d,) features of its point."""
+    metrics: Mapping[str, float]
+    costs: np.ndarray
+    """(k,) of the objectives, lower is better."""
 
 
 class Ehvi(Strategy):
-    """Proposes the point and rung that promise most per second, from records alone, whatever their order.
+    """Proposes the point and rung that promise most per second, from records alone.
 
     It takes no advice: on another base a surrogate would be wrong by an unknown amount.
     """
 
     def __init__(self, setting: Setting) -> None:
         spec = self._spec = setting.spec
-        self._ladder, self._bounds = setting.ladder, setting.bounds
+        self._ladder, self._bounds, self._steps_of = setting.ladder, setting.bounds, setting.steps_of
         self._directions = list(spec.objectives.values())
         self._corner = costs_of(setting.reference, spec)
         self._rungs = list(spec.rungs)
         self._surrogates = {name: self._surrogate(name, setting.reference) for name in spec.metrics}
-        self._seen: dict[tuple[Coordinates, str], dict[str, float] | None] = {}
-        self._steps = functools.cache(lambda point, rung: setting.steps_of(dict(point), rung))
-        """The steps of a point, by its coordinates, at a rung; remembered: all candidates are priced each time."""
-        self._ready: set[str] = set()
-        self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._prices = Prices(setting.steps_of)
+        self._reached: dict[Coordinates, dict[str, bool]] = {}
+        """The rungs at which each point has ended, and whether it completed there."""
+        self._seen: dict[Place, Seen] = {}
+        """The trials that completed."""
+        self._front = np.empty((0, len(self._directions)))
+        """Costs of the feasible full trials that no other dominates."""
         self._first = [*setting.first_points(), *spec.space.corners(spec.sampler.seed)[:FIRST]]
         self._rng = np.random.default_rng(spec.sampler.seed)
 
+    @functools.cached_property
+    def _candidates(self) -> Candidates:
+        """Drawn and priced when the first proposal is asked for: a search that is over needs none."""
+        found = Candidates(self._spec.space, self._steps_of, self._rng)
+        for (point, rung), seen in self._seen.items():
+            if rung == FULL and (seen.costs == self._front).all(axis=1).any():
+                found.look_near(dict(point))
+        return found
+
     def replay(self, record: TrialRecord) -> None:
         """Learns from a finished trial, of any state."""
-        work = record.assignment
-        self._seen[coordinates(work.params), work.rung] = judged(record, self._spec) or None
-        if not isinstance(record.result, Completed):
-            return
-        epochs = {step.key: step.epochs for step in self._steps(coordinates(work.params), work.rung)}
-        for stage in record.result.stages:
-            self._ready.add(stage.key)
-            if not stage.cached and stage.key in epochs:
-                seconds, done = self._spent[stage.kind]
-                self._spent[stage.kind] = [seconds + stage.seconds, done + epochs[stage.key]]
+        work, metrics = record.assignment, judged(record, self._spec)
+        place = coordinates(work.params), work.rung
+        self._reached.setdefault(place[0], {})[work.rung] = bool(metrics)
+        self._prices.learn(record)
+        if metrics and work.rung in self._rungs:
+            [row] = features(self._spec.space, [work.params])
+            seen = self._seen[place] = Seen(row, metrics, costs_of(metrics, self._spec))
+            if work.rung == FULL and is_feasible(metrics, self._spec):
+                self._advance(work.params, seen.costs)
 
     def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
         """Returns the most promising trial, or None when every point has run in full, or waits for a running trial."""
-        running = {(coordinates(work.params), work.rung) for work in pending}
-        busy = {point for point, _ in running}
+        in_use, busy = self._ladder.rungs, {coordinates(work.params) for work in pending}
         while self._first:
             params = self._first.pop(0)
-            rung = self._rung_of(params)
+            rung = self._rung_of(coordinates(params), in_use)
             if coordinates(params) not in busy and rung is not None and not self._bounds(params):
                 return Choice(params, rung)
-        candidates = [p for p in self._candidates() if coordinates(p) not in busy and self._rung_of(p) is not None]
-        ready = self._ready | {step.key for point, rung in running for step in self._steps(point, rung)}
-        complete = [place for place, metrics in self._seen.items() if metrics is not None and place[1] in self._rungs]
-        if not complete:
-            return self._cheapest(candidates, ready)
-        self._learn(complete, busy)
-        return self._most_promising(candidates, busy, ready) if candidates else None
+        open_ones = [c for c in self._candidates if c.point not in busy and self._rung_of(c.point, in_use) is not None]
+        coming = {step.key for work in pending for step in self._steps_of(work.params, work.rung)}
+        if not self._seen:
+            return self._cheapest(open_ones, coming, in_use)
+        if not open_ones:
+            return None
+        running = features(self._spec.space, [dict(point) for point in sorted(busy)])
+        self._learn(running)
+        return self._most_promising(open_ones, self._free_space(running), coming)
 
-    def _cheapest(self, candidates: Sequence[Params], ready: set[str]) -> Choice | None:
+    def _cheapest(
+        self, candidates: Sequence[Candidate], coming: Collection[str], in_use: Sequence[str]
+    ) -> Choice | None:
         """Returns a point whose first trial computes least, while nothing is known: it shares what others compute."""
-        shuffled = [candidates[i] for i in self._rng.permutation(len(candidates))]
-        choices = [Choice(params, str(self._rung_of(params))) for params in shuffled]
-        by_price = sorted(choices, key=lambda choice: self._seconds(choice.params, choice.rung, ready))
-        return next((choice for choice in by_price if not self._bounds(choice.params)), None)
+        rungs = [str(self._rung_of(candidate.point, in_use)) for candidate in candidates]
+        steps = [self._steps_of(candidate.params, rung) for candidate, rung in zip(candidates, rungs, strict=True)]
+        prices = self._prices.seconds(steps, coming)
+        by_price = sorted(self._rng.permutation(len(candidates)), key=lambda i: prices[i])
+        allowed = (i for i in by_price if not self._bounds(candidates[i].params))
+        return next((Choice(candidates[i].params, rungs[i]) for i in allowed), None)
 
     def _most_promising(
-        self, candidates: Sequence[Params], busy: Iterable[Coordinates], ready: set[str]
+        self, candidates: Sequence[Candidate], space: FreeSpace, coming: Collection[str]
     ) -> Choice | None:
-        front = self._front(busy)
-        gains = self._gains(candidates, front)
-        rates = gains / [self._seconds(params, FULL, ready) for params in candidates]
-        order = (i for i in np.argsort(-rates, kind="stable") if not self._bounds(candidates[i]))
+        gains = self._gains(candidates, space)
+        rates = gains / self._prices.seconds([candidate.steps for candidate in candidates], coming)
+        ranked = np.argsort(-rates, kind="stable")
+        order = (i for i in ranked if not self._bounds(candidates[i].params))
         best, next_best = next(order, None), next(order, None)
+        self._candidates.renew([candidates[i] for i in ranked])
         if best is None:
             return None
         rate = 0.0 if next_best is None else float(rates[next_best])
-        return Choice(candidates[best], self._best_rung(candidates[best], float(gains[best]), rate, front, ready))
+        return Choice(candidates[best].params, self._best_rung(candidates[best], gains[best], rate, space, coming))
 
-    def _best_rung(self, params: Params, gain: float, rate: float, front: np.ndarray, ready: set[str]) -> str:
+    def _best_rung(self, chosen: Candidate, gain: float, rate: float, space: FreeSpace, coming: Collection[str]) -> str:
         """Returns the rung at which a point is best tried next, by what a second is worth elsewhere.
 
         The full schedule is worth its expected gain less its seconds at that rate. A lower rung costs its own seconds,
         and the full schedule follows only after the outcomes in which it is still worth more than its seconds.
         """
         in_use = self._ladder.rungs
-        lower = in_use[in_use.index(str(self._rung_of(params))) : -1]
-        worth = {FULL: gain - rate * self._seconds(params, FULL, ready)}
-        [row] = features(self._spec.space, [params])
+        lower = in_use[in_use.index(str(self._rung_of(chosen.point, in_use))) : -1]
+        [in_full] = self._prices.seconds([chosen.steps], coming)
+        worth = {FULL: gain - rate * in_full}
         for rung in lower:
-            number = self._rungs.index(rung)
-            then = ready | {step.key for step in self._steps(coordinates(params), rung)}
-            outcomes, left = _quantiles(OUTCOMES), _quantiles(DRAWS_AFTER)
-            drawn = {
-                name: surrogate.draw_after(row, number, self._rng.permutation(outcomes), self._rng.permutation(left))
-                for name, surrogate in self._surrogates.items()
-            }
-            after = self._improvements(drawn, front).mean(axis=-1) - rate * self._seconds(params, FULL, then)
-            worth[rung] = float(np.maximum(after, 0.0).mean()) - rate * self._seconds(params, rung, ready)
+            steps = self._steps_of(chosen.params, rung)
+            [first] = self._prices.seconds([steps], coming)
+            [then] = self._prices.seconds([chosen.steps], {*coming, *(step.key for step in steps)})
+            after = self._gains_after(chosen.row, self._rungs.index(rung), space) - rate * then
+            worth[rung] = float(np.maximum(after, 0.0).mean()) - rate * first
         return max(worth, key=lambda rung: worth[rung])
 
-    def _candidates(self) -> list[Params]:
-        """Returns all points of a small space; of a large one a sample, and what lies next to the best."""
-        space = self._spec.space
-        if space.size <= MAX_CANDIDATES:
-            return list(space.grid())
-        count = MAX_CANDIDATES // 2
-        found = [space.point(int(i)) for i in self._rng.integers(space.size, size=count)]
-        for (point, rung), metrics in self._seen.items():
-            if rung == FULL and metrics is not None:
-                found += _neighbors(dict(point), self._spec)
-        return list({coordinates(p): p for p in found if space.contains(p)}.values())[: 2 * MAX_CANDIDATES]
-
-    def _rung_of(self, params: Params) -> str | None:
+    def _rung_of(self, point: Coordinates, in_use: Sequence[str]) -> str | None:
         """Returns the lowest rung above those that a point has seen; None after the full schedule or a failure."""
-        rungs, point = self._ladder.rungs, coordinates(params)
-        seen = [i for i, rung in enumerate(rungs) if (point, rung) in self._seen]
-        if any(self._seen[point, rungs[i]] is None for i in seen):
+        reached = self._reached.get(point)
+        if reached is None:
+            return in_use[0]
+        if FULL in reached or any(not reached.get(rung, True) for rung in in_use):
             return None
-        place = max(seen, default=-1) + 1
-        return rungs[place] if place < len(rungs) else None
+        return in_use[max((i for i, rung in enumerate(in_use) if rung in reached), default=-1) + 1]
 
     def _surrogate(self, metric: str, reference: Mapping[str, float]) -> Surrogate:
         direction = self._spec.objectives.get(metric)
         corner = None if direction is None else reference[metric]
         return Surrogate(metric, rungs=len(self._rungs), corner=corner, larger_is_better=direction != "minimize")
 
-    def _learn(self, places: Sequence[tuple[Coordinates, str]], busy: Iterable[Coordinates]) -> None:
-        """Fits a surrogate for each metric; the full schedule's trials first where there are too many."""
-        kept = sorted(places, key=lambda place: -self._rungs.index(place[1]))[:MAX_OBSERVATIONS]
-        rows = features(self._spec.space, [dict(point) for point, _ in kept])
-        rungs = np.array([self._rungs.index(rung) for _, rung in kept])
-        running = features(self._spec.space, [dict(point) for point in sorted(busy)])
+    def _advance(self, params: Params, found: np.ndarray) -> None:
+        """Adds a full trial to the front; what lies near a good one becomes a candidate."""
+        rows = np.r_[self._front, found[None]]
+        kept = non_dominated(rows)
+        self._front = rows[kept]
+        if kept[-1] and "_candidates" in self.__dict__:
+            self._candidates.look_near(params)
+
+    def _learn(self, running: np.ndarray) -> None:
+        """Teaches the surrogates the trials that have ended, and those that run, whose (m, d) features are given."""
+        places = self._worth_learning()
+        trials = [self._seen[place] for place in places]
+        rows = np.stack([trial.row for trial in trials])
+        rungs = np.array([self._rungs.index(rung) for _, rung in places])
         for name, surrogate in self._surrogates.items():
-            surrogate.fit(rows, rungs, np.array([(self._seen[place] or {})[name] for place in kept]))
+            surrogate.fit(rows, rungs, np.array([trial.metrics[name] for trial in trials]))
             if len(running):
                 surrogate.believe(running)
 
-    def _gains(self, candidates: Sequence[Params], front: np.ndarray) -> np.ndarray:
-        """Returns the (n,) mean improvement of the hypervolume by each candidate's full schedule."""
-        rows = features(self._spec.space, candidates)
-        normals = {name: self._rng.permutation(WIDTH * _quantiles(DRAWS)) for name in self._surrogates}
-        drawn = {name: surrogate.draw(rows, normals[name]) for name, surrogate in self._surrogates.items()}
-        far = np.sum([normal**2 for normal in normals.values()], axis=0)
-        weights = np.exp(-0.5 * far * (1.0 - WIDTH**-2))
-        mean: np.ndarray = self._improvements(drawn, front) @ (weights / weights.sum()) + 1e-12
-        return mean
+    def _worth_learning(self) -> list[Place]:
+        """Returns the places of all trials, or of a part where there are many.
 
-    def _improvements(self, drawn: Mapping[str, np.ndarray], front: np.ndarray) -> np.ndarray:
-        """Returns (...,) improvements of the hypervolume by values of each metric, 0 where a bound is broken."""
-        samples = costs(np.stack([drawn[name] for name in self._spec.objectives], axis=-1), self._directions)
-        gains = improvement(front, self._corner, samples)
-        for bound in self._spec.constraints:
-            sign = 1.0 if bound.sense == "<=" else -1.0
-            gains = np.where(sign * (drawn[bound.metric] - bound.bound) <= 0, gains, 0.0)
+        Two thirds are those of the full schedule that fewest others dominate; the others are spread over all the rest.
+        """
+        places = list(self._seen)
+        if len(places) <= MOST_LEARNED:
+            return places
+        full = [place for place in places if place[1] == FULL]
+        ranks = pareto_ranks(np.stack([self._seen[place].costs for place in full]))
+        best = {full[i] for i in np.argsort(ranks, kind="stable")[: 2 * MOST_LEARNED // 3]}
+        rest = [place for place in places if place not in best]
+        spread = np.linspace(0, len(rest) - 1, MOST_LEARNED - len(best)).astype(int)
+        chosen = best | {rest[i] for i in spread}
+        return [place for place in places if place in chosen]
+
+    def _gains(self, candidates: Sequence[Candidate], space: FreeSpace) -> np.ndarray:
+        """Returns the (n,) mean improvement of the hypervolume by each candidate's full schedule."""
+        rows = np.stack([candidate.row for candidate in candidates])
+        normal = WIDTH * _quantiles(DRAWS)
+        weights = np.exp(-0.5 * normal**2 * (1.0 - WIDTH**-2))
+        weights /= weights.sum()
+        mean = np.ones((len(rows), 1))
+        for name, surrogate in self._surrogates.items():
+            mean = mean * self._taken(name, surrogate.draw(rows, normal), weights, space)
+        gains: np.ndarray = mean.sum(axis=-1) + 1e-12
         return gains
 
-    def _front(self, busy: Iterable[Coordinates]) -> np.ndarray:
-        """Returns the (m, k) costs of the feasible full trials, and those that running points are believed to reach."""
-        found = [
-            [metrics[name] for name in self._spec.objectives]
-            for (_, rung), metrics in self._seen.items()
-            if rung == FULL and metrics is not None and is_feasible(metrics, self._spec)
-        ]
-        running = features(self._spec.space, [dict(point) for point in sorted(busy)])
+    def _gains_after(self, row: np.ndarray, rung: int, space: FreeSpace) -> np.ndarray:
+        """Returns the mean improvements by a full trial of a (d,) row after each outcome of a lower rung."""
+        count = min(OUTCOMES, int(COMBINED ** (1 / len(self._surrogates))))
+        outcomes, normal = _quantiles(count), _quantiles(DRAWS)
+        weights = np.full(DRAWS, 1 / DRAWS)
+        mean = np.ones((1, 1))
+        for name, surrogate in self._surrogates.items():
+            taken = self._taken(name, surrogate.draw_after(row, rung, outcomes, normal), weights, space)
+            mean = (mean[:, None] * taken).reshape(len(mean) * count, -1)
+        gains: np.ndarray = mean.sum(axis=-1)
+        return gains
+
+    def _taken(self, metric: str, drawn: np.ndarray, weights: np.ndarray, space: FreeSpace) -> np.ndarray:
+        """Returns the factor of one metric in the mean improvements, from (n, s) draws with (s,) weights.
+
+        It is, (n, b), the mean side of each box of the free space that an objective takes; where a bound is broken,
+        nothing. A metric that has a bound alone gives, (n, 1), the probability that it is kept.
+        """
+        kept = np.broadcast_to(weights, drawn.shape)
+        for bound in self._spec.constraints:
+            if bound.metric == metric:
+                kept = kept * ((drawn <= bound.bound) if bound.sense == "<=" else (drawn >= bound.bound))
+        if metric not in self._spec.objectives:
+            probable: np.ndarray = kept.sum(axis=-1, keepdims=True)
+            return probable
+        objective = list(self._spec.objectives).index(metric)
+        cost = costs(drawn[..., None], [self._spec.objectives[metric]])[..., 0]
+        return space.sides(objective, (kept[:, None] @ space.reach(objective, cost))[:, 0])
+
+    def _free_space(self, running: np.ndarray) -> FreeSpace:
+        """Returns what the front, and what running trials with these (m, d) features are believed to reach, leave."""
+        front = self._front
         if len(running):
             believed = [self._surrogates[name].median(running) for name in self._spec.objectives]
-            found += np.stack(believed, axis=-1).tolist()
-        return costs(np.array(found).reshape(-1, len(self._directions)), self._directions)
-
-    def _seconds(self, params: Params, rung: str, ready: set[str]) -> float:
-        """Estimates what a trial would compute: the epochs that are missing, at the pace of each kind so far."""
-        paces = {kind: seconds / max(1.0, epochs) for kind, (seconds, epochs) in self._spent.items()}
-        usual = float(np.mean(list(paces.values()))) if paces else 1.0
-        missing = [step for step in self._steps(coordinates(params), rung) if step.key not in ready]
-        return OVERHEAD_S + sum(paces.get(step.kind, usual) * step.epochs for step in missing)
+            front = np.r_[front, costs(np.stack(believed, axis=-1), self._directions)]
+        return free_space(front, self._corner)
 
 
 @functools.cache
@@ -216,14 +257,3 @@ def _quantiles(count: int) -> np.ndarray:
 
     quantiles: np.ndarray = ndtri((np.arange(count) + 0.5) / count)
     return quantiles
-
-
-def _neighbors(params: Params, spec: ExperimentSpec) -> list[Params]:
-    """Returns the points that differ by one place of one parameter."""
-    found = []
-    for name, value in params.items():
-        values = spec.space.root[name].values
-        if value in values:
-            place = values.index(value)
-            found += [{**params, name: values[i]} for i in (place - 1, place + 1) if 0 <= i < len(values)]
-    return found

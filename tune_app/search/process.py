@@ -11,6 +11,7 @@ before training tells little of what they cost after it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -25,6 +26,8 @@ JITTER = 1e-8
 """Added to each trial's own variance, so that equal trials leave the covariance invertible."""
 STEPS = 60
 """Steps of the search for the best parameters: it seldom takes more than thirty."""
+MOST_FITTED = 150
+"""Trials from which parameters are fitted: that costs the cube of their number, some fifty times."""
 REACH = 4.0
 """How many standard deviations a parameter may lie from its most likely value before any trial."""
 LENGTH, EFFECT, JOINT, OWN, NOISE, FOLLOWS = 0.7, 0.3, 0.6, 0.05, 0.01, 0.8
@@ -96,6 +99,11 @@ class Process:
         """The number of the full schedule's rung."""
         return len(self.parameters.own)
 
+    def mean(self, rows: Array, rungs: Array) -> Array:
+        """Returns (m,) means at (m, d) rows and (m,) rungs."""
+        mean: Array = _covariance(self.parameters, rows, rungs, self.rows, self.rungs) @ self._weights
+        return mean
+
     def predict(self, rows: Array, rungs: Array) -> tuple[Array, Array]:
         """Returns (m,) means and (m,) standard deviations at (m, d) rows and (m,) rungs, without a trial's noise."""
         cross = _covariance(self.parameters, self.rows, self.rungs, rows, rungs)
@@ -112,8 +120,8 @@ class Process:
 
     def believing(self, rows: Array, rungs: Array) -> "Process":
         """Returns the process as if trials at (m, d) rows and (m,) rungs had ended as predicted."""
-        mean, _ = self.predict(rows, rungs)
-        return Process(self.parameters, np.r_[self.rows, rows], np.r_[self.rungs, rungs], np.r_[self.values, mean])
+        values = np.r_[self.values, self.mean(rows, rungs)]
+        return Process(self.parameters, np.r_[self.rows, rows], np.r_[self.rungs, rungs], values)
 
     def _solved(self, cross: Array) -> Array:
         from scipy.linalg import solve_triangular
@@ -146,14 +154,17 @@ def fit_process(
 ) -> tuple[Process, Array]:
     """Returns the process with the most likely parameters given its trials, and the vector that they stand for.
 
-    The search for them begins at the vector `start`, or at what is most likely before any trial.
+    The search for them begins at the vector `start`, or at what is most likely before any trial. Of many trials it
+    looks at MOST_FITTED, evenly spaced in the order given.
     """
     from scipy.optimize import minimize
 
     layout = Layout(rows.shape[1], lower_rungs)
-    distances = np.abs(rows.T[:, :, None] - rows.T[:, None, :])
+    some = np.unique(np.linspace(0, len(rows) - 1, MOST_FITTED).astype(int)) if len(rows) > MOST_FITTED else ...
+    grid, fitted = Grid(rows[some]), (rungs[some], values[some])
+    marks = grid.marks(rows[some])
     found = minimize(
-        lambda vector: _loss(layout, vector, distances, rungs, values),
+        lambda vector: _loss(layout, vector, grid, marks, *fitted),
         layout.mean if start is None else start,
         jac=True,
         method="L-BFGS-B",
@@ -163,42 +174,89 @@ def fit_process(
     return Process(layout.parameters(found.x), rows, rungs, values), found.x
 
 
-def _bases(columns: Array) -> Array:
-    """Returns (d + 1, n, m) covariances, those of columns and their product, from the (d, n, m) ones of columns."""
-    return np.concatenate([columns, columns.prod(axis=0)[None]])
+class Grid:
+    """The different numbers of each of d columns, v in all: few, since a space is a grid.
+
+    With rows as (n, v) marks of their numbers, a sum of a function of each column, for n times m pairs of rows, is a
+    product of three matrices, and so is the sum of its derivatives over all pairs.
+    """
+
+    def __init__(self, *sets: Array) -> None:
+        """Takes all rows that will be marked, (n, d) for each set."""
+        self._numbers = [np.unique(column) for column in np.concatenate(sets).T]
+        self._ends = np.cumsum([0, *map(len, self._numbers)])
+        self.distances = [np.abs(numbers[:, None] - numbers) for numbers in self._numbers]
+        """(v_j, v_j) between the numbers of each column."""
+
+    def marks(self, rows: Array) -> Array:
+        """Returns (n, v) ones where a row, of (n, d), has a number, and zeros."""
+        marks = np.zeros((len(rows), self._ends[-1]))
+        for column, numbers, begin in zip(rows.T, self._numbers, self._ends, strict=False):
+            marks[np.arange(len(rows)), begin + np.searchsorted(numbers, column)] = 1.0
+        return marks
+
+    def table(self, tables: Sequence[Array], factors: Array) -> Array:
+        """Returns the (v, v) matrix that has the (v_j, v_j) table of each column, times its factor, and else zeros."""
+        whole = np.zeros((self._ends[-1], self._ends[-1]))
+        for table, factor, begin, end in zip(tables, factors, self._ends, self._ends[1:], strict=False):
+            whole[begin:end, begin:end] = factor * table
+        return whole
+
+    def sums(self, tables: Sequence[Array], weights: Array) -> Array:
+        """Returns (d,) sums of the (v_j, v_j) table of each column, weighted by its part of a (v, v) matrix."""
+        ends = zip(self._ends, self._ends[1:], strict=False)
+        parts = [weights[begin:end, begin:end] for begin, end in ends]
+        return np.array([np.vdot(table, part) for table, part in zip(tables, parts, strict=True)])
 
 
 def _covariance(known: Parameters, rows: Array, rungs: Array, others: Array, other_rungs: Array) -> Array:
     """Returns the (n, m) prior covariances of (n, d) and (m, d) rows, each with its rung."""
-    scaled = np.abs(rows.T[:, :, None] - others.T[:, None, :]) / known.lengths[:, None, None]
-    return _related(known, _bases(_matern(scaled)), rungs, other_rungs)
+    grid = Grid(rows, others)
+    covariance, _, _ = _related(known, grid, grid.marks(rows), rungs, grid.marks(others), other_rungs)
+    return covariance
 
 
-def _related(known: Parameters, bases: Array, rungs: Array, other_rungs: Array) -> Array:
-    """Returns the (n, m) prior covariances from the (d + 1, n, m) ones of columns and all, by the rungs of both."""
-    total = np.outer(known.follows[rungs], known.follows[other_rungs])
-    total *= LEVEL + np.tensordot(known.variances, bases, 1)
-    for rung, own in enumerate(known.own):
-        at = np.ix_(rungs == rung, other_rungs == rung)
-        total[at] += LEVEL + np.tensordot(own, bases[(slice(None), *at)], 1)
-    return total
+def _related(
+    known: Parameters, grid: Grid, marks: Array, rungs: Array, other_marks: Array, other_rungs: Array
+) -> tuple[Array, Array, Array]:
+    """Returns the (n, m) prior covariances of marked rows, each with its rung.
+
+    Beside them, (n, m) each: their shape, which rungs have in common, and the joint effect in it.
+    """
+    lengths, variances, _, follows, own = known
+    scaled = [distances / length for distances, length in zip(grid.distances, lengths, strict=True)]
+    tables, ones = [_matern(far) for far in scaled], np.ones(len(scaled))
+    joint = np.exp(marks @ grid.table([_log_matern(far) for far in scaled], ones) @ other_marks.T)
+    shape = LEVEL + marks @ grid.table(tables, variances) @ other_marks.T + variances[-1] * joint
+    total = np.outer(follows[rungs], follows[other_rungs]) * shape
+    for rung, each in enumerate(own):
+        here, there = rungs == rung, other_rungs == rung
+        if here.any() and there.any():
+            alone = marks[here] @ grid.table(tables, each) @ other_marks[there].T
+            total[np.ix_(here, there)] += LEVEL + alone + each[-1] * joint[np.ix_(here, there)]
+    return total, shape, joint
 
 
 def _matern(scaled: Array) -> Array:
     """Returns Matern's covariance at distances in lengths."""
-    z = math.sqrt(5.0) * scaled
-    covariance: Array = (1 + z + z * z / 3) * np.exp(-z)
+    covariance: Array = np.exp(_log_matern(scaled))
     return covariance
 
 
-def _matern_slope(scaled: Array) -> Array:
-    """Returns the derivative of Matern's covariance by the logarithm of the length."""
+def _log_matern(scaled: Array) -> Array:
     z = math.sqrt(5.0) * scaled
-    slope: Array = z * z * (1 + z) / 3 * np.exp(-z)
+    logarithm: Array = np.log1p(z + z * z / 3) - z
+    return logarithm
+
+
+def _log_matern_slope(scaled: Array) -> Array:
+    """Returns the derivative of the covariance's logarithm by the logarithm of the length."""
+    z = math.sqrt(5.0) * scaled
+    slope: Array = z * z * (1 + z) / (3 + 3 * z + z * z)
     return slope
 
 
-def _loss(layout: Layout, vector: Array, distances: Array, rungs: Array, values: Array) -> tuple[float, Array]:
+def _loss(layout: Layout, vector: Array, grid: Grid, marks: Array, rungs: Array, values: Array) -> tuple[float, Array]:
     """Returns the negative logarithm of the parameters' posterior density, and its gradient by the vector.
 
     (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, equations 5.8 and 5.9.)
@@ -207,10 +265,7 @@ def _loss(layout: Layout, vector: Array, distances: Array, rungs: Array, values:
 
     known = layout.parameters(vector)
     lengths, variances, noise, follows, own = known
-    scaled = distances / lengths[:, None, None]
-    columns = _matern(scaled)
-    bases = _bases(columns)
-    covariance = _related(known, bases, rungs, rungs)
+    covariance, shape, joint = _related(known, grid, marks, rungs, marks, rungs)
     covariance[np.diag_indices_from(covariance)] += noise + JITTER
     factor = np.linalg.cholesky(covariance)
     inverse = cho_solve((factor, True), np.eye(len(values)), check_finite=False)
@@ -219,28 +274,28 @@ def _loss(layout: Layout, vector: Array, distances: Array, rungs: Array, values:
     loss = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * off @ off
 
     by_covariance = 0.5 * (inverse - np.outer(weights, weights))
-    by_shape = by_covariance * np.outer(follows[rungs], follows[rungs])
-    by_bases = variances[:, None, None] * by_shape
-    by_own = np.empty_like(own)
-    for rung in range(layout.lower):
-        at = np.ix_(rungs == rung, rungs == rung)
-        inside = bases[(slice(None), *at)] * by_covariance[at]
-        by_own[rung] = own[rung] * inside.sum(axis=(1, 2))
-        by_bases[(slice(None), *at)] += own[rung][:, None, None] * by_covariance[at]
-    shape = LEVEL + np.tensordot(variances, bases, 1)
-    by_follows = [2 * ((by_covariance * shape)[rungs == rung] @ follows[rungs]).sum() for rung in range(layout.lower)]
-    gradient = [
-        _by_lengths(columns, _matern_slope(scaled), by_bases),
-        variances * np.tensordot(bases, by_shape, 2),
-        np.array([noise * np.trace(by_covariance)]),
-        np.array(by_follows),
-        by_own.ravel(),
-    ]
-    return float(loss), np.concatenate(gradient) + off / layout.spread
+    scaled = [distances / length for distances, length in zip(grid.distances, lengths, strict=True)]
+    tables, log_slopes = [_matern(far) for far in scaled], [_log_matern_slope(far) for far in scaled]
+    slopes = [table * slope for table, slope in zip(tables, log_slopes, strict=True)]
 
+    def by_effects(weighted: Array, at: Array, each: Array) -> tuple[Array, Array]:
+        """Returns the derivatives by logarithms of (d + 1,) variances and of (d,) lengths, from those by a shape."""
+        seen, together = marks[at], weighted * joint[np.ix_(at, at)]
+        apart = seen.T @ weighted @ seen
+        by_variances = each * np.r_[grid.sums(tables, apart), together.sum()]
+        both = seen.T @ together @ seen
+        return by_variances, each[:-1] * grid.sums(slopes, apart) + each[-1] * grid.sums(log_slopes, both)
 
-def _by_lengths(columns: Array, slopes: Array, by_bases: Array) -> Array:
-    """Returns the (d,) derivatives by the logarithms of the lengths, through a column's effect and the joint one."""
-    others = [np.delete(columns, j, axis=0).prod(axis=0) for j in range(len(columns))]
-    found: Array = ((by_bases[:-1] + by_bases[-1] * np.stack(others)) * slopes).sum(axis=(1, 2))
-    return found
+    everything = np.full(len(rungs), fill_value=True)
+    by_variances, by_lengths = by_effects(
+        by_covariance * np.outer(follows[rungs], follows[rungs]), everything, variances
+    )
+    by_own, by_follows = np.zeros_like(own), np.zeros(layout.lower)
+    for rung, each in enumerate(own):
+        at = rungs == rung
+        by_own[rung], more = by_effects(by_covariance[np.ix_(at, at)], at, each)
+        by_lengths = by_lengths + more
+        by_follows[rung] = 2 * ((by_covariance * shape)[at] @ follows[rungs]).sum()
+    by_noise = noise * np.trace(by_covariance)
+    gradient = np.concatenate([by_lengths, by_variances, [by_noise], by_follows, by_own.ravel()])
+    return float(loss), gradient + off / layout.spread

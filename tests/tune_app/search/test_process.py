@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from tune_app.search.process import JITTER, LEVEL, Layout, Parameters, Process, _loss, fit_process
+from tune_app.search.process import JITTER, LEVEL, Grid, Layout, Parameters, Process, _loss, fit_process
 
 KNOWN = Parameters(
     lengths=np.array([0.5, 2.0]),
@@ -56,10 +56,10 @@ def test_it_predicts_what_its_definition_says() -> None:
 def test_the_gradient_of_the_fit_is_that_of_its_loss(rungs: int) -> None:
     draw = np.random.default_rng(rungs)
     rows, at, values = draw.random((12, 3)), draw.integers(0, rungs, 12), draw.standard_normal(12)
-    layout, distances = Layout(3, rungs - 1), np.abs(rows.T[:, :, None] - rows.T[:, None, :])
+    layout, grid = Layout(3, rungs - 1), Grid(rows)
     vector = layout.mean + 0.3 * draw.standard_normal(len(layout.mean))
-    _, gradient = _loss(layout, vector, distances, at, values)
-    slopes = approx_fprime(vector, lambda v: _loss(layout, v, distances, at, values)[0], 1e-6)
+    _, gradient = _loss(layout, vector, grid, grid.marks(rows), at, values)
+    slopes = approx_fprime(vector, lambda v: _loss(layout, v, grid, grid.marks(rows), at, values)[0], 1e-6)
     assert gradient == pytest.approx(slopes, abs=1e-5 * np.abs(slopes).max())
 
 
