@@ -25,6 +25,8 @@ from tune_app.search.surrogate import Surrogate, features
 
 MOST_LEARNED = 250
 """Trials that the surrogates learn from: a proposal takes time with the square of their number."""
+MOST_ADVISED = 100
+"""Trials of another base that they learn from beside those."""
 DRAWS = 16
 """Draws of each metric, whose combinations make an expected gain: more make it smoother and take longer."""
 WIDTH = 1.4
@@ -49,7 +51,7 @@ class Seen(NamedTuple):
 class Ehvi(Strategy):
     """Proposes the point and rung that promise most per second, from records alone.
 
-    It takes no advice: on another base a surrogate would be wrong by an unknown amount.
+    Advice, full trials of another base, is one more rung below all others: how far it agrees is learned.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -57,8 +59,8 @@ class Ehvi(Strategy):
         self._ladder, self._bounds, self._steps_of = setting.ladder, setting.bounds, setting.steps_of
         self._directions = list(spec.objectives.values())
         self._corner = costs_of(setting.reference, spec)
-        self._rungs = list(spec.rungs)
-        self._surrogates = {name: self._surrogate(name, setting.reference) for name in spec.metrics}
+        self._reference = setting.reference
+        self._advice: dict[Coordinates, Seen] = {}
         self._prices = Prices(setting.steps_of)
         self._reached: dict[Coordinates, dict[str, bool]] = {}
         """The rungs at which each point has ended, and whether it completed there."""
@@ -68,6 +70,22 @@ class Ehvi(Strategy):
         """Costs of the feasible full trials that no other dominates."""
         self._first = [*setting.first_points(), *spec.space.corners(spec.sampler.seed)[:FIRST]]
         self._rng = np.random.default_rng(spec.sampler.seed)
+
+    def advise(self, record: TrialRecord) -> None:
+        """Takes a full trial of another base, before the first proposal."""
+        metrics = judged(record, self._spec)
+        if metrics and record.assignment.rung == FULL and self._spec.space.contains(record.assignment.params):
+            seen = self._seen_at(record.assignment.params, metrics)
+            self._advice[coordinates(record.assignment.params)] = seen
+
+    @functools.cached_property
+    def _rungs(self) -> list[str]:
+        """The rungs that the surrogates tell apart; that of advice has no name."""
+        return ["", *self._spec.rungs] if self._advice else list(self._spec.rungs)
+
+    @functools.cached_property
+    def _surrogates(self) -> dict[str, Surrogate]:
+        return {name: self._surrogate(name) for name in self._spec.metrics}
 
     @functools.cached_property
     def _candidates(self) -> Candidates:
@@ -84,9 +102,8 @@ class Ehvi(Strategy):
         place = coordinates(work.params), work.rung
         self._reached.setdefault(place[0], {})[work.rung] = bool(metrics)
         self._prices.learn(record)
-        if metrics and work.rung in self._rungs:
-            [row] = features(self._spec.space, [work.params])
-            seen = self._seen[place] = Seen(row, metrics, costs_of(metrics, self._spec))
+        if metrics and work.rung in self._spec.rungs:
+            seen = self._seen[place] = self._seen_at(work.params, metrics)
             if work.rung == FULL and is_feasible(metrics, self._spec):
                 self._advance(work.params, seen.costs)
 
@@ -160,10 +177,14 @@ class Ehvi(Strategy):
             return None
         return in_use[max((i for i, rung in enumerate(in_use) if rung in reached), default=-1) + 1]
 
-    def _surrogate(self, metric: str, reference: Mapping[str, float]) -> Surrogate:
+    def _surrogate(self, metric: str) -> Surrogate:
         direction = self._spec.objectives.get(metric)
-        corner = None if direction is None else reference[metric]
+        corner = None if direction is None else self._reference[metric]
         return Surrogate(metric, rungs=len(self._rungs), corner=corner, larger_is_better=direction != "minimize")
+
+    def _seen_at(self, params: Params, metrics: Mapping[str, float]) -> Seen:
+        [row] = features(self._spec.space, [params])
+        return Seen(row, metrics, costs_of(metrics, self._spec))
 
     def _advance(self, params: Params, found: np.ndarray) -> None:
         """Adds a full trial to the front; what lies near a good one becomes a candidate."""
@@ -176,13 +197,22 @@ class Ehvi(Strategy):
     def _learn(self, running: np.ndarray) -> None:
         """Teaches the surrogates the trials that have ended, and those that run, whose (m, d) features are given."""
         places = self._worth_learning()
-        trials = [self._seen[place] for place in places]
+        advice = self._some_advice()
+        trials = [*advice, *(self._seen[place] for place in places)]
         rows = np.stack([trial.row for trial in trials])
-        rungs = np.array([self._rungs.index(rung) for _, rung in places])
+        rungs = np.array([0] * len(advice) + [self._rungs.index(rung) for _, rung in places])
         for name, surrogate in self._surrogates.items():
-            surrogate.fit(rows, rungs, np.array([trial.metrics[name] for trial in trials]))
+            values = np.array([trial.metrics[name] for trial in trials])
+            surrogate.fit(rows, rungs, values, advised=len(advice))
             if len(running):
                 surrogate.believe(running)
+
+    def _some_advice(self) -> list[Seen]:
+        """Returns the advice, or a part that is spread over it."""
+        advice = list(self._advice.values())
+        if len(advice) <= MOST_ADVISED:
+            return advice
+        return [advice[i] for i in np.linspace(0, len(advice) - 1, MOST_ADVISED).astype(int)]
 
     def _worth_learning(self) -> list[Place]:
         """Returns the places of all trials, or of a part where there are many.

@@ -64,11 +64,16 @@ class Surrogate:
         self._learned: Process | None = None
         self._believed: Process | None = None
 
-    def fit(self, rows: np.ndarray, rungs: np.ndarray, values: np.ndarray) -> None:
-        """Learns from (n, d) rows of features, (n,) numbers of rungs and (n,) values of the metric; n at least 1."""
-        seen = self._seen(values)
+    def fit(self, rows: np.ndarray, rungs: np.ndarray, values: np.ndarray, *, advised: int = 0) -> None:
+        """Learns from (n, d) rows of features, (n,) numbers of rungs and (n,) values of the metric; n at least 1.
+
+        The first `advised` of them, fewer than n, are of another base, where values may have another mean and spread.
+        """
+        advice, seen = np.split(self._seen(values), [advised])
         self._mean, self._deviation = float(seen.mean()), float(seen.std()) or 1.0
         standard = (seen - self._mean) / self._deviation
+        if advised:
+            standard = np.r_[(advice - advice.mean()) / (advice.std() or 1.0), standard]
         if self._learned is None or len(rows) >= REFIT * self._fitted:
             self._learned, self._start = fit_process(rows, rungs, standard, lower_rungs=self._lower, start=self._start)
             self._fitted = len(rows)

@@ -8,16 +8,17 @@ import pytest
 
 from search_spaces.rungs import FULL
 from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
-from tests.tune_app.search.test_ladder import count, drive, make_laddered, open_proposer
-from trainables.results import StageRun
+from tests.tune_app.search.test_ladder import closed_form, count, drive, make_laddered, open_proposer
 from tune_app.frontier.pareto import costs, hypervolume
-from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.search.ehvi import FIRST, Ehvi
 from tune_app.search.ladder import Ladder
+from tune_app.search.prices import Prices
 from tune_app.search.strategy import Setting
 from tune_app.spec.experiment import ExperimentSpec
 
 EHVI = {"name": "ehvi"}
+QAT_BASE = make_laddered(Path()).base
 WIDE = {"prune_frac": {"low": 0.0, "high": 0.7, "step": 0.1}, "w_bits": [2, 3, 4, 6, 8], "a_bits": [3, 4, 6, 8]}
 
 
@@ -41,14 +42,14 @@ def volume(records: Sequence[TrialRecord], spec: ExperimentSpec) -> float:
 def test_it_finds_more_in_few_trials_than_the_grid_in_random_order(tmp_path: Path) -> None:
     def found(sampler: str, seed: int) -> float:
         changes = {"sampler": {"name": sampler, "seed": seed}, "budget": {"trials": 16}, "space": WIDE}
-        spec = make_spec(tmp_path / sampler, base=make_laddered(tmp_path).base, **changes)
+        spec = make_spec(tmp_path / sampler, base=QAT_BASE, fidelity=None, **changes)
         return volume(drive(open_proposer(spec)), spec)
 
     assert sum(found("ehvi", seed) for seed in range(3)) > sum(found("shuffled_grid", seed) for seed in range(3))
 
 
 def test_corners_come_first_then_the_model(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=make_laddered(tmp_path).base, budget={"trials": 10})
+    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=QAT_BASE, fidelity=None, budget={"trials": 10})
     first = [r.assignment.params for r in drive(open_proposer(spec))[:FIRST]]
     assert first == spec.space.corners(spec.sampler.seed)[:FIRST]
 
@@ -92,45 +93,20 @@ def test_a_lower_rung_comes_first_where_it_tells_what_the_full_one_would(
     records = drive(open_proposer(spec), stop_after=12)
     strategy = open_ehvi(spec, records)
     monkeypatch.setattr(Ladder, "rungs", in_use)
-    strategy._spent = {"qat": [200.0, 2.0], "ptq": [1.0, 1.0]}  # type: ignore[assignment]
-    strategy._learn([place for place, metrics in strategy._seen.items() if metrics], ())
+    monkeypatch.setattr(Prices, "paces", lambda _: {"qat": 100.0, "ptq": 1.0, "channel_prune": 1.0})
+    nothing_runs = np.empty((0, 3))
+    strategy._learn(nothing_runs)
     seen = {tuple(sorted(r.assignment.params.items())) for r in records}
-    params = next(p for p in spec.space.grid() if tuple(sorted(p.items())) not in seen)
-    front = strategy._front(())
-    gain = float(strategy._gains([params], front)[0])
-    rate = gain / strategy._seconds(params, FULL, set())
-    assert strategy._best_rung(params, gain, rate, front, set()) == rung
-
-
-def test_what_the_cache_has_is_cheaper(tmp_path: Path) -> None:
-    """Two points of equal promise: the one whose parent is there goes first."""
-    spec = make_spec(tmp_path, base=make_laddered(tmp_path).base, sampler=EHVI, space=WIDE)
-    strategy = open_ehvi(spec)
-    ready = {step.key for step in make_steps({"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}, FULL)[:1]}
-    strategy._spent = {"qat": [20.0, 2.0], "channel_prune": [30.0, 3.0]}  # type: ignore[assignment]
-    near = strategy._seconds({"prune_frac": 0.3, "w_bits": 6, "a_bits": 8}, FULL, ready)
-    far = strategy._seconds({"prune_frac": 0.2, "w_bits": 6, "a_bits": 8}, FULL, ready)
-    assert near == pytest.approx(20.3)
-    assert far == pytest.approx(50.3)
-
-
-def test_paces_are_seconds_per_epoch_of_what_was_computed(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, base=make_laddered(tmp_path).base, sampler=EHVI, space=WIDE)
-    params = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
-    parent, own = make_steps(params, FULL)
-    stages = [
-        StageRun(kind="train", key="0" * 64, seconds=99.0, cached=False),
-        StageRun(kind=parent.kind, key=parent.key, seconds=0.1, cached=True),
-        StageRun(kind=own.kind, key=own.key, seconds=8.0, cached=False),
-    ]
-    record = make_record(0, params)
-    record = record.model_copy(update={"result": record.result.model_copy(update={"stages": stages})})
-    assert dict(open_ehvi(spec, [record])._spent) == {"qat": [8.0, 2.0]}
+    chosen = next(c for c in strategy._candidates if c.point not in seen)
+    space = strategy._free_space(nothing_runs)
+    [gain] = strategy._gains([chosen], space)
+    [seconds] = strategy._prices.seconds([chosen.steps], set())
+    assert strategy._best_rung(chosen, gain, gain / seconds, space, set()) == rung
 
 
 def test_a_bound_keeps_the_search_where_trials_are_feasible(tmp_path: Path) -> None:
     bounds = ["size_bytes <= 200000"]
-    changes = {"space": WIDE, "sampler": EHVI, "budget": {"trials": 16}, "base": make_laddered(tmp_path).base}
+    changes = {"space": WIDE, "sampler": EHVI, "budget": {"trials": 16}, "base": QAT_BASE, "fidelity": None}
     done = drive(open_proposer(make_spec(tmp_path, constraints=bounds, **changes)))
     later = [r.metrics()["size_bytes"] <= 200_000 for r in done[FIRST + 4 :]]
     assert sum(later) >= 0.75 * len(later)
@@ -145,7 +121,7 @@ def test_a_bound_keeps_the_search_where_trials_are_feasible(tmp_path: Path) -> N
     ],
 )
 def test_one_to_three_objectives_of_any_kind(objectives: dict[str, str], tmp_path: Path) -> None:
-    changes = {"space": WIDE, "sampler": EHVI, "budget": {"trials": 8}, "base": make_laddered(tmp_path).base}
+    changes = {"space": WIDE, "sampler": EHVI, "budget": {"trials": 8}, "base": QAT_BASE, "fidelity": None}
     done = drive(open_proposer(make_spec(tmp_path, objectives=objectives, **changes)))
     assert len(done) == 8
 
@@ -159,25 +135,75 @@ def test_failed_points_are_not_tried_again_and_teach_nothing(tmp_path: Path) -> 
     assert (choice.params, choice.rung) == (points[-1], "ptq")
 
 
-def test_a_large_space_is_sampled_and_its_best_have_neighbors_among_the_candidates(tmp_path: Path) -> None:
+def test_what_lies_near_the_best_full_trials_is_a_candidate(tmp_path: Path) -> None:
     fine = {"low": 0.0, "high": 0.999, "step": 0.001}
     space = {"prune_frac": fine, "w_bits": [2, 3, 4, 6, 8], "a_bits": [4, 8]}
-    spec = make_spec(tmp_path, space=space, sampler=EHVI, base=make_laddered(tmp_path).base)
-    best = {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}
-    strategy = open_ehvi(spec, [make_record(0, best)])
-    candidates = strategy._candidates()
-    assert len(candidates) < spec.space.size
-    for near in ({"prune_frac": 0.501}, {"prune_frac": 0.499}, {"w_bits": 3}, {"w_bits": 6}, {"a_bits": 4}):
-        assert {**best, **near} in candidates
+    spec = make_spec(tmp_path, space=space, sampler=EHVI, base=QAT_BASE, fidelity=None)
+    first, later = ({"prune_frac": p, "w_bits": 4, "a_bits": 8} for p in (0.5, 0.7))
+    strategy = open_ehvi(spec, [make_record(0, first)])
+    points = [candidate.params for candidate in strategy._candidates]
+    assert {**first, "prune_frac": 0.501} in points
+    assert {**later, "w_bits": 3} not in points
+    strategy.replay(make_record(1, later, size_bytes=50_000))
+    assert {**later, "w_bits": 3} in [candidate.params for candidate in strategy._candidates]
+
+
+def test_advice_of_another_base_finds_the_good_points_sooner(tmp_path: Path) -> None:
+    """The other base is a larger network: the same effects on another scale."""
+
+    def found(*, advised: bool) -> float:
+        volumes = []
+        for seed in range(6):
+            changes = {"sampler": {"name": "ehvi", "seed": seed}, "budget": {"trials": 6}, "space": WIDE}
+            spec = make_spec(tmp_path / str(seed), base=QAT_BASE, fidelity=None, **changes)
+            grid = enumerate(spec.space.grid())
+            known = [
+                closed_form(Assignment(number=i, config_key="", params=p, rung=FULL, seed=0))
+                for i, p in grid
+                if i % 3 == seed % 3
+            ]
+            larger = [
+                make_record(i, r.assignment.params, r.metrics()["accuracy"] + 0.02, 5 * r.metrics()["size_bytes"])
+                for i, r in enumerate(known)
+            ]
+            volumes.append(volume(drive(open_proposer(spec, advice=larger if advised else ())), spec))
+        return float(np.mean(volumes))
+
+    assert found(advised=True) > found(advised=False)
+
+
+def test_advice_is_no_result_and_has_no_say_in_what_is_left_to_try(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, sampler=EHVI, budget={"trials": 100})
+    advice = [make_record(i, p) for i, p in enumerate(spec.space.grid())]
+    assert len(drive(open_proposer(spec, advice=advice))) == spec.space.size
+
+
+def test_of_many_trials_the_surrogates_learn_from_the_best_and_from_some_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_app.search.ehvi.MOST_LEARNED", 60)
+    spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 80})
+    done = drive(open_proposer(spec), stop_after=90)
+    strategy = open_ehvi(spec, done)
+    chosen = strategy._worth_learning()
+    assert len(chosen) == len(set(chosen)) == 60
+    assert {rung for _, rung in chosen} == {r.assignment.rung for r in done}
+    best = {
+        place
+        for place, seen in strategy._seen.items()
+        if place[1] == FULL and (seen.costs == strategy._front).all(axis=1).any()
+    }
+    assert best <= set(chosen)
+    assert strategy.suggest(()) is not None
 
 
 def test_the_same_records_and_seed_give_the_same_choice(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=make_laddered(tmp_path).base, budget={"trials": 9})
+    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=QAT_BASE, fidelity=None, budget={"trials": 9})
     done = drive(open_proposer(spec), parallel=1)
     assert [r.assignment for r in drive(open_proposer(spec), parallel=1)] == [r.assignment for r in done]
 
 
 def test_running_points_are_not_proposed_again(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=make_laddered(tmp_path).base, budget={"trials": 30})
+    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=QAT_BASE, fidelity=None, budget={"trials": 30})
     done = drive(open_proposer(spec), parallel=8)
     assert len({r.assignment.config_key for r in done}) == 30

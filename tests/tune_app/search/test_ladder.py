@@ -28,7 +28,7 @@ def make_laddered(tmp_path: Path, *, fidelity: dict[str, Any] | None = None, **c
     plain = make_spec(tmp_path)
     base = plain.base.model_copy(update={"quantize": QAT})
     ladder = {"rungs": RUNGS, "eta": 3, **(fidelity or {})}
-    return make_spec(tmp_path, **{"base": base, "space": SPACE, "fidelity": ladder, **changes})
+    return make_spec(tmp_path, **{"base": base, "space": SPACE, "fidelity": ladder, "sampler": "tpe", **changes})
 
 
 def closed_form(work: Assignment, *, deceive: bool = False) -> TrialRecord:

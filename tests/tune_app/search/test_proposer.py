@@ -145,7 +145,7 @@ def test_a_point_beside_the_grid_runs_again_when_its_worker_is_lost(tmp_path: Pa
 
 
 def test_a_point_on_the_grid_teaches_the_sampler_and_one_beside_it_does_not(tmp_path: Path) -> None:
-    proposer = open_proposer(make_spec(tmp_path, space=SPACE, points=POINTS, budget={"trials": 4}))
+    proposer = open_proposer(make_spec(tmp_path, space=SPACE, points=POINTS, budget={"trials": 4}, sampler="tpe"))
     drive(proposer)
     assert len(optuna_trials(proposer)) == 2
     assert all(t.state.name == "COMPLETE" for t in optuna_trials(proposer))
@@ -214,7 +214,7 @@ def optuna_trials(proposer: Proposer) -> list[optuna.trial.FrozenTrial]:
 
 
 def test_optuna_sees_fail_for_unusable_trials_and_bounds_for_the_others(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, space=SPACE, constraints=["accuracy >= 0.9"], budget={"trials": 12})
+    spec = make_spec(tmp_path, space=SPACE, constraints=["accuracy >= 0.9"], budget={"trials": 12}, sampler="tpe")
     proposer = open_proposer(spec)
     told = {}
     while (work := proposer.next()) is not None:
@@ -245,9 +245,9 @@ def test_nsga2_keeps_its_generations_through_the_ledger(tmp_path: Path) -> None:
 
 
 def test_points_outside_a_changed_space_stay_out_of_the_study_and_in_the_records(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 10})
+    spec = make_spec(tmp_path, space=SPACE, budget={"trials": 10}, sampler="tpe")
     before = drive(open_proposer(spec))
-    narrow = make_spec(tmp_path, space={**SPACE, "w_bits": [4, 8]}, budget={"trials": 14})
+    narrow = make_spec(tmp_path, space={**SPACE, "w_bits": [4, 8]}, budget={"trials": 14}, sampler="tpe")
     proposer = open_proposer(narrow, before)
     inside = [r for r in before if r.assignment.params["w_bits"] in (4, 8)]
     assert 0 < len(inside) < 10
