@@ -177,6 +177,7 @@ def _smallest_close_to_the_best(experiment: str) -> str:
 def _print_plan(plan: "Plan") -> None:
     """Prints rungs, stages, and what is still to come."""
     print(f"{plan.name}: {plan.points:,} points; budget {plan.trials:,} trials, {plan.done:,} done")
+    print(f"sampler: {plan.search}")
     for rung in plan.rungs:
         print(f"rung {rung.name}, {rung.epochs:,} epochs of training: {rung.trials:,} trials, {rung.done:,} done")
     if plan.repeats:

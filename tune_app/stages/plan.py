@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from search_spaces.rungs import at_rung
+from search_spaces.samplers import SAMPLERS
 from trainables.config import Frozen, stage_of_kind
 from trainables.data.needs import ImageNeeds, image_needs
 from trainables.errors import ConfigError
@@ -24,7 +25,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.versions import refuse_other_versions
-from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.experiment import BEST, ExperimentSpec
 from tune_app.stages.needs import Remainder, StageNeed, configurations, stage_needs
 from tune_app.terminal.progress import doing
 
@@ -37,7 +38,7 @@ class RungPlan(Frozen):
 
     name: str
     epochs: int = Field(description="of quantization-aware training; 0: after training only")
-    trials: int = Field(description="in all; below the full schedule as many as the ladder asks for")
+    trials: int = Field(description="in all; below the full schedule as many as the sampler may ask for")
     done: int
 
 
@@ -96,6 +97,7 @@ class Plan(Frozen):
     sampled: bool = Field(description="these are a sample of the space")
     trials: int = Field(description="of the budget, at the full schedule")
     done: int
+    search: str = Field(description="which sampler chooses the points, and why so")
     rungs: tuple[RungPlan, ...] = Field(description="cheapest first")
     stages: tuple[StagePlan, ...]
     unknown: tuple[str, ...] = Field(description="stages to be made that nobody has measured")
@@ -169,6 +171,7 @@ def make_plan(
         sampled=configs.sampled,
         trials=spec.budget.trials,
         done=rungs[-1].done,
+        search=_search(spec),
         rungs=rungs,
         stages=stages,
         unknown=tuple(s.label for s in stages if s.to_make and s.seconds_each is None),
@@ -181,10 +184,27 @@ def make_plan(
     )
 
 
+def _search(spec: ExperimentSpec) -> str:
+    if spec.sampler.name != BEST:
+        return spec.sampler.name
+    parts = [f"{BEST}, the point that promises most new hypervolume for a second of training first"]
+    if spec.fidelity is not None:
+        rungs = ", ".join(rung.name for rung in spec.fidelity.rungs)
+        parts.append(f"at a shorter schedule ({rungs}) where that may spare the full one")
+    if spec.space.size <= spec.budget.trials:
+        parts.append("all points run, since the budget is for as many")
+    return "; ".join(parts)
+
+
 def _rung_plans(spec: ExperimentSpec, total: int, records: Sequence[TrialRecord]) -> tuple[RungPlan, ...]:
-    """Plans from the full schedule down: a rung has eta times the trials of the one above, as far as points reach."""
+    """Plans from the full schedule down, as far as points reach.
+
+    A rung has eta times the trials of the one above where points climb by rank; under a strategy of its own, which
+    tries a point there where that may spare the full trial, as many at most: in `benchmarks/search` it is half of them.
+    """
     done = Counter(r.assignment.rung for r in records if r.assignment.repeat == 0)
-    eta = 1.0 if spec.fidelity is None else spec.fidelity.eta
+    ranked = not SAMPLERS[spec.sampler.name].is_strategy
+    eta = spec.fidelity.eta if spec.fidelity is not None and ranked else 1.0
     plans: list[RungPlan] = []
     trials = min(spec.budget.trials, total)
     for name, rung in reversed(spec.rungs.items()):

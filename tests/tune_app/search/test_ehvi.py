@@ -188,12 +188,9 @@ def test_of_many_trials_the_surrogates_learn_from_the_best_and_from_some_of_all(
     chosen = strategy._worth_learning()
     assert len(chosen) == len(set(chosen)) == 60
     assert {rung for _, rung in chosen} == {r.assignment.rung for r in done}
-    best = {
-        place
-        for place, seen in strategy._seen.items()
-        if place[1] == FULL and (seen.costs == strategy._front).all(axis=1).any()
-    }
-    assert best <= set(chosen)
+    full = [(place, seen.costs) for place, seen in strategy._seen.items() if place[1] == FULL]
+    front = {place for place, found in full if (found == strategy._front).all(axis=1).any()}
+    assert len(front) > 40 <= len(front & {*chosen})
     assert strategy.suggest(()) is not None
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from tests.tune_app.factories import SPACE, make_experiment, make_spec
+from tests.tune_app.search.test_ladder import make_laddered
 from trainables.config import BaselineImport, DataConfig, file_sha256
 from trainables.errors import ConfigError, CorruptFile, StorageUnavailable
 from tune_app.ledger.folder import ExperimentFolder
@@ -48,7 +49,7 @@ def test_a_short_spec_is_filled_with_defaults() -> None:
     spec = parse(SPEC)
     assert spec.space.size == 4
     assert spec.objectives == {"accuracy": "maximize", "size_bytes": "minimize"}
-    assert spec.sampler.name == "tpe"
+    assert spec.sampler.name == "ehvi"
     assert spec.folder == Path("runs/toy")
     assert spec.base.stages()[-1].kind == "ptq"
 
@@ -597,13 +598,13 @@ def test_what_changed_is_said(tmp_path: Path) -> None:
     changed = make_spec(
         tmp_path,
         constraints=["accuracy >= 0.9", "size_bytes <= 50000"],
-        sampler={"name": "ehvi"},
+        sampler={"name": "tpe"},
         budget={"trials": 99, "stagnation": {}},
         repeats={"seeds": 2},
     )
     assert folder.claim(changed) == [
         "constraints: [] → [accuracy >= 0.9, size_bytes <= 50000]",
-        "sampler.name: tpe → ehvi",
+        "sampler.name: ehvi → tpe",
         "budget.trials: 10 → 99",
         "budget.stagnation: null → {trials: 30, gain: 0.001}",
         "repeats: null → {seeds: 2, min_probability: 0.05}",
@@ -695,3 +696,28 @@ def test_a_path_without_an_experiment_is_refused(name: str, expected: str, tmp_p
     with pytest.raises(ConfigError, match=expected) as caught:
         ExperimentFolder.existing(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rungs"),
+    [
+        ({}, ["ptq", "full"]),
+        ({"sampler": "tpe"}, ["full"]),
+        ({"fidelity": None}, ["full"]),
+        ({"budget": 18}, ["full"]),
+        ({"base": make_spec(Path()).base}, ["full"]),
+    ],
+    ids=["plain", "another sampler", "none wanted", "every point", "no training"],
+)
+def test_a_spec_that_says_nothing_has_a_rung_where_one_may_spare_training(
+    changes: dict[str, Any], rungs: list[str], tmp_path: Path
+) -> None:
+    spec = make_spec(tmp_path, **{"base": make_laddered(tmp_path).base, **changes})
+    assert list(spec.rungs) == rungs
+    assert parse_text(dump_spec(spec), source="spec.yaml") == spec
+
+
+def test_a_spec_that_is_wrong_elsewhere_says_so_and_nothing_of_its_rungs(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make_spec(tmp_path, space={"w_bits": []})
+    assert {error["loc"][0] for error in caught.value.errors()} == {"space"}

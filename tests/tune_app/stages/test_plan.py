@@ -366,7 +366,11 @@ def test_a_new_search_is_planned_from_its_spec_alone(cli: Cli, tmp_path: Path) -
     assert (result.code, result.err) == (0, "")
     assert [p.name for p in tmp_path.iterdir()] == ["spec.yaml"]
     lines = result.out.splitlines()
-    assert lines[:2] == ["tiny: 6 points; budget 6 trials, 0 done", "rung full, 2 epochs of training: 6 trials, 0 done"]
+    assert lines[:3] == [
+        "tiny: 6 points; budget 6 trials, 0 done",
+        "sampler: grid",
+        "rung full, 2 epochs of training: 6 trials, 0 done",
+    ]
     assert "nobody has measured train, channel_prune, qat@full" in result.out
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("train", "channel", "qat"))}
     assert rows["qat@full"] == ["6", "0", "6.0", "unknown", "unknown", "unknown"]
@@ -374,6 +378,22 @@ def test_a_new_search_is_planned_from_its_spec_alone(cli: Cli, tmp_path: Path) -
     content = json.loads(cli("plan", path, "--json").out)
     assert content["points"] == 6
     assert [stage["distinct"] for stage in content["stages"]] == [1, 1, 6]
+
+
+@pytest.mark.parametrize(
+    ("budget", "rungs", "said"),
+    [
+        (5, {"ptq": 5, FULL: 5}, "at a shorter schedule (ptq) where that may spare the full one"),
+        (6, {FULL: 6}, "all points run, since the budget is for as many"),
+    ],
+)
+def test_a_plan_says_how_a_spec_without_a_sampler_searches_and_why(
+    budget: int, rungs: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    plain = tiny_spec(tmp_path / "runs").model_dump(exclude={"sampler", "fidelity"})
+    plan = make_plan(ExperimentSpec.model_validate({**plain, "budget": budget}), fingerprint="f")
+    assert plan.search == f"ehvi, the point that promises most new hypervolume for a second of training first; {said}"
+    assert {rung.name: rung.trials for rung in plan.rungs} == rungs
 
 
 def test_a_plan_in_words_has_every_sum(cli: Cli, tmp_path: Path) -> None:
