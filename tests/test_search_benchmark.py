@@ -163,19 +163,48 @@ def test_ours_follows_its_seed(table: Table) -> None:
     assert run(1) != run(2)
 
 
-def test_the_replay_writes_its_table_its_figures_and_its_picture(table_file: Path, tmp_path: Path) -> None:
-    methods = ["grid in order, no cache", "random, our cache", "ours"]
-    out = tmp_path / "search"
-    replay.main(
-        ["--table", str(table_file), "--seeds", "2", "--max-jobs", "60", "--output", str(out), "--only", *methods]
-    )
+def test_the_replay_writes_its_tables_its_figures_and_its_picture(table_file: Path, tmp_path: Path) -> None:
+    methods, out = ["grid in order, no cache", "random, our cache", "ours"], tmp_path / "search"
+    cells = ["--workers", "4", "1", "--objectives", "bytes"]
+    kept = ["--output", str(out), "--folder", str(tmp_path / "kept")]
+    command = ["--table", str(table_file), "--seeds", "2", "--max-jobs", "60", *cells, *kept, "--only", *methods]
+    replay.main(command)
     page = out.with_suffix(".md").read_text()
-    assert all(f"| {name} |" in page for name in methods)
+    assert all(page.count(f"| {name} |") >= 2 for name in methods)
     assert "never" in page  # 60 jobs are too few for the grid
-    assert "To 95 %: ours needs" in page
+    assert "| accuracy, size_bytes; 4 workers | 95 % |" in page
     figures = json.loads(out.with_suffix(".json").read_text())["figures"]
-    assert {name: len(found["0.95"]) for name, found in figures.items()} == dict(zip(methods, (1, 2, 2), strict=True))
+    found = figures["bytes, 4"]["training_s"]
+    assert {name: len(each["0.95"]) for name, each in found.items()} == dict(zip(methods, (1, 2, 2), strict=True))
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
+    assert len(files) == 2 * (1 + 2 + 2)
+    replay.main(command)
+    assert json.loads(out.with_suffix(".json").read_text())["figures"] == figures
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()} == files
+
+
+@pytest.mark.parametrize("objectives", replay.OBJECTIVES)
+def test_a_table_may_be_judged_by_other_columns(objectives: str, table: Table) -> None:
+    judged = replay.judged_by(table, objectives)
+    assert list(judged.reference) == list(judged.spec.objectives) == list(replay.OBJECTIVES[objectives])
+    assert judged.reference["accuracy"] == REFERENCE["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("rival", "ratio", "behind"),
+    [
+        ([200.0, 220.0, 240.0], "0.50", "none"),
+        ([50.0, 60.0, 70.0], "1.83", "rival"),
+        ([80.0, 90.0, 115.0], "1.22", "none"),
+    ],
+)
+def test_a_verdict_compares_medians_and_quartiles(rival: list[float], ratio: str, behind: str) -> None:
+    seconds = {"ours": {0.95: [100.0, 110.0, 130.0]}, "ours, another": {0.95: [1.0] * 3}, "rival": {0.95: rival}}
+    found = replay.verdict(seconds, replay.Setting("bytes", 4), 0.95, 22.0)
+    assert found[4:6] == ["rival", ratio]
+    assert found[6] == ("0.5 met" if ratio == "0.50" else "0.5 missed")
+    assert found[8] == behind
 
 
 def test_the_oracle_needs_no_more_than_any_search(table: Table) -> None:

@@ -201,19 +201,28 @@ class Ours:
 
 
 def ours(table: Table, seed: int, **changes: Any) -> Policy:
-    """Expected improvement per second of training over all rungs; `changes` replace fields of the spec."""
+    """What a spec gets that names no sampler and no rungs; `changes` replace its fields.
+
+    The budget is for all points but one, since for all of them it would need no rungs.
+    """
     fields = {
-        "budget": {"trials": 1_000_000},
-        "sampler": {"name": "ehvi", "seed": seed},
-        "fidelity": {"rungs": table.spec.fidelity.rungs, "eta": 3} if table.spec.fidelity else None,
+        "budget": {"trials": table.spec.space.size - 1},
+        "sampler": {"seed": seed},
+        "fidelity": "auto",
         **changes,
     }
     return Ours(table, ExperimentSpec.model_validate({**table.spec.model_dump(), **fields}))
 
 
+def in_full(table: Table, seed: int) -> Policy:
+    """The same without rungs."""
+    return ours(table, seed, fidelity=None)
+
+
 def ranked(table: Table, seed: int) -> Policy:
     """TPE with corners first; points climb the rungs by their Pareto rank."""
-    return ours(table, seed, sampler={"name": "tpe", "seed": seed})
+    rungs = {"rungs": table.spec.fidelity.rungs, "eta": 3} if table.spec.fidelity else None
+    return ours(table, seed, sampler={"name": "tpe", "seed": seed}, fidelity=rungs)
 
 
 Make = Callable[[Table, int], Policy]

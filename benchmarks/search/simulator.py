@@ -1,9 +1,9 @@
 """Replays a search on a table, in simulated time, with as many workers as you like."""
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,8 +44,28 @@ class Trace:
 
     def seconds_to(self, volume: float) -> float:
         """Training seconds until this hypervolume was reached; infinite when it never was."""
-        reached = np.flatnonzero(self.volume >= volume - 1e-12)
-        return float(self.training_s[reached[0]]) if len(reached) else float("inf")
+        return self._when(self.training_s, volume)
+
+    def wall_to(self, volume: float) -> float:
+        """Seconds on the clock until then; infinite likewise."""
+        return self._when(self.wall_s, volume)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `of_json` reads."""
+        return {
+            **{name: getattr(self, name).tolist() for name in ("wall_s", "training_s", "volume")},
+            "jobs": self.jobs,
+        }
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> "Trace":
+        """The trace that was written."""
+        return cls(*(np.array(content[name]) for name in ("wall_s", "training_s", "volume")), jobs=content["jobs"])
+
+    def _when(self, times: np.ndarray, volume: float) -> float:
+        # Volumes of bytes or operations are large numbers, and a sum in another order differs in its last digits.
+        reached = np.flatnonzero(self.volume >= volume * (1 - 1e-12))
+        return float(times[reached[0]]) if len(reached) else float("inf")
 
 
 def simulate(

@@ -149,7 +149,7 @@ def test_failures_are_remembered_too(folders: Folders) -> None:
 
 
 def test_advice_teaches_the_sampler_and_is_nobodys_result(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path)
+    spec = make_spec(tmp_path, sampler="tpe")
     proposer = open_proposer(spec, advice=records())
     assert [t.params["prune_frac"] for t in optuna_trials(proposer)] == [0, 1, 2]
     assert proposer.records == []

@@ -40,6 +40,7 @@ from tune_app.report.sizes import sizes_info
 from tune_app.report.volume import volume_info
 from tune_app.run.warm_start import compare as compare_for_warm_start
 from tune_app.search.budget import Spent
+from tune_app.spec.experiment import SamplerConfig
 from tune_app.tables.growth import trace_frame
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import read_table
@@ -80,9 +81,15 @@ def optuna_study(folder: ExperimentFolder) -> Any:
 
 
 def taken_by_samplers(folder: ExperimentFolder) -> Any:
-    spec = folder.read_spec()
+    spec = folder.read_spec().model_copy(update={"sampler": SamplerConfig(name="tpe")})
     proposer = open_proposer(spec, records_of(folder))
     return [(t.state, t.values) for t in optuna_trials(proposer)]
+
+
+def learned_by_ehvi(folder: ExperimentFolder) -> Any:
+    proposer = open_proposer(folder.read_spec(), records_of(folder))
+    strategy: Any = proposer._strategy
+    return {place: seen.costs.tolist() for place, seen in strategy._seen.items()}, strategy._reached
 
 
 def standings(folder: ExperimentFolder) -> Any:
@@ -143,6 +150,7 @@ READERS: dict[str, Callable[[ExperimentFolder], Any]] = {
     "summary": summarize,
     "plot": lambda folder: dataclasses.replace(frontier_info(folder), refused={}),
     "samplers": taken_by_samplers,
+    "ehvi": learned_by_ehvi,
     "rungs": standings,
     "optuna": optuna_study,
     "warm start": advice,

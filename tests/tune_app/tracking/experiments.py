@@ -40,7 +40,7 @@ def make_tracked(storage: StoragePath, **changes: Any) -> ExperimentFolder:
             "quantize": QuantAwareTrain(kind="qat", schedule=schedule["qat"]),
         }
     )
-    spec = make_spec(storage, **{"base": base, **changes})
+    spec = make_spec(storage, **{"base": base, "fidelity": None, **changes})
     folder = ExperimentFolder(spec.folder)
     replace(folder.spec_file, dump_spec(spec).encode(), durable=False)
     [key, *_] = stage_keys(spec.base, fingerprint=FINGERPRINT)
