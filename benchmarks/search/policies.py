@@ -219,12 +219,6 @@ def in_full(table: Table, seed: int) -> Policy:
     return ours(table, seed, fidelity=None)
 
 
-def ranked(table: Table, seed: int) -> Policy:
-    """TPE with corners first; points climb the rungs by their Pareto rank."""
-    rungs = {"rungs": table.spec.fidelity.rungs, "eta": 3} if table.spec.fidelity else None
-    return ours(table, seed, sampler={"name": "tpe", "seed": seed}, fidelity=rungs)
-
-
 Make = Callable[[Table, int], Policy]
 
 

@@ -101,7 +101,6 @@ METHODS = {
     "Ray OptunaSearch multivariate TPE, our cache": Method(policies.ray_multivariate_tpe, cache=True, lent=True),
     "Ray OptunaSearch GP, our cache": Method(policies.ray_gp, cache=True, lent=True),
     "Syne Tune MO-ASHA, our cache": Method(policies.MoAsha, cache=True),
-    "ours, TPE and Pareto ranks": Method(policies.ranked, cache=True),
     "ours, every trial in full": Method(policies.in_full, cache=True),
     OURS: Method(policies.ours, cache=True),
 }
