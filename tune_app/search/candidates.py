@@ -14,7 +14,7 @@ from tune_app.search.surrogate import features
 
 MOST = 500
 """Points that are compared for a proposal: more find better ones in a large space, and take longer to predict."""
-FRESH = 16
+FRESH = 8
 """Points that a proposal draws anew from a large space: more look at more of it, and each has to be priced."""
 
 

@@ -20,13 +20,15 @@ from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.candidates import Candidate, Candidates
 from tune_app.search.keys import Coordinates, coordinates
 from tune_app.search.prices import Prices
-from tune_app.search.strategy import Choice, Setting, Strategy
+from tune_app.search.strategy import Choice, Setting, StepsOf, Strategy
 from tune_app.search.surrogate import Surrogate, features
 
-MOST_LEARNED = 250
+MOST_LEARNED = 220
 """Trials that the surrogates learn from: a proposal takes time with the square of their number."""
 MOST_ADVISED = 100
 """Trials of another base that they learn from beside those."""
+MOST_STEPS = 1_000
+"""Trials whose steps are remembered: those that run are asked for with every proposal."""
 DRAWS = 16
 """Draws of each metric, whose combinations make an expected gain: more make it smoother and take longer."""
 WIDTH = 1.4
@@ -56,12 +58,14 @@ class Ehvi(Strategy):
 
     def __init__(self, setting: Setting) -> None:
         spec = self._spec = setting.spec
-        self._ladder, self._bounds, self._steps_of = setting.ladder, setting.bounds, setting.steps_of
+        self._ladder, self._bounds = setting.ladder, setting.bounds
+        steps = functools.lru_cache(MOST_STEPS)(lambda point, rung: setting.steps_of(dict(point), rung))
+        self._steps_of: StepsOf = lambda params, rung: steps(coordinates(params), rung)
         self._directions = list(spec.objectives.values())
         self._corner = costs_of(setting.reference, spec)
         self._reference = setting.reference
         self._advice: dict[Coordinates, Seen] = {}
-        self._prices = Prices(setting.steps_of)
+        self._prices = Prices(self._steps_of)
         self._reached: dict[Coordinates, dict[str, bool]] = {}
         """The rungs at which each point has ended, and whether it completed there."""
         self._seen: dict[Place, Seen] = {}

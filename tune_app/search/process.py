@@ -226,9 +226,12 @@ def _related(
     lengths, variances, _, follows, own = known
     scaled = [distances / length for distances, length in zip(grid.distances, lengths, strict=True)]
     tables, ones = [_matern(far) for far in scaled], np.ones(len(scaled))
-    joint = np.exp(marks @ grid.table([_log_matern(far) for far in scaled], ones) @ other_marks.T)
-    shape = LEVEL + marks @ grid.table(tables, variances) @ other_marks.T + variances[-1] * joint
-    total = np.outer(follows[rungs], follows[other_rungs]) * shape
+    joint = marks @ grid.table([_log_matern(far) for far in scaled], ones) @ other_marks.T
+    np.exp(joint, out=joint)
+    shape = marks @ grid.table(tables, variances) @ other_marks.T
+    shape += LEVEL + variances[-1] * joint
+    total = shape * follows[rungs][:, None]
+    total *= follows[other_rungs]
     for rung, each in enumerate(own):
         here, there = rungs == rung, other_rungs == rung
         if here.any() and there.any():

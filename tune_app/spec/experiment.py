@@ -48,7 +48,8 @@ class Fidelity(Frozen):
         8,
         ge=1,
         le=1000,
-        description="points without training that one Ray trial tries, if they share a parent; more: fewer starts",
+        description="points without training that one Ray trial tries, if they share a parent; more: fewer starts; "
+        f"under `{BEST}` each goes alone, since its outcome decides what comes next",
     )
     min_pairs: int = Field(
         12, ge=3, description="points at both rungs before ranks are compared; of fewer it is chance"
