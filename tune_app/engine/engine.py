@@ -57,7 +57,7 @@ class ReadySearch:
         """Brings the status up to what the proposer knows."""
         status = self.view.status
         status.records, status.done = self.proposer.records, self.proposer.spent.trials
-        status.running = len(self.proposer.running)
+        status.running, status.outlook = len(self.proposer.running), self.proposer.outlook
 
     def tell(self, record: TrialRecord) -> None:
         """Tells the proposer of a finished trial, shows it, and rewrites the tables where it is time.

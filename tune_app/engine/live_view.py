@@ -19,6 +19,7 @@ from tune_app.frontier.objectives import judged
 from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
+from tune_app.search.strategy import Outlook
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs
 from tune_app.terminal.progress import Pace, Verbosity, verbosity
@@ -43,6 +44,7 @@ class Status:
     done: int = 0
     """Trials that count toward the budget."""
     running: int = 0
+    outlook: Outlook | None = None
     reference: dict[str, float] = field(default_factory=dict)
     resumed: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -136,6 +138,7 @@ class LiveView:
         front = self.status.frontier()
         shown = front[:: max(1, -(-len(front) // POINTS))]
         head = f"frontier so far: {show_count(len(front), 'point')}, hypervolume {self.status.hypervolume(front):,.4g}"
+        head += "" if self.status.outlook is None else f"; expected of {self.status.outlook}"
         return "; ".join((head, *(result_line(group.first) for group in shown)))
 
     def _render(self) -> RenderableType:
@@ -158,6 +161,8 @@ class LiveView:
             grid.add_row(f"best {name}", f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")
         front = status.frontier()
         grid.add_row("frontier", f"{len(front)} points, hypervolume {status.hypervolume(front):,.4g}")
+        if status.outlook is not None:
+            grid.add_row("expected", f"of {status.outlook}")
         grid.add_row("time left", _about(status.seconds_left()))
         return grid
 

@@ -22,7 +22,7 @@ from tune_app.ledger.training_cost import cost_lines
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.at_rest import recall
 from tune_app.tables.columns import MAIN, short, show
-from tune_app.tables.totals import Totals, totals_of
+from tune_app.tables.totals import Totals, growth_lines, totals_of
 from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import (
     show_count,
@@ -41,7 +41,10 @@ FORMULA = f"{ACCURACY_WEIGHT:g} * accuracy / baseline accuracy + {RATIO_WEIGHT:g
 SCORE = f"the score of an earlier system, seed_002 ({FORMULA})"
 BASELINE = (*SCORES, "size_bytes", "parameters", "untrained")
 """What is said of the baseline."""
-TOTALS = {"trials", "rungs", "repeats", "done", "training_seconds", "seconds_saved", "taken_over", "failures"}
+TOTALS = {
+    *("trials", "rungs", "repeats", "done", "training_seconds", "seconds_saved", "taken_over", "failures"),
+    *("settled", "outlook"),
+}
 """What programs are told of the totals."""
 PLANE = {"accuracy": "maximize", "size_bytes": "minimize"}
 """The objectives whose frontier findings speak of."""
@@ -121,6 +124,7 @@ class ExperimentSummary:
         volume = "" if self.hypervolume is None else f", hypervolume {show_number(self.hypervolume)}"
         lines.append(f"frontier: {show_count(self.frontier_size, 'point')}{volume}")
         lines += cost_lines(totals.training_seconds, totals.seconds_saved, totals.taken_over)
+        lines += growth_lines(totals)
         lines += [f"failed: {n} of {kind}" for kind, n in totals.failures.items()]
         if self.findings:
             lines += ["findings:", *(f"  {finding.text}" for finding in self.findings)]

@@ -6,10 +6,15 @@ from tune_app.frontier.objectives import costs_of, is_feasible
 from tune_app.frontier.pareto import GrowingFrontier
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.ledger.training_cost import training_seconds
+from tune_app.search.strategy import Outlook
 from tune_app.spec.experiment import Budget, ExperimentSpec
 
 MIN_FAILURES = 10
 """Records before the share of failed ones means anything: of fewer, one failure would be a tenth and more."""
+
+
+MIN_TRIALS = 10
+"""Trials of the full schedule before a search may end for its outlook: what few have taught is a guess."""
 
 
 class Spent:
@@ -55,6 +60,13 @@ def why_stop(spent: Spent, budget: Budget, *, wall_s: float) -> str:
     if still is not None and is_stagnant(spent.volumes, still.trials, still.gain):
         return f"the hypervolume grew by less than {100 * still.gain:g} % in {still.trials} trials"
     return ""
+
+
+def is_hopeless(spent: Spent, budget: Budget, outlook: Outlook | None) -> bool:
+    """Whether the next trials promise less than an hour of training must bring, after MIN_TRIALS at least."""
+    if budget.stop_below is None or outlook is None or spent.trials < MIN_TRIALS:
+        return False
+    return outlook.per_hour < budget.stop_below
 
 
 def out_of_time(spent: Spent, budget: Budget, *, wall_s: float) -> str:

@@ -15,12 +15,12 @@ import numpy as np
 from search_spaces.rungs import FULL
 from tune_app.frontier.hypervolume_gain import FreeSpace, free_space
 from tune_app.frontier.objectives import costs_of, is_feasible, judged
-from tune_app.frontier.pareto import costs, non_dominated, pareto_ranks
+from tune_app.frontier.pareto import costs, hypervolume, non_dominated, pareto_ranks
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.candidates import Candidate, Candidates
 from tune_app.search.keys import Coordinates, coordinates
 from tune_app.search.prices import Prices
-from tune_app.search.strategy import Choice, Setting, StepsOf, Strategy
+from tune_app.search.strategy import NEXT, OUTLOOK, Choice, Outlook, Setting, StepsOf, Strategy
 from tune_app.search.surrogate import Surrogate, features
 
 MOST_LEARNED = 220
@@ -74,6 +74,12 @@ class Ehvi(Strategy):
         """Costs of the feasible full trials that no other dominates."""
         self._first = [*setting.first_points(), *spec.space.corners(spec.sampler.seed)[:FIRST]]
         self._rng = np.random.default_rng(spec.sampler.seed)
+        self._outlook: Outlook | None = None
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """The ten trials that promise most, each by itself: together they bring that at most."""
+        return self._outlook
 
     def advise(self, record: TrialRecord) -> None:
         """Takes a full trial of another base, before the first proposal."""
@@ -144,7 +150,8 @@ class Ehvi(Strategy):
         self, candidates: Sequence[Candidate], space: FreeSpace, coming: Collection[str]
     ) -> Choice | None:
         gains = self._gains(candidates, space)
-        rates = gains / self._prices.seconds([candidate.steps for candidate in candidates], coming)
+        seconds = np.array(self._prices.seconds([candidate.steps for candidate in candidates], coming))
+        rates = gains / seconds
         ranked = np.argsort(-rates, kind="stable")
         order = (i for i in ranked if not self._bounds(candidates[i].params))
         best, next_best = next(order, None), next(order, None)
@@ -152,7 +159,15 @@ class Ehvi(Strategy):
         if best is None:
             return None
         rate = 0.0 if next_best is None else float(rates[next_best])
-        return Choice(candidates[best].params, self._best_rung(candidates[best], gains[best], rate, space, coming))
+        rung = self._best_rung(candidates[best], gains[best], rate, space, coming)
+        self._outlook = self._outlook_of(gains[ranked[:NEXT]].sum(), seconds[ranked[:NEXT]].sum())
+        attrs = {} if self._outlook is None else {OUTLOOK: self._outlook.model_dump()}
+        return Choice(candidates[best].params, rung, attrs)
+
+    def _outlook_of(self, gain: float, seconds: float) -> Outlook | None:
+        """Returns what trials of this gain bring, if they share none of it; None: there is no volume yet."""
+        volume = hypervolume(self._front, self._corner)
+        return Outlook(growth=gain / volume, training_s=seconds) if volume > 0 else None
 
     def _best_rung(self, chosen: Candidate, gain: float, rate: float, space: FreeSpace, coming: Collection[str]) -> str:
         """Returns the rung at which a point is best tried next, by what a second is worth elsewhere.

@@ -13,11 +13,11 @@ from tune_app.errors import SearchAborted
 from tune_app.frontier.chance import probabilities
 from tune_app.frontier.points import PointRuns, group_runs, point_of
 from tune_app.ledger.ledger import Assignment, Params, Place, TrialRecord, latest
-from tune_app.search.budget import Spent, out_of_time, too_many_failures, why_stop
+from tune_app.search.budget import Spent, is_hopeless, out_of_time, too_many_failures, why_stop
 from tune_app.search.ladder import Ladder
 from tune_app.search.rank_search import RankSearch
 from tune_app.search.repeats import next_repeat
-from tune_app.search.strategy import Bounds, KeyOf, Setting, StepsOf, Strategy
+from tune_app.search.strategy import Bounds, KeyOf, Outlook, Setting, StepsOf, Strategy
 from tune_app.spec.experiment import ExperimentSpec
 
 
@@ -64,6 +64,7 @@ class Proposer:
         sampler = SAMPLERS[spec.sampler.name]
         self._strategy: Strategy = sampler.make(setting) if sampler.is_strategy else RankSearch(setting)
         self._race: tuple[list[PointRuns], list[float | None]] | None = None
+        self._hopeless = ""
         for record in self._records.values():
             if record.assignment.repeat == 0:
                 self.ladder.add(record)
@@ -105,11 +106,16 @@ class Proposer:
         return [*self.running, *self._queue]
 
     @property
+    def outlook(self) -> Outlook | None:
+        """What the next trials are expected to bring; None where the sampler does not know."""
+        return self._strategy.outlook
+
+    @property
     def done(self) -> str:
         """Why nothing new is started, in a few words; empty while the budget lasts."""
         if self._only:
             return "the points that were asked for"
-        return why_stop(self.spent, self._spec.budget, wall_s=self._clock() - self._began)
+        return self._hopeless or why_stop(self.spent, self._spec.budget, wall_s=self._clock() - self._began)
 
     def next(self) -> Assignment | None:
         """Returns what to run now, or None when the budget is spent, nothing is left, or results must come first.
@@ -131,6 +137,9 @@ class Proposer:
         if self.done or self.spent.trials + sum(w.is_trial for w in self.running) >= self._spec.budget.trials:
             return self._repeat()
         choice = self._strategy.suggest(self.pending)
+        if choice is not None and is_hopeless(self.spent, self._spec.budget, self._strategy.outlook):
+            self._hopeless = f"little to expect of {self._strategy.outlook}"
+            return self._repeat()
         if choice is not None:
             return self._start(self._assignment(choice.params, choice.rung, choice.attrs), choice.token)
         may_climb = any(w.rung != FULL for w in self.running)
@@ -142,7 +151,7 @@ class Proposer:
         if work is None:
             return
         self._records[work.place] = record
-        self._race = None
+        self._race, self._hopeless = None, ""  # a result may give new hope
         self.spent.add(record)
         if work.repeat == 0:
             self.ladder.add(record)

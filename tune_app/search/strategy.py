@@ -5,9 +5,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pydantic import Field
+
+from trainables.config import Frozen
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.ladder import Ladder
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.terminal.quantities import show_duration
+
+NEXT = 10
+"""Trials that an outlook looks at: of fewer, one good guess would be most of it."""
+OUTLOOK = "outlook"
+"""Where an assignment keeps the outlook of its time, among its attributes."""
+
+
+class Outlook(Frozen):
+    """What the next trials are expected to bring, about NEXT of them."""
+
+    growth: float = Field(ge=0, description="of the hypervolume, as a share of what it is")
+    training_s: float = Field(ge=0, description="seconds of training for it")
+
+    @property
+    def per_hour(self) -> float:
+        """The growth for an hour of training."""
+        return self.growth * 3600 / max(self.training_s, 1e-9)
+
+    def __str__(self) -> str:
+        percent = 100 * self.growth
+        shown = f"{percent:,.2g}" if percent < 10 else f"{percent:,.0f}"
+        return f"the next {NEXT} trials: {shown} % more hypervolume for {show_duration(self.training_s)} of training"
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,11 @@ class Strategy(abc.ABC):
     @abc.abstractmethod
     def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
         """Returns the next trial beside those that run or wait, or None when there is none now."""
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """What the trials after the newest suggestion are expected to bring; None: that is unknown."""
+        return None
 
     @abc.abstractmethod
     def replay(self, record: TrialRecord) -> None:

@@ -87,6 +87,11 @@ class Budget(Frozen):
         description="seconds that stages of all trials took, without what the cache answered or a warm start brought",
     )
     stagnation: Stagnation | None = Field(None, description="null: goes on however little it finds")
+    stop_below: Share | None = Field(
+        None,
+        description="growth of the hypervolume, as a share of it, that the next ten trials must promise for an hour of "
+        f"training; less ends the search, after ten trials; known to `{BEST}`; null: it goes on",
+    )
     failed_share: Share = Field(
         0.5,
         description="a larger share of trials that end badly, after ten, ends the search (exit code 4); "
@@ -288,6 +293,15 @@ class ExperimentSpec(Frozen):
         if full is not None and longest.qat_epochs >= full.epochs:
             raise ValueError(
                 f"a rung trains for fewer epochs than the full schedule's {full.epochs}, but got {longest.qat_epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _expects_something(self) -> "ExperimentSpec":
+        if self.budget.stop_below is not None and not SAMPLERS[self.sampler.name].is_strategy:
+            raise ValueError(
+                f"budget.stop_below needs a sampler that knows what to expect, but got {self.sampler.name}: "
+                f"choose {BEST}, or budget.stagnation"
             )
         return self
 

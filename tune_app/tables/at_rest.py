@@ -23,7 +23,7 @@ from tune_app.tables.sealed_parquet import SEAL_BYTES, check_table, checksum_of
 from tune_app.tables.totals import Totals
 from tune_app.tables.trials import check_version, decode_table, write_tables
 
-RULES = 2
+RULES = 3
 """The number of the rules by which totals and tables are made; those of other rules are made again."""
 
 

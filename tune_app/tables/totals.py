@@ -14,7 +14,20 @@ from tune_app.ledger.ledger import TrialRecord, failure_kind
 from tune_app.ledger.training_cost import TakenOver, seconds_saved, taken_over, training_seconds
 from tune_app.search.ladder import Agreement, agreements
 from tune_app.search.repeats import wants_repeats
+from tune_app.search.strategy import OUTLOOK, Outlook
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.growth import hypervolume_rows
+from tune_app.terminal.quantities import show_duration
+
+ENOUGH = 0.99
+"""The share of the hypervolume after which little was gained."""
+
+
+class Settled(Frozen):
+    """When a search had ENOUGH of the hypervolume that it has: what came after it brought little."""
+
+    trials: Count = Field(description="of the full schedule, in the order in which they were proposed")
+    training_s: float = Field(description="seconds of training until then")
 
 
 class Totals(Frozen):
@@ -33,6 +46,8 @@ class Totals(Frozen):
     failures: dict[Printable, Count] = Field(description="trials without a usable result, by the kind of their failure")
     agreements: tuple[Agreement, ...] = Field(description="how the rungs agree; none without rungs or a baseline")
     by_plug_ins: Count = Field(description="trials that the plug-in of another package had a part in")
+    outlook: Outlook | None = Field(description="what the newest trial was told to expect; null: nothing")
+    settled: Settled | None = Field(description="when the frontier was nearly what it is; null: it has no volume")
     wants_repeats: bool = Field(description="whether some point is worth another run")
 
     @property
@@ -62,5 +77,33 @@ def totals_of(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: M
         failures=dict(failures.most_common()),
         agreements=tuple(agreements(records, spec, reference)) if laddered and reference else (),
         by_plug_ins=sum("plug_ins" in r.environment for r in records),
+        outlook=_outlook(records),
+        settled=None if reference is None else _settled(records, spec, reference),
         wants_repeats=wants_repeats(records, spec),
     )
+
+
+def _outlook(records: Sequence[TrialRecord]) -> Outlook | None:
+    told = [r.assignment for r in records if OUTLOOK in r.assignment.sampler_attrs]
+    newest = max(told, key=lambda work: work.number, default=None)
+    return None if newest is None else Outlook.model_validate(newest.sampler_attrs[OUTLOOK])
+
+
+def _settled(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: Mapping[str, float]) -> Settled | None:
+    rows = hypervolume_rows(records, spec, reference)
+    final = float(rows[-1]["hypervolume"]) if rows else 0.0
+    if final <= 0:
+        return None
+    first = next(row for row in rows if float(row["hypervolume"]) >= ENOUGH * final)
+    return Settled(trials=int(first["trials"]), training_s=float(first["training_s"]))
+
+
+def growth_lines(totals: Totals) -> list[str]:
+    """Says when the frontier was nearly what it is, and what is still expected."""
+    lines, settled = [], totals.settled
+    if settled is not None and settled.trials < totals.done:
+        lines.append(
+            f"{100 * ENOUGH:g} % of the hypervolume was there after {settled.trials:,} of {totals.done:,} trials, "
+            f"and {show_duration(settled.training_s)} of training"
+        )
+    return lines if totals.outlook is None else [*lines, f"expected of {totals.outlook}"]

@@ -7,7 +7,8 @@ from tests.tune_app.factories import REFERENCE, make_record, make_spec
 from tests.tune_app.search.test_proposer import SPACE, closed_form, drive, open_proposer
 from trainables.errors import State
 from tune_app.errors import SearchAborted
-from tune_app.search.budget import Spent, is_stagnant, too_many_failures, why_stop
+from tune_app.search.budget import Spent, is_hopeless, is_stagnant, too_many_failures, why_stop
+from tune_app.search.strategy import Outlook
 from tune_app.spec.experiment import Budget, ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 
@@ -62,6 +63,26 @@ def test_the_volume_counts_feasible_trials_alone(tmp_path: Path) -> None:
 )
 def test_stagnation_looks_back_so_many_trials(volumes: list[float], expected: bool) -> None:
     assert is_stagnant(volumes, 2, 0.1) is expected
+
+
+@pytest.mark.parametrize(
+    ("growth", "training_s", "trials", "expected"),
+    [
+        (0.01, 3600, 10, False),
+        (0.0099, 3600, 10, True),
+        (0.005, 1800, 10, False),
+        (0.0, 0.0, 10, True),
+        (0.0, 60, 9, False),
+    ],
+)
+def test_a_search_is_hopeless_where_an_hour_promises_too_little(
+    growth: float, training_s: float, trials: int, expected: bool, spec: ExperimentSpec
+) -> None:
+    spent = make_spent(spec, *(make_record(i, {"w_bits": i}) for i in range(trials)))
+    outlook = Outlook(growth=growth, training_s=training_s)
+    assert is_hopeless(spent, Budget(trials=99, stop_below=0.01), outlook) is expected
+    assert not is_hopeless(spent, Budget(trials=99), outlook)
+    assert not is_hopeless(spent, Budget(trials=99, stop_below=0.01), None)
 
 
 def test_a_few_failures_are_no_reason_to_stop(spec: ExperimentSpec) -> None:

@@ -14,8 +14,8 @@ from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.search.ehvi import FIRST, Ehvi
 from tune_app.search.ladder import Ladder
 from tune_app.search.prices import Prices
-from tune_app.search.strategy import Setting
-from tune_app.spec.experiment import ExperimentSpec
+from tune_app.search.strategy import OUTLOOK, Setting
+from tune_app.spec.experiment import Budget, ExperimentSpec
 
 EHVI = {"name": "ehvi"}
 QAT_BASE = make_laddered(Path()).base
@@ -204,3 +204,18 @@ def test_running_points_are_not_proposed_again(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=QAT_BASE, fidelity=None, budget={"trials": 30})
     done = drive(open_proposer(spec), parallel=8)
     assert len({r.assignment.config_key for r in done}) == 30
+
+
+def test_a_search_ends_when_the_next_trials_promise_little(tmp_path: Path) -> None:
+    """Trials of this form take 1.5 s, and an hour has thousands of them: only a hopeless outlook is below the bar."""
+    budget = {"trials": 160, "stop_below": 1.0}
+    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, base=QAT_BASE, fidelity=None, budget=budget)
+    proposer = open_proposer(spec)
+    done = drive(proposer)
+    assert 10 <= len(done) < 160
+    assert proposer.done.startswith("little to expect of the next 10 trials: ")
+    assert open_proposer(spec, done).next() is None
+    told = [r.assignment.sampler_attrs[OUTLOOK]["growth"] for r in done if r.assignment.sampler_attrs]
+    assert told[0] > told[-1]
+    without = spec.model_copy(update={"budget": Budget(trials=160)})
+    assert volume(done, spec) > 0.99 * volume(drive(open_proposer(without)), spec)

@@ -721,3 +721,10 @@ def test_a_spec_that_is_wrong_elsewhere_says_so_and_nothing_of_its_rungs(tmp_pat
     with pytest.raises(ValidationError) as caught:
         make_spec(tmp_path, space={"w_bits": []})
     assert {error["loc"][0] for error in caught.value.errors()} == {"space"}
+
+
+def test_only_a_sampler_that_knows_what_to_expect_can_end_a_search_for_it(tmp_path: Path) -> None:
+    budget = {"trials": 9, "stop_below": "1 %"}
+    assert make_spec(tmp_path, budget=budget).budget.stop_below == pytest.approx(0.01)
+    with pytest.raises(ValidationError, match="needs a sampler that knows what to expect, but got tpe: choose ehvi"):
+        make_spec(tmp_path, budget=budget, sampler="tpe")

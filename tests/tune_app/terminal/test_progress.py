@@ -11,9 +11,18 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import Result
-from tests.tune_app.factories import Clock, make_experiment, make_record, make_spec, store_baseline, store_files
+from tests.tune_app.factories import (
+    REFERENCE,
+    Clock,
+    make_experiment,
+    make_record,
+    make_spec,
+    store_baseline,
+    store_files,
+)
 from tune_app.engine import live_view
 from tune_app.engine.live_view import LiveView, Status
+from tune_app.search.strategy import Outlook
 from tune_app.terminal import progress
 from tune_app.terminal.progress import (
     LOGGERS,
@@ -169,6 +178,17 @@ def test_detail_shows_messages_and_stages(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == "tune_app.driver: a worker started\n"
     detailed, normal = shown.getvalue().splitlines()
     assert detailed == normal + " (train cached, ptq 1.5 s)"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_the_next_trials_promise_is_shown(terminal: bool, tmp_path: Path) -> None:
+    shown, records = io.StringIO(), [make_record(i, {"w_bits": i}) for i in range(10)]
+    outlook = Outlook(growth=0.0012, training_s=330)
+    status = Status(make_spec(tmp_path), records=records, done=10, reference=REFERENCE, outlook=outlook)
+    console = Console(file=shown, width=200, force_terminal=terminal)
+    with LiveView(status, console=console) as view:
+        view.finished(records[-1])
+    assert "of the next 10 trials: 0.12 % more hypervolume for 5.5 min of training" in shown.getvalue()
 
 
 def test_the_baseline_shows_its_epochs_and_the_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
