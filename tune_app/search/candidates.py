@@ -1,11 +1,12 @@
 """Candidates: the points that a proposal chooses from, each with what a surrogate sees of it and what it computes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from search_spaces.rungs import FULL
+from search_spaces.samplers import shuffled_grid
 from search_spaces.space import SearchSpace
 from tune_app.ledger.ledger import Params
 from tune_app.search.keys import Coordinates, coordinates
@@ -37,21 +38,41 @@ class Candidates:
         self._space, self._steps_of, self._rng = space, steps_of, rng
         self._whole = space.size <= MOST
         self._found: dict[Coordinates, Candidate] = {}
+        self._walk = iter(()) if self._whole else shuffled_grid.make(space, int(rng.integers(2**31)))
         self._add(space.grid() if self._whole else self._drawn(MOST // 2))
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter(self._found.values())
 
+    def take(self, points: Iterable[Params]) -> None:
+        """Takes these points too; one outside the space is left out."""
+        if not self._whole:
+            self._add(points)
+
     def look_near(self, params: Params) -> None:
         """Takes the points that differ from a good one by one place of one parameter."""
-        if not self._whole:
-            self._add(_neighbors(params, self._space))
+        self.take(_neighbors(params, self._space))
 
-    def renew(self, best: Sequence[Candidate]) -> None:
-        """Keeps the best candidates, the first ones given, and draws a few others, in a space that is not all there."""
+    def renew(self, best: Sequence[Candidate], busy: Collection[Coordinates]) -> None:
+        """Keeps the best candidates, the first ones given, and those that are busy now; draws a few others.
+
+        Nothing changes where all points of the space are there.
+        """
         if not self._whole:
-            self._found = {candidate.point: candidate for candidate in best[: MOST - FRESH]}
+            held = [candidate for candidate in self if candidate.point in busy]
+            self._found = {candidate.point: candidate for candidate in [*held, *best[: MOST - FRESH]]}
             self._add(self._drawn(FRESH))
+
+    def next_of_all(self, is_open: Callable[[Coordinates], bool]) -> list[Candidate]:
+        """Returns the next open point of a walk over the whole space, in random order, as the only one; or none.
+
+        It is for a space of which so much has run that draws find nothing new. What was passed is not met again.
+        """
+        params = next((params for params in self._walk if is_open(coordinates(params))), None)
+        if params is None:
+            return []
+        self._add([params])
+        return [self._found[coordinates(params)]]
 
     def _drawn(self, count: int) -> list[Params]:
         return [self._space.point(int(i)) for i in self._rng.integers(self._space.size, size=count)]

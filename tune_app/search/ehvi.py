@@ -18,6 +18,7 @@ from tune_app.frontier.objectives import costs_of, is_feasible, judged
 from tune_app.frontier.pareto import costs, hypervolume, non_dominated, pareto_ranks
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.candidates import Candidate, Candidates
+from tune_app.search.gains import ExpectedGains
 from tune_app.search.keys import Coordinates, coordinates
 from tune_app.search.prices import Prices
 from tune_app.search.strategy import NEXT, OUTLOOK, Choice, Outlook, Setting, StepsOf, Strategy
@@ -29,12 +30,6 @@ MOST_ADVISED = 100
 """Trials of another base that they learn from beside those."""
 MOST_STEPS = 1_000
 """Trials whose steps are remembered: those that run are asked for with every proposal."""
-DRAWS = 16
-"""Draws of each metric, whose combinations make an expected gain: more make it smoother and take longer."""
-WIDTH = 1.4
-"""Standard deviations of the draws, which have weights to match: so the few that gain most are among them."""
-OUTCOMES, COMBINED = 8, 4_096
-"""How many outcomes of a lower rung are thought through for each metric, and at most for all of them together."""
 FIRST = 1
 """Corners of the space that come before any model: more of them cost trials, and a frontier has few."""
 Place = tuple[Coordinates, str]
@@ -102,7 +97,9 @@ class Ehvi(Strategy):
         """Drawn and priced when the first proposal is asked for: a search that is over needs none."""
         found = Candidates(self._spec.space, self._steps_of, self._rng)
         for (point, rung), seen in self._seen.items():
-            if rung == FULL and (seen.costs == self._front).all(axis=1).any():
+            if rung != FULL:
+                found.take([dict(point)])
+            elif (seen.costs == self._front).all(axis=1).any():
                 found.look_near(dict(point))
         return found
 
@@ -116,6 +113,8 @@ class Ehvi(Strategy):
             seen = self._seen[place] = self._seen_at(work.params, metrics)
             if work.rung == FULL and is_feasible(metrics, self._spec):
                 self._advance(work.params, seen.costs)
+            if work.rung != FULL and "_candidates" in self.__dict__:
+                self._candidates.take([work.params])
 
     def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
         """Returns the most promising trial, or None when every point has run in full, or waits for a running trial."""
@@ -125,7 +124,11 @@ class Ehvi(Strategy):
             rung = self._rung_of(coordinates(params), in_use)
             if coordinates(params) not in busy and rung is not None and not self._bounds(params):
                 return Choice(params, rung)
-        open_ones = [c for c in self._candidates if c.point not in busy and self._rung_of(c.point, in_use) is not None]
+
+        def is_open(point: Coordinates) -> bool:
+            return point not in busy and self._rung_of(point, in_use) is not None
+
+        open_ones = [c for c in self._candidates if is_open(c.point)] or self._candidates.next_of_all(is_open)
         coming = {step.key for work in pending for step in self._steps_of(work.params, work.rung)}
         if not self._seen:
             return self._cheapest(open_ones, coming, in_use)
@@ -133,7 +136,7 @@ class Ehvi(Strategy):
             return None
         running = features(self._spec.space, [dict(point) for point in sorted(busy)])
         self._learn(running)
-        return self._most_promising(open_ones, self._free_space(running), coming)
+        return self._most_promising(open_ones, busy, self._free_space(running), coming)
 
     def _cheapest(
         self, candidates: Sequence[Candidate], coming: Collection[str], in_use: Sequence[str]
@@ -147,19 +150,20 @@ class Ehvi(Strategy):
         return next((Choice(candidates[i].params, rungs[i]) for i in allowed), None)
 
     def _most_promising(
-        self, candidates: Sequence[Candidate], space: FreeSpace, coming: Collection[str]
+        self, candidates: Sequence[Candidate], busy: set[Coordinates], space: FreeSpace, coming: Collection[str]
     ) -> Choice | None:
-        gains = self._gains(candidates, space)
+        expected = ExpectedGains(self._spec, self._surrogates, space)
+        gains = expected.in_full(np.stack([candidate.row for candidate in candidates]))
         seconds = np.array(self._prices.seconds([candidate.steps for candidate in candidates], coming))
         rates = gains / seconds
         ranked = np.argsort(-rates, kind="stable")
         order = (i for i in ranked if not self._bounds(candidates[i].params))
         best, next_best = next(order, None), next(order, None)
-        self._candidates.renew([candidates[i] for i in ranked])
+        self._candidates.renew([candidates[i] for i in ranked], busy)
         if best is None:
             return None
         rate = 0.0 if next_best is None else float(rates[next_best])
-        rung = self._best_rung(candidates[best], gains[best], rate, space, coming)
+        rung = self._best_rung(candidates[best], gains[best], rate, expected, coming)
         self._outlook = self._outlook_of(gains[ranked[:NEXT]].sum(), seconds[ranked[:NEXT]].sum())
         attrs = {} if self._outlook is None else {OUTLOOK: self._outlook.model_dump()}
         return Choice(candidates[best].params, rung, attrs)
@@ -169,7 +173,9 @@ class Ehvi(Strategy):
         volume = hypervolume(self._front, self._corner)
         return Outlook(growth=gain / volume, training_s=seconds) if volume > 0 else None
 
-    def _best_rung(self, chosen: Candidate, gain: float, rate: float, space: FreeSpace, coming: Collection[str]) -> str:
+    def _best_rung(
+        self, chosen: Candidate, gain: float, rate: float, expected: ExpectedGains, coming: Collection[str]
+    ) -> str:
         """Returns the rung at which a point is best tried next, by what a second is worth elsewhere.
 
         The full schedule is worth its expected gain less its seconds at that rate. A lower rung costs its own seconds,
@@ -183,7 +189,7 @@ class Ehvi(Strategy):
             steps = self._steps_of(chosen.params, rung)
             [first] = self._prices.seconds([steps], coming)
             [then] = self._prices.seconds([chosen.steps], {*coming, *(step.key for step in steps)})
-            after = self._gains_after(chosen.row, self._rungs.index(rung), space) - rate * then
+            after = expected.after(chosen.row, self._rungs.index(rung)) - rate * then
             worth[rung] = float(np.maximum(after, 0.0).mean()) - rate * first
         return max(worth, key=lambda rung: worth[rung])
 
@@ -242,53 +248,12 @@ class Ehvi(Strategy):
         if len(places) <= MOST_LEARNED:
             return places
         full = [place for place in places if place[1] == FULL]
-        ranks = pareto_ranks(np.stack([self._seen[place].costs for place in full]))
+        ranks = pareto_ranks(np.array([self._seen[place].costs for place in full]).reshape(-1, len(self._corner)))
         best = {full[i] for i in np.argsort(ranks, kind="stable")[: 2 * MOST_LEARNED // 3]}
         rest = [place for place in places if place not in best]
         spread = np.linspace(0, len(rest) - 1, MOST_LEARNED - len(best)).astype(int)
         chosen = best | {rest[i] for i in spread}
         return [place for place in places if place in chosen]
-
-    def _gains(self, candidates: Sequence[Candidate], space: FreeSpace) -> np.ndarray:
-        """Returns the (n,) mean improvement of the hypervolume by each candidate's full schedule."""
-        rows = np.stack([candidate.row for candidate in candidates])
-        normal = WIDTH * _quantiles(DRAWS)
-        weights = np.exp(-0.5 * normal**2 * (1.0 - WIDTH**-2))
-        weights /= weights.sum()
-        mean = np.ones((len(rows), 1))
-        for name, surrogate in self._surrogates.items():
-            mean = mean * self._taken(name, surrogate.draw(rows, normal), weights, space)
-        gains: np.ndarray = mean.sum(axis=-1) + 1e-12
-        return gains
-
-    def _gains_after(self, row: np.ndarray, rung: int, space: FreeSpace) -> np.ndarray:
-        """Returns the mean improvements by a full trial of a (d,) row after each outcome of a lower rung."""
-        count = min(OUTCOMES, int(COMBINED ** (1 / len(self._surrogates))))
-        outcomes, normal = _quantiles(count), _quantiles(DRAWS)
-        weights = np.full(DRAWS, 1 / DRAWS)
-        mean = np.ones((1, 1))
-        for name, surrogate in self._surrogates.items():
-            taken = self._taken(name, surrogate.draw_after(row, rung, outcomes, normal), weights, space)
-            mean = (mean[:, None] * taken).reshape(len(mean) * count, -1)
-        gains: np.ndarray = mean.sum(axis=-1)
-        return gains
-
-    def _taken(self, metric: str, drawn: np.ndarray, weights: np.ndarray, space: FreeSpace) -> np.ndarray:
-        """Returns the factor of one metric in the mean improvements, from (n, s) draws with (s,) weights.
-
-        It is, (n, b), the mean side of each box of the free space that an objective takes; where a bound is broken,
-        nothing. A metric that has a bound alone gives, (n, 1), the probability that it is kept.
-        """
-        kept = np.broadcast_to(weights, drawn.shape)
-        for bound in self._spec.constraints:
-            if bound.metric == metric:
-                kept = kept * ((drawn <= bound.bound) if bound.sense == "<=" else (drawn >= bound.bound))
-        if metric not in self._spec.objectives:
-            probable: np.ndarray = kept.sum(axis=-1, keepdims=True)
-            return probable
-        objective = list(self._spec.objectives).index(metric)
-        cost = costs(drawn[..., None], [self._spec.objectives[metric]])[..., 0]
-        return space.sides(objective, (kept[:, None] @ space.reach(objective, cost))[:, 0])
 
     def _free_space(self, running: np.ndarray) -> FreeSpace:
         """Returns what the front, and what running trials with these (m, d) features are believed to reach, leave."""
@@ -297,12 +262,3 @@ class Ehvi(Strategy):
             believed = [self._surrogates[name].median(running) for name in self._spec.objectives]
             front = np.r_[front, costs(np.stack(believed, axis=-1), self._directions)]
         return free_space(front, self._corner)
-
-
-@functools.cache
-def _quantiles(count: int) -> np.ndarray:
-    """Returns (count,) quantiles of a standard normal that are equally probable."""
-    from scipy.special import ndtri
-
-    quantiles: np.ndarray = ndtri((np.arange(count) + 0.5) / count)
-    return quantiles

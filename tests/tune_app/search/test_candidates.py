@@ -7,6 +7,7 @@ from search_spaces.rungs import FULL
 from search_spaces.space import SearchSpace
 from tests.tune_app.factories import make_steps
 from tune_app.search.candidates import FRESH, MOST, Candidates
+from tune_app.search.keys import coordinates
 
 SMALL = SearchSpace.model_validate({"prune_frac": [0, 0.3], "w_bits": [2, 4, 8], "a_bits": [4, 8]})
 LARGE = SearchSpace.model_validate(
@@ -21,8 +22,9 @@ def candidates(space: SearchSpace) -> Candidates:
 
 def test_a_small_space_is_there_as_a_whole_and_stays() -> None:
     found = candidates(SMALL)
-    found.renew(list(found)[:2])
+    found.renew(list(found)[:2], ())
     found.look_near(BEST)
+    assert found.next_of_all(lambda point: True) == []
     assert [candidate.params for candidate in found] == list(SMALL.grid())
 
 
@@ -46,8 +48,15 @@ def test_the_best_stay_and_a_few_others_are_drawn(kept: int) -> None:
     found = candidates(LARGE)
     for value in np.linspace(0.0, 0.999, 300).round(3):
         found.look_near({**BEST, "prune_frac": float(value)})
-    best = list(found)[::-1][:kept]
-    found.renew(best)
+    *best, busy = list(found)[::-1][: kept + 1]
+    found.renew(best, {busy.point})
     after = list(found)
-    assert after[: min(kept, MOST - FRESH)] == best[: MOST - FRESH]
-    assert 0 < len(after) - min(kept, MOST - FRESH) <= FRESH
+    assert after[: 1 + min(kept, MOST - FRESH)] == [busy, *best[: MOST - FRESH]]
+    assert 0 < len(after) - 1 - min(kept, MOST - FRESH) <= FRESH
+
+
+def test_a_walk_finds_every_open_point_once() -> None:
+    found, few = candidates(LARGE), {coordinates({**BEST, "prune_frac": p}) for p in (0.1, 0.2, 0.3)}
+    met = [found.next_of_all(lambda point: point in few) for _ in range(4)]
+    assert {candidate.point for each in met for candidate in each} == few
+    assert [len(each) for each in met] == [1, 1, 1, 0]

@@ -12,6 +12,7 @@ from tests.tune_app.search.test_ladder import closed_form, count, drive, make_la
 from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import Assignment, TrialRecord
 from tune_app.search.ehvi import FIRST, Ehvi
+from tune_app.search.gains import ExpectedGains
 from tune_app.search.ladder import Ladder
 from tune_app.search.prices import Prices
 from tune_app.search.strategy import OUTLOOK, Setting
@@ -98,10 +99,10 @@ def test_a_lower_rung_comes_first_where_it_tells_what_the_full_one_would(
     strategy._learn(nothing_runs)
     seen = {tuple(sorted(r.assignment.params.items())) for r in records}
     chosen = next(c for c in strategy._candidates if c.point not in seen)
-    space = strategy._free_space(nothing_runs)
-    [gain] = strategy._gains([chosen], space)
+    expected = ExpectedGains(spec, strategy._surrogates, strategy._free_space(nothing_runs))
+    [gain] = expected.in_full(chosen.row[None])
     [seconds] = strategy._prices.seconds([chosen.steps], set())
-    assert strategy._best_rung(chosen, gain, gain / seconds, space, set()) == rung
+    assert strategy._best_rung(chosen, gain, gain / seconds, expected, set()) == rung
 
 
 def test_a_bound_keeps_the_search_where_trials_are_feasible(tmp_path: Path) -> None:
@@ -146,6 +147,26 @@ def test_what_lies_near_the_best_full_trials_is_a_candidate(tmp_path: Path) -> N
     assert {**later, "w_bits": 3} not in points
     strategy.replay(make_record(1, later, size_bytes=50_000))
     assert {**later, "w_bits": 3} in [candidate.params for candidate in strategy._candidates]
+
+
+@pytest.mark.parametrize("parallel", [1, 5])
+def test_a_space_that_is_too_large_to_compare_is_searched_to_its_last_point(
+    parallel: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A point that was looked at on a lower rung is there again when that has ended, also after a resume."""
+    monkeypatch.setattr("tune_app.search.candidates.MOST", 20)
+    spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 1000})
+    before = drive(open_proposer(spec), parallel=parallel, stop_after=60)
+    after = drive(open_proposer(spec, before), parallel=parallel)
+    full = [r.assignment.config_key for r in [*before, *after] if r.assignment.rung == FULL]
+    assert len(full) == len(set(full)) == spec.space.size
+
+
+def test_many_trials_of_a_lower_rung_alone_teach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_app.search.ehvi.MOST_LEARNED", 8)
+    spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI)
+    records = [make_record(i, p, rung="ptq") for i, p in enumerate(spec.space.grid()) if i < 20]
+    assert open_ehvi(spec, records).suggest(()) is not None
 
 
 def test_advice_of_another_base_finds_the_good_points_sooner(tmp_path: Path) -> None:
