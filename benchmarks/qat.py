@@ -163,6 +163,7 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
                 continue
             kept = folder / f"{tool.replace(' ', '_')}_w{bits[0]}a{bits[1]}_{options.epochs}_{options.seed}.json"
             about = {"tool": tool, "bits": list(bits), "epochs": options.epochs, "seed": options.seed}
+            about |= {"bf16": True} if options.bf16 else {}
             yield kept_outcome(kept, partial(made, trainer, tool, bits), **about)
 
 
@@ -190,7 +191,9 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
     ]
     for name, rows in found.items():
         epochs = sorted({row["epochs"] for row in rows if "epochs" in row})
-        parts.append(f"## {name}: {100 * rows[0]['accuracy']:.2f} % in float32; epochs: {', '.join(map(str, epochs))}")
+        trained = "; trained in bfloat16" if any(row.get("bf16") for row in rows) else ""
+        title = f"{name}: {100 * rows[0]['accuracy']:.2f} % in float32; epochs: {', '.join(map(str, epochs))}{trained}"
+        parts.append(f"## {title}")
         for bits in widths:
             own = [row for row in rows if row.get("bits") == [*bits]]
             for title, chosen in ((f"W{bits[0]}A{bits[1]}", quantizers), (PRUNED, PRUNERS)):
