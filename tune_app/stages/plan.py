@@ -187,12 +187,12 @@ def make_plan(
 def _search(spec: ExperimentSpec) -> str:
     if spec.sampler.name != BEST:
         return spec.sampler.name
-    parts = [f"{BEST}, the point that promises most new hypervolume for a second of training first"]
+    parts = [f"{BEST}, by expected new hypervolume for a second of training"]
     if spec.fidelity is not None:
         rungs = ", ".join(rung.name for rung in spec.fidelity.rungs)
-        parts.append(f"at a shorter schedule ({rungs}) where that may spare the full one")
+        parts.append(f"{rungs} first where that may spare a full trial")
     if spec.space.size <= spec.budget.trials:
-        parts.append("all points run, since the budget is for as many")
+        parts.append("all points run: the budget is for as many")
     return "; ".join(parts)
 
 

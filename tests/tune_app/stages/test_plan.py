@@ -383,8 +383,8 @@ def test_a_new_search_is_planned_from_its_spec_alone(cli: Cli, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("budget", "rungs", "said"),
     [
-        (5, {"ptq": 5, FULL: 5}, "at a shorter schedule (ptq) where that may spare the full one"),
-        (6, {FULL: 6}, "all points run, since the budget is for as many"),
+        (5, {"ptq": 5, FULL: 5}, "ptq first where that may spare a full trial"),
+        (6, {FULL: 6}, "all points run: the budget is for as many"),
     ],
 )
 def test_a_plan_says_how_a_spec_without_a_sampler_searches_and_why(
@@ -392,7 +392,7 @@ def test_a_plan_says_how_a_spec_without_a_sampler_searches_and_why(
 ) -> None:
     plain = tiny_spec(tmp_path / "runs").model_dump(exclude={"sampler", "fidelity"})
     plan = make_plan(ExperimentSpec.model_validate({**plain, "budget": budget}), fingerprint="f")
-    assert plan.search == f"ehvi, the point that promises most new hypervolume for a second of training first; {said}"
+    assert plan.search == f"ehvi, by expected new hypervolume for a second of training; {said}"
     assert {rung.name: rung.trials for rung in plan.rungs} == rungs
 
 
