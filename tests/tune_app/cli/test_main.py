@@ -35,8 +35,12 @@ def one_line(result: Result) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("sampler:", "samplr:", ["unknown key 'samplr'", "did you mean 'sampler'"]),
-        ("name: tpe", "name: tpee", ["unknown sampler 'tpee'", "grid", "nsga2", "random", "shuffled_grid", "tpe"]),
+        ("fidelity: null", "samplr: tpe", ["unknown key 'samplr'", "did you mean 'sampler'"]),
+        (
+            "fidelity: null",
+            "sampler: tpee",
+            ["unknown sampler 'tpee'", "grid", "nsga2", "random", "shuffled_grid", "tpe"],
+        ),
         ("name: digits", "name: digitz", ["unknown data set 'digitz'", "cifar10", "digits"]),
         ("name: mobilenet_v2", "name: mobilenet", ["unknown model 'mobilenet'", "mobilenet_v2", "vgg16"]),
         ("high: 0.75", "high: 1.5", ["prune_frac", "1.0", "must be less than 1"]),
