@@ -196,8 +196,8 @@ def test_rungs_the_own_sampler_and_repeats_work_together_on_ray(ray_address: str
     frame = pd.read_parquet(folder.trials_table)
     first = frame[frame.repeat == 0]
     assert (first.rung == "full").sum() == 2
-    full = set(first[first.rung == "full"].label.str.partition("@")[0])
-    assert full <= set(first[first.rung == "ptq"].label.str.partition("@")[0])
+    # Before anything has ended a look is all that is bought; later a point may run in full at once.
+    assert first.sort_values("number").rung.iloc[0] == "ptq"
     assert (frame.repeat == 1).sum() == 2
     assert set(frame[frame.on_frontier].repeat) == {0}
     assert (frame[frame.rung == "full"].repeats == 2).all()
