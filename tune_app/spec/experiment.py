@@ -20,7 +20,7 @@ from tune_app.spec.trackers import TrackerConfig, written_out
 MAX_TRIALS = 1_000_000
 """No budget is larger: each trial is a file, and all of them are read at a start."""
 BEST = "ehvi"
-"""The sampler that needs the least training in every setting of `benchmarks/search`, so the default one."""
+"""The sampler that needs the least training in `benchmarks/search`, so the default one."""
 Direction = Literal["maximize", "minimize"]
 Trials = Annotated[int, Field(ge=1, le=MAX_TRIALS)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -165,9 +165,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 def _rungs_that_pay(value: Any, info: ValidationInfo) -> Any:
     """Reads `auto` as the rungs that suit the fields before; one of those that is wrong is not there.
 
-    A look after training costs a few percent of a trial, and spares many in full: on the table of
-    `benchmarks/search` the default sampler needs a fifth less training with it at 4 workers, a third less at 16. Where
-    the budget is for every point it can spare none.
+    A look without training costs a few percent of a trial, and spares some in full: on the table of
+    `benchmarks/search` the default sampler needs a fifth less training with it at 4 workers, a third less at 16, and as
+    much with 1. Where the budget is for every point it can spare none.
     """
     if value != "auto":
         return value
