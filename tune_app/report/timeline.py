@@ -19,6 +19,11 @@ SHORT_S = 0.001
 """Seconds below which a piece is not drawn: it could not be seen."""
 LANE_CHARS = 24
 """Characters of a host's name beside its lanes."""
+CLOSE_MARKS = [
+    {"dtickrange": [1_000, 59_999], "value": "%H:%M:%S"},
+    {"dtickrange": [60_000, 10_799_999], "value": "%H:%M"},
+]
+"""How marks are written that lie less than three hours apart: on a narrow page a date would reach into the next one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,12 @@ def draw_timeline(info: TimelineInfo) -> Figure:
         "barmode": "overlay",
         "margin": {"r": 40},
         "bargap": 0.3,
-        "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
+        "xaxis": {
+            "type": "date",
+            "title": {"text": "time (UTC)"},
+            "tickformatstops": CLOSE_MARKS,
+            "tickfont": {"size": 9},
+        },
         "yaxis": names_axis(list(range(len(info.lanes))), info.lanes, LANE_CHARS),
     }
     height = min(900, 110 + 34 * max(2, len(info.lanes)))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.tune_app.factories import make_experiment, make_record
+from tests.tune_app.factories import make_experiment, make_record, make_records
 from tests.tune_app.report.factories import (
     EVIL,
+    at,
     point,
     refused_experiment,
     rich_experiment,
@@ -414,6 +415,21 @@ def test_names_that_fill_lines_break_no_layout(width: int, browser: "Browser", t
     name = page.locator("#details .name").inner_text()
     assert re.fullmatch("[0-9a-f]{10}", name)
     assert re.search(f" {name}[0-9a-f]{{6}}-full-a1$", page.locator("#details code").first.inner_text())
+    page.close()
+
+
+@pytest.mark.parametrize("seconds", [5, 6, 9, 12, 20, 24, 300, 9_000])
+def test_the_marks_of_a_short_search_keep_apart_on_a_narrow_screen(
+    seconds: int, browser: "Browser", tmp_path: Path
+) -> None:
+    visit = Visit(browser, viewport={"width": 400, "height": 900})
+    records = [at(record, (seconds - 2) * i / 5, host=12 * "h") for i, record in enumerate(make_records())]
+    small(tmp_path, records)
+    write_report(ExperimentFolder(tmp_path / "toy"), tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    page.locator("[data-figure=timeline]").scroll_into_view_if_needed()
+    page.locator("[data-figure=timeline] .xtick").first.wait_for()
+    assert page.evaluate(COVERED) == []
     page.close()
 
 
