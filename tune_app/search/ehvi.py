@@ -24,7 +24,7 @@ from tune_app.search.prices import Prices
 from tune_app.search.strategy import NEXT, OUTLOOK, Choice, Outlook, Setting, StepsOf, Strategy
 from tune_app.search.surrogate import Surrogate, features
 
-MOST_LEARNED = 220
+MOST_LEARNED = 200
 """Trials that the surrogates learn from: a proposal takes time with the square of their number."""
 MOST_ADVISED = 100
 """Trials of another base that they learn from beside those."""
