@@ -26,10 +26,9 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from benchmarks.made_results import completed
 from benchmarks.measure import quartiles
 from benchmarks.report import markdown_table, write_report
-from trainables.config import Architecture, ModelConfig
-from trainables.results import Completed, Measurement
 from tune_app.engine.trial import Grant
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
@@ -173,27 +172,9 @@ def _proposer(spec: ExperimentSpec, records: Sequence[TrialRecord] = ()) -> Prop
 
 def record_of(work: Assignment) -> TrialRecord:
     """The record of a trial by the closed form."""
-    return TrialRecord(
-        assignment=work, result=_completed(*closed_form(work.params)), environment={}, started_at="", seconds=0
-    )
-
-
-def _completed(accuracy: float, size_bytes: int) -> Completed:
-    counted = dict.fromkeys(("parameters", "macs", "bops", "activation_bytes", "peak_activation_bytes"), 1)
-    measurement = Measurement(
-        accuracy=accuracy,
-        accuracy_trained=accuracy,
-        n=100,
-        size_bytes=size_bytes,
-        size_breakdown={},
-        compression_ratio=1e6 / size_bytes,
-        prune_frac_achieved=0.0,
-        sparsity_achieved=0.0,
-        formula_bytes={},
-        **counted,
-    )
-    architecture = Architecture(model=ModelConfig(), classes=10, channels=1, image_size=8)
-    return Completed(measurement=measurement, architecture=architecture, artifact_sha256="", stages=[])
+    accuracy, size_bytes = closed_form(work.params)
+    result = completed({"accuracy": accuracy, "size_bytes": size_bytes})
+    return TrialRecord(assignment=work, result=result, environment={}, started_at="", seconds=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.made_results import completed
 from benchmarks.measure import check_idle, quartiles
 from benchmarks.report import markdown_table, write_report
 from search_spaces.rungs import FULL
-from trainables.config import Architecture, ModelConfig, digest
-from trainables.results import Completed, Measurement, StageRun
+from trainables.config import digest
+from trainables.results import StageRun
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.keys import steps_of
 from tune_app.search.proposer import Proposer
@@ -84,24 +85,8 @@ def record_of(work: Assignment, spec: ExperimentSpec) -> TrialRecord:
         StageRun(kind=step.kind, key=step.key, seconds=5.0 * step.epochs, cached=False)
         for step in steps_of(spec, "benchmark", work.params, work.rung)
     ]
-    measurement = Measurement(
-        accuracy=accuracy,
-        accuracy_trained=accuracy,
-        n=500,
-        size_bytes=round(size),
-        size_breakdown={},
-        compression_ratio=1e6 / size,
-        parameters=1,
-        prune_frac_achieved=0.0,
-        sparsity_achieved=0.0,
-        macs=1,
-        bops=1,
-        activation_bytes=1,
-        peak_activation_bytes=round(1e5 * (0.25 + 0.7 * places["a_bits"] * (1 - places["prune_frac"] / 2))),
-        formula_bytes={},
-    )
-    architecture = Architecture(model=ModelConfig(), classes=10, channels=1, image_size=8)
-    result = Completed(measurement=measurement, architecture=architecture, artifact_sha256="", stages=stages)
+    peak = round(1e5 * (0.25 + 0.7 * places["a_bits"] * (1 - places["prune_frac"] / 2)))
+    result = completed({"accuracy": accuracy, "size_bytes": round(size), "peak_activation_bytes": peak}, stages)
     return TrialRecord(assignment=work, result=result, environment={}, started_at="", seconds=1.0)
 
 

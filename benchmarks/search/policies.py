@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from benchmarks.made_results import completed
 from benchmarks.search.simulator import Job, Policy
 from benchmarks.search.table import Cell, Table
 from search_spaces.rungs import FULL
-from trainables.config import Architecture, ModelConfig, digest
+from trainables.config import digest
 from trainables.errors import State
-from trainables.results import Completed, Failed, Failure, Measurement, StageRun
+from trainables.results import Failed, Failure, StageRun
 from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
@@ -186,7 +187,7 @@ class Ours:
         ]
         record = TrialRecord(
             assignment=work,
-            result=_completed(row, stages) if complete else _failed(row["state"], row["reason"]),
+            result=completed(row, stages) if complete else _failed(row["state"], row["reason"]),
             environment={},
             started_at="",
             seconds=sum(stage.seconds for stage in cell.stages),
@@ -220,14 +221,6 @@ def in_full(table: Table, seed: int) -> Policy:
 
 
 Make = Callable[[Table, int], Policy]
-
-
-def _completed(row: Any, stages: list[StageRun]) -> Completed:
-    content = {name: row[name] for name in Measurement.model_fields if name in row and row[name] == row[name]}
-    measurement = Measurement.model_validate({**content, "size_breakdown": {}, "formula_bytes": {}})
-    model = ModelConfig()
-    architecture = Architecture(model=model, classes=10, channels=1, image_size=8)
-    return Completed(measurement=measurement, architecture=architecture, artifact_sha256="", stages=stages)
 
 
 def _failed(state: State, reason: str) -> Failed:

@@ -5,7 +5,6 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search_spaces.samplers import SAMPLERS
 from trainables.errors import OutOfMemory, TrialFailure, WorkerLost
 from tune_app.engine.engine import ReadySearch
 from tune_app.engine.trial import Grant, ray_config, unfinished_record
@@ -29,8 +28,8 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         self._search, self._proposer, self._lease = search, search.proposer, search.lease
         self._shares = Shares(search.spec.resources, search.proposer.records)
         # A strategy tries a point at a lower rung since the outcome decides what comes next: it must not wait.
-        ranked = not SAMPLERS[search.spec.sampler.name].is_strategy
-        self._batch = search.spec.fidelity.batch if search.spec.fidelity is not None and ranked else 1
+        fidelity, sampler = search.spec.fidelity, search.spec.sampler
+        self._batch = 1 if fidelity is None or sampler.is_strategy else fidelity.batch
         self._waiting: dict[str, list[Assignment]] = defaultdict(list)
         self._work: dict[str, list[Assignment]] = {}
         self._granted: dict[str, float] = {}

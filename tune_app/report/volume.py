@@ -7,7 +7,7 @@ from tune_app.drawing.axis import unit_of
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure
 from tune_app.tables.columns import short
-from tune_app.tables.growth import hypervolume_rows
+from tune_app.tables.growth import ENOUGH, hypervolume_rows, settled_at
 from tune_app.terminal.quantities import show_count, show_duration, show_number
 
 UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
@@ -93,13 +93,12 @@ def _words(info: VolumeInfo) -> tuple[str, str]:
         nothing = "Hypervolume is bounded by the cost of the baseline: it shows once there are a baseline and a trial."
         return nothing, nothing
     final = info.volume[-1]
-    if final <= 0:
+    if (enough := settled_at(info.volume)) is None:
         nothing = "No trial is better than the reference point in every objective yet: the hypervolume is 0."
         return nothing, nothing
-    enough = next(i for i, value in enumerate(info.volume) if value >= 0.99 * final)
     until, spent = show_duration(info.training_s[enough]), show_duration(info.training_s[-1])
     trials = f"{show_count(info.trials[-1], 'trial')} of the full schedule"
     return (
-        f"{show_number(final)} after {trials}; 99 % of it after {info.trials[enough]:,}.",
-        f"99 % of the hypervolume was reached after {until} of {spent} of training.",
+        f"{show_number(final)} after {trials}; {100 * ENOUGH:g} % of it after {info.trials[enough]:,}.",
+        f"{100 * ENOUGH:g} % of the hypervolume was reached after {until} of {spent} of training.",
     )

@@ -96,12 +96,17 @@ class Ehvi(Strategy):
     def _candidates(self) -> Candidates:
         """Drawn and priced when the first proposal is asked for: a search that is over needs none."""
         found = Candidates(self._spec.space, self._steps_of, self._rng)
-        for (point, rung), seen in self._seen.items():
-            if rung != FULL:
-                found.take([dict(point)])
-            elif (seen.costs == self._front).all(axis=1).any():
-                found.look_near(dict(point))
+        for place in self._seen:
+            self._lead(found, place)
         return found
+
+    def _lead(self, candidates: Candidates, place: Place) -> None:
+        """Adds what a trial leads to: the point itself after a lower rung, what lies near one of the front."""
+        point, rung = place
+        if rung != FULL:
+            candidates.take([dict(point)])
+        elif (self._seen[place].costs == self._front).all(axis=1).any():
+            candidates.look_near(dict(point))
 
     def replay(self, record: TrialRecord) -> None:
         """Learns from a finished trial, of any state."""
@@ -112,9 +117,10 @@ class Ehvi(Strategy):
         if metrics and work.rung in self._spec.rungs:
             seen = self._seen[place] = self._seen_at(work.params, metrics)
             if work.rung == FULL and is_feasible(metrics, self._spec):
-                self._advance(work.params, seen.costs)
-            if work.rung != FULL and "_candidates" in self.__dict__:
-                self._candidates.take([work.params])
+                rows = np.r_[self._front, seen.costs[None]]
+                self._front = rows[non_dominated(rows)]
+            if "_candidates" in self.__dict__:
+                self._lead(self._candidates, place)
 
     def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
         """Returns the most promising trial, or None when every point has run in full, or waits for a running trial."""
@@ -210,14 +216,6 @@ class Ehvi(Strategy):
     def _seen_at(self, params: Params, metrics: Mapping[str, float]) -> Seen:
         [row] = features(self._spec.space, [params])
         return Seen(row, metrics, costs_of(metrics, self._spec))
-
-    def _advance(self, params: Params, found: np.ndarray) -> None:
-        """Adds a full trial to the front; what lies near a good one becomes a candidate."""
-        rows = np.r_[self._front, found[None]]
-        kept = non_dominated(rows)
-        self._front = rows[kept]
-        if kept[-1] and "_candidates" in self.__dict__:
-            self._candidates.look_near(params)
 
     def _learn(self, running: np.ndarray) -> None:
         """Teaches the surrogates the trials that have ended, and those that run, whose (m, d) features are given."""

@@ -33,6 +33,11 @@ class SamplerConfig(Frozen):
     name: Annotated[str, SAMPLERS] = Field(BEST, description="name of the sampler")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of its random numbers")
 
+    @property
+    def is_strategy(self) -> bool:
+        """Whether it chooses point and rung together; the points of all others climb by their rank."""
+        return SAMPLERS[self.name].is_strategy
+
 
 class Fidelity(Frozen):
     """Cheaper trials first: what does well at a rung is tried again at the next, and at last in full."""
@@ -298,7 +303,7 @@ class ExperimentSpec(Frozen):
 
     @model_validator(mode="after")
     def _expects_something(self) -> "ExperimentSpec":
-        if self.budget.stop_below is not None and not SAMPLERS[self.sampler.name].is_strategy:
+        if self.budget.stop_below is not None and not self.sampler.is_strategy:
             raise ValueError(
                 f"budget.stop_below needs a sampler that knows what to expect, but got {self.sampler.name}: "
                 f"choose {BEST}, or budget.stagnation"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from search_spaces.rungs import at_rung
-from search_spaces.samplers import SAMPLERS
 from trainables.config import Frozen, stage_of_kind
 from trainables.data.needs import ImageNeeds, image_needs
 from trainables.errors import ConfigError
@@ -203,8 +202,7 @@ def _rung_plans(spec: ExperimentSpec, total: int, records: Sequence[TrialRecord]
     tries a point there where that may spare the full trial, as many at most: in `benchmarks/search` it is half of them.
     """
     done = Counter(r.assignment.rung for r in records if r.assignment.repeat == 0)
-    ranked = not SAMPLERS[spec.sampler.name].is_strategy
-    eta = spec.fidelity.eta if spec.fidelity is not None and ranked else 1.0
+    eta = 1.0 if spec.fidelity is None or spec.sampler.is_strategy else spec.fidelity.eta
     plans: list[RungPlan] = []
     trials = min(spec.budget.trials, total)
     for name, rung in reversed(spec.rungs.items()):

@@ -13,6 +13,15 @@ from tune_app.search.budget import Spent
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import CATALOG
 
+ENOUGH = 0.99
+"""The share of the hypervolume after which little was gained."""
+
+
+def settled_at(volumes: Sequence[float]) -> int | None:
+    """Returns the place of the first volume that is ENOUGH of the last one; None where that is nothing."""
+    final = volumes[-1] if volumes else 0.0
+    return next(i for i, volume in enumerate(volumes) if volume >= ENOUGH * final) if final > 0 else None
+
 
 def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
     """Reads one row per trial of the full schedule, as `hypervolume_rows` gives them.

@@ -16,11 +16,8 @@ from tune_app.search.ladder import Agreement, agreements
 from tune_app.search.repeats import wants_repeats
 from tune_app.search.strategy import OUTLOOK, Outlook
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.growth import hypervolume_rows
+from tune_app.tables.growth import ENOUGH, hypervolume_rows, settled_at
 from tune_app.terminal.quantities import show_duration
-
-ENOUGH = 0.99
-"""The share of the hypervolume after which little was gained."""
 
 
 class Settled(Frozen):
@@ -91,11 +88,10 @@ def _outlook(records: Sequence[TrialRecord]) -> Outlook | None:
 
 def _settled(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: Mapping[str, float]) -> Settled | None:
     rows = hypervolume_rows(records, spec, reference)
-    final = float(rows[-1]["hypervolume"]) if rows else 0.0
-    if final <= 0:
+    place = settled_at([float(row["hypervolume"]) for row in rows])
+    if place is None:
         return None
-    first = next(row for row in rows if float(row["hypervolume"]) >= ENOUGH * final)
-    return Settled(trials=int(first["trials"]), training_s=float(first["training_s"]))
+    return Settled(trials=int(rows[place]["trials"]), training_s=float(rows[place]["training_s"]))
 
 
 def growth_lines(totals: Totals) -> list[str]:
