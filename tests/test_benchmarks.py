@@ -18,6 +18,7 @@ from benchmarks.qat_nets import Setting
 from benchmarks.resnet import ResNet20
 from trainables.models.units import quant_points
 from trainables.quant.lsq import LsqQuantizer
+from tune_app.ledger.ledger import Assignment
 
 ROOT = Path(__file__).parent.parent
 TINY = Setting(channels=1, size=8, width=0.1, batch=4)
@@ -159,6 +160,32 @@ def test_a_busy_machine_is_refused(
     assert qat_step.main([*arguments, "--output", str(tmp_path / "qat_step")]) == 2
     assert "99.00" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.ray
+def test_the_share_of_busy_workers_is_taken_while_all_have_begun_and_more_comes() -> None:
+    """Two workers: one waits for 2 s between its trials, the other works on; the last trial begins after 10 s."""
+    from benchmarks import busy_workers, orchestration
+
+    spec = busy_workers.sleeping_search(Path("runs"), workers=2, trials=4)
+    works = [
+        Assignment(
+            number=n, config_key=f"{n}", params={"prune_frac": 0.1, "w_bits": 4, "a_bits": 8}, rung="full", seed=0
+        )
+        for n in range(4)
+    ]
+    times = [("2026-01-01T00:00:00+00:00", 10.0), ("2026-01-01T00:00:01+00:00", 5.0)]
+    times += [("2026-01-01T00:00:08+00:00", 5.0), ("2026-01-01T00:00:11+00:00", 5.0)]
+    records = [
+        orchestration.record_of(work).model_copy(update={"started_at": at, "seconds": seconds})
+        for work, (at, seconds) in zip(works, times, strict=True)
+    ]
+    share, seconds = busy_workers.busy_share(records, 2)
+    assert seconds == 10.0  # from 1 to 11 s
+    assert share == pytest.approx((9 + 5 + 3) / 20)
+    assert spec.sampler.name == "ehvi"
+    with pytest.raises(ValueError, match="too few"):
+        busy_workers.busy_share(records[:2], 2)
 
 
 def test_the_query_benchmark_compares_equal_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

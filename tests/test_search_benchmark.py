@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.search import policies, replay
+from benchmarks.search import policies, replay, settings
 from benchmarks.search.simulator import Job, simulate
-from benchmarks.search.table import Cell, Table, load_table
+from benchmarks.search.table import OBJECTIVES, TABLES, Cell, Table, continued, load_table, open_table
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 
@@ -148,10 +148,28 @@ def test_every_policy_reaches_most_of_the_volume(name: str, table: Table) -> Non
     assert (pd.Series(trace.training_s).diff().dropna() >= 0).all()
 
 
-def test_mo_asha_promotes_and_finishes_trials(table: Table) -> None:
+def test_training_that_goes_on_pays_what_is_left(table: Table) -> None:
+    first, on = job("short"), job()
+    trace = simulate(Fixed(first, on), continued(table), workers=1, cache=True, target=math.inf)
+    assert trace.training_s.tolist() == [18.0 + SECONDS["full"]]
+    alone = simulate(Fixed(on), continued(table), workers=1, cache=True, target=math.inf)
+    assert alone.training_s.tolist() == trace.training_s.tolist()
+
+
+def test_mo_asha_promotes_a_quarter_and_finishes_it(table: Table) -> None:
+    """Two epochs of eight: one trial in four goes on."""
     pytest.importorskip("syne_tune", reason="syne_tune is not installed: it is in the dependency group bench")
-    trace = simulate(policies.MoAsha(table, 1), table, workers=4, cache=True, target=math.inf, max_jobs=200)
-    assert 5 < len(trace.volume) < 100
+    goes_on = continued(table)
+    trace = simulate(policies.MoAsha(goes_on, 1), goes_on, workers=4, cache=True, target=math.inf, max_jobs=200)
+    assert 25 < len(trace.volume) < 75
+
+
+def test_qlognehvi_reaches_most_of_the_volume_and_repeats_nothing(table: Table) -> None:
+    pytest.importorskip("botorch", reason="botorch is not installed: it is in the dependency group bench")
+    policy = policies.BoTorch(table, 1)
+    trace = simulate(policy, table, workers=4, cache=True, target=0.9 * table.volume, max_jobs=60)
+    assert trace.volume[-1] >= 0.9 * table.volume
+    assert len(policy._values) + len(policy._running) == trace.jobs
 
 
 def test_ours_follows_its_seed(table: Table) -> None:
@@ -163,18 +181,18 @@ def test_ours_follows_its_seed(table: Table) -> None:
     assert run(1) != run(2)
 
 
-def test_the_replay_writes_its_tables_its_figures_and_its_picture(table_file: Path, tmp_path: Path) -> None:
+def test_the_replay_writes_its_tables_its_figures_and_its_picture(tmp_path: Path) -> None:
     methods, out = ["grid in order, no cache", "random, our cache", "ours"], tmp_path / "search"
-    cells = ["--workers", "4", "1", "--objectives", "bytes"]
+    cells = ["--tables", "digits", "--workers", "4", "1", "--objectives", "bytes"]
     kept = ["--output", str(out), "--folder", str(tmp_path / "kept")]
-    command = ["--table", str(table_file), "--seeds", "2", "--max-jobs", "60", *cells, *kept, "--only", *methods]
+    command = ["--seeds", "2", "--max-jobs", "60", *cells, *kept, "--only", *methods]
     replay.main(command)
     page = out.with_suffix(".md").read_text()
     assert all(page.count(f"| {name} |") >= 2 for name in methods)
     assert "never" in page  # 60 jobs are too few for the grid
-    assert "| accuracy, size_bytes; 4 workers | 95 % |" in page
+    assert "| digits: accuracy, size_bytes; 4 workers | 95 % |" in page
     figures = json.loads(out.with_suffix(".json").read_text())["figures"]
-    found = figures["bytes, 4"]["training_s"]
+    found = figures["digits, bytes, 4"]["training_s"]
     assert {name: len(each["0.95"]) for name, each in found.items()} == dict(zip(methods, (1, 2, 2), strict=True))
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
@@ -184,11 +202,13 @@ def test_the_replay_writes_its_tables_its_figures_and_its_picture(table_file: Pa
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()} == files
 
 
-@pytest.mark.parametrize("objectives", replay.OBJECTIVES)
-def test_a_table_may_be_judged_by_other_columns(objectives: str, table: Table) -> None:
-    judged = replay.judged_by(table, objectives)
-    assert list(judged.reference) == list(judged.spec.objectives) == list(replay.OBJECTIVES[objectives])
-    assert judged.reference["accuracy"] == REFERENCE["accuracy"]
+@pytest.mark.parametrize("objectives", OBJECTIVES)
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_may_be_judged_by_other_columns(name: str, objectives: str) -> None:
+    judged = open_table(name, objectives)
+    assert list(judged.reference) == list(judged.spec.objectives) == list(OBJECTIVES[objectives])
+    assert judged.reference["accuracy"] == load_spec(SPEC.parent / TABLES[name][0]).reference["accuracy"]
+    assert judged.volume > 0
 
 
 @pytest.mark.parametrize(
@@ -201,7 +221,7 @@ def test_a_table_may_be_judged_by_other_columns(objectives: str, table: Table) -
 )
 def test_a_verdict_compares_medians_and_quartiles(rival: list[float], ratio: str, behind: str) -> None:
     seconds = {"ours": {0.95: [100.0, 110.0, 130.0]}, "ours, another": {0.95: [1.0] * 3}, "rival": {0.95: rival}}
-    found = replay.verdict(seconds, replay.Setting("bytes", 4), 0.95, 22.0)
+    found = settings.verdict(seconds, settings.Setting("digits", "bytes", 4), 0.95, 22.0)
     assert found[4:6] == ["rival", ratio]
     assert found[6] == ("0.5 met" if ratio == "0.50" else "0.5 missed")
     assert found[8] == behind
@@ -209,8 +229,8 @@ def test_a_verdict_compares_medians_and_quartiles(rival: list[float], ratio: str
 
 def test_the_oracle_needs_no_more_than_any_search(table: Table) -> None:
     trace = simulate(policies.ours(table, 0), table, workers=1, cache=True, target=0.9 * table.volume)
-    assert 0 < replay.oracle(table, 0.9) <= trace.seconds_to(0.9 * table.volume)
+    assert 0 < settings.oracle(table, 0.9) <= trace.seconds_to(0.9 * table.volume)
 
 
 def test_a_search_that_never_arrives_counts_as_infinitely_long() -> None:
-    assert replay._quartiles([1.0, 2.0, math.inf, math.inf]) == (2.0, math.inf, math.inf)
+    assert settings._quartiles([1.0, 2.0, math.inf, math.inf]) == (2.0, math.inf, math.inf)

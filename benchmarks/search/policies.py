@@ -16,11 +16,8 @@ from trainables.results import Failed, Failure, StageRun
 from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
+from tune_app.search.surrogate import features
 from tune_app.spec.experiment import ExperimentSpec
-
-RUNGS = ("ptq", "short", FULL)
-LEVELS = {"ptq": 1, "short": 3, FULL: 9}
-"""The rungs as Syne Tune's MO-ASHA knows them: each a reduction factor of 3 above the one before."""
 
 
 class Walk:
@@ -114,8 +111,78 @@ def ray_gp(table: Table, seed: int) -> Policy:
     return _ray_optuna("GPSampler", table, seed)
 
 
+class BoTorch:
+    """BoTorch's qLogNEHVI on a Gaussian process of each objective, as its tutorial has it.
+
+    It chooses among all points that have not run, since the space is a list; running trials are its pending points.
+    """
+
+    def __init__(self, table: Table, seed: int) -> None:
+        import torch
+
+        torch.manual_seed(seed)
+        self._table, self._seed = table, seed
+        self._rows = torch.tensor(features(table.spec.space, table.points))
+        columns = self._rows.shape[1]
+        self._first = random.Random(seed).sample(range(len(table.points)), 2 * (columns + 1))
+        self._running: list[int] = []
+        self._values: dict[int, list[float]] = {}
+        self._failed: set[int] = set()
+
+    def ask(self) -> Job | None:
+        """One of the first points, drawn at random, or what promises most."""
+        place = self._first.pop() if self._first else self._best()
+        if place is None:
+            return None
+        self._running.append(place)
+        return Job(self._table.points[place], FULL, place)
+
+    def tell(self, job: Job, cell: Cell) -> None:
+        """The objectives, as costs whose signs are turned: it maximizes."""
+        place = int(str(job.token))
+        self._running.remove(place)
+        if cell.row["state"] == "complete":
+            self._values[place] = (-self._table.costs(cell.row)).tolist()
+        else:
+            self._failed.add(place)
+
+    def _best(self) -> int | None:
+        import torch
+        from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+        from botorch.fit import fit_gpytorch_mll
+        from botorch.models import ModelListGP, SingleTaskGP
+        from botorch.sampling import SobolQMCNormalSampler
+        from gpytorch.mlls import SumMarginalLogLikelihood
+
+        taken = {*self._running, *self._values, *self._failed}
+        open_ones = [place for place in range(len(self._rows)) if place not in taken]
+        if not open_ones or not self._values:
+            return open_ones[0] if open_ones else None
+        seen, values = self._rows[list(self._values)], torch.tensor(list(self._values.values()))
+        values = values.double()
+        model = ModelListGP(*(SingleTaskGP(seen, column[:, None]) for column in values.T))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit_gpytorch_mll(SumMarginalLogLikelihood(model.likelihood, model))
+            acquisition = qLogNoisyExpectedHypervolumeImprovement(
+                model,
+                ref_point=(-self._table.corner).tolist(),
+                X_baseline=seen,
+                X_pending=self._rows[self._running] if self._running else None,
+                sampler=SobolQMCNormalSampler(torch.Size([128]), seed=self._seed),
+                prune_baseline=True,
+            )
+            with torch.no_grad():
+                promised = torch.cat([acquisition(part[:, None]) for part in self._rows[open_ones].split(64)])
+        return open_ones[int(promised.argmax())]
+
+
 class MoAsha:
-    """Syne Tune's MO-ASHA on our rungs: a trial that may go on keeps its worker."""
+    """Syne Tune's MO-ASHA on the epochs of the full schedule, as its authors drive it.
+
+    A trial that goes on keeps its worker, and its training. It is judged at the epochs of the lower rung, and goes on
+    where it is among as large a share of the trials there as makes equal work of both rungs.
+    """
 
     def __init__(self, table: Table, seed: int) -> None:
         import numpy as np
@@ -124,13 +191,16 @@ class MoAsha:
 
         np.random.seed(seed)
         self._table = table
+        rungs = table.spec.rungs
+        self._lower = next(name for name, rung in rungs.items() if rung is not None and rung.qat_epochs)
+        self._epochs = {self._lower: rungs[self._lower].qat_epochs, FULL: table.epochs}
         self._scheduler = MOASHA(
             {name: choice(list(range(len(p.values)))) for name, p in table.spec.space.root.items()},
             metrics=list(table.spec.objectives),
-            time_attr="level",
-            max_t=LEVELS[FULL],
-            grace_period=LEVELS["ptq"],
-            reduction_factor=3,
+            time_attr="epochs",
+            max_t=self._epochs[FULL],
+            grace_period=self._epochs[self._lower],
+            reduction_factor=self._epochs[FULL] / self._epochs[self._lower],
             random_seed=seed,
         )
         self._going_on: deque[Job] = deque()
@@ -148,16 +218,16 @@ class MoAsha:
         self._count += 1
         self._scheduler.on_trial_add(trial)
         point = {name: p.values[trial.config[name]] for name, p in self._table.spec.space.root.items()}
-        return Job(point, "ptq", trial)
+        return Job(point, self._lower, trial)
 
     def tell(self, job: Job, cell: Cell) -> None:
         """Its values, which it minimizes; it says whether the trial goes on."""
         if cell.row["state"] != "complete":
             return
         values = dict(zip(self._table.spec.objectives, self._table.costs(cell.row).tolist(), strict=True))
-        decision = self._scheduler.on_trial_result(job.token, {**values, "level": LEVELS[job.rung]})
+        decision = self._scheduler.on_trial_result(job.token, {**values, "epochs": self._epochs[job.rung]})
         if decision == "CONTINUE" and job.rung != FULL:
-            self._going_on.append(Job(job.params, RUNGS[RUNGS.index(job.rung) + 1], job.token))
+            self._going_on.append(Job(job.params, FULL, job.token))
 
 
 class Ours:

@@ -1,7 +1,7 @@
 """The table of a grid that was evaluated once, at every rung: what a trial would find, and what it would cost."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,25 @@ import numpy as np
 import pandas as pd
 
 from search_spaces.parameters import Value
+from search_spaces.rungs import FULL
+from trainables.results import METRICS
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume
 from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.spec.yaml_file import load_spec
 
+HERE = Path(__file__).parent
+TABLES = {
+    "digits": ("table.yaml", "search_table.parquet"),
+}
+"""The tables by name: the spec, beside this file, and the trials of its search, among the results."""
+OBJECTIVES = {
+    "bytes": ("accuracy", "size_bytes"),
+    "bops": ("accuracy", "bops"),
+    "memory": ("accuracy", "size_bytes", "peak_activation_bytes"),
+}
+"""What a frontier is made of, by name."""
 PARENTS = {"channel_prune": ("prune_frac",), "sparsify": ("prune_frac", "sparsity")}
 """The parameters that decide the result of each shared stage."""
 
@@ -76,10 +90,35 @@ class Table:
     @cached_property
     def volume(self) -> float:
         """Hypervolume of the whole grid with the full schedule."""
-        rows = [
-            cell.row for (_, rung), cell in self.cells.items() if rung == "full" and cell.row["state"] == "complete"
-        ]
+        rows = [cell.row for (_, rung), cell in self.cells.items() if rung == FULL and cell.row["state"] == "complete"]
         return hypervolume(np.array([self.costs(row) for row in rows]), self.corner)
+
+
+def open_table(name: str, objectives: str) -> Table:
+    """One of TABLES, judged by OBJECTIVES; nobody wants what costs as much as 8 bits without pruning."""
+    spec, trials = TABLES[name]
+    table = load_table(HERE.parent / "results" / trials, load_spec(HERE / spec))
+    names = OBJECTIVES[objectives]
+    full = [cell.row for (_, rung), cell in table.cells.items() if rung == FULL and cell.row["state"] == "complete"]
+    corner = {metric: table.reference.get(metric, max(float(row[metric]) for row in full)) for metric in names}
+    judged = table.spec.model_copy(update={"objectives": {metric: METRICS[metric].better for metric in names}})
+    return replace(table, spec=judged, reference=corner)
+
+
+def continued(table: Table) -> Table:
+    """The same where training goes on from where the rung below stopped, as from a checkpoint.
+
+    A trial pays what it trains beyond that rung alone. The seconds of PTQ, which trains nothing, stay its own.
+    """
+    cells = {}
+    for (point, rung), cell in table.cells.items():
+        *shared, own = cell.stages
+        if rung == FULL:
+            begun = table.cells[point, "short"].stages[-1]
+            own = replace(own, seconds=max(0.0, own.seconds - begun.seconds))
+            shared.append(begun)
+        cells[point, rung] = replace(cell, stages=(*shared, own))
+    return replace(table, cells=cells)
 
 
 def load_table(path: Path, spec: ExperimentSpec) -> Table:

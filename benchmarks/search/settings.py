@@ -1,0 +1,159 @@
+"""Settings of the benchmark: what is searched for, where, by how many workers; and how each method did there."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.report import markdown_table
+from benchmarks.search.simulator import Trace
+from benchmarks.search.table import OBJECTIVES, Table
+from tune_app.frontier.pareto import hypervolume
+
+SHARES = (0.95, 0.99)
+OURS = "ours"
+BAR = 0.7
+BARS = {("digits", "bytes", 4): 0.5}
+"""Most of the best rival's training that ours may need, in a setting, or else in any."""
+Seconds = Mapping[str, Mapping[float, Sequence[float]]]
+"""Seconds of each seed, by method and share of the hypervolume."""
+Traces = Mapping[str, Sequence[Trace]]
+"""How each seed's search went, by method."""
+
+
+class Setting(NamedTuple):
+    """A table and objectives, by their names, and the number of workers."""
+
+    table: str
+    objectives: str
+    workers: int
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        workers = "worker" if self.workers == 1 else "workers"
+        return f"{self.table}: {', '.join(OBJECTIVES[self.objectives])}; {self.workers} {workers}"
+
+
+def times(traces: Traces, table: Table, when: Callable[[Trace, float], float]) -> Seconds:
+    """The seconds of each method and seed to each share of the volume."""
+    return {
+        name: {share: [when(trace, share * table.volume) for trace in found] for share in SHARES}
+        for name, found in traces.items()
+    }
+
+
+def cell_table(seconds: Seconds, walls: Seconds) -> str:
+    """All methods in one setting."""
+    rows = []
+    for name, found in seconds.items():
+        cells = [name]
+        for share in SHARES:
+            low, middle, high = _quartiles(found[share])
+            _, wall, _ = _quartiles(walls[name][share])
+            cells += [_shown(middle), f"{_shown(low)}–{_shown(high)}", _shown(wall)]
+        rows.append(cells)
+    heads = [head for share in SHARES for head in (f"s to {100 * share:.0f} %", "quartiles", "on the clock")]
+    return markdown_table(["method", *heads], rows)
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Of the values themselves, without interpolation: a search that never arrived took infinitely long."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), method="higher").tolist()
+    return low, middle, high
+
+
+def _shown(value: float, *, digits: int = 0) -> str:
+    return f"{value:,.{digits}f}" if math.isfinite(value) else "never"
+
+
+def summary(verdicts: Sequence[Sequence[str]]) -> list[str]:
+    """Ours beside the best rival in every setting."""
+    rows = [row for row in verdicts if row]
+    heads = ["setting", "to", "ours, s", "best rival, s", "which", "ratio", "bar", "oracle to best rival", "behind"]
+    return [markdown_table(heads, rows)] if rows else []
+
+
+def verdict(seconds: Seconds, setting: Setting, share: float, least: float) -> list[str]:
+    """Ours and the best of the others by medians, and those that ours is behind by more than the quartiles of both."""
+    rivals = [name for name in seconds if not name.startswith(OURS)]
+    if OURS not in seconds or not rivals:
+        return []
+    quartiles = {name: _quartiles(found[share]) for name, found in seconds.items()}
+    low, ours, _ = quartiles[OURS]
+    best = min(rivals, key=lambda name: quartiles[name][1])
+    theirs = quartiles[best][1]
+    bar = BARS.get(setting, BAR)
+    behind = [name for name in rivals if quartiles[name][2] < low]
+    return [
+        setting.title,
+        f"{100 * share:.0f} %",
+        _shown(ours),
+        _shown(theirs),
+        best,
+        _shown(ours / theirs, digits=2),
+        f"{bar:.1f} {'met' if ours <= bar * theirs else 'missed'}",
+        _shown(least / theirs, digits=2),
+        ", ".join(behind) or "none",
+    ]
+
+
+def oracle_line(table: Table) -> str:
+    """What a search would need that knows the table: greedily the most volume per second of training."""
+    found = {share: oracle(table, share) for share in SHARES}
+    return "An oracle that knows the table, greedy: " + ", ".join(
+        f"{seconds:,.0f} s to {100 * share:.0f} %" for share, seconds in found.items()
+    )
+
+
+def oracle(table: Table, share: float) -> float:
+    """Training seconds of a greedy schedule; an upper bound of the least possible."""
+    cells = [cell for (_, rung), cell in table.cells.items() if rung == "full" and cell.row["state"] == "complete"]
+    costs = np.array([table.costs(cell.row) for cell in cells])
+    paid: set[Any] = set()
+    chosen: list[int] = []
+    spent, volume = 0.0, 0.0
+    while volume < share * table.volume - 1e-12:
+        best, rate, gain, price = -1, -1.0, 0.0, 0.0
+        for i, cell in enumerate(cells):
+            if i in chosen:
+                continue
+            seconds = sum(s.seconds for s in cell.stages if s.key not in paid)
+            gained = min(hypervolume(costs[[*chosen, i]], table.corner), share * table.volume) - volume
+            if gained / seconds > rate:
+                best, rate, gain, price = i, gained / seconds, gained, seconds
+        chosen.append(best)
+        paid |= {s.key for s in cells[best].stages}
+        spent, volume = spent + price, volume + gain
+    return spent
+
+
+def plot(traces: Traces, table: Table, path: Path) -> None:
+    """Share of the hypervolume against training seconds: medians with quartile bands."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5))
+    longest = max(float(t.training_s[-1]) for found in traces.values() for t in found if len(t.training_s))
+    grid = np.geomspace(max(1.0, longest / 1e4), longest, 300)
+    for name, found in traces.items():
+        shares = np.array([_share_at(trace, grid, table.volume) for trace in found])
+        low, middle, high = np.quantile(shares, (0.25, 0.5, 0.75), axis=0)
+        [line] = axes.plot(grid, middle, label=name, linewidth=2.5 if name == OURS else 1.2)
+        axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15)
+    for share in SHARES:
+        axes.axhline(share, color="gray", linewidth=0.6, linestyle=":")
+    axes.set(xscale="log", xlabel="training seconds", ylabel="share of the grid's hypervolume", ylim=(0.5, 1.0))
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _share_at(trace: Trace, seconds: np.ndarray, volume: float) -> np.ndarray:
+    place = np.searchsorted(trace.training_s, seconds, side="right")
+    return np.r_[0.0, trace.volume][place] / volume
