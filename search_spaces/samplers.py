@@ -2,6 +2,7 @@
 
 import functools
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -110,8 +111,11 @@ def grid(space: SearchSpace, seed: int) -> Iterator[dict[str, Value]]:
 @functools.partial(Sampler, walks=True)
 def shuffled_grid(space: SearchSpace, seed: int) -> Iterator[dict[str, Value]]:
     """Walks over every point in a seeded random order; of a huge space, the first MAX_SHUFFLED of that order."""
-    for index in random.Random(seed).sample(range(space.size), k=min(space.size, MAX_SHUFFLED)):
-        yield space.point(index)
+    draw, size = random.Random(seed), space.size
+    if size <= sys.maxsize:
+        yield from map(space.point, draw.sample(range(size), k=min(size, MAX_SHUFFLED)))
+    else:  # hardly any two of so few are equal
+        yield from (space.point(draw.randrange(size)) for _ in range(MAX_SHUFFLED))
 
 
 def distribution(parameter: Parameter) -> "BaseDistribution":

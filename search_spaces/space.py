@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import RootModel, ValidationError, model_validator
 
+from search_spaces.counting import Counting
 from search_spaces.parameters import Conditional, Parameter, Value, is_active
 from search_spaces.presets import PRESETS
 from trainables.config import ALIASES, GROUPS, TrialConfig, in_words
@@ -77,7 +78,7 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
     @property
     def size(self) -> int:
         """The number of points in the space."""
-        return self._count({})
+        return Counting(self.root).ways(0, {})
 
     def active(self, point: Mapping[str, Value]) -> list[str]:
         """Returns the names of the parameters that a point with these values has."""
@@ -100,18 +101,13 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
                 index, place = divmod(index, len(parameter.values))
                 point[name] = parameter.values[place]
             return dict(reversed(point.items()))
-        for name, parameter in self.root.items():
+        counting = Counting(self.root)
+        for place, (name, parameter) in enumerate(self.root.items(), start=1):
             if not is_active(parameter, point):
-                continue
-            point[name] = parameter.values[0]
-            below = self._count(point, after=name)
-            if not self._decides(name):
-                place, index = divmod(index, below)
-                point[name] = parameter.values[place]
                 continue
             for value in parameter.values:
                 point[name] = value
-                below = self._count(point, after=name)
+                below = counting.ways(place, point)
                 if index < below:
                     break
                 index -= below
@@ -140,10 +136,6 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
         """Whether a point of another run lies in this space."""
         return set(params) == set(self.active(params)) and all(v in self.root[n].values for n, v in params.items())
 
-    def _decides(self, name: str) -> bool:
-        """Whether another parameter depends on this one."""
-        return any(isinstance(p, Conditional) and name in p.when for p in self.root.values())
-
     def _walk(self, point: dict[str, Value], names: list[str]) -> Iterator[dict[str, Value]]:
         if not names:
             yield dict(point)
@@ -154,19 +146,6 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
             return
         for value in self.root[first].values:
             yield from self._walk({**point, first: value}, rest)
-
-    def _count(self, point: Mapping[str, Value], after: str | None = None) -> int:
-        """Returns the number of points that begin as `point` does, whose last parameter is `after`."""
-        names = list(self.root)
-        total = 1
-        for place in range(0 if after is None else names.index(after) + 1, len(names)):
-            name, parameter = names[place], self.root[names[place]]
-            if not is_active(parameter, point):
-                continue
-            if self._decides(name):
-                return total * sum(self._count({**point, name: value}, after=name) for value in parameter.values)
-            total *= len(parameter.values)
-        return total
 
     def check(self, base: TrialConfig) -> None:
         """Raises ConfigError, with parameter, value and rule, for a space with a value that no trial could have."""

@@ -23,7 +23,7 @@ ROOMS = {
         stages; train; prune; quant; costs; export;
         ptq, sensitivity, baseline, network_file, network_check, measure; pipeline; testing
     """,
-    "search_spaces": "parameters, presets, rungs; space; samplers",
+    "search_spaces": "parameters, presets, rungs; counting; space; samplers",
     "tune_app": """
         errors; terminal, spec; start, ledger; frontier; stages, search; tables; findings; drawing; engine, report;
         on_ray, artifacts; mistakes; tracking; run; api, cli; __init__, __main__

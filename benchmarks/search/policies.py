@@ -14,9 +14,9 @@ from trainables.config import digest
 from trainables.errors import State
 from trainables.results import Failed, Failure, StageRun
 from tune_app.ledger.ledger import Params, TrialRecord
+from tune_app.search.features import features
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
-from tune_app.search.surrogate import features
 from tune_app.spec.experiment import ExperimentSpec
 
 

@@ -251,6 +251,19 @@ def test_conditional_parameters_exist_where_their_condition_holds() -> None:
     assert not CONDITIONAL.contains({"prune_frac": 0.3, "w_bits": 2})
 
 
+def test_conditions_on_parameters_of_many_values_are_counted_by_cases() -> None:
+    """Three parameters of 500 values decide: walking through their combinations would take hours."""
+    fine = {"low": 0.001, "high": 0.5, "step": 0.001}
+    two = {"of": [32, 64], "when": {"ft_lr": [0.002], "sparsify_lr": [0.002, 0.003], "qat_lr": [0.5]}}
+    large = space(ft_lr=fine, sparsify_lr=fine, qat_lr=fine, qat_batch_size=two, w_bits=[4, 8])
+    assert large.size == 2 * (500**3 + 2)
+    assert large.point(0) == {"ft_lr": 0.001, "sparsify_lr": 0.001, "qat_lr": 0.001, "w_bits": 4}
+    last = {"ft_lr": 0.5, "sparsify_lr": 0.5, "qat_lr": 0.5, "w_bits": 8}
+    assert large.point(large.size - 1) == last
+    place = 2 * (500**2 + 500 + 499)
+    assert [large.point(place + i).get("qat_batch_size") for i in (-1, 0, 1, 2, 3, 4)] == [None, 32, 32, 64, 64, None]
+
+
 def test_corners_of_a_conditional_space_are_points_of_it() -> None:
     corners = CONDITIONAL.corners(0)
     assert len(corners) == 2 + 2 + 1 + 2

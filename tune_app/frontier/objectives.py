@@ -31,3 +31,12 @@ def judged(record: "TrialRecord", spec: "ExperimentSpec") -> dict[str, float]:
     """Returns the numbers of a usable result by column, if it has every column that the spec judges by; else none."""
     metrics = record.metrics()
     return metrics if has_metrics(metrics, spec) else {}
+
+
+def learnable(record: "TrialRecord", spec: "ExperimentSpec") -> dict[str, float]:
+    """Returns the numbers by column that tell what a point is like: of a usable result, or of one at chance; else none.
+
+    A network at chance is no result, but a measurement: at a lower rung the full schedule may still save it.
+    """
+    numbers = record.measured() if record.state == "complete" or record.is_at_chance else {}
+    return numbers if has_metrics(numbers, spec) else {}

@@ -105,6 +105,11 @@ class TrialRecord(Frozen):
             return False
         return not getattr(getattr(errors, self.result.failure.kind, None), "is_answer", False)
 
+    @property
+    def is_at_chance(self) -> bool:
+        """Whether its network was measured, and refused for an accuracy at chance."""
+        return isinstance(self.result, Failed) and self.result.failure.kind == errors.Collapsed.__name__
+
     def metrics(self) -> dict[str, float]:
         """Returns the numbers of a usable result by column; empty without one, also where its file was measured."""
         return self.measured() if isinstance(self.result, Completed) else {}

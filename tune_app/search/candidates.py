@@ -1,5 +1,6 @@
 """Candidates: the points that a proposal chooses from, each with what a surrogate sees of it and what it computes."""
 
+import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,8 @@ from search_spaces.rungs import FULL
 from search_spaces.samplers import shuffled_grid
 from search_spaces.space import SearchSpace
 from tune_app.ledger.ledger import Params
-from tune_app.search.keys import Coordinates, coordinates
-from tune_app.search.strategy import Step, StepsOf
-from tune_app.search.surrogate import features
+from tune_app.search.features import features
+from tune_app.search.strategy import KeyOf, Step, StepsOf
 
 MOST = 500
 """Points that are compared for a proposal: more find better ones in a large space, and take longer to predict."""
@@ -24,7 +24,8 @@ class Candidate:
     """A point that may be proposed."""
 
     params: Params
-    point: Coordinates
+    key: str
+    """Of its configuration: several points may have the same one."""
     row: np.ndarray
     """(d,) features."""
     steps: Sequence[Step]
@@ -32,13 +33,21 @@ class Candidate:
 
 
 class Candidates:
-    """All points of a small space; of a large one a sample, of which the best stay and the others are replaced."""
+    """All configurations of a small space; of a large one a sample, of which the best stay and the others are replaced.
 
-    def __init__(self, space: SearchSpace, steps_of: StepsOf, rng: np.random.Generator) -> None:
-        self._space, self._steps_of, self._rng = space, steps_of, rng
+    `named` points are there too, always, and may lie beside the grid.
+    """
+
+    def __init__(
+        self, space: SearchSpace, key_of: KeyOf, steps_of: StepsOf, *, named: Sequence[Params] = (), seed: int = 0
+    ) -> None:
+        self._space, self._key_of, self._steps_of = space, key_of, steps_of
+        self._random = random.Random(seed)
         self._whole = space.size <= MOST
-        self._found: dict[Coordinates, Candidate] = {}
-        self._walk = iter(()) if self._whole else shuffled_grid.make(space, int(rng.integers(2**31)))
+        self._found: dict[str, Candidate] = {}
+        self._walk = iter(()) if self._whole else shuffled_grid.make(space, seed)
+        self._add(named)
+        self._named = set(self._found)
         self._add(space.grid() if self._whole else self._drawn(MOST // 2))
 
     def __iter__(self) -> Iterator[Candidate]:
@@ -47,48 +56,52 @@ class Candidates:
     def take(self, points: Iterable[Params]) -> None:
         """Takes these points too; one outside the space is left out."""
         if not self._whole:
-            self._add(points)
+            self._add(point for point in points if self._space.contains(point))
 
     def look_near(self, params: Params) -> None:
         """Takes the points that differ from a good one by one place of one parameter."""
         self.take(_neighbors(params, self._space))
 
-    def renew(self, best: Sequence[Candidate], busy: Collection[Coordinates]) -> None:
-        """Keeps the best candidates, the first ones given, and those that are busy now; draws a few others.
+    def renew(self, best: Sequence[Candidate], busy: Collection[str]) -> None:
+        """Keeps the best candidates, the first ones given, those whose keys are busy now, and the named; draws others.
 
         Nothing changes where all points of the space are there.
         """
         if not self._whole:
-            held = [candidate for candidate in self if candidate.point in busy]
-            self._found = {candidate.point: candidate for candidate in [*held, *best[: MOST - FRESH]]}
+            held = [candidate for candidate in self if candidate.key in busy or candidate.key in self._named]
+            self._found = {candidate.key: candidate for candidate in [*held, *best[: MOST - FRESH]]}
             self._add(self._drawn(FRESH))
 
-    def next_of_all(self, is_open: Callable[[Coordinates], bool]) -> list[Candidate]:
+    def next_of_all(self, is_open: Callable[[Params, str], bool]) -> list[Candidate]:
         """Returns the next open point of a walk over the whole space, in random order, as the only one; or none.
 
-        It is for a space of which so much has run that draws find nothing new. What was passed is not met again.
+        It is for a space of which so much has run, or is refused, that draws find nothing new. A point is open by
+        itself and its key. What was passed is not met again.
         """
-        params = next((params for params in self._walk if is_open(coordinates(params))), None)
+        params = next((params for params in self._walk if is_open(params, self._key_of(params))), None)
         if params is None:
             return []
         self._add([params])
-        return [self._found[coordinates(params)]]
+        return [self._found[self._key_of(params)]]
 
     def _drawn(self, count: int) -> list[Params]:
-        return [self._space.point(int(i)) for i in self._rng.integers(self._space.size, size=count)]
+        return [self._space.point(self._random.randrange(self._space.size)) for _ in range(count)]
 
     def _add(self, points: Iterable[Params]) -> None:
-        new = {coordinates(p): p for p in points if self._space.contains(p)}
-        new = {point: params for point, params in new.items() if point not in self._found}
+        new: dict[str, Params] = {}
+        for point in points:
+            key = self._key_of(point)
+            if key not in self._found:
+                new.setdefault(key, point)
         rows = features(self._space, list(new.values()))
-        for (point, params), row in zip(new.items(), rows, strict=True):
-            self._found[point] = Candidate(params, point, row, self._steps_of(params, FULL))
+        for (key, params), row in zip(new.items(), rows, strict=True):
+            self._found[key] = Candidate(params, key, row, self._steps_of(params, FULL))
 
 
 def _neighbors(params: Params, space: SearchSpace) -> list[Params]:
     found = []
     for name, value in params.items():
-        values = space.root[name].values
+        values = space.root[name].values if name in space.root else ()
         if value in values:
             place = values.index(value)
             found += [{**params, name: values[i]} for i in (place - 1, place + 1) if 0 <= i < len(values)]

@@ -7,68 +7,54 @@ full trial. Running trials teach the surrogate as if they had ended as predicted
 """
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from search_spaces.rungs import FULL
 from tune_app.frontier.hypervolume_gain import FreeSpace, free_space
-from tune_app.frontier.objectives import costs_of, is_feasible, judged
-from tune_app.frontier.pareto import costs, hypervolume, non_dominated, pareto_ranks
+from tune_app.frontier.objectives import costs_of, is_feasible, judged, learnable
+from tune_app.frontier.pareto import costs, hypervolume, non_dominated
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.candidates import Candidate, Candidates
+from tune_app.search.evidence import Evidence, Seen
+from tune_app.search.features import features
 from tune_app.search.gains import ExpectedGains
-from tune_app.search.keys import Coordinates, coordinates
+from tune_app.search.keys import coordinates
 from tune_app.search.prices import Prices
 from tune_app.search.strategy import NEXT, OUTLOOK, Choice, Outlook, Setting, StepsOf, Strategy
-from tune_app.search.surrogate import Surrogate, features
 
-MOST_LEARNED = 200
-"""Trials that the surrogates learn from: a proposal takes time with the square of their number."""
-MOST_ADVISED = 100
-"""Trials of another base that they learn from beside those."""
 MOST_STEPS = 1_000
 """Trials whose steps are remembered: those that run are asked for with every proposal."""
 FIRST = 1
 """Corners of the space that come before any model: more of them cost trials, and a frontier has few."""
-Place = tuple[Coordinates, str]
-
-
-class Seen(NamedTuple):
-    """A trial that completed."""
-
-    row: np.ndarray
-    """(d,) features of its point."""
-    metrics: Mapping[str, float]
-    costs: np.ndarray
-    """(k,) of the objectives, lower is better."""
 
 
 class Ehvi(Strategy):
     """Proposes the point and rung that promise most per second, from records alone.
 
-    Advice, full trials of another base, is one more rung below all others: how far it agrees is learned.
+    Points are told apart by the keys of their configurations: two points may be the same one.
     """
 
     def __init__(self, setting: Setting) -> None:
         spec = self._spec = setting.spec
-        self._ladder, self._bounds = setting.ladder, setting.bounds
+        self._ladder, self._bounds, self._key_of = setting.ladder, setting.bounds, setting.key_of
         steps = functools.lru_cache(MOST_STEPS)(lambda point, rung: setting.steps_of(dict(point), rung))
         self._steps_of: StepsOf = lambda params, rung: steps(coordinates(params), rung)
         self._directions = list(spec.objectives.values())
         self._corner = costs_of(setting.reference, spec)
-        self._reference = setting.reference
-        self._advice: dict[Coordinates, Seen] = {}
+        self._evidence = Evidence(spec, setting.reference)
         self._prices = Prices(self._steps_of)
-        self._reached: dict[Coordinates, dict[str, bool]] = {}
-        """The rungs at which each point has ended, and whether it completed there."""
-        self._seen: dict[Place, Seen] = {}
-        """The trials that completed."""
+        self._reached: dict[str, dict[str, bool]] = {}
+        """The rungs at which each configuration has ended, and whether a higher one may follow."""
+        self._refused: set[str] = set()
+        """Configurations that break a bound."""
         self._front = np.empty((0, len(self._directions)))
         """Costs of the feasible full trials that no other dominates."""
-        self._first = [*setting.first_points(), *spec.space.corners(spec.sampler.seed)[:FIRST]]
-        self._rng = np.random.default_rng(spec.sampler.seed)
+        self._named = setting.first_points()
+        self._first = [*self._named, *spec.space.corners(spec.sampler.seed)[:FIRST]]
+        self._seed = setting.seed
+        self._rng = np.random.default_rng([spec.sampler.seed, setting.finished])
         self._outlook: Outlook | None = None
 
     @property
@@ -78,94 +64,95 @@ class Ehvi(Strategy):
 
     def advise(self, record: TrialRecord) -> None:
         """Takes a full trial of another base, before the first proposal."""
-        metrics = judged(record, self._spec)
-        if metrics and record.assignment.rung == FULL and self._spec.space.contains(record.assignment.params):
-            seen = self._seen_at(record.assignment.params, metrics)
-            self._advice[coordinates(record.assignment.params)] = seen
-
-    @functools.cached_property
-    def _rungs(self) -> list[str]:
-        """The rungs that the surrogates tell apart; that of advice has no name."""
-        return ["", *self._spec.rungs] if self._advice else list(self._spec.rungs)
-
-    @functools.cached_property
-    def _surrogates(self) -> dict[str, Surrogate]:
-        return {name: self._surrogate(name) for name in self._spec.metrics}
+        work, metrics = record.assignment, judged(record, self._spec)
+        if metrics and work.rung == FULL and self._spec.space.contains(work.params):
+            self._evidence.advise(work.params, metrics)
 
     @functools.cached_property
     def _candidates(self) -> Candidates:
         """Drawn and priced when the first proposal is asked for: a search that is over needs none."""
-        found = Candidates(self._spec.space, self._steps_of, self._rng)
-        for place in self._seen:
-            self._lead(found, place)
+        found = Candidates(self._spec.space, self._key_of, self._steps_of, named=self._named, seed=self._seed)
+        for seen in self._evidence.trials:
+            self._lead(found, seen)
         return found
 
-    def _lead(self, candidates: Candidates, place: Place) -> None:
+    def _lead(self, candidates: Candidates, seen: Seen) -> None:
         """Adds what a trial leads to: the point itself after a lower rung, what lies near one of the front."""
-        point, rung = place
-        if rung != FULL:
-            candidates.take([dict(point)])
-        elif (self._seen[place].costs == self._front).all(axis=1).any():
-            candidates.look_near(dict(point))
+        if seen.rung != FULL:
+            candidates.take([seen.params])
+        elif (seen.costs == self._front).all(axis=1).any():
+            candidates.look_near(seen.params)
 
     def replay(self, record: TrialRecord) -> None:
-        """Learns from a finished trial, of any state."""
-        work, metrics = record.assignment, judged(record, self._spec)
-        place = coordinates(work.params), work.rung
-        self._reached.setdefault(place[0], {})[work.rung] = bool(metrics)
+        """Learns from a finished trial, of any state; of another space or rung, only that it has run."""
+        work, metrics = record.assignment, learnable(record, self._spec)
+        self._reached.setdefault(work.config_key, {})[work.rung] = bool(metrics)
+        if work.rung not in self._spec.rungs or not self._spec.has_point(work.params):
+            return
         self._prices.learn(record)
-        if metrics and work.rung in self._spec.rungs:
-            seen = self._seen[place] = self._seen_at(work.params, metrics)
-            if work.rung == FULL and is_feasible(metrics, self._spec):
-                rows = np.r_[self._front, seen.costs[None]]
-                self._front = rows[non_dominated(rows)]
-            if "_candidates" in self.__dict__:
-                self._lead(self._candidates, place)
+        if not metrics:
+            return
+        seen = self._evidence.add(work.params, work.rung, metrics)
+        if work.rung == FULL and is_feasible(judged(record, self._spec), self._spec):
+            rows = np.r_[self._front, seen.costs[None]]
+            self._front = rows[non_dominated(rows)]
+        if "_candidates" in self.__dict__:
+            self._lead(self._candidates, seen)
 
     def suggest(self, pending: Sequence[Assignment]) -> Choice | None:
         """Returns the most promising trial, or None when every point has run in full, or waits for a running trial."""
-        in_use, busy = self._ladder.rungs, {coordinates(work.params) for work in pending}
+        in_use, busy = self._ladder.rungs, {work.config_key for work in pending}
         while self._first:
             params = self._first.pop(0)
-            rung = self._rung_of(coordinates(params), in_use)
-            if coordinates(params) not in busy and rung is not None and not self._bounds(params):
-                return Choice(params, rung)
+            key = self._key_of(params)
+            if key not in self._reached and key not in busy and not self._is_refused(params, key):
+                return Choice(params, in_use[0])
 
-        def is_open(point: Coordinates) -> bool:
-            return point not in busy and self._rung_of(point, in_use) is not None
+        def is_open(key: str) -> bool:
+            return key not in busy and key not in self._refused and self._rung_of(key, in_use) is not None
 
-        open_ones = [c for c in self._candidates if is_open(c.point)] or self._candidates.next_of_all(is_open)
+        open_ones = [candidate for candidate in self._candidates if is_open(candidate.key)]
+        chosen = self._chosen(open_ones, pending, in_use)
+        if chosen is None:
+            last = self._candidates.next_of_all(lambda point, key: is_open(key) and not self._is_refused(point, key))
+            chosen = self._chosen(last, pending, in_use)
+        return chosen
+
+    def _chosen(
+        self, candidates: Sequence[Candidate], pending: Sequence[Assignment], in_use: Sequence[str]
+    ) -> Choice | None:
+        """Returns the best of these candidates, or None if the bounds allow none."""
         coming = {step.key for work in pending for step in self._steps_of(work.params, work.rung)}
-        if not self._seen:
-            return self._cheapest(open_ones, coming, in_use)
-        if not open_ones:
+        if not candidates:
             return None
-        running = features(self._spec.space, [dict(point) for point in sorted(busy)])
-        self._learn(running)
-        return self._most_promising(open_ones, busy, self._free_space(running), coming)
+        if not self._evidence:
+            return self._cheapest(candidates, coming, in_use)
+        running = features(self._spec.space, [work.params for work in _once(pending)])
+        self._evidence.teach(running)
+        busy = {work.config_key for work in pending}
+        return self._most_promising(candidates, busy, self._free_space(running), coming)
 
     def _cheapest(
         self, candidates: Sequence[Candidate], coming: Collection[str], in_use: Sequence[str]
     ) -> Choice | None:
         """Returns a point whose first trial computes least, while nothing is known: it shares what others compute."""
-        rungs = [str(self._rung_of(candidate.point, in_use)) for candidate in candidates]
+        rungs = [str(self._rung_of(candidate.key, in_use)) for candidate in candidates]
         steps = [self._steps_of(candidate.params, rung) for candidate, rung in zip(candidates, rungs, strict=True)]
         prices = self._prices.seconds(steps, coming)
         by_price = sorted(self._rng.permutation(len(candidates)), key=lambda i: prices[i])
-        allowed = (i for i in by_price if not self._bounds(candidates[i].params))
-        return next((Choice(candidates[i].params, rungs[i]) for i in allowed), None)
+        return next((Choice(candidates[i].params, rungs[i]) for i in self._allowed(candidates, by_price)), None)
 
     def _most_promising(
-        self, candidates: Sequence[Candidate], busy: set[Coordinates], space: FreeSpace, coming: Collection[str]
+        self, candidates: Sequence[Candidate], busy: set[str], space: FreeSpace, coming: Collection[str]
     ) -> Choice | None:
-        expected = ExpectedGains(self._spec, self._surrogates, space)
+        expected = ExpectedGains(self._spec, self._evidence.surrogates, space)
         gains = expected.in_full(np.stack([candidate.row for candidate in candidates]))
         seconds = np.array(self._prices.seconds([candidate.steps for candidate in candidates], coming))
         rates = gains / seconds
         ranked = np.argsort(-rates, kind="stable")
-        order = (i for i in ranked if not self._bounds(candidates[i].params))
+        order = self._allowed(candidates, ranked)
         best, next_best = next(order, None), next(order, None)
-        self._candidates.renew([candidates[i] for i in ranked], busy)
+        self._candidates.renew([candidates[i] for i in ranked if candidates[i].key not in self._refused], busy)
         if best is None:
             return None
         rate = 0.0 if next_best is None else float(rates[next_best])
@@ -188,75 +175,52 @@ class Ehvi(Strategy):
         and the full schedule follows only after the outcomes in which it is still worth more than its seconds.
         """
         in_use = self._ladder.rungs
-        lower = in_use[in_use.index(str(self._rung_of(chosen.point, in_use))) : -1]
+        lower = in_use[in_use.index(str(self._rung_of(chosen.key, in_use))) : -1]
         [in_full] = self._prices.seconds([chosen.steps], coming)
         worth = {FULL: gain - rate * in_full}
         for rung in lower:
             steps = self._steps_of(chosen.params, rung)
             [first] = self._prices.seconds([steps], coming)
             [then] = self._prices.seconds([chosen.steps], {*coming, *(step.key for step in steps)})
-            after = expected.after(chosen.row, self._rungs.index(rung)) - rate * then
+            after = expected.after(chosen.row, self._evidence.rungs.index(rung)) - rate * then
             worth[rung] = float(np.maximum(after, 0.0).mean()) - rate * first
         return max(worth, key=lambda rung: worth[rung])
 
-    def _rung_of(self, point: Coordinates, in_use: Sequence[str]) -> str | None:
+    def _rung_of(self, key: str, in_use: Sequence[str]) -> str | None:
         """Returns the lowest rung above those that a point has seen; None after the full schedule or a failure."""
-        reached = self._reached.get(point)
+        reached = self._reached.get(key)
         if reached is None:
             return in_use[0]
         if FULL in reached or any(not reached.get(rung, True) for rung in in_use):
             return None
         return in_use[max((i for i, rung in enumerate(in_use) if rung in reached), default=-1) + 1]
 
-    def _surrogate(self, metric: str) -> Surrogate:
-        direction = self._spec.objectives.get(metric)
-        corner = None if direction is None else self._reference[metric]
-        return Surrogate(metric, rungs=len(self._rungs), corner=corner, larger_is_better=direction != "minimize")
+    def _allowed(self, candidates: Sequence[Candidate], order: Sequence[int] | np.ndarray) -> Iterator[int]:
+        """Yields the places of an order whose candidates keep the bounds; each is asked only when it is its turn."""
+        return (i for i in order if not self._is_refused(candidates[i].params, candidates[i].key))
 
-    def _seen_at(self, params: Params, metrics: Mapping[str, float]) -> Seen:
-        [row] = features(self._spec.space, [params])
-        return Seen(row, metrics, costs_of(metrics, self._spec))
-
-    def _learn(self, running: np.ndarray) -> None:
-        """Teaches the surrogates the trials that have ended, and those that run, whose (m, d) features are given."""
-        places = self._worth_learning()
-        advice = self._some_advice()
-        trials = [*advice, *(self._seen[place] for place in places)]
-        rows = np.stack([trial.row for trial in trials])
-        rungs = np.array([0] * len(advice) + [self._rungs.index(rung) for _, rung in places])
-        for name, surrogate in self._surrogates.items():
-            values = np.array([trial.metrics[name] for trial in trials])
-            surrogate.fit(rows, rungs, values, advised=len(advice))
-            if len(running):
-                surrogate.believe(running)
-
-    def _some_advice(self) -> list[Seen]:
-        """Returns the advice, or a part that is spread over it."""
-        advice = list(self._advice.values())
-        if len(advice) <= MOST_ADVISED:
-            return advice
-        return [advice[i] for i in np.linspace(0, len(advice) - 1, MOST_ADVISED).astype(int)]
-
-    def _worth_learning(self) -> list[Place]:
-        """Returns the places of all trials, or of a part where there are many.
-
-        Two thirds are those of the full schedule that fewest others dominate; the others are spread over all the rest.
-        """
-        places = list(self._seen)
-        if len(places) <= MOST_LEARNED:
-            return places
-        full = [place for place in places if place[1] == FULL]
-        ranks = pareto_ranks(np.array([self._seen[place].costs for place in full]).reshape(-1, len(self._corner)))
-        best = {full[i] for i in np.argsort(ranks, kind="stable")[: 2 * MOST_LEARNED // 3]}
-        rest = [place for place in places if place not in best]
-        spread = np.linspace(0, len(rest) - 1, MOST_LEARNED - len(best)).astype(int)
-        chosen = best | {rest[i] for i in spread}
-        return [place for place in places if place in chosen]
+    def _is_refused(self, params: Params, key: str) -> bool:
+        if self._bounds(params):
+            self._refused.add(key)
+        return key in self._refused
 
     def _free_space(self, running: np.ndarray) -> FreeSpace:
-        """Returns what the front, and what running trials with these (m, d) features are believed to reach, leave."""
+        """Returns what the front, and what running trials with these (m, d) features are believed to reach, leave.
+
+        A trial that is believed to break a bound takes nothing.
+        """
         front = self._front
         if len(running):
-            believed = [self._surrogates[name].median(running) for name in self._spec.objectives]
-            front = np.r_[front, costs(np.stack(believed, axis=-1), self._directions)]
+            medians = {name: surrogate.median(running) for name, surrogate in self._evidence.surrogates.items()}
+            believed = costs(np.stack([medians[name] for name in self._spec.objectives], axis=-1), self._directions)
+            kept = np.full(len(running), fill_value=True)
+            for bound in self._spec.constraints:
+                kept &= [bound.violation(value) <= 0 for value in medians[bound.metric]]
+            front = np.r_[front, believed[kept]]
         return free_space(front, self._corner)
+
+
+def _once(pending: Sequence[Assignment]) -> list[Assignment]:
+    """Returns one assignment of each configuration, in an order that does not depend on which began first."""
+    found = {work.config_key: work for work in pending}
+    return sorted(found.values(), key=lambda work: coordinates(work.params))

@@ -9,7 +9,7 @@ from search_spaces.rungs import FULL, bit_class
 from trainables.config import Frozen
 from trainables.printable import Printable
 from trainables.results import SCORES, Count
-from tune_app.frontier.objectives import costs_of, judged
+from tune_app.frontier.objectives import costs_of, judged, learnable
 from tune_app.frontier.promotion import Standing, order, rank_correlation
 from tune_app.ledger.ledger import Assignment, Place, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
@@ -36,7 +36,7 @@ class Ladder:
         self._records: dict[str, dict[str, TrialRecord]] = {name: {} for name in spec.rungs}
         self._metrics: dict[str, dict[str, dict[str, float]]] = {name: {} for name in spec.rungs}
         self._standings: dict[str, dict[str, Standing]] = {name: {} for name in spec.rungs}
-        """What ranks a complete trial, by rung and key."""
+        """What ranks a trial that was measured, by rung and key."""
         self._agreements: list[Agreement] | None = None
 
     def add(self, record: TrialRecord) -> None:
@@ -45,8 +45,9 @@ class Ladder:
         if work.rung in self._records:
             self._records[work.rung][work.config_key] = record
             self._agreements = None
+            read = judged if work.rung == FULL else learnable
             # Without rungs nothing climbs, so nothing is ranked.
-            if self._spec.fidelity is not None and (metrics := judged(record, self._spec)):
+            if self._spec.fidelity is not None and (metrics := read(record, self._spec)):
                 self._metrics[work.rung][work.config_key] = metrics
                 self._standings[work.rung][work.config_key] = self._standing(work, metrics)
 

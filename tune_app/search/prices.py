@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
-from trainables.results import Completed
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.search.strategy import Step, StepsOf
 
@@ -21,13 +20,14 @@ class Prices:
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 
     def learn(self, record: TrialRecord) -> None:
-        """Learns what a finished trial took, and what it left in the cache."""
-        if not isinstance(record.result, Completed):
+        """Learns what a measured trial took, and what it left in the cache; other experiments left nothing there."""
+        if record.result.measurement is None:
             return
         work = record.assignment
         epochs = {step.key: step.epochs for step in self._steps_of(work.params, work.rung)}
         for stage in record.result.stages:
-            self.stored.add(stage.key)
+            if not record.taken_from:
+                self.stored.add(stage.key)
             if not stage.cached and stage.key in epochs:
                 seconds, done = self._spent[stage.kind]
                 self._spent[stage.kind] = [seconds + stage.seconds, done + epochs[stage.key]]

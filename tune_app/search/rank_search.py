@@ -28,7 +28,7 @@ class RankSearch(Strategy):
         self._sampler = SAMPLERS[spec.sampler.name]
         walks = self._sampler.walks
         taught = [FULL] if walks else list(spec.rungs)
-        self._studies = {rung: open_study(spec, rung, finished=setting.finished) for rung in taught}
+        self._studies = {rung: open_study(spec, rung, seed=setting.seed) for rung in taught}
         self._complete: Counter[str] = Counter()
         self._first = deque([*setting.first_points(), *([] if walks else spec.space.corners(spec.sampler.seed))])
         self._entry, self._exhausted = "", False
@@ -106,7 +106,7 @@ class RankSearch(Strategy):
         self._entry, self._exhausted = self._ladder.entry, False
         self._unseen = shuffled_grid.make(self._spec.space, self._spec.sampler.seed)
         if self._sampler.walks:
-            self._studies[FULL] = open_study(self._spec, FULL, finished=0)
+            self._studies[FULL] = open_study(self._spec, FULL, seed=0)
 
     def _adviser(self) -> str:
         """Returns the rung whose study proposes: the highest with enough records, else the lowest."""

@@ -86,6 +86,11 @@ class Setting:
     finished: int
     """Records that are there already; with it in the seed, random draws do not start over after a resume."""
 
+    @property
+    def seed(self) -> int:
+        """The seed of random draws: a large odd factor away from that of the next sampler seed, whatever finished."""
+        return (self.spec.sampler.seed * 1_000_003 + self.finished) % 2**32
+
     def first_points(self) -> list[Params]:
         """Returns the points that the spec wants tried first, each with the parameters that it has."""
         space = self.spec.space

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 
-def open_study(spec: ExperimentSpec, rung: str, *, finished: int) -> "OrderedStudy | OptunaStudy":
-    """Opens the study of a rung; `finished` records were there before, so random draws do not start over."""
+def open_study(spec: ExperimentSpec, rung: str, *, seed: int) -> "OrderedStudy | OptunaStudy":
+    """Opens the study of a rung; a walk has the seed of the spec, so that it goes on where it was."""
     sampler = SAMPLERS[spec.sampler.name]
     if sampler.walks:
         return OrderedStudy(sampler.make(spec.space, spec.sampler.seed), rung)
-    # A seed that is a large odd factor away from that of the next sampler seed, whatever has finished.
-    return OptunaStudy(spec, rung, seed=(spec.sampler.seed * 1_000_003 + finished) % 2**32)
+    return OptunaStudy(spec, rung, seed=seed)
 
 
 class OrderedStudy:

@@ -1,11 +1,7 @@
 """Surrogate: what a metric will be with the full schedule, learned from trials of all rungs."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
-from search_spaces.parameters import Value
-from search_spaces.space import SearchSpace
 from trainables.results import SCORES
 from tune_app.search.process import Process, fit_process
 
@@ -25,25 +21,6 @@ search may never look there again (3 of 20 seeds on `benchmarks/results/search_t
 LARGEST = 100.0
 """The largest logarithm that a prediction may have: no metric comes near it, and none overflows."""
 FRACTIONS = {*SCORES, "sparsity_achieved"} - {"cross_entropy"}
-
-
-def features(space: SearchSpace, points: Sequence[Mapping[str, Value]]) -> np.ndarray:
-    """Turns points of a space into (n, d) numbers in [0, 1]: ordered parameters by their place, names one by one.
-
-    A parameter that a point lacks stands in the middle, and a flag says so.
-    """
-    columns = []
-    for name, parameter in space.root.items():
-        found = [point.get(name) for point in points]
-        if parameter.ordered:
-            last = max(1, len(parameter.values) - 1)
-            places = {value: i / last for i, value in enumerate(parameter.values)}
-            columns.append([0.5 if v is None else places.get(v, 0.5) for v in found])
-        else:
-            columns += [[float(v == value) for v in found] for value in parameter.values]
-        if any(v is None for v in found) or space.conditional:
-            columns.append([float(v is None) for v in found])
-    return np.array(columns, dtype=np.float64).T.reshape(len(points), len(columns))
 
 
 class Surrogate:

@@ -1,11 +1,15 @@
 """The points that a proposal chooses from."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from search_spaces.rungs import FULL
 from search_spaces.space import SearchSpace
 from tests.tune_app.factories import make_steps
+from trainables.config import GROUPS
+from tune_app.ledger.ledger import Params
 from tune_app.search.candidates import FRESH, MOST, Candidates
 from tune_app.search.keys import coordinates
 
@@ -16,15 +20,19 @@ LARGE = SearchSpace.model_validate(
 BEST = {"prune_frac": 0.5, "w_bits": 4, "a_bits": 8}
 
 
-def candidates(space: SearchSpace) -> Candidates:
-    return Candidates(space, make_steps, np.random.default_rng(0))
+def key_of(params: Params, repeat: int = 0) -> str:
+    return repr(coordinates(params))
+
+
+def candidates(space: SearchSpace, **more: Any) -> Candidates:
+    return Candidates(space, **{"key_of": key_of, "steps_of": make_steps, **more})
 
 
 def test_a_small_space_is_there_as_a_whole_and_stays() -> None:
     found = candidates(SMALL)
     found.renew(list(found)[:2], ())
     found.look_near(BEST)
-    assert found.next_of_all(lambda point: True) == []
+    assert found.next_of_all(lambda params, key: True) == []
     assert [candidate.params for candidate in found] == list(SMALL.grid())
 
 
@@ -49,14 +57,42 @@ def test_the_best_stay_and_a_few_others_are_drawn(kept: int) -> None:
     for value in np.linspace(0.0, 0.999, 300).round(3):
         found.look_near({**BEST, "prune_frac": float(value)})
     *best, busy = list(found)[::-1][: kept + 1]
-    found.renew(best, {busy.point})
+    found.renew(best, {busy.key})
     after = list(found)
     assert after[: 1 + min(kept, MOST - FRESH)] == [busy, *best[: MOST - FRESH]]
     assert 0 < len(after) - 1 - min(kept, MOST - FRESH) <= FRESH
 
 
 def test_a_walk_finds_every_open_point_once() -> None:
-    found, few = candidates(LARGE), {coordinates({**BEST, "prune_frac": p}) for p in (0.1, 0.2, 0.3)}
-    met = [found.next_of_all(lambda point: point in few) for _ in range(4)]
-    assert {candidate.point for each in met for candidate in each} == few
+    found, few = candidates(LARGE), {key_of({**BEST, "prune_frac": p}) for p in (0.1, 0.2, 0.3)}
+    met = [found.next_of_all(lambda params, key: key in few) for _ in range(4)]
+    assert {candidate.key for each in met for candidate in each} == few
     assert [len(each) for each in met] == [1, 1, 1, 0]
+
+
+def test_points_of_one_configuration_are_one_candidate() -> None:
+    """Without pruning its criterion changes nothing."""
+    space = SearchSpace.model_validate({"prune_frac": [0, 0.3], "importance": ["l1", "l2"], "w_bits": [4, 8]})
+
+    def same(params: Params, repeat: int = 0) -> str:
+        return key_of({name: v for name, v in params.items() if params["prune_frac"] or name != "importance"})
+
+    assert len(list(candidates(space, key_of=same))) == 2 + 2 * 2
+
+
+def test_named_points_stay_and_may_lie_beside_the_grid() -> None:
+    named = [{**BEST, "prune_frac": 0.55555}, {**BEST, "w_bits": 5}]
+    found = candidates(LARGE, named=named)
+    found.renew(list(found)[-3:], ())
+    assert [candidate.params for candidate in found][:2] == named
+    assert named[1] in [candidate.params for candidate in candidates(SMALL, named=named[1:])]
+
+
+def test_a_space_may_have_more_points_than_a_machine_word_counts() -> None:
+    wide = {f"{kind}_bits.{group}": [2, 3, 4, 5, 6, 7, 8] for kind in "wa" for group in GROUPS}
+    fine = {"low": 0.001, "high": 1.0, "step": 0.001}
+    space = SearchSpace.model_validate({**wide, "qat_lr": fine, "ft_lr": fine})
+    assert space.size > 2**63
+    found = candidates(space)
+    assert len(list(found)) == MOST // 2
+    assert len(found.next_of_all(lambda params, key: True)) == 1

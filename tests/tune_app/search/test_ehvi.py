@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 
 from search_spaces.rungs import FULL
-from tests.tune_app.factories import REFERENCE, make_record, make_spec, make_steps
+from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from tests.tune_app.search.test_ladder import closed_form, count, drive, make_laddered, open_proposer
+from trainables.config import digest
+from trainables.results import StageRun
 from tune_app.frontier.pareto import costs, hypervolume
-from tune_app.ledger.ledger import Assignment, TrialRecord
+from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.ehvi import FIRST, Ehvi
+from tune_app.search.features import features
 from tune_app.search.gains import ExpectedGains
+from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.ladder import Ladder
 from tune_app.search.prices import Prices
+from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import OUTLOOK, Setting
 from tune_app.spec.experiment import Budget, ExperimentSpec
 
@@ -25,7 +30,7 @@ WIDE = {"prune_frac": {"low": 0.0, "high": 0.7, "step": 0.1}, "w_bits": [2, 3, 4
 
 def open_ehvi(spec: ExperimentSpec, records: Sequence[TrialRecord] = ()) -> Ehvi:
     ladder = Ladder(spec, REFERENCE)
-    known = (spec, ladder, lambda params, _=0: "", make_steps, lambda params: "", REFERENCE)
+    known = (spec, ladder, lambda params, _=0: digest(dict(params)), make_steps, lambda params: "", REFERENCE)
     strategy = Ehvi(Setting(*known, finished=len(records)))
     for record in records:
         ladder.add(record)
@@ -96,10 +101,10 @@ def test_a_lower_rung_comes_first_where_it_tells_what_the_full_one_would(
     monkeypatch.setattr(Ladder, "rungs", in_use)
     monkeypatch.setattr(Prices, "paces", lambda _: {"qat": 100.0, "ptq": 1.0, "channel_prune": 1.0})
     nothing_runs = np.empty((0, 3))
-    strategy._learn(nothing_runs)
-    seen = {tuple(sorted(r.assignment.params.items())) for r in records}
-    chosen = next(c for c in strategy._candidates if c.point not in seen)
-    expected = ExpectedGains(spec, strategy._surrogates, strategy._free_space(nothing_runs))
+    strategy._evidence.teach(nothing_runs)
+    seen = [r.assignment.params for r in records]
+    chosen = next(c for c in strategy._candidates if c.params not in seen)
+    expected = ExpectedGains(spec, strategy._evidence.surrogates, strategy._free_space(nothing_runs))
     [gain] = expected.in_full(chosen.row[None])
     [seconds] = strategy._prices.seconds([chosen.steps], set())
     assert strategy._best_rung(chosen, gain, gain / seconds, expected, set()) == rung
@@ -125,6 +130,138 @@ def test_one_to_three_objectives_of_any_kind(objectives: dict[str, str], tmp_pat
     changes = {"space": WIDE, "sampler": EHVI, "budget": {"trials": 8}, "base": QAT_BASE, "fidelity": None}
     done = drive(open_proposer(make_spec(tmp_path, objectives=objectives, **changes)))
     assert len(done) == 8
+
+
+def at_chance(work: Assignment) -> TrialRecord:
+    """Up to 3 bits nothing works before training, and all is well after it."""
+    found = closed_form(work)
+    if work.rung != "ptq" or int(work.params["w_bits"]) > 3:
+        return found
+    size = round(found.metrics()["size_bytes"])
+    bad = make_record(work.number, work.params, 0.1, size, "invalid", kind="Collapsed", rung="ptq", measured=True)
+    return bad.model_copy(update={"assignment": work})
+
+
+@pytest.mark.parametrize("sampler", ["ehvi", "random"])
+def test_a_network_at_chance_before_training_may_still_be_trained(sampler: str, tmp_path: Path) -> None:
+    rungs = [{"name": "ptq", "qat_epochs": 0}]
+    changes = {"space": WIDE, "sampler": sampler, "budget": {"trials": 20}, "fidelity": {"rungs": rungs, "eta": 2}}
+    spec = make_spec(tmp_path, base=QAT_BASE, **changes)
+    proposer = Proposer(
+        spec,
+        key_of=remembered_keys(spec, "base"),
+        steps_of=lambda params, rung: steps_of(spec, "base", params, rung),
+        reference=REFERENCE,
+    )
+    done = drive_with(proposer, at_chance, parallel=2)
+    poor = {r.assignment.config_key for r in done if r.is_at_chance}
+    assert poor
+    trained = [r for r in done if r.assignment.rung == FULL and r.assignment.config_key in poor]
+    assert trained
+
+
+def test_what_a_network_at_chance_cost_is_known_and_what_it_left_is_free(tmp_path: Path) -> None:
+    spec = make_laddered(tmp_path, sampler=EHVI)
+    prices = Prices(make_steps)
+    point = {"prune_frac": 0.3, "w_bits": 2, "a_bits": 4}
+    steps = make_steps(point, "ptq")
+    stages = [StageRun(kind=step.kind, key=step.key, seconds=5.0, cached=False) for step in steps]
+    record = make_record(0, point, 0.1, state="invalid", kind="Collapsed", rung="ptq", measured=True)
+    record = record.model_copy(update={"result": record.result.model_copy(update={"stages": stages})})
+    prices.learn(record.model_copy(update={"taken_from": "another"}))
+    assert prices.seconds([steps], ())[0] > 5.0 * len(steps)
+    prices.learn(record)
+    assert prices.seconds([steps], ())[0] < 1.0
+    assert spec.fidelity is not None
+
+
+def test_points_of_one_configuration_run_once(tmp_path: Path) -> None:
+    """Without pruning its criterion changes nothing: six configurations of eight points."""
+    space = {"prune_frac": [0.0, 0.3], "importance": ["l1", "l2"], "w_bits": [4, 8]}
+
+    def key_of(params: Params, repeat: int = 0) -> str:
+        return digest({n: v for n, v in params.items() if params["prune_frac"] or n != "importance"})
+
+    spec = make_spec(tmp_path, space=space, sampler=EHVI, budget={"trials": 100})
+    proposer = Proposer(spec, key_of=key_of, steps_of=make_steps, reference=REFERENCE)
+    done = drive(proposer, parallel=4, stop_after=50)
+    assert len(done) == len({r.assignment.config_key for r in done}) == 6
+
+
+@pytest.mark.parametrize("fewer", [["w_bits"], ["rungs"], []])
+def test_a_search_goes_on_after_its_space_or_its_rungs_have_changed(fewer: list[str], tmp_path: Path) -> None:
+    before = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 4})
+    done = drive(open_proposer(before), stop_after=12)
+    space = {"prune_frac": WIDE["prune_frac"], "a_bits": [3, 8]} if fewer == ["w_bits"] else WIDE
+    space = space if fewer else {**WIDE, "qat_lr": [0.01, 0.02]}
+    rungs = {"fidelity": None} if fewer == ["rungs"] else {}
+    after = make_laddered(tmp_path, space=space, sampler=EHVI, budget={"trials": 12}, **rungs)
+    more = drive(open_proposer(after, done))
+    places = [(r.assignment.config_key, r.assignment.rung) for r in [*done, *more]]
+    assert len(places) == len(set(places))
+    assert count(more)[FULL] > 4
+
+
+def test_points_beside_the_grid_run_in_full(tmp_path: Path) -> None:
+    named = {"prune_frac": 0.25, "w_bits": 5, "a_bits": 8}
+    spec = make_laddered(tmp_path, points=[named], sampler=EHVI, budget={"trials": 1000})
+    done = drive(open_proposer(spec))
+    assert count(done)[FULL] == spec.space.size + 1
+    assert FULL in [r.assignment.rung for r in done if r.assignment.params == named]
+
+
+def test_a_restart_does_not_lift_the_first_points_nor_draw_the_same_again(tmp_path: Path) -> None:
+    poor = [{"prune_frac": 0.7, "w_bits": 2, "a_bits": a} for a in (3, 4)]
+
+    def hopeless(work: Assignment) -> TrialRecord:
+        found = closed_form(work)
+        if work.params not in poor:
+            return found
+        record = make_record(work.number, work.params, 0.12, 900_000, rung=work.rung)
+        return record.model_copy(update={"assignment": work})
+
+    spec = make_laddered(tmp_path, space=WIDE, points=poor, sampler=EHVI, budget={"trials": 30})
+    done: list[TrialRecord] = []
+    for _ in range(3):
+        done += drive_with(open_proposer(spec, done), hopeless, parallel=1, stop_after=8)
+    assert [r.assignment.rung for r in done if r.assignment.params in poor] == ["ptq", "ptq"]
+    corner = spec.space.corners(spec.sampler.seed)[0]
+    named = make_laddered(tmp_path, space=WIDE, points=[corner], sampler=EHVI, budget={"trials": 30})
+    assert drive(open_proposer(named), parallel=1, stop_after=2)[1].assignment.params != corner
+    fine = {**WIDE, "prune_frac": {"low": 0.0, "high": 0.999, "step": 0.001}}
+    large = make_spec(tmp_path, base=QAT_BASE, space=fine, sampler=EHVI, fidelity=None)
+    drawn = [{c.key for c in open_ehvi(large, done[:n])._candidates} for n in (0, 1)]
+    assert len(drawn[0] & drawn[1]) < 0.1 * len(drawn[0])
+
+
+@pytest.mark.parametrize("parallel", [1, 5])
+def test_with_bounds_too_a_search_ends_after_the_last_point_that_they_allow(
+    parallel: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_app.search.candidates.MOST", 20)
+    changes = {"base": QAT_BASE, "fidelity": None, "budget": {"trials": 1000}}
+    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, **changes)
+
+    def bounds(params: Params) -> str:
+        return "" if params["prune_frac"] == 0.3 and params["w_bits"] == 4 else "too large"
+
+    assert len(drive(open_proposer(spec, bounds=bounds), parallel=parallel)) == 4
+
+
+def test_a_running_trial_that_is_believed_to_break_a_bound_takes_no_volume(tmp_path: Path) -> None:
+    changes = {"base": QAT_BASE, "fidelity": None, "constraints": ["size_bytes <= 150000"], "budget": {"trials": 40}}
+    spec = make_spec(tmp_path, space=WIDE, sampler=EHVI, **changes)
+    strategy = open_ehvi(spec, drive(open_proposer(spec), parallel=1, stop_after=10))
+    rows = features(spec.space, [{"prune_frac": 0.0, "w_bits": 8, "a_bits": 8}])
+    strategy._evidence.teach(rows)
+    assert strategy._evidence.surrogates["size_bytes"].median(rows) > 150_000
+    feasible = [candidate.row for candidate in strategy._candidates if candidate.params["w_bits"] == 4]
+
+    def gains(running: np.ndarray) -> list[float]:
+        space = strategy._free_space(running)
+        return ExpectedGains(spec, strategy._evidence.surrogates, space).in_full(np.stack(feasible)).tolist()
+
+    assert gains(rows) == gains(np.empty((0, 3)))
 
 
 def test_failed_points_are_not_tried_again_and_teach_nothing(tmp_path: Path) -> None:
@@ -163,7 +300,7 @@ def test_a_space_that_is_too_large_to_compare_is_searched_to_its_last_point(
 
 
 def test_many_trials_of_a_lower_rung_alone_teach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_app.search.ehvi.MOST_LEARNED", 8)
+    monkeypatch.setattr("tune_app.search.evidence.MOST_LEARNED", 8)
     spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI)
     records = [make_record(i, p, rung="ptq") for i, p in enumerate(spec.space.grid()) if i < 20]
     assert open_ehvi(spec, records).suggest(()) is not None
@@ -202,16 +339,16 @@ def test_advice_is_no_result_and_has_no_say_in_what_is_left_to_try(tmp_path: Pat
 def test_of_many_trials_the_surrogates_learn_from_the_best_and_from_some_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune_app.search.ehvi.MOST_LEARNED", 60)
+    monkeypatch.setattr("tune_app.search.evidence.MOST_LEARNED", 60)
     spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 80})
     done = drive(open_proposer(spec), stop_after=90)
     strategy = open_ehvi(spec, done)
-    chosen = strategy._worth_learning()
-    assert len(chosen) == len(set(chosen)) == 60
-    assert {rung for _, rung in chosen} == {r.assignment.rung for r in done}
-    full = [(place, seen.costs) for place, seen in strategy._seen.items() if place[1] == FULL]
-    front = {place for place, found in full if (found == strategy._front).all(axis=1).any()}
-    assert len(front) > 40 <= len(front & {*chosen})
+    chosen = strategy._evidence._worth_learning()
+    assert len(chosen) == len({id(trial) for trial in chosen}) == 60
+    assert {trial.rung for trial in chosen} == {r.assignment.rung for r in done}
+    full = [trial for trial in strategy._evidence.trials if trial.rung == FULL]
+    front = {id(trial) for trial in full if (trial.costs == strategy._front).all(axis=1).any()}
+    assert len(front) > 40 <= len(front & {id(trial) for trial in chosen})
     assert strategy.suggest(()) is not None
 
 

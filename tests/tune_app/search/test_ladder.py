@@ -33,7 +33,7 @@ def make_laddered(tmp_path: Path, *, fidelity: dict[str, Any] | None = None, **c
 
 def closed_form(work: Assignment, *, deceive: bool = False) -> TrialRecord:
     """Few bits lose much without training; with `deceive`, a rung below the last ranks accuracy upside down."""
-    p, w, a = (float(work.params[n]) for n in ("prune_frac", "w_bits", "a_bits"))
+    p, w, a = (float(work.params.get(n, d)) for n, d in (("prune_frac", 0), ("w_bits", 8), ("a_bits", 8)))
     true = 0.95 - 0.3 * p**2 - 0.2 / 2**w - 0.1 / 2**a
     accuracy = 1 - true if deceive and work.rung != FULL else true - LOSS[work.rung] * 2 / 2**w
     size = round(1e6 * (1 - p) * w / 32) + int(a)
