@@ -1,4 +1,4 @@
-"""A trial that was refused after its measurement: its numbers are shown, and decide nothing, however good they are."""
+"""A trial that was refused after its measurement: its numbers are shown, and are no result, however good they are."""
 
 import dataclasses
 import json
@@ -86,10 +86,11 @@ def taken_by_samplers(folder: ExperimentFolder) -> Any:
     return [(t.state, t.values) for t in optuna_trials(proposer)]
 
 
-def learned_by_ehvi(folder: ExperimentFolder) -> Any:
+def found_by_ehvi(folder: ExperimentFolder) -> Any:
+    """What a new trial must improve; that a network at chance is poor is known to the surrogates too."""
     proposer = open_proposer(folder.read_spec(), records_of(folder))
     strategy: Any = proposer._strategy
-    return {place: seen.costs.tolist() for place, seen in strategy._seen.items()}, strategy._reached
+    return strategy._front.tolist()
 
 
 def standings(folder: ExperimentFolder) -> Any:
@@ -150,7 +151,7 @@ READERS: dict[str, Callable[[ExperimentFolder], Any]] = {
     "summary": summarize,
     "plot": lambda folder: dataclasses.replace(frontier_info(folder), refused={}),
     "samplers": taken_by_samplers,
-    "ehvi": learned_by_ehvi,
+    "ehvi": found_by_ehvi,
     "rungs": standings,
     "optuna": optuna_study,
     "warm start": advice,
