@@ -10,7 +10,6 @@ from search_spaces.rungs import FULL
 from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
 from tests.tune_app.search.test_ladder import closed_form, count, drive, make_laddered, open_proposer
 from trainables.config import digest
-from trainables.results import StageRun
 from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.ehvi import FIRST, Ehvi
@@ -158,21 +157,6 @@ def test_a_network_at_chance_before_training_may_still_be_trained(sampler: str, 
     assert poor
     trained = [r for r in done if r.assignment.rung == FULL and r.assignment.config_key in poor]
     assert trained
-
-
-def test_what_a_network_at_chance_cost_is_known_and_what_it_left_is_free(tmp_path: Path) -> None:
-    spec = make_laddered(tmp_path, sampler=EHVI)
-    prices = Prices(make_steps)
-    point = {"prune_frac": 0.3, "w_bits": 2, "a_bits": 4}
-    steps = make_steps(point, "ptq")
-    stages = [StageRun(kind=step.kind, key=step.key, seconds=5.0, cached=False) for step in steps]
-    record = make_record(0, point, 0.1, state="invalid", kind="Collapsed", rung="ptq", measured=True)
-    record = record.model_copy(update={"result": record.result.model_copy(update={"stages": stages})})
-    prices.learn(record.model_copy(update={"taken_from": "another"}))
-    assert prices.seconds([steps], ())[0] > 5.0 * len(steps)
-    prices.learn(record)
-    assert prices.seconds([steps], ())[0] < 1.0
-    assert spec.fidelity is not None
 
 
 def test_points_of_one_configuration_run_once(tmp_path: Path) -> None:
