@@ -9,9 +9,6 @@ given out: what is missing then, Ray and the product needed between two trials.
 
 import argparse
 import datetime
-import io
-import logging
-import os
 import random
 import shutil
 import sys
@@ -20,17 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import ray
-from rich.console import Console
 
 from benchmarks.measure import check_idle
-from benchmarks.orchestration import ClosedForm, make_spec, record_of
+from benchmarks.orchestration import ClosedForm, make_spec, quiet_search, record_of, start_ray
 from benchmarks.report import write_report
 from tune_app.engine.trial import Grant
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
-from tune_app.on_ray.engine import OnRay
-from tune_app.on_ray.session import TUNE_SETTINGS
-from tune_app.run.search import run_baseline, run_search
 from tune_app.spec.experiment import ExperimentSpec
 
 SECONDS = (5.0, 15.0)
@@ -83,16 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "busy_workers")
     options = parser.parse_args(arguments)
     check_idle(force=options.force)
-    os.environ.update(TUNE_SETTINGS)
     storage = options.folder.resolve()
     shutil.rmtree(storage, ignore_errors=True)
-    ray.init(num_cpus=options.workers, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    spec, quiet = sleeping_search(storage, options.workers, options.trials), Console(file=io.StringIO())
-    run_baseline(spec, console=quiet)
-    outcome = run_search(spec, engine=OnRay(worker=Asleep), console=quiet)
-    records, _ = Ledger(spec.folder / "trials").read()
+    start_ray(options.workers)
+    spec = sleeping_search(storage, options.workers, options.trials)
+    outcome = quiet_search(spec, Asleep)
+    records, _ = Ledger(ExperimentFolder(spec.folder).trials).read()
     share, seconds = busy_share(records, options.workers)
     text = (
         f"Of {options.workers} workers, {100 * share:.1f} % were busy on average, over {seconds:.0f} s in which "

@@ -35,6 +35,7 @@ from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
 from tune_app.on_ray.engine import OnRay
 from tune_app.on_ray.session import TUNE_SETTINGS
 from tune_app.on_ray.worker import TrialWorker
+from tune_app.run.outcome import Outcome
 from tune_app.run.search import run_baseline, run_search
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
@@ -106,12 +107,24 @@ class PlainClass(tune.Trainable):
         return True
 
 
-def run_ours(storage: Path, trials: int) -> float:
-    """Seconds per trial."""
-    spec = make_spec(storage, f"ours-{trials}-{time.monotonic_ns()}", trials)
+def start_ray(workers: int) -> None:
+    """Starts Ray with so many logical workers, as the product sets it, and without a word of it."""
+    os.environ.update(TUNE_SETTINGS)
+    ray.init(num_cpus=workers, include_dashboard=False, configure_logging=False, log_to_driver=False)
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def quiet_search(spec: ExperimentSpec, worker: type[TrialWorker]) -> Outcome:
+    """A search of the product by such workers, which prints nothing."""
     quiet = Console(file=io.StringIO())
     run_baseline(spec, console=quiet)
-    outcome = run_search(spec, engine=OnRay(worker=ClosedForm), console=quiet)
+    return run_search(spec, engine=OnRay(worker=worker), console=quiet)
+
+
+def run_ours(storage: Path, trials: int) -> float:
+    """Seconds per trial."""
+    outcome = quiet_search(make_spec(storage, f"ours-{trials}-{time.monotonic_ns()}", trials), ClosedForm)
     assert outcome.totals.trials == {"complete": trials}, "every trial has its record"
     return outcome.seconds / trials
 
@@ -185,13 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/orchestration"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "orchestration")
     options = parser.parse_args(arguments)
-    os.environ.update(TUNE_SETTINGS)
     storage = options.folder.resolve()
     shutil.rmtree(storage, ignore_errors=True)
     resumed = [resume_seconds(storage / f"resume{i}", max(options.sizes)) for i in range(options.rounds)]
-    ray.init(num_cpus=WORKERS, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    start_ray(WORKERS)
     found: dict[str, dict[int, list[float]]] = {name: {size: [] for size in options.sizes} for name in WAYS}
     for way in WAYS.values():
         way(storage, 10)  # workers start

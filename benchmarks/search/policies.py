@@ -158,8 +158,8 @@ class BoTorch:
         open_ones = [place for place in range(len(self._rows)) if place not in taken]
         if not open_ones or not self._values:
             return open_ones[0] if open_ones else None
-        seen, values = self._rows[list(self._values)], torch.tensor(list(self._values.values()))
-        values = values.double()
+        seen = self._rows[list(self._values)]
+        values = torch.tensor(list(self._values.values()), dtype=torch.float64)
         model = ModelListGP(*(SingleTaskGP(seen, column[:, None]) for column in values.T))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

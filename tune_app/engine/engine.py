@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.throttle import Throttle
-from tune_app.findings.at_chance import collapse_notice, has_collapsed
+from tune_app.findings.at_chance import collapse_notice
 from tune_app.findings.of_baseline import findings_of_baseline
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
@@ -73,7 +73,7 @@ class ReadySearch:
     def finished(self, record: TrialRecord) -> None:
         """Shows a trial that the proposer was told of, and says once if nothing is usable so far."""
         self.view.finished(record)
-        notice = collapse_notice(self.proposer.records, self.baseline) if has_collapsed(record) else ""
+        notice = collapse_notice(self.proposer.records, self.baseline) if record.is_at_chance else ""
         if notice:
             self.view.notice(notice)
 

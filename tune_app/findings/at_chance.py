@@ -17,11 +17,6 @@ Row = Mapping[str, Any]
 """A row of the table of trials, with `rung`, `state`, `reason` and `accuracy`."""
 
 
-def has_collapsed(record: TrialRecord) -> bool:
-    """Whether a trial was refused since its accuracy is at chance."""
-    return failure_kind(record.reason) == Collapsed.__name__
-
-
 def collapse_notice(records: Sequence[TrialRecord], baseline: BaselineInfo) -> str:
     """Returns what a search says when ENOUGH trials were refused at chance and none is usable; empty before and after.
 

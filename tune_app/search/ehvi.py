@@ -112,24 +112,23 @@ class Ehvi(Strategy):
             return key not in busy and key not in self._refused and self._rung_of(key, in_use) is not None
 
         open_ones = [candidate for candidate in self._candidates if is_open(candidate.key)]
-        chosen = self._chosen(open_ones, pending, in_use)
+        chosen = self._chosen(open_ones, pending, busy, in_use)
         if chosen is None:
             last = self._candidates.next_of_all(lambda point, key: is_open(key) and not self._is_refused(point, key))
-            chosen = self._chosen(last, pending, in_use)
+            chosen = self._chosen(last, pending, busy, in_use)
         return chosen
 
     def _chosen(
-        self, candidates: Sequence[Candidate], pending: Sequence[Assignment], in_use: Sequence[str]
+        self, candidates: Sequence[Candidate], pending: Sequence[Assignment], busy: set[str], in_use: Sequence[str]
     ) -> Choice | None:
         """Returns the best of these candidates, or None if the bounds allow none."""
-        coming = {step.key for work in pending for step in self._steps_of(work.params, work.rung)}
         if not candidates:
             return None
+        coming = {step.key for work in pending for step in self._steps_of(work.params, work.rung)}
         if not self._evidence:
             return self._cheapest(candidates, coming, in_use)
         running = features(self._spec.space, [work.params for work in _once(pending)])
         self._evidence.teach(running)
-        busy = {work.config_key for work in pending}
         return self._most_promising(candidates, busy, self._free_space(running), coming)
 
     def _cheapest(

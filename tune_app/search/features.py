@@ -1,5 +1,6 @@
 """Features: what a surrogate sees of the points of a space."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ def features(space: SearchSpace, points: Sequence[Mapping[str, Value]]) -> np.nd
     A number that is none of the values lies between its neighbors. A parameter that a point lacks stands in the middle,
     and a flag says so.
     """
-    columns = []
+    columns: list[Sequence[float] | np.ndarray] = []
     for name, parameter in space.root.items():
         found = [point.get(name) for point in points]
         if parameter.ordered:
@@ -26,13 +27,8 @@ def features(space: SearchSpace, points: Sequence[Mapping[str, Value]]) -> np.nd
     return np.array(columns, dtype=np.float64).T.reshape(len(points), len(columns))
 
 
-def _places(parameter: Parameter, found: Sequence[Value | None]) -> list[float]:
-    values, last = parameter.values, max(1, len(parameter.values) - 1)
-    places: dict[Value | None, float] = {value: i / last for i, value in enumerate(values)}
-
-    def place(value: Value | None) -> float:
-        if value is None or isinstance(value, str):
-            return 0.5
-        return float(np.interp(value, [float(v) for v in values], list(places.values())))
-
-    return [places[value] if value in places else place(value) for value in found]
+def _places(parameter: Parameter, found: Sequence[Value | None]) -> np.ndarray:
+    last = max(1, len(parameter.values) - 1)
+    numbers = np.array([math.nan if v is None or isinstance(v, str) else v for v in found], dtype=np.float64)
+    places = np.interp(numbers, np.array(parameter.values, dtype=np.float64), np.arange(len(parameter.values)) / last)
+    return np.where(np.isnan(numbers), 0.5, places)
