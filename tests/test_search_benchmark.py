@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.search import policies, replay, settings
 from benchmarks.search.simulator import Job, simulate
-from benchmarks.search.table import OBJECTIVES, TABLES, Cell, Table, continued, load_table, open_table
+from benchmarks.search.table import Cell, Table, continued, load_table
+from benchmarks.search.tables import OBJECTIVES, TABLES, open_table, read_table
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
 
@@ -172,6 +173,19 @@ def test_qlognehvi_reaches_most_of_the_volume_and_repeats_nothing(table: Table) 
     assert len(policy._values) + len(policy._running) == trace.jobs
 
 
+def test_qlognehvi_compares_some_points_of_a_large_space(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("botorch", reason="botorch is not installed: it is in the dependency group bench")
+    monkeypatch.setattr(policies, "MOST", 30)
+    policy = policies.BoTorch(table, 1)
+    good, bad = table.points.index(job().params), table.points.index(job(w_bits=2, a_bits=3).params)
+    policy._values = {good: [0.9, -20_000.0], bad: [0.2, -30_000.0]}
+    choices = policy._choices()
+    near = [i for i, p in enumerate(table.points) if sum(p[n] != job().params[n] for n in p) == 1]
+    assert set(near) < set(choices)
+    assert {good, bad}.isdisjoint(choices)
+    assert 30 < len(choices) == len(set(choices)) <= 30 + len(near)
+
+
 def test_ours_follows_its_seed(table: Table) -> None:
     def run(seed: int) -> list[float]:
         policy = policies.ours(table, seed)
@@ -179,6 +193,14 @@ def test_ours_follows_its_seed(table: Table) -> None:
 
     assert run(1) == run(1)
     assert run(1) != run(2)
+
+
+def test_advice_from_an_equal_network_saves_training(table: Table) -> None:
+    def needed(policy: policies.Ours) -> float:
+        trace = simulate(policy, table, workers=4, cache=True, target=0.95 * table.volume)
+        return trace.seconds_to(0.95 * table.volume)
+
+    assert needed(policies.warm_started(table, 1, table)) < needed(policies.ours(table, 1))
 
 
 def test_the_replay_writes_its_tables_its_figures_and_its_picture(tmp_path: Path) -> None:
@@ -207,7 +229,7 @@ def test_the_replay_writes_its_tables_its_figures_and_its_picture(tmp_path: Path
 def test_a_table_may_be_judged_by_other_columns(name: str, objectives: str) -> None:
     judged = open_table(name, objectives)
     assert list(judged.reference) == list(judged.spec.objectives) == list(OBJECTIVES[objectives])
-    assert judged.reference["accuracy"] == load_spec(SPEC.parent / TABLES[name][0]).reference["accuracy"]
+    assert judged.reference["accuracy"] == read_table(name).spec.reference["accuracy"]
     assert judged.volume > 0
 
 

@@ -3,17 +3,21 @@
 import random
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from benchmarks.made_results import completed
-from benchmarks.search.simulator import Job, Policy
+from benchmarks.search.simulator import Job, Policy, simulate
 from benchmarks.search.table import Cell, Table
 from search_spaces.rungs import FULL
 from trainables.config import digest
 from trainables.errors import State
 from trainables.results import Failed, Failure, StageRun
+from tune_app.frontier.pareto import non_dominated
 from tune_app.ledger.ledger import Params, TrialRecord
+from tune_app.search.candidates import MOST
 from tune_app.search.features import features
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
@@ -114,7 +118,7 @@ def ray_gp(table: Table, seed: int) -> Policy:
 class BoTorch:
     """BoTorch's qLogNEHVI on a Gaussian process of each objective, as its tutorial has it.
 
-    It chooses among all points that have not run, since the space is a list; running trials are its pending points.
+    It chooses among points that have not run, since the space is a list; running trials are its pending points.
     """
 
     def __init__(self, table: Table, seed: int) -> None:
@@ -124,7 +128,8 @@ class BoTorch:
         self._table, self._seed = table, seed
         self._rows = torch.tensor(features(table.spec.space, table.points))
         columns = self._rows.shape[1]
-        self._first = random.Random(seed).sample(range(len(table.points)), 2 * (columns + 1))
+        self._draw = random.Random(seed)
+        self._first = self._draw.sample(range(len(table.points)), 2 * (columns + 1))
         self._running: list[int] = []
         self._values: dict[int, list[float]] = {}
         self._failed: set[int] = set()
@@ -154,8 +159,7 @@ class BoTorch:
         from botorch.sampling import SobolQMCNormalSampler
         from gpytorch.mlls import SumMarginalLogLikelihood
 
-        taken = {*self._running, *self._values, *self._failed}
-        open_ones = [place for place in range(len(self._rows)) if place not in taken]
+        open_ones = self._choices()
         if not open_ones or not self._values:
             return open_ones[0] if open_ones else None
         seen = self._rows[list(self._values)]
@@ -176,6 +180,22 @@ class BoTorch:
                 promised = torch.cat([acquisition(part[:, None]) for part in self._rows[open_ones].split(64)])
         return open_ones[int(promised.argmax())]
 
+    def _choices(self) -> list[int]:
+        """All points that have not run; in a large space as many as ours draws, and all that lie near a good one.
+
+        Those differ in one parameter from a point of the frontier.
+        """
+        taken = {*self._running, *self._values, *self._failed}
+        open_ones = [place for place in range(len(self._rows)) if place not in taken]
+        if len(open_ones) <= MOST:
+            return open_ones
+        seen = list(self._values)
+        front = np.array(seen)[non_dominated(-np.array(list(self._values.values())))]
+        rows = self._rows.numpy()
+        near = np.flatnonzero(((rows[:, None] != rows[front]).sum(axis=2) == 1).any(axis=1)).tolist()
+        drawn = self._draw.sample(open_ones, MOST)
+        return [place for place in dict.fromkeys([*drawn, *near]) if place not in taken]
+
 
 class MoAsha:
     """Syne Tune's MO-ASHA on the epochs of the full schedule, as its authors drive it.
@@ -185,7 +205,6 @@ class MoAsha:
     """
 
     def __init__(self, table: Table, seed: int) -> None:
-        import numpy as np
         from syne_tune.config_space import choice
         from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
 
@@ -233,13 +252,22 @@ class MoAsha:
 class Ours:
     """The product's own proposer, fed with records made of the table's rows."""
 
-    def __init__(self, table: Table, spec: ExperimentSpec) -> None:
+    def __init__(self, table: Table, spec: ExperimentSpec, advice: Sequence[TrialRecord] = ()) -> None:
         self._table = table
         self._epochs = {name: 1 if rung is None else max(1, rung.qat_epochs) for name, rung in spec.rungs.items()}
         self._epochs[FULL] = table.epochs
         self._proposer = Proposer(
-            spec, key_of=lambda p, _=0: digest(dict(p)), steps_of=self._steps, reference=table.reference
+            spec,
+            key_of=lambda p, _=0: digest(dict(p)),
+            steps_of=self._steps,
+            reference=table.reference,
+            advice=advice,
         )
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """What has ended."""
+        return self._proposer.records
 
     def ask(self) -> Job | None:
         """What the product would run."""
@@ -271,7 +299,7 @@ class Ours:
         return [*shared, own]
 
 
-def ours(table: Table, seed: int, **changes: Any) -> Policy:
+def ours(table: Table, seed: int, *, advice: Sequence[TrialRecord] = (), **changes: Any) -> Ours:
     """What a spec gets that names no sampler and no rungs; `changes` replace its fields.
 
     The budget is for all points but one, since for all of them it would need no rungs.
@@ -282,7 +310,7 @@ def ours(table: Table, seed: int, **changes: Any) -> Policy:
         "fidelity": "auto",
         **changes,
     }
-    return Ours(table, ExperimentSpec.model_validate({**table.spec.model_dump(), **fields}))
+    return Ours(table, ExperimentSpec.model_validate({**table.spec.model_dump(), **fields}), advice)
 
 
 def in_full(table: Table, seed: int) -> Policy:
@@ -290,7 +318,14 @@ def in_full(table: Table, seed: int) -> Policy:
     return ours(table, seed, fidelity=None)
 
 
-Make = Callable[[Table, int], Policy]
+def warm_started(table: Table, seed: int, other: Table) -> Ours:
+    """The same with advice: what a search in another network's table found until 99 % of the hypervolume there."""
+    earlier = ours(other, seed)
+    simulate(earlier, other, workers=4, cache=True, target=0.99 * other.volume)
+    return ours(table, seed, advice=earlier.records)
+
+
+Make = Callable[..., Policy]
 
 
 def _failed(state: State, reason: str) -> Failed:

@@ -40,7 +40,8 @@ from benchmarks.search.settings import (
     verdict,
 )
 from benchmarks.search.simulator import Trace, simulate
-from benchmarks.search.table import HERE, OBJECTIVES, TABLES, continued, open_table
+from benchmarks.search.table import continued
+from benchmarks.search.tables import HERE, OBJECTIVES, TABLES, open_table
 
 FIRST = "grid in order, no cache"
 
@@ -70,23 +71,24 @@ class Method:
     """Its own users have no such cache: shown, and compared apart, to tell what of the gain is the cache's."""
     continued: bool = False
     """A trial that goes on to a higher rung goes on from its checkpoint."""
+    advised: bool = False
+    """It begins with what was found in the table of another network, where there is one."""
 
 
 METHODS = {
     FIRST: Method(policies.ordered, cache=False, seeded=False),
     "grid shuffled, no cache": Method(policies.shuffled, cache=False),
     "grid shuffled, our cache": Method(policies.shuffled, cache=True),
-    "random, no cache": Method(policies.uniform, cache=False),
     "random, our cache": Method(policies.uniform, cache=True, lent=True),
     "Ray OptunaSearch TPE, no cache": Method(policies.ray_tpe, cache=False),
     "Ray OptunaSearch TPE, our cache": Method(policies.ray_tpe, cache=True, lent=True),
-    "Ray OptunaSearch NSGA-II, no cache": Method(policies.ray_nsga2, cache=False),
     "Ray OptunaSearch NSGA-II, our cache": Method(policies.ray_nsga2, cache=True, lent=True),
     "Ray OptunaSearch multivariate TPE, our cache": Method(policies.ray_multivariate_tpe, cache=True, lent=True),
     "Ray OptunaSearch GP, our cache": Method(policies.ray_gp, cache=True, lent=True),
     "BoTorch qLogNEHVI, our cache": Method(policies.BoTorch, cache=True, lent=True),
     "Syne Tune MO-ASHA, our cache": Method(policies.MoAsha, cache=True, continued=True),
     "ours, every trial in full": Method(policies.in_full, cache=True),
+    "ours, warm start from another network": Method(policies.warm_started, cache=True, advised=True),
     OURS: Method(policies.ours, cache=True),
 }
 
@@ -124,14 +126,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict[Setting, dict[str, list[Trace]]]:
     """The traces of each setting and method, one per seed, on all cores: simulated time does not notice."""
     options.folder.mkdir(parents=True, exist_ok=True)
-    runs = [Run(s, name, seed) for s in settings for name in options.only for seed in _seeds(name, options)]
-    found: dict[Setting, dict[str, list[Trace]]] = {s: {name: [] for name in options.only} for s in settings}
+    runs = [Run(s, name, seed) for s in settings for name in _methods(s, options) for seed in _seeds(name, options)]
+    found: dict[Setting, dict[str, list[Trace]]] = {s: {name: [] for name in _methods(s, options)} for s in settings}
     with ProcessPoolExecutor(max_workers=options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         traces = pool.map(functools.partial(kept, options=options), runs)
         for run, trace in zip(runs, traces, strict=True):
             found[run.setting][run.method].append(trace)
             print(f"{run.setting.title}: {run.method}, seed {run.seed}: {trace.jobs} jobs", file=sys.stderr, flush=True)
     return found
+
+
+def _methods(setting: Setting, options: argparse.Namespace) -> list[str]:
+    return [name for name in options.only if TABLES[setting.table].advised_by or not METHODS[name].advised]
 
 
 def _seeds(name: str, options: argparse.Namespace) -> range:
@@ -147,8 +153,9 @@ def kept(run: Run, options: argparse.Namespace) -> Trace:
     table, method = open_table(run.setting.table, run.setting.objectives), METHODS[run.method]
     if method.continued:
         table = continued(table)
+    others = [open_table(TABLES[run.setting.table].advised_by, run.setting.objectives)] if method.advised else []
     trace = simulate(
-        method.make(table, run.seed),
+        method.make(table, run.seed, *others),
         table,
         workers=run.setting.workers,
         cache=method.cache,
@@ -173,7 +180,7 @@ def about(settings: Sequence[Setting], options: argparse.Namespace) -> str:
         tables = [open_table(name, objectives) for objectives in options.objectives]
         corners = {metric: value for table in tables for metric, value in table.reference.items()}
         shown = ", ".join(f"{metric} {value:,g}" for metric, value in corners.items())
-        lines.append(f"{name}: {len(tables[0].points)} points; reference point: {shown}.")
+        lines.append(f"{name}: {len(tables[0].points):,} points; reference point: {shown}.")
     return " ".join(lines)
 
 

@@ -11,24 +11,11 @@ import pandas as pd
 
 from search_spaces.parameters import Value
 from search_spaces.rungs import FULL
-from trainables.results import METRICS
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume
 from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.spec.yaml_file import load_spec
 
-HERE = Path(__file__).parent
-TABLES = {
-    "digits": ("table.yaml", "search_table.parquet"),
-}
-"""The tables by name: the spec, beside this file, and the trials of its search, among the results."""
-OBJECTIVES = {
-    "bytes": ("accuracy", "size_bytes"),
-    "bops": ("accuracy", "bops"),
-    "memory": ("accuracy", "size_bytes", "peak_activation_bytes"),
-}
-"""What a frontier is made of, by name."""
 PARENTS = {"channel_prune": ("prune_frac",), "sparsify": ("prune_frac", "sparsity")}
 """The parameters that decide the result of each shared stage."""
 
@@ -60,7 +47,11 @@ class Table:
 
     def cell(self, params: Params, rung: str) -> Cell:
         """What a trial of this point at this rung finds."""
-        return self.cells[tuple(params[name] for name in self.spec.space.root), rung]
+        return self.cells[self.key(params), rung]
+
+    def key(self, params: Params) -> tuple[Value, ...]:
+        """What names a point in `cells`."""
+        return tuple(params[name] for name in self.spec.space.root)
 
     @cached_property
     def points(self) -> list[dict[str, Value]]:
@@ -92,17 +83,6 @@ class Table:
         """Hypervolume of the whole grid with the full schedule."""
         rows = [cell.row for (_, rung), cell in self.cells.items() if rung == FULL and cell.row["state"] == "complete"]
         return hypervolume(np.array([self.costs(row) for row in rows]), self.corner)
-
-
-def open_table(name: str, objectives: str) -> Table:
-    """One of TABLES, judged by OBJECTIVES; nobody wants what costs as much as 8 bits without pruning."""
-    spec, trials = TABLES[name]
-    table = load_table(HERE.parent / "results" / trials, load_spec(HERE / spec))
-    names = OBJECTIVES[objectives]
-    full = [cell.row for (_, rung), cell in table.cells.items() if rung == FULL and cell.row["state"] == "complete"]
-    corner = {metric: table.reference.get(metric, max(float(row[metric]) for row in full)) for metric in names}
-    judged = table.spec.model_copy(update={"objectives": {metric: METRICS[metric].better for metric in names}})
-    return replace(table, spec=judged, reference=corner)
 
 
 def continued(table: Table) -> Table:
@@ -142,10 +122,12 @@ def load_table(path: Path, spec: ExperimentSpec) -> Table:
         own = sum(
             float(row.get(f"seconds_{kind}") or 0.0) for kind in ("ptq", "qat") if row.get(f"seconds_{kind}", 0) > 0
         )
-        stages = [
-            Stage((kind, *(row[p] for p in parameters)), shared[kind, *(row[p] for p in parameters)])
-            for kind, parameters in PARENTS.items()
-            if row[parameters[-1]] > 0
-        ]
+        stages = [Stage(key, shared[key]) for key in shared_keys(row)]
         cells[point, row["rung"]] = Cell(row, (*stages, Stage(("own", *point, row["rung"]), own)))
     return Table(spec, cells, spec.reference)
+
+
+def shared_keys(row: Mapping[str, Any]) -> list[tuple[Value, ...]]:
+    """The keys of the shared stages that a trial needs, in order."""
+    found = [(parameters, (kind, *(row[p] for p in parameters))) for kind, parameters in PARENTS.items()]
+    return [key for parameters, key in found if row[parameters[-1]] > 0]
