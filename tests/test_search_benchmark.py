@@ -165,6 +165,21 @@ def test_mo_asha_promotes_a_quarter_and_finishes_it(table: Table) -> None:
     assert 25 < len(trace.volume) < 75
 
 
+def test_mo_asha_promotes_the_best(table: Table) -> None:
+    """A trial that many others dominate stops, whatever its place among those that were reported."""
+    pytest.importorskip("syne_tune", reason="syne_tune is not installed: it is in the dependency group bench")
+    policy = policies.MoAsha(table, 1)
+    rows = [{"state": "complete", "accuracy": a, "size_bytes": s} for a, s in ((0.9, 9e4), (0.8, 8e4), (0.7, 7e4))]
+    worst, best = [{"state": "complete", "accuracy": a, "size_bytes": s} for a, s in ((0.5, 2e5), (0.95, 1e4))]
+    for found in [*rows, *[worst] * 6, best]:
+        asked = policy.ask()
+        assert asked is not None
+        went_on = len(policy._going_on)
+        policy.tell(asked, Cell(found, ()))
+        if found in (worst, best):
+            assert (len(policy._going_on) > went_on) == (found is best)
+
+
 def test_qlognehvi_reaches_most_of_the_volume_and_repeats_nothing(table: Table) -> None:
     pytest.importorskip("botorch", reason="botorch is not installed: it is in the dependency group bench")
     policy = policies.BoTorch(table, 1)
