@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.search import policies, replay, settings
 from benchmarks.search.simulator import Job, simulate
-from benchmarks.search.table import Cell, Table, continued, load_table
+from benchmarks.search.table import Cell, Table, continued, load_table, shortened
 from benchmarks.search.tables import OBJECTIVES, TABLES, open_table, read_table
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import load_spec
@@ -208,6 +208,14 @@ def test_ours_follows_its_seed(table: Table) -> None:
 
     assert run(1) == run(1)
     assert run(1) != run(2)
+
+
+def test_a_shorter_schedule_finds_what_the_rung_below_finds(table: Table) -> None:
+    point = job().params
+    short, found = table.cell(point, "short"), shortened(table).cell(point, "full")
+    assert found.row == {**short.row, "rung": "full"}
+    assert found.stages == short.stages
+    assert shortened(table).cell(point, "ptq") == table.cell(point, "ptq")
 
 
 def test_advice_from_an_equal_network_saves_training(table: Table) -> None:

@@ -328,7 +328,7 @@ def in_full(table: Table, seed: int) -> Policy:
 
 
 def warm_started(table: Table, seed: int, other: Table) -> Ours:
-    """The same with advice: what a search in another network's table found until 99 % of the hypervolume there."""
+    """The same with advice: what a search of another base found until 99 % of the hypervolume there."""
     earlier = ours(other, seed)
     simulate(earlier, other, workers=4, cache=True, target=0.99 * other.volume)
     return ours(table, seed, advice=earlier.records)

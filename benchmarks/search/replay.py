@@ -18,7 +18,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ from benchmarks.search.settings import (
     verdict,
 )
 from benchmarks.search.simulator import Trace, simulate
-from benchmarks.search.table import continued
+from benchmarks.search.table import Table, continued, shortened
 from benchmarks.search.tables import HERE, OBJECTIVES, TABLES, open_table
 
 FIRST = "grid in order, no cache"
@@ -71,8 +71,18 @@ class Method:
     """Its own users have no such cache: shown, and compared apart, to tell what of the gain is the cache's."""
     continued: bool = False
     """A trial that goes on to a higher rung goes on from its checkpoint."""
-    advised: bool = False
-    """It begins with what was found in the table of another network, where there is one."""
+    advised_by: Callable[[Setting], Table] | None = None
+    """Where the search ran before whose trials it takes over."""
+
+
+def other_network(setting: Setting) -> Table:
+    """The table of a network of another kind, on other images."""
+    return open_table(TABLES[setting.table].other_network, setting.objectives)
+
+
+def shorter_schedule(setting: Setting) -> Table:
+    """The same network, whose full schedule is what the highest rung below trains."""
+    return shortened(open_table(setting.table, setting.objectives))
 
 
 METHODS = {
@@ -88,7 +98,8 @@ METHODS = {
     "BoTorch qLogNEHVI, our cache": Method(policies.BoTorch, cache=True, lent=True),
     "Syne Tune MO-ASHA, our cache": Method(policies.MoAsha, cache=True, continued=True),
     "ours, every trial in full": Method(policies.in_full, cache=True),
-    "ours, warm start from another network": Method(policies.warm_started, cache=True, advised=True),
+    "ours, warm start from another network": Method(policies.warm_started, cache=True, advised_by=other_network),
+    "ours, warm start from a shorter schedule": Method(policies.warm_started, cache=True, advised_by=shorter_schedule),
     OURS: Method(policies.ours, cache=True),
 }
 
@@ -126,18 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict[Setting, dict[str, list[Trace]]]:
     """The traces of each setting and method, one per seed, on all cores: simulated time does not notice."""
     options.folder.mkdir(parents=True, exist_ok=True)
-    runs = [Run(s, name, seed) for s in settings for name in _methods(s, options) for seed in _seeds(name, options)]
-    found: dict[Setting, dict[str, list[Trace]]] = {s: {name: [] for name in _methods(s, options)} for s in settings}
+    runs = [Run(s, name, seed) for s in settings for name in options.only for seed in _seeds(name, options)]
+    found: dict[Setting, dict[str, list[Trace]]] = {s: {name: [] for name in options.only} for s in settings}
     with ProcessPoolExecutor(max_workers=options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         traces = pool.map(functools.partial(kept, options=options), runs)
         for run, trace in zip(runs, traces, strict=True):
             found[run.setting][run.method].append(trace)
             print(f"{run.setting.title}: {run.method}, seed {run.seed}: {trace.jobs} jobs", file=sys.stderr, flush=True)
     return found
-
-
-def _methods(setting: Setting, options: argparse.Namespace) -> list[str]:
-    return [name for name in options.only if TABLES[setting.table].advised_by or not METHODS[name].advised]
 
 
 def _seeds(name: str, options: argparse.Namespace) -> range:
@@ -153,9 +160,9 @@ def kept(run: Run, options: argparse.Namespace) -> Trace:
     table, method = open_table(run.setting.table, run.setting.objectives), METHODS[run.method]
     if method.continued:
         table = continued(table)
-    others = [open_table(TABLES[run.setting.table].advised_by, run.setting.objectives)] if method.advised else []
+    earlier = [method.advised_by(run.setting)] if method.advised_by else []
     trace = simulate(
-        method.make(table, run.seed, *others),
+        method.make(table, run.seed, *earlier),
         table,
         workers=run.setting.workers,
         cache=method.cache,

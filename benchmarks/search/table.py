@@ -101,6 +101,18 @@ def continued(table: Table) -> Table:
     return replace(table, cells=cells)
 
 
+def shortened(table: Table) -> Table:
+    """The same with a schedule as short as that of the highest rung below the full one."""
+    below = [rung for rung in table.spec.rungs if rung != FULL][-1]
+    cells = {
+        (point, rung): replace(table.cells[point, below], row={**table.cells[point, below].row, "rung": FULL})
+        if rung == FULL
+        else cell
+        for (point, rung), cell in table.cells.items()
+    }
+    return replace(table, cells=cells)
+
+
 def load_table(path: Path, spec: ExperimentSpec) -> Table:
     """A table from the parquet file that `tune-app run` of its spec wrote.
 

@@ -20,13 +20,13 @@ class Source(NamedTuple):
     """A file beside this one."""
     trials: str
     """What its search wrote, a file among the results."""
-    advised_by: str = ""
-    """The table of another network with the same parameters, whose trials a warm start takes over."""
+    other_network: str
+    """The table of another network with the same parameters."""
 
 
 TABLES = {
-    "digits": Source("table.yaml", "search_table.parquet", advised_by="ResNet-8"),
-    "ResNet-8": Source("resnet8.yaml", "search_resnet8.parquet", advised_by="digits"),
+    "digits": Source("table.yaml", "search_table.parquet", other_network="ResNet-8"),
+    "ResNet-8": Source("resnet8.yaml", "search_resnet8.parquet", other_network="digits"),
 }
 OBJECTIVES = {
     "bytes": ("accuracy", "size_bytes"),
