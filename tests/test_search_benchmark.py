@@ -246,6 +246,16 @@ def test_the_replay_writes_its_tables_its_figures_and_its_picture(tmp_path: Path
     assert json.loads(out.with_suffix(".json").read_text())["figures"] == figures
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()} == files
 
+    lost = next(file for file in files if "bytes_4_random" in file.name)
+    lost.unlink()
+    replay.main([*command, "--kept"])
+    assert not lost.exists()
+    assert out.with_suffix(".md").read_text().count("Not run: random, our cache") == 1
+    left = json.loads(out.with_suffix(".json").read_text())["figures"]
+    del figures["digits, bytes, 4"]["training_s"]["random, our cache"]
+    del figures["digits, bytes, 4"]["wall_s"]["random, our cache"]
+    assert left == figures
+
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)
 @pytest.mark.parametrize("name", TABLES)

@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-jobs", type=int, default=1_000, help="trials after which a search is given up")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--kept", action="store_true", help="run nothing: report the methods whose runs are all kept")
     parser.add_argument("--folder", type=Path, default=Path("runs") / "search", help="where each run is kept")
     parser.add_argument("--output", type=Path, default=HERE.parent / "results" / "search")
     options = parser.parse_args(arguments)
@@ -124,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for setting in settings:
         table, found = open_table(setting.table, setting.objectives), traces[setting]
         seconds, walls = times(found, table, Trace.seconds_to), times(found, table, Trace.wall_to)
-        parts += [f"## {setting.title}", cell_table(seconds, walls), oracle_line(table)]
+        missing = [f"Not run: {', '.join(absent)}"] if (absent := [n for n in options.only if n not in found]) else []
+        parts += [f"## {setting.title}", cell_table(seconds, walls), oracle_line(table), *missing]
         ratios += [verdict(seconds, setting, share, oracle(table, share)) for share in SHARES]
         figures[", ".join(map(str, setting))] = {"training_s": seconds, "wall_s": walls}
     text = "\n\n".join([about(settings, options), *summary(ratios), *parts])
@@ -138,11 +140,14 @@ def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict
     """The traces of each setting and method, one per seed, on all cores: simulated time does not notice."""
     options.folder.mkdir(parents=True, exist_ok=True)
     runs = [Run(s, name, seed) for s in settings for name in options.only for seed in _seeds(name, options)]
-    found: dict[Setting, dict[str, list[Trace]]] = {s: {name: [] for name in options.only} for s in settings}
+    if options.kept:
+        absent = {(run.setting, run.method) for run in runs if not (options.folder / run.file).exists()}
+        runs = [run for run in runs if (run.setting, run.method) not in absent]
+    found: dict[Setting, dict[str, list[Trace]]] = {s: {} for s in settings}
     with ProcessPoolExecutor(max_workers=options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         traces = pool.map(functools.partial(kept, options=options), runs)
         for run, trace in zip(runs, traces, strict=True):
-            found[run.setting][run.method].append(trace)
+            found[run.setting].setdefault(run.method, []).append(trace)
             print(f"{run.setting.title}: {run.method}, seed {run.seed}: {trace.jobs} jobs", file=sys.stderr, flush=True)
     return found
 
