@@ -67,8 +67,6 @@ class Method:
     make: Make
     cache: bool
     seeded: bool = True
-    lent: bool = False
-    """Its own users have no such cache: shown, and compared apart, to tell what of the gain is the cache's."""
     continued: bool = False
     """A trial that goes on to a higher rung goes on from its checkpoint."""
     advised_by: Callable[[Setting], Table] | None = None
@@ -89,13 +87,13 @@ METHODS = {
     FIRST: Method(policies.ordered, cache=False, seeded=False),
     "grid shuffled, no cache": Method(policies.shuffled, cache=False),
     "grid shuffled, our cache": Method(policies.shuffled, cache=True),
-    "random, our cache": Method(policies.uniform, cache=True, lent=True),
+    "random, our cache": Method(policies.uniform, cache=True),
     "Ray OptunaSearch TPE, no cache": Method(policies.ray_tpe, cache=False),
-    "Ray OptunaSearch TPE, our cache": Method(policies.ray_tpe, cache=True, lent=True),
-    "Ray OptunaSearch NSGA-II, our cache": Method(policies.ray_nsga2, cache=True, lent=True),
-    "Ray OptunaSearch multivariate TPE, our cache": Method(policies.ray_multivariate_tpe, cache=True, lent=True),
-    "Ray OptunaSearch GP, our cache": Method(policies.ray_gp, cache=True, lent=True),
-    "BoTorch qLogNEHVI, our cache": Method(policies.BoTorch, cache=True, lent=True),
+    "Ray OptunaSearch TPE, our cache": Method(policies.ray_tpe, cache=True),
+    "Ray OptunaSearch NSGA-II, our cache": Method(policies.ray_nsga2, cache=True),
+    "Ray OptunaSearch multivariate TPE, our cache": Method(policies.ray_multivariate_tpe, cache=True),
+    "Ray OptunaSearch GP, our cache": Method(policies.ray_gp, cache=True),
+    "BoTorch qLogNEHVI, our cache": Method(policies.BoTorch, cache=True),
     "Syne Tune MO-ASHA, our cache": Method(policies.MoAsha, cache=True, continued=True),
     "ours, every trial in full": Method(policies.in_full, cache=True),
     "ours, warm start from another network": Method(policies.warm_started, cache=True, advised_by=other_network),
@@ -125,9 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for setting in settings:
         table, found = open_table(setting.table, setting.objectives), traces[setting]
         seconds, walls = times(found, table, Trace.seconds_to), times(found, table, Trace.wall_to)
-        missing = [f"Not run: {', '.join(absent)}"] if (absent := [n for n in options.only if n not in found]) else []
-        parts += [f"## {setting.title}", cell_table(seconds, walls), oracle_line(table), *missing]
-        ratios += [verdict(seconds, setting, share, oracle(table, share)) for share in SHARES]
+        least = {share: oracle(table, share) for share in SHARES}
+        parts += [f"## {setting.title}", cell_table(seconds, walls), oracle_line(least)]
+        if absent := [name for name in options.only if name not in found]:
+            parts.append(f"Not run: {', '.join(absent)}")
+        ratios += [verdict(seconds, setting, share, least[share]) for share in SHARES]
         figures[", ".join(map(str, setting))] = {"training_s": seconds, "wall_s": walls}
     text = "\n\n".join([about(settings, options), *summary(ratios), *parts])
     print(text)
