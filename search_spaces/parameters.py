@@ -14,6 +14,7 @@ from trainables.config import UNIT, Frozen, refuse_flags
 
 Value = Annotated[float | int | str, UNIT]
 """Numbers may be written with a unit: `30 %`, `50KB`."""
+Coordinates = tuple[tuple[str, float | int | str], ...]
 Bound = Annotated[int | float, UNIT, Field(ge=-1e12, le=1e12)]
 MAX_VALUES = 10_000
 """Values of a parameter: far more than a search can tell apart, few enough to list them in memory."""
@@ -137,3 +138,8 @@ Parameter = Annotated[
 def is_active(parameter: Parameter, point: Mapping[str, Value]) -> bool:
     """Whether a point with these values has the parameter."""
     return not isinstance(parameter, Conditional) or all(point.get(n) in v for n, v in parameter.when.items())
+
+
+def coordinates(params: Mapping[str, Value]) -> Coordinates:
+    """Returns the values of a point by name, in one order however they were given: `dict` makes a point of them."""
+    return tuple(sorted(params.items()))

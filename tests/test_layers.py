@@ -25,8 +25,8 @@ ROOMS = {
     """,
     "search_spaces": "parameters, presets, rungs; counting; space; samplers",
     "tune_app": """
-        errors; terminal, spec; start, ledger; frontier; stages, search; tables; findings; drawing; engine, report;
-        on_ray, artifacts; mistakes; tracking; run; api, cli; __init__, __main__
+        errors; terminal, spec; start, ledger; frontier; stages, surrogates; search; tables; findings; drawing;
+        engine, report; on_ray, artifacts; mistakes; tracking; run; api, cli; __init__, __main__
     """,
     "cluster": """
         credentials, errors, names, yaml_text; config, local_cluster; demo, image, job, launchable; __init__;

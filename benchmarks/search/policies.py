@@ -18,10 +18,10 @@ from trainables.results import Failed, Failure, StageRun
 from tune_app.frontier.pareto import non_dominated
 from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.search.candidates import MOST
-from tune_app.search.features import features
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import Step
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.surrogates.features import features
 
 
 class Walk:

@@ -2,10 +2,10 @@
 
 import functools
 
+from search_spaces.parameters import Coordinates, coordinates
 from trainables.config import Architecture
 from trainables.errors import InfeasiblePoint
 from trainables.results import COUNTED
-from tune_app.search.keys import Coordinates, coordinates
 from tune_app.search.strategy import Bounds
 from tune_app.spec.experiment import ExperimentSpec
 

@@ -10,8 +10,8 @@ from search_spaces.rungs import FULL
 from search_spaces.samplers import shuffled_grid
 from search_spaces.space import SearchSpace
 from tune_app.ledger.ledger import Params
-from tune_app.search.features import features
 from tune_app.search.strategy import KeyOf, Step, StepsOf
+from tune_app.surrogates.features import features
 
 MOST = 500
 """Points that are compared for a proposal: more find better ones in a large space, and take longer to predict."""

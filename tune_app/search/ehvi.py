@@ -11,18 +11,18 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from search_spaces.parameters import coordinates
 from search_spaces.rungs import FULL
 from tune_app.frontier.hypervolume_gain import FreeSpace, free_space
 from tune_app.frontier.objectives import costs_of, is_feasible, judged, learnable
 from tune_app.frontier.pareto import costs, hypervolume, non_dominated
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.candidates import Candidate, Candidates
-from tune_app.search.evidence import Evidence, Seen
-from tune_app.search.features import features
-from tune_app.search.gains import ExpectedGains
-from tune_app.search.keys import coordinates
 from tune_app.search.prices import Prices
 from tune_app.search.strategy import NEXT, OUTLOOK, Choice, Outlook, Setting, StepsOf, Strategy
+from tune_app.surrogates.evidence import Evidence, Seen
+from tune_app.surrogates.features import features
+from tune_app.surrogates.gains import ExpectedGains
 
 MOST_STEPS = 1_000
 """Trials whose steps are remembered: those that run are asked for with every proposal."""

@@ -2,6 +2,7 @@
 
 import functools
 
+from search_spaces.parameters import Coordinates
 from trainables.config import stage_keys, teacher_key, trial_key
 from tune_app.ledger.ledger import Assignment, Params
 from tune_app.search.strategy import KeyOf, Step
@@ -9,12 +10,6 @@ from tune_app.spec.experiment import ExperimentSpec
 
 REMEMBERED = 100_000
 """Keys that a search keeps, some 20 MB; a space with more points forgets the oldest ones and computes them again."""
-Coordinates = tuple[tuple[str, float | int | str], ...]
-
-
-def coordinates(params: Params) -> Coordinates:
-    """Returns the values of a point by name, in one order however they were given: `dict` makes a point of them."""
-    return tuple(sorted(params.items()))
 
 
 def config_key(spec: ExperimentSpec, fingerprint: str, params: Params, *, repeat: int = 0) -> str:

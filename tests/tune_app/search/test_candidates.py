@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search_spaces.parameters import coordinates
 from search_spaces.rungs import FULL
 from search_spaces.space import SearchSpace
 from tests.tune_app.factories import make_steps
 from trainables.config import GROUPS
 from tune_app.ledger.ledger import Params
 from tune_app.search.candidates import FRESH, MOST, Candidates
-from tune_app.search.keys import coordinates
 
 SMALL = SearchSpace.model_validate({"prune_frac": [0, 0.3], "w_bits": [2, 4, 8], "a_bits": [4, 8]})
 LARGE = SearchSpace.model_validate(

@@ -13,14 +13,14 @@ from trainables.config import digest
 from tune_app.frontier.pareto import costs, hypervolume
 from tune_app.ledger.ledger import Assignment, Params, TrialRecord
 from tune_app.search.ehvi import FIRST, Ehvi
-from tune_app.search.features import features
-from tune_app.search.gains import ExpectedGains
 from tune_app.search.keys import remembered_keys, steps_of
 from tune_app.search.ladder import Ladder
 from tune_app.search.prices import Prices
 from tune_app.search.proposer import Proposer
 from tune_app.search.strategy import OUTLOOK, Setting
 from tune_app.spec.experiment import Budget, ExperimentSpec
+from tune_app.surrogates.features import features
+from tune_app.surrogates.gains import ExpectedGains
 
 EHVI = {"name": "ehvi"}
 QAT_BASE = make_laddered(Path()).base
@@ -93,7 +93,7 @@ def test_a_lower_rung_comes_first_where_it_tells_what_the_full_one_would(
 
     The last case has skipped the rung that would pay; in these tests a short trial costs what a full one does.
     """
-    monkeypatch.setattr("tune_app.search.process.Process.correlation", lambda *_: told)
+    monkeypatch.setattr("tune_app.surrogates.process.Process.correlation", lambda *_: told)
     spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 12})
     records = drive(open_proposer(spec), stop_after=12)
     strategy = open_ehvi(spec, records)
@@ -284,7 +284,7 @@ def test_a_space_that_is_too_large_to_compare_is_searched_to_its_last_point(
 
 
 def test_many_trials_of_a_lower_rung_alone_teach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_app.search.evidence.MOST_LEARNED", 8)
+    monkeypatch.setattr("tune_app.surrogates.evidence.MOST_LEARNED", 8)
     spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI)
     records = [make_record(i, p, rung="ptq") for i, p in enumerate(spec.space.grid()) if i < 20]
     assert open_ehvi(spec, records).suggest(()) is not None
@@ -323,7 +323,7 @@ def test_advice_is_no_result_and_has_no_say_in_what_is_left_to_try(tmp_path: Pat
 def test_of_many_trials_the_surrogates_learn_from_the_best_and_from_some_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune_app.search.evidence.MOST_LEARNED", 60)
+    monkeypatch.setattr("tune_app.surrogates.evidence.MOST_LEARNED", 60)
     spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 80})
     done = drive(open_proposer(spec), stop_after=90)
     strategy = open_ehvi(spec, done)

@@ -6,14 +6,14 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from search_spaces.parameters import Coordinates, coordinates
 from search_spaces.rungs import FULL
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import pareto_ranks
 from tune_app.ledger.ledger import Params
-from tune_app.search.features import features
-from tune_app.search.keys import Coordinates, coordinates
-from tune_app.search.surrogate import Surrogate
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.surrogates.features import features
+from tune_app.surrogates.surrogate import Surrogate
 
 MOST_LEARNED = 200
 """Trials that the surrogates learn from: a proposal takes time with the square of their number."""

@@ -3,7 +3,7 @@
 import pytest
 
 from search_spaces.space import SearchSpace
-from tune_app.search.features import features
+from tune_app.surrogates.features import features
 
 PLAIN = SearchSpace.model_validate({"prune_frac": [0, 0.3, 0.6], "importance": ["l1", "l2"], "w_bits": [4]})
 CONDITIONAL = SearchSpace.model_validate(

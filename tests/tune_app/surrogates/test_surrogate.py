@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tune_app.search.surrogate import Surrogate
+from tune_app.surrogates.surrogate import Surrogate
 
 
 @pytest.mark.parametrize(("metric", "low", "high"), [("accuracy", 0.6, 0.99), ("size_bytes", 2e4, 3e5)])

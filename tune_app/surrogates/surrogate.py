@@ -3,7 +3,7 @@
 import numpy as np
 
 from trainables.results import SCORES
-from tune_app.search.process import Process, fit_process
+from tune_app.surrogates.process import Process, fit_process
 
 MIN_ERROR = 1e-3
 """Errors below one in a thousand are not told apart: a split of 1,000 images counts no smaller one."""

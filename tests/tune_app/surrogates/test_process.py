@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from tune_app.search.process import JITTER, LEVEL, Grid, Layout, Parameters, Process, _loss, fit_process
+from tune_app.surrogates.process import JITTER, LEVEL, Grid, Layout, Parameters, Process, _loss, fit_process
 
 KNOWN = Parameters(
     lengths=np.array([0.5, 2.0]),

@@ -7,8 +7,8 @@ import numpy as np
 
 from tune_app.frontier.hypervolume_gain import FreeSpace
 from tune_app.frontier.pareto import costs
-from tune_app.search.surrogate import Surrogate
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.surrogates.surrogate import Surrogate
 
 DRAWS = 16
 """Draws of each metric, whose combinations make an expected gain: more make it smoother and take longer."""

@@ -7,9 +7,9 @@ import pytest
 
 from tests.tune_app.factories import make_spec
 from tune_app.frontier.hypervolume_gain import FreeSpace, free_space
-from tune_app.search.gains import OUTCOMES, ExpectedGains
-from tune_app.search.surrogate import Surrogate
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.surrogates.gains import OUTCOMES, ExpectedGains
+from tune_app.surrogates.surrogate import Surrogate
 
 CORNER = {"accuracy": 0.6, "size_bytes": 4e5, "macs": 4e6, "bops": 0.0}
 FRONT = {"accuracy": 0.72, "size_bytes": 2e5, "macs": 2e6}
