@@ -2,13 +2,16 @@
 
 import json
 import math
+import random
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from benchmarks.search import policies, replay, settings
+from benchmarks.search.fitted import errors, whole_space
 from benchmarks.search.simulator import Job, simulate
 from benchmarks.search.table import Cell, Table, continued, load_table, shortened
 from benchmarks.search.tables import OBJECTIVES, TABLES, open_table, read_table
@@ -155,6 +158,29 @@ def test_training_that_goes_on_pays_what_is_left(table: Table) -> None:
     assert trace.training_s.tolist() == [18.0 + SECONDS["full"]]
     alone = simulate(Fixed(on), continued(table), workers=1, cache=True, target=math.inf)
     assert alone.training_s.tolist() == trace.training_s.tolist()
+
+
+def test_models_of_a_sample_foretell_the_whole_space(table: Table) -> None:
+    evaluated = random.Random(0).sample(table.points, 200)
+    seen, in_full = {table.key(point) for point in evaluated}, table.spec.model_copy(update={"fidelity": None})
+    cells = {place: cell for place, cell in table.cells.items() if place[1] == "full"}
+    sample = Table(in_full, {place: cell for place, cell in cells.items() if place[0] in seen}, table.reference)
+    whole, off = whole_space(sample, ["accuracy", "size_bytes"]), errors(sample, ["accuracy", "size_bytes"])
+    assert set(whole.cells) == set(cells)
+    others = [(place, cell) for place, cell in cells.items() if place not in sample.cells]
+    for metric, most in (("accuracy", 0.01), ("size_bytes", 0.01)):
+        wrong = [
+            abs(whole.cells[place].row[metric] - cell.row[metric]) / (1 if metric == "accuracy" else cell.row[metric])
+            for place, cell in others
+        ]
+        assert median(wrong) < most
+        assert off["full"][metric].median == pytest.approx(median(wrong), abs=most)
+        assert off["full"][metric].rank_correlation > 0.95
+    for place, cell in others[:20]:
+        assert [s.key for s in whole.cells[place].stages] == [s.key for s in cell.stages]
+        assert [s.seconds for s in whole.cells[place].stages] == pytest.approx(
+            [s.seconds for s in cell.stages], rel=0.1
+        )
 
 
 def test_mo_asha_promotes_a_quarter_and_finishes_it(table: Table) -> None:

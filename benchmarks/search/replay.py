@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from benchmarks.report import write_report
 from benchmarks.search import policies
+from benchmarks.search.fitted import errors
 from benchmarks.search.policies import Make
 from benchmarks.search.settings import (
     OURS,
@@ -41,7 +42,8 @@ from benchmarks.search.settings import (
 )
 from benchmarks.search.simulator import Trace, simulate
 from benchmarks.search.table import Table, continued, shortened
-from benchmarks.search.tables import HERE, OBJECTIVES, TABLES, open_table
+from benchmarks.search.tables import HERE, MODELED, OBJECTIVES, TABLES, open_table, read_table
+from trainables.results import SCORES
 
 FIRST = "grid in order, no cache"
 
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds, walls = times(found, table, Trace.seconds_to), times(found, table, Trace.wall_to)
         least = {share: oracle(table, share) for share in SHARES}
         parts += [f"## {setting.title}", cell_table(seconds, walls), oracle_line(least)]
-        if absent := [name for name in options.only if name not in found]:
+        if absent := [name for name in _methods(setting, options) if name not in found]:
             parts.append(f"Not run: {', '.join(absent)}")
         ratios += [verdict(seconds, setting, share, least[share]) for share in SHARES]
         figures[", ".join(map(str, setting))] = {"training_s": seconds, "wall_s": walls}
@@ -139,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict[Setting, dict[str, list[Trace]]]:
     """The traces of each setting and method, one per seed, on all cores: simulated time does not notice."""
     options.folder.mkdir(parents=True, exist_ok=True)
-    runs = [Run(s, name, seed) for s in settings for name in options.only for seed in _seeds(name, options)]
+    runs = [Run(s, name, seed) for s in settings for name in _methods(s, options) for seed in _seeds(name, options)]
     if options.kept:
         absent = {(run.setting, run.method) for run in runs if not (options.folder / run.file).exists()}
         runs = [run for run in runs if (run.setting, run.method) not in absent]
@@ -150,6 +152,12 @@ def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict
             found[run.setting].setdefault(run.method, []).append(trace)
             print(f"{run.setting.title}: {run.method}, seed {run.seed}: {trace.jobs} jobs", file=sys.stderr, flush=True)
     return found
+
+
+def _methods(setting: Setting, options: argparse.Namespace) -> list[str]:
+    """Those that were asked for; trials of another network are to be had for some tables only."""
+    has_other = bool(TABLES[setting.table].other_network)
+    return [name for name in options.only if has_other or METHODS[name].advised_by is not other_network]
 
 
 def _seeds(name: str, options: argparse.Namespace) -> range:
@@ -193,7 +201,23 @@ def about(settings: Sequence[Setting], options: argparse.Namespace) -> str:
         corners = {metric: value for table in tables for metric, value in table.reference.items()}
         shown = ", ".join(f"{metric} {value:,g}" for metric, value in corners.items())
         lines.append(f"{name}: {len(tables[0].points):,} points; reference point: {shown}.")
+        if TABLES[name].sampled:
+            lines.append(sampled(read_table(name)))
     return " ".join(lines)
+
+
+def sampled(table: Table) -> str:
+    """How well models of a sample foretell the points of its space."""
+    found = [
+        f"{metric} at {rung}: {100 * error.median:.2g} {'points' if metric in SCORES else '%'}, rank correlation "
+        f"{error.rank_correlation:.3f}"
+        for rung, each in errors(table, MODELED).items()
+        for metric, error in each.items()
+    ]
+    return (
+        f"{len(table.cells) // len(table.spec.rungs)} of them were evaluated, and models of those foretell all. Median "
+        f"differences where nine tenths foretell the others: {'; '.join(found)}."
+    )
 
 
 if __name__ == "__main__":
