@@ -51,6 +51,11 @@ class Evidence:
         return bool(self._seen)
 
     @property
+    def is_advised(self) -> bool:
+        """Whether there are trials of another base."""
+        return bool(self._advice)
+
+    @property
     def trials(self) -> list[Seen]:
         """Every trial that was measured, the newest last."""
         return list(self._seen.values())

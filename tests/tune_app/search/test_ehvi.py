@@ -1,10 +1,13 @@
 """The search by expected improvement per second, without Ray and without training."""
 
+import functools
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from search_spaces.rungs import FULL
 from tests.tune_app.factories import REFERENCE, drive_with, make_record, make_spec, make_steps
@@ -59,13 +62,43 @@ def test_corners_come_first_then_the_model(tmp_path: Path) -> None:
     assert first == spec.space.corners(spec.sampler.seed)[:FIRST]
 
 
-def test_before_anything_has_ended_workers_share_what_they_compute(tmp_path: Path) -> None:
+def test_before_anything_has_ended_workers_share_what_they_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Prices, "paces", lambda _: {"qat": 1.0, "ptq": 1.0, "channel_prune": 1_000.0})
     spec = make_laddered(tmp_path, space={**WIDE, "prune_frac": [0.3, 0.5, 0.7]}, sampler=EHVI)
     proposer = open_proposer(spec)
     started = [proposer.next() for _ in range(8)]
     points = [work.params for work in started if work is not None]
     assert len(points) == 8
     assert len({point["prune_frac"] for point in points}) == 1
+
+
+def test_the_first_trials_lie_far_from_each_other(tmp_path: Path) -> None:
+    def nearest(points: Sequence[Params]) -> float:
+        return float(pdist(features(spec.space, points)).min())
+
+    spec = make_laddered(tmp_path, space=WIDE, sampler=EHVI)
+    proposer, draw = open_proposer(spec), random.Random(0)
+    started = [work.params for work in (proposer.next() for _ in range(8)) if work is not None]
+    points = list(spec.space.grid())
+    assert nearest(started) > max(nearest(draw.sample(points, 8)) for _ in range(200))
+
+
+@pytest.mark.parametrize(
+    ("ladder", "advised", "count"), [(True, False, 7), (False, False, 3), (True, True, 0), (False, True, 0)]
+)
+def test_the_model_begins_after_a_few_trials_and_advice_stands_in(
+    *, ladder: bool, advised: bool, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first trial is a corner; a look counts half of a full trial."""
+    calls, remote = [], Ehvi._most_remote
+    monkeypatch.setattr(Ehvi, "_most_remote", lambda *given: calls.append(0) or remote(*given))
+    make = make_laddered if ladder else functools.partial(make_spec, base=QAT_BASE, fidelity=None)
+    spec = make(tmp_path, space=WIDE, sampler=EHVI, budget={"trials": 10})
+    advice = [make_record(i, params) for i, params in zip(range(9), spec.space.grid(), strict=False)]
+    drive(open_proposer(spec, advice=advice if advised else ()), parallel=1)
+    assert len(calls) == count
 
 
 def test_a_point_only_climbs_and_only_promising_ones_reach_the_top(tmp_path: Path) -> None:
