@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, model_validator
 
 MAY_HOLD_FLAGS = {bool, list, tuple, dict}
+"""The types of values that are flags or may hold them: a value of any other type needs no look."""
 
 
 class Frozen(BaseModel):
