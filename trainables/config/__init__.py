@@ -24,4 +24,4 @@ from trainables.config.stage import StageConfig, stage_of_kind
 from trainables.config.stages import Baseline, BaselineImport, BaselineTrain, BaselineUntrained, ChannelPrune, Sparsify
 from trainables.config.trial import MeasureConfig, PackConfig, TrialConfig
 from trainables.config.wording import in_words
-from trainables.config.written import POINTS, SHARE, SIZE, UNIT
+from trainables.config.written import POINTS, SHARE, SIZE, UNIT, parsed

@@ -18,12 +18,13 @@ def _reader(parse: Callable[[str], float], unit: str) -> BeforeValidator:
             if unit and isinstance(value, int | float) and 1 < value <= 100:
                 raise ValueError(f"must be between 0 and 1: write {value / 100:g} or {value:g}{unit}")
             return value
-        return _parsed(value, parse)
+        return parsed(value, parse)
 
     return BeforeValidator(read)
 
 
-def _parsed(text: str, parse: Callable[[str], float]) -> float:
+def parsed(text: str, parse: Callable[[str], float]) -> float:
+    """Returns the number that a text says, or raises ValueError, which pydantic expects of a check, with the reason."""
     try:
         return parse(text)
     except ConfigError as err:
@@ -33,7 +34,7 @@ def _parsed(text: str, parse: Callable[[str], float]) -> float:
 def _with_unit(value: Any) -> Any:
     """Reads a text that is a share or a size by its unit; whatever else it is, it stays."""
     unit = re.fullmatch(rf" *(?:{NUMBER}) *(?:(%)|[KMGT]i?B) *", value) if isinstance(value, str) else None
-    return value if unit is None else _parsed(value, parse_share if unit[1] else parse_size)
+    return value if unit is None else parsed(value, parse_share if unit[1] else parse_size)
 
 
 SIZE = _reader(parse_size, "")

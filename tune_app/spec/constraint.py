@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trainables.config import Frozen
-from trainables.errors import ConfigError, did_you_mean
+from trainables.config import Frozen, parsed
+from trainables.errors import did_you_mean
 from trainables.quantities import parse_ratio, parse_share, parse_size
 from trainables.results import METRICS
 
@@ -67,12 +67,7 @@ class Constraint(Frozen):
 def _number(text: str, metric: str) -> Any:
     """Reads a number that is written with the unit of its metric; any other text stays for pydantic to read."""
     parse = PARSERS.get(METRICS[metric].unit)
-    if parse is None or re.fullmatch(r"[-+.\deE]+", text):
-        return text
-    try:
-        return parse(text)
-    except ConfigError as err:
-        raise ValueError(str(err).rstrip(".")) from err
+    return text if parse is None or re.fullmatch(r"[-+.\deE]+", text) else parsed(text, parse)
 
 
 def check_together(constraints: Sequence[Constraint]) -> None:
