@@ -13,10 +13,6 @@ class NamesTasks(tune.Callback):  # type: ignore[misc]
         actor = trial.temporary_state.ray_actor
         vars(actor)[_NextCall.method] = _NextCall(actor, trial.config["name"])
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Keeps nothing: Tune pickles its callbacks into a file that nobody reads."""
-        return {}
-
 
 class _NextCall:
     """Stands for an actor's method, once: the handle then has its own again, and is not kept alive by this."""
