@@ -13,11 +13,11 @@ from trainables.models.model import fp32_bytes
 from trainables.models.units import units
 from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.masks import check_zeros, weights_of
-from trainables.results import CHANCE_FACTOR, Measurement
+from trainables.results import CHANCE_FACTOR, Measurement, Scores
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, remove, replace
-from trainables.train.evaluation import Scores, score
+from trainables.train.evaluation import score
 
 TOLERANCE = 0.001
 """The accuracy by which a decoded file may differ from the trained network, a tenth of a point. Both compute the same

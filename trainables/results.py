@@ -50,20 +50,24 @@ def kept_metrics(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: metrics[name] for name in kept if name in metrics}
 
 
-class Measurement(Frozen):
-    """The measurement of a trial: what the written file is, decoded again, and what its network costs.
+class Scores(Frozen):
+    """How well a network tells the classes of images apart; files of older versions have the accuracy alone."""
 
-    `formula_bytes` and everything of ONNX stand beside it for comparison; they are never objectives. Records of older
-    versions lack some SCORES, which are None then.
-    """
-
-    accuracy: Share = Field(description="fraction right, of the decoded file")
+    accuracy: Share = Field(description="fraction of images whose largest logit is at the label")
     top5_accuracy: Share | None = Field(
         None, description="fraction with the label among the five largest logits; null with five classes or fewer"
     )
     balanced_accuracy: Share | None = Field(None, description="mean recall of the classes that have an image")
     macro_f1: Share | None = Field(None, description="mean F1 score of the classes that occur or are predicted")
     cross_entropy: float | None = Field(None, ge=0, description="mean loss in nats; null where a logit is not finite")
+
+
+class Measurement(Scores):
+    """The measurement of a trial: what the written file is, decoded again, and what its network costs.
+
+    `formula_bytes` and everything of ONNX stand beside it for comparison; they are never objectives.
+    """
+
     accuracy_trained: Share = Field(description="fraction right, of the trained network before packing")
     n: Count = Field(description="images the accuracy was read on")
     split: Literal["val", "test"] = "val"
@@ -145,7 +149,7 @@ METRICS = {
     "sparsity_achieved": Metric("maximize", "share"),
 }
 """The columns that may be objectives or bounds, by name."""
-SCORES = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "cross_entropy")
+SCORES = tuple(Scores.model_fields)
 """Metrics that are read of the network's logits on images: more training changes them."""
 TOP = 5
 """Classes that `top5_accuracy` looks at; of so many classes or fewer it would be 1 always."""

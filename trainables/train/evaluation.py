@@ -1,7 +1,6 @@
 """Everything that is read of a network's logits on labeled images, in one pass over them."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,25 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.data.images import Images
-from trainables.results import TOP
+from trainables.results import TOP, Scores
 from trainables.train.class_scores import class_scores, mean_score
 from trainables.train.loop import EVAL_BATCH
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How well a network tells the classes of images apart, by the names of the metrics."""
-
-    accuracy: float
-    """The fraction of images whose largest logit is at the label."""
-    top5_accuracy: float | None
-    """The fraction of images whose label is among the five largest logits; None with five classes or fewer."""
-    balanced_accuracy: float
-    """The mean recall of the classes that have an image."""
-    macro_f1: float
-    """The mean F1 score of the classes that have an image or are predicted of one."""
-    cross_entropy: float | None
-    """The mean of minus the log-probability of the label, in nats; None where a logit is not finite."""
 
 
 @torch.inference_mode()

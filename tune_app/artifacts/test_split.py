@@ -7,6 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from trainables.errors import ConfigError
+from trainables.results import Scores
 from trainables.storage import StoragePath
 from tune_app.frontier.points import frontier, group_runs
 from tune_app.ledger.baseline import BaselineInfo, read_baseline
@@ -24,7 +25,6 @@ from tune_app.terminal.shell import command
 if TYPE_CHECKING:
     from trainables.data.images import Images
     from trainables.device import Device
-    from trainables.train.evaluation import Scores
 
     TestSplit = Callable[[], tuple[Images, Device]]
     """Loads the test split when it is first called."""
@@ -117,7 +117,7 @@ def _test_baseline(split: "TestSplit", folder: ExperimentFolder, baseline: Basel
     from trainables.stages.files import read_stage
     from trainables.train.evaluation import score
 
-    def scores(images: "Images", device: "Device") -> "Scores":
+    def scores(images: "Images", device: "Device") -> Scores:
         return score(device.place(read_stage(folder.stages / baseline.key).model()), images)
 
     return _tested(folder.baseline_file.parent, split, scores)

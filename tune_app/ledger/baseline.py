@@ -34,7 +34,7 @@ class BaselineInfo(Frozen):
     key: Printable = Field(description="stage key, which names data, split, model, schedule and seed")
     fingerprint: Printable = Field(description="SHA-256 of the training and validation data")
     accuracy: Share = Field(description="fraction right on the validation split, fp32")
-    top5_accuracy: Share | None = Field(None, description="these four as in `Measurement`; null in older files")
+    top5_accuracy: Share | None = Field(None, description="these four as in `Scores`; null in older files")
     balanced_accuracy: Share | None = None
     macro_f1: Share | None = None
     cross_entropy: float | None = Field(None, ge=0)

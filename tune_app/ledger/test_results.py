@@ -1,27 +1,17 @@
 """Results on the held-out test split: one small file beside each evaluated network, written once."""
 
-from pydantic import Field
-
-from trainables.config import Frozen, sealed, unsealed
+from trainables.config import sealed, unsealed
 from trainables.errors import CorruptFile
-from trainables.results import Count, Share
+from trainables.results import Count, Scores
 from trainables.storage import StoragePath, create_once, names, read_bytes, read_many
 from tune_app.ledger.folder import ExperimentFolder
 
 NAME = "test.json"
 
 
-class HeldOut(Frozen):
-    """The scores of a network on the test split, and the number of images they were read on.
+class HeldOut(Scores):
+    """The scores of a network on the test split, and the number of images they were read on."""
 
-    Files of older versions have the accuracy alone; what else is None is undefined there, as in `Measurement`.
-    """
-
-    accuracy: Share
-    top5_accuracy: Share | None = None
-    balanced_accuracy: Share | None = None
-    macro_f1: Share | None = None
-    cross_entropy: float | None = Field(None, ge=0)
     n: Count
 
 

@@ -4,9 +4,8 @@ import pytest
 
 from tests.tune_app.factories import make_experiment, make_record
 from trainables.errors import CorruptFile
-from trainables.results import SCORES
+from trainables.results import SCORES, Scores
 from trainables.storage import StoragePath, read_bytes, remove, replace, sha256
-from trainables.train.evaluation import Scores
 from tune_app.artifacts.test_split import finalize
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.folder import ExperimentFolder
@@ -87,7 +86,7 @@ def test_the_test_split_is_loaded_once_for_all_that_has_no_result(
         return range(100)
 
     monkeypatch.setattr("trainables.data.data_sets.load_test_images", load)
-    scores = Scores(0.5, 0.9, 0.45, 0.4, 2.0)
+    scores = Scores(accuracy=0.5, top5_accuracy=0.9, balanced_accuracy=0.45, macro_f1=0.4, cross_entropy=2.0)
     monkeypatch.setattr("trainables.measure.packed_scores", lambda content, images, device: scores)
     records = [with_artifact(make_record(i, p, 0.8 + i / 20, 50_000 + i)) for i, p in enumerate(POINTS)]
     folder = evaluated(storage, records, known)
