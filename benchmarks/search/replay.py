@@ -193,8 +193,8 @@ def about(settings: Sequence[Setting], options: argparse.Namespace) -> str:
     lines = [
         f"{options.seeds} seeds, from {options.first_seed} on; a search that has not arrived after "
         f"{options.max_jobs:,} trials never does. Our cache was lent to every rival of which it is said; a ratio is "
-        "that of medians. The cells of a table are training seconds of all workers together, with quartiles, and the "
-        "seconds on the clock."
+        "that of medians, and the best rival is the best of those that have run in its cell. The cells of a table are "
+        "training seconds of all workers together, with quartiles, and the seconds on the clock."
     ]
     for name in dict.fromkeys(setting.table for setting in settings):
         tables = [open_table(name, objectives) for objectives in options.objectives]
