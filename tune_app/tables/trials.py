@@ -91,10 +91,15 @@ def decode_table(content: bytes, *, name: str) -> pa.Table:
         entries = dict(file.metadata.metadata or {})
         check_version(name, entries)
         check_table(io.BytesIO(content), name=name)
-        return file.read().replace_schema_metadata(entries)
+        return _read(file).replace_schema_metadata(entries)
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as err:
         problem = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise CorruptFile(f"{name}: not readable as a table ({problem[:200]})") from err
+
+
+def _read(file: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+    """Reads in this thread: one of Arrow's own that lets the content go while the interpreter ends would abort it."""
+    return file.read(columns=columns, use_threads=False)
 
 
 def rows_without_record(folder: ExperimentFolder) -> list[str]:
@@ -125,7 +130,7 @@ def _rows(folder: ExperimentFolder) -> Iterable[tuple[str, str, str]]:
     """Returns id, label and state of every row of trials.parquet; none of a table that cannot be read."""
     columns = ["trial_id", "label", "state"]
     try:
-        table = pq.ParquetFile(pa.BufferReader(read_bytes(folder.trials_table))).read(columns=columns)
+        table = _read(pq.ParquetFile(pa.BufferReader(read_bytes(folder.trials_table))), columns)
     except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
         return []
     return zip(*(table[name].to_pylist() for name in columns), strict=True)

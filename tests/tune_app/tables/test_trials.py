@@ -1,6 +1,8 @@
 import contextlib
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -570,3 +572,23 @@ def test_who_lost_the_lease_writes_nothing(storage: StoragePath) -> None:
         with pytest.raises(LeaseHeld):
             write_tables(lease, make_records(), folder.read_spec(), reference=REFERENCE)
     assert not exists(folder.trials_table)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in Linux's /proc")
+def test_a_table_is_read_without_other_threads(tmp_path: Path) -> None:
+    """One that still held the content while the interpreter ended would abort the process."""
+    folder = make_experiment(tmp_path)
+    tabulate(folder)
+    (tmp_path / "copy.parquet").write_bytes(read_bytes(folder.trials_table))
+    script = (
+        "import os, pathlib, sys\n"
+        "from tune_app.tables.trials import decode_table\n"
+        "def count(): return len(os.listdir('/proc/self/task'))\n"
+        "before = count()\n"
+        "decode_table(pathlib.Path(sys.argv[1]).read_bytes(), name='copy')\n"
+        "print(count() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "copy.parquet"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
