@@ -8,6 +8,7 @@ The first few trials lie far from each other instead, for what they compute.
 """
 
 import functools
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -141,8 +142,9 @@ class Ehvi(Strategy):
 
     def _is_too_early(self, running: Sequence[str]) -> bool:
         """Returns whether the trials, with those at the rungs given, are too few for a model; advice stands in."""
-        rungs = [*running, *(trial.rung for trial in self._evidence.trials)]
-        return not self._evidence.is_advised and sum(1.0 if rung == FULL else LOOK for rung in rungs) < SPREAD
+        rungs = itertools.chain(running, (trial.rung for trial in self._evidence.trials))
+        enough = itertools.islice(rungs, int(SPREAD / LOOK))  # so many are never too few, and the others need no look
+        return not self._evidence.is_advised and sum(1.0 if rung == FULL else LOOK for rung in enough) < SPREAD
 
     def _most_remote(
         self,
