@@ -62,10 +62,10 @@ def test_large_tensors_are_made_of_memory_that_was_freed_before() -> None:
         "for _ in range(5):  # until the process has the memory that it needs, wherever that lies\n"
         "    torch.ones(2**24)\n"
         "before = faults()\n"
-        "for _ in range(10):\n"
+        "for _ in range(100):  # small objects between two tensors may take a place from one of them, once or twice\n"
         "    torch.ones(2**24)\n"
         "print(faults() - before)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    pages = 10 * 2**26 / resource.getpagesize()
+    pages = 100 * 2**26 / resource.getpagesize()
     assert int(found.stdout) < 0.1 * pages
