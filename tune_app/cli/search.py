@@ -14,7 +14,7 @@ from tune_app.cli.options import SEARCH, Json, Settings, SpecFile
 from tune_app.cli.results import finalize, frontier, plot
 from tune_app.engine.stop_signal import end_process, handled_by
 from tune_app.terminal.progress import console
-from tune_app.terminal.quantities import show_share
+from tune_app.terminal.quantities import show_count, show_share
 from tune_app.terminal.shell import command, from_here
 from tune_app.terminal.table import ABSENT, print_table
 
@@ -82,7 +82,8 @@ def validate(spec: SpecFile, set: Settings = None) -> None:
 
     found = parse_spec(read_text(spec), source=str(spec), settings=set or ())
     names = ", ".join(found.space.root)
-    print(f"{spec}: {found.name} is well; {found.space.size:,} points of {names}, {found.budget.trials:,} trials")
+    points, trials = show_count(found.space.size, "point"), show_count(found.budget.trials, "trial")
+    print(f"{spec}: {found.name} is well; {points} of {names}, {trials}")
 
 
 @app.command(rich_help_panel=SEARCH, epilog="Example: tune-app plan demo/demo.yaml")
@@ -176,14 +177,16 @@ def _smallest_close_to_the_best(experiment: str) -> str:
 
 def _print_plan(plan: "Plan") -> None:
     """Prints rungs, stages, and what is still to come."""
-    print(f"{plan.name}: {plan.points:,} points; budget {plan.trials:,} trials, {plan.done:,} done")
+    points, budget = show_count(plan.points, "point"), show_count(plan.trials, "trial")
+    print(f"{plan.name}: {points}; budget {budget}, {plan.done:,} done")
     print(f"sampler: {plan.search}")
     for rung in plan.rungs:
-        print(f"rung {rung.name}, {rung.epochs:,} epochs of training: {rung.trials:,} trials, {rung.done:,} done")
+        epochs, trials = show_count(rung.epochs, "epoch"), show_count(rung.trials, "trial")
+        print(f"rung {rung.name}, {epochs} of training: {trials}, {rung.done:,} done")
     if plan.repeats:
         print("repeats: further runs of points that may be on the frontier are not counted here")
     if plan.sampled:
-        print(f"stages are counted over a sample of {plan.counted:,} points")
+        print(f"stages are counted over a sample of {show_count(plan.counted, 'point')}")
     print()
     heads = ("stage", "distinct", "in cache", "to make", "seconds each", "seconds", "bytes each")
     print_table(heads, map(_stage_cells, plan.stages), left=("stage",))

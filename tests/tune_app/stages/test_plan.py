@@ -375,6 +375,9 @@ def test_a_new_search_is_planned_from_its_spec_alone(cli: Cli, tmp_path: Path) -
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("train", "channel", "qat"))}
     assert rows["qat@full"] == ["6", "0", "6.0", "unknown", "unknown", "unknown"]
     assert max(map(len, lines)) <= 120
+    one = cli("plan", path, "--set", "budget.trials=1", "--set", "base.quantize.schedule.epochs=1").out
+    assert "6 points; budget 1 trial, 0 done" in one
+    assert "1 epoch of training: 1 trial, 0 done" in one
     content = json.loads(cli("plan", path, "--json").out)
     assert content["points"] == 6
     assert [stage["distinct"] for stage in content["stages"]] == [1, 1, 6]
