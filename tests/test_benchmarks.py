@@ -424,3 +424,15 @@ def test_the_picture_shows_what_the_results_say(tmp_path: Path, monkeypatch: pyt
         assert picture.main(["--output", str(tmp_path / name)]) == 0
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_half_of_the_bytes_is_asked_of_the_most_accurate_of_the_others() -> None:
+    from benchmarks.qat import theirs
+
+    row = {"tool": "PT2E", "bits": [4, 4], "accuracy": 0.7, "zstd_bytes": 40_000}
+    best = {**row, "tool": "Brevitas", "accuracy": 0.8, "zstd_bytes": 50_000}
+    ours, wider = {**row, "tool": "ours", "accuracy": 0.9}, {**best, "bits": [8, 8], "accuracy": 0.9}
+    failed = {"tool": "NNCF", "bits": [4, 4], "raised": "no"}
+    assert theirs([{"accuracy": 0.9}, row, best, ours, wider, failed], (4, 4)) == best
+    with pytest.raises(ValueError, match="no other tool has made a network of W2A2: run these first"):
+        theirs([ours, best], (2, 2))
