@@ -63,7 +63,7 @@ LABELS, HALF, HALF_BYTES = "ours, labels alone", "ours, half the epochs", "ours,
 OURS, PRUNERS = ("ours", HALF, NARROW_INPUTS, LABELS, HALF_BYTES), ("ours, pruned", "Torch-Pruning")
 ROOM = 0.95
 """The share of a budget that layers' widths are chosen for, since training changes what the coder makes of the codes."""
-ZEROS = {3: 0.7, 2: 0.85}
+ZEROS = {3: 0.7, 2: 0.9}
 """The share of weights that are zero where half of the others' bytes is less than two bits for each weight."""
 
 
