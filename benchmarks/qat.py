@@ -62,7 +62,7 @@ DISTILLED = {"weight": 0.7, "temperature": 2}
 LABELS, HALF, HALF_BYTES = "ours, labels alone", "ours, half the epochs", "ours, half of their bytes"
 OURS, PRUNERS = ("ours", HALF, NARROW_INPUTS, LABELS, HALF_BYTES), ("ours, pruned", "Torch-Pruning")
 ROOM = 0.95
-"""The share of a budget that layers' widths are chosen for, since training changes what the coder makes of the codes."""
+"""The share of a budget that layers' bits are chosen for, since training changes what the coder makes of the codes."""
 ZEROS = {3: 0.7, 2: 0.9}
 """The share of weights that are zero where half of the others' bytes is less than two bits for each weight."""
 
@@ -209,9 +209,8 @@ def report(found: dict[str, list[dict[str, Any]]], tools: Sequence[str], widths:
         f"network beside the labels; `{LABELS}` learns from these only, as the others do, and `{HALF}` shows how "
         f"accurate ours is after half of the training. `{HALF_BYTES}` has A bits in activations, and chooses the bits "
         "of each layer's weights so that its file has half the bytes of the most accurate of the others after zstd; at "
-        f"W3 and W2 the first half of its epochs makes {ZEROS[3]:.0%} and {ZEROS[2]:.0%} of the weights zero. First and "
-        "last layer have 8 bits where a tool can. "
-        f"{ABOUT_INPUTS}"
+        f"W3 and W2 the first half of its epochs makes {ZEROS[3]:.0%} and {ZEROS[2]:.0%} of the weights zero. "
+        f"First and last layer have 8 bits where a tool can. {ABOUT_INPUTS}"
     ]
     for name, rows in found.items():
         epochs = sorted({row["epochs"] for row in rows if "epochs" in row})
