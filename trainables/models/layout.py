@@ -11,6 +11,7 @@ import torch
 from trainables.config import MODELS, Architecture, LayerGroup
 from trainables.graph.channels import ChannelGroup, Channels, Coupled, channels_of
 from trainables.graph.graph import Graph
+from trainables.graph.narrowing import narrowed
 from trainables.graph.operators import Shape, shapes
 from trainables.graph.trace import graph_of, unused
 from trainables.models.fusing import LAYERS, QUANTIZE, Fused, fuse
@@ -78,7 +79,7 @@ def forget() -> None:
 def _layout(text: str, widths: Sequence[tuple[str, int]], kept: Sequence[tuple[str, Sequence[int]]]) -> Layout:
     channels = channels_of(text)
     names = _group_names(channels)
-    graph, groups = channels.narrowed(_kept(channels, names, dict(widths), dict(kept)))
+    graph, groups = narrowed(channels, _kept(channels, names, dict(widths), dict(kept)))
     fused = fuse(graph)
     roles = roles_of(fused)
     points = place_points(fused, roles)
@@ -103,8 +104,8 @@ def narrower(architecture: Architecture, plan: Mapping[str, Sequence[int]]) -> A
     now = {name: left[: architecture.widths.get(name, len(left))] for name, left in now.items()}
     left = {name: tuple(now[name][i] for i in plan[name]) if name in plan else now[name] for name in names}
     widths = {**architecture.widths, **{name: len(left[name]) for name in plan}}
-    exact, _ = channels.narrowed({place: left[name] for place, name in enumerate(names)})
-    by_count, _ = channels.narrowed(_kept(channels, names, widths, {}))
+    exact, _ = narrowed(channels, {place: left[name] for place, name in enumerate(names)})
+    by_count, _ = narrowed(channels, _kept(channels, names, widths, {}))
     kept = {} if exact == by_count else {name: left[name] for name in widths}
     return architecture.model_copy(update={"widths": widths, "kept": kept})
 
