@@ -1,17 +1,17 @@
 """Makes the baseline of an experiment, or finds it in the stage cache."""
 
-import re
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
-from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages, unsealed
-from trainables.errors import ConfigError, CorruptFile
-from trainables.storage import create_once, read_bytes, storage_path
+from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages
+from trainables.errors import ConfigError
+from trainables.storage import create_once, storage_path
 from tune_app.engine.trial import workplace_of
-from tune_app.ledger.baseline import BaselineInfo, BegunBaseline, ClassImages, read_baseline
+from tune_app.ledger.baseline import BaselineInfo, BegunBaseline, ClassImages, read_baseline, read_begun_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.measured import refuse_undefined
 from tune_app.spec.experiment import ExperimentSpec
@@ -26,8 +26,6 @@ BUSY, LOOK_S, LOOKS = 0.25, 0.5, 4
 """The share of a machine's cores with which it counts as busy, in each of so many looks of so many seconds. Torch's
 threads wait for each other: with two busy programs beside it on two cores, a baseline of small images did not end in
 four minutes with two threads, and took 19 seconds with one."""
-OLDER_THREADS = re.compile(rb"[1-9][0-9]{0,3}\n")
-"""What an older version wrote of the threads of a baseline."""
 OUTSIDE = 2_000
 """Test images on which an imported network is tried. More: seconds; fewer: only a large difference is seen."""
 
@@ -56,7 +54,7 @@ def make_baseline(
     if stored is not None:
         _refuse_another(stored, spec, key=key, fingerprint=data.fingerprint)
     asked, threads = spec.resources.baseline_cpu, threads or max(1, int(spec.resources.cpu))
-    threads = asked or (threads if stored is not None else _begun_with(folder, threads))
+    threads = asked or (threads if stored is not None else _begun(folder, threads, key).threads)
     workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
@@ -69,17 +67,11 @@ def make_baseline(
     return info
 
 
-def _begun_with(folder: ExperimentFolder, threads: int) -> int:
-    """Returns the threads that a baseline began with which was not finished; these, if it begins now."""
-    file = folder.baseline_threads_file
-    create_once(file, sealed(BegunBaseline(threads=threads)))
-    content = read_bytes(file)
-    if OLDER_THREADS.fullmatch(content):
-        return int(content)
-    try:
-        return unsealed(content, BegunBaseline, older=False).threads
-    except (ValueError, RecursionError) as err:
-        raise CorruptFile(f"{file} is damaged: delete it, and the next run begins the baseline again.") from err
+def _begun(folder: ExperimentFolder, threads: int, key: str) -> BegunBaseline:
+    """Returns what is known of a baseline that began and was not finished; notes it, if it begins now."""
+    begins = BegunBaseline(threads=threads, cores=os.cpu_count() or 0, key=key)
+    create_once(folder.baseline_threads_file, sealed(begins))
+    return read_begun_baseline(folder) or begins
 
 
 def _refuse_another(stored: BaselineInfo, spec: ExperimentSpec, *, key: str, fingerprint: str) -> None:

@@ -43,10 +43,10 @@ class InProcess:
         here = report_node(spec, "").model_copy(update={"same_storage": True})  # one machine has nothing to compare
         resources = resources_here()
         refuse(checks(spec, here, [here], live=[resources]))
-        view.phase("loading data, making the baseline or finding it")
-        data = load_images(spec)
-        threads = free_threads(spec, resources["CPU"])
-        return make_baseline(spec, data, threads=threads, gpu=_whole_gpu(spec)), data
+        with view.making_baseline():
+            data = load_images(spec)
+            threads = free_threads(spec, resources["CPU"])
+            return make_baseline(spec, data, threads=threads, gpu=_whole_gpu(spec)), data
 
     def run(self, search: ReadySearch, data: Any) -> None:
         """Runs one trial after the other."""

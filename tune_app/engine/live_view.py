@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console, RenderableType
@@ -13,15 +14,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from search_spaces.rungs import FULL
-from trainables.errors import StorageUnavailable
-from trainables.storage import StoragePath, read_bytes
+from trainables.errors import CorruptFile, StorageUnavailable
+from trainables.storage import read_bytes
 from tune_app.frontier.objectives import judged
 from tune_app.frontier.points import PointRuns, frontier, frontier_volume, group_runs
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import TrialRecord
 from tune_app.search.strategy import Outlook
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.stages.epochs import saved_epochs
+from tune_app.stages.baseline_so_far import BaselineSoFar, baseline_so_far
 from tune_app.terminal.progress import Pace, Verbosity, verbosity
 from tune_app.terminal.quantities import show_count, show_done, show_duration, show_ratio, show_share
 
@@ -30,6 +32,8 @@ PARTS, LEAST_BETWEEN = 10, 10
 the search went, and lines of trials still are most of it."""
 POINTS = 5
 """Points of the frontier in such a line."""
+BASELINE_EVERY_S = 60
+"""Seconds between two lines on a baseline in training. Fewer: short ones fill a log; more: long ones seem to hang."""
 
 
 @dataclass
@@ -38,8 +42,7 @@ class Status:
 
     spec: ExperimentSpec
     phase: str = "starting Ray"
-    epochs: int = 0
-    """Epochs of the training that the phase is; 0: it trains nothing."""
+    making_baseline: bool = False
     records: Sequence[TrialRecord] = ()
     done: int = 0
     """Trials that count toward the budget."""
@@ -84,10 +87,9 @@ class Status:
 class LiveView:
     """A context that shows the status of a search until it ends."""
 
-    def __init__(self, status: Status, *, console: Console | None = None, stages: StoragePath | None = None) -> None:
+    def __init__(self, status: Status, *, console: Console | None = None) -> None:
         self.status = status
         self._console = console or Console(stderr=True)
-        self._stages = stages
         self._pace = Pace()
         self._live: Live | None = None
         self._told = 0
@@ -102,12 +104,28 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def phase(self, text: str, *, epochs: int = 0) -> None:
-        """Names what happens now, and how many epochs it trains for."""
-        self.status.phase, self.status.epochs = text, epochs
+    def phase(self, text: str) -> None:
+        """Names what happens now."""
+        self.status.phase = text
         self._pace = Pace()
         if self._live is None:
             self._console.print(text, highlight=False)
+
+    @contextlib.contextmanager
+    def making_baseline(self) -> Iterator[None]:
+        """Returns a context in which the baseline is made or found; it may train for hours, of which a log is told."""
+        made = read_baseline(ExperimentFolder(self.status.spec.folder)) is not None
+        self.phase("loading data" if made else "loading data, making the baseline")
+        self.status.making_baseline = not made
+        over = threading.Event()
+        lines = threading.Thread(target=self._tell_epochs, args=(over,), daemon=True)
+        if not made and not self._console.is_terminal:
+            lines.start()
+        try:
+            yield
+        finally:
+            over.set()
+            self.status.making_baseline = False
 
     def finished(self, record: TrialRecord) -> None:
         """Shows one more finished trial, and in a log now and then the best points so far."""
@@ -179,15 +197,34 @@ class LiveView:
         return True
 
     def _add_epochs(self, grid: Table) -> None:
-        """Adds how far the baseline is; it trains alone, so that every saved epoch is one of its own."""
-        total, done = self.status.epochs, 0
-        if not total or self._stages is None:
+        """Adds how far the baseline is."""
+        found = self._baseline() if self.status.making_baseline else None
+        if found is None:
             return
-        with contextlib.suppress(StorageUnavailable):
-            done = min(total, sum(saved_epochs(self._stages).values()))
-        grid.add_row("epochs", f"{done} done of {total}")
-        grid.add_row("", ProgressBar(total=total, completed=done, width=40))
-        grid.add_row("time left", _about(self._pace.left(done, total)))
+        total = found.planned_epochs
+        grid.add_row("epochs", f"{found.epochs} done of {total}")
+        grid.add_row("", ProgressBar(total=total, completed=found.epochs, width=40))
+        if found.accuracy is not None:
+            grid.add_row("accuracy", show_share(found.accuracy))
+        grid.add_row("computes with", found.threads_text())
+        grid.add_row("time left", _about(self._pace.left(found.epochs, total)))
+
+    def _baseline(self) -> BaselineSoFar | None:
+        """Returns how far the baseline is, as far as that can be read: what is wrong with a file, the work will say."""
+        with contextlib.suppress(StorageUnavailable, CorruptFile):
+            return baseline_so_far(ExperimentFolder(self.status.spec.folder), self.status.spec)
+        return None
+
+    def _tell_epochs(self, over: threading.Event) -> None:
+        """Tells a log how far the baseline is, until it is over."""
+        told, hint = 0, self.status.spec.resources.baseline_cpu is None
+        while not over.wait(BASELINE_EVERY_S):
+            found = self._baseline()
+            left = None if found is None else self._pace.left(found.epochs, found.planned_epochs)
+            if found is not None and found.epochs > told:
+                time_left = "" if left is None else f", {_about(left)} left"
+                self.notice(f"baseline: {found.text()}{time_left}{found.hint() if hint else ''}")
+                told, hint = found.epochs, False
 
 
 def result_line(record: TrialRecord) -> str:

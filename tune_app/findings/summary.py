@@ -20,6 +20,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import cost_lines
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.baseline_so_far import BaselineSoFar, baseline_so_far
 from tune_app.tables.at_rest import recall
 from tune_app.tables.columns import MAIN, short, show
 from tune_app.tables.totals import Totals, growth_lines, totals_of
@@ -69,6 +70,8 @@ class ExperimentSummary:
     experiment: str
     objectives: dict[str, str]
     baseline: BaselineInfo | None
+    training: BaselineSoFar | None
+    """How far the baseline is while it trains."""
     frontier_size: int
     hypervolume: float | None
     """The volume of its frontier; None without a baseline."""
@@ -93,6 +96,7 @@ class ExperimentSummary:
             "objectives": self.objectives,
             "images": self.images,
             "baseline": None if baseline is None else {name: getattr(baseline, name) for name in BASELINE},
+            "baseline_in_training": None if self.training is None else vars(self.training),
             "validation_images": None if baseline is None else baseline.n,
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
@@ -115,6 +119,8 @@ class ExperimentSummary:
             size = show_size(self.baseline.size_bytes)
             others = self._others(self.baseline.metrics())
             lines.append(f"{self.baseline.title}: {self._accuracy(self.baseline.accuracy)}, {size} in fp32{others}")
+        if self.training is not None:
+            lines.append(f"baseline in training: {self.training.text()}")
         for name, point in self.best.items():
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
         if self.best and self.baseline is not None and not self.baseline.untrained:
@@ -172,6 +178,7 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         experiment=spec.name,
         objectives={**spec.objectives},
         baseline=baseline,
+        training=baseline_so_far(folder, spec) if baseline is None else None,
         frontier_size=len(points),
         hypervolume=None if baseline is None else hypervolume(costs, costs_of(baseline.reference(spec), spec)),
         best=_best(points, knee(costs)),

@@ -1,6 +1,7 @@
 """The shared baseline of an experiment: made once, remembered, compared on every resume."""
 
 import math
+import re
 
 from pydantic import Field
 
@@ -13,6 +14,8 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec
 
 UNTRAINED = "untrained baseline: accuracies mean nothing"
+OLDER_THREADS = re.compile(rb"[1-9][0-9]{0,3}\n")
+"""What an older version wrote of the threads of a baseline."""
 
 
 class ClassImages(Frozen):
@@ -23,9 +26,11 @@ class ClassImages(Frozen):
 
 
 class BegunBaseline(Frozen):
-    """What must stay the same for a baseline that is not finished yet."""
+    """What is known of a baseline that is not finished yet; its threads must stay the same."""
 
     threads: int = Field(ge=1, description="torch's threads")
+    cores: Count = Field(0, description="cores of the machine where it began; 0: an older version did not note them")
+    key: Printable = Field("", description="stage key, under which its epochs are saved; empty: as with cores")
 
 
 class BaselineInfo(Frozen):
@@ -102,6 +107,24 @@ def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:
         return None
     except (ValueError, RecursionError) as err:
         raise CorruptFile(f"{folder.baseline_file} is damaged: delete it, and the next run makes it again.") from err
+
+
+def read_begun_baseline(folder: ExperimentFolder) -> BegunBaseline | None:
+    """Reads what is known of a baseline since it began; None when none began yet.
+
+    Raises:
+        CorruptFile: the file is not what was written.
+    """
+    file = folder.baseline_threads_file
+    try:
+        content = read_bytes(file)
+        if OLDER_THREADS.fullmatch(content):
+            return BegunBaseline(threads=int(content))
+        return unsealed(content, BegunBaseline, older=False)
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as err:
+        raise CorruptFile(f"{file} is damaged: delete it, and the next run begins the baseline again.") from err
 
 
 def require_baseline(folder: ExperimentFolder) -> BaselineInfo:

@@ -56,18 +56,14 @@ class OnRay:
         """Loads the data once and makes the baseline, in a worker; returns the data's object reference."""
         view.phase("asking every node")
         refuse(check_cluster(spec))
-        if read_baseline(ExperimentFolder(spec.folder)) is not None:
-            view.phase("loading data")
-        else:
-            baseline = spec.base.baseline  # with a teacher, whose epochs come before, its own cannot be counted
-            view.phase("loading data, making the baseline", epochs=0 if baseline.distills else baseline.planned_epochs)
         cpu, gpu = _share(spec)
         name = f"data and baseline of {spec.name}"
         task = ray.remote(num_returns=2, num_cpus=cpu, num_gpus=gpu, name=name)(_prepare_in_worker)
         data, info = task.remote(spec.model_dump_json(), cpu, gpu)
         try:
-            while not ray.wait([info], timeout=POLL_S)[0]:
-                self._stop.check()
+            with view.making_baseline():
+                while not ray.wait([info], timeout=POLL_S)[0]:
+                    self._stop.check()
             return ray.get(info), data
         except RayTaskError as err:
             if isinstance(err.cause, TuneAppError):

@@ -43,7 +43,7 @@ def run_baseline(spec: ExperimentSpec, *, engine: Engine | None = None, console:
     """
     folder = ExperimentFolder(spec.folder)
     console = console or Console(stderr=True)
-    with _experiment(spec, folder, console), LiveView(Status(spec), console=console, stages=folder.stages) as view:
+    with _experiment(spec, folder, console), LiveView(Status(spec), console=console) as view:
         known = read_baseline(folder)
         if known is not None:
             return known
@@ -78,7 +78,7 @@ def run_search(
     with (
         _experiment(spec, folder, console) as lease,
         tracked(spec, folder, console),
-        LiveView(Status(spec), console=console, stages=folder.stages) as view,
+        LiveView(Status(spec), console=console) as view,
     ):
         known, stock = read_baseline(folder), take_stock(folder, spec)
         spent = None if known is None or only else _spent(lease, spec, known, stock, retry_failed=retry_failed)

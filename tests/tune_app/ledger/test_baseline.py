@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from trainables.config import (
     PostTrainingQuant,
     Schedule,
 )
+from trainables.config.keys import stage_keys
 from trainables.config.trial import TrialConfig
 from trainables.costs.counts import count
 from trainables.data.data_sets import DataSet, load_data
@@ -30,7 +32,7 @@ from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS, SCORES
 from trainables.stages.stage import StageResult, run_stage
 from tune_app.engine.baseline import free_threads, make_baseline
-from tune_app.ledger.baseline import ClassImages, read_baseline
+from tune_app.ledger.baseline import BegunBaseline, ClassImages, read_baseline, read_begun_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.experiment import ExperimentSpec, Resources
 
@@ -114,6 +116,9 @@ def test_a_baseline_that_was_killed_goes_on_with_the_threads_that_it_began_with(
     for threads in (3, 2):
         with pytest.raises(KeyboardInterrupt):
             make_baseline(spec, data, threads=threads)
+    begun = read_begun_baseline(ExperimentFolder(spec.folder))
+    key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
+    assert begun == BegunBaseline(threads=3, cores=os.cpu_count(), key=key)
     own = spec.model_copy(update={"resources": Resources(cpu=1, baseline_cpu=1)})
     with pytest.raises(KeyboardInterrupt):
         make_baseline(own, data, threads=2)

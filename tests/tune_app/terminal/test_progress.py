@@ -20,7 +20,6 @@ from tests.tune_app.factories import (
     store_baseline,
     store_files,
 )
-from tune_app.engine import live_view
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.search.strategy import Outlook
 from tune_app.terminal import progress
@@ -189,23 +188,6 @@ def test_what_the_next_trials_promise_is_shown(terminal: bool, tmp_path: Path) -
     with LiveView(status, console=console) as view:
         view.finished(records[-1])
     assert "of the next 10 trials: 0.12 % more hypervolume for 5.5 min of training" in shown.getvalue()
-
-
-def test_the_baseline_shows_its_epochs_and_the_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown, clock = io.StringIO(), Clock()
-    monkeypatch.setattr(live_view, "Pace", lambda: Pace(clock=clock))
-    console = Console(file=shown, force_terminal=True, width=100)
-    view = LiveView(Status(make_spec(tmp_path)), console=console, stages=tmp_path)
-    view.phase("making the baseline", epochs=4)
-    for epoch in range(3):
-        clock.now = 30.0 * epoch
-        (tmp_path / "progress/key").mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"progress/key/epoch-{epoch:06}-0.safetensors").touch()
-        console.print(view._render())
-    text = shown.getvalue()
-    assert [text.count(f"{n} done of 4") for n in range(4)] == [1, 1, 1, 0]
-    assert "about 1.5 min" in text
-    assert "about 1.0 min" in text
 
 
 def test_quiet_and_verbose_exclude_each_other(cli: Cli, tmp_path: Path) -> None:
