@@ -136,5 +136,7 @@ def require_baseline(folder: ExperimentFolder) -> BaselineInfo:
     """
     found = read_baseline(folder)
     if found is None:
-        raise ConfigError(f"{folder.path} has no baseline yet: run `tune-app run` first.")
+        begun = "it trains, or was cut off (`tune-app summary` says how far it is); go on with `tune-app run`."
+        way = "run `tune-app run` first." if read_begun_baseline(folder) is None else begun
+        raise ConfigError(f"{folder.path} has no baseline yet: {way}")
     return found

@@ -90,15 +90,24 @@ def test_a_log_tells_of_a_long_one_now_and_then(
     view.status.spec = view.status.spec.model_copy(
         update={"resources": view.status.spec.resources.model_copy(update={"baseline_cpu": asked})}
     )
+    save(folder, 1)  # of an earlier run, whose pace is not known
     with view.making_baseline():
-        for lines, epochs in enumerate((1, 3), start=1):
-            save(folder, epochs)
-            wait_until(lambda lines=lines: shown.getvalue().count("\nbaseline: ") == lines)
+        wait_until(lambda: shown.getvalue().count("\nbaseline: ") == 1)
+        save(folder, 3)
+        wait_until(lambda: shown.getvalue().count("\nbaseline: ") == 2)
     begins, first, second = shown.getvalue().splitlines()
     assert begins == "loading data, making the baseline"
     assert first == f"baseline: 1 of 4 epochs, accuracy 81.00 %{HINT if cores == 2 and asked is None else ''}"
     assert second.startswith("baseline: 3 of 4 epochs, accuracy 83.00 %, about ")
     assert second.endswith(" left")
+
+
+def test_what_needs_one_says_that_it_is_in_training(folder: ExperimentFolder, cli: Callable[..., Result]) -> None:
+    done = cli("epochs", folder.path, columns=200)
+    assert (done.code, done.out) == (2, "")
+    assert "has no baseline yet: it trains, or was cut off (`tune-app summary` says how far it is)" in done.err
+    folder.baseline_threads_file.unlink()
+    assert "has no baseline yet: run `tune-app run` first." in cli("epochs", folder.path, columns=200).err
 
 
 def test_one_that_was_made_before_is_no_news(folder: ExperimentFolder) -> None:
