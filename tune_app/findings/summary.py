@@ -21,6 +21,7 @@ from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import cost_lines
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.baseline_so_far import BaselineSoFar, baseline_so_far
+from tune_app.stages.running import RunningTrial, running_trials
 from tune_app.tables.at_rest import recall
 from tune_app.tables.columns import MAIN, short, show
 from tune_app.tables.totals import Totals, growth_lines, totals_of
@@ -47,6 +48,8 @@ TOTALS = {
     *("settled", "outlook"),
 }
 """What programs are told of the totals."""
+RUNNING = 4
+"""Running trials that lines name; more: a summary is not the place to watch a cluster."""
 PLANE = {"accuracy": "maximize", "size_bytes": "minimize"}
 """The objectives whose frontier findings speak of."""
 
@@ -72,6 +75,7 @@ class ExperimentSummary:
     baseline: BaselineInfo | None
     training: BaselineSoFar | None
     """How far the baseline is while it trains."""
+    running: tuple[RunningTrial, ...]
     frontier_size: int
     hypervolume: float | None
     """The volume of its frontier; None without a baseline."""
@@ -97,6 +101,7 @@ class ExperimentSummary:
             "images": self.images,
             "baseline": None if baseline is None else {name: getattr(baseline, name) for name in BASELINE},
             "baseline_in_training": None if self.training is None else vars(self.training),
+            "running": [vars(trial) for trial in self.running],
             "validation_images": None if baseline is None else baseline.n,
             "frontier_size": self.frontier_size,
             "hypervolume": self.hypervolume,
@@ -121,6 +126,10 @@ class ExperimentSummary:
             lines.append(f"{self.baseline.title}: {self._accuracy(self.baseline.accuracy)}, {size} in fp32{others}")
         if self.training is not None:
             lines.append(f"baseline in training: {self.training.text()}")
+        if self.running:
+            shown = [trial.text() for trial in self.running[:RUNNING]]
+            more = [f"{len(self.running) - RUNNING} more"] if len(self.running) > RUNNING else []
+            lines.append(f"running: {'; '.join(shown + more)}")
         for name, point in self.best.items():
             lines.append(f"best {name}: {point.label}, {self._figures(point)}")
         if self.best and self.baseline is not None and not self.baseline.untrained:
@@ -179,6 +188,7 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         objectives={**spec.objectives},
         baseline=baseline,
         training=baseline_so_far(folder, spec) if baseline is None else None,
+        running=() if baseline is None else tuple(running_trials(folder, spec, baseline.fingerprint)),
         frontier_size=len(points),
         hypervolume=None if baseline is None else hypervolume(costs, costs_of(baseline.reference(spec), spec)),
         best=_best(points, knee(costs)),
