@@ -14,6 +14,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest, params_label
 from tune_app.ledger.test_results import held_out_results, read_held_out
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.baseline_so_far import BaselineSoFar, baseline_so_far
 from tune_app.tables.trial_rows import trial_rows
 
 LABEL_CHARS, ID_CHARS = 40, 10
@@ -30,6 +31,8 @@ class Contents:
     spec: ExperimentSpec
     spec_text: str
     baseline: BaselineInfo | None
+    training: BaselineSoFar | None
+    """How far the baseline is while it trains."""
     baseline_test: float | None
     """The accuracy on the test split; None before the experiment is finalized."""
     records: Sequence[TrialRecord]
@@ -135,6 +138,7 @@ def read_contents(folder: ExperimentFolder, *, advance: Callable[[int], None] | 
         spec=spec,
         spec_text=read_bytes(folder.spec_file).decode(errors="replace"),
         baseline=baseline,
+        training=None if baseline is not None else baseline_so_far(folder, spec),
         baseline_test=None if tested is None else tested.accuracy,
         records=records,
         groups=groups,

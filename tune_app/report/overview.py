@@ -63,7 +63,9 @@ def _card(name: str, group: PointRuns, contents: Contents) -> Card:
 
 def _baseline(contents: Contents) -> list[Card]:
     if contents.baseline is None:
-        return [Card("Baseline", "none yet", "it is trained first")]
+        training = contents.training
+        far = "it is trained first" if training is None else f"in training: {training.text()}"
+        return [Card("Baseline", "none yet", far)]
     test = "" if contents.baseline_test is None else f", test {show('accuracy', contents.baseline_test)}"
     size = f"{show_size(contents.baseline.size_bytes)} in fp32"
     return [Card(contents.baseline.title.capitalize(), show("accuracy", contents.baseline.accuracy), f"{size}{test}")]

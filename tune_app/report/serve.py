@@ -16,13 +16,15 @@ LOOPBACK = "127.0.0.1"
 
 
 def version_of(folder: ExperimentFolder) -> str:
-    """Returns 16 hex digits that change with every trial that starts or ends, and with the baseline.
+    """Returns 16 hex digits that change with every trial that starts or ends, with the baseline and its epochs.
 
     Raises:
         StorageUnavailable: the folder cannot be listed.
     """
     ended, running = names(folder.trials, "*.json"), names(folder.heartbeats, "*.json")
-    shown = [*ended, "", *running, str(exists(folder.baseline_file))]
+    made = exists(folder.baseline_file)
+    epochs = [] if made else names(folder.stages / "progress", "*/epoch-*.safetensors")
+    shown = [*ended, "", *running, str(made), *epochs]
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""How the making of a baseline is shown: on a terminal, in a log, in a summary."""
+"""How the making of a baseline is shown: on a terminal, in a log, in a summary, in a report."""
 
 import io
 import json
@@ -19,6 +19,9 @@ from tune_app.engine import live_view
 from tune_app.engine.live_view import LiveView, Status
 from tune_app.ledger.baseline import BegunBaseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.report.contents import read_contents
+from tune_app.report.overview import cards
+from tune_app.report.serve import version_of
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.baseline_so_far import baseline_so_far
 from tune_app.terminal.progress import Pace
@@ -100,6 +103,16 @@ def test_a_log_tells_of_a_long_one_now_and_then(
     assert first == f"baseline: 1 of 4 epochs, accuracy 81.00 %{HINT if cores == 2 and asked is None else ''}"
     assert second.startswith("baseline: 3 of 4 epochs, accuracy 83.00 %, about ")
     assert second.endswith(" left")
+
+
+def test_a_report_shows_how_far_it_is_and_looks_again_after_each_epoch(folder: ExperimentFolder) -> None:
+    versions = set()
+    for epochs in (1, 2):
+        save(folder, epochs)
+        versions.add(version_of(folder))
+        [card] = [card for card in cards(read_contents(folder)) if card.name == "Baseline"]
+        assert (card.value, card.detail) == ("none yet", f"in training: {epochs} of 4 epochs, accuracy 8{epochs}.00 %")
+    assert len(versions) == 2
 
 
 def test_what_needs_one_says_that_it_is_in_training(folder: ExperimentFolder, cli: Callable[..., Result]) -> None:
