@@ -11,12 +11,13 @@ from tune_app.drawing.axis import Axis
 from tune_app.drawing.frontier_info import FrontierInfo, Mark, frontier_info
 from tune_app.findings.frontier_points import FrontierPoint
 from tune_app.findings.summary import ExperimentSummary, summarize
+from tune_app.frontier.points import MAIN
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.report.templates import fill
 from tune_app.run.search import is_spent
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.columns import MAIN, short, show
+from tune_app.tables.columns import short, show
 from tune_app.terminal.quantities import show_count, show_done, show_points
 
 LEFT_PX, TOP_PX, WIDE_PX, HIGH_PX = 64, 10, 300, 160

@@ -8,10 +8,11 @@ from trainables.errors import CorruptFile
 from trainables.storage import StoragePath
 from tune_app.findings.frontier_points import FrontierPoint
 from tune_app.findings.pick import Pick
+from tune_app.frontier.points import MAIN
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord
 from tune_app.ledger.reading import verified_artifact
-from tune_app.tables.columns import MAIN, show
+from tune_app.tables.columns import show
 
 if TYPE_CHECKING:
     from trainables.network_file import FromPixels

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.results import Completed
 from trainables.storage import StoragePath, exists, replace, storage_path
 from tune_app.artifacts.export import experiment_data
@@ -66,10 +66,13 @@ def reproduce(folder: ExperimentFolder, name: str, target: StoragePath | None = 
     spec = folder.read_spec().model_copy(update={"storage": str(target.parent), "name": target.name})
     with doing("loading data"):
         data = experiment_data(folder)
+    work = first.assignment
+    try:
+        config = spec.trial(work.params, work.rung, repeat=work.repeat)
+    except InfeasiblePoint as err:
+        raise ConfigError(f"{work.label} cannot be made again: {err}.") from err
     copy = ExperimentFolder(spec.folder)
     replace(copy.spec_file, stored_text(spec))
-    work = first.assignment
-    config = spec.trial(work.params, work.rung, repeat=work.repeat)
     epochs = epochs_by_stage(config, fingerprint=data.fingerprint)
     with following(
         f"training {work.label} again, epochs",

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search_spaces.rungs import FULL
 from trainables.errors import Collapsed
 from tune_app.drawing.axis import Axis, axis_of
 from tune_app.ledger.baseline import BaselineInfo, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import failure_kind
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.at_rest import known_trials
 from tune_app.tables.columns import direction
-from tune_app.tables.trials import load_trials
+from tune_app.tables.point_rows import parameters_of, runs_by_point
 
 Standing = Literal["dominated", "infeasible", "chance", "invalid", "frontier"]
 STANDINGS: dict[Standing, str] = {
@@ -130,22 +130,24 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     spec = folder.read_spec()
     x, y = plane_of(spec)
     marks: list[tuple[Standing, Mark]] = []
-    for row in load_trials(folder).to_pylist():
-        standing = _standing(row)
-        measured = row[x] is not None and row[y] is not None
-        if standing and measured and row["rung"] == FULL and (not row["repeat"] or row["on_frontier"]):
+    table = known_trials(folder)
+    for runs in runs_by_point(table.to_pylist(), parameters_of(table)):
+        measured = [run for run in runs if run[x] is not None and run[y] is not None]
+        row = next((run for run in measured if run["state"] == "complete"), next(iter(measured), None))
+        standing = None if row is None else _standing(row)
+        if row is not None and standing is not None:
             marks.append((standing, Mark(row["label"], _mean(row, x), _mean(row, y), w_bits=row.get("w_bits"))))
     return arranged(marks, spec, read_baseline(folder))
 
 
-def _standing(row: dict[str, Any]) -> Standing | None:
+def _standing(row: Mapping[str, Any]) -> Standing | None:
     """Returns the standing of a row of the table of trials."""
     if row["state"] != "complete":
         return refusal(row["state"], row["reason"])
     return "frontier" if row["on_frontier"] else "dominated" if row["feasible"] else "infeasible"
 
 
-def _mean(row: dict[str, Any], metric: str) -> float:
+def _mean(row: Mapping[str, Any], metric: str) -> float:
     """Returns what all runs of a row's point say of a metric where that is known, or else what this run says."""
     together = row.get(f"{metric}_mean")
     return float(row[metric] if together is None else together)

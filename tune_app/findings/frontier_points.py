@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from tune_app.frontier.objectives import costs_of
+from tune_app.frontier.points import MAIN
 from tune_app.ledger.ledger import Params
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.columns import MAIN
+from tune_app.tables.point_rows import OF_RUN, mean_of, parameters_of, runs_by_point
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,15 @@ class FrontierPoint:
 
 def points_of(table: pa.Table, spec: ExperimentSpec) -> list[FrontierPoint]:
     """Returns the members of the frontier in a table of trials, in rising order of size."""
-    found = [_point(row, spec) for row in table.filter(table["on_frontier"]).to_pylist()]
+    parameters, names = parameters_of(table), list(dict.fromkeys([*MAIN, *spec.metrics]))
+    rows = table.select([*dict.fromkeys(["trial_id", *OF_RUN, "state", *names, *parameters])]).to_pylist()
+    runs_of = {run["trial_id"]: runs for runs in runs_by_point(rows, parameters) for run in runs}
+    found = []
+    for row in table.filter(table["on_frontier"]).to_pylist():
+        complete = [run for run in runs_of[row["trial_id"]] if run["state"] == "complete"]
+        known = [run for run in complete if all(run[name] is not None for name in names)]
+        values = {name: mean_of(known, name) for name in names}
+        found.append(FrontierPoint(row, {n: row[n] for n in parameters if row[n] is not None}, values))
     return sorted(found, key=lambda p: (p.values["size_bytes"], p.row["number"]))
 
 
@@ -43,10 +52,3 @@ def costs_of_points(points: Sequence[FrontierPoint], spec: ExperimentSpec) -> np
     """Returns costs by the objectives of a spec, (n, k), lower is better."""
     rows = [costs_of(point.values, spec) for point in points]
     return np.array(rows, dtype=np.float64).reshape(-1, len(spec.objectives))
-
-
-def _point(row: dict[str, Any], spec: ExperimentSpec) -> FrontierPoint:
-    values = {name: float(row[name]) for name in [*MAIN, *spec.metrics]}
-    values |= {name: float(row[f"{name}_mean"]) for name in spec.objectives if row.get(f"{name}_mean") is not None}
-    searched = [name for name in spec.space.root if row.get(name) is not None]
-    return FrontierPoint(row, {name: row[name] for name in searched}, values)

@@ -12,8 +12,8 @@ from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import made_again_by
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.at_rest import known_trials
 from tune_app.tables.query import select
-from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import show_ratio, show_share, show_size
 
 
@@ -80,12 +80,14 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
         CorruptFile: the stored spec or baseline is damaged, or the packed file of the chosen point is gone.
         StorageUnavailable: a file cannot be read.
     """
-    spec, baseline, table = folder.read_spec(), read_baseline(folder), load_trials(folder)
-    table = table.filter(table["on_frontier"])
-    if not len(table):
-        raise ConfigError(f"{folder.path} has no frontier yet: no trial of the full schedule is complete and feasible.")
+    spec, baseline, table = folder.read_spec(), read_baseline(folder), known_trials(folder)
     everyone = points_of(table, spec)
-    left = points_of(select(table, wish.where), spec) if wish.where.strip() else everyone
+    if not everyone:
+        raise ConfigError(f"{folder.path} has no frontier yet: no trial of the full schedule is complete and feasible.")
+    left = everyone
+    if wish.where.strip():
+        kept_ids = set(select(table.filter(table["on_frontier"]), wish.where)["trial_id"].to_pylist())
+        left = [point for point in everyone if point.trial_id in kept_ids]
     if not left:
         raise ConfigError(f"none of {len(everyone)} frontier points satisfies {wish.where!r}: loosen the condition.")
     bounds = _bounds(wish, baseline, folder)

@@ -15,6 +15,7 @@ from tune_app.findings.of_baseline import findings_of_baseline
 from tune_app.findings.tried import COLUMNS, tried
 from tune_app.frontier.objectives import costs_of
 from tune_app.frontier.pareto import hypervolume, knee
+from tune_app.frontier.points import MAIN
 from tune_app.ledger.baseline import BaselineInfo, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.reading import read_records
@@ -23,7 +24,8 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.baseline_so_far import BaselineSoFar, baseline_so_far
 from tune_app.stages.running import RunningTrial, running_trials
 from tune_app.tables.at_rest import recall
-from tune_app.tables.columns import MAIN, short, show
+from tune_app.tables.columns import short, show
+from tune_app.tables.point_rows import parameters_of
 from tune_app.tables.totals import Totals, growth_lines, totals_of
 from tune_app.tables.trials import load_trials
 from tune_app.terminal.quantities import (
@@ -181,7 +183,7 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         records = read_records(folder)
         totals = totals_of(records, spec, None if baseline is None else baseline.reference(spec))
         table = load_trials(folder, records)
-    points = points_of(table, spec)
+    points, parameters = points_of(table, spec), parameters_of(table)
     costs = costs_of_points(points, spec)
     return ExperimentSummary(
         experiment=spec.name,
@@ -197,24 +199,23 @@ def summarize(folder: ExperimentFolder) -> ExperimentSummary:
         score=None if baseline is None or baseline.untrained else best_score(points, baseline.accuracy),
         images=spec.base.data.images,
         caveat=caveat(spec),
-        findings=tuple(findings_of(table.select([*COLUMNS, *spec.space.root]).to_pylist(), spec, baseline)),
+        findings=tuple(findings_of(table.select([*COLUMNS, *parameters]).to_pylist(), parameters, spec, baseline)),
     )
 
 
 def findings_of(
     rows: Sequence[Mapping[str, Any]],
+    parameters: Sequence[str],
     spec: ExperimentSpec,
     baseline: BaselineInfo | None,
-    *,
-    labels: Sequence[str] = (),
 ) -> list[Finding]:
-    """Returns what rows of the table of trials say; `labels` names them, if not their column does.
+    """Returns what rows of the table of trials say, where `parameters` are the columns that tell points apart.
 
     Of a placeholder's accuracies nothing is said.
     """
     if baseline is not None and baseline.untrained:
         return []
-    points, plane = tried(rows, list(spec.space.root), labels), spec.objectives == PLANE
+    points, plane = tried(rows, parameters), spec.objectives == PLANE
     if baseline is None:
         return findings(points, baseline_accuracy=None, plane=plane)
     imported = isinstance(spec.base.baseline, BaselineImport)
@@ -225,14 +226,19 @@ def findings_of(
 
 
 def best_score(points: Sequence[FrontierPoint], baseline_accuracy: float) -> BalancedScore | None:
-    """Returns the point of the highest balanced score, the smaller one of two; None without a point."""
+    """Returns the point of the highest balanced score, the smaller one of two; None without a point.
+
+    None as well of a baseline with an accuracy of 0, to which nothing compares.
+    """
 
     def value(point: FrontierPoint) -> float:
         accuracy, ratio = point.values["accuracy"], point.values["compression_ratio"]
         return ACCURACY_WEIGHT * accuracy / baseline_accuracy + RATIO_WEIGHT * ratio / RATIO_SCALE
 
-    best = max(points, key=lambda p: (value(p), -p.values["size_bytes"]), default=None)
-    return None if best is None else BalancedScore(best, value(best))
+    if not points or not baseline_accuracy:
+        return None
+    best = max(points, key=lambda p: (value(p), -p.values["size_bytes"]))
+    return BalancedScore(best, value(best))
 
 
 def point_document(point: FrontierPoint) -> dict[str, Any]:

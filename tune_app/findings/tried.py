@@ -1,6 +1,5 @@
 """Points that a search tried, each at the means of its runs, by the rows of the table of trials."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.rungs import FULL
 from tune_app.frontier.pareto import non_dominated
+from tune_app.frontier.points import MAIN
 from tune_app.ledger.ledger import failure_kind
-from tune_app.tables.columns import MAIN
+from tune_app.tables.point_rows import OF_RUN, mean_of, runs_by_point
 
 LOST = ("Collapsed", "Diverged")
 """Failures that say something of the point; errors and lost workers do not."""
-COLUMNS = ("label", "rung", "state", "reason", "repeat", "feasible", "accuracy", "size_bytes", "compression_ratio")
+COLUMNS = ("label", *OF_RUN, "state", "reason", "feasible", *MAIN)
 """The columns that are read of a row, besides its parameters."""
 Value = float | int | str
 
@@ -33,17 +32,13 @@ class Tried:
     feasible: bool
 
 
-def tried(rows: Iterable[Mapping[str, Any]], parameters: Sequence[str], labels: Sequence[str] = ()) -> list[Tried]:
+def tried(rows: Iterable[Mapping[str, Any]], parameters: Sequence[str]) -> list[Tried]:
     """Returns the points of the full schedule that say something, in the order of the rows of the table of trials.
 
-    `parameters` are names of the searched ones; `labels` say what each row is called, if not as its column says.
+    `parameters` are the columns that tell points apart, also those that the space no longer has.
     """
-    runs: dict[tuple[tuple[str, Value], ...], list[tuple[Mapping[str, Any], str]]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        if row["rung"] == FULL and (row["state"] == "complete" or failure_kind(row["reason"]) in LOST):
-            params = tuple((name, row[name]) for name in parameters if row.get(name) is not None)
-            runs[params].append((row, labels[i] if labels else str(row["label"])))
-    return [_tried(dict(params), found) for params, found in runs.items()]
+    said = ([run for run in runs if _says_something(run)] for runs in runs_by_point(rows, parameters))
+    return [_tried({n: runs[0][n] for n in parameters if runs[0].get(n) is not None}, runs) for runs in said if runs]
 
 
 def usable(points: Iterable[Tried]) -> list[Tried]:
@@ -87,13 +82,14 @@ def pairs_of(points: Sequence[Tried], name: str) -> list[dict[Any, Tried]]:
     return [group for group in alike.values() if len(group) > 1]
 
 
-def _tried(params: Mapping[str, Value], runs: Sequence[tuple[Mapping[str, Any], str]]) -> Tried:
-    complete = [(row, label) for row, label in runs if row["state"] == "complete"]
-    first, label = min(complete or runs, key=lambda run: run[0]["repeat"])
+def _says_something(run: Mapping[str, Any]) -> bool:
+    return run["state"] == "complete" or failure_kind(run["reason"]) in LOST
+
+
+def _tried(params: Mapping[str, Value], runs: Sequence[Mapping[str, Any]]) -> Tried:
+    complete = [run for run in runs if run["state"] == "complete"]
+    first = (complete or runs)[0]
     if not complete:
-        return Tried(label, params, None, 0.0, 0.0, feasible=False)
-    accuracy, size_bytes, ratio = (
-        float(first[name]) if len(complete) == 1 else statistics.fmean(float(row[name]) for row, _ in complete)
-        for name in MAIN
-    )
-    return Tried(label, params, accuracy, size_bytes, ratio, feasible=bool(first["feasible"]))
+        return Tried(first["label"], params, None, 0.0, 0.0, feasible=False)
+    accuracy, size_bytes, ratio = (mean_of(complete, name) for name in MAIN)
+    return Tried(first["label"], params, accuracy, size_bytes, ratio, feasible=bool(first["feasible"]))

@@ -16,6 +16,8 @@ from tune_app.ledger.ledger import Params, TrialRecord
 from tune_app.spec.experiment import ExperimentSpec
 
 Point = frozenset[tuple[str, float | int | str]]
+MAIN = ("accuracy", "size_bytes", "compression_ratio")
+"""What is said of a point everywhere, whatever the objectives are."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class PointRuns:
     runs: Mapping[int, TrialRecord]
     """Its runs by the number of their repeat, whatever their state."""
     mean: Mapping[str, float]
-    """Means by objective and bounded column; empty without a complete run."""
+    """Means by objective, bounded column, and those of MAIN; empty without a complete run."""
     sd: Mapping[str, float]
     """Sample standard deviations by the same columns; empty with fewer than two complete runs."""
     feasible: bool
@@ -91,7 +93,7 @@ def frontier_contributions(
 
 def _group(point: Point, runs: Mapping[int, TrialRecord], spec: ExperimentSpec) -> PointRuns:
     found = [(run, metrics) for run in runs.values() if (metrics := judged(run, spec))]
-    rows, names = [metrics for _, metrics in found], spec.metrics if found else []
+    rows, names = [metrics for _, metrics in found], dict.fromkeys([*spec.metrics, *MAIN]) if found else ()
     means = {name: fmean(row[name] for row in rows) for name in names}
     return PointRuns(
         point=point,

@@ -80,6 +80,8 @@ def find_trial(folder: ExperimentFolder, name: str, records: Sequence[TrialRecor
 def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialRecord] | None = None) -> TrialRecord:
     """Finds a trial of any state by its label or id, as `find_trial` finds complete ones.
 
+    Of several records of one run the newest is meant: the others are of an earlier version of a stage.
+
     Raises:
         ConfigError: no trial or several fit.
     """
@@ -89,9 +91,10 @@ def find_record(folder: ExperimentFolder, name: str, records: Sequence[TrialReco
         labels = [r.assignment.label for r in records if r.state == "complete"]
         hint = did_you_mean(name, labels, otherwise=f"known: {some(labels) or 'none yet'}.")
         raise ConfigError(f"no trial of {folder.path} is called {name!r}; {hint}")
-    if len(found) > 1:
+    run, *others = [(r.assignment.params, r.assignment.rung, r.assignment.repeat) for r in found]
+    if any(other != run for other in others):
         raise ConfigError(f"{name!r} fits {some([r.assignment.trial_id for r in found])}: give one of them.")
-    return found[0]
+    return max(found, key=lambda r: (r.assignment.number, r.assignment.attempt))
 
 
 FITS: tuple[Callable[[str, Assignment], bool], ...] = (

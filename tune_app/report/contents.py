@@ -62,8 +62,9 @@ class Contents:
     @cached_property
     def balanced(self) -> int | None:
         """The row of the frontier's knee; None without a frontier."""
-        place = knee(mean_costs(self.frontier, self.spec))
-        return None if place is None else self.row_of(self.frontier[place])
+        by_size = sorted(self.frontier, key=lambda g: (g.mean["size_bytes"], g.first.assignment.number))
+        place = knee(mean_costs(by_size, self.spec))
+        return None if place is None else self.row_of(by_size[place])
 
     def row_of(self, group: PointRuns) -> int:
         """Returns the row that stands for a point."""

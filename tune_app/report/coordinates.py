@@ -10,9 +10,10 @@ import numpy as np
 
 from tune_app.drawing.axis import axis_of
 from tune_app.drawing.frontier_info import REFUSED, STANDINGS, Standing
+from tune_app.frontier.points import MAIN
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, cut, escaped
-from tune_app.tables.columns import MAIN, short, show
+from tune_app.tables.columns import short, show
 from tune_app.terminal.quantities import show_count
 
 NAME = "parallel"

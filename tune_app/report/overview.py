@@ -10,6 +10,7 @@ from tune_app.ledger.ledger import in_full
 from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.report.contents import Contents
 from tune_app.tables.columns import show
+from tune_app.tables.trial_rows import parameter_types
 from tune_app.terminal.quantities import show_count, show_done, show_duration, show_points, show_size
 
 BALANCED = "Best balanced"
@@ -88,8 +89,9 @@ def _training(contents: Contents) -> Card:
 
 def key_findings(contents: Contents) -> list[str]:
     """Returns what the trials say, in sentences."""
-    labels = [contents.label(row) for row in range(len(contents.records))]
-    return [finding.text for finding in findings_of(contents.rows, contents.spec, contents.baseline, labels=labels)]
+    rows = [{**row, "label": contents.label(place)} for place, row in enumerate(contents.rows)]
+    parameters = list(parameter_types(contents.records, contents.spec))
+    return [finding.text for finding in findings_of(rows, parameters, contents.spec, contents.baseline)]
 
 
 def environments(contents: Contents) -> list[tuple[str, Sequence[tuple[str, int]]]]:

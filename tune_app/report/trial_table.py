@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainables.results import SCORES
+from tune_app.frontier.points import MAIN
 from tune_app.report.contents import Contents
-from tune_app.tables.columns import CATALOG, COLUMNS, MAIN, Column, Kind, expanded, short
+from tune_app.tables.columns import CATALOG, COLUMNS, Column, Kind, expanded, short
 
 PageKind = Literal["text", "number", "share", "points", "bytes", "ratio", "seconds", "flag", "time"]
 PAGE_KINDS: dict[Kind, PageKind] = {

@@ -11,7 +11,7 @@ from search_spaces.rungs import FULL, Rung, at_rung
 from search_spaces.samplers import SAMPLERS
 from search_spaces.space import SearchSpace, to_trial
 from trainables.config import SHARE, Frozen, TrialConfig
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.results import METRICS
 from trainables.storage import StoragePath, storage_path
 from tune_app.spec.constraint import Constraint, check_together, check_value, metric_name
@@ -329,8 +329,10 @@ class ExperimentSpec(Frozen):
         """Returns the configuration of a point at a rung; `repeat` counts its further runs, 0 is the first one.
 
         Raises:
-            InfeasiblePoint: a value is out of its field's range.
+            InfeasiblePoint: a value is out of its field's range, or there is no such rung (any more).
         """
+        if rung not in self.rungs:
+            raise InfeasiblePoint(f"the spec has no rung {rung!r}: its rungs are {', '.join(self.rungs)}")
         config = at_rung(to_trial(params, self.base), self.rungs[rung])
         return config.model_copy(update={"repeat": repeat})
 

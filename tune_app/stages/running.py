@@ -1,11 +1,15 @@
 """What a search runs now, and how far that is: a trial of a large network takes minutes or hours."""
 
+import contextlib
 from dataclasses import dataclass
 
+from trainables.config import StageConfig
+from trainables.errors import TuneAppError
 from trainables.stages.markers import MARKERS
 from trainables.storage import names, published
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.epochs import saved_epochs, stages_by_key
 from tune_app.terminal.quantities import show_count
@@ -38,15 +42,17 @@ def running_trials(folder: ExperimentFolder, spec: ExperimentSpec, fingerprint: 
     if not lease.is_taken:
         return []
     heard = {name.removesuffix(".json") for name in names(folder.heartbeats, "*.json")}  # on Ray, once a worker began
-    work = [one for one in lease.in_flight() if not heard or one.trial_id in heard]
-    needs = [
-        stages_by_key(spec.trial(one.params, one.rung, repeat=one.repeat), fingerprint=fingerprint) for one in work
-    ]
-    keys = dict.fromkeys(key for stages in needs for key in stages)
+    needs: list[tuple[Assignment, dict[str, StageConfig]]] = []
+    for one in lease.in_flight():
+        if not heard or one.trial_id in heard:
+            with contextlib.suppress(TuneAppError):  # what an interrupted run of another spec left
+                config = spec.trial(one.params, one.rung, repeat=one.repeat)
+                needs.append((one, stages_by_key(config, fingerprint=fingerprint)))
+    keys = dict.fromkeys(key for _, stages in needs for key in stages)
     finished = {path.name for path in published([folder.stages / key for key in keys], MARKERS)}
     saved = saved_epochs(folder.stages)
     found = []
-    for one, stages in zip(work, needs, strict=True):
+    for one, stages in needs:
         left = [(key, stage) for key, stage in stages.items() if key not in finished]
         key, stage = left[0] if left else ("", None)
         planned = stage.planned_epochs if stage else 0

@@ -17,13 +17,14 @@ from trainables.storage import StoragePath, read_bytes, read_start, replace, sha
 from tune_app.ledger.folder import ExperimentFolder, stored_text
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
+from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_results
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.sealed_parquet import SEAL_BYTES, check_table, checksum_of
 from tune_app.tables.totals import Totals
-from tune_app.tables.trials import check_version, decode_table, write_tables
+from tune_app.tables.trials import check_version, decode_table, load_trials, write_tables
 
-RULES = 3
+RULES = 4
 """The number of the rules by which totals and tables are made; those of other rules are made again."""
 
 
@@ -131,6 +132,17 @@ def recall(folder: ExperimentFolder) -> Recalled | None:
         if checksum_of(content) != note.tables.get(path.name):
             return None
     return Recalled(note.totals, tables[0])
+
+
+def known_trials(folder: ExperimentFolder) -> pa.Table:
+    """Returns the table of all trials as they are now; a damaged record is left out, and named to people.
+
+    Raises:
+        CorruptFile: the stored spec, the baseline or a test result is damaged.
+        StorageUnavailable: a file cannot be read.
+    """
+    known = recall(folder)
+    return load_trials(folder, read_records(folder)) if known is None else known.trials
 
 
 def current_table(folder: ExperimentFolder) -> TableFile | None:

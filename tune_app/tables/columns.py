@@ -83,8 +83,6 @@ TRIALS = tuple(
     for column in CATALOG[section]
 )
 """Columns of the tables of trials, in their order."""
-MAIN = ("accuracy", "size_bytes", "compression_ratio")
-"""What is said of a point everywhere, whatever the objectives are."""
 
 
 def expanded(columns: Iterable[Column], values: Mapping[str, Iterable[str]]) -> Iterator[Column]:

@@ -64,7 +64,7 @@ def totals_of(records: Sequence[TrialRecord], spec: ExperimentSpec, reference: M
     laddered = spec.fidelity is not None
     return Totals(
         trials=dict(Counter(r.state for r in records)),
-        rungs={name: rungs[name] for name in spec.rungs if rungs[name]},
+        rungs={name: rungs[name] for name in dict.fromkeys([*spec.rungs, *rungs]) if rungs[name]},
         repeats=len(records) - len(first),
         done=rungs[FULL],
         on_frontier=len(frontier_ids(records, spec)),

@@ -61,7 +61,7 @@ def schema_of(records: Sequence[TrialRecord], spec: ExperimentSpec) -> pa.Schema
     formulas = sorted({name for m in measured for name in m.formula_bytes})
     planned: list[str] = [stage.kind for stage in spec.base.stages()]
     kinds = dict.fromkeys([*planned, *(stage.kind for r in records for stage in r.result.stages)])
-    parameters = _parameter_types(records, spec)
+    parameters = parameter_types(records, spec)
     metrics = {name: None for kind in kinds for name in stage_of_kind(kind).COLUMNS.values() if name not in COLUMNS}
     words = {
         **{"parameter": parameters, "metric": metrics, "objective": spec.objectives},
@@ -134,7 +134,7 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value).encode(errors="replace").decode()
 
 
-def _parameter_types(records: Iterable[TrialRecord], spec: ExperimentSpec) -> dict[str, pa.DataType]:
+def parameter_types(records: Iterable[TrialRecord], spec: ExperimentSpec) -> dict[str, pa.DataType]:
     """Returns the type of each parameter of the space or of a record: the one that holds all of its values."""
     values: dict[str, list[float | int | str]] = {n: list(p.values) for n, p in spec.space.root.items()}
     for record in records:

@@ -23,11 +23,12 @@ from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.ledger.reading import packed_ids, read_records
 from tune_app.ledger.test_results import held_out_results
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.tables.point_rows import PARAMETERS
 from tune_app.tables.sealed_parquet import check_table, checksum_of, encode_table
-from tune_app.tables.trial_rows import schema_of, trial_rows
+from tune_app.tables.trial_rows import parameter_types, schema_of, trial_rows
 from tune_app.terminal.progress import doing
 
-SCHEMA = "9"
+SCHEMA = "10"
 ENOUGH = 3
 """How often a driver without a lease makes tables again beside one that is alive."""
 
@@ -139,23 +140,23 @@ def _rows(folder: ExperimentFolder) -> Iterable[tuple[str, str, str]]:
 def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:
     """Returns the table of all trials as the ledger has them now; nothing is written.
 
-    trials.parquet answers when it is intact, was made for the stored spec, and holds the same attempts as
-    the ledger's file names; so a sweep that runs shows its newest trials. Otherwise the rows are built
-    from the ledger, unless its `records` were read already, and from the test results.
+    trials.parquet answers when it is intact, was made for the stored spec and baseline, and holds the attempts of
+    these `records`, or, where they were not read, those that the ledger's files are called after; so a sweep that runs
+    shows its newest trials. Otherwise the rows are built from the records and from the test results.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
-    spec = folder.read_spec()
+    spec, baseline = folder.read_spec(), read_baseline(folder)
+    reference = None if baseline is None else baseline.reference(spec)
+    ids = _newest_ids(folder) if records is None else {record.assignment.trial_id for record in records}
     with contextlib.suppress(FileNotFoundError, CorruptFile):
         table = read_table(folder.trials_table)
-        same_spec = table.schema.metadata.items() >= _provenance(spec).items()
-        if same_spec and set(table["trial_id"].to_pylist()) == _newest_ids(folder):
+        same_spec = table.schema.metadata.items() >= _provenance(spec, reference).items()
+        if same_spec and set(table["trial_id"].to_pylist()) == ids:
             return table
     records = read_records(folder) if records is None else records
-    baseline = read_baseline(folder)
-    reference = None if baseline is None else baseline.reference(spec)
     with doing("comparing trials"):
         return _table(folder, records, spec, reference=reference, baseline=baseline)[0]
 
@@ -170,8 +171,9 @@ def _tables(
     members = trials.take(pa.array([place[group.first.assignment.trial_id] for group in front], pa.int64()))
     volume = frontier_volume(front, spec, reference)
     footer = {**trials.schema.metadata, b"tune_app.generation": str(lease.generation).encode()}
-    extra = {"tune_app.hypervolume": repr(volume), "tune_app.reference": json.dumps(dict(reference))}
-    return trials.replace_schema_metadata(footer), members.replace_schema_metadata({**footer, **extra})
+    return trials.replace_schema_metadata(footer), members.replace_schema_metadata(
+        {**footer, b"tune_app.hypervolume": repr(volume).encode()}
+    )
 
 
 def _replace_tables(lease: Lease, tables: tuple[pa.Table, pa.Table]) -> dict[str, str]:
@@ -213,16 +215,20 @@ def _table(
     front = frontier(groups, spec)
     tested, accuracy = held_out_results(folder), None if baseline is None else baseline.accuracy
     rows = trial_rows(records, groups, front, spec, tested=tested, reference=reference, baseline_accuracy=accuracy)
-    return pa.Table.from_pylist(rows, schema=schema_of(records, spec).with_metadata(_provenance(spec))), front
+    parameters = {PARAMETERS: json.dumps(list(parameter_types(records, spec))).encode()}
+    schema = schema_of(records, spec).with_metadata({**_provenance(spec, reference), **parameters})
+    return pa.Table.from_pylist(rows, schema=schema), front
 
 
-def _provenance(spec: ExperimentSpec) -> dict[bytes, bytes]:
-    """Returns the metadata that say what decided the content besides the records."""
-    return {
+def _provenance(spec: ExperimentSpec, reference: Mapping[str, float] | None) -> dict[bytes, bytes]:
+    """Returns the metadata that say what decided the content besides the records; nothing of an unknown reference."""
+    corner = {} if reference is None else {b"tune_app.reference": json.dumps(dict(reference)).encode()}
+    return corner | {
         b"tune_app.schema": SCHEMA.encode(),
         b"tune_app.experiment": spec.name.encode(),
         b"tune_app.objectives": json.dumps(spec.objectives).encode(),
         b"tune_app.constraints": json.dumps([str(c) for c in spec.constraints]).encode(),
+        b"tune_app.space": spec.space.model_dump_json().encode(),
     }
 
 

@@ -18,11 +18,9 @@ def trial_hyperparameters(spec: ExperimentSpec, work: Assignment) -> dict[str, V
     """Returns the parameters of a trial under their own names, then `hyperparameters` of what they resolve to."""
     of_work = {name: getattr(work, name) for name in ("number", "rung", "repeat", "seed", "attempt")}
     own: dict[str, Value] = {"experiment": spec.name, **of_work, **work.params}
-    if work.rung not in spec.rungs:  # of an earlier version of the spec
-        return own
     try:
         config = spec.trial(work.params, work.rung, repeat=work.repeat)
-    except TrialFailure:
+    except TrialFailure:  # of an earlier version of the spec
         return own
     return {**own, **hyperparameters(config)}
 

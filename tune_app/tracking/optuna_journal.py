@@ -50,7 +50,7 @@ def write_journal(folder: ExperimentFolder, path: StoragePath) -> dict[str, int]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     log = _memory_backend()
     storage, counts = JournalStorage(log), {}
-    for rung in [FULL, *(name for name in spec.rungs if name != FULL)]:
+    for rung in dict.fromkeys([FULL, *spec.rungs, *(r.assignment.rung for r in records)]):
         found = [r for r in records if r.assignment.rung == rung]
         if found or rung == FULL:
             name = spec.name if rung == FULL else f"{spec.name}@{rung}"

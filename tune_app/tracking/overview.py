@@ -7,9 +7,9 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from tune_app.findings.summary import ExperimentSummary, summarize
+from tune_app.frontier.points import MAIN
 from tune_app.ledger.baseline import caveat
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.tables.columns import MAIN
 from tune_app.tables.trials import load_trials
 from tune_app.tracking.hyperparameters import hyperparameters
 from tune_app.tracking.protocol import ConfusionMatrix, Overview, RunInfo, Value

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from trainables.errors import TuneAppError
 from trainables.storage import redact
-from tune_app.tables.columns import MAIN
+from tune_app.frontier.points import MAIN
 
 Value = float | int | str
 Row = Mapping[str, Any]

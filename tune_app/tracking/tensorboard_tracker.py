@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainables.results import METRICS
-from tune_app.tables.columns import MAIN
+from tune_app.frontier.points import MAIN
 from tune_app.tracking.overview import opened
 from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value
 

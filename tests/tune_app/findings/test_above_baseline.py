@@ -44,7 +44,7 @@ def test_only_an_imported_baseline_is_doubted(tmp_path: Path) -> None:
     import_ = BaselineImport(kind="import", checkpoint="net.safetensors")
     imported = trained.model_copy(update={"base": trained.base.model_copy(update={"baseline": import_})})
     kinds = [
-        {finding.kind for finding in findings_of(rows(0.9), spec, make_baseline_info(0.7))}
+        {finding.kind for finding in findings_of(rows(0.9), PARAMETERS, spec, make_baseline_info(0.7))}
         for spec in (trained, imported)
     ]
     assert kinds == [set(), {"above_baseline"}]

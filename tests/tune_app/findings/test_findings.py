@@ -27,7 +27,7 @@ def row(params: Mapping[str, Any], accuracy: float | None, size_bytes: int = 0, 
     state = (
         {"state": "complete", "reason": ""} if accuracy is not None else {"state": "invalid", "reason": "Collapsed: x"}
     )
-    about = {"label": label, "rung": "full", "repeat": 0, "feasible": accuracy is not None}
+    about = {"label": label, "rung": "full", "number": 0, "attempt": 1, "repeat": 0, "feasible": accuracy is not None}
     return {**params, **measured, **state, **about, **changes}
 
 

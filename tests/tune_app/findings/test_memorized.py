@@ -40,7 +40,7 @@ def test_more_than_three_standard_errors_are_told(accuracy: float, outside: floa
 
 
 def test_the_summary_says_it_without_a_point(tmp_path: Path) -> None:
-    assert [found.kind for found in findings_of([], make_spec(tmp_path), info(0.998, 0.917))] == ["memorized"]
+    assert [found.kind for found in findings_of([], [], make_spec(tmp_path), info(0.998, 0.917))] == ["memorized"]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_a_baseline_of_an_older_version_says_nothing() -> None:
 
 
 def test_the_summary_says_it_without_a_point_and_the_command_beside_the_baseline(tmp_path: Path, cli) -> None:
-    assert [found.kind for found in findings_of([], make_spec(tmp_path), info(10, 50))] == ["unbalanced"]
+    assert [found.kind for found in findings_of([], [], make_spec(tmp_path), info(10, 50))] == ["unbalanced"]
     memorized = info(10, 50).model_copy(update={"accuracy_outside": 0.5, "n_outside": 2_000})
     assert [found.kind for found in findings_of_baseline(memorized)] == ["memorized", "unbalanced"]
     folder = make_experiment(tmp_path)

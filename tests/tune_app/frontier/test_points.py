@@ -53,8 +53,9 @@ def test_a_group_holds_mean_and_sample_deviation_of_its_complete_runs(spec: Expe
     [group] = group_runs(runs(A, 0.9, None, 0.93, 0.96), spec)
     assert list(group.runs) == [0, 1, 2, 3]
     assert [r.assignment.repeat for r in group.complete] == [0, 2, 3]
-    assert group.mean == {"accuracy": pytest.approx(np.mean([0.9, 0.93, 0.96])), "size_bytes": 100_000}
-    assert group.sd == {"accuracy": pytest.approx(np.std([0.9, 0.93, 0.96], ddof=1)), "size_bytes": 0}
+    mean, sd = np.mean([0.9, 0.93, 0.96]), np.std([0.9, 0.93, 0.96], ddof=1)
+    assert group.mean == {"accuracy": pytest.approx(mean), "size_bytes": 100_000, "compression_ratio": 10}
+    assert group.sd == {"accuracy": pytest.approx(sd), "size_bytes": 0, "compression_ratio": 0}
 
 
 def test_a_single_run_has_no_deviation_and_a_failed_point_no_mean(spec: ExperimentSpec) -> None:

@@ -307,7 +307,7 @@ def test_pandas_and_duckdb_read_the_files(tmp_path: Path) -> None:
 def test_the_metadata_say_what_the_table_is(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     metadata = read_table(folder.frontier_table).schema.metadata
-    assert metadata[b"tune_app.schema"] == b"9"
+    assert metadata[b"tune_app.schema"] == b"10"
     assert metadata[b"tune_app.experiment"] == b"toy"
     assert json.loads(metadata[b"tune_app.objectives"]) == {"accuracy": "maximize", "size_bytes": "minimize"}
     assert json.loads(metadata[b"tune_app.reference"]) == REFERENCE
@@ -375,10 +375,10 @@ def test_foreign_and_older_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     table = pa.table({"accuracy": [1.0]})
     pq.write_table(table, path)
-    with pytest.raises(CorruptFile, match="table schema none, this version reads 9"):
+    with pytest.raises(CorruptFile, match="table schema none, this version reads 10"):
         read_table(path)
     pq.write_table(table.replace_schema_metadata({"tune_app.schema": "1"}), path)
-    with pytest.raises(CorruptFile, match="table schema 1, this version reads 9"):
+    with pytest.raises(CorruptFile, match="table schema 1, this version reads 10"):
         read_table(path)
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "absent.parquet")
