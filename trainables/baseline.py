@@ -25,7 +25,7 @@ from trainables.graph.operators import shapes
 from trainables.models.checkpoint_file import Fitted, read_fitted
 from trainables.models.model import Model, baseline_architecture, build
 from trainables.models.unit_state import own_model
-from trainables.results import CHANCE_FACTOR
+from trainables.results import chance_limit
 from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.storage import read_bytes, sha256, storage_path
 from trainables.train.batch_norm import BATCH, improve_batch_norm_, reestimate_batch_norm_
@@ -51,7 +51,7 @@ def _(config: BaselineImport, context: StageContext) -> StageResult:
     improve_batch_norm_(model, context.train, config.bn_images, seed_for(context.seed, 5))
     result = _result(model, architecture, context)
     accuracy, chance = result.metrics["val_accuracy"], 1 / context.data.classes
-    if config.network and accuracy <= CHANCE_FACTOR * chance:
+    if config.network and accuracy <= chance_limit(context.data.classes):
         raise ConfigError(
             f"the imported network has accuracy {100 * accuracy:.1f} % on {len(context.val):,} validation images, and "
             f"chance is {100 * chance:.1f} %: give the mean and std that it was trained with (data.mean, data.std), "

@@ -13,7 +13,7 @@ from trainables.models.model import fp32_bytes
 from trainables.models.units import units
 from trainables.prune.channels import prune_frac_achieved
 from trainables.prune.masks import check_zeros, weights_of
-from trainables.results import CHANCE_FACTOR, Measurement, Scores
+from trainables.results import Measurement, Scores, chance_limit
 from trainables.stages.stage import StageResult
 from trainables.stages.workplace import Workplace
 from trainables.storage import StoragePath, remove, replace
@@ -55,7 +55,7 @@ def measure(content: bytes, trained: StageResult, workplace: Workplace, *, untra
         formula_bytes=formula_bytes(model),
         **counted_metrics(model, trained.architecture),
     )
-    if not untrained and accuracy <= CHANCE_FACTOR / workplace.data.classes:
+    if not untrained and accuracy <= chance_limit(workplace.data.classes):
         err = Collapsed(f"accuracy {accuracy:.4f} is at chance for {workplace.data.classes} classes")
         err.measurement = measurement
         raise err

@@ -11,9 +11,10 @@ from trainables.config import Architecture, Frozen, stage_of_kind
 from trainables.errors import State
 from trainables.printable import Printable
 
-CHANCE_FACTOR = 1.5
-"""A trial with at most so many times the accuracy of chance is refused as collapsed. Larger: poor but real networks are
-refused; smaller: one that answers at random passes by luck."""
+CHANCE_FACTOR, CHANCE_SHARE = 1.5, 0.1
+"""A trial is refused as collapsed with at most so many times the accuracy of chance, or, of few classes, at most this
+share of the way from chance to 1. Larger: poor but real networks are refused; smaller: one that answers at random
+passes by luck."""
 STAGE_METRICS = (
     "val_accuracy",
     "val_accuracy_pruned",
@@ -48,6 +49,12 @@ def kept_metrics(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """Returns those of a stage's metrics that a trial's record keeps."""
     kept = dict.fromkeys([*STAGE_METRICS, *stage_of_kind(kind).COLUMNS])
     return {name: metrics[name] for name in kept if name in metrics}
+
+
+def chance_limit(classes: int) -> float:
+    """Returns the accuracy up to which a network counts as one that answers at random: 0.15 of ten classes."""
+    chance = 1 / classes
+    return min(CHANCE_FACTOR / classes, chance + CHANCE_SHARE * (1 - chance))
 
 
 class Scores(Frozen):

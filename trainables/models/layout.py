@@ -81,7 +81,7 @@ def _layout(text: str, widths: Sequence[tuple[str, int]], kept: Sequence[tuple[s
     names = _group_names(channels)
     graph, groups = narrowed(channels, _kept(channels, names, dict(widths), dict(kept)))
     fused = fuse(graph)
-    roles = roles_of(fused)
+    roles = roles_of(fuse(channels.graph))  # a layer's role stays what it is when channels go
     points = place_points(fused, roles)
     sums = any(group.streams for group in groups)
     named = tuple(_prune_group(name, group, fused, roles, sums) for name, group in zip(names, groups, strict=True))

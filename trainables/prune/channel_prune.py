@@ -8,6 +8,7 @@ from trainables.config import ChannelPrune, Schedule
 from trainables.device import seed_for
 from trainables.models.model import Model
 from trainables.prune.channels import prune_channels, prune_frac_achieved
+from trainables.prune.masks import HoldZeros
 from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageContext, StageResult, run_stage
@@ -44,7 +45,7 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
         sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
         reestimate_batch_norm_(model, sample.batches(BATCH))  # removed channels moved every mean after them
         accuracy_pruned = evaluate(model, context.val)
-        rows = fit(model, config.fine_tune if last else _between(config), run)
+        rows = fit(model, config.fine_tune if last else _between(config), run, rules=[HoldZeros(model)])
         validation = evaluated(model, context.val)
         accuracy = validation["val_accuracy"]
         about = {

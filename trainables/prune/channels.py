@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Architecture
+from trainables.errors import ConfigError, InfeasiblePoint
 from trainables.models.layout import narrower
 from trainables.models.model import Model, build, unpruned
 from trainables.models.prune_groups import PruneGroup
@@ -14,9 +15,16 @@ from trainables.prune.plan import ChannelPlan
 
 
 def prune_channels(model: Model, architecture: Architecture, plan: ChannelPlan) -> tuple[Model, Architecture]:
-    """Builds the narrower network, on CPU, with the kept weights and statistics; groups outside the plan stay."""
-    narrow = narrower(architecture, plan)
-    pruned = build(narrow)
+    """Builds the narrower network, on CPU, with the kept weights and statistics; groups outside the plan stay.
+
+    Raises:
+        InfeasiblePoint: a part of a map, which the network reads by itself, would have no channel left.
+    """
+    try:
+        narrow = narrower(architecture, plan)
+        pruned = build(narrow)
+    except ConfigError as err:
+        raise InfeasiblePoint(f"too many channels are removed ({str(err).rstrip('.')}): lower prune_frac.") from err
     pruned.load_state_dict(kept_state(model, plan))
     return pruned, narrow
 

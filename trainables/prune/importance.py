@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.graph.channels import Coupled
 from trainables.models.model import Model
 from trainables.models.prune_groups import PruneGroup
 from trainables.models.units import ConvUnit, Unit, evaluating, norm_of, units
@@ -62,12 +63,15 @@ def of_filters(norm: Callable[[Tensor], Tensor]) -> Criterion:
 
 def sum_by_channel(group: PruneGroup, scores: Mapping[str, Tensor]) -> Tensor:
     """Returns the score of each channel, (channels,): the sum over the filters or scales that it has in some units."""
-    found = [
-        scores[part.node][torch.tensor(part.positions, device=scores[part.node].device)].sum(dim=1)
-        for part in group.sources
-        if part.node in scores
-    ]
+    found = [_sums(scores[part.node], part.positions) for part in group.sources if part.node in scores]
     return torch.stack(found).sum(dim=0)
+
+
+def _sums(values: Tensor, positions: Sequence[Sequence[int]]) -> Tensor:
+    """Returns the sum of values, (places,), over the places of each channel; some may have more places than others."""
+    most = max(map(len, positions))
+    padded = [[*places, *[len(values)] * (most - len(places))] for places in positions]
+    return torch.cat([values, values.new_zeros(1)])[torch.tensor(padded, device=values.device)].sum(dim=1)
 
 
 def _makers(group: PruneGroup, layers: Mapping[str, Unit]) -> dict[str, Unit]:
@@ -96,15 +100,23 @@ def unchanged(model: Model, group: PruneGroup, scores: Tensor) -> Tensor:
 
 
 def channel_bytes(model: Model, group: PruneGroup) -> float:
-    """Counts the bytes that one channel costs in a packed file, at 8 bits per weight and with its side information."""
+    """Counts the bytes that one channel costs in a packed file, at 8 bits per weight and with its side information.
+
+    It is the mean over the channels, of which some may lie at more places than others.
+    """
     layers = units(model)
     total = 0.0
     for part in group.sources:
         if part.node in layers:
-            total += len(part.positions[0]) * (layers[part.node].layer.weight[0].numel() + SIDE_BYTES)
+            total += _places(part) * (layers[part.node].layer.weight[0].numel() + SIDE_BYTES)
     for part in group.sinks:
-        total += len(part.positions[0]) * layers[part.node].layer.weight[:, 0].numel()
+        total += _places(part) * layers[part.node].layer.weight[:, 0].numel()
     return total
+
+
+def _places(part: Coupled) -> float:
+    """Returns at how many places of a unit a channel lies, in the mean."""
+    return sum(map(len, part.positions)) / len(part.positions)
 
 
 @of_filters

@@ -56,6 +56,10 @@ class RaiseSparsity(StepRule):
         if moment.step == newest_mask(moment, self._config):
             self._set(ramp_sparsity(moment, self._config))
 
+    def is_settled(self, moment: Moment) -> bool:
+        """Whether the masks are those of the end."""
+        return moment.step >= _ramp_steps(moment, self._config)
+
     def _set(self, sparsity: float) -> None:
         """Makes masks that leave this share of the weights zero."""
         masks = _masks(self._layers, sparsity, self._config)
@@ -105,7 +109,7 @@ def achieved_sparsity(model: nn.Module, config: Sparsify) -> float:
 def _gradual(model: Model, config: Sparsify, context: StageContext) -> tuple[list[dict[str, float]], float]:
     """Sparsifies in one training run, whose masks are fixed at the end of the ramp; returns history and target."""
     rule = RaiseSparsity(model, config)
-    rows = fit(model, config.schedule, context, rules=[rule])
+    rows = fit(model, config.schedule, context, rules=[rule, HoldZeros(model)])
     if not rows:
         rule.after_step(Moment(1, 1))
     rule.finish()

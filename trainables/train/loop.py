@@ -42,7 +42,8 @@ def fit(
     run = _Run(model, schedule, context, rules)
     history = run.restore()
     for epoch in range(len(history), schedule.epochs):
-        history.append(run.epoch(epoch, best=max((row["val_accuracy"] for row in history), default=-1.0)))
+        settled = (row["val_accuracy"] for place, row in enumerate(history) if run.is_settled(place))
+        history.append(run.epoch(epoch, best=max(settled, default=-1.0)))
         context.saved_epochs.save(SavedEpoch(on_cpu(run.state()), history))
     run.finish()
     return history
@@ -95,7 +96,7 @@ class _Run:
         if not math.isfinite(mean_loss):
             raise Diverged(f"the loss of epoch {epoch + 1} is {mean_loss}: lower the learning rate ({schedule.lr}).")
         validation = evaluated(self._model, context.val)
-        if schedule.keep == "best" and validation["val_accuracy"] > best:
+        if schedule.keep == "best" and self.is_settled(epoch) and validation["val_accuracy"] > best:
             self._best = {name: t.clone() for name, t in on_cpu(self._model.state_dict()).items()}
         return {
             "epoch": epoch + 1,
@@ -105,6 +106,11 @@ class _Run:
             **validation,
             "seconds": time.perf_counter() - started,
         }
+
+    def is_settled(self, epoch: int) -> bool:
+        """Whether no rule will change the network any more after this epoch, such as by masks that grow."""
+        end = Moment((epoch + 1) * self._steps_per_epoch, self._schedule.epochs * self._steps_per_epoch)
+        return all(rule.is_settled(end) for rule in self._rules)
 
     def _step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Trains on one batch and returns its logits and its loss."""

@@ -31,11 +31,18 @@ class StepRule(ABC):
     def after_step(self, moment: Moment) -> None:
         """Acts on the network, after the optimizer."""
 
+    def is_settled(self, moment: Moment) -> bool:
+        """Whether the network is under this rule what it will be at the end: an epoch before that is never the best."""
+        return True
+
     def state(self) -> dict[str, Tensor]:
         """Returns the tensors that the rule remembers beyond the network itself, by name; none by default."""
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restores what `state` returned, by default by copying into these tensors in place."""
+        """Restores what `state` returned, by default by copying into these tensors in place.
+
+        What an older version did not save stays as the rule was made with.
+        """
         for name, own in self.state().items():
-            own.copy_(state[name])
+            own.copy_(state.get(name, own))

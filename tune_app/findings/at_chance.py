@@ -5,7 +5,7 @@ from typing import Any
 
 from search_spaces.rungs import FULL
 from trainables.errors import Collapsed
-from trainables.results import CHANCE_FACTOR
+from trainables.results import chance_limit
 from tune_app.findings.findings import Finding
 from tune_app.ledger.baseline import BaselineInfo
 from tune_app.ledger.ledger import TrialRecord, failure_kind
@@ -55,9 +55,9 @@ def _why(refused: Sequence[Row], baseline: BaselineInfo) -> str:
     accuracies = [row["accuracy"] for row in refused]
     ends = " to ".join(dict.fromkeys(map(show_share, (min(accuracies), max(accuracies)))))
     return (
-        f"an accuracy of at most {show_share(_limit(baseline))} ({CHANCE_FACTOR:g} times chance of {baseline.classes} "
-        f"classes) is refused, theirs is {ends}, the baseline's {show_share(baseline.accuracy)}; "
-        f"{_way_out({row['rung'] for row in refused}, baseline)}"
+        f"an accuracy of at most {show_share(_limit(baseline))} (chance of {baseline.classes} classes: "
+        f"{show_share(1 / baseline.classes)}) is refused, theirs is {ends}, the baseline's "
+        f"{show_share(baseline.accuracy)}; {_way_out({row['rung'] for row in refused}, baseline)}"
     )
 
 
@@ -70,4 +70,4 @@ def _way_out(rungs: set[str], baseline: BaselineInfo) -> str:
 
 
 def _limit(baseline: BaselineInfo) -> float:
-    return CHANCE_FACTOR / baseline.classes
+    return chance_limit(baseline.classes)

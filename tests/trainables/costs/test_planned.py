@@ -55,7 +55,7 @@ def architecture(model: str) -> Architecture:
 def test_they_are_what_the_trial_measures(
     model: str, prune: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainables.measure.CHANCE_FACTOR", 0.0)  # an untrained network is at chance
+    monkeypatch.setattr("trainables.measure.chance_limit", lambda _: 0.0)  # an untrained network is at chance
     config = make_config(model, **prune)
     workplace = open_workplace(load_data(DATA), tmp_path / "stages", cpu=1, gpu=0)
     measured = run_pipeline(config, workplace, tmp_path / "model.mbq").measurement

@@ -123,7 +123,7 @@ def test_an_error_of_any_kind_is_a_record_with_its_traceback(
 def test_a_network_at_chance_is_recorded_with_its_measurement(
     spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainables.measure, "CHANCE_FACTOR", workplace.data.classes)
+    monkeypatch.setattr(trainables.measure, "chance_limit", lambda _: 1.0)
     record = run(spec, workplace, 3)  # pruned
     folder = ExperimentFolder(spec.folder)
     assert Ledger(folder.trials).find(record.assignment.trial_id) == record
@@ -141,7 +141,7 @@ def test_a_network_at_chance_is_recorded_with_its_measurement(
 def test_a_failure_names_its_stage_in_the_record(
     spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(*args: object) -> None:
+    def diverge(*_: object, **__: object) -> None:
         raise Diverged("the loss is nan")
 
     monkeypatch.setattr("trainables.prune.channel_prune.fit", diverge)

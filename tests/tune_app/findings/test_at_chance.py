@@ -19,7 +19,7 @@ from tune_app.ledger.ledger import TrialRecord
 
 BASELINE = make_baseline_info()
 WHY = (
-    "an accuracy of at most 15.00 % (1.5 times chance of 10 classes) is refused, theirs is 10.00 % to 10.07 %, "
+    "an accuracy of at most 15.00 % (chance of 10 classes: 10.00 %) is refused, theirs is 10.00 % to 10.07 %, "
     "the baseline's 95.00 %; a lower learning rate, wider bits or less pruning may help"
 )
 
