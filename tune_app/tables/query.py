@@ -68,8 +68,8 @@ def frontier_frame(
         ConfigError: the folder, the condition, the column or the limit is refused.
         CorruptFile: the stored spec is damaged.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit >= 1 must hold, but got {limit}.")
+    if limit is not None and not 1 <= limit < 2**63:
+        raise ConfigError(f"1 <= limit < 2**63 must hold, but got {limit}.")
     folder = ExperimentFolder.existing(experiment)
     options: dict[str, Any] = {"frontier": not all, "sort": sort or SORT, "limit": limit}
     found = _from_file(folder, where, **options)

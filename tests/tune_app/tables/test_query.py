@@ -222,6 +222,7 @@ def test_the_default_is_the_frontier_in_rising_size(folder: ExperimentFolder) ->
         ("-accuracy", None, [0, 1, 5, 2, 3, 4]),
         ("label", 2, [0, 1]),
         ("-number", 100, [5, 4, 3, 2, 1, 0]),
+        ("-number", 2**63 - 1, [5, 4, 3, 2, 1, 0]),
     ],
 )
 def test_sort_and_limit(folder: ExperimentFolder, sort: str, limit: int | None, expected: list[int]) -> None:
@@ -234,8 +235,9 @@ def test_sort_and_limit(folder: ExperimentFolder, sort: str, limit: int | None, 
         ({"sort": "acuracy"}, "cannot sort by 'acuracy': did you mean 'accuracy'"),
         ({"sort": "--accuracy"}, "cannot sort by '-accuracy'"),
         ({"sort": 'number"; DROP TABLE trials'}, "cannot sort by"),
-        ({"limit": 0}, "limit >= 1 must hold, but got 0"),
+        ({"limit": 0}, r"1 <= limit < 2\*\*63 must hold, but got 0"),
         ({"limit": -3}, "but got -3"),
+        ({"limit": 2**63}, r"limit < 2\*\*63 must hold, but got 9223372036854775808\."),
     ],
 )
 def test_bad_options_are_refused(folder: ExperimentFolder, options: dict, says: str) -> None:
