@@ -111,9 +111,10 @@ def select(
 
 
 def _from_file(folder: ExperimentFolder, where: str, **options: Any) -> pa.Table | None:
-    """Answers straight from trials.parquet; None when the file is not current or not whole."""
+    """Answers straight from trials.parquet; None when the file is not current, not whole, or DuckDB could take its
+    path for a pattern."""
     with contextlib.suppress(CorruptFile):
-        if file := current_table(folder):
+        if (file := current_table(folder)) and not re.search(r"[*?[]", str(file.path.absolute())):
             file.check()
             return select(file, where, **options)
     return None
@@ -126,7 +127,8 @@ def _connected(source: pa.Table | TableFile) -> Iterator[duckdb.DuckDBPyConnecti
         if isinstance(source, TableFile):
             path = _quoted(str(source.path.absolute()), "'")
             connection.execute(f"SET allowed_paths = [{path}]")
-            connection.execute(f"CREATE VIEW trials AS SELECT * FROM read_parquet({path})")
+            content = f"read_parquet({path}, hive_partitioning = false)"
+            connection.execute(f"CREATE VIEW trials AS SELECT * FROM {content}")
         else:
             connection.register("trials", source)
         connection.execute("SET enable_external_access = false; SET lock_configuration = true")

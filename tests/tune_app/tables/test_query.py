@@ -334,3 +334,16 @@ def test_both_ways_give_the_same_frame(tmp_path: Path) -> None:
     tabulate(folder)
     assert current_table(folder) is not None
     pd.testing.assert_frame_equal(frontier_frame(folder.path, **options), built)
+
+
+@pytest.mark.parametrize(
+    ("name", "decoy"),
+    [("accuracy=0.5", ""), ("rung=ptq", ""), ("runs [1]", "runs 1"), ("a*b", "aXb"), ("a?b", "aXb")],
+)
+def test_the_name_of_a_folder_is_no_column_and_no_pattern(tmp_path: Path, name: str, decoy: str) -> None:
+    """Hive's `column=value`, and what a glob would match: DuckDB knows both in paths."""
+    place, plain = make_experiment(tmp_path / name), make_experiment(tmp_path / "plain")
+    if decoy:
+        make_experiment(tmp_path / decoy, [make_record(0, {"w_bits": 4}, 0.5)])
+    assert current_table(place) is not None
+    pd.testing.assert_frame_equal(frontier_frame(place.path, all=True), frontier_frame(plain.path, all=True))
