@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tune_app.factories import make_experiment, make_record, make_records, make_untrained, store_baseline
+from tests.tune_app.factories import (
+    make_experiment,
+    make_record,
+    make_records,
+    make_untrained,
+    rehearsal,
+    store_baseline,
+)
 from trainables.errors import ConfigError
 from tune_app.drawing.frontier_info import frontier_info
 from tune_app.drawing.frontier_plot import save_comparison_plot
@@ -74,6 +81,18 @@ def test_an_experiment_without_results_covers_nothing(tmp_path: Path) -> None:
         store_baseline(folder)
     found = compare_experiments(full, empty)
     assert (found.second.hypervolume, found.second.coverage, found.first.coverage) == (0.0, 0.0, 0.0)
+
+
+def test_each_side_has_the_caveat_of_its_own_spec(tmp_path: Path) -> None:
+    whole, few = (
+        make_experiment(tmp_path, name="whole"),
+        make_experiment(tmp_path, name="few", base=rehearsal(tmp_path)),
+    )
+    for folder in (whole, few):
+        store_baseline(folder)
+    for pair in ((whole, few), (few, whole)):
+        said = {side.name: side.caveat for side in compare_experiments(*pair).sides}
+        assert (said["whole"], said["few"][:10]) == ("", "rehearsal:")
 
 
 def test_other_objectives_are_refused(tmp_path: Path) -> None:
