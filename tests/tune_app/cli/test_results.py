@@ -11,11 +11,19 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import Result
-from tests.tune_app.factories import make_experiment, make_record, make_records, rehearsal, store_baseline, store_files
+from tests.tune_app.factories import (
+    make_experiment,
+    make_record,
+    make_records,
+    rehearsal,
+    store_baseline,
+    store_files,
+    tabulate,
+)
 from tune_app.artifacts.test_split import Final
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
-from tune_app.ledger.test_results import HeldOut
+from tune_app.ledger.test_results import HeldOut, store_held_out
 
 Cli = Callable[..., Result]
 
@@ -55,6 +63,13 @@ def test_pick_for_programs(bounds: list[str], label: str, cli: Cli, folder: Expe
     assert isinstance(found["size_bytes"], int)
     assert found["artifact"].endswith("model.mbq")
     assert found["reproduce"].endswith(f" {label}")
+
+
+def test_pick_shows_a_test_accuracy_of_zero(cli: Cli, folder: ExperimentFolder) -> None:
+    picked = json.loads(cli("pick", folder.path, "--json").out)["trial_id"]
+    store_held_out(folder.artifacts / picked, HeldOut(accuracy=0.0, n=100))
+    tabulate(folder)
+    assert "baseline), test 0.00 %" in cli("pick", folder.path).out
 
 
 @pytest.mark.parametrize(
