@@ -201,7 +201,8 @@ def compare(
         save_comparison_plot(infos, storage_path(output))
     if json:
         sides = {side.name: _side_document(side) for side in found.sides}
-        print(json_text.dumps({"objectives": found.objectives, "reference": found.reference, **sides}, indent=1))
+        about = {"objectives": found.objectives, "reference": found.reference, "experiments": sides}
+        print(json_text.dumps(about, indent=1))
         return
     _print_comparison(found)
     if output:

@@ -124,9 +124,19 @@ def test_compare_prints_a_table_and_draws_a_picture(cli: Cli, folder: Experiment
     assert "100 % of 3" in done.out
     assert done.out.strip().endswith("both.png")
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
-    found = json.loads(cli("compare", folder.path, other.path, "--json").out)
+    found = json.loads(cli("compare", folder.path, other.path, "--json").out)["experiments"]
     assert (found["other"]["coverage"], found["toy"]["coverage"]) == (1.0, 0.0)
     assert [p["label"] for p in found["other"]["winners"]] == ["p30_w4_a8"]
+
+
+def test_an_experiment_may_be_called_as_a_part_of_the_comparison(cli: Cli, tmp_path: Path) -> None:
+    folders = [make_experiment(tmp_path, name=name) for name in ("objectives", "reference")]
+    for folder in folders:
+        store_baseline(folder)
+    found = json.loads(cli("compare", *[folder.path for folder in folders], "--json").out)
+    assert found["reference"] == {"accuracy": 0.1, "size_bytes": 1e6}
+    assert found["objectives"] == {"accuracy": "maximize", "size_bytes": "minimize"}
+    assert list(found["experiments"]) == ["objectives", "reference"]
 
 
 def test_two_experiments_of_one_name_are_told_apart_in_table_document_and_picture(cli: Cli, tmp_path: Path) -> None:
@@ -140,7 +150,7 @@ def test_two_experiments_of_one_name_are_told_apart_in_table_document_and_pictur
         done = cli("compare", *paths, "--output", tmp_path / "both.svg")
         rows = [line.split()[0] for line in done.out.splitlines() if line.split()[1:2] == ["3"]]
         assert rows == names
-        assert list(json.loads(cli("compare", *paths, "--json").out))[2:] == names
+        assert list(json.loads(cli("compare", *paths, "--json").out)["experiments"]) == names
         drawn = re.findall("<!-- (.*?) -->", (tmp_path / "both.svg").read_text())
         assert {*names, *(f"{name}: baseline, fp32" for name in names)} <= set(drawn)
         assert f"frontiers of {names[0]} (3) and {names[1]} (3)" in drawn
