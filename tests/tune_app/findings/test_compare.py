@@ -135,3 +135,13 @@ def test_the_picture_names_the_side_that_is_a_placeholder(tmp_path: Path) -> Non
         re.findall("<!-- (.*?) -->", both)
     )
     assert "untrained" not in (tmp_path / "trained.svg").read_text()
+
+
+@pytest.mark.parametrize("names", [("_old", "new"), ("a$x^^", "b$")])
+def test_a_name_in_the_picture_is_a_name_whatever_it_holds(names: tuple[str, str], tmp_path: Path) -> None:
+    folder, path = make_experiment(tmp_path), tmp_path / "both.svg"
+    store_baseline(folder)
+    save_comparison_plot(dict.fromkeys(names, frontier_info(folder)), path)
+    drawn = [text.strip() for text in re.findall("<!-- (.*?) -->", path.read_text())]
+    assert {*names, *(f"{name}: baseline, fp32" for name in names)} <= {*drawn}
+    assert f"frontiers of {names[0]} (3) and {names[1]} (3)" in drawn
