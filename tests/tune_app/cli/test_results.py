@@ -156,6 +156,17 @@ def test_two_experiments_of_one_name_are_told_apart_in_table_document_and_pictur
         assert f"frontiers of {names[0]} (3) and {names[1]} (3)" in drawn
 
 
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_a_trace_says_that_repeats_do_not_count_where_there_are_some(cli: Cli, tmp_path: Path, repeats: int) -> None:
+    point = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
+    folder = make_experiment(tmp_path, [make_record(i, point, 0.95 - i / 10, repeat=i) for i in range(1 + repeats)])
+    store_baseline(folder)
+    trace = cli("frontier", folder.path, "--trace", "--json")
+    assert (len(json.loads(trace.out)), "of first runs alone" in trace.err) == (1, repeats > 0)
+    volume = json.loads(cli("summary", folder.path, "--json").out)["hypervolume"]
+    assert (json.loads(trace.out)[0]["hypervolume"] == volume) == (repeats == 0)
+
+
 @pytest.mark.parametrize("command", ["pick", "summary", "compare", "reproduce", "verify"])
 def test_no_experiment_is_one_line(command: str, cli: Cli, tmp_path: Path) -> None:
     more = {"compare": [tmp_path], "reproduce": ["p0"]}.get(command, [])
