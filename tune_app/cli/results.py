@@ -126,7 +126,9 @@ def pick(
     drop = "" if found.drop is None else f" ({show_points(-found.drop)} against the baseline)"
     size = f"{values['size_bytes']:,.0f} bytes ({show_size(values['size_bytes'])})"
     print(f"{found.point.label}: {found.why}{_in_brackets(experiment)}")
-    print(f"  accuracy   {show_share(values['accuracy'])}{drop}" + (f", test {show_share(test)}" if test else ""))
+    print(
+        f"  accuracy   {show_share(values['accuracy'])}{drop}" + ("" if test is None else f", test {show_share(test)}")
+    )
     print(f"  size       {size}, {show_ratio(values['compression_ratio'])} smaller than fp32")
     print(f"  artifact   {found.artifact}\n  reproduce  {again}")
 
@@ -199,7 +201,8 @@ def compare(
         save_comparison_plot(infos, storage_path(output))
     if json:
         sides = {side.name: _side_document(side) for side in found.sides}
-        print(json_text.dumps({"objectives": found.objectives, "reference": found.reference, **sides}, indent=1))
+        about = {"objectives": found.objectives, "reference": found.reference, "experiments": sides}
+        print(json_text.dumps(about, indent=1))
         return
     _print_comparison(found)
     if output:

@@ -16,7 +16,7 @@ from tune_app.terminal.progress import doing
 
 SIZE_IN, DPI = (12.0, 8.0), 100
 """1200 × 800 pixels, which fill a page or a slide."""
-STYLE = {"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False}
+STYLE = {"svg.hashsalt": "tune-app", "font.size": 12, "axes.unicode_minus": False, "text.parse_math": False}
 
 
 def save_frontier_plot(info: FrontierInfo, path: StoragePath) -> None:
@@ -73,6 +73,7 @@ def _draw_comparison(infos: Mapping[str, FrontierInfo], figure: Any) -> None:
     for i, ((name, info), marker) in enumerate(zip(infos.items(), itertools.cycle("os^D"), strict=False)):
         color = COLORS[i % len(COLORS)]
         _line(info, axes, color=color, linewidth=1.6)
+        name = f" {name}" if name.startswith("_") else name  # matplotlib's legends leave out what begins so
         _scatter(axes, info.frontier, label=name, color=color, marker=marker, s=90, edgecolors=INK, zorder=3)
         if info.baseline:
             star = f"{name}: {info.baseline.label}, fp32"
@@ -167,3 +168,5 @@ def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
     elif info.column.kind != "ratio":
         written = EngFormatter(unit="B" if info.column.kind == "bytes" else "")
         axis.set_major_formatter(FuncFormatter(lambda value, _: written(value).replace("kB", "KB")))
+    elif info.log:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

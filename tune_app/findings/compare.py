@@ -77,7 +77,7 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
         objectives={**specs[0].objectives},
         reference=reference,
         first=_side(names[0], ours, theirs, specs[0], reference, baselines[0].accuracy),
-        second=_side(names[1], theirs, ours, specs[0], reference, baselines[1].accuracy),
+        second=_side(names[1], theirs, ours, specs[1], reference, baselines[1].accuracy),
     )
 
 

@@ -1,6 +1,6 @@
 """The choice of one point of the frontier for a purpose, and the reason for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.errors import ConfigError, CorruptFile
@@ -94,12 +94,12 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
     for bound in bounds:
         kept = [point for point in left if bound.keeps(point)]
         if not kept:
-            raise ConfigError(f"none of {len(left)} frontier points is {bound.text}: {bound.nearest(left)}.")
+            raise ConfigError(f"none of {len(left)} frontier points is {bound.missed_by(left)}.")
         left = kept
     chosen, rule = _choose(left, wish, spec)
     among = f"{len(everyone)} frontier points"
     if bounds or wish.where.strip():
-        kept_bounds = f" that are {', '.join(bound.text for bound in bounds)}" if bounds else ""
+        kept_bounds = f" that are {', '.join(bound.text() for bound in bounds)}" if bounds else ""
         condition = f" where {' '.join(wish.where.split())}" if wish.where.strip() else ""
         among = f"{len(left)} (of {len(everyone)}) frontier points{kept_bounds}{condition}"
     drop = None if baseline is None else baseline.accuracy - chosen.values["accuracy"]
@@ -112,42 +112,54 @@ def pick(folder: ExperimentFolder, wish: Wish) -> Pick:
 
 @dataclass(frozen=True)
 class _Bound:
-    """A bound: which points keep it, and what to say when none does."""
+    """A bound on a column: which points keep it, and what to say when none does."""
 
-    text: str
-    keeps: Callable[[FrontierPoint], bool]
-    nearest: Callable[[Sequence[FrontierPoint]], str]
+    column: str
+    limit: float
+    words: str
+    """What a point that keeps it is, with a place for `shown`."""
+    shown: float
+
+    def keeps(self, point: FrontierPoint) -> bool:
+        value = point.values[self.column]
+        # A share of n images is a fraction: what lies on the bound keeps it.
+        return value <= self.limit if self.column == "size_bytes" else value >= self.limit - 1e-12
+
+    def text(self, *, exact: bool = False) -> str:
+        return self.words.format(_shown(self.column, self.shown, exact=exact))
+
+    def missed_by(self, points: Sequence[FrontierPoint]) -> str:
+        """Says what was wanted and which of the points comes nearest, in exact numbers where rounded ones are equal."""
+        if self.column == "accuracy":
+            which, point = "most accurate", max(points, key=lambda p: p.values["accuracy"])
+        else:
+            which, point = "smallest", min(points, key=lambda p: p.values["size_bytes"])
+        exact = _shown(self.column, self.limit) == _shown(self.column, point.values[self.column])
+        names = ["accuracy"] if self.column == "accuracy" else ["size_bytes", "compression_ratio"]
+        value, *more = (_shown(name, point.values[name], exact=exact) for name in names)
+        return f"{self.text(exact=exact)}: the {which}, {point.label}, has {value}{''.join(f' ({m})' for m in more)}"
+
+
+def _shown(column: str, value: float, *, exact: bool = False) -> str:
+    if column == "size_bytes":
+        return f"{value:,.15g} bytes" if exact else show_size(value)
+    if column == "compression_ratio":
+        return f"{float(value)!r}x" if exact else show_ratio(value)
+    return f"{100 * value:.13g} %" if exact else show_share(value)
 
 
 def _bounds(wish: Wish, baseline: BaselineInfo | None, folder: ExperimentFolder) -> list[_Bound]:
     found = []
     if wish.max_bytes is not None:
-        most = wish.max_bytes
-        found.append(_Bound(f"at most {show_size(most)}", lambda p: p.values["size_bytes"] <= most, _smallest))
+        found.append(_Bound("size_bytes", wish.max_bytes, "at most {}", wish.max_bytes))
     if wish.min_ratio is not None:
-        least = wish.min_ratio
-        found.append(
-            _Bound(f"at least {show_ratio(least)} smaller", lambda p: p.values["compression_ratio"] >= least, _smallest)
-        )
+        found.append(_Bound("compression_ratio", wish.min_ratio, "at least {} smaller", wish.min_ratio))
     if wish.max_drop is not None:
         if baseline is None:
             raise ConfigError(f"{folder.path} has no baseline yet, so there is no drop: run `tune-app run` first.")
-        floor = baseline.accuracy - wish.max_drop
-        text = f"within {100 * wish.max_drop:g} pp of the baseline's {show_share(baseline.accuracy)}"
-        # A share of n images is a fraction: what lies on the bound keeps it.
-        found.append(_Bound(text, lambda p: p.values["accuracy"] >= floor - 1e-12, _best))
+        words = f"within {100 * wish.max_drop:.12g} pp of the baseline's {{}}"
+        found.append(_Bound("accuracy", baseline.accuracy - wish.max_drop, words, baseline.accuracy))
     return found
-
-
-def _smallest(points: Sequence[FrontierPoint]) -> str:
-    point = min(points, key=lambda p: p.values["size_bytes"])
-    ratio = show_ratio(point.values["compression_ratio"])
-    return f"the smallest, {point.label}, has {show_size(point.values['size_bytes'])} ({ratio})"
-
-
-def _best(points: Sequence[FrontierPoint]) -> str:
-    point = max(points, key=lambda p: p.values["accuracy"])
-    return f"the most accurate, {point.label}, has {show_share(point.values['accuracy'])}"
 
 
 def _choose(left: Sequence[FrontierPoint], wish: Wish, spec: ExperimentSpec) -> tuple[FrontierPoint, str]:

@@ -1,14 +1,15 @@
 """The report of a running search, served on this machine alone; its page looks for newer trials and loads again."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from trainables.errors import ConfigError, TuneAppError
-from trainables.storage import exists, names
+from trainables.storage import names, read_many, sha256
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.test_results import NAME as TESTED
+from tune_app.ledger.test_results import tested_ids
 from tune_app.report.build import build_report
 from tune_app.report.section import Section
 
@@ -16,16 +17,19 @@ LOOPBACK = "127.0.0.1"
 
 
 def version_of(folder: ExperimentFolder) -> str:
-    """Returns 16 hex digits that change with every trial that starts or ends, with the baseline and its epochs.
+    """Returns 16 hex digits that change with every trial that starts or ends, with the baseline and its epochs, with
+    the stored spec and with results on the test split.
 
     Raises:
         StorageUnavailable: the folder cannot be listed.
     """
     ended, running = names(folder.trials, "*.json"), names(folder.heartbeats, "*.json")
-    made = exists(folder.baseline_file)
-    epochs = [] if made else names(folder.stages / "progress", "*/epoch-*.safetensors")
-    shown = [*ended, "", *running, str(made), *epochs]
-    return hashlib.sha256("\n".join(shown).encode()).hexdigest()[:16]
+    once = [folder.spec_file, folder.baseline_file, folder.baseline_file.parent / TESTED]
+    spec, baseline, tested = (content if isinstance(content, bytes) else b"" for content in read_many(once))
+    epochs = [] if baseline else names(folder.stages / "progress", "*/epoch-*.safetensors")
+    parts = [*(sha256(content) for content in (spec, baseline, tested)), *tested_ids(folder)]
+    shown = [*ended, "", *running, "", *parts, "", *epochs]
+    return sha256("\n".join(shown).encode())[:16]
 
 
 class ReportServer:

@@ -33,13 +33,15 @@ class StageUse:
     kind: str
     """Its kind as records have it; a network of its own to distill from is called `teacher`."""
     parent: str | None
-    first: TrialRecord
-    """The first of the trials that use it, in order of proposal."""
+    first: TrialRecord | None
+    """The first of the trials that use it, in order of proposal; None: the baseline, before a trial has ended."""
     trials: int = 0
 
 
 def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame":
-    """Reads one row per epoch of each finished stage of the trials that have ended, in the order of their first use.
+    """Reads one row per epoch of the baseline and of each finished stage of the trials that have ended.
+
+    The stages come in the order of their first use.
 
     `experiment` is a folder or URI, `trial` the label or id of one trial, or `baseline`; empty: all.
 
@@ -54,6 +56,8 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     baseline = require_baseline(folder)
     records = read_records(folder)
     uses = stage_uses(records, baseline_key=baseline.key)
+    if baseline.key not in uses:
+        uses = {baseline.key: StageUse(baseline.key, folder.read_spec().base.baseline.kind, None, None), **uses}
     keys = set(uses)
     if trial == BASELINE:
         keys = {baseline.key}
@@ -112,10 +116,10 @@ def epoch_table(stages: Sequence[StageUse], histories: Mapping[str, History]) ->
 
 def _rows(stage: StageUse, history: History) -> list[dict[str, Any]]:
     """Returns the epochs of a stage; of what it logs, the numbers."""
-    work = stage.first.assignment
+    work = None if stage.first is None else stage.first.assignment
     about = {
         **{"stage_key": stage.key, "stage": stage.kind, "parent_key": stage.parent, "trials": stage.trials},
-        **{"trial_id": work.trial_id, "label": work.label},
+        **{"trial_id": work and work.trial_id, "label": work.label if work else BASELINE},
     }
     return [
         {**{name: value for name, value in row.items() if isinstance(value, int | float)}, **about}

@@ -68,8 +68,8 @@ def frontier_frame(
         ConfigError: the folder, the condition, the column or the limit is refused.
         CorruptFile: the stored spec is damaged.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit >= 1 must hold, but got {limit}.")
+    if limit is not None and not 1 <= limit < 2**63:
+        raise ConfigError(f"1 <= limit < 2**63 must hold, but got {limit}.")
     folder = ExperimentFolder.existing(experiment)
     options: dict[str, Any] = {"frontier": not all, "sort": sort or SORT, "limit": limit}
     found = _from_file(folder, where, **options)
@@ -111,9 +111,10 @@ def select(
 
 
 def _from_file(folder: ExperimentFolder, where: str, **options: Any) -> pa.Table | None:
-    """Answers straight from trials.parquet; None when the file is not current or not whole."""
+    """Answers straight from trials.parquet; None when the file is not current, not whole, or DuckDB could take its
+    path for a pattern."""
     with contextlib.suppress(CorruptFile):
-        if file := current_table(folder):
+        if (file := current_table(folder)) and not re.search(r"[*?[]", str(file.path.absolute())):
             file.check()
             return select(file, where, **options)
     return None
@@ -126,7 +127,8 @@ def _connected(source: pa.Table | TableFile) -> Iterator[duckdb.DuckDBPyConnecti
         if isinstance(source, TableFile):
             path = _quoted(str(source.path.absolute()), "'")
             connection.execute(f"SET allowed_paths = [{path}]")
-            connection.execute(f"CREATE VIEW trials AS SELECT * FROM read_parquet({path})")
+            content = f"read_parquet({path}, hive_partitioning = false)"
+            connection.execute(f"CREATE VIEW trials AS SELECT * FROM {content}")
         else:
             connection.register("trials", source)
         connection.execute("SET enable_external_access = false; SET lock_configuration = true")

@@ -89,7 +89,7 @@ def _follow(folder: ExperimentFolder, follower: Follower, end: threading.Event) 
     follower.look()
     overview = read_overview(folder)
     follower.show(overview)
-    if is_cheap(folder) and follower.wants(overview.step + 1):
+    if is_cheap(folder) and follower.wants(overview.content + 1):
         follower.show(replace(overview, confusion=knee_confusion(folder, overview)))
     follower.close()
 

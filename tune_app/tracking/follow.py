@@ -74,18 +74,19 @@ class Follower:
         Raises:
             TrackerUnavailable: as in `look`.
         """
-        if self.wants(overview.step):
+        if overview.records and self.wants(overview.content):
             self._tracker.show(overview)
-            self._overview = overview.step
+            self._overview = overview.content
 
     @property
     def live(self) -> bool:
         """Whether somebody may be looking at the tracker now."""
         return self._tracker.live
 
-    def wants(self, step: int) -> bool:
-        """Whether an overview of this step says more than the last one."""
-        return step > max(self._overview, self._memory.step(NAME))
+    def wants(self, content: int) -> bool:
+        """Whether an overview of this content says something else than the last one, or more."""
+        last = self._overview or self._memory.step(NAME)
+        return content > last or content // 2 != last // 2
 
     def close(self) -> None:
         """Leaves the runs that are not done, and remembers what was shown.

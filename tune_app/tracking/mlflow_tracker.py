@@ -80,13 +80,20 @@ class MlflowTracker:
                 self._client.set_terminated(self._overview, status="FINISHED")
 
     def _run_of(self, info: RunInfo) -> str:
-        """Returns the id of a run; one that goes on is marked as running again."""
+        """Returns the id of a run; one that goes on is marked as running again.
+
+        MLflow takes no parameter twice: a value that is not what it was, as of a budget, is a tag of the same name.
+        """
         known = self._client.search_runs([self._experiment], f"tags.`{RUN}` = '{info.run_id}'", max_results=1)
         tags = {RUN: info.run_id, "kind": info.kind}
         run = known[0] if known else self._client.create_run(self._experiment, run_name=info.name, tags=tags)
         self._client.update_run(run.info.run_id, status="RUNNING")
+        had, config = run.data.params, {name: str(value)[:PARAM_CHARS] for name, value in info.config.items()}
+        shown = {**had, **{name: value for name, value in run.data.tags.items() if name in had}}
+        changed = {name: value for name, value in config.items() if value != shown.get(name, value)}
+        new = {name: value for name, value in config.items() if name not in had}
         said = {DESCRIPTION: info.caveat} if info.caveat else {}
-        _log(self._client, run.info.run_id, {}, params=info.config, tags=said)
+        _log(self._client, run.info.run_id, {}, params=new, tags={**said, **changed})
         return str(run.info.run_id)
 
 
@@ -137,14 +144,14 @@ def _log(
     run_id: str,
     rows: Mapping[int, Mapping[str, float]],
     *,
-    params: Mapping[str, Value] | None = None,
+    params: Mapping[str, str] | None = None,
     tags: Mapping[str, Value] | None = None,
 ) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
     metrics = [Metric(name, value, now, step) for step, row in rows.items() for name, value in row.items()]
-    known = [Param(name, str(value)[:PARAM_CHARS]) for name, value in (params or {}).items()]
+    known = [Param(name, value) for name, value in (params or {}).items()]
     labels = [RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()]
     client.log_batch(run_id, metrics=metrics[:BATCH], params=known[:PARAMS], tags=labels)
     for start in range(PARAMS, len(known), PARAMS):

@@ -11,6 +11,7 @@ from tune_app.frontier.points import MAIN
 from tune_app.ledger.baseline import caveat
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tables.trials import load_trials
+from tune_app.terminal.quantities import show_count
 from tune_app.tracking.hyperparameters import hyperparameters
 from tune_app.tracking.protocol import ConfusionMatrix, Overview, RunInfo, Value
 
@@ -55,14 +56,16 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
 
 
 def parallel_coordinates(overview: Overview) -> dict[str, Any]:
-    """Returns a plotly figure with one line per point, colored by accuracy."""
+    """Returns a plotly figure with one line per run of a point, colored by accuracy."""
     values = {name: [row[name] for row in overview.points] for name in ("accuracy", *overview.axes)}
     lines = {
         "type": "parcoords",
         "line": {"color": values["accuracy"], "colorscale": "Cividis", "showscale": True},
         "dimensions": [_dimension(name, values[name]) for name in overview.axes],
     }
-    title = overview.titled(f"{overview.info.group}: {len(overview.points)} points")
+    runs, points = len(overview.points), sum(row["repeat"] == 0 for row in overview.points)
+    of = f"{show_count(points, 'point')}{f' in {runs:,} runs' if runs > points else ''}"
+    title = overview.titled(f"{overview.info.group}: {of}")
     return {"data": [lines], "layout": {"title": {"text": title}}}
 
 
@@ -74,13 +77,16 @@ def opened(picture: bytes) -> Any:
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """Returns an axis; one of names, or with points without the parameter, has ticks instead of numbers."""
+    """Returns an axis; one of names, or with points without the parameter, has ticks instead of numbers.
+
+    Numbers come first, in their order, then names, and at the end what is for points without the parameter.
+    """
     if all(isinstance(value, int | float) for value in values):
         return {"label": name, "values": list(values)}
-    shown = ["–" if value is None else str(value) for value in values]
-    names = sorted(set(shown))
+    places = sorted({*values}, key=lambda value: (value is None, isinstance(value, str), value))
+    names = ["–" if value is None else str(value) for value in places]
     ticks = {"tickvals": list(range(len(names))), "ticktext": names}
-    return {"label": name, "values": [names.index(value) for value in shown], **ticks}
+    return {"label": name, "values": [places.index(value) for value in values], **ticks}
 
 
 def _totals(found: ExperimentSummary) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """Tracker: what a program that shows runs has to do for us, and what it is told."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from trainables.errors import TuneAppError
-from trainables.storage import redact
+from trainables.storage import redact, sha256
 from tune_app.frontier.points import MAIN
 
 Value = float | int | str
@@ -118,11 +119,21 @@ class Overview:
     """Trial id of the frontier's knee; empty without a frontier."""
     confusion: ConfusionMatrix | None = None
 
+    made_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+
     @property
     def step(self) -> int:
-        """A number that rises with the records; the confusion matrix may come after all else, and has a step of its
-        own."""
-        return 2 * self.records + (self.confusion is not None)
+        """A number that rises from one overview to the next, on whatever machine; the confusion matrix may come after
+        all else, and has a step of its own."""
+        return self.made_ms + (self.confusion is not None)
+
+    @property
+    def content(self) -> int:
+        """An even number that is another one once the overview says something else; with the confusion matrix the odd
+        one after it."""
+        said = (self.info, self.records, self.columns, self.x, self.y, self.totals)
+        told = repr([*said, self.table(self.frontier), self.table(self.points)])
+        return 2 * int(sha256(told.encode())[:12], 16) + (self.confusion is not None)
 
     def table(self, rows: Sequence[Row]) -> list[list[Any]]:
         """Returns the values of rows in the order of the columns."""

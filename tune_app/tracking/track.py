@@ -53,7 +53,7 @@ def track(
         follower = Follower(folder, tracker, memory)
         new = follower.look()
         overview = read_overview(folder)
-        if confusion and follower.wants(overview.step + 1):
+        if confusion and follower.wants(overview.content + 1):
             overview = replace(overview, confusion=knee_confusion(folder, overview))
         with doing(f"showing the overview to {config.kind}"):
             follower.show(overview)

@@ -11,11 +11,19 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import Result
-from tests.tune_app.factories import make_experiment, make_record, make_records, rehearsal, store_baseline, store_files
+from tests.tune_app.factories import (
+    make_experiment,
+    make_record,
+    make_records,
+    rehearsal,
+    store_baseline,
+    store_files,
+    tabulate,
+)
 from tune_app.artifacts.test_split import Final
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
-from tune_app.ledger.test_results import HeldOut
+from tune_app.ledger.test_results import HeldOut, store_held_out
 
 Cli = Callable[..., Result]
 
@@ -55,6 +63,13 @@ def test_pick_for_programs(bounds: list[str], label: str, cli: Cli, folder: Expe
     assert isinstance(found["size_bytes"], int)
     assert found["artifact"].endswith("model.mbq")
     assert found["reproduce"].endswith(f" {label}")
+
+
+def test_pick_shows_a_test_accuracy_of_zero(cli: Cli, folder: ExperimentFolder) -> None:
+    picked = json.loads(cli("pick", folder.path, "--json").out)["trial_id"]
+    store_held_out(folder.artifacts / picked, HeldOut(accuracy=0.0, n=100))
+    tabulate(folder)
+    assert "baseline), test 0.00 %" in cli("pick", folder.path).out
 
 
 @pytest.mark.parametrize(
@@ -109,9 +124,19 @@ def test_compare_prints_a_table_and_draws_a_picture(cli: Cli, folder: Experiment
     assert "100 % of 3" in done.out
     assert done.out.strip().endswith("both.png")
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
-    found = json.loads(cli("compare", folder.path, other.path, "--json").out)
+    found = json.loads(cli("compare", folder.path, other.path, "--json").out)["experiments"]
     assert (found["other"]["coverage"], found["toy"]["coverage"]) == (1.0, 0.0)
     assert [p["label"] for p in found["other"]["winners"]] == ["p30_w4_a8"]
+
+
+def test_an_experiment_may_be_called_as_a_part_of_the_comparison(cli: Cli, tmp_path: Path) -> None:
+    folders = [make_experiment(tmp_path, name=name) for name in ("objectives", "reference")]
+    for folder in folders:
+        store_baseline(folder)
+    found = json.loads(cli("compare", *[folder.path for folder in folders], "--json").out)
+    assert found["reference"] == {"accuracy": 0.1, "size_bytes": 1e6}
+    assert found["objectives"] == {"accuracy": "maximize", "size_bytes": "minimize"}
+    assert list(found["experiments"]) == ["objectives", "reference"]
 
 
 def test_two_experiments_of_one_name_are_told_apart_in_table_document_and_picture(cli: Cli, tmp_path: Path) -> None:
@@ -125,10 +150,21 @@ def test_two_experiments_of_one_name_are_told_apart_in_table_document_and_pictur
         done = cli("compare", *paths, "--output", tmp_path / "both.svg")
         rows = [line.split()[0] for line in done.out.splitlines() if line.split()[1:2] == ["3"]]
         assert rows == names
-        assert list(json.loads(cli("compare", *paths, "--json").out))[2:] == names
+        assert list(json.loads(cli("compare", *paths, "--json").out)["experiments"]) == names
         drawn = re.findall("<!-- (.*?) -->", (tmp_path / "both.svg").read_text())
         assert {*names, *(f"{name}: baseline, fp32" for name in names)} <= set(drawn)
         assert f"frontiers of {names[0]} (3) and {names[1]} (3)" in drawn
+
+
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_a_trace_says_that_repeats_do_not_count_where_there_are_some(cli: Cli, tmp_path: Path, repeats: int) -> None:
+    point = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
+    folder = make_experiment(tmp_path, [make_record(i, point, 0.95 - i / 10, repeat=i) for i in range(1 + repeats)])
+    store_baseline(folder)
+    trace = cli("frontier", folder.path, "--trace", "--json")
+    assert (len(json.loads(trace.out)), "of first runs alone" in trace.err) == (1, repeats > 0)
+    volume = json.loads(cli("summary", folder.path, "--json").out)["hypervolume"]
+    assert (json.loads(trace.out)[0]["hypervolume"] == volume) == (repeats == 0)
 
 
 @pytest.mark.parametrize("command", ["pick", "summary", "compare", "reproduce", "verify"])

@@ -188,3 +188,13 @@ def test_matplotlib_is_loaded_on_use_alone() -> None:
         "sys.exit(any(m in sys.modules for m in ('matplotlib', 'torch', 'ray')))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_ratio_over_more_than_a_decade_has_plain_numbers_along_its_axis(tmp_path: Path) -> None:
+    records = [make_record(i, {"w_bits": 2 + i}, 0.9 + i / 100, size) for i, size in enumerate((20_000, 500_000))]
+    spec = {"objectives": {"accuracy": "maximize", "compression_ratio": "maximize"}}
+    info = frontier_info(make_experiment(tmp_path, records, **spec))
+    assert info.x.log or info.y.log
+    shown = texts(tmp_path / "ratio.svg", info)
+    assert "<!-- 20 -->" in shown
+    assert "math" not in shown

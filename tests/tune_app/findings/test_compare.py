@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tune_app.factories import make_experiment, make_record, make_records, make_untrained, store_baseline
+from tests.tune_app.factories import (
+    make_experiment,
+    make_record,
+    make_records,
+    make_untrained,
+    rehearsal,
+    store_baseline,
+)
 from trainables.errors import ConfigError
 from tune_app.drawing.frontier_info import frontier_info
 from tune_app.drawing.frontier_plot import save_comparison_plot
@@ -76,6 +83,18 @@ def test_an_experiment_without_results_covers_nothing(tmp_path: Path) -> None:
     assert (found.second.hypervolume, found.second.coverage, found.first.coverage) == (0.0, 0.0, 0.0)
 
 
+def test_each_side_has_the_caveat_of_its_own_spec(tmp_path: Path) -> None:
+    whole, few = (
+        make_experiment(tmp_path, name="whole"),
+        make_experiment(tmp_path, name="few", base=rehearsal(tmp_path)),
+    )
+    for folder in (whole, few):
+        store_baseline(folder)
+    for pair in ((whole, few), (few, whole)):
+        said = {side.name: side.caveat for side in compare_experiments(*pair).sides}
+        assert (said["whole"], said["few"][:10]) == ("", "rehearsal:")
+
+
 def test_other_objectives_are_refused(tmp_path: Path) -> None:
     one = make_experiment(tmp_path, name="one")
     two = make_experiment(tmp_path, name="two", objectives={"accuracy": "maximize", "bops": "minimize"}, tables=False)
@@ -116,3 +135,13 @@ def test_the_picture_names_the_side_that_is_a_placeholder(tmp_path: Path) -> Non
         re.findall("<!-- (.*?) -->", both)
     )
     assert "untrained" not in (tmp_path / "trained.svg").read_text()
+
+
+@pytest.mark.parametrize("names", [("_old", "new"), ("a$x^^", "b$")])
+def test_a_name_in_the_picture_is_a_name_whatever_it_holds(names: tuple[str, str], tmp_path: Path) -> None:
+    folder, path = make_experiment(tmp_path), tmp_path / "both.svg"
+    store_baseline(folder)
+    save_comparison_plot(dict.fromkeys(names, frontier_info(folder)), path)
+    drawn = [text.strip() for text in re.findall("<!-- (.*?) -->", path.read_text())]
+    assert {*names, *(f"{name}: baseline, fp32" for name in names)} <= {*drawn}
+    assert f"frontiers of {names[0]} (3) and {names[1]} (3)" in drawn

@@ -58,6 +58,12 @@ def test_the_bounds_decide(wish: Wish, label: str, words: str, folder: Experimen
         (Wish(min_ratio=50), "at least 50.0x smaller: the smallest, p50_w4_a8, has 60.0 KB (16.7x)"),
         (Wish(where="w_bits = 2"), "none of 3 frontier points satisfies 'w_bits = 2'"),
         (Wish(max_drop=0.01, max_bytes=100_000), "none of 2 frontier points is within 1 pp of the baseline's 95.00 %"),
+        (Wish(max_bytes=59_999), "is at most 59,999 bytes: the smallest, p50_w4_a8, has 60,000 bytes (16.6666"),
+        (Wish(min_ratio=16.67), "at least 16.67x smaller: the smallest, p50_w4_a8, has 60,000 bytes (16.666666"),
+        (
+            Wish(where="w_bits = 4", max_drop=0.019999),
+            "within 1.9999 pp of the baseline's 95 %: the most accurate, p30_w4_a8, has 93 %",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_said_with_what_comes_nearest(wish: Wish, words: str, folder: ExperimentFolder) -> None:

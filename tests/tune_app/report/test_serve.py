@@ -14,6 +14,7 @@ from trainables.errors import ConfigError
 from trainables.storage import replace
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger
+from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.report.serve import ReportServer, version_of
 
 
@@ -59,6 +60,22 @@ def test_the_version_changes_with_what_runs_and_with_the_baseline(folder: Experi
     folder.baseline_file.unlink()  # type: ignore[union-attr]
     seen.add(version_of(folder))
     assert len(seen) == 3
+
+
+def test_the_page_changes_with_the_spec_and_with_the_test_split(server: ReportServer, folder: ExperimentFolder) -> None:
+    pages = [get(server, "/")[1]]
+    spec = folder.read_spec()
+    folder.store_spec(spec.model_validate({**spec.model_dump(), "constraints": ["accuracy >= 0.1234"]}))
+    pages.append(get(server, "/")[1])
+    [trial_id, *_] = (path.stem for path in sorted(folder.trials.glob("*.json")))  # type: ignore[union-attr]
+    for place, accuracy in ((folder.artifacts / trial_id, 0.4321), (folder.baseline_file.parent, 0.57)):
+        store_held_out(place, HeldOut(accuracy=accuracy, n=10))
+        pages.append(get(server, "/")[1])
+    assert [[word in page for page in pages] for word in ("0.1234", "0.4321", ", test 57")] == [
+        [False, True, True, True],
+        [False, False, True, True],
+        [False, False, False, True],
+    ]
 
 
 def test_it_listens_on_loopback_alone(server: ReportServer) -> None:

@@ -124,6 +124,17 @@ def test_one_trial_or_the_baseline(tmp_path: Path) -> None:
         epoch_frame(folder.path, "p1")
 
 
+def test_the_baseline_has_its_epochs_before_a_trial_has_ended(cli: Cli, tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path)
+    publish(folder, work_of(), "train")
+    for trial in ("", "baseline"):
+        frame = epoch_frame(folder.path, trial)
+        assert frame.stage.tolist() == ["train"] * EPOCHS["train"]
+        assert (set(frame.trials), frame.trial_id.isna().all(), set(frame.label)) == ({0}, True, {"baseline"})
+    assert cli("epochs", folder.path).out.splitlines()[2].split()[:3] == ["train", "baseline", "3"]
+    assert len(cli("epochs", folder.path, "baseline").out.splitlines()) == 2 + EPOCHS["train"]
+
+
 def test_a_trial_that_failed_has_the_epochs_before_its_failure(cli: Cli, tmp_path: Path) -> None:
     folder = make_tracked(tmp_path)
     add(folder, make_record(0, POINT, state="invalid"), histories=False)

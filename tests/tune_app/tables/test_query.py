@@ -222,6 +222,7 @@ def test_the_default_is_the_frontier_in_rising_size(folder: ExperimentFolder) ->
         ("-accuracy", None, [0, 1, 5, 2, 3, 4]),
         ("label", 2, [0, 1]),
         ("-number", 100, [5, 4, 3, 2, 1, 0]),
+        ("-number", 2**63 - 1, [5, 4, 3, 2, 1, 0]),
     ],
 )
 def test_sort_and_limit(folder: ExperimentFolder, sort: str, limit: int | None, expected: list[int]) -> None:
@@ -234,8 +235,9 @@ def test_sort_and_limit(folder: ExperimentFolder, sort: str, limit: int | None, 
         ({"sort": "acuracy"}, "cannot sort by 'acuracy': did you mean 'accuracy'"),
         ({"sort": "--accuracy"}, "cannot sort by '-accuracy'"),
         ({"sort": 'number"; DROP TABLE trials'}, "cannot sort by"),
-        ({"limit": 0}, "limit >= 1 must hold, but got 0"),
+        ({"limit": 0}, r"1 <= limit < 2\*\*63 must hold, but got 0"),
         ({"limit": -3}, "but got -3"),
+        ({"limit": 2**63}, r"limit < 2\*\*63 must hold, but got 9223372036854775808\."),
     ],
 )
 def test_bad_options_are_refused(folder: ExperimentFolder, options: dict, says: str) -> None:
@@ -332,3 +334,16 @@ def test_both_ways_give_the_same_frame(tmp_path: Path) -> None:
     tabulate(folder)
     assert current_table(folder) is not None
     pd.testing.assert_frame_equal(frontier_frame(folder.path, **options), built)
+
+
+@pytest.mark.parametrize(
+    ("name", "decoy"),
+    [("accuracy=0.5", ""), ("rung=ptq", ""), ("runs [1]", "runs 1"), ("a*b", "aXb"), ("a?b", "aXb")],
+)
+def test_the_name_of_a_folder_is_no_column_and_no_pattern(tmp_path: Path, name: str, decoy: str) -> None:
+    """Hive's `column=value`, and what a glob would match: DuckDB knows both in paths."""
+    place, plain = make_experiment(tmp_path / name), make_experiment(tmp_path / "plain")
+    if decoy:
+        make_experiment(tmp_path / decoy, [make_record(0, {"w_bits": 4}, 0.5)])
+    assert current_table(place) is not None
+    pd.testing.assert_frame_equal(frontier_frame(place.path, all=True), frontier_frame(plain.path, all=True))

@@ -22,7 +22,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.tracking.follow import Follower
 from tune_app.tracking.overview import read_overview
 from tune_app.tracking.places import open_memory
-from tune_app.tracking.protocol import TrackerUnavailable
+from tune_app.tracking.protocol import ConfusionMatrix, TrackerUnavailable
 
 ALL_STEPS = list(range(1, sum(EPOCHS.values()) + 1))
 UNPRUNED = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
@@ -268,3 +268,35 @@ def test_an_overview_is_shown_when_it_says_more(tmp_path: Path) -> None:
     finish(folder, UNPRUNED, 1)
     watching.show(read_overview(folder))
     assert [len(overview.points) for overview in notebook.overviews] == [1, 1, 2]
+
+
+def test_an_overview_is_shown_again_when_it_says_something_else_of_the_same_records(tmp_path: Path) -> None:
+    """A failed trial that was tried again, then another bound."""
+    folder, notebook = make_tracked(tmp_path), Notebook()
+    finish(folder, state="failed")
+    for change in ("retry", "bound", ""):
+        watching = follower(folder, notebook)
+        watching.show(read_overview(folder))
+        watching.close()
+        if change == "retry":
+            finish(folder, attempt=2)
+        elif change == "bound":
+            spec = folder.read_spec()
+            folder.store_spec(spec.model_validate({**spec.model_dump(), "constraints": ["accuracy >= 0.99"]}))
+    assert [(o.records, o.totals["complete"], len(o.frontier)) for o in notebook.overviews] == [
+        (1, 0, 0),
+        (1, 1, 1),
+        (1, 1, 0),
+    ]
+    steps = [overview.step for overview in notebook.overviews]
+    assert steps == sorted({*steps}), "W&B takes no step twice"
+
+
+def test_a_confusion_matrix_is_shown_after_all_else_and_once(tmp_path: Path) -> None:
+    folder, notebook, matrix = make_tracked(tmp_path), Notebook(), ConfusionMatrix("p50", ("cat",), ((5,),))
+    finish(folder)
+    for confusion in (None, matrix, None, matrix):
+        watching = follower(folder, notebook)
+        watching.show(read_overview(folder, confusion=confusion))
+        watching.close()
+    assert [overview.confusion for overview in notebook.overviews] == [None, matrix]

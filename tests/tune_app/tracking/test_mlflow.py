@@ -152,6 +152,29 @@ def test_the_overview_has_totals_tables_and_a_page(tmp_path: Path, store: str) -
     assert "parcoords" in (place / "parallel_coordinates.html").read_text()
 
 
+def test_what_may_change_between_runs_changes_in_the_run_of_the_overview_too(tmp_path: Path, store: str) -> None:
+    folder, config = make(tmp_path, "changed", store)
+    finish(folder)
+    for trials in (10, 20, 10):
+        folder.store_spec(make_tracked(tmp_path / "other", name="changed", budget={"trials": trials}).read_spec())
+        track(folder, config, confusion=False)
+        data = runs(store, "changed")["changed-summary"].data
+        assert data.tags.get("budget", data.params["budget"]) == str(trials)
+    assert (data.params["budget"], data.params["data.name"], "data.name" in data.tags) == ("10", "digits", False)
+
+
+def test_a_trial_that_ran_again_under_another_number_is_shown_again(tmp_path: Path, store: str) -> None:
+    """Its record was lost, and another trial was proposed first."""
+    folder, config = make(tmp_path, "numbered", store)
+    record = finish(folder)
+    track(folder, config, confusion=False)
+    remove(folder.trials / f"{record.assignment.trial_id}.json")
+    finish(folder, number=3)
+    track(folder, config, confusion=False, again=True)
+    data = runs(store, "numbered")[f"numbered-{record.assignment.trial_id}"].data
+    assert (data.params["number"], data.tags["number"]) == ("0", "3")
+
+
 def test_without_an_address_the_store_is_a_file_of_the_experiment(tmp_path: Path, store: str) -> None:
     folder, file = make_tracked(tmp_path), tmp_path / "toy" / "tracking" / "mlflow.db"
     open_tracker(MlflowConfig(uri=store), folder, fall_back=False)  # makes the tables

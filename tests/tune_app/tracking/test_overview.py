@@ -1,5 +1,6 @@
 """What trackers show of an experiment as a whole."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.tune_app.factories import make_experiment, make_record, make_untrained, store_baseline
@@ -57,3 +58,19 @@ def test_a_parameter_that_some_points_lack_has_a_tick_for_that(tmp_path: Path) -
         "tickvals": [0, 1],
         "ticktext": ["bn_taylor", "–"],
     }
+
+
+def test_numbers_that_some_points_lack_are_in_their_order(tmp_path: Path) -> None:
+    records = [make_record(i, {"w_bits": 4, **more}) for i, more in enumerate(({"bits": 16}, {"bits": 4}, {}))]
+    folder = make_experiment(tmp_path, records, space={"w_bits": [4], "a_bits": [8], "prune_frac": [0]})
+    overview = replace(read_overview(folder), columns=("bits",), parameters=("bits",))
+    axis = parallel_coordinates(overview)["data"][0]["dimensions"][0]
+    order = dict(zip([row["number"] for row in overview.points], axis["values"], strict=True))
+    assert (axis["ticktext"], order) == (["4", "16", "–"], {0: 1, 1: 0, 2: 2})
+
+
+def test_runs_of_one_point_are_one_point(tmp_path: Path) -> None:
+    point = {"prune_frac": 0.3, "w_bits": 4, "a_bits": 8}
+    records = [make_record(i, point, repeat=i) for i in range(3)]
+    figure = parallel_coordinates(read_overview(make_experiment(tmp_path, records, repeats={"seeds": 3})))
+    assert figure["layout"]["title"]["text"] == "toy: 1 point in 3 runs"
