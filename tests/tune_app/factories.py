@@ -18,7 +18,7 @@ from trainables.config import (
 from trainables.errors import State
 from trainables.results import SCORES, Completed, Failed, Failure, Measurement, StageRun
 from trainables.storage import StoragePath, replace
-from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.baseline import BaselineInfo, read_baseline
 from tune_app.ledger.folder import ExperimentFolder, stored_text
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger, Params, TrialRecord, latest
@@ -221,13 +221,14 @@ def store_files(folder: ExperimentFolder) -> ExperimentFolder:
 
 def tabulate(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> None:
     """Writes the tables of the ledger as a search does it at its end, or of these records as one that goes on."""
-    spec, seen = folder.read_spec(), ledger_state(folder)
+    spec, seen, baseline = folder.read_spec(), ledger_state(folder), read_baseline(folder)
+    reference = REFERENCE if baseline is None else baseline.reference(spec)
     with Lease(folder) as lease:
         if records is not None:
-            write_tables(lease, latest(records), spec, reference=REFERENCE)
+            write_tables(lease, latest(records), spec, reference=reference)
             return
         found = latest(Ledger(folder.trials).read()[0])
-        settle(lease, found, spec, totals_of(found, spec, REFERENCE), reference=REFERENCE, seen=seen)
+        settle(lease, found, spec, totals_of(found, spec, reference), reference=reference, seen=seen)
 
 
 def make_steps(params: Params, rung: str) -> list[Step]:

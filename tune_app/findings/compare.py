@@ -11,7 +11,7 @@ from tune_app.frontier.pareto import hypervolume, non_dominated
 from tune_app.ledger.baseline import caveat, require_baseline
 from tune_app.ledger.folder import ExperimentFolder, told_apart
 from tune_app.spec.experiment import ExperimentSpec
-from tune_app.tables.trials import load_trials
+from tune_app.tables.at_rest import known_trials
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
     corners = [baseline.reference(spec) for baseline, spec in zip(baselines, specs, strict=True)]
     worse = {name: min if way == "maximize" else max for name, way in specs[0].objectives.items()}
     reference = {name: choose(corner[name] for corner in corners) for name, choose in worse.items()}
-    ours, theirs = points_of(load_trials(first), specs[0]), points_of(load_trials(second), specs[1])
+    ours, theirs = points_of(known_trials(first), specs[0]), points_of(known_trials(second), specs[1])
     names = told_apart((first, second))
     return Comparison(
         objectives={**specs[0].objectives},

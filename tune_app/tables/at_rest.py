@@ -146,7 +146,7 @@ def known_trials(folder: ExperimentFolder) -> pa.Table:
 
 
 def current_table(folder: ExperimentFolder) -> TableFile | None:
-    """Finds trials.parquet on a disk if it holds what the ledger holds now; None: `load_trials` knows."""
+    """Finds trials.parquet on a disk if it holds what the ledger holds now; None: `known_trials` knows."""
     path = folder.trials_table
     note = _note(folder) if isinstance(path, Path) else None
     if note is None or note.ledger != ledger_state(folder):

@@ -12,6 +12,7 @@ from tune_app.ledger.reading import read_records
 from tune_app.search.budget import Spent
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.columns import CATALOG
+from tune_app.terminal.progress import note
 
 ENOUGH = 0.99
 """The share of the hypervolume after which little was gained."""
@@ -24,7 +25,8 @@ def settled_at(volumes: Sequence[float]) -> int | None:
 
 
 def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
-    """Reads one row per trial of the full schedule, as `hypervolume_rows` gives them.
+    """Reads one row per trial of the full schedule, as `hypervolume_rows` gives them; where there are repeats it notes
+    that they do not count.
 
     Raises:
         ConfigError: the folder holds no experiment, or one without a baseline.
@@ -32,7 +34,10 @@ def trace_frame(experiment: str | StoragePath) -> pd.DataFrame:
     """
     folder = ExperimentFolder.existing(experiment)
     spec, baseline = folder.read_spec(), require_baseline(folder)
-    rows = hypervolume_rows(read_records(folder), spec, baseline.reference(spec))
+    records = read_records(folder)
+    rows = hypervolume_rows(records, spec, baseline.reference(spec))
+    if any(record.assignment.repeat and record.state == "complete" for record in records):
+        note("this hypervolume is of first runs alone, that of `summary` is of means over repeats")
     return pd.DataFrame(rows, columns=[column.name for column in CATALOG["growth"]])
 
 

@@ -23,8 +23,7 @@ from cluster.errors import first_line
 from trainables.errors import ConfigError, CorruptFile, nearest
 from trainables.storage import StoragePath
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.tables.at_rest import TableFile, current_table
-from tune_app.tables.trials import load_trials
+from tune_app.tables.at_rest import TableFile, current_table, known_trials
 from tune_app.tables.units import without_units
 
 MAX_WHERE = 10_000
@@ -74,7 +73,7 @@ def frontier_frame(
     options: dict[str, Any] = {"frontier": not all, "sort": sort or SORT, "limit": limit}
     found = _from_file(folder, where, **options)
     if found is None:
-        found = select(load_trials(folder), where, **options)
+        found = select(known_trials(folder), where, **options)
     frame: pd.DataFrame = found.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return frame
 

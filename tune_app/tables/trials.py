@@ -137,12 +137,12 @@ def _rows(folder: ExperimentFolder) -> Iterable[tuple[str, str, str]]:
     return zip(*(table[name].to_pylist() for name in columns), strict=True)
 
 
-def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None = None) -> pa.Table:
-    """Returns the table of all trials as the ledger has them now; nothing is written.
+def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> pa.Table:
+    """Returns the table of these trials, the newest records of the ledger; nothing is written.
 
     trials.parquet answers when it is intact, was made for the stored spec and baseline, and holds the attempts of
-    these `records`, or, where they were not read, those that the ledger's files are called after; so a sweep that runs
-    shows its newest trials. Otherwise the rows are built from the records and from the test results.
+    these records; so a sweep that runs shows its newest trials. Otherwise the rows are built from the records and from
+    the test results.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
@@ -150,13 +150,12 @@ def load_trials(folder: ExperimentFolder, records: Sequence[TrialRecord] | None 
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
     reference = None if baseline is None else baseline.reference(spec)
-    ids = _newest_ids(folder) if records is None else {record.assignment.trial_id for record in records}
+    ids = {record.assignment.trial_id for record in records}
     with contextlib.suppress(FileNotFoundError, CorruptFile):
         table = read_table(folder.trials_table)
         same_spec = table.schema.metadata.items() >= _provenance(spec, reference).items()
         if same_spec and set(table["trial_id"].to_pylist()) == ids:
             return table
-    records = read_records(folder) if records is None else records
     with doing("comparing trials"):
         return _table(folder, records, spec, reference=reference, baseline=baseline)[0]
 
@@ -230,16 +229,6 @@ def _provenance(spec: ExperimentSpec, reference: Mapping[str, float] | None) -> 
         b"tune_app.constraints": json.dumps([str(c) for c in spec.constraints]).encode(),
         b"tune_app.space": spec.space.model_dump_json().encode(),
     }
-
-
-def _newest_ids(folder: ExperimentFolder) -> set[str]:
-    """Returns the newest trial id `<configuration>-<rung>-a<attempt>` of each run in the ledger; foreign names stay."""
-    newest: dict[str, tuple[int, str]] = {}
-    for trial_id in Ledger(folder.trials).ids():
-        work, _, attempt = trial_id.rpartition("-a")
-        ranked = (int(attempt), trial_id) if attempt.isdecimal() else (0, trial_id)
-        newest[work] = max(newest.get(work, ranked), ranked)
-    return {trial_id for _, trial_id in newest.values()}
 
 
 def check_version(name: str, entries: Mapping[bytes, bytes]) -> None:

@@ -15,10 +15,11 @@ from tune_app.findings.summary import summarize
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger, latest
+from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.run.search import run_search
 from tune_app.spec.constraint import Constraint
-from tune_app.tables.at_rest import Recalled, ledger_state, recall, settle
+from tune_app.tables.at_rest import Recalled, known_trials, ledger_state, recall, settle
 from tune_app.tables.totals import totals_of
 from tune_app.tables.trials import load_trials
 
@@ -39,7 +40,7 @@ def test_totals_are_recalled_while_nothing_is_touched(folder: ExperimentFolder) 
     assert known is not None
     totals = known.totals
     assert (totals.trials, totals.done, totals.on_frontier) == ({"complete": 3, "failed": 1}, 4, 2)
-    assert known.trials == load_trials(folder)
+    assert known.trials == load_trials(folder, read_records(folder))
     assert recall(folder) == known
 
 
@@ -194,7 +195,7 @@ def test_a_copy_of_an_experiment_is_read_once(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copyfile)
     copied = ExperimentFolder(tmp_path / "b" / "toy")
     assert recall(copied) is None
-    assert len(load_trials(copied)) == 4
+    assert len(known_trials(copied)) == 4
 
 
 def test_a_newer_attempt_counts(folder: ExperimentFolder) -> None:

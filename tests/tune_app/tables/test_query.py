@@ -9,9 +9,8 @@ import pytest
 from tests.tune_app.factories import make_experiment, make_record, store_baseline, tabulate
 from trainables.errors import ConfigError
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.tables.at_rest import TableFile, current_table
+from tune_app.tables.at_rest import TableFile, current_table, known_trials
 from tune_app.tables.query import MAX_WHERE, frontier_frame, select
-from tune_app.tables.trials import load_trials
 
 
 @pytest.fixture(scope="module", params=["rows from the ledger", "it's a file"])
@@ -116,7 +115,7 @@ def test_the_shape_of_the_query_alone_refuses_further_clauses(
         "tune_app.tables.query._statement", lambda where, **_: f"SELECT * FROM trials WHERE (\n{where}\n)"
     )
     with pytest.raises(ConfigError, match="is more than a condition"):
-        select(load_trials(folder), HOSTILE[clause])
+        select(known_trials(folder), HOSTILE[clause])
 
 
 @pytest.mark.parametrize(
@@ -259,7 +258,7 @@ def test_counts_stay_integers_beside_missing_values(folder: ExperimentFolder) ->
 
 
 def test_a_filter_keeps_values_and_types(folder: ExperimentFolder) -> None:
-    table = load_trials(folder)
+    table = known_trials(folder)
     assert select(table, "true").to_pydict() == table.to_pydict()
     assert select(table, "false").num_rows == 0
 

@@ -36,7 +36,7 @@ from tune_app.ledger.ledger import Ledger, TrialRecord
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.tables.at_rest import current_table
+from tune_app.tables.at_rest import current_table, known_trials
 from tune_app.tables.columns import CATALOG, COLUMNS
 from tune_app.tables.trial_rows import trial_rows
 from tune_app.tables.trials import load_trials, read_table, write_tables
@@ -329,7 +329,7 @@ def test_types_do_not_depend_on_values(tmp_path: Path) -> None:
 
 def test_a_parameter_with_numbers_and_names_is_text(tmp_path: Path) -> None:
     records = [make_record(0, {"w_bits": 4}), make_record(1, {"w_bits": "mixed"}), make_record(2, {"extra": 0.5})]
-    table = load_trials(make_experiment(tmp_path, records))
+    table = known_trials(make_experiment(tmp_path, records))
     assert table["w_bits"].to_pylist() == ["4", "mixed", None]
     assert table["extra"].to_pylist() == [None, None, 0.5]
 
@@ -394,10 +394,10 @@ def is_from_the_file(table: pa.Table) -> bool:
 def test_an_intact_table_is_used_and_a_missing_or_damaged_one_rebuilt(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     intact = read_table(folder.trials_table)
-    assert is_from_the_file(load_trials(folder))
+    assert is_from_the_file(known_trials(folder))
     for damage in (lambda: replace(folder.trials_table, b"PAR1"), lambda: remove(folder.trials_table)):
         damage()
-        rebuilt = load_trials(folder)
+        rebuilt = known_trials(folder)
         assert not is_from_the_file(rebuilt)
         unknown = ["hypervolume_contribution"]  # there is no baseline to measure it from
         assert rebuilt.drop_columns(unknown).equals(intact.drop_columns(unknown))
@@ -412,7 +412,7 @@ def test_a_table_behind_the_ledger_is_rebuilt_in_memory(storage: StoragePath) ->
     tabulate(folder, make_records())
     before = read_bytes(folder.trials_table)
     Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
-    table = load_trials(folder)
+    table = known_trials(folder)
     assert labels(table)[-1] == "p50_w2_a4"
     assert table["on_frontier"].to_pylist() == [False] * 6 + [True]
     assert table["test_accuracy"].to_pylist() == [0.94, *[None] * 6]
@@ -434,9 +434,9 @@ def test_a_second_attempt_replaces_the_first(storage: StoragePath) -> None:
     params = {"prune_frac": 0.5, "w_bits": 2, "a_bits": 8}
     Ledger(folder.trials).add(make_record(6, params, 0.7, 50_000, attempt=2))
     expected = ["complete"] * 6
-    assert load_trials(folder)["state"].to_pylist() == expected
+    assert known_trials(folder)["state"].to_pylist() == expected
     tabulate(folder)
-    table = load_trials(folder)
+    table = known_trials(folder)
     assert is_from_the_file(table)  # the older attempt in the ledger does not make it stale
     assert table["state"].to_pylist() == expected
 
@@ -444,16 +444,16 @@ def test_a_second_attempt_replaces_the_first(storage: StoragePath) -> None:
 def test_a_table_of_another_spec_or_experiment_is_not_believed(storage: StoragePath) -> None:
     folder = make_experiment(storage)
     replace(folder.spec_file, dump_spec(make_spec(storage, constraints=["accuracy >= 0.9"])).encode())
-    assert load_trials(folder)["feasible"].to_pylist() == [True, True, True, False, False, True]
+    assert known_trials(folder)["feasible"].to_pylist() == [True, True, True, False, False, True]
     other = make_experiment(storage, [make_record(0, {"w_bits": 4})], name="other")
     replace(other.trials_table, read_bytes(folder.trials_table))
-    assert labels(load_trials(other)) == ["w4"]
+    assert labels(known_trials(other)) == ["w4"]
 
 
 def test_a_damaged_record_does_not_hide_the_others(storage: StoragePath) -> None:
     folder = make_experiment(storage, tables=False)
     replace(folder.trials / f"{make_records()[2].assignment.trial_id}.json", b"{")
-    assert len(load_trials(ExperimentFolder(folder.path))) == 5
+    assert len(known_trials(ExperimentFolder(folder.path))) == 5
 
 
 def test_a_file_is_current_while_ledger_and_spec_are_as_they_were(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_a_file_is_current_while_ledger_and_spec_are_as_they_were(tmp_path: Path
     file = current_table(folder)
     assert file is not None
     assert file.path == folder.trials_table
-    assert file.columns == load_trials(folder).column_names
+    assert file.columns == known_trials(folder).column_names
     file.check()
     Ledger(folder.trials).add(make_record(6, {"prune_frac": 0.5, "w_bits": 2, "a_bits": 4}, 0.96, 50_000))
     assert current_table(folder) is None
@@ -475,7 +475,7 @@ def test_a_table_that_misses_a_record_never_counts_as_current(tmp_path: Path) ->
     folder = make_experiment(tmp_path)
     tabulate(folder, make_records()[:-1])
     assert current_table(folder) is None
-    assert len(load_trials(folder)) == 6
+    assert len(known_trials(folder)) == 6
 
 
 def test_only_a_disk_tells_when_its_ledger_changed(storage: StoragePath) -> None:
@@ -531,7 +531,7 @@ def test_a_driver_that_wakes_behind_another_one_leaves_no_old_table(
     tables = [pq.read_table(pa.BufferReader(read_bytes(p))) for p in (folder.trials_table, folder.frontier_table)]
     assert labels(tables[0])[-1] == "p50_w2"
     assert labels(tables[1]) == ["p50_w2"]
-    assert is_from_the_file(load_trials(folder))
+    assert is_from_the_file(known_trials(folder))
     assert {table.schema.metadata[b"tune_app.generation"] for table in tables} == {b"1"}  # of who wrote last
 
 
