@@ -1,6 +1,6 @@
 """What a trial is made of, as data (torch-free): one file per noun, and others import every name from here."""
 
-from trainables.config.data import UNBALANCED, Augment, ColorJitter, Columns, DataConfig, Validation
+from trainables.config.data import MOST_PADDING, UNBALANCED, Augment, ColorJitter, Columns, DataConfig, Validation
 from trainables.config.frozen import Frozen, refuse_flags
 from trainables.config.image_size import height_and_width, image_size_of
 from trainables.config.keys import (

@@ -27,6 +27,10 @@ class ColorJitter(Frozen):
     hue: float = Field(0.0, ge=0, le=0.5, description="largest shift either way, turns")
 
 
+MOST_PADDING = 16
+"""More pixels around an image: crops of small images hold little else, and those of large ones gain nothing."""
+
+
 class Augment(Frozen):
     """Random changes of training images, drawn anew for each image and applied in the order of the fields."""
 
@@ -37,7 +41,9 @@ class Augment(Frozen):
         description="smallest share of the area that a random crop keeps before it is scaled up again; 1: no crop; "
         "0.08 is usual on ImageNet",
     )
-    crop_padding: int = Field(4, ge=0, le=16, description="padding before a random crop, pixels; 4 is usual at 32 x 32")
+    crop_padding: int = Field(
+        4, ge=0, le=MOST_PADDING, description="padding before a random crop, pixels; 4 is usual at 32 x 32"
+    )
     crop_mode: Literal["zero", "reflect"] = Field("zero", description="what the padding holds")
     flip: bool = Field(False, description="horizontal flip with probability 1/2")
     rotation_degrees: float = Field(0.0, ge=0, le=180, description="turn by up to this much either way")

@@ -95,7 +95,10 @@ class LabelWalk:
                 self.labels[node.name] = sources[0].transpose(node.attributes["order"])
             case "slice":
                 dim, part = node.attributes["dim"], sources[0]
-                ends = slice(node.attributes["start"], node.attributes["end"], node.attributes.get("step", 1))
+                step = node.attributes.get("step", 1)
+                if step != 1 and part.shape[dim] > 1:
+                    self.fix(part)  # which channels a narrower slice takes depends on all before them
+                ends = slice(node.attributes["start"], node.attributes["end"], step)
                 place = (slice(None),) * dim + (ends,)
                 self.labels[node.name] = part if part.shape[dim] == 1 else part[place]
             case "concatenate":

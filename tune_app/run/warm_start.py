@@ -24,8 +24,8 @@ class WarmStart:
 
 
 def compare(records: Sequence[TrialRecord], other: ExperimentSpec, spec: ExperimentSpec, key_of: KeyOf) -> WarmStart:
-    """Sorts the newest records of another experiment; those of no use (other parameters, other rungs,
-    an objective or a bounded column that was not measured) fall out.
+    """Sorts the newest records of another experiment; those of no use (other parameters, other rungs, an objective or
+    a bounded column that was not measured, a fault of a machine or a program) fall out.
     """
     same_rungs = {name for name, rung in spec.rungs.items() if name in other.rungs and other.rungs[name] == rung}
     results, advice = [], []
@@ -35,7 +35,7 @@ def compare(records: Sequence[TrialRecord], other: ExperimentSpec, spec: Experim
             continue
         has_all = bool(judged(record, spec))
         if key_of(work.params, work.repeat) == work.config_key:
-            results += [record] if has_all or record.state != "complete" else []
+            results += [record] if has_all or record.state == "invalid" else []
         elif work.repeat == 0 and has_all:
             advice.append(record)
     return WarmStart(results, advice)

@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search_spaces.parameters import Value
 from trainables.errors import ConfigError
+
+POINT_VALUE: TypeAdapter[Value] = TypeAdapter(Value)
 
 
 def with_settings(content: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -45,7 +48,7 @@ def read_point(text: str) -> dict[str, Value]:
             raise ConfigError(f"--point: {name} is a number or text, but got {part!r}: write {name}=4.")
         if name in point:
             raise ConfigError(f"--point: {name} stands twice: keep one.")
-        point[name] = value
+        point[name] = POINT_VALUE.validate_python(value)
     return point
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from trainables.config import DATASETS, DataConfig, TrialConfig
+from trainables.config import DATASETS, MOST_PADDING, DataConfig, TrialConfig
 from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
 from tune_app.spec.yaml_file import in_one_line
 
@@ -91,7 +91,7 @@ def starter_spec(wanted: FirstSearch) -> str:
         storage=wanted.storage,
         data={**data, "image_size": sides[0] if sides[0] == sides[1] else sides},
         constants=COLORS if (takes, source.mean) == (3, None) and (of_zoo or channels == 1) else None,
-        padding=max(1, min(sides) // 8),
+        padding=min(MOST_PADDING, max(1, min(sides) // 8)),
         trained=bool(wanted.checkpoint) or ":" not in network,
         network=network,
         arguments=arguments,

@@ -195,6 +195,20 @@ class Shifted(nn.Module):
         return self.fc(F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, -1])
 
 
+class Strided(nn.Module):
+    """Every second channel of a map is read by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 12, 3, 1, 1)
+        self.even, self.odd = nn.Conv2d(6, 8, 1), nn.Conv2d(6, 8, 1)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.wide(torch.relu(self.stem(x))))
+        return self.fc((self.even(y[:, ::2]) + self.odd(y[:, 1::2])).mean((2, 3)))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet": (ResNet, 16),
     "padded": (Padded, 16),
@@ -207,6 +221,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mixed": (Mixed, 16),
     "gated": (Gated, 16),
     "shifted": (Shifted, 16),
+    "strided": (Strided, 16),
 }
 """Each network by name, and the size of its images."""
 

@@ -44,6 +44,13 @@ def test_results_on_another_base_are_advice_when_they_are_complete(tmp_path: Pat
     assert found.advice == records()[:2]
 
 
+def test_a_fault_of_a_machine_is_no_result(tmp_path: Path) -> None:
+    for state, kind in (("invalid", "Diverged"), ("failed", "WorkerLost"), ("failed", "UnexpectedError")):
+        ended = make_record(9, INSIDE[2], state=state, kind=kind)
+        found = compare([ended], make_spec(tmp_path), make_spec(tmp_path), key_of)
+        assert found.results == ([ended] if state == "invalid" else [])
+
+
 def test_points_beside_the_space_and_other_rungs_are_of_no_use(tmp_path: Path) -> None:
     spec, other = (
         make_laddered(tmp_path),

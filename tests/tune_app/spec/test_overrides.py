@@ -47,6 +47,10 @@ def test_a_point_is_read_as_it_is_written() -> None:
     assert read_point("prune_frac=0.3, w_bits=4,importance=l2") == {"prune_frac": 0.3, "w_bits": 4, "importance": "l2"}
 
 
+def test_a_point_may_have_units() -> None:
+    assert read_point("prune_frac=30 %, budget_bytes=20KB") == {"prune_frac": 0.3, "budget_bytes": 20_000}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -48,6 +48,11 @@ def test_a_network_of_torchvision_is_trained_on_a_folder_under_a_bound(photos: P
     assert spec.budget.trials == spec.space.size == len(spec.space.root["prune_frac"].values) > 1
 
 
+@pytest.mark.parametrize(("side", "padding"), [(16, 2), (128, 16), (136, 16), (224, 16)])
+def test_images_of_any_size_are_moved_by_an_eighth_at_most(side: int, padding: int, photos: Path) -> None:
+    assert started(NETWORK, photos, image_size=side).base.data.augment.crop_padding == padding
+
+
 def test_without_a_bound_the_whole_frontier_is_searched(photos: Path) -> None:
     spec = started(NETWORK, photos, image_size=16)
     assert spec.base.quantize.auto_bits is None
