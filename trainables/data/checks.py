@@ -25,6 +25,8 @@ def checked(source: Source, name: str) -> Source:
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"{split} {_shown(shape)}" for split, shape in shapes.items())
         raise ConfigError(f"data set {name!r} has images of several shapes: {found}: bring them to one.")
+    if source.classes < 2:
+        raise ConfigError(f"data set {name!r} has images of one class: a classifier needs two.")
     for words in (source.names, source.groups):
         if words and len(words) != source.classes:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from trainables.config import CAPTURED, Architecture, ModelConfig, image_size_of
+from trainables.errors import ConfigError
 from trainables.graph.network_file import NetworkFile
 from trainables.graph.operators import shapes
 from trainables.models.fusing import fuse
@@ -10,9 +11,15 @@ from trainables.models.model import Model, build
 
 
 def own_model(network: NetworkFile) -> tuple[Model, Architecture]:
-    """Builds a captured network with its weights, on the CPU, and returns it with its architecture."""
+    """Builds a captured network with its weights, on the CPU, and returns it with its architecture.
+
+    Raises:
+        ConfigError: it has one output.
+    """
     channels, height, width = network.graph.image
     classes = shapes(network.graph)[network.graph.output][-1]
+    if classes < 2:
+        raise ConfigError("the network has one output: give it one for each class, two where it says yes or no.")
     model = ModelConfig(name=CAPTURED, graph=network.graph.stored())
     architecture = Architecture(
         model=model, classes=classes, channels=channels, image_size=image_size_of(height, width)

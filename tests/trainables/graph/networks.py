@@ -226,6 +226,41 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 """Each network by name, and the size of its images."""
 
 
+class Wrapped(nn.Module):
+    """A network that returns its logits in a container of this kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.fc = kind, nn.Linear(3, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor] | list[Tensor] | dict[str, Tensor]:
+        y: Tensor = self.fc(x.mean((2, 3)))
+        return {"tuple": (y,), "list": [y], "dict": {"logits": y}}[self.kind]
+
+
+class OneLogit(nn.Module):
+    """A network that says yes or no by one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.mean((2, 3)))
+
+
+class Relative(nn.Module):
+    """A network that compares images of a batch with each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.mean((2, 3))
+        return self.fc(y + 0.01 * y.mean(0, keepdim=True))
+
+
 class TwoOutputs(nn.Module):
     """A network with a second output."""
 

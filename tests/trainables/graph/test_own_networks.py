@@ -276,6 +276,8 @@ def test_constants_are_computed_once() -> None:
         ("tests.trainables.graph.networks:ResNet", {"depth": 3}, 16, "cannot be made with {'depth': 3}: TypeError"),
         ("tests.trainables.graph.networks:number", {}, 16, "makes a int, not a torch module"),
         ("tests.trainables.graph.networks:TwoOutputs", {}, 16, "returns one tensor of logits"),
+        ("tests.trainables.graph.networks:OneLogit", {}, 16, "has one output: give it one for each class"),
+        ("tests.trainables.graph.networks:Relative", {}, 16, "depends on the other images of a batch"),
         ("tests.trainables.graph.networks:Branching", {}, 16, "torch.export cannot follow Branching"),
         ("tests.trainables.graph.networks:Sorting", {}, 16, "the operator sort is not supported"),
         (
@@ -293,6 +295,12 @@ def test_what_is_no_network_is_refused_in_one_line(
         capture_network(network, arguments, (3, image, image))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "list", "dict"])
+def test_logits_may_come_in_a_container(kind: str) -> None:
+    network = capture_network("tests.trainables.graph.networks:Wrapped", {"kind": kind}, (3, 8, 8))
+    assert own_model(network)[1].classes == 10
 
 
 def test_a_checkpoint_of_a_deeper_network_is_refused(tmp_path: Path) -> None:

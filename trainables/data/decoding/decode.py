@@ -1,14 +1,13 @@
 """Decode: one image file as pixels, whatever its format, mode and orientation."""
 
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from trainables.data.decoding.levels import levels
 
@@ -16,6 +15,16 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
 """Pillow's readers of these formats run; its others are not asked, whatever a file is called."""
 GRAY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 """Modes of Pillow that have no colors."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings an image upright, by the orientation in its EXIF data."""
 
 
 class Undecodable(Exception):
@@ -42,7 +51,9 @@ def decoding() -> Iterator[None]:
         raise Undecodable(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from err
     except OSError as err:
         raise Undecodable(err.strerror or str(err)) from err
-    except (ValueError, SyntaxError, EOFError, OverflowError, struct.error) as err:  # of damaged files
+    except MemoryError:
+        raise
+    except Exception as err:  # whatever Pillow trips over in a damaged file
         raise Undecodable(" ".join(str(err).split()) or type(err).__name__) from err
 
 
@@ -57,7 +68,7 @@ def pixels(file: Path | bytes | Image.Image, channels: int | None = None) -> np.
     """
     image = _opened(file)
     channels = channels or channels_of(image)
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in ("I", "F"):
         raise Undecodable("it has 32 bits a pixel: save it with 8 or 16")
     if image.mode.startswith("I;16"):
@@ -67,6 +78,15 @@ def pixels(file: Path | bytes | Image.Image, channels: int | None = None) -> np.
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     values = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return values[None] if channels == 1 else values.transpose(2, 0, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Returns an image as its EXIF data say that it is seen, or as it lies there where they are damaged."""
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow trips over entries of many kinds, and the pixels may be intact
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def channels_of(file: Path | bytes | Image.Image) -> int:

@@ -24,7 +24,13 @@ def load_image_folder(config: DataConfig) -> Source:
         ConfigError: the root or a split is absent, or a class has no images or is in a later split alone.
     """
     root = root_of(config)
-    splits = {split: folder for folder in _folders(root) if (split := split_of(folder.name))}
+    splits: dict[str, Path] = {}
+    for folder in _folders(root):
+        if not (split := split_of(folder.name)):
+            continue
+        if split in splits:
+            raise ConfigError(f"{splits[split]} and {folder} are both of the split {split}: put their images into one.")
+        splits[split] = folder
     if "train" not in splits:
         names = _classes(root)
         return from_splits({"train": _images(root, names, whole=True)}, config, names=names)

@@ -1,4 +1,5 @@
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,29 @@ def test_images_are_turned_upright(turn: int) -> None:
     upright = Image.fromarray(COLORS)
     content = encoded(upright if back is None else upright.transpose(back), exif=exif)
     assert np.array_equal(pixels(content), COLORS.transpose(2, 0, 1))
+
+
+def with_exif(tag: int, kind: int, value: bytes) -> bytes:
+    """An image that lies on its side, with one more entry of this type in its EXIF data."""
+    entries = sorted([(0x0112, 3, b"\6\0\0\0"), (tag, kind, value)])
+    packed = b"".join(struct.pack("<HHI", name, form, 1) + content for name, form, content in entries)
+    head = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    return encoded(Image.fromarray(COLORS), "JPEG", exif=head + packed + bytes(4))
+
+
+@pytest.mark.parametrize("tag", [0x010E, 0x011A, 0x0128, 0x927C])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 6, 7, 9, 11])
+def test_entries_of_wrong_types_beside_the_orientation_change_nothing(tag: int, kind: int) -> None:
+    plain = Image.open(io.BytesIO(encoded(Image.fromarray(COLORS), "JPEG")))
+    expected = np.asarray(plain.transpose(Image.Transpose.ROTATE_270)).transpose(2, 0, 1)
+    with strict(), decoding():
+        assert np.array_equal(pixels(with_exif(tag, kind, b"\1\2\0\0")), expected)
+
+
+@pytest.mark.parametrize("kind", [5, 10, 12])
+def test_entries_that_point_beyond_the_file_do_not_refuse_its_pixels(kind: int) -> None:
+    with strict(), decoding():
+        assert pixels(with_exif(0x011A, kind, b"\xff\xff\0\0")).size == COLORS.size
 
 
 NOISE = encoded(Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")

@@ -139,6 +139,10 @@ def test_constants_are_those_of_the_images_that_may_train(tmp_path: Path) -> Non
         ({"ant/1.png": 1}, "at least two classes, but holds 1 folders"),
         ({"ant/a.txt": 1, "bee/a.gif": 1}, "has no image files"),
         ({"train/ant/1.png": 1, "train/bee/1.png": 1}, "has a folder train, but none of the name test or val"),
+        (
+            {f"{split}/{name}/1.png": 1 for split in ("train", "training", "test") for name in ("ant", "bee")},
+            "train and .*training are both of the split train: put their images into one",
+        ),
         ({"ant/1.png": 1, "ant/2.png": 1, "bee/a.txt": 1}, "bee has no image files, so the class has none"),
         (
             {f"{split}/{name}/1.png": 1 for split in ("train", "test") for name in ("ant", "bee")}
