@@ -195,6 +195,23 @@ class Shifted(nn.Module):
         return self.fc(F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, -1])
 
 
+class Named(nn.Module):
+    """Parts that are called as parts of our units are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Module()
+        self.layer.stem = nn.Conv2d(3, 8, 4, 4)
+        self.layer.bn = nn.Sequential(nn.GroupNorm(2, 8), nn.BatchNorm2d(8))
+        self.layer.quantizer = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn = nn.LayerNorm(8)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer.quantizer(self.layer.bn(self.layer.stem(x)))
+        return self.fc(self.bn(x.mean((2, 3))))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet": (ResNet, 16),
     "padded": (Padded, 16),
@@ -207,6 +224,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mixed": (Mixed, 16),
     "gated": (Gated, 16),
     "shifted": (Shifted, 16),
+    "named": (Named, 16),
 }
 """Each network by name, and the size of its images."""
 
