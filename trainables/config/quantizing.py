@@ -85,8 +85,15 @@ class PostTrainingQuant(Quantization):
     bias_correction: bool = Field(True, description="match the mean output of each channel to the float one's")
 
     def revisions(self) -> Mapping[str, int]:
-        """Adds that of the budget, which holds for the file as written since its second version."""
-        return {**super().revisions(), **({} if self.auto_bits is None else {"budget": 2})}
+        """Adds that of the budget, which holds for the file as written since its second version, and that of GPTQ.
+
+        Without corrected biases GPTQ heeds the mean of an error since its second version.
+        """
+        used = {
+            "budget": self.auto_bits is not None,
+            "gptq_means": self.rounding == "gptq" and not self.bias_correction,
+        }
+        return {**super().revisions(), **{part: 2 for part, is_used in used.items() if is_used}}
 
 
 class Freezing(Frozen):

@@ -19,6 +19,7 @@ from trainables.config import (
     ChannelPrune,
     DataConfig,
     ModelConfig,
+    PostTrainingQuant,
     QuantAwareTrain,
     QuantScheme,
     Schedule,
@@ -337,6 +338,12 @@ def test_the_version_of_averages_is_in_the_keys_of_stages_that_average(monkeypat
     monkeypatch.setattr(Schedule, "AVERAGE_VERSION", Schedule.AVERAGE_VERSION + 1)
     after = [stage_key("parent", stage, seed=0) for stage in stages]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]
+
+
+def test_the_version_of_gptq_without_corrected_biases_is_in_its_keys_alone() -> None:
+    free = [PostTrainingQuant(), PostTrainingQuant(rounding="nearest", bias_correction=False)]
+    assert [config.revisions() for config in free] == [{}, {}]
+    assert PostTrainingQuant(bias_correction=False).revisions() == {"gptq_means": 2}
 
 
 def test_quantization_with_and_without_training_are_different_stages() -> None:

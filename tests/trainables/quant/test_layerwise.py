@@ -2,13 +2,14 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.trainables.factories import captured, make_architecture, make_images, make_model, randomise_
 from trainables.config import Architecture, ModelConfig, QuantScheme
-from trainables.data.images import Images
+from trainables.data.images import Images, ImageSet
 from trainables.errors import Diverged
 from trainables.models.attach import weight_quantizer
 from trainables.models.model import Model, build
@@ -106,6 +107,24 @@ def test_outputs_come_nearer_to_the_float_network() -> None:
         fit_layers_(fitted, images, gptq=gptq, bias=True)
         errors.append(float((fitted(batch).detach() - wanted).square().mean()))
     assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("norms_follow", [False, True])
+def test_without_corrected_biases_the_mean_of_an_error_counts(norms_follow: bool) -> None:
+    """Positive inputs make a shift of all rounding errors that point one way; nothing else takes it back."""
+    torch.manual_seed(0)
+    model = captured(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))[0].eval()
+    pixels = make_images(128).pixels
+    images = Images(ImageSet(pixels.numpy(), np.zeros(128, np.int64)), (0.0,), (1.0,), torch.device("cpu"))
+    batch, _ = next(images.batches(128))
+    wanted = model(batch).detach()
+    calibrate_(model, QuantScheme(w_bits=3, edge_bits=3), images, 0)
+    errors = {}
+    for gptq in (False, True):
+        fitted = deepcopy(model)
+        fit_layers_(fitted, images, gptq=gptq, bias=False, norms_follow=norms_follow)
+        errors[gptq] = float((fitted(batch).detach() - wanted).mean(0).square().mean())
+    assert errors[True] < 0.1 * errors[False]
 
 
 def test_a_network_that_is_right_stays_as_it_is() -> None:
