@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Sparsify
-from trainables.errors import ArtifactMismatch
+from trainables.errors import ArtifactMismatch, InfeasiblePoint
 from trainables.models.model import Model
 from trainables.models.units import Unit
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, zero_share
@@ -78,14 +78,25 @@ def _(config: Sparsify, context: StageContext) -> StageResult:
 
     Every row of the history says which sparsity was requested and reached then, and how many weights stayed among
     those that are not exempt; in steps, also the accuracy before and after the training of its step.
+
+    Raises:
+        InfeasiblePoint: every layer is exempt, or the density that small layers keep leaves too few weights to remove.
     """
     model = context.parent_model()
+    layers = prunable(model, config.exempt)
+    if not layers:
+        raise InfeasiblePoint(
+            "sparsity > 0 needs layers that are not exempt, but all are: take a group out of exempt, or set it to 0."
+        )
+    if config.max_accuracy_drop is None:
+        _masks(layers, config.sparsity, config)  # what cannot be reached fails before hours of training
     before = achieved_sparsity(model, config)
     train = _gradual if config.mode == "gradual" else _iterative
     history, requested = train(model, config, context)
     achieved = achieved_sparsity(model, config)
-    wanted = max(requested, before)
-    if abs(achieved - wanted) > 0.01:  # one mask rounds down, and a weight may be zero by itself
+    weights = sum(unit.layer.weight.numel() for unit in layers.values())
+    wanted = max(removed(weights, requested) / weights, before)
+    if abs(achieved - wanted) > 0.01:  # a weight may be zero by itself
         raise ArtifactMismatch(f"{achieved:.4f} of the weights are zero, but {wanted:.4f} were to be")
     metrics = {
         "val_accuracy": evaluate(model, context.val),

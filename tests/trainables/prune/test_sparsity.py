@@ -9,10 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.trainables.factories import few_digits, make_context, make_images, make_model
-from trainables.config import SPARSITY, BaselineTrain, ModelConfig, QuantAwareTrain, QuantScheme, Schedule, Sparsify
+from tests.trainables.factories import few_digits, make_context, make_images, make_model, of_graph
+from trainables.config import (
+    GROUPS,
+    SPARSITY,
+    BaselineTrain,
+    ModelConfig,
+    QuantAwareTrain,
+    QuantScheme,
+    Schedule,
+    Sparsify,
+)
 from trainables.errors import ArtifactMismatch, InfeasiblePoint
+from trainables.graph.graph import Graph, Node
 from trainables.models.units import Unit, units
+from trainables.prune import sparsify
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, check_zeros, zero_share
 from trainables.prune.sparsify import RaiseSparsity, cubic, ramp_sparsity
 from trainables.prune.sparsity import SMALL, lamp, magnitude, make_masks, prunable
@@ -160,6 +171,37 @@ def test_the_stage_reaches_the_sparsity(mode: str, criterion: str, epochs: int, 
     assert zero_share(prunable_now) == result.metrics["sparsity_achieved"]
     exempt = {n: u.layer.weight for n, u in units(result.model()).items() if u.role in EXEMPT}
     assert zero_share(exempt) == 0
+
+
+@pytest.mark.parametrize("mode", ["gradual", "iterative"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"exempt": GROUPS},
+            "needs layers that are not exempt, but all are: take",
+        ),
+        ({"min_density": 1.0, "sparsity": 0.99}, "sparsity 0.99 removes .* weights, but only .* may go: lower"),
+    ],
+)
+def test_what_cannot_be_reached_is_infeasible_before_any_training(
+    mode: str, change: dict[str, Any], says: str, parent: StageResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparsify, "fit", lambda *_args, **_named: pytest.fail("it trains"))
+    config = Sparsify.model_validate({"sparsity": 0.6, "mode": mode, "schedule": ONE, **change})
+    with pytest.raises(InfeasiblePoint, match=says):
+        run_stage(config, make_context(few_digits(), parent_result=parent))
+
+
+@pytest.mark.parametrize("mode", ["gradual", "iterative"])
+def test_a_network_of_few_weights_rounds_down(mode: str) -> None:
+    node = Node("flat", "mean", ("image",), {"dims": (2, 3), "keep": False})
+    model, architecture = of_graph(
+        Graph((1, 8, 8), (node, Node("fc", "linear", ("flat",), {"weight": (10, 1), "bias": True})), "fc")
+    )
+    context = make_context(few_digits(), parent_result=StageResult(architecture, None, model.state_dict(), {}))
+    config = Sparsify.model_validate({"sparsity": 0.59, "mode": mode, "exempt": (), "min_density": 0, "schedule": ONE})
+    assert run_stage(config, context).metrics["sparsity_achieved"] == 0.5
 
 
 def test_weights_come_back_in_gradual_mode_only(parent: StageResult) -> None:
