@@ -138,6 +138,11 @@ class QuantAwareTrain(Quantization):
         """The epochs of the schedule, and those of each progressive width."""
         return self.schedule.epochs + len(self.progressive_bits) * self.progressive_epochs
 
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of progressive widths that raise `edge_bits` too, as all do since their second version."""
+        raises = any(bits > self.scheme.edge_bits for bits in self.progressive_bits)
+        return {**super().revisions(), **({"progressive": 2} if raises else {})}
+
     def shortened(self, epochs: int) -> Quantization:
         """Returns the stage with fewer epochs, or without training; progressive widths are the full schedule's."""
         if epochs == 0:
