@@ -96,7 +96,7 @@ class QuantScheme(Frozen):
         99.9,
         gt=50,
         le=100,
-        description="percentile of the magnitudes that its observer keeps; lower: finer steps, more clipped",
+        description="percentile of the magnitudes above zero that its observer keeps; lower: finer steps, more clipped",
     )
     side_bits: SideBits = Field(
         16, description="bits of each multiplier and bias in the file; 8: coarser; 32: as trained"

@@ -33,6 +33,15 @@ class AutoBits(Frozen):
     images: int = Field(512, ge=1, description="images that measure sensitivity; more: steadier ranks, more time")
 
 
+PERCENTILE_VERSION = 2
+"""The version of the observer of that name, which counts no zeros since its second one."""
+
+
+def _of_observers(*names: str | None) -> dict[str, int]:
+    """Returns the revisions of the observers with these names."""
+    return {"percentile": PERCENTILE_VERSION} if "percentile" in names else {}
+
+
 @STAGES.register("sensitivity")
 class Sensitivity(StageConfig):
     """Measure, for each layer and bit width, how far the network's output moves (KL) and what the bytes are."""
@@ -45,6 +54,10 @@ class Sensitivity(StageConfig):
     observer: Annotated[str, OBSERVERS]
     percentile: float
     side_bits: SideBits
+
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of the percentile observer, if it is used."""
+        return {**super().revisions(), **_of_observers(self.observer)}
 
     def components(self) -> Iterable[Component]:
         """Yields the observer, and each coder: any of them may store a layer in the fewest bytes."""
@@ -65,6 +78,10 @@ class Quantization(StageConfig):
             return ()
         asked, scheme = self.auto_bits.model_dump(include={"candidates", "images"}), self.scheme.model_dump()
         return (Sensitivity.model_validate(asked | {n: scheme[n] for n in Sensitivity.model_fields if n in scheme}),)
+
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of the percentile observer, if it is used."""
+        return {**super().revisions(), **_of_observers(self.scheme.observer, self.scheme.activation_observer)}
 
     def shortened(self, epochs: int) -> "Quantization":
         """Returns what a rung of so many epochs makes of the stage, or raises ValueError: it has no training."""

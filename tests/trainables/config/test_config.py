@@ -346,6 +346,17 @@ def test_the_version_of_gptq_without_corrected_biases_is_in_its_keys_alone() -> 
     assert PostTrainingQuant(bias_correction=False).revisions() == {"gptq_means": 2}
 
 
+def test_the_version_of_the_percentile_is_in_the_keys_of_stages_that_use_it() -> None:
+    plain, weights = QuantScheme(), QuantScheme(observer="percentile")
+    activations = QuantScheme(activation_observer="percentile")
+    found = [PostTrainingQuant(scheme=scheme).revisions() for scheme in (plain, weights, activations)]
+    found += [QuantAwareTrain(kind="qat", schedule=ONE, scheme=scheme).revisions() for scheme in (plain, weights)]
+    used = {"percentile": 2}
+    assert found == [{}, used, used, {}, used]
+    measured = PostTrainingQuant.model_validate({**BUDGET, "scheme": weights}).before()
+    assert [stage.revisions() for stage in measured] == [used]
+
+
 def test_quantization_with_and_without_training_are_different_stages() -> None:
     assert keys()[:3] == keys(quantize={"kind": "ptq"})[:3]
     assert keys()[3] != keys(quantize={"kind": "ptq"})[3]

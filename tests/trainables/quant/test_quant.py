@@ -38,7 +38,7 @@ from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_, side_info
 from trainables.quant.kernel import TILE, is_dense
 from trainables.quant.lsq import LsqQuantizer, composed, fake_quantize
-from trainables.quant.observers import minmax, mse
+from trainables.quant.observers import minmax, mse, percentile
 from trainables.stages.stage import StageResult, run_stage
 from trainables.train.batch_norm import reestimate_batch_norm_
 
@@ -305,6 +305,16 @@ def test_mse_clips_a_long_tail() -> None:
 
 def test_minmax_covers_the_largest_magnitude() -> None:
     assert minmax(torch.tensor([[1.0, -3.5], [0.5, 0.7]]), 7, 7).tolist() == pytest.approx([0.5, 0.1])
+
+
+@pytest.mark.parametrize("share", [99.9, 90.0, 100.0])
+def test_the_percentile_is_of_magnitudes_above_zero(share: float) -> None:
+    values = torch.randn(3, 150)
+    place = math.ceil(150 * share / 100)
+    expected = values.abs().sort(dim=1).values[:, place - 1] / 7
+    assert torch.equal(percentile(values, 7, 7, percentile=share), expected)
+    sparse = torch.cat([torch.zeros(3, 4_000), values], dim=1)
+    assert torch.equal(percentile(sparse, 7, 7, percentile=share), expected)
 
 
 @pytest.mark.parametrize("name", OBSERVERS.names())
