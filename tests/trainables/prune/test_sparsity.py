@@ -1,6 +1,7 @@
 """Unstructured pruning: scores, masks, and the stage."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,16 +21,17 @@ from trainables.config import (
     Schedule,
     Sparsify,
 )
-from trainables.errors import ArtifactMismatch, InfeasiblePoint
+from trainables.errors import ArtifactMismatch, Diverged, InfeasiblePoint
 from trainables.graph.graph import Graph, Node
+from trainables.models.model import Model
 from trainables.models.units import Unit, units
 from trainables.prune import sparsify
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, check_zeros, zero_share
 from trainables.prune.sparsify import RaiseSparsity, cubic, ramp_sparsity
 from trainables.prune.sparsity import SMALL, lamp, magnitude, make_masks, prunable
-from trainables.stages.stage import StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train.loop import evaluate
-from trainables.train.step_rule import Moment
+from trainables.train.step_rule import Moment, StepRule
 
 WHOLE_NETWORKS = True
 
@@ -95,6 +97,26 @@ def test_a_sparsity_that_the_floor_forbids_is_infeasible() -> None:
     layers = {name: unit for name, unit in layers_of().items() if unit.layer.weight.numel() < SMALL}
     with pytest.raises(InfeasiblePoint, match=r"sparsity 0.9 removes [\d,]+ weights, but only [\d,]+ may go: lower"):
         make_masks(layers, 0.9, min_density=0.3)
+
+
+@pytest.mark.parametrize("criterion", SPARSITY.names())
+@pytest.mark.parametrize("mode", ["gradual", "iterative"])
+def test_weights_that_training_spoiled_are_a_divergence(
+    criterion: str, mode: str, parent: StageResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sparsity is not at fault, and no lower one would help."""
+
+    def spoil(model: Model, _schedule: Schedule, _context: StageContext, *, rules: Sequence[StepRule]) -> list[Any]:
+        with torch.no_grad():
+            units(model)["head"].layer.weight[0] = torch.nan
+        for rule in rules:
+            rule.after_step(Moment(1, 1))
+        return []
+
+    monkeypatch.setattr(sparsify, "fit", spoil)
+    config = Sparsify.model_validate({"sparsity": 0.6, "criterion": criterion, "mode": mode, "schedule": ONE})
+    with pytest.raises(Diverged, match="the scores of head are not finite, so its weights are not: lower the learning"):
+        run_stage(config, make_context(few_digits(), parent_result=parent))
 
 
 def test_global_magnitude_is_one_threshold() -> None:
