@@ -505,6 +505,14 @@ def test_illegal_values_are_refused(kind: Any, change: dict[str, Any]) -> None:
         kind.model_validate({**legal, **change})
 
 
+@pytest.mark.parametrize("content", [{"kind": "ptq"}, {"kind": "qat", "schedule": S}])
+def test_batch_norm_is_measured_on_no_image_or_on_several(content: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="must be 0 or at least 2"):
+        changed(quantize={**content, "bn_images": 1})
+    for count in (0, 2):
+        assert changed(quantize={**content, "bn_images": count})
+
+
 def test_configurations_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         TRIAL.seed = 3
