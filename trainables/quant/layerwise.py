@@ -39,7 +39,7 @@ def fit_layers_(model: Model, images: Images, *, gptq: bool, bias: bool, norms_f
     layer's error to the bias, or to a batch norm that is measured afterwards (`norms_follow`), where there is one.
 
     Raises:
-        Diverged: a layer's inputs are not finite.
+        Diverged: a layer's inputs are not finite, or so large that products of two are not.
     """
 
     def fit(name: str, unit: Unit, twin: Unit, of_twin: Tensor, inputs: Tensor) -> None:
@@ -47,7 +47,7 @@ def fit_layers_(model: Model, images: Images, *, gptq: bool, bias: bool, norms_f
             if not bool(torch.isfinite(inputs).all()):
                 raise Diverged(f"the inputs of {name} are not finite: import a network whose outputs are.")
             mean_follows = _bias(unit) is not None if bias else norms_follow and norm_of(unit) is not None
-            _round_(unit, quantizer, twin, of_twin, inputs, centered=mean_follows)
+            _round_(name, unit, quantizer, twin, of_twin, inputs, centered=mean_follows)
         if bias and (offset := _bias(unit)) is not None:
             shift = _mean(unit, twin.before_activation(of_twin)) - _mean(unit, unit.before_activation(inputs))
             offset.add_(shift)
@@ -101,7 +101,9 @@ def _images(model: Model, batch: Tensor) -> int:
     return max(1, min(len(batch), VALUES // (2 * largest)))
 
 
-def _round_(unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, inputs: Tensor, *, centered: bool) -> None:
+def _round_(
+    name: str, unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, inputs: Tensor, *, centered: bool
+) -> None:
     """Replaces a unit's weight by one on the quantizer's grid; zeros stay zeros."""
     weight, groups = twin.layer.weight, unit.layer.groups if isinstance(unit, ConvUnit) else 1
     wanted = weight.double().reshape(groups, len(weight) // groups, -1)
@@ -110,6 +112,8 @@ def _round_(unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, input
     for start in range(0, wanted.shape[-1], COLUMNS):
         part = slice(start, start + COLUMNS)
         moments = input_moments(unit, of_twin, inputs, part, centered=centered)
+        if not bool((torch.isfinite(moments.own) & torch.isfinite(moments.cross)).all()):
+            raise Diverged(f"products of the inputs of {name} are not finite: import a network with smaller values.")
         old = wanted[..., part]
         new = compensated(old, moments)
         found[..., part] = rounded(new, step, moments, bits=quantizer.bits, keep=old != 0)

@@ -199,6 +199,18 @@ def test_inputs_that_are_not_finite_are_refused_by_layer() -> None:
         fit_layers_(model, images, gptq=True, bias=True)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_inputs_whose_products_are_not_finite_are_refused_by_layer(bias: bool) -> None:
+    model, images = captured(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 10)))[0].eval(), make_images(16)
+    with torch.no_grad():
+        for unit, factor in zip(units(model).values(), (1e20, 1e-20), strict=True):
+            unit.layer.weight.mul_(factor)
+    assert torch.isfinite(model(next(images.batches(16))[0])).all()
+    calibrate_(model, LOW, images, 0)
+    with pytest.raises(Diverged, match="products of the inputs of 2 are not finite"):
+        fit_layers_(model, images, gptq=True, bias=bias)
+
+
 def test_quantizers_of_the_network_are_left_in_place() -> None:
     model, images = make_model(), make_images(16)
     calibrate_(model, LOW, images, 0)

@@ -431,6 +431,15 @@ def test_eight_bits_change_little(name: str) -> None:
     assert not torch.equal(before, after)
 
 
+@pytest.mark.parametrize("observer", OBSERVERS.names())
+def test_activations_that_are_not_finite_are_a_divergence(observer: str) -> None:
+    model = make_model("vgg16")
+    with torch.no_grad():
+        model.features.get_submodule("0").bn.bias[0] = math.inf
+    with pytest.raises(Diverged, match=r"the step of features\.0\.out_point is not finite"):
+        calibrate_(model, QuantScheme(observer=observer), make_images(), 0)
+
+
 def test_calibration_follows_its_seed() -> None:
     def steps(seed: int) -> list[float]:
         model = make_model(image_size=16)
