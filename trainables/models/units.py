@@ -118,7 +118,7 @@ class LinearUnit(nn.Module):
 class NormUnit(nn.Module):
     """A batch norm that stands alone: what it reads, others read too, so that it cannot be folded into a layer."""
 
-    def __init__(self, *, dims: int, channels: int, eps: float, momentum: float) -> None:
+    def __init__(self, *, dims: int, channels: int, eps: float, momentum: float | None) -> None:
         super().__init__()
         make = nn.BatchNorm2d if dims == 2 else nn.BatchNorm1d
         self.bn: nn.Module = make(channels, eps, momentum)
