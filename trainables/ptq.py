@@ -46,6 +46,7 @@ def _quantized(config: PostTrainingQuant, scheme: QuantScheme, context: StageCon
     model = context.parent_model()
     images = calibrated_(model, scheme, config.calibration_images, context)
     if config.rounding == "gptq" or config.bias_correction:
-        fit_layers_(model, images, gptq=config.rounding == "gptq", bias=config.bias_correction)
+        gptq, norms_follow = config.rounding == "gptq", config.bn_images > 0
+        fit_layers_(model, images, gptq=gptq, bias=config.bias_correction, norms_follow=norms_follow)
     improve_batch_norm_(model, context.train, config.bn_images, seed_for(context.seed, 5))
     return finished(model, scheme, context, [])

@@ -16,7 +16,7 @@ from trainables.config.keys import (
 from trainables.config.model import CAPTURED, Architecture, ModelConfig
 from trainables.config.packages import coder_packages, data_packages, stage_packages, trial_packages
 from trainables.config.plugins import CODERS, DATASETS, IMPORTANCE, MODELS, OBSERVERS, QUANTIZERS, SPARSITY, STAGES
-from trainables.config.quant import ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
+from trainables.config.quant import ACTIVATION_WIDTHS, ALIASES, FLOAT_BITS, GROUPS, LayerGroup, QuantScheme
 from trainables.config.quantizing import AutoBits, Freezing, PostTrainingQuant, QuantAwareTrain, Quantize, Sensitivity
 from trainables.config.schedule import Distillation, Schedule
 from trainables.config.sealed import sealed, sealed_mapping, unsealed

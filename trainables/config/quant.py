@@ -22,7 +22,12 @@ EDGES: tuple[LayerGroup, ...] = ("first_conv", "classifier")
 """The weights of these groups keep `edge_bits`."""
 
 
-def _one_of(*legal: int) -> AfterValidator:
+WEIGHT_WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)
+ACTIVATION_WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16, FLOAT_BITS)
+"""The bits that weights and activations may have, ascending."""
+
+
+def _one_of(legal: tuple[int, ...]) -> AfterValidator:
     def check(bits: int) -> int:
         if bits not in legal:
             raise ValueError(f"bits must be one of {', '.join(map(str, legal))} ({FLOAT_BITS} = untouched)")
@@ -31,8 +36,8 @@ def _one_of(*legal: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-WeightBits = Annotated[int, Field(strict=True), _one_of(1, 2, 3, 4, 5, 6, 7, 8, 12, 16, FLOAT_BITS)]
-ActivationBits = Annotated[int, Field(strict=True), _one_of(1, 2, 3, 4, 5, 6, 7, 8, 16, FLOAT_BITS)]
+WeightBits = Annotated[int, Field(strict=True), _one_of(WEIGHT_WIDTHS)]
+ActivationBits = Annotated[int, Field(strict=True), _one_of(ACTIVATION_WIDTHS)]
 SideBits = Literal[8, 16, 32]
 
 
@@ -91,7 +96,7 @@ class QuantScheme(Frozen):
         99.9,
         gt=50,
         le=100,
-        description="percentile of the magnitudes that its observer keeps; lower: finer steps, more clipped",
+        description="percentile of the magnitudes above zero that its observer keeps; lower: finer steps, more clipped",
     )
     side_bits: SideBits = Field(
         16, description="bits of each multiplier and bias in the file; 8: coarser; 32: as trained"

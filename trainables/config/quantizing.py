@@ -33,6 +33,15 @@ class AutoBits(Frozen):
     images: int = Field(512, ge=1, description="images that measure sensitivity; more: steadier ranks, more time")
 
 
+PERCENTILE_VERSION = 2
+"""The version of the observer of that name, which counts no zeros since its second one."""
+
+
+def _of_observers(*names: str | None) -> dict[str, int]:
+    """Returns the revisions of the observers with these names."""
+    return {"percentile": PERCENTILE_VERSION} if "percentile" in names else {}
+
+
 @STAGES.register("sensitivity")
 class Sensitivity(StageConfig):
     """Measure, for each layer and bit width, how far the network's output moves (KL) and what the bytes are."""
@@ -45,6 +54,10 @@ class Sensitivity(StageConfig):
     observer: Annotated[str, OBSERVERS]
     percentile: float
     side_bits: SideBits
+
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of the percentile observer, if it is used."""
+        return {**super().revisions(), **_of_observers(self.observer)}
 
     def components(self) -> Iterable[Component]:
         """Yields the observer, and each coder: any of them may store a layer in the fewest bytes."""
@@ -66,6 +79,10 @@ class Quantization(StageConfig):
         asked, scheme = self.auto_bits.model_dump(include={"candidates", "images"}), self.scheme.model_dump()
         return (Sensitivity.model_validate(asked | {n: scheme[n] for n in Sensitivity.model_fields if n in scheme}),)
 
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of the percentile observer, if it is used."""
+        return {**super().revisions(), **_of_observers(self.scheme.observer, self.scheme.activation_observer)}
+
     def shortened(self, epochs: int) -> "Quantization":
         """Returns what a rung of so many epochs makes of the stage, or raises ValueError: it has no training."""
         raise ValueError("rungs shorten quantization-aware training: choose base.quantize.kind: qat")
@@ -85,8 +102,15 @@ class PostTrainingQuant(Quantization):
     bias_correction: bool = Field(True, description="match the mean output of each channel to the float one's")
 
     def revisions(self) -> Mapping[str, int]:
-        """Adds that of the budget, which holds for the file as written since its second version."""
-        return {**super().revisions(), **({} if self.auto_bits is None else {"budget": 2})}
+        """Adds that of the budget, which holds for the file as written since its second version, and that of GPTQ.
+
+        Without corrected biases GPTQ heeds the mean of an error since its second version.
+        """
+        used = {
+            "budget": self.auto_bits is not None,
+            "gptq_means": self.rounding == "gptq" and not self.bias_correction,
+        }
+        return {**super().revisions(), **{part: 2 for part, is_used in used.items() if is_used}}
 
 
 class Freezing(Frozen):
@@ -130,6 +154,11 @@ class QuantAwareTrain(Quantization):
     def planned_epochs(self) -> int:
         """The epochs of the schedule, and those of each progressive width."""
         return self.schedule.epochs + len(self.progressive_bits) * self.progressive_epochs
+
+    def revisions(self) -> Mapping[str, int]:
+        """Adds that of progressive widths that raise `edge_bits` too, as all do since their second version."""
+        raises = any(bits > self.scheme.edge_bits for bits in self.progressive_bits)
+        return {**super().revisions(), **({"progressive": 2} if raises else {})}
 
     def shortened(self, epochs: int) -> Quantization:
         """Returns the stage with fewer epochs, or without training; progressive widths are the full schedule's."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SerializeAsAny
 
 from trainables.config.frozen import Frozen
 from trainables.config.plugins import STAGES
@@ -13,13 +13,22 @@ from trainables.registry import Registry
 Component = tuple[Registry[Any], str]
 """A plug-in: the registry that holds it, and its name there."""
 
+
+def _not_one(images: int) -> int:
+    if images == 1:
+        raise ValueError("must be 0 or at least 2: batch norm takes the variance of several images")
+    return images
+
+
 BnImages = Annotated[
     int,
     Field(
         ge=0,
         le=10_000_000,
-        description="images on which BN is measured again, kept where others then have a smaller loss; 0: never",
+        description="images on which BN is measured again, kept where others then have a smaller loss; 0: never, "
+        "else 2 or more",
     ),
+    AfterValidator(_not_one),
 ]
 
 

@@ -48,11 +48,15 @@ def counted(model: Model, architecture: Architecture) -> Counted:
 def activation_memory(
     network: Counted, baseline: Counted, *, a_bits: int, batch: int = 1
 ) -> tuple[ActivationMemory, ...]:
-    """Compares activations by all rules: `buffers` and `peak` at each tensor's own bits, the others all at `a_bits`."""
+    """Compares activations by all rules: `buffers` and `peak` at each tensor's own bits, the others all at `a_bits`.
+
+    A rule that counts nothing of the network is left out, such as `conv_outputs` where there is no convolution.
+    """
     ours, theirs = _sizes(network, a_bits, batch), _sizes(baseline, FLOAT_BITS, batch)
     return tuple(
         ActivationMemory(name=n, counts=counts, size_bytes=ours[n], fp32_bytes=theirs[n], ratio=theirs[n] / ours[n])
         for n, counts in RULES.items()
+        if ours[n]
     )
 
 

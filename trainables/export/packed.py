@@ -33,6 +33,7 @@ from trainables.export.header import Contents, Header, from_json, layer_specs, s
 from trainables.export.side_arrays import SIDE_DTYPES, from_arrays, to_arrays
 from trainables.models.attach import activation_quantizers, attach_quantizers_
 from trainables.models.model import Model, build
+from trainables.models.quantizer import Quantizer
 from trainables.models.units import Unit, units
 from trainables.quant.fold import float_shapes, fold_, set_floats_, side_floats, side_info, weight_codes
 from trainables.quant.integer_bias import unit_steps
@@ -90,7 +91,7 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
     """Returns the file of a quantized network whose side information is rounded (`round_side_info_`).
 
     Raises:
-        Diverged: a weight or side information is not finite.
+        Diverged: a weight, side information or the step of an activation is not finite.
         ArtifactMismatch: a quantizer gives a weight of one bit the code 0.
         ConfigError: the network has more weights than a file may hold.
     """
@@ -99,7 +100,7 @@ def pack(model: Model, header: Header, *, coder: Choice = "auto") -> bytes:
     weights = [_weights(unit, layer) for unit, layer in zip(units(model).values(), layers, strict=True)]
     coded = encode(layers, weights, choice=coder)
     infos = [side_info(unit, name, side_bits=header.scheme.side_bits) for name, unit in units(model).items()]
-    steps = [float(quantizer.safe_step().detach()) for quantizer in activation_quantizers(model).values()]
+    steps = [_step(quantizer, name) for name, quantizer in activation_quantizers(model).items()]
     wide = tuple(i for i, info in enumerate(infos) if info.bias.dtype == torch.int16)
     words, digest = len(coded.words) // 4, _digest(weights)
     contents = Contents(kinds=coded.kinds, words=words, wide_biases=wide, weights_sha256=digest)
@@ -186,6 +187,14 @@ def _weights(unit: Unit, layer: LayerSpec) -> np.ndarray:
     if layer.bits == 1 and not codes.all():
         raise ArtifactMismatch(f"{layer.name} has 1 bit, and its quantizer gives the code 0: it must heed `binary`.")
     return codes
+
+
+def _step(quantizer: Quantizer, name: str) -> float:
+    """Returns the step of an activation."""
+    step = float(quantizer.safe_step().detach())
+    if not math.isfinite(step):
+        raise Diverged(f"the step of {name} is not finite: lower the learning rate.")
+    return step
 
 
 def _digest(weights: Sequence[np.ndarray]) -> str:

@@ -104,7 +104,7 @@ def _norm_shape(x: Shape, *, channels: int, **_: Any) -> Shape:
     return x
 
 
-def _batch_norm(*, channels: int, eps: float, momentum: float, dims: int) -> nn.Module:
+def _batch_norm(*, channels: int, eps: float, momentum: float | None, dims: int) -> nn.Module:
     return (nn.BatchNorm2d if dims == 2 else nn.BatchNorm1d)(channels, eps, momentum)
 
 

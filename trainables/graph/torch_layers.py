@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.graph.graph import IMAGE
 from trainables.graph.translator import Call, Translator, handles, pair
@@ -67,7 +67,11 @@ def _batch_norm(t: Translator, call: Call) -> Any:
     bias = torch.zeros(channels) if call["bias"] is None else call["bias"]
     tensors = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
     tensors["num_batches_tracked"] = torch.tensor(0)
-    momentum = float(call.arguments.get("momentum", 0.1))
+    momentum: float | None = float(call.arguments.get("momentum", 0.1))
+    norm = t.module.get_submodule(t.origin.get(id(mean), "").rpartition(".")[0])
+    if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.momentum is None:
+        momentum = None  # a cumulative average, which evaluation mode leaves no trace of: it goes on from its count
+        tensors["num_batches_tracked"] = norm.num_batches_tracked
     given = {"eps": float(call["eps"]), "momentum": momentum, "dims": 2 if call.rank == 4 else 1}
     return t.value_or_parts(t.layer("batch_norm", call["input"], tensors, mean, channels=channels, **given))
 

@@ -49,25 +49,31 @@ MODULES: dict[type[nn.Module], Read] = {
 
 
 def trace(module: nn.Module, image: tuple[int, int, int]) -> Graph | None:
-    """Returns the graph of a module on images (C, H, W); None where it holds more than what is read here."""
+    """Returns the graph of a module on images (C, H, W); None where it holds more than what is read here.
+
+    The module is left in evaluation mode.
+    """
     try:
-        traced = fx.symbolic_trace(module)
+        traced = fx.symbolic_trace(module.eval())
     except Exception:  # whatever a module's own code raises on values that are none
         return None
     names: dict[fx.Node, str] = {}
     nodes: list[Node] = []
     for node in traced.graph.nodes:
-        if node.op == "placeholder":
+        if node.op == "placeholder" and not names:
             names[node] = IMAGE
         elif node.op == "output":
             return Graph(image, tuple(nodes), names[node.args[0]]) if node.args[0] in names else None
         else:
-            found = _read(node, traced)
+            found, taken = _read(node, traced), set(names.values())
             if found is None or any(n not in names for n in node.all_input_nodes):
                 return None
             kind, attributes = found
-            names[node] = _name(node, kind, {n.name for n in nodes})
-            nodes.append(Node(names[node], kind, tuple(names[n] for n in node.all_input_nodes), attributes))
+            name = _name(node, kind, taken)
+            if name in taken:  # a layer that is called again
+                return None
+            names[node] = name
+            nodes.append(Node(name, kind, tuple(names[n] for n in node.all_input_nodes), attributes))
     return None
 
 
@@ -76,15 +82,28 @@ def _read(node: fx.Node, traced: fx.GraphModule) -> tuple[str, dict[str, Any]] |
     if node.op == "call_module":
         module = traced.get_submodule(str(node.target))
         read = MODULES.get(type(module))
-        return None if read is None or len(node.args) != 1 else read(module)
+        return None if read is None or len(node.args) != 1 or not _is_plain(module, node.args[0]) else read(module)
     both = len(node.all_input_nodes) == len(node.args) == 2
     if node.target in (operator.add, torch.add) and both and not node.kwargs:
         return "add", {}
-    if node.target is torch.mean and len(node.args) == 1 and set(node.kwargs) == {"dim"}:
-        return "mean", {"dims": tuple(node.kwargs["dim"]), "keep": False}  # type: ignore[arg-type]
+    dims = node.kwargs.get("dim")
+    if node.target is torch.mean and len(node.args) == len(node.kwargs) == 1 and isinstance(dims, tuple | list):
+        return "mean", {"dims": tuple(dims), "keep": False}
     if node.target is torch.relu and len(node.args) == 1:
         return "relu", {}
     return None
+
+
+def _is_plain(module: nn.Module, x: fx.node.Argument) -> bool:
+    """Whether a layer that reads `x` does no more than its operator says."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    if isinstance(module, nn.Conv2d):
+        # `capture` takes single pixels of the image with gaps between them by a slice.
+        sparse = module.kernel_size == (1, 1) and max(module.stride) > 1
+        on_image = isinstance(x, fx.Node) and x.op == "placeholder"
+        return module.padding_mode == "zeros" and not isinstance(module.padding, str) and not (sparse and on_image)
+    return not isinstance(module, nn.BatchNorm2d) or (module.affine and module.track_running_stats)
 
 
 def _name(node: fx.Node, kind: str, taken: set[str]) -> str:

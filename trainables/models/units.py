@@ -118,7 +118,7 @@ class LinearUnit(nn.Module):
 class NormUnit(nn.Module):
     """A batch norm that stands alone: what it reads, others read too, so that it cannot be folded into a layer."""
 
-    def __init__(self, *, dims: int, channels: int, eps: float, momentum: float) -> None:
+    def __init__(self, *, dims: int, channels: int, eps: float, momentum: float | None) -> None:
         super().__init__()
         make = nn.BatchNorm2d if dims == 2 else nn.BatchNorm1d
         self.bn: nn.Module = make(channels, eps, momentum)
@@ -201,4 +201,10 @@ def count_parameters(model: nn.Module) -> int:
 
 def named_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Returns the parameters of a network by name, without gradients and without the step sizes of quantizers."""
-    return [(name, p.detach()) for name, p in model.named_parameters() if ".quantizer." not in name]
+    steps = step_names(model)
+    return [(name, p.detach()) for name, p in model.named_parameters() if name not in steps]
+
+
+def step_names(model: nn.Module) -> set[str]:
+    """Returns the names of those parameters that are step sizes of quantizers, whatever other parts are called."""
+    return {f"{name}.{part}" for name, point in quant_points(model).items() for part, _ in point.named_parameters()}

@@ -89,7 +89,9 @@ def _(config: Sparsify, context: StageContext) -> StageResult:
     model = context.parent_model()
     layers = prunable(model, config.exempt)
     if not layers:
-        raise InfeasiblePoint("sparsity > 0 needs layers that are not exempt, but all are: set it to 0.")
+        raise InfeasiblePoint(
+            "sparsity > 0 needs layers that are not exempt, but all are: take a group out of exempt, or set it to 0."
+        )
     if config.max_accuracy_drop is None:
         _masks(layers, config.sparsity, config)  # what cannot be reached fails before hours of training
     before = achieved_sparsity(model, config)

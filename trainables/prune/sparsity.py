@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import SPARSITY, LayerGroup
-from trainables.errors import InfeasiblePoint
+from trainables.errors import Diverged, InfeasiblePoint
 from trainables.models.units import Unit, units
 
 SMALL = 10_000
@@ -46,9 +46,10 @@ def make_masks(
 
     Raises:
         InfeasiblePoint: the density that small layers keep leaves too few weights to remove.
+        Diverged: a score is NaN or infinite.
     """
     score = SPARSITY[criterion]
-    scores = [_protected(score(unit.layer.weight), min_density).flatten() for unit in layers.values()]
+    scores = [_protected(_finite(score(u.layer.weight), name), min_density).flatten() for name, u in layers.items()]
     flat = torch.cat(scores) if scores else torch.empty(0)
     count = removed(len(flat), sparsity)
     available = int(torch.isfinite(flat).sum())
@@ -66,6 +67,16 @@ def make_masks(
 def removed(weights: int, sparsity: float) -> int:
     """Returns how many of n weights go at a sparsity: floor(n · sparsity)."""
     return math.floor(weights * sparsity + 1e-9)
+
+
+def _finite(scores: Tensor, name: str) -> Tensor:
+    """Returns the scores of a layer, or raises Diverged."""
+    if not bool(torch.isfinite(scores).all()):
+        raise Diverged(
+            f"the scores of {name} are not finite, so its weights are not: lower the learning rate, or import intact "
+            "weights."
+        )
+    return scores
 
 
 def _protected(scores: Tensor, min_density: float) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from trainables.config import FLOAT_BITS, OBSERVERS, QuantScheme
 from trainables.data.images import Images
 from trainables.device import seed_for
+from trainables.errors import Diverged
 from trainables.models.attach import attach_quantizers_, detach_quantizers_
 from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
@@ -36,6 +37,7 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
 
     Raises:
         InfeasiblePoint: the scheme names a layer that the network does not have.
+        Diverged: values are not finite, so that their step is not.
     """
     detach_quantizers_(model)
     samples = _collect_activations(model, scheme, images, seed)
@@ -57,6 +59,11 @@ def calibrate_(model: Model, scheme: QuantScheme, images: Images, seed: int) -> 
                 step = mean_magnitude(values.float())
             else:
                 step = observe(values.float(), quantizer.qn, quantizer.qp, percentile=scheme.percentile)
+            if not bool(torch.isfinite(step).all()):
+                raise Diverged(
+                    f"the step of {name} is not finite, since its values are not: lower the learning rate, or import a "
+                    "network whose weights and activations are finite."
+                )
             quantizer.step.copy_(step.view_as(quantizer.step))
     model.to(next(model.parameters()).device)
 

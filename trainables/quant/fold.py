@@ -190,7 +190,8 @@ def side_floats(model: nn.Module) -> dict[str, Tensor]:
             scale = bn.weight / _sigma(bn)
             found |= {f"{name}.scale": scale.half(), f"{name}.shift": (bn.bias - bn.running_mean * scale).half()}
         else:
-            found |= {f"{name}.{part}".replace(".bn.", "."): p.half() for part, p in module.named_parameters()}
+            held = module.bn if isinstance(module, NormUnit) else module
+            found |= {f"{name}.{part}": p.half() for part, p in held.named_parameters()}
     for name, value in found.items():
         _check_finite(name, value=value)
     return found

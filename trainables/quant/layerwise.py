@@ -31,21 +31,23 @@ Fit = Callable[[str, Unit, Unit, Tensor, Tensor], None]
 
 
 @torch.no_grad()
-def fit_layers_(model: Model, images: Images, *, gptq: bool, bias: bool) -> None:
+def fit_layers_(model: Model, images: Images, *, gptq: bool, bias: bool, norms_follow: bool = False) -> None:
     """Fits the weights of each quantized layer by GPTQ, and its bias to the mean output of each channel, as asked.
 
     The network has calibrated quantizers, and weights that are not rounded: these are the float twin's. What is no
-    layer stays as it is. The bias is moved as in Nagel et al., arXiv 1906.04721, section 4.2.
+    layer stays as it is. The bias is moved as in Nagel et al., arXiv 1906.04721, section 4.2. GPTQ leaves the mean of a
+    layer's error to the bias, or to a batch norm that is measured afterwards (`norms_follow`), where there is one.
 
     Raises:
-        Diverged: a layer's inputs are not finite.
+        Diverged: a layer's inputs are not finite, or so large that products of two are not.
     """
 
     def fit(name: str, unit: Unit, twin: Unit, of_twin: Tensor, inputs: Tensor) -> None:
         if gptq and isinstance(quantizer := unit.weight_point.quantizer, Quantizer):
             if not bool(torch.isfinite(inputs).all()):
                 raise Diverged(f"the inputs of {name} are not finite: import a network whose outputs are.")
-            _round_(unit, quantizer, twin, of_twin, inputs)
+            mean_follows = _bias(unit) is not None if bias else norms_follow and norm_of(unit) is not None
+            _round_(name, unit, quantizer, twin, of_twin, inputs, centered=mean_follows)
         if bias and (offset := _bias(unit)) is not None:
             shift = _mean(unit, twin.before_activation(of_twin)) - _mean(unit, unit.before_activation(inputs))
             offset.add_(shift)
@@ -99,7 +101,9 @@ def _images(model: Model, batch: Tensor) -> int:
     return max(1, min(len(batch), VALUES // (2 * largest)))
 
 
-def _round_(unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, inputs: Tensor) -> None:
+def _round_(
+    name: str, unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, inputs: Tensor, *, centered: bool
+) -> None:
     """Replaces a unit's weight by one on the quantizer's grid; zeros stay zeros."""
     weight, groups = twin.layer.weight, unit.layer.groups if isinstance(unit, ConvUnit) else 1
     wanted = weight.double().reshape(groups, len(weight) // groups, -1)
@@ -107,7 +111,9 @@ def _round_(unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, input
     found = torch.empty_like(wanted)
     for start in range(0, wanted.shape[-1], COLUMNS):
         part = slice(start, start + COLUMNS)
-        moments = input_moments(unit, of_twin, inputs, part, centered=_bias(unit) is not None)
+        moments = input_moments(unit, of_twin, inputs, part, centered=centered)
+        if not bool((torch.isfinite(moments.own) & torch.isfinite(moments.cross)).all()):
+            raise Diverged(f"products of the inputs of {name} are not finite: import a network with smaller values.")
         old = wanted[..., part]
         new = compensated(old, moments)
         found[..., part] = rounded(new, step, moments, bits=quantizer.bits, keep=old != 0)

@@ -4,8 +4,6 @@ Every observer takes values (R, N), the code range [−qn, qp] and the scheme's 
 for each row, (R,), positive and finite.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -21,9 +19,15 @@ def minmax(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Te
 
 
 def percentile(values: Tensor, qn: int, qp: int, *, percentile: float = 100.0) -> Tensor:
-    """Returns the step of each row that covers this percentage of the magnitudes; the rest is clipped."""
-    place = max(1, math.ceil(values.shape[1] * percentile / 100))
-    return (values.abs().kthvalue(place, dim=1).values / qp).clamp_min(TINY)
+    """Returns the step of each row that covers this percentage of the magnitudes above zero; the rest is clipped.
+
+    Zeros lie on every grid. Were they counted, a sparse row would be clipped to nothing.
+    """
+    sizes = values.abs().sort(dim=1).values
+    zeros = (sizes == 0).sum(dim=1)
+    covered = ((sizes.shape[1] - zeros).double() * percentile / 100).ceil().long().clamp_min(1)
+    place = (zeros + covered - 1).clamp_max(sizes.shape[1] - 1)
+    return (sizes.gather(1, place[:, None])[:, 0] / qp).clamp_min(TINY)
 
 
 def mean_magnitude(values: Tensor) -> Tensor:

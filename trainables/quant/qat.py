@@ -1,6 +1,6 @@
 """Quantization-aware training: the calibrated network, then weights and step sizes learned together."""
 
-from trainables.config import QuantAwareTrain, QuantScheme
+from trainables.config import ACTIVATION_WIDTHS, QuantAwareTrain, QuantScheme
 from trainables.device import seed_for
 from trainables.models.attach import detach_quantizers_
 from trainables.models.model import Model
@@ -42,12 +42,15 @@ def _widths_before(
 
 
 def at_least(scheme: QuantScheme, bits: int) -> QuantScheme:
-    """Returns the scheme with every narrower width raised to `bits`."""
+    """Returns the scheme with every narrower width raised to `bits`; of activations to the next that they may have."""
+    of_activations = next(width for width in ACTIVATION_WIDTHS if width >= bits)
+    least = dict.fromkeys(("w_bits", "edge_bits", "w_bits_by_group", "w_bits_by_layer"), bits)
+    least |= dict.fromkeys(("a_bits", "residual_bits", "a_bits_by_group"), of_activations)
     content = scheme.model_dump()
-    for name in ("w_bits", "a_bits"):
-        content[name] = max(content[name], bits)
-    for name in ("w_bits_by_group", "a_bits_by_group", "w_bits_by_layer"):
-        content[name] = {key: max(own, bits) for key, own in content[name].items()}
+    for name, lowest in least.items():
+        own = content[name]
+        by_name = isinstance(own, dict)
+        content[name] = {key: max(b, lowest) for key, b in own.items()} if by_name else max(own, lowest)
     return QuantScheme.model_validate(content)
 
 

@@ -48,6 +48,14 @@ class ObserverContract:
             steps = self.observe(values, qn, qp, percentile=99.0)
             assert (steps * qp <= values.abs().amax(dim=1) * 1.11 + 1e-6 * qp).all()
 
+    def test_zeros_do_not_take_the_other_values_along(self) -> None:
+        """A row that is nearly all zeros, as sparse layers have them, keeps a range for what is left."""
+        for values, qn, qp in self._cases():
+            rows = values[values.abs().amax(dim=1) > 1e-3]
+            sparse = torch.cat([rows, torch.zeros(len(rows), 60_000)], dim=1)
+            steps = self.observe(sparse, qn, qp, percentile=99.0)
+            assert (steps * qp >= 0.1 * rows.abs().amax(dim=1)).all()
+
     def test_the_values_stay_as_they_are(self) -> None:
         """An observer does not change the values."""
         for values, qn, qp in self._cases():

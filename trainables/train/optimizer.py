@@ -14,6 +14,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from trainables.config import Schedule
+from trainables.models.units import step_names
 
 STEP_RATE = 0.1
 """Step sizes learn ten times slower than weights: at the same rate a 6-bit network on digits lost 26 of its
@@ -39,8 +40,8 @@ def parameter_groups(model: nn.Module, schedule: Schedule) -> list[Group]:
 
     Biases and norms have it where the schedule says so.
     """
-    named = dict(model.named_parameters())
-    steps = {name: p for name, p in named.items() if ".quantizer." in name}
+    named, of_quantizers = dict(model.named_parameters()), step_names(model)
+    steps = {name: p for name, p in named.items() if name in of_quantizers}
     weights = {name: p for name, p in named.items() if name not in steps and p.ndim > 1}
     vectors = {name: p for name, p in named.items() if name not in steps and p.ndim <= 1}
     decay = schedule.weight_decay

@@ -19,6 +19,7 @@ from trainables.config import (
     ChannelPrune,
     DataConfig,
     ModelConfig,
+    PostTrainingQuant,
     QuantAwareTrain,
     QuantScheme,
     Schedule,
@@ -339,6 +340,23 @@ def test_the_version_of_averages_is_in_the_keys_of_stages_that_average(monkeypat
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]
 
 
+def test_the_version_of_gptq_without_corrected_biases_is_in_its_keys_alone() -> None:
+    free = [PostTrainingQuant(), PostTrainingQuant(rounding="nearest", bias_correction=False)]
+    assert [config.revisions() for config in free] == [{}, {}]
+    assert PostTrainingQuant(bias_correction=False).revisions() == {"gptq_means": 2}
+
+
+def test_the_version_of_the_percentile_is_in_the_keys_of_stages_that_use_it() -> None:
+    plain, weights = QuantScheme(), QuantScheme(observer="percentile")
+    activations = QuantScheme(activation_observer="percentile")
+    found = [PostTrainingQuant(scheme=scheme).revisions() for scheme in (plain, weights, activations)]
+    found += [QuantAwareTrain(kind="qat", schedule=ONE, scheme=scheme).revisions() for scheme in (plain, weights)]
+    used = {"percentile": 2}
+    assert found == [{}, used, used, {}, used]
+    measured = PostTrainingQuant.model_validate({**BUDGET, "scheme": weights}).before()
+    assert [stage.revisions() for stage in measured] == [used]
+
+
 def test_quantization_with_and_without_training_are_different_stages() -> None:
     assert keys()[:3] == keys(quantize={"kind": "ptq"})[:3]
     assert keys()[3] != keys(quantize={"kind": "ptq"})[3]
@@ -485,6 +503,14 @@ def test_illegal_values_are_refused(kind: Any, change: dict[str, Any]) -> None:
     kind.model_validate(legal)
     with pytest.raises(ValidationError):
         kind.model_validate({**legal, **change})
+
+
+@pytest.mark.parametrize("content", [{"kind": "ptq"}, {"kind": "qat", "schedule": S}])
+def test_batch_norm_is_measured_on_no_image_or_on_several(content: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="must be 0 or at least 2"):
+        changed(quantize={**content, "bn_images": 1})
+    for count in (0, 2):
+        assert changed(quantize={**content, "bn_images": count})
 
 
 def test_configurations_do_not_change() -> None:

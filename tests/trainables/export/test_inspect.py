@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.factories import inner_groups, make_architecture, make_images, randomise_
+from tests.trainables.factories import inner_groups, make_architecture, make_images, of_graph, randomise_
 from tests.trainables.packed_files import make_header, packed
 from trainables.config import FLOAT_BITS, Architecture, QuantScheme
 from trainables.costs.activation_memory import activation_elements
@@ -15,6 +15,7 @@ from trainables.errors import ConfigError
 from trainables.export.coders.entropy import entropy_bits
 from trainables.export.inspect import inspect_file
 from trainables.export.packed import Header, pack, size_breakdown, unpack
+from trainables.graph.graph import Graph, Node
 from trainables.models.model import build, fp32_bytes
 from trainables.models.units import ConvUnit, count_parameters, units
 from trainables.quant.calibrate import calibrate_
@@ -42,6 +43,22 @@ def test_the_report_counts_what_is_in_the_file() -> None:
     coded = report.breakdown["codes"] + report.breakdown["models"]
     assert 0 <= coded - sum(layer.coded_bytes for layer in report.layers) <= 4
     assert report.bits_per_weight == 8 * coded / report.weights
+
+
+def test_a_network_without_convolutions_has_a_report() -> None:
+    nodes = (
+        Node("flat", "reshape", ("image",), {"shape": (-1, 64)}),
+        Node("hidden", "linear", ("flat",), {"weight": (16, 64), "bias": True}),
+        Node("fc", "linear", ("hidden",), {"weight": (10, 16), "bias": True}),
+    )
+    model, architecture = of_graph(Graph((1, 8, 8), nodes, "fc"))
+    scheme = QuantScheme()
+    calibrate_(model, scheme, make_images(), 0)
+    round_side_info_(model.eval())
+    report = inspect_file(pack(model, Header(architecture=architecture, scheme=scheme, mean=(0.5,), std=(0.3,))))
+    names = ["buffers", "peak", "relu_outputs", "module_outputs"]
+    assert [rule.name for rule in report.activations] == [rule.name for rule in report.own.activations] == names
+    assert [layer.weights for layer in report.layers] == [1024, 160]
 
 
 def test_the_ratio_to_the_entropy_leaves_float_layers_out() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from tests.trainables.factories import make_architecture, make_images, make_model, randomise_
+from tests.trainables.factories import make_architecture, make_images, make_model, of_graph, randomise_
 from trainables.config import MODELS, Architecture, ModelConfig, QuantScheme
 from trainables.data.images import Images
 from trainables.errors import ArtifactMismatch, ConfigError, CorruptFile
@@ -22,11 +22,11 @@ from trainables.export.onnx.activations import Grid, Value
 from trainables.export.onnx.check import check_onnx, onnx_accuracy, onnx_logits, open_session, write_and_check
 from trainables.export.onnx.graph import write_float_onnx, write_onnx
 from trainables.export.onnx.nodes import Nodes
-from trainables.export.onnx.steps import emit
+from trainables.export.onnx.steps import ON_CODES, emit
 from trainables.export.onnx.weights import LayerWeights, integer_form
 from trainables.export.onnx.writer import Writer
 from trainables.export.packed import Header, pack, unpack
-from trainables.graph.graph import IMAGE, Node
+from trainables.graph.graph import IMAGE, Graph, Node
 from trainables.models.fusing import QUANTIZE, UNIT
 from trainables.models.model import Model, build
 from trainables.models.units import ConvUnit, QuantPoint, quant_points, units
@@ -59,6 +59,18 @@ NARROW_STEPS: dict[str, dict[str, Any]] = {
     "w32 a32": {"w_bits": 32, "a_bits": 32, "edge_bits": 32},
 }
 """With 16 or 32 bits everywhere, a value on the other side of a rounding border hardly moves a logit."""
+
+
+ON_MAPS: dict[str, dict[str, Any]] = {
+    "max_pool": {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1), "ceil": False},
+    "pad": {"before": (0, 0, 1, 0), "after": (0, 0, 0, 2), "value": 0.0},
+    "reshape": {"shape": (-1, 4, 16, 4)},
+    "permute": {"order": (0, 1, 3, 2)},
+    "slice": {"dim": 2, "start": 1, "end": 7},
+    "roll": {"shifts": (2,), "dims": (3,)},
+    "dropout": {"p": 0.1},
+}
+"""Attributes of operators that read codes, on maps (4, 8, 8)."""
 
 
 def make_packed(name: str = "mobilenet_v2", seed: int = 0, **scheme: Any) -> bytes:
@@ -313,6 +325,28 @@ def test_an_operator_without_onnx_form_is_refused() -> None:
     node = Node("turned", "of_a_plug_in", (IMAGE,), {})
     with pytest.raises(ConfigError, match=r"not written for the operator of_a_plug_in: leave measure\.onnx off"):
         emit(node, [Value("image")], Writer(Nodes(), make_model(), {}))
+
+
+@pytest.mark.parametrize("a_bits", [4, 8, 16])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("operator", ON_CODES)
+def test_operators_on_codes_compute_what_the_packed_file_computes(operator: str, signed: bool, a_bits: int) -> None:
+    conv = {"bias": True, "groups": 1, "stride": (1, 1), "dilation": (1, 1), "padding": (1, 1)}
+    nodes = (
+        Node("one", "conv2d", (IMAGE,), {"weight": (4, 1, 3, 3), **conv}),
+        Node("act", "leaky_relu", ("one",), {"slope": 0.5}) if signed else Node("act", "relu", ("one",)),
+        Node("op", operator, ("act",), ON_MAPS[operator]),
+        Node("two", "conv2d", ("op",), {"weight": (8, 4, 3, 3), **conv}),
+        Node("mean", "mean", ("two",), {"dims": (2, 3), "keep": False}),
+        Node("fc", "linear", ("mean",), {"weight": (10, 8), "bias": True}),
+    )
+    torch.manual_seed(0)
+    model, architecture = of_graph(Graph((1, 8, 8), nodes, "fc"))
+    scheme, images = QuantScheme(a_bits=a_bits, a_bits_by_group={"classifier": 16}), make_images(50)
+    calibrate_(model, scheme, images, 0)
+    round_side_info_(model.eval())
+    content = pack(model, Header(architecture=architecture, scheme=scheme, mean=(0.5,), std=(0.3,)))
+    assert_same_function(write_onnx(content), unpack(content).network(), images)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -279,6 +279,16 @@ def test_a_weight_that_is_not_finite_is_a_divergence(bits: int, value: float) ->
         pack(model, unpack(file).header)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_is_a_divergence(value: float) -> None:
+    model, file = packed("vgg16")
+    name, quantizer = list(activation_quantizers(model).items())[1]
+    with torch.no_grad():
+        quantizer.step.fill_(value)
+    with pytest.raises(Diverged, match=f"the step of {name} is not finite"):
+        pack(model, unpack(file).header)
+
+
 def test_more_weights_than_a_file_may_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model, file = packed("vgg16")
     monkeypatch.setattr(header_file, "MAX_WEIGHTS", 1_000)

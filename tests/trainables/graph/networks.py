@@ -209,6 +209,23 @@ class Strided(nn.Module):
         return self.fc((self.even(y[:, ::2]) + self.odd(y[:, 1::2])).mean((2, 3)))
 
 
+class Named(nn.Module):
+    """Parts that are called as parts of our units are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Module()
+        self.layer.stem = nn.Conv2d(3, 8, 4, 4)
+        self.layer.bn = nn.Sequential(nn.GroupNorm(2, 8), nn.BatchNorm2d(8))
+        self.layer.quantizer = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn = nn.LayerNorm(8)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer.quantizer(self.layer.bn(self.layer.stem(x)))
+        return self.fc(self.bn(x.mean((2, 3))))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet": (ResNet, 16),
     "padded": (Padded, 16),
@@ -222,6 +239,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "gated": (Gated, 16),
     "shifted": (Shifted, 16),
     "strided": (Strided, 16),
+    "named": (Named, 16),
 }
 """Each network by name, and the size of its images."""
 

@@ -92,6 +92,28 @@ def test_a_network_learns_as_its_module_does(case: tuple[nn.Module, NetworkFile]
     assert sums[0] == pytest.approx(sums[1], rel=1e-3)
 
 
+def test_cumulative_statistics_go_on_from_their_count() -> None:
+    """A norm without momentum averages over all batches that it has seen; one of 0 never learns."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None), nn.ReLU(), nn.BatchNorm2d(4, momentum=0.0)
+    module = nn.Sequential(*layers, nn.Flatten(), nn.BatchNorm1d(144, momentum=None), nn.Linear(144, 10))
+    batches = torch.randn(5, 6, 3, 8, 8)
+    for batch in batches[:3]:
+        module.train()(batch)
+    network = captured_network(module, (3, 8, 8))
+    network = parse_network(network_bytes(network), source="a file")
+    momenta = [node.attributes["momentum"] for node in network.graph.nodes if node.operator == "batch_norm"]
+    assert momenta == [None, 0.0, None]
+    model, _ = own_model(network)
+    for batch in batches[3:]:
+        module.train()(batch)
+        model.train()(batch)
+    theirs, ours = ([v for n, v in net.state_dict().items() if "running" in n] for net in (module, model))
+    assert len(ours) == 6
+    torch.testing.assert_close(ours, theirs)
+    assert [int(v) for n, v in model.state_dict().items() if "batches" in n] == [5, 2, 5]
+
+
 def test_a_module_may_ask_how_many_images_there_are() -> None:
     torch.manual_seed(0)
     module = Counting()

@@ -1,6 +1,7 @@
 """Unstructured pruning: scores, masks, and the stage."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,16 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.trainables.factories import few_digits, make_context, make_images, make_model
-from trainables.config import SPARSITY, BaselineTrain, ModelConfig, QuantAwareTrain, QuantScheme, Schedule, Sparsify
-from trainables.errors import ArtifactMismatch, InfeasiblePoint
+from tests.trainables.factories import few_digits, make_context, make_images, make_model, of_graph
+from trainables.config import (
+    GROUPS,
+    SPARSITY,
+    BaselineTrain,
+    ModelConfig,
+    QuantAwareTrain,
+    QuantScheme,
+    Schedule,
+    Sparsify,
+)
+from trainables.errors import ArtifactMismatch, Diverged, InfeasiblePoint
+from trainables.graph.graph import Graph, Node
+from trainables.models.model import Model
 from trainables.models.units import Unit, units
+from trainables.prune import sparsify
 from trainables.prune.masks import HoldZeros, MaskedWeight, apply_masks_, check_zeros, zero_share
 from trainables.prune.sparsify import RaiseSparsity, cubic, ramp_sparsity
 from trainables.prune.sparsity import SMALL, lamp, magnitude, make_masks, prunable
-from trainables.stages.stage import StageResult, run_stage
+from trainables.stages.stage import StageContext, StageResult, run_stage
 from trainables.train.loop import evaluate
-from trainables.train.step_rule import Moment
+from trainables.train.step_rule import Moment, StepRule
 
 WHOLE_NETWORKS = True
 
@@ -84,6 +97,26 @@ def test_a_sparsity_that_the_floor_forbids_is_infeasible() -> None:
     layers = {name: unit for name, unit in layers_of().items() if unit.layer.weight.numel() < SMALL}
     with pytest.raises(InfeasiblePoint, match=r"sparsity 0.9 removes [\d,]+ weights, but only [\d,]+ may go: lower"):
         make_masks(layers, 0.9, min_density=0.3)
+
+
+@pytest.mark.parametrize("criterion", SPARSITY.names())
+@pytest.mark.parametrize("mode", ["gradual", "iterative"])
+def test_weights_that_training_spoiled_are_a_divergence(
+    criterion: str, mode: str, parent: StageResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sparsity is not at fault, and no lower one would help."""
+
+    def spoil(model: Model, _schedule: Schedule, _context: StageContext, *, rules: Sequence[StepRule]) -> list[Any]:
+        with torch.no_grad():
+            units(model)["head"].layer.weight[0] = torch.nan
+        for rule in rules:
+            rule.after_step(Moment(1, 1))
+        return []
+
+    monkeypatch.setattr(sparsify, "fit", spoil)
+    config = Sparsify.model_validate({"sparsity": 0.6, "criterion": criterion, "mode": mode, "schedule": ONE})
+    with pytest.raises(Diverged, match="the scores of head are not finite, so its weights are not: lower the learning"):
+        run_stage(config, make_context(few_digits(), parent_result=parent))
 
 
 def test_global_magnitude_is_one_threshold() -> None:
@@ -160,6 +193,37 @@ def test_the_stage_reaches_the_sparsity(mode: str, criterion: str, epochs: int, 
     assert zero_share(prunable_now) == result.metrics["sparsity_achieved"]
     exempt = {n: u.layer.weight for n, u in units(result.model()).items() if u.role in EXEMPT}
     assert zero_share(exempt) == 0
+
+
+@pytest.mark.parametrize("mode", ["gradual", "iterative"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"exempt": GROUPS},
+            "needs layers that are not exempt, but all are: take",
+        ),
+        ({"min_density": 1.0, "sparsity": 0.99}, "sparsity 0.99 removes .* weights, but only .* may go: lower"),
+    ],
+)
+def test_what_cannot_be_reached_is_infeasible_before_any_training(
+    mode: str, change: dict[str, Any], says: str, parent: StageResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparsify, "fit", lambda *_args, **_named: pytest.fail("it trains"))
+    config = Sparsify.model_validate({"sparsity": 0.6, "mode": mode, "schedule": ONE, **change})
+    with pytest.raises(InfeasiblePoint, match=says):
+        run_stage(config, make_context(few_digits(), parent_result=parent))
+
+
+@pytest.mark.parametrize("mode", ["gradual", "iterative"])
+def test_a_network_of_few_weights_rounds_down(mode: str) -> None:
+    node = Node("flat", "mean", ("image",), {"dims": (2, 3), "keep": False})
+    model, architecture = of_graph(
+        Graph((1, 8, 8), (node, Node("fc", "linear", ("flat",), {"weight": (10, 1), "bias": True})), "fc")
+    )
+    context = make_context(few_digits(), parent_result=StageResult(architecture, None, model.state_dict(), {}))
+    config = Sparsify.model_validate({"sparsity": 0.59, "mode": mode, "exempt": (), "min_density": 0, "schedule": ONE})
+    assert run_stage(config, context).metrics["sparsity_achieved"] == 0.5
 
 
 def test_weights_come_back_in_gradual_mode_only(parent: StageResult) -> None:

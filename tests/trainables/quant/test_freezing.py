@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.trainables.factories import few_digits, make_context, make_model, make_quantized
-from trainables.config import BaselineTrain, Freezing, ModelConfig, QuantAwareTrain, QuantScheme, Schedule
+from trainables.config import FLOAT_BITS, BaselineTrain, Freezing, ModelConfig, QuantAwareTrain, QuantScheme, Schedule
 from trainables.models.attach import activation_quantizers, weight_quantizer
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import units
@@ -161,6 +161,24 @@ def test_progressive_widths_raise_what_is_narrower(bits: int) -> None:
     assert (raised.w_bits, raised.a_bits) == (max(3, bits), max(6, bits))
     assert raised.w_bits_by_group == {"depthwise": 8}
     assert raised.w_bits_by_layer == {"head": max(2, bits)}
+
+
+@pytest.mark.parametrize(("bits", "of_activations"), [(3, 3), (8, 8), (12, 16), (FLOAT_BITS, FLOAT_BITS)])
+def test_progressive_widths_leave_nothing_narrower(bits: int, of_activations: int) -> None:
+    """Also at the edges and in the residual stream; weights may have 12 bits, activations may not."""
+    scheme = QuantScheme(w_bits=2, a_bits=2, edge_bits=2, residual_bits=2, a_bits_by_group={"projection": 1})
+    raised = at_least(scheme, bits)
+    assert (raised.w_bits, raised.edge_bits) == (bits, bits)
+    assert (raised.a_bits, raised.residual_bits) == (of_activations, of_activations)
+    assert raised.a_bits_by_group == {"projection": of_activations}
+
+
+def test_only_progressive_widths_above_the_edges_renew_the_key() -> None:
+    progressive = {
+        widths: QuantAwareTrain(kind="qat", schedule=Schedule(epochs=1, lr=0.1), progressive_bits=widths).revisions()
+        for widths in ((), (8, 5), (16, 8))
+    }
+    assert progressive == {(): {}, (8, 5): {}, (16, 8): {"progressive": 2}}
 
 
 def test_progressive_training_ends_at_the_scheme(parent: StageResult) -> None:

@@ -2,13 +2,14 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.trainables.factories import captured, make_architecture, make_images, make_model, randomise_
 from trainables.config import Architecture, ModelConfig, QuantScheme
-from trainables.data.images import Images
+from trainables.data.images import Images, ImageSet
 from trainables.errors import Diverged
 from trainables.models.attach import weight_quantizer
 from trainables.models.model import Model, build
@@ -108,6 +109,24 @@ def test_outputs_come_nearer_to_the_float_network() -> None:
     assert errors[1] < 0.7 * errors[0]
 
 
+@pytest.mark.parametrize("norms_follow", [False, True])
+def test_without_corrected_biases_the_mean_of_an_error_counts(norms_follow: bool) -> None:
+    """Positive inputs make a shift of all rounding errors that point one way; nothing else takes it back."""
+    torch.manual_seed(0)
+    model = captured(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))[0].eval()
+    pixels = make_images(128).pixels
+    images = Images(ImageSet(pixels.numpy(), np.zeros(128, np.int64)), (0.0,), (1.0,), torch.device("cpu"))
+    batch, _ = next(images.batches(128))
+    wanted = model(batch).detach()
+    calibrate_(model, QuantScheme(w_bits=3, edge_bits=3), images, 0)
+    errors = {}
+    for gptq in (False, True):
+        fitted = deepcopy(model)
+        fit_layers_(fitted, images, gptq=gptq, bias=False, norms_follow=norms_follow)
+        errors[gptq] = float((fitted(batch).detach() - wanted).mean(0).square().mean())
+    assert errors[True] < 0.1 * errors[False]
+
+
 def test_a_network_that_is_right_stays_as_it_is() -> None:
     model, images = make_model(), make_images(64)
     before = {n: t.clone() for n, t in model.state_dict().items()}
@@ -178,6 +197,18 @@ def test_inputs_that_are_not_finite_are_refused_by_layer() -> None:
         model.stem.layer.weight[0] = float("nan")
     with pytest.raises(Diverged, match=f"inputs of {second} are not finite"):
         fit_layers_(model, images, gptq=True, bias=True)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_inputs_whose_products_are_not_finite_are_refused_by_layer(bias: bool) -> None:
+    model, images = captured(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 10)))[0].eval(), make_images(16)
+    with torch.no_grad():
+        for unit, factor in zip(units(model).values(), (1e20, 1e-20), strict=True):
+            unit.layer.weight.mul_(factor)
+    assert torch.isfinite(model(next(images.batches(16))[0])).all()
+    calibrate_(model, LOW, images, 0)
+    with pytest.raises(Diverged, match="products of the inputs of 2 are not finite"):
+        fit_layers_(model, images, gptq=True, bias=bias)
 
 
 def test_quantizers_of_the_network_are_left_in_place() -> None:

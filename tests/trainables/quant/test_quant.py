@@ -38,7 +38,7 @@ from trainables.quant.calibrate import calibrate_
 from trainables.quant.fold import folded, round_side_info_, side_info
 from trainables.quant.kernel import TILE, is_dense
 from trainables.quant.lsq import LsqQuantizer, composed, fake_quantize
-from trainables.quant.observers import minmax, mse
+from trainables.quant.observers import minmax, mse, percentile
 from trainables.stages.stage import StageResult, run_stage
 from trainables.train.batch_norm import reestimate_batch_norm_
 
@@ -307,6 +307,16 @@ def test_minmax_covers_the_largest_magnitude() -> None:
     assert minmax(torch.tensor([[1.0, -3.5], [0.5, 0.7]]), 7, 7).tolist() == pytest.approx([0.5, 0.1])
 
 
+@pytest.mark.parametrize("share", [99.9, 90.0, 100.0])
+def test_the_percentile_is_of_magnitudes_above_zero(share: float) -> None:
+    values = torch.randn(3, 150)
+    place = math.ceil(150 * share / 100)
+    expected = values.abs().sort(dim=1).values[:, place - 1] / 7
+    assert torch.equal(percentile(values, 7, 7, percentile=share), expected)
+    sparse = torch.cat([torch.zeros(3, 4_000), values], dim=1)
+    assert torch.equal(percentile(sparse, 7, 7, percentile=share), expected)
+
+
 @pytest.mark.parametrize("name", OBSERVERS.names())
 def test_observers_work_row_by_row(name: str) -> None:
     torch.manual_seed(0)
@@ -419,6 +429,15 @@ def test_eight_bits_change_little(name: str) -> None:
         after = torch.cat([quantized(batch) for batch, _ in images.batches(16)])
     assert (before - after).abs().max() < 0.25 * before.std()
     assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("observer", OBSERVERS.names())
+def test_activations_that_are_not_finite_are_a_divergence(observer: str) -> None:
+    model = make_model("vgg16")
+    with torch.no_grad():
+        model.features.get_submodule("0").bn.bias[0] = math.inf
+    with pytest.raises(Diverged, match=r"the step of features\.0\.out_point is not finite"):
+        calibrate_(model, QuantScheme(observer=observer), make_images(), 0)
 
 
 def test_calibration_follows_its_seed() -> None:

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.trainables.factories import make_model
+from tests.trainables.factories import make_model, of_graph
 from trainables.config import QuantScheme, Schedule
+from trainables.graph.graph import Graph, Node
 from trainables.models.attach import attach_quantizers_
 from trainables.models.model import Model
-from trainables.train.optimizer import STEP_RATE, make_optimizer
+from trainables.models.quantizer import Quantizer
+from trainables.models.units import count_parameters
+from trainables.train.optimizer import STEP_RATE, make_optimizer, parameter_groups
 
 RATES = [0.05, 0.1, 0.03, 0.01]
 
@@ -89,6 +92,23 @@ def test_a_loaded_state_goes_on_as_if_never_stopped(schedule: Schedule) -> None:
         before.step(rate)
     for name, parameter in whole.named_parameters():
         torch.testing.assert_close(parameter, first.get_parameter(name), rtol=0, atol=0)
+
+
+def test_steps_are_known_by_their_place_and_not_by_a_name() -> None:
+    """A part of a user's network may be called quantizer."""
+    nodes = (
+        Node("flat", "mean", ("image",), {"dims": (2, 3), "keep": False}),
+        Node("body.quantizer", "linear", ("flat",), {"weight": (4, 1), "bias": True}),
+        Node("body.quantizer.fc", "linear", ("body.quantizer",), {"weight": (10, 4), "bias": True}),
+    )
+    model = of_graph(Graph((1, 8, 8), nodes, "body.quantizer.fc"))[0]
+    attach_quantizers_(model, QuantScheme())
+    layers = {"body.quantizer.layer", "body.quantizer.fc.layer"}
+    weights, vectors, steps = parameter_groups(model, SCHEDULES["nesterov"])
+    assert weights.parameters.keys() == {f"{layer}.weight" for layer in layers}
+    assert vectors.parameters.keys() == {f"{layer}.bias" for layer in layers}
+    assert steps.parameters.keys() == {f"{n}.step" for n, m in model.named_modules() if isinstance(m, Quantizer)}
+    assert count_parameters(model) == 4 + 4 + 40 + 10
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -168,10 +168,10 @@ def _pool_codes(node: Node, x: Value, writer: Writer) -> Value:
 
 
 def _pad_codes(node: Node, x: Value, writer: Writer) -> Value:
-    """Pads with the code of zero."""
+    """Pads with the code of zero, where there is such a kernel and zero is asked for."""
     assert x.grid is not None
-    if node.attributes["value"] != 0:
-        return Value(pad(node, [dequantized(writer.nodes, x)], writer))
+    if node.attributes["value"] != 0 or not x.is_uint8:
+        return Value(pad(node, [as_float(writer.nodes, x)], writer))
     ends = writer.integers(f"{node.name}.ends", [*node.attributes["before"], *node.attributes["after"]])
     return Value(writer.add("Pad", x.name, ends, x.grid.names[1], name=node.name, **pad_mode(node)), x.grid)
 
