@@ -56,8 +56,8 @@ def epoch_frame(experiment: str | StoragePath, trial: str = "") -> "pd.DataFrame
     baseline = require_baseline(folder)
     records = read_records(folder)
     uses = stage_uses(records, baseline_key=baseline.key)
-    if baseline.key not in uses:
-        uses = {baseline.key: StageUse(baseline.key, folder.read_spec().base.baseline.kind, None, None), **uses}
+    if not uses:
+        uses = {baseline.key: StageUse(baseline.key, folder.read_spec().base.baseline.kind, None, None)}
     keys = set(uses)
     if trial == BASELINE:
         keys = {baseline.key}
