@@ -133,10 +133,9 @@ def frontier_info(folder: ExperimentFolder) -> FrontierInfo:
     table = known_trials(folder)
     for runs in runs_by_point(table.to_pylist(), parameters_of(table)):
         measured = [run for run in runs if run[x] is not None and run[y] is not None]
-        row = next((run for run in measured if run["state"] == "complete"), next(iter(measured), None))
-        standing = None if row is None else _standing(row)
-        if row is not None and standing is not None:
-            marks.append((standing, Mark(row["label"], _mean(row, x), _mean(row, y), w_bits=row.get("w_bits"))))
+        for row in sorted(measured, key=lambda run: run["state"] != "complete")[:1]:  # the first usable one, if any is
+            if standing := _standing(row):
+                marks.append((standing, Mark(row["label"], _mean(row, x), _mean(row, y), w_bits=row.get("w_bits"))))
     return arranged(marks, spec, read_baseline(folder))
 
 

@@ -331,9 +331,10 @@ class ExperimentSpec(Frozen):
         Raises:
             InfeasiblePoint: a value is out of its field's range, or there is no such rung (any more).
         """
-        if rung not in self.rungs:
-            raise InfeasiblePoint(f"the spec has no rung {rung!r}: its rungs are {', '.join(self.rungs)}")
-        config = at_rung(to_trial(params, self.base), self.rungs[rung])
+        rungs = self.rungs
+        if rung not in rungs:
+            raise InfeasiblePoint(f"the spec has no rung {rung!r}: its rungs are {', '.join(rungs)}")
+        config = at_rung(to_trial(params, self.base), rungs[rung])
         return config.model_copy(update={"repeat": repeat})
 
     @property
