@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,12 +67,21 @@ class ConvUnit(nn.Module):
 
     def before_activation(self, x: Tensor) -> Tensor:
         """Returns what the activation gets: the convolution's outputs after the norm."""
-        layer = self.layer
-        weight = self.weight_point(layer.weight)
-        out: Tensor = self.bn(
-            F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-        )
+        out: Tensor = self.bn(self._convolved(x, self.weight_point(self.layer.weight)))
         return out
+
+    def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Returns the convolution's outputs; a depthwise one with a stride is computed in float32 on a CPU.
+
+        torch 2.13 has no fast kernel for the gradient of its inputs in bf16: 816 channels of 8x8 in batches of 64 took
+        94 ms instead of 1.3, and an epoch of a MobileNetV2 1.4 times as long.
+        """
+        layer = self.layer
+        sizes = layer.stride, layer.padding, layer.dilation, layer.groups
+        if self.depthwise and max(layer.stride) > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return F.conv2d(x.float(), weight.float(), layer.bias, *sizes).to(x.dtype)
+        return F.conv2d(x, weight, layer.bias, *sizes)
 
     def _quantizer_clips(self) -> bool:
         """Whether an unsigned quantizer clips at zero and at its limit, so that the activation changes nothing."""
