@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.search import policies, replay, settings
 from benchmarks.search.fitted import errors, whole_space
+from benchmarks.search.runs import read_runs, write_runs
 from benchmarks.search.simulator import Job, simulate
 from benchmarks.search.table import Cell, Table, continued, load_table, shortened
 from benchmarks.search.tables import OBJECTIVES, TABLES, open_table, read_table
@@ -255,32 +257,40 @@ def test_advice_from_an_equal_network_saves_training(table: Table) -> None:
 def test_the_replay_writes_its_tables_its_figures_and_its_picture(tmp_path: Path) -> None:
     methods, out = ["grid in order, no cache", "random, our cache", "ours"], tmp_path / "search"
     cells = ["--tables", "digits", "--workers", "4", "1", "--objectives", "bytes"]
-    kept = ["--output", str(out), "--folder", str(tmp_path / "kept")]
-    command = ["--seeds", "2", "--max-jobs", "60", *cells, *kept, "--only", *methods]
+    command = ["--seeds", "2", "--max-jobs", "60", *cells, "--output", str(out), "--only", *methods]
     replay.main(command)
     page = out.with_suffix(".md").read_text()
     assert all(page.count(f"| {name} |") >= 2 for name in methods)
     assert "never" in page  # 60 jobs are too few for the grid
     assert "| digits: accuracy, size_bytes; 4 workers | 95 % |" in page
     figures = json.loads(out.with_suffix(".json").read_text())["figures"]
-    found = figures["digits, bytes, 4"]["training_s"]
-    assert {name: len(each["0.95"]) for name, each in found.items()} == dict(zip(methods, (1, 2, 2), strict=True))
+    found = figures["digits, bytes, 4"]
+    assert list(found) == methods
+    assert found["grid in order, no cache"] == {"0.95": None, "0.99": None}
+    assert found["ours"]["0.95"] > 0
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
-    assert len(files) == 2 * (1 + 2 + 2)
-    replay.main(command)
-    assert json.loads(out.with_suffix(".json").read_text())["figures"] == figures
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()} == files
 
-    lost = next(file for file in files if "bytes_4_random" in file.name)
-    lost.unlink()
+    file = tmp_path / "search_runs.parquet"
+    runs = read_runs(file)
+    assert Counter((run.setting.workers, run.method) for run in runs) == {
+        (workers, name): count for workers in (4, 1) for name, count in zip(methods, (1, 2, 2), strict=True)
+    }
+    ours = [outcome.training_s[0] for run, outcome in runs.items() if run.setting.workers == 4 and run.method == "ours"]
+    assert found["ours"]["0.95"] == pytest.approx(max(ours), abs=1e-3)  # of two seeds
+    written = file.stat().st_mtime_ns
+    replay.main(command)
+    assert file.stat().st_mtime_ns == written
+    assert json.loads(out.with_suffix(".json").read_text())["figures"] == figures
+
+    lost = next(run for run in runs if run.setting.workers == 4 and run.method == "random, our cache")
+    write_runs(file, {run: outcome for run, outcome in runs.items() if run != lost})
     replay.main([*command, "--kept"])
-    assert not lost.exists()
     assert out.with_suffix(".md").read_text().count("Not run: random, our cache") == 1
     left = json.loads(out.with_suffix(".json").read_text())["figures"]
-    del figures["digits, bytes, 4"]["training_s"]["random, our cache"]
-    del figures["digits, bytes, 4"]["wall_s"]["random, our cache"]
+    del figures["digits, bytes, 4"]["random, our cache"]
     assert left == figures
+    replay.main([*command, "--again", "ours"])
+    assert read_runs(file) == runs
 
 
 @pytest.mark.parametrize("objectives", OBJECTIVES)

@@ -7,59 +7,47 @@ point of a grid at every rung. A method's figure is the training seconds until i
 hypervolume that the whole grid has; medians and quartiles over seeds. It is measured in each table, for each set of
 objectives and number of workers.
 
-Each run is kept in a file of its own under `--folder`, and is not computed again while that is there: a replay that was
-cut off goes on. After a change of a method its files, or the folder, must be removed.
+What each search came to is kept in a table beside the report, and is not computed again: a replay that was cut off goes
+on. After a change of a method `--again` forgets what it did before.
 """
 
 import argparse
-import functools
 import itertools
-import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.report import write_report
 from benchmarks.search import policies
 from benchmarks.search.fitted import errors
 from benchmarks.search.policies import Make
+from benchmarks.search.runs import Outcome, Run, read_runs, write_runs
 from benchmarks.search.settings import (
     OURS,
     SHARES,
+    Seconds,
     Setting,
     cell_table,
+    medians,
     oracle,
     oracle_line,
     plot,
     summary,
-    times,
     verdict,
 )
-from benchmarks.search.simulator import Trace, simulate
+from benchmarks.search.simulator import simulate
 from benchmarks.search.table import Table, continued, shortened
 from benchmarks.search.tables import HERE, MODELED, OBJECTIVES, TABLES, open_table, read_table
 from trainables.results import SCORES
 
 FIRST = "grid in order, no cache"
-
-
-class Run(NamedTuple):
-    """One search of one method."""
-
-    setting: Setting
-    method: str
-    seed: int
-
-    @property
-    def file(self) -> str:
-        """Where its trace is kept, in the folder."""
-        named = "_".join([*map(str, self.setting), self.method])
-        return f"{''.join(c if c.isalnum() else '_' for c in named)}_{self.seed}.json"
+SAVED_EVERY_S = 60
+"""As much may be computed again after a kill."""
 
 
 @dataclass(frozen=True)
@@ -114,44 +102,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
     parser.add_argument("--max-jobs", type=int, default=1_000, help="trials after which a search is given up")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--again", nargs="+", choices=METHODS, default=[], help="replay these also where they are kept")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--kept", action="store_true", help="run nothing: report the methods whose runs are all kept")
-    parser.add_argument("--folder", type=Path, default=Path("runs") / "search", help="where each run is kept")
     parser.add_argument("--output", type=Path, default=HERE.parent / "results" / "search")
     options = parser.parse_args(arguments)
     settings = [Setting(*each) for each in itertools.product(options.tables, options.objectives, options.workers)]
-    traces = replay_all(settings, options)
-    parts, ratios, figures = [], [], {}
+    known = replay_all(settings, options)
+    parts, ratios, cells = [], [], {}
     for setting in settings:
-        table, found = open_table(setting.table, setting.objectives), traces[setting]
-        seconds, walls = times(found, table, Trace.seconds_to), times(found, table, Trace.wall_to)
+        table = open_table(setting.table, setting.objectives)
+        runs = {name: _runs(setting, name, options) for name in _methods(setting, options)}
+        found = {name: [known[run] for run in each] for name, each in runs.items() if known.keys() >= set(each)}
+        seconds, walls = times(found, "training_s"), times(found, "wall_s")
         least = {share: oracle(table, share) for share in SHARES}
         parts += [f"## {setting.title}", cell_table(seconds, walls), oracle_line(least)]
-        if absent := [name for name in _methods(setting, options) if name not in found]:
-            parts.append(f"Not run: {', '.join(absent)}")
+        if absent := [name for name in runs if name not in found]:
+            parts.append(f"Not run: {'; '.join(absent)}")
         ratios += [verdict(seconds, setting, share, least[share]) for share in SHARES]
-        figures[", ".join(map(str, setting))] = {"training_s": seconds, "wall_s": walls}
+        cells[setting] = seconds
     text = "\n\n".join([about(settings, options), *summary(ratios), *parts])
     print(text)
-    write_report(options.output, title="Training to the frontier", text=text, data=figures)
-    first = settings[0]
-    plot(traces[first], open_table(first.table, first.objectives), options.output.with_suffix(".png"))
+    write_report(options.output, title="Training to the frontier", text=text, data=medians(cells))
+    plot(cells, options.output.with_suffix(".png"))
 
 
-def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict[Setting, dict[str, list[Trace]]]:
-    """The traces of each setting and method, one per seed, on all cores: simulated time does not notice."""
-    options.folder.mkdir(parents=True, exist_ok=True)
-    runs = [Run(s, name, seed) for s in settings for name in _methods(s, options) for seed in _seeds(name, options)]
-    if options.kept:
-        absent = {(run.setting, run.method) for run in runs if not (options.folder / run.file).exists()}
-        runs = [run for run in runs if (run.setting, run.method) not in absent]
-    found: dict[Setting, dict[str, list[Trace]]] = {s: {} for s in settings}
-    with ProcessPoolExecutor(max_workers=options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        traces = pool.map(functools.partial(kept, options=options), runs)
-        for run, trace in zip(runs, traces, strict=True):
-            found[run.setting].setdefault(run.method, []).append(trace)
-            print(f"{run.setting.title}: {run.method}, seed {run.seed}: {trace.jobs} jobs", file=sys.stderr, flush=True)
-    return found
+def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict[Run, Outcome]:
+    """What all runs came to, those that are kept and new ones, on all cores: simulated time does not notice.
+
+    What is new is written once a minute.
+    """
+    file = options.output.with_name(f"{options.output.name}_runs.parquet")
+    known = {run: outcome for run, outcome in read_runs(file).items() if run.method not in options.again}
+    wanted = [run for s in settings for name in _methods(s, options) for run in _runs(s, name, options)]
+    absent = [] if options.kept else [run for run in wanted if run not in known]
+    if absent:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        written = time.monotonic()
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max_workers=options.processes, mp_context=spawn) as pool:
+            for run, outcome in zip(absent, pool.map(replay, absent), strict=True):
+                known[run] = outcome
+                print(f"{run.setting.title}: {run.method}, seed {run.seed}", file=sys.stderr, flush=True)
+                if time.monotonic() - written > SAVED_EVERY_S or run == absent[-1]:
+                    write_runs(file, known)
+                    written = time.monotonic()
+    return known
+
+
+def times(found: Mapping[str, Sequence[Outcome]], kind: str) -> Seconds:
+    """The seconds of each method and seed to each share of the volume, of training or on the clock."""
+    return {
+        name: {share: [getattr(outcome, kind)[i] for outcome in each] for i, share in enumerate(SHARES)}
+        for name, each in found.items()
+    }
 
 
 def _methods(setting: Setting, options: argparse.Namespace) -> list[str]:
@@ -160,16 +164,14 @@ def _methods(setting: Setting, options: argparse.Namespace) -> list[str]:
     return [name for name in options.only if has_other or METHODS[name].advised_by is not other_network]
 
 
-def _seeds(name: str, options: argparse.Namespace) -> range:
+def _runs(setting: Setting, name: str, options: argparse.Namespace) -> list[Run]:
+    """A method's searches in a setting, one for each seed."""
     count = options.seeds if METHODS[name].seeded else 1
-    return range(options.first_seed, options.first_seed + count)
+    return [Run(setting, name, options.first_seed + n, options.max_jobs) for n in range(count)]
 
 
-def kept(run: Run, options: argparse.Namespace) -> Trace:
-    """The trace of a run, from its file or from a replay."""
-    file: Path = options.folder / run.file
-    if file.exists():
-        return Trace.of_json(json.loads(file.read_text()))
+def replay(run: Run) -> Outcome:
+    """Searches a table as a run says."""
     table, method = open_table(run.setting.table, run.setting.objectives), METHODS[run.method]
     if method.continued:
         table = continued(table)
@@ -180,12 +182,10 @@ def kept(run: Run, options: argparse.Namespace) -> Trace:
         workers=run.setting.workers,
         cache=method.cache,
         target=max(SHARES) * table.volume,
-        max_jobs=options.max_jobs,
+        max_jobs=run.max_jobs,
     )
-    begun = file.with_suffix(".begun")
-    begun.write_text(json.dumps(trace.to_json()) + "\n")
-    begun.replace(file)
-    return trace
+    goals = [share * table.volume for share in SHARES]
+    return Outcome(tuple(map(trace.seconds_to, goals)), tuple(map(trace.wall_to, goals)))
 
 
 def about(settings: Sequence[Setting], options: argparse.Namespace) -> str:

@@ -1,14 +1,13 @@
 """Settings of the benchmark: what is searched for, where, by how many workers; and how each method did there."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.report import markdown_table
-from benchmarks.search.simulator import Trace
 from benchmarks.search.table import Table
 from benchmarks.search.tables import OBJECTIVES
 from search_spaces.rungs import FULL
@@ -21,8 +20,6 @@ BARS = {("digits", "bytes", 4): 0.5}
 """Most of the best rival's training that ours may need, in a setting, or else in any."""
 Seconds = Mapping[str, Mapping[float, Sequence[float]]]
 """Seconds of each seed, by method and share of the hypervolume."""
-Traces = Mapping[str, Sequence[Trace]]
-"""How each seed's search went, by method."""
 
 
 class Setting(NamedTuple):
@@ -39,12 +36,19 @@ class Setting(NamedTuple):
         return f"{self.table}: {', '.join(OBJECTIVES[self.objectives])}; {self.workers} {workers}"
 
 
-def times(traces: Traces, table: Table, when: Callable[[Trace, float], float]) -> Seconds:
-    """The seconds of each method and seed to each share of the volume."""
+def medians(cells: Mapping[Setting, Seconds]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Each method's seconds by setting and share, as JSON has them: null for never."""
     return {
-        name: {share: [when(trace, share * table.volume) for trace in found] for share in SHARES}
-        for name, found in traces.items()
+        ", ".join(map(str, setting)): {
+            name: {f"{share:g}": _finite(_quartiles(found[share])[1]) for share in SHARES}
+            for name, found in seconds.items()
+        }
+        for setting, seconds in cells.items()
     }
+
+
+def _finite(seconds: float) -> float | None:
+    return round(seconds, 3) if math.isfinite(seconds) else None
 
 
 def cell_table(seconds: Seconds, walls: Seconds) -> str:
@@ -133,30 +137,33 @@ def oracle(table: Table, share: float) -> float:
     return spent
 
 
-def plot(traces: Traces, table: Table, path: Path) -> None:
-    """Share of the hypervolume against training seconds: medians with quartile bands."""
+def plot(cells: Mapping[Setting, Seconds], path: Path) -> None:
+    """Each method's training in each setting as a multiple of ours, by medians; what never arrives is not drawn."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5))
-    longest = max(float(t.training_s[-1]) for found in traces.values() for t in found if len(t.training_s))
-    grid = np.geomspace(max(1.0, longest / 1e4), longest, 300)
-    for name, found in traces.items():
-        shares = np.array([_share_at(trace, grid, table.volume) for trace in found])
-        low, middle, high = np.quantile(shares, (0.25, 0.5, 0.75), axis=0)
-        [line] = axes.plot(grid, middle, label=name, linewidth=2.5 if name == OURS else 1.2)
-        axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15)
-    for share in SHARES:
-        axes.axhline(share, color="gray", linewidth=0.6, linestyle=":")
-    axes.set(xscale="log", xlabel="training seconds", ylabel="share of the grid's hypervolume", ylim=(0.5, 1.0))
-    axes.legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    names = list(dict.fromkeys(name for seconds in cells.values() for name in seconds if not name.startswith(OURS)))
+    colors = dict(zip(names, plt.get_cmap("tab20").colors, strict=False))
+    figure, panels = plt.subplots(1, len(SHARES), figsize=(12, 1.5 + 0.32 * len(cells)), sharey=True)
+    for share, axes in zip(SHARES, panels, strict=True):
+        for name in names:
+            ratios = [_ratio(seconds, name, share) for seconds in cells.values()]
+            axes.plot(ratios, range(len(cells)), "o", color=colors[name], label=name, markersize=6, alpha=0.85)
+        axes.axvline(1, color="black", linewidth=1.5)
+        axes.grid(axis="y", linewidth=0.3)
+        axes.set(xscale="log", title=f"to {100 * share:.0f} % of the hypervolume", xlabel="training seconds, ours = 1")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panels[0].set_yticks(range(len(cells)), [setting.title for setting in cells])
+    panels[0].invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.set_layout_engine("constrained")
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _share_at(trace: Trace, seconds: np.ndarray, volume: float) -> np.ndarray:
-    place = np.searchsorted(trace.training_s, seconds, side="right")
-    return np.r_[0.0, trace.volume][place] / volume
+def _ratio(seconds: Seconds, name: str, share: float) -> float:
+    """A method's median over ours; not a number where either is missing or never arrived."""
+    ours, theirs = (_quartiles(seconds[each][share])[1] if each in seconds else math.inf for each in (OURS, name))
+    return theirs / ours if math.isfinite(theirs) and math.isfinite(ours) else math.nan

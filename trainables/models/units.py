@@ -77,11 +77,13 @@ class ConvUnit(nn.Module):
         94 ms instead of 1.3, and an epoch of a MobileNetV2 1.4 times as long.
         """
         layer = self.layer
-        sizes = layer.stride, layer.padding, layer.dilation, layer.groups
-        if self.depthwise and max(layer.stride) > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return F.conv2d(x.float(), weight.float(), layer.bias, *sizes).to(x.dtype)
-        return F.conv2d(x, weight, layer.bias, *sizes)
+        slow = self.depthwise and max(layer.stride) > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if not slow:
+            return F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        x32, w32 = x.float(), weight.float()
+        with torch.autocast("cpu", enabled=False):
+            y = F.conv2d(x32, w32, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return y.to(x.dtype)
 
     def _quantizer_clips(self) -> bool:
         """Whether an unsigned quantizer clips at zero and at its limit, so that the activation changes nothing."""
