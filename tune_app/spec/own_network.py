@@ -1,12 +1,11 @@
 """Networks of one's own in a spec: a callable becomes a captured file beside the experiments, once."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 from trainables.config import Baseline, BaselineImport, DataConfig, digest, file_sha256, height_and_width
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, create_once, exists, names, read_bytes, sha256, storage_path
+from tune_app.spec.module_source import source_sha256
 
 FOLDER = "networks"
 """The folder beside the experiments in which captured networks lie."""
@@ -61,29 +60,11 @@ def _place(config: Baseline, data: DataConfig, checkpoint: str, folder: StorageP
     Where the code is gone, it is the file that was captured while it was there.
     """
     weights = file_sha256(Path(checkpoint)) if checkpoint else f"seed {seed}"
-    asked = digest([config.network, config.arguments, data.name, data.image_size, weights])[:24]
-    code = _source_sha256(config.network.partition(":")[0])
+    images = [data.name, data.root, data.image_size, len(data.mean or ())]
+    asked = digest([config.network, config.arguments, *images, weights])[:24]
+    code = source_sha256(config.network.partition(":")[0])
     if not code:
         found = names(folder, f"{asked}-*")
         if len(found) == 1:
             return folder / found[0]
     return folder / f"{asked}-{code[:16] or 'none'}.safetensors"
-
-
-def _source_sha256(module: str) -> str:
-    """Returns the digest of a module's source file; empty where it is not found, which capturing will say."""
-    top, *rest = module.split(".")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return ""
-    finally:
-        sys.path.pop(0)
-    if found is None or found.origin is None:
-        return ""
-    path = Path(found.origin)
-    if rest:
-        path = path.parent.joinpath(*rest)
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return file_sha256(path) if path.is_file() else ""
