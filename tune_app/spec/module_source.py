@@ -56,15 +56,14 @@ def _place(module: str) -> tuple[Path, Path] | None:
 
 
 def _files(root: Path, module: str) -> list[Path]:
-    """Returns the files that an import of a module runs, below a folder."""
-    *outer, name = module.split(".")
-    packages = [root.joinpath(*outer[: n + 1], "__init__.py") for n in range(len(outer))]
-    places = [*packages, root.joinpath(*outer, f"{name}.py"), root.joinpath(*outer, name, "__init__.py")]
-    return [path for path in places if path.is_file()]
+    """Returns the files that an import of a name runs, below a folder: those of all that it begins with."""
+    parts = module.split(".")
+    stems = [root.joinpath(*parts[: n + 1]) for n in range(len(parts))]
+    return [path for stem in stems for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()]
 
 
 def _imported(file: Path, root: Path) -> Iterator[str]:
-    """Yields the names of modules that a file imports; some of them may be names of what is in a module."""
+    """Yields the names of what a file imports: of modules, or of what is in them."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):  # importing it will say so
@@ -76,5 +75,4 @@ def _imported(file: Path, root: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             outer = package[: len(package) - node.level + 1] if node.level else ()
             module = [*outer, *([node.module] if node.module else [])]
-            yield from (".".join([*module, alias.name]) for alias in node.names if module)
-            yield from (alias.name for alias in node.names if not module)
+            yield from (".".join([*module, alias.name]) for alias in node.names)

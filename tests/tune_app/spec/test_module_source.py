@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pydantic.fields
 import pytest
 
 from trainables.config import file_sha256
@@ -53,7 +54,4 @@ def test_a_module_that_is_not_there_has_no_digest(tmp_path: Path, monkeypatch: p
 
 
 def test_of_an_installed_module_its_own_file_counts() -> None:
-    import torchvision.models
-
-    assert source_sha256("torchvision.models") == file_sha256(Path(torchvision.models.__file__))
-    assert source_sha256("torchvision.models.resnet").isalnum()
+    assert source_sha256("pydantic.fields") == file_sha256(Path(pydantic.fields.__file__))
