@@ -54,6 +54,14 @@ def _grid(low: float, high: float, step: float) -> tuple[Value, ...]:
     return tuple(grid) if whole else tuple(round(v, 10) for v in grid)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 class Choices(RootModel[tuple[Value, ...]]):
     """A written list of values; numbers are sorted and count as ordered."""
 
@@ -71,6 +79,8 @@ class Choices(RootModel[tuple[Value, ...]]):
             raise ValueError(f"at most {MAX_VALUES:,} values may be listed, but got {len(self.root):,}")
         if any(isinstance(v, float) and not math.isfinite(v) for v in self.root):
             raise ValueError("values must be finite numbers or names")
+        if texts := [v for v in self.root if isinstance(v, str) and _is_number(v)]:
+            raise ValueError(f"values must be numbers or names, but {texts[0]!r} is text: write it without quotes")
         if len(set(self.root)) < len(self.root):
             raise ValueError(f"values must differ, but got {list(self.root)}")
         return self

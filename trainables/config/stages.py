@@ -1,9 +1,10 @@
 """The stages that make the network to compress, prune it and sparsify it (torch-free)."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.config.model import ModelConfig
 from trainables.config.plugins import IMPORTANCE, SPARSITY, STAGES
@@ -33,6 +34,19 @@ class Start(StageConfig):
         exclude_if=lambda digest: not digest,
         description="digest of the captured network; found when a spec is read",
     )
+
+    @field_validator("arguments")
+    @classmethod
+    def _is_json(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name, value in arguments.items():
+            try:
+                json.dumps(value, sort_keys=True, allow_nan=False)
+            except (TypeError, ValueError) as err:
+                raise ValueError(
+                    f"{name} is {value!r}, but arguments are what JSON holds, finite numbers, words, true, false, null, "
+                    "lists and tables of these: quote a date, and make other values in a callable of your own"
+                ) from err
+        return arguments
 
     @model_validator(mode="after")
     def _has_one_network(self) -> "Start":
