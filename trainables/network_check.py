@@ -196,7 +196,7 @@ def _packed(model: Model, architecture: Architecture, images: Images, scheme: Qu
 def no_dropout_(model: nn.Module) -> None:
     """Turns dropout off, so that two losses can be compared."""
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0
 
 

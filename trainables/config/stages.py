@@ -43,8 +43,8 @@ class Start(StageConfig):
                 json.dumps(value, sort_keys=True, allow_nan=False)
             except (TypeError, ValueError) as err:
                 raise ValueError(
-                    f"{name} is {value!r}, but arguments are what JSON holds, finite numbers, words, true, false, null, "
-                    "lists and tables of these: quote a date, and make other values in a callable of your own"
+                    f"{name} is {value!r}, but arguments are what JSON holds, finite numbers, words, true, false, "
+                    "null, lists and tables of these: quote a date, and make other values in a callable of your own"
                 ) from err
         return arguments
 

@@ -6,13 +6,14 @@ translated, operator by operator, into the list of `trainables.graph.operators`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainables.errors import ConfigError
 from trainables.graph import torch_functions, torch_layers, torch_shapes
@@ -40,7 +41,7 @@ def capture(module: nn.Module, image: tuple[int, int, int]) -> NetworkFile:
     _marker()
     example = torch.linspace(-1, 1, BATCH * math.prod(image)).view(BATCH, *image)
     try:
-        with torch.no_grad(), _dropout_marked(module):
+        with torch.no_grad(), _dropout_marked():
             exported = torch.export.export(
                 module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False
             )
@@ -59,21 +60,29 @@ def _marker() -> Any:
     """Returns an operator that changes nothing and marks a dropout, which evaluation mode leaves no trace of."""
 
     @torch.library.custom_op("tune_app::mark_dropout", mutates_args=())
-    def mark_dropout(x: Tensor, p: float) -> Tensor:
+    def mark_dropout(x: Tensor, p: float, channels: bool) -> Tensor:
         return x.clone()
 
-    mark_dropout.register_fake(lambda x, p: torch.empty_like(x))
+    mark_dropout.register_fake(lambda x, p, channels: torch.empty_like(x))
     return mark_dropout
 
 
 @contextmanager
-def _dropout_marked(module: nn.Module) -> Iterator[None]:
-    """Lets each dropout of a module leave a mark, as long as the context is open."""
-    marked = [part for part in module.modules() if isinstance(part, nn.Dropout)]
-    for part in marked:
-        part.forward = partial(_marker(), p=part.p)  # type: ignore[method-assign]
+def _dropout_marked() -> Iterator[None]:
+    """Lets each dropout that only training has leave a mark, as long as the context is open: layers call it too."""
+
+    def marking(function: Callable[..., Tensor], *, channels: bool) -> Callable[..., Tensor]:
+        def called(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+            if training:
+                return function(input, p, training, inplace)
+            marked: Tensor = _marker()(input, p, channels)
+            return marked
+
+        return called
+
+    element, channel = F.dropout, F.dropout2d
+    F.dropout, F.dropout2d = marking(element, channels=False), marking(channel, channels=True)
     try:
         yield
     finally:
-        for part in marked:
-            del part.forward
+        F.dropout, F.dropout2d = element, channel

@@ -227,6 +227,7 @@ OPERATORS |= {
     ),
     "parameter": Operator(lambda *, shape, learned=True: shape, module=Leaf),
     "dropout": Operator(_same, module=lambda *, p: nn.Dropout(p), pointwise=True),
+    "channel_dropout": Operator(_same, module=lambda *, p: nn.Dropout2d(p), pointwise=True),
     "relu": _unary(F.relu),
     "clip": _unary(lambda x, *, low, high: torch.clamp(x, low, high)),
     "leaky_relu": _unary(lambda x, *, slope: F.leaky_relu(x, slope)),

@@ -97,7 +97,7 @@ def _layer_norm(t: Translator, call: Call) -> str:
 
 @handles("mark_dropout")
 def _dropout(t: Translator, call: Call) -> str:
-    return t.add("dropout", (call["x"],), p=float(call["p"]))
+    return t.add("channel_dropout" if call["channels"] else "dropout", (call["x"],), p=float(call["p"]))
 
 
 @handles("matmul", "bmm")

@@ -35,6 +35,7 @@ MODULES: dict[type[nn.Module], Read] = {
     nn.ReLU: lambda m: ("relu", {}),
     nn.ReLU6: lambda m: ("clip", {"low": 0.0, "high": 6.0}),
     nn.Dropout: lambda m: ("dropout", {"p": m.p}),
+    nn.Dropout2d: lambda m: ("channel_dropout", {"p": m.p}),
     nn.MaxPool2d: lambda m: (
         "max_pool",
         {

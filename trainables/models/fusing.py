@@ -10,6 +10,8 @@ UNIT, QUANTIZE = "unit", "quantize"
 """The operators of a fused graph beside those of every graph: a unit, and a quantization point by itself."""
 LAYERS = ("conv2d", "linear")
 """The operators with weights that are pruned and quantized."""
+LINEAR = ("dropout", "channel_dropout", "scale")
+"""Operators of one input, value by value, that are no activations."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def fuse(graph: Graph) -> Fused:
 
 
 def _is_activation(node: Node) -> bool:
-    return OPERATORS[node.operator].pointwise and len(node.inputs) == 1 and node.operator not in ("dropout", "scale")
+    return OPERATORS[node.operator].pointwise and len(node.inputs) == 1 and node.operator not in LINEAR
 
 
 def _names(graph: Graph, plans: list[UnitPlan]) -> dict[str, str]:

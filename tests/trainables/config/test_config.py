@@ -518,7 +518,7 @@ def test_batch_norm_is_measured_on_no_image_or_on_several(content: dict[str, Any
     "value", [float("nan"), datetime.date(2026, 1, 2), {1, 2}, {1: "a", "b": 2}, [b"bytes"], float("-inf")]
 )
 def test_arguments_of_a_network_are_what_json_holds(value: Any) -> None:
-    with pytest.raises(ValidationError, match="width is .*, but arguments are what JSON holds"):
+    with pytest.raises(ValidationError, match="but arguments are what JSON holds"):
         BaselineTrain(schedule=ONE, network="my_nets:Net", arguments={"classes": 10, "width": value})
     BaselineTrain(schedule=ONE, network="my_nets:Net", arguments={"sizes": [1, {"a": None, "b": [0.5, True, "x"]}]})
 

@@ -69,6 +69,7 @@ ON_MAPS: dict[str, dict[str, Any]] = {
     "slice": {"dim": 2, "start": 1, "end": 7},
     "roll": {"shifts": (2,), "dims": (3,)},
     "dropout": {"p": 0.1},
+    "channel_dropout": {"p": 0.1},
 }
 """Attributes of operators that read codes, on maps (4, 8, 8)."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.trainables.graph.networks import NETWORKS, Attentive, Counting, Demanding, Dense, ResNet, Shared, Tied
 from trainables.config import Architecture, ModelConfig, QuantScheme
@@ -82,7 +83,7 @@ def test_a_network_learns_as_its_module_does(case: tuple[nn.Module, NetworkFile]
     module, network = case
     mine, theirs = own_model(network)[0].train(), copy.deepcopy(module).train()
     for part in [*mine.modules(), *theirs.modules()]:
-        if isinstance(part, nn.Dropout):
+        if isinstance(part, nn.Dropout | nn.Dropout2d):
             part.p = 0.0
     images = torch.randn(6, 3, *network.graph.image[1:])
     torch.testing.assert_close(mine(images), theirs(images), rtol=1e-4, atol=1e-5)
@@ -90,6 +91,52 @@ def test_a_network_learns_as_its_module_does(case: tuple[nn.Module, NetworkFile]
     theirs(images).square().sum().backward()
     sums = [sum(float(p.grad.abs().sum()) for p in net.parameters() if p.grad is not None) for net in (mine, theirs)]
     assert sums[0] == pytest.approx(sums[1], rel=1e-3)
+
+
+class Halved(nn.Dropout):
+    """A dropout of another class."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(p=share / 2)
+
+
+class Dropping(nn.Module):
+    """Drops values and whole channels, by layers and by functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout2d(0.1), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        self.head = nn.Sequential(nn.Linear(8, 8), Halved(0.8), nn.ReLU(), nn.Linear(8, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout2d(torch.relu(self.stem(x)), 0.2, training=self.training).mean((2, 3))
+        return self.head(F.dropout(x, p=0.3, training=self.training))
+
+
+def test_every_dropout_is_captured_and_drops_in_training() -> None:
+    torch.manual_seed(0)
+    network = captured_network(Dropping(), (3, 8, 8))
+    found = [(n.operator, n.attributes["p"]) for n in network.graph.nodes if "dropout" in n.operator]
+    channel, element = "channel_dropout", "dropout"
+    assert found == [(channel, 0.1), (channel, 0.2), (element, 0.3), (element, 0.4)]
+    assert not [result for result in check_network(network) if not result.holds]
+    model, images = own_model(network)[0], torch.randn(2, 3, 8, 8)
+    assert not torch.equal(model.train()(images), model(images))
+    assert torch.equal(model.eval()(images), model(images))
+
+
+def test_dropout_of_evaluation_mode_is_refused() -> None:
+    class Always(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(12, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.dropout(x.flatten(1), 0.5))
+
+    with pytest.raises(ConfigError, match="dropout"):
+        captured_network(Always(), (3, 2, 2))
+    assert F.dropout.__module__ == "torch.nn.functional"
 
 
 def test_cumulative_statistics_go_on_from_their_count() -> None:

@@ -86,5 +86,6 @@ MOVES: dict[str, Form] = {
     "concatenate": _concatenate,
     "pad": pad,
     "dropout": lambda n, x, w: x[0],
+    "channel_dropout": lambda n, x, w: x[0],
 }
 """By operator what adds its ONNX nodes."""

@@ -183,6 +183,6 @@ def _moved(form: Form) -> Callable[[Node, Value, Writer], Value]:
 ON_CODES: dict[str, Callable[[Node, Value, Writer], Value]] = {
     "max_pool": _pool_codes,
     "pad": _pad_codes,
-    **{name: _moved(FORMS[name]) for name in ("reshape", "permute", "slice", "roll", "dropout")},
+    **{name: _moved(FORMS[name]) for name in ("reshape", "permute", "slice", "roll", "dropout", "channel_dropout")},
 }
 """The operators that work on integer codes as they are."""
