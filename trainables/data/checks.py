@@ -37,15 +37,20 @@ def checked(source: Source, name: str) -> Source:
     return Source(parts["training"], parts["test"], *constants, val=parts.get("validation"))
 
 
-def refuse_single_images(labels: np.ndarray, source: Source, name: str) -> None:
-    """Raises ConfigError: a class has one image that may train, so that it cannot be both learned and tried."""
-    lonely = np.flatnonzero(np.bincount(labels) == 1).tolist()
-    if lonely:
-        first = repr(source.names[lonely[0]]) if source.names else lonely[0]
-        more = f", and so have {len(lonely) - 1} others" if len(lonely) > 1 else ""
+def refuse_small_classes(labels: np.ndarray, source: Source, name: str) -> None:
+    """Raises ConfigError: a class has one image that may train, so that it cannot be both learned and tried, or none.
+
+    `labels` are those of the images that were decoded; a class that the source itself has no image of may stay so.
+    """
+    had, has = (np.bincount(each, minlength=source.classes) for each in (source.rest.labels, labels))
+    small = np.flatnonzero((had > 0) & (has < 2)).tolist()
+    if small:
+        first = repr(source.names[small[0]]) if source.names else small[0]
+        count = "one training image" if has[small[0]] else "no training image that can be decoded"
+        more = f", and {len(small) - 1} others have no more" if len(small) > 1 else ""
         raise ConfigError(
-            f"data set {name!r}: class {first} has one training image{more}, but a class must have two, one to learn "
-            "and one to validate: add images, or remove the class."
+            f"data set {name!r}: class {first} has {count}{more}, but a class must have two, one to learn and one to "
+            "validate: add images, or remove the class."
         )
 
 

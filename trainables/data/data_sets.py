@@ -7,7 +7,7 @@ import torch
 
 from trainables.config import DATASETS, DataConfig, height_and_width
 from trainables.data.augmentation.augment import check_channels
-from trainables.data.checks import checked, refuse_single_images
+from trainables.data.checks import checked, refuse_small_classes
 from trainables.data.constants import constants, level_counts
 from trainables.data.decoding.decode_once import Decoder, Watch, image_cache, unwatched
 from trainables.data.decoding.encoded import EncodedImages, Form
@@ -96,7 +96,7 @@ def _load(config: DataConfig, watch: Watch | None = None) -> tuple[Source, tuple
     """
     source = load_source(config)
     rest, counts = _at_size(source.rest, config, asked_channels(config), watch)
-    refuse_single_images(rest.labels, source, config.name)
+    refuse_small_classes(rest.labels, source, config.name)
     mean, std = config.mean or source.mean, config.std or source.std
     if mean is None or std is None:
         found = constants(counts if counts is not None else level_counts(np.asarray(rest.images)))

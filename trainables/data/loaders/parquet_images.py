@@ -58,6 +58,8 @@ class _Table:
         self._files = [_open(file) for file in files]
         self._paths = files
         self._image, self._label = _columns(self._files[0].schema_arrow, files[0], config)
+        for file, path in zip(self._files[1:], files[1:], strict=True):
+            _refuse_another_schema(file.schema_arrow, path, files[0], self._image, self._label)
         self._held: tuple[int, pa.ChunkedArray] = (-1, None)
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
         rows = [self._files[f].metadata.row_group(g).num_rows for f, g in self._groups]
@@ -69,10 +71,23 @@ class _Table:
     def labels(self) -> np.ndarray:
         """Returns the column of labels."""
         parts = [self._read(file, None, self._label) for file in range(len(self._files))]
-        column = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
+        chunks = [chunk for n, part in enumerate(parts) for chunk in self._of_one_kind(n, part, parts[0].type).chunks]
+        column = pa.chunked_array(chunks, parts[0].type)
         if column.null_count:
             raise ConfigError(f"{self._paths[0]}: {column.null_count:,} labels of {self._label!r} are missing.")
         return np.asarray(column.to_numpy())
+
+    def _of_one_kind(self, file: int, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+        """Returns a file's labels in the type of the first file's, such as integers of another width."""
+        try:
+            if pa.types.is_integer(column.type) == pa.types.is_integer(kind):
+                return column.cast(kind)
+        except pa.ArrowException:
+            pass
+        raise ConfigError(
+            f"{self._paths[file]}: column {self._label!r} holds {column.type}, but {kind} in {self._paths[0]}: give all "
+            "files of a split labels of one kind."
+        )
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of the classes, if the file's own description has them."""
@@ -142,6 +157,17 @@ def _columns(schema: pa.Schema, file: Path, config: DataConfig) -> tuple[str, st
     if _holds_images(kind):
         raise ConfigError(f"{file}: column {label!r} holds images, as maps of classes are, but {ONE_CLASS}.")
     return image, label
+
+
+def _refuse_another_schema(schema: pa.Schema, file: Path, first: Path, image: str, label: str) -> None:
+    """Raises ConfigError: a file of a split has not the columns of the first one, of the same kinds."""
+    there = set(schema.names)
+    if missing := [name for name in (image, label) if name not in there]:
+        raise ConfigError(
+            f"{file} has no column {missing[0]!r}, which {first} has: give all files of a split the same."
+        )
+    if not _holds_images(schema.field(image).type):
+        raise ConfigError(f"{file}: column {image!r} holds no images, as it does in {first}: mend the file.")
 
 
 def _holds_images(kind: pa.DataType) -> bool:

@@ -207,6 +207,10 @@ def test_files_that_cannot_be_decoded_are_refused_or_left_out(tmp_path: Path) ->
     assert load_data(refused).fingerprint == data.fingerprint
     with pytest.raises(ConfigError, match=r"bee/00004\.png"):
         load_test_images(refused, CPU.torch)
+    for path in (tmp_path / "train/bee").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ConfigError, match="class 'bee' has no training image that can be decoded, but a class must"):
+        load_data(skipped)
 
 
 def test_a_class_with_one_image_is_refused(tmp_path: Path) -> None:

@@ -90,6 +90,32 @@ def test_what_is_no_class_is_refused(labels: list[Any], expected: str, tmp_path:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        ({"label": LABELS.astype(np.int16)}, ""),
+        (
+            {"label": [f"kind {label}" for label in LABELS]},
+            "column 'label' holds string, but int64 in .*parquet",
+        ),
+        ({"label": [0.5] * 60}, r"b\.parquet: column 'label' holds double, but int64"),
+        ({"other": LABELS}, r"b\.parquet has no column 'label', but .*a\.parquet has"),
+        ({"image": LABELS, "label": LABELS}, r"b\.parquet: column 'image' holds no images, as it does in .*a\.parquet"),
+    ],
+    ids=["shorter integers", "text", "fractions", "no labels", "no images"],
+)
+def test_the_files_of_a_split_have_the_same_columns(second: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    content = [{"bytes": encoded(image), "path": None} for image in IMAGES]
+    pq.write_table(pa.table({"image": content, "label": LABELS}), tmp_path / "train/a.parquet")
+    pq.write_table(pa.table({"image": content, **second}), tmp_path / "train/b.parquet")
+    if not expected:
+        assert len(load_data(config(tmp_path, test_fraction=0.5)).train) > 40
+        return
+    with pytest.raises(ConfigError, match=expected):
+        load_data(config(tmp_path))
+
+
 def test_damaged_files_and_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no parquet files"):
         load_data(config(tmp_path))
