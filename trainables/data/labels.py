@@ -55,12 +55,17 @@ def one_class_each(labels: np.ndarray, what: str) -> np.ndarray:
             raise ConfigError(f"{what} are partly missing or no text, but {ONE_CLASS}: leave those images out.")
         labels = labels.astype(str)
     if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8")
+        try:
+            labels = np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError as err:
+            raise ConfigError(f"{what} are bytes that are no text in UTF-8: save classes as integers or text.") from err
     if labels.dtype.kind == "f":
         raise ConfigError(
             f"{what} are {labels.dtype}, as targets of a regression are, but {ONE_CLASS}: save classes as integers."
         )
-    if labels.dtype.kind not in "iuUb" or labels.ndim != 1:
+    if not labels.ndim:
+        raise ConfigError(f"{what} are a single value, but {ONE_CLASS}: save one for each image.")
+    if labels.dtype.kind not in "iuUb":
         raise ConfigError(f"{what} are {labels.dtype}, but {ONE_CLASS}: save classes as integers or text.")
     return labels
 

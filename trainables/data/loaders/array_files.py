@@ -81,7 +81,9 @@ def _spellings(word: str, split: str) -> tuple[str, ...]:
 
 def _part(images: np.ndarray, labels: np.ndarray, what: str) -> Samples:
     """Returns images as (N, C, H, W) uint8 with their labels; those of an .npy file one at a time, as they are used."""
-    if len(images) != len(labels):
+    if not images.size:
+        raise ConfigError(f"{what} have the shape {images.shape}, which holds none: save them again.")
+    if images.ndim and len(images) != len(labels):
         raise ConfigError(f"{what} are {len(images):,}, but their labels {len(labels):,}: save one label for each.")
     if images.ndim == 3:
         images = images[:, None]

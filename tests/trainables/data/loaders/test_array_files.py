@@ -94,6 +94,11 @@ def test_sixteen_bits_and_other_sizes_are_taken(tmp_path: Path) -> None:
         ({"images": np.zeros((60, 4, 8, 8), np.uint8), "labels": LABELS}, r"have the shape \(60, 4, 8, 8\), but must"),
         ({"images": IMAGES, "labels": LABELS * 0.5}, "as targets of a regression are"),
         ({"images": IMAGES, "labels": np.eye(3)[LABELS]}, "3 values for each image"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"have the shape \(0, .*, which holds none"),
+        ({"images": IMAGES[:, :0], "labels": LABELS}, r"have the shape \(60, 0, .*, which holds none"),
+        ({"images": np.uint8(3), "labels": LABELS}, r"have the shape \(\), but must"),
+        ({"images": IMAGES, "labels": np.int64(3)}, "labels are a single value, but one class per image"),
+        ({"images": IMAGES, "labels": np.array([b"\xff", b"a", b"b"])[LABELS]}, "bytes that are no text in UTF-8"),
         ({"images": np.array([{}], object), "labels": LABELS}, "cannot read .*npz: Object arrays cannot be loaded"),
     ],
 )

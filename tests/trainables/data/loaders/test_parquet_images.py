@@ -99,7 +99,7 @@ def test_what_is_no_class_is_refused(labels: list[Any], expected: str, tmp_path:
             "column 'label' holds string, but int64 in .*parquet",
         ),
         ({"label": [0.5] * 60}, r"b\.parquet: column 'label' holds double, but int64"),
-        ({"other": LABELS}, r"b\.parquet has no column 'label', but .*a\.parquet has"),
+        ({"other": LABELS}, r"b\.parquet has no column 'label', which .*a\.parquet has"),
         ({"image": LABELS, "label": LABELS}, r"b\.parquet: column 'image' holds no images, as it does in .*a\.parquet"),
     ],
     ids=["shorter integers", "text", "fractions", "no labels", "no images"],
