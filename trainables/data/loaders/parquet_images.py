@@ -85,8 +85,8 @@ class _Table:
         except pa.ArrowException:
             pass
         raise ConfigError(
-            f"{self._paths[file]}: column {self._label!r} holds {column.type}, but {kind} in {self._paths[0]}: give all "
-            "files of a split labels of one kind."
+            f"{self._paths[file]}: column {self._label!r} holds {column.type}, but {kind} in {self._paths[0]}: give "
+            "all files of a split labels of one kind."
         )
 
     def names(self) -> tuple[str, ...]:
