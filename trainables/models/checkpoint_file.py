@@ -5,6 +5,7 @@ import io
 import itertools
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,15 +142,27 @@ def _weights_in(value: Any, where: str = "", depth: int = 0) -> Iterator[tuple[s
 def _unprefixed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns tensors without what DataParallel, torch.compile and trainers put before every name.
 
-    `module` and `_orig_mod` always go; other first parts that all names share go where more of the network's own names
-    are there without them.
+    `module` and `_orig_mod` always go; another first part that most names share goes where more of the network's own
+    names are there without it, and with it what has another one, if the network is whole then. Counts, such as that of
+    an average, go as well.
     """
-    best = names = {name: PREFIXES.sub("", name) for name in state}
-    while len({name.partition(".")[0] for name in names.values()}) == 1 and all("." in n for n in names.values()):
-        names = {name: PREFIXES.sub("", short.partition(".")[2]) for name, short in names.items()}
+    names = {name: PREFIXES.sub("", name) for name in state}
+    best = names = {name: n for name, n in names.items() if n in expected or not _is_count(n, state[name])}
+    needed = {name for name in expected if not name.endswith(COUNTER)}
+    while most := Counter(n.partition(".")[0] for n in names.values() if "." in n).most_common(1):
+        first = most[0][0]
+        inner = {name: PREFIXES.sub("", n[len(first) + 1 :]) for name, n in names.items() if n.startswith(f"{first}.")}
+        if len(inner) < len(names) and not needed <= set(inner.values()):
+            break
+        names = inner
         if sum(n in expected for n in names.values()) > sum(n in expected for n in best.values()):
             best = names
     return {short: state[name] for name, short in best.items()}
+
+
+def _is_count(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is a whole number by itself, but not one that a batch norm has."""
+    return not tensor.ndim and not tensor.is_floating_point() and not name.endswith(COUNTER)
 
 
 def _as_float(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -202,9 +215,14 @@ def fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: 
         renamed = _by_order(state, expected, source)
         fitted = Fitted({ours: state[theirs] for ours, theirs in renamed.items()}, renamed)
     for name, tensor in fitted.state.items():
+        theirs = fitted.renamed.get(name, name)
+        if expected[name].is_floating_point() and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ConfigError(f"{source}: {theirs} is {kind}: save floating-point weights.")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            theirs = fitted.renamed.get(name, name)
             raise ConfigError(f"{source}: {theirs} holds NaN or infinite values: use an intact checkpoint.")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ConfigError(f"{source}: {theirs} holds negative variances: use an intact checkpoint.")
     return fitted
 
 
@@ -252,4 +270,9 @@ def reported_accuracy(path: Path) -> dict[str, float]:
     loaded = _loaded(path.read_bytes(), path, "")
     named = loaded.items() if isinstance(loaded, Mapping) else ()
     found = {str(name): value for name, value in named if ACCURACY.search(str(name))}
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float | np.number)}
+    numbers = {name: value.item() if _is_number(value) else value for name, value in found.items()}
+    return {name: float(value) for name, value in numbers.items() if isinstance(value, int | float | np.number)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1 and not odd_kind(value)

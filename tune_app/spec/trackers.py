@@ -91,7 +91,7 @@ def _checked(item: dict[Any, Any]) -> str:
 
 def known_kind(kind: Any) -> str:
     """Returns the name of a tracker, or raises ConfigError where there is none of it."""
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         hint = did_you_mean(str(kind), KINDS, before="; ")
         raise ConfigError(f"tracking: unknown tracker {kind!r}; known: {', '.join(KINDS)}{hint}")
     return str(kind)

@@ -43,6 +43,9 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "compiled and parallel": lambda s: prefixed(s, "module._orig_mod."),
     "a trainer's": lambda s: {"state_dict": prefixed(s, "model.")},
     "a trainer's and parallel": lambda s: {"state_dict": prefixed(s, "net.module.model.")},
+    "an AveragedModel": lambda s: {"n_averaged": torch.tensor(3), **prefixed(s, "module.")},
+    "a trainer's with a loss": lambda s: {"state_dict": {**prefixed(s, "model."), "loss.weight": torch.ones(2)}},
+    "a count of its own": lambda s: {**s, "steps": torch.tensor(7)},
     "half": lambda s: {name: t.half() if t.is_floating_point() else t for name, t in s.items()},
     "bfloat16": lambda s: {name: t.bfloat16() if t.is_floating_point() else t for name, t in s.items()},
     "with a counter": lambda s: {**s, "steps": 7, "version": "1.0"},
@@ -75,10 +78,28 @@ def test_a_networks_own_first_name_is_no_prefix(tmp_path: Path) -> None:
     assert read_fitted(tmp_path / "x.pt", inside.state_dict()).state.keys() == inside.state_dict().keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("0.weight", lambda t: (10 * t).to(torch.int8), "0.weight is int8: save floating-point weights"),
+        ("3.bias", lambda t: t > 0, "3.bias is bool: save floating-point weights"),
+        ("1.running_var", lambda t: -t, "1.running_var holds negative variances"),
+    ],
+)
+def test_values_that_no_network_has_are_refused(
+    name: str, change: Callable[[Tensor], Tensor], expected: str, tmp_path: Path
+) -> None:
+    state = network().state_dict()
+    torch.save({**state, name: change(state[name])}, tmp_path / "x.pt")
+    with pytest.raises(ConfigError, match=expected):
+        read_fitted(tmp_path / "x.pt", state)
+
+
 def test_accuracies_beside_the_weights_are_reported(tmp_path: Path) -> None:
     content = {"state_dict": network().state_dict(), "best_prec1": 91.5, "val_acc": np.float64(0.9), "lr": 0.1}
-    torch.save({**content, "accuracy_log": "a file"}, tmp_path / "x.pt")
-    assert reported_accuracy(tmp_path / "x.pt") == {"best_prec1": 91.5, "val_acc": 0.9}
+    more = {"accuracy_log": "a file", "top1": torch.tensor(75.5), "acc_by_class": torch.ones(2)}
+    torch.save({**content, **more}, tmp_path / "x.pt")
+    assert reported_accuracy(tmp_path / "x.pt") == {"best_prec1": 91.5, "val_acc": 0.9, "top1": 75.5}
 
 
 class Settings:

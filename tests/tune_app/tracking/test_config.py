@@ -43,6 +43,7 @@ def test_every_tracker_has_defaults(tmp_path: Path, kind: str) -> None:
     [
         ("wanb", "unknown tracker 'wanb'; known: wandb, tensorboard, mlflow; did you mean 'wandb'?"),
         ([{"mode": "offline"}], "unknown tracker None; known: wandb, tensorboard, mlflow"),
+        ([{"kind": []}], "unknown tracker []; known: wandb, tensorboard, mlflow"),
         (["wandb", {"kind": "wandb"}], "tracking: wandb is named twice: keep one of the two."),
         ({"kind": "wandb", "projct": "x"}, "unknown option 'projct'; did you mean 'project'?"),
         ({"kind": "wandb", "color": "x"}, "unknown option 'color'; known: kind, mode, project, entity, upload."),
