@@ -1,5 +1,6 @@
 """How torch's functions of values are translated: element by element, and over some of a tensor's axes."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ def _relu6(t: Translator, call: Call) -> str:
 
 @handles("hardtanh", "hardtanh_")
 def _hardtanh(t: Translator, call: Call) -> str:
-    return t.add("clip", (call["self"],), low=float(call["min_val"]), high=float(call["max_val"]))
+    return _between(t, call["self"], call["min_val"], call["max_val"])
 
 
 @handles("clamp", "clamp_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_", "clip")
@@ -48,10 +49,15 @@ def _clamp(t: Translator, call: Call) -> str:
     low, high = call.arguments.get("min"), call.arguments.get("max")
     if isinstance(low, Tensor | str) or isinstance(high, Tensor | str):
         raise t.refusal("clamp between tensors")
-    if low == 0 and high is None:
-        return t.add("relu", (call["self"],))
-    ends = {name: None if end is None else float(end) for name, end in (("low", low), ("high", high))}
-    return t.add("clip", (call["self"],), **ends)
+    return _between(t, call["self"], low, high)
+
+
+def _between(t: Translator, x: str, low: float | None, high: float | None) -> str:
+    """Adds what keeps values between two ends, of which either may be missing or infinite."""
+    ends = [None if end is None or math.isinf(end) else float(end) for end in (low, high)]
+    if ends == [None, None]:
+        return x
+    return t.add("relu", (x,)) if ends == [0.0, None] else t.add("clip", (x,), low=ends[0], high=ends[1])
 
 
 @handles("leaky_relu", "leaky_relu_")

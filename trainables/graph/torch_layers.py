@@ -1,5 +1,6 @@
 """How torch's layers are translated: those with weights, norms, attention, and products of matrices."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor, nn
 
 from trainables.graph.graph import IMAGE
 from trainables.graph.translator import Call, Translator, handles, pair
+
+MASKED = -3e4
+"""What is added to a score that attention must not see: its softmax is 0 then, and float16 holds it."""
 
 
 @handles("conv2d", "convolution")
@@ -115,12 +119,20 @@ def _addmm(t: Translator, call: Call) -> str:
     return t.layer("linear", call["mat1"], tensors, bias, weight=tuple(weight.t().shape), bias=True)
 
 
+def _finite_mask(mask: Tensor | str) -> Tensor | str:
+    """Returns a mask as finite numbers that are added, since a packed file holds no infinite ones."""
+    if not isinstance(mask, Tensor) or (mask.is_floating_point() and bool(torch.isfinite(mask).all())):
+        return mask
+    added = torch.zeros(mask.shape).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask
+    return added.clamp_min(MASKED)
+
+
 @handles("scaled_dot_product_attention")
 def _attention(t: Translator, call: Call) -> str:
     if call["dropout_p"] or call["enable_gqa"]:
         raise t.refusal("attention with dropout or grouped queries")
     inputs = [t.tensor(call[part]) for part in ("query", "key", "value")]
     if call["attn_mask"] is not None:
-        inputs.append(t.tensor(call["attn_mask"]))
+        inputs.append(t.tensor(_finite_mask(call["attn_mask"])))
     scale = None if call["scale"] is None else float(call["scale"])
     return t.add("attention", inputs, scale=scale, causal=bool(call["is_causal"]))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from trainables.errors import ConfigError
 from trainables.graph.capture import capture
@@ -42,6 +43,7 @@ def capture_network(
     """
     torch.manual_seed(seed)
     module = make_module(network, arguments)
+    _make_lazy_layers(module, image)
     about: dict[str, Any] = {"network": network, "arguments": dict(arguments)}
     if checkpoint is not None:
         fitted = read_fitted(checkpoint, module.state_dict())
@@ -58,6 +60,7 @@ def captured_network(
     Raises:
         ConfigError: it cannot be captured, a tensor is not what a network can hold, or the outputs differ.
     """
+    _make_lazy_layers(module, image)
     _check_tensors(module)
     captured = capture(module, image)
     network = NetworkFile(captured.graph, captured.state, {**(about or {}), **captured.about})
@@ -94,6 +97,20 @@ def make_module(network: str, arguments: Mapping[str, Any]) -> nn.Module:
             f"network {network} makes a {type(module).__name__}, not a torch module: name another callable."
         )
     return module
+
+
+@torch.no_grad()
+def _make_lazy_layers(module: nn.Module, image: tuple[int, int, int]) -> None:
+    """Lets layers that take their sizes from their first images see some."""
+    if not any(is_lazy(tensor) for tensor in [*module.parameters(), *module.buffers()]):
+        return
+    try:
+        module.eval()(torch.zeros(2, *image))
+    except Exception as err:  # the user's code
+        shown = "x".join(map(str, image))
+        raise ConfigError(
+            f"the network cannot be run on images of {shown}: {type(err).__name__}: {err}. Name the size that it takes."
+        ) from err
 
 
 def _about_checkpoint(path: Path, fitted: Fitted) -> dict[str, Any]:
@@ -135,8 +152,13 @@ def _check_outputs(module: nn.Module, network: NetworkFile) -> None:
             "the captured network computes something else than the module: its outputs depend on the number of images, "
             "or on chance; take that out of its evaluation mode."
         )
-    alone = model(images[:1])
-    same = torch.equal(alone.argmax(1), _only_tensor(module(images[:1])).argmax(1))
+    alone, theirs = model(images[:1]), _only_tensor(module(images[:1]))
+    if theirs.shape != alone.shape:
+        raise ConfigError(
+            f"for a single image the module returns the shape {tuple(theirs.shape)}, not {tuple(alone.shape)}: flatten "
+            "from dimension 1, or name the dimensions to squeeze."
+        )
+    same = torch.equal(alone.argmax(1), theirs.argmax(1))
     if not same or float((alone - expected[:1]).abs().max()) > ALONE * scale:
         raise ConfigError("the module's answer depends on the other images of a batch: take that out.")
 

@@ -232,8 +232,8 @@ def test_any_number_of_images_may_be_given_at_once() -> None:
 @pytest.mark.parametrize("a_bits", [2, 4, 7, 8])
 def test_activations_use_the_codes_of_their_bits_and_no_others(a_bits: int) -> None:
     content = write_onnx(make_packed(a_bits=a_bits, residual_bits=a_bits))
-    sums = [f"blocks.{i}.out_point.clip" for i in range(4)]
-    others = [f"blocks.{i}.depthwise.{'q' if a_bits == 8 else 'clip'}" for i in range(4)]
+    sums = [f"blocks.{i}.out_point.q.clip" for i in range(4)]
+    others = [f"blocks.{i}.depthwise.{'q' if a_bits == 8 else 'q.clip'}" for i in range(4)]
     model = with_outputs(content, dict.fromkeys([*sums, *others], TensorProto.UINT8))
     found = open_session(model.SerializeToString()).run([*sums, *others], {"pixels": make_images(64).pixels.numpy()})
     signed, unsigned = np.concatenate([f.ravel() for f in found[:4]]), np.concatenate([f.ravel() for f in found[4:]])

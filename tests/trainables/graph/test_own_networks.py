@@ -1,8 +1,10 @@
 """Any torch network, unmodified: captured, pruned, trained, packed, exported, counted."""
 
 import copy
+import math
 import random
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,56 @@ def test_a_network_learns_as_its_module_does(case: tuple[nn.Module, NetworkFile]
     theirs(images).square().sum().backward()
     sums = [sum(float(p.grad.abs().sum()) for p in net.parameters() if p.grad is not None) for net in (mine, theirs)]
     assert sums[0] == pytest.approx(sums[1], rel=1e-3)
+
+
+class Computed(nn.Module):
+    """A convolution, a function of its output that gives 8 values an image, and a linear layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 10)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(self.stem(x)))
+
+
+def attended(x: Tensor, mask: Tensor) -> Tensor:
+    tokens = x.flatten(2).transpose(1, 2)
+    return F.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=mask).mean(1)
+
+
+CAUSAL = torch.ones(64, 64).tril().bool()
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "no upper end": lambda x: torch.clamp(x, 0, math.inf).mean((2, 3)),
+    "no lower end": lambda x: F.hardtanh(x, -math.inf, 0.5).mean((2, 3)),
+    "no ends": lambda x: torch.clamp(x, -math.inf, math.inf).mean((2, 3)),
+    "a mask of infinities": lambda x: attended(x, torch.zeros(64, 64).masked_fill(~CAUSAL, -math.inf)),
+    "a mask of truth values": lambda x: attended(x, CAUSAL),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_infinite_numbers_in_a_network_are_no_obstacle(name: str) -> None:
+    torch.manual_seed(0)
+    network = captured_network(Computed(FUNCTIONS[name]), (3, 8, 8))
+    assert [result for result in check_network(network) if not result.holds] == []
+
+
+def test_layers_that_take_their_sizes_from_images_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["from torch import nn", "def net():", "    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(),"]
+    (tmp_path / "lazy_nets.py").write_text("\n".join([*lines, "        nn.LazyLinear(10))"]))
+    monkeypatch.chdir(tmp_path)
+    network = capture_network("lazy_nets:net", {}, (3, 8, 8))
+    assert (10, 4 * 6 * 6) in {tuple(tensor.shape) for tensor in network.state.values()}
+    with pytest.raises(ConfigError, match=r"cannot be run on images of 3x2x2: .*Name the size that it takes"):
+        capture_network("lazy_nets:net", {}, (3, 2, 2))
+
+
+def test_a_batch_of_one_keeps_its_dimension() -> None:
+    module = Computed(lambda x: F.adaptive_avg_pool2d(x, 1).squeeze())
+    with pytest.raises(ConfigError, match=r"for a single image the module returns the shape \(10,\), not \(1, 10\)"):
+        captured_network(module, (3, 8, 8))
 
 
 class Halved(nn.Dropout):

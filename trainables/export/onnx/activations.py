@@ -62,7 +62,7 @@ def quantize(nodes: Nodes, x: Value, quantizer: nn.Module | None, name: str) -> 
     low, high = int(grid.zero) - quantizer.qn, int(grid.zero) + quantizer.qp
     if (low, high) != (0, 255):
         ends = [nodes.constant(f"uint8.{end}", np.array(end, np.uint8)) for end in (low, high)]
-        codes = nodes.add("Clip", codes, *ends, name=f"{name}.clip")
+        codes = nodes.add("Clip", codes, *ends, name=f"{name}.q.clip")
     return Value(codes, grid)
 
 
@@ -88,7 +88,7 @@ def _quantize_wide(nodes: Nodes, x: Value, quantizer: Quantizer, step: np.float3
     source, signed = x.name, quantizer.qn > 0
     if signed:
         lowest = nodes.constant(f"{name}.lowest", np.float32(-quantizer.qn * step))
-        source = nodes.add("Clip", source, lowest, name=f"{name}.clip")
+        source = nodes.add("Clip", source, lowest, name=f"{name}.q.clip")
     grid = Grid(name, step, np.array(0, np.int16 if signed else np.uint16))
     return Value(_codes(nodes, source, grid), grid)
 
