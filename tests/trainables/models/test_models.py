@@ -1,5 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from tests.trainables.factories import SMALL, conv_unit, digits, inner_groups, make_architecture
 from trainables.config import MODELS, Architecture, ModelConfig
@@ -210,3 +214,23 @@ def test_a_network_goes_on_from_each_step_with_the_weights_of_then(name: str) ->
                 assert torch.equal(logits(), changed)
                 weight.mul_(0.5)
     assert visited == list(layers)
+
+
+def test_depthwise_convolutions_with_a_stride_are_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bf16 a CPU has no fast kernel for their gradients, so that they leave the autocast of training."""
+    model = build(Architecture(model=ModelConfig(width=0.1), classes=10, channels=3, image_size=32))
+    in_float32: list[tuple[bool, int]] = []
+    convolved = F.conv2d
+
+    def spy(x: Tensor, weight: Tensor, *others: Any) -> Tensor:
+        left = not torch.is_autocast_enabled("cpu") and x.dtype == weight.dtype == torch.float32
+        in_float32.append((left, others[1][0] if len(weight) == others[4] > 1 else 0))
+        return convolved(x, weight, *others)
+
+    monkeypatch.setattr(F, "conv2d", spy)
+    images = torch.randn(4, 3, 32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.train()(images).square().sum().backward()
+    assert {left for left, stride in in_float32 if stride == 2} == {True}
+    assert {left for left, stride in in_float32 if stride != 2} == {False}
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
