@@ -129,6 +129,24 @@ def test_infinite_numbers_in_a_network_are_no_obstacle(name: str) -> None:
     assert [result for result in check_network(network) if not result.holds] == []
 
 
+class Shifted(nn.Module):
+    """A convolution whose activation makes something of zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.sigmoid(self.second(torch.sigmoid(self.first(x)))).mean((2, 3)))
+
+
+def test_activations_that_make_something_of_zero_are_pruned_all_the_same() -> None:
+    torch.manual_seed(0)
+    results = {result.name: result for result in check_network(captured_network(Shifted(), (3, 8, 8)))}
+    assert results["pruning"].holds, results["pruning"].seen
+
+
 def test_layers_that_take_their_sizes_from_images_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["from torch import nn", "def net():", "    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(),"]
     (tmp_path / "lazy_nets.py").write_text("\n".join([*lines, "        nn.LazyLinear(10))"]))
