@@ -86,6 +86,7 @@ class Translator:
         self.origin: dict[int, str] = {}
         self.learned: set[int] = set()
         self.taken: set[str] = {IMAGE}
+        self.folders: set[str] = set()
         self.copies: list[str] = []
         self.batch: int | None = None
         self.here: torch.fx.Node | None = None
@@ -195,10 +196,18 @@ class Translator:
     def add(self, operator: str, inputs: Sequence[str], called: str = "", /, **attributes: Any) -> str:
         """Adds a node and returns its name."""
         path = self._module_path()
-        name = unused(called or (f"{path}.{operator}" if path else operator), self.taken)
+        name = self._free(called or (f"{path}.{operator}" if path else operator), operator)
         self.taken.add(name)
+        self.folders |= set(_outer(name))
         self.nodes.append(Node(name, operator, tuple(inputs), attributes))
         return name
+
+    def _free(self, name: str, operator: str) -> str:
+        """Returns a name that no node has, and of which none is a part: a layer may hold others, a node does not."""
+        for outer in _outer(name):
+            if outer in self.taken - {IMAGE}:
+                return self._free(f"{outer}_{name[len(outer) + 1 :]}", operator)
+        return unused(f"{name}.{operator}" if name in self.folders else name, self.taken)
 
     def tensor(self, value: Any) -> str:
         """Returns the node of a value; a tensor that is known already becomes a parameter.
@@ -211,9 +220,7 @@ class Translator:
             raise self.refusal("that computes with the number of images")
         fixed = {} if id(value) in self.learned else {"learned": False}
         parent, _, own = (self.origin.get(id(value)) or "constant").rpartition(".")
-        # A layer's own tensor that is read by itself too lies beside the layer.
-        wanted = f"{parent}_{own}" if parent in self.taken else f"{parent}.{own}".lstrip(".")
-        name = self.add("parameter", (), wanted, shape=tuple(value.shape), **fixed)
+        name = self.add("parameter", (), f"{parent}.{own}".lstrip("."), shape=tuple(value.shape), **fixed)
         self.state[f"{name}.value"] = value.clone().float()
         return name
 
@@ -258,6 +265,12 @@ class Translator:
         stack = [str(path) for path, _ in (self.here.meta.get("nn_module_stack") or {}).values()]
         leaf = bool(stack) and not list(self.module.get_submodule(stack[-1]).children())
         return stack[-2 if leaf and len(stack) > 1 else -1] if stack else ""
+
+
+def _outer(name: str) -> list[str]:
+    """Returns what a name lies in: `a` and `a.b` of `a.b.c`."""
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -129,6 +129,27 @@ def test_infinite_numbers_in_a_network_are_no_obstacle(name: str) -> None:
     assert [result for result in check_network(network) if not result.holds] == []
 
 
+class Normed(nn.Linear):
+    """A linear layer that holds another layer and two norms, one of which has the name of a part of our units."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.bn, self.down, self.last = nn.BatchNorm1d(inputs), nn.Linear(inputs, outputs), nn.LayerNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(x)
+        return self.last(torch.relu(super().forward(x)) + self.down(x))
+
+
+def test_layers_inside_of_layers_keep_apart() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Normed(8, 10), Normed(10, 10))
+    network = captured_network(module, (3, 8, 8))
+    assert [result for result in check_network(network) if not result.holds] == []
+    names = {node.name for node in network.graph.nodes}
+    assert not [name for name in names if any(other.startswith(f"{name}.") for other in names)]
+
+
 class Shifted(nn.Module):
     """A convolution whose activation makes something of zero."""
 
