@@ -18,16 +18,14 @@ from tune_app.frontier.pareto import hypervolume, knee
 from tune_app.frontier.points import MAIN
 from tune_app.ledger.baseline import BaselineInfo, caveat, read_baseline
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.reading import read_records
 from tune_app.ledger.training_cost import cost_lines
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.baseline_so_far import BaselineSoFar, baseline_so_far
 from tune_app.stages.running import RunningTrial, running_trials
-from tune_app.tables.at_rest import recall
+from tune_app.tables.at_rest import Known, known_now
 from tune_app.tables.columns import short, show
 from tune_app.tables.point_rows import parameters_of
-from tune_app.tables.totals import Totals, growth_lines, totals_of
-from tune_app.tables.trials import load_trials
+from tune_app.tables.totals import Totals, growth_lines
 from tune_app.terminal.quantities import (
     show_count,
     show_done,
@@ -169,20 +167,16 @@ class ExperimentSummary:
         return "".join(f", {short(name)} {show(name, values[name])}" for name in names)
 
 
-def summarize(folder: ExperimentFolder) -> ExperimentSummary:
-    """Summarizes an experiment, at any time.
+def summarize(folder: ExperimentFolder, known: Known | None = None) -> ExperimentSummary:
+    """Summarizes an experiment, at any time; with `known`, what its trials are is not read again.
 
     Raises:
         CorruptFile: the stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
     spec, baseline = folder.read_spec(), read_baseline(folder)
-    if (known := recall(folder)) is not None:
-        totals, table = known.totals, known.trials
-    else:
-        records = read_records(folder)
-        totals = totals_of(records, spec, None if baseline is None else baseline.reference(spec))
-        table = load_trials(folder, records)
+    known = known or known_now(folder)
+    totals, table = known.totals, known.trials
     points, parameters = points_of(table, spec), parameters_of(table)
     costs = costs_of_points(points, spec)
     return ExperimentSummary(

@@ -14,6 +14,7 @@ from trainables.config import Frozen, digest, sealed, unsealed
 from trainables.errors import CorruptFile, StorageUnavailable
 from trainables.printable import Printable
 from trainables.storage import StoragePath, read_bytes, read_start, replace, sha256, stamps
+from tune_app.ledger.baseline import read_baseline
 from tune_app.ledger.folder import ExperimentFolder, stored_text
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import TrialRecord
@@ -21,7 +22,7 @@ from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import held_out_results
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.sealed_parquet import SEAL_BYTES, check_table, checksum_of
-from tune_app.tables.totals import Totals
+from tune_app.tables.totals import Totals, totals_of
 from tune_app.tables.trials import check_version, decode_table, load_trials, write_tables
 
 RULES = 4
@@ -41,8 +42,8 @@ class AtRest(Frozen):
 
 
 @dataclass(frozen=True)
-class Recalled:
-    """What is known of an experiment without reading a record."""
+class Known:
+    """What is known of an experiment: what its trials add up to, and the table of all of them."""
 
     totals: Totals
     trials: pa.Table
@@ -111,8 +112,8 @@ def settle(
             replace(folder.totals_file, sealed(note), durable=False)
 
 
-def recall(folder: ExperimentFolder) -> Recalled | None:
-    """Returns the totals of an experiment if all is as it was when they were counted; None: read the records.
+def recall(folder: ExperimentFolder) -> Known | None:
+    """Returns what was known of an experiment if all is as it was then; None: its records must be read.
 
     Spec, baseline, test results and both tables are compared; of the records only that nobody has touched them.
 
@@ -131,16 +132,25 @@ def recall(folder: ExperimentFolder) -> Recalled | None:
             return None
         if checksum_of(content) != note.tables.get(path.name):
             return None
-    return Recalled(note.totals, tables[0])
+    return Known(note.totals, tables[0])
 
 
-def known_trials(folder: ExperimentFolder) -> pa.Table:
-    """Returns the table of all trials as they are now; a damaged record is left out, and named to people.
+def known_now(folder: ExperimentFolder) -> Known:
+    """Returns what is known of an experiment now; a damaged record is left out, and named to people.
 
     Raises:
         CorruptFile: the stored spec, the baseline or a test result is damaged.
         StorageUnavailable: a file cannot be read.
     """
+    if (known := recall(folder)) is not None:
+        return known
+    spec, baseline, records = folder.read_spec(), read_baseline(folder), read_records(folder)
+    totals = totals_of(records, spec, None if baseline is None else baseline.reference(spec))
+    return Known(totals, load_trials(folder, records))
+
+
+def known_trials(folder: ExperimentFolder) -> pa.Table:
+    """Returns the table of `known_now`, without adding anything up; errors are the same."""
     known = recall(folder)
     return load_trials(folder, read_records(folder)) if known is None else known.trials
 

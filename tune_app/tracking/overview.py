@@ -10,7 +10,7 @@ from tune_app.findings.summary import ExperimentSummary, summarize
 from tune_app.frontier.points import MAIN
 from tune_app.ledger.baseline import caveat
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.tables.at_rest import known_trials
+from tune_app.tables.at_rest import known_now
 from tune_app.terminal.quantities import show_count
 from tune_app.tracking.hyperparameters import hyperparameters
 from tune_app.tracking.protocol import ConfusionMatrix, Overview, RunInfo, Value
@@ -27,7 +27,8 @@ def read_overview(folder: ExperimentFolder, *, confusion: ConfusionMatrix | None
         CorruptFile: the stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
-    spec, rows, found = folder.read_spec(), known_trials(folder).to_pylist(), summarize(folder)
+    spec, known = folder.read_spec(), known_now(folder)
+    rows, found = known.trials.to_pylist(), summarize(folder, known)
     complete = [row for row in rows if row["state"] == "complete" and row["rung"] == FULL]
     frontier = sorted((row for row in complete if row["on_frontier"]), key=lambda row: row["size_bytes"])
     dominated = [row for row in complete if not row["on_frontier"]]

@@ -19,7 +19,7 @@ from tune_app.ledger.reading import read_records
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.run.search import run_search
 from tune_app.spec.constraint import Constraint
-from tune_app.tables.at_rest import Recalled, known_trials, ledger_state, recall, settle
+from tune_app.tables.at_rest import Known, known_trials, ledger_state, recall, settle
 from tune_app.tables.totals import totals_of
 from tune_app.tables.trials import load_trials
 
@@ -157,7 +157,7 @@ def test_a_search_without_a_usable_trial_is_refused_each_time(tmp_path: Path) ->
 def test_a_run_that_recalls_looks_at_its_lease(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     known = recall(folder)
 
-    def overtaken(place: ExperimentFolder) -> Recalled | None:
+    def overtaken(place: ExperimentFolder) -> Known | None:
         replace(place.lease / "00000099.json", b"{}")
         return known
 
