@@ -37,7 +37,7 @@ def fit(
     norm measured again; the rows are of the network as it trained.
 
     Raises:
-        Diverged: the loss of an epoch is not finite.
+        Diverged: the loss of an epoch, or a weight after it, is not finite.
     """
     run = _Run(model, schedule, context, rules)
     history = run.restore()
@@ -96,6 +96,8 @@ class _Run:
         if not math.isfinite(mean_loss):
             raise Diverged(f"the loss of epoch {epoch + 1} is {mean_loss}: lower the learning rate ({schedule.lr}).")
         validation = evaluated(self._model, context.val)
+        if "val_loss" not in validation and not all(bool(p.isfinite().all()) for p in self._model.parameters()):
+            raise Diverged(f"after epoch {epoch + 1} a weight is not finite: lower the learning rate ({schedule.lr}).")
         if schedule.keep == "best" and self.is_settled(epoch) and validation["val_accuracy"] > best:
             self._best = {name: t.clone() for name, t in on_cpu(self._model.state_dict()).items()}
         return {

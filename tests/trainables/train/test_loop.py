@@ -190,6 +190,23 @@ def test_a_loss_that_is_not_finite_is_a_divergence(spoil: Callable[[Model], None
     assert list(tmp_path.iterdir()) == []
 
 
+class Spoiled(StepRule):
+    """Makes a weight infinite in the very last step."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def after_step(self, moment: Moment) -> None:
+        if moment.step == moment.total:
+            next(self.model.parameters()).data.view(-1)[0] = math.inf
+
+
+def test_a_weight_that_is_not_finite_after_the_last_step_is_a_divergence(tmp_path: Path) -> None:
+    model = make_model(width=0.1)
+    with pytest.raises(Diverged, match=r"after epoch 3 a weight is not finite: lower the learning rate \(0.05\)"):
+        fit(model, THREE, make_context(few_digits(), SavedEpochs(tmp_path)), rules=[Spoiled(model)])
+
+
 def test_learning_rate_rises_and_falls() -> None:
     schedule = Schedule(epochs=10, lr=2.0, warmup_epochs=2)
     assert learning_rate(schedule, 0) == pytest.approx(0, abs=0.01)
