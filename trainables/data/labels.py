@@ -64,7 +64,9 @@ def one_class_each(labels: np.ndarray, what: str) -> np.ndarray:
             f"{what} are {labels.dtype}, as targets of a regression are, but {ONE_CLASS}: save classes as integers."
         )
     if not labels.ndim:
-        raise ConfigError(f"{what} are a single value, but {ONE_CLASS}: save one for each image.")
+        raise ConfigError(
+            f"{what} are a single value, but {ONE_CLASS}: save classes as integers or text, one for each image."
+        )
     if labels.dtype.kind not in "iuUb":
         raise ConfigError(f"{what} are {labels.dtype}, but {ONE_CLASS}: save classes as integers or text.")
     return labels
