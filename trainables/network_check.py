@@ -99,9 +99,10 @@ def check_pruning(model: Model, architecture: Architecture, images: Images) -> t
         gone = rng.choice(group.channels, min(group.channels - 1, round(REMOVED * group.channels)), replace=False)
         plan[group.name] = sorted(set(range(group.channels)) - set(gone.tolist()))
     removed = removed_positions(groups, plan)
+    outputs, inputs = ({name: p for (name, side), p in removed.items() if side == which} for which in (0, 1))
     masked = deepcopy(model).eval()
     layers = units(masked)
-    for name, places in ((name, places) for (name, side), places in removed.items() if side == 0):
+    for name, places in outputs.items():
         for tensor in masked.get_submodule(name).state_dict().values():
             if tensor.ndim:
                 axis = channel_axis(tensor, unit=name in layers)
@@ -111,12 +112,10 @@ def check_pruning(model: Model, architecture: Architecture, images: Images) -> t
     found = narrow.eval()(batch)
     off = _distance(found, masked(batch))
     if off > PRUNED_TOLERANCE:
-        for name, places in (
-            (name, places) for (name, side), places in removed.items() if side == 1 and name in layers
-        ):
+        for name in inputs.keys() & layers.keys():
             weight = layers[name].layer.weight
-            if max(places, default=0) < weight.shape[1]:  # a depthwise filter reads the channel that it writes
-                weight.index_fill_(1, torch.tensor(sorted(places), dtype=torch.int64), 0.0)
+            if max(inputs[name], default=0) < weight.shape[1]:  # a depthwise filter reads the channel that it writes
+                weight.index_fill_(1, torch.tensor(sorted(inputs[name]), dtype=torch.int64), 0.0)
         off = _distance(found, masked(batch))
     left = sum(p.numel() for p in narrow.parameters()) / sum(p.numel() for p in model.parameters())
     share = 1 - sum(smaller.widths.values()) / max(1, sum(group.channels for group in groups))

@@ -137,7 +137,6 @@ def replay_all(settings: Sequence[Setting], options: argparse.Namespace) -> dict
     wanted = [run for s in settings for name in _methods(s, options) for run in _runs(s, name, options)]
     absent = [] if options.kept else [run for run in wanted if run not in known]
     if absent:
-        file.parent.mkdir(parents=True, exist_ok=True)
         written = time.monotonic()
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=options.processes, mp_context=spawn) as pool:

@@ -1,7 +1,6 @@
 """What each search of the benchmark came to, kept as a table: a row for a search, so that none is replayed twice."""
 
 import itertools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.search.settings import SHARES, Setting
+from trainables.storage import replace
 
 COLUMNS = tuple([f"{name}_{100 * share:.0f}" for share in SHARES] for name in ("training_s", "wall_s"))
 """The names of an outcome's numbers, such as `training_s_95`."""
@@ -38,11 +38,9 @@ def read_runs(file: Path) -> dict[Run, Outcome]:
 
 def write_runs(file: Path, found: Mapping[Run, Outcome]) -> None:
     """Replaces the file as a whole."""
-    begun = file.with_suffix(".begun")
     frame = pd.DataFrame([_row(run, outcome) for run, outcome in found.items()])
     frame = frame.sort_values(["table", "objectives", "workers", "method", "seed"])
-    frame.to_parquet(begun, index=False, compression="zstd")
-    os.replace(begun, file)
+    replace(file, frame.to_parquet(index=False, compression="zstd"))
 
 
 def _run(row: Mapping[str, Any]) -> Run:

@@ -1,9 +1,9 @@
 """Replays a search on a table, in simulated time, with as many workers as you like."""
 
 import heapq
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -49,18 +49,6 @@ class Trace:
     def wall_to(self, volume: float) -> float:
         """Seconds on the clock until then; infinite likewise."""
         return self._when(self.wall_s, volume)
-
-    def to_json(self) -> dict[str, Any]:
-        """What `of_json` reads."""
-        return {
-            **{name: getattr(self, name).tolist() for name in ("wall_s", "training_s", "volume")},
-            "jobs": self.jobs,
-        }
-
-    @classmethod
-    def of_json(cls, content: Mapping[str, Any]) -> "Trace":
-        """The trace that was written."""
-        return cls(*(np.array(content[name]) for name in ("wall_s", "training_s", "volume")), jobs=content["jobs"])
 
     def _when(self, times: np.ndarray, volume: float) -> float:
         # Volumes of bytes or operations are large numbers, and a sum in another order differs in its last digits.

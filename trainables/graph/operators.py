@@ -217,6 +217,8 @@ def _binary(function: Callable[..., Tensor]) -> Operator:
     return Operator(_broadcast, function, pointwise=True)
 
 
+DROPOUTS = ("dropout", "channel_dropout")
+"""The operators that act in training alone."""
 OPERATORS |= {
     "conv2d": Operator(_conv_shape, module=_conv),
     "linear": Operator(_linear_shape, module=lambda *, weight, bias: nn.Linear(weight[1], weight[0], bias)),

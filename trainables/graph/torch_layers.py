@@ -1,6 +1,5 @@
 """How torch's layers are translated: those with weights, norms, attention, and products of matrices."""
 
-import math
 from typing import Any
 
 import torch
@@ -123,8 +122,9 @@ def _finite_mask(mask: Tensor | str) -> Tensor | str:
     """Returns a mask as finite numbers that are added, since a packed file holds no infinite ones."""
     if not isinstance(mask, Tensor) or (mask.is_floating_point() and bool(torch.isfinite(mask).all())):
         return mask
-    added = torch.zeros(mask.shape).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask
-    return added.clamp_min(MASKED)
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape).masked_fill(~mask, MASKED)
+    return mask.clamp_min(MASKED)
 
 
 @handles("scaled_dot_product_attention")

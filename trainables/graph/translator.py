@@ -205,7 +205,7 @@ class Translator:
     def _free(self, name: str, operator: str) -> str:
         """Returns a name that no node has, and of which none is a part: a layer may hold others, a node does not."""
         for outer in _outer(name):
-            if outer in self.taken - {IMAGE}:
+            if outer != IMAGE and outer in self.taken:
                 return self._free(f"{outer}_{name[len(outer) + 1 :]}", operator)
         return unused(f"{name}.{operator}" if name in self.folders else name, self.taken)
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainables.graph.graph import Graph, Node
-from trainables.graph.operators import OPERATORS
+from trainables.graph.operators import DROPOUTS, OPERATORS
 
 UNIT, QUANTIZE = "unit", "quantize"
 """The operators of a fused graph beside those of every graph: a unit, and a quantization point by itself."""
 LAYERS = ("conv2d", "linear")
 """The operators with weights that are pruned and quantized."""
-LINEAR = ("dropout", "channel_dropout", "scale")
+LINEAR = (*DROPOUTS, "scale")
 """Operators of one input, value by value, that are no activations."""
 
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 
 from trainables.config import LayerGroup
 from trainables.graph.graph import IMAGE, Graph, Node
-from trainables.graph.operators import OPERATORS
+from trainables.graph.operators import DROPOUTS, OPERATORS
 from trainables.models.fusing import QUANTIZE, UNIT, Fused
 from trainables.models.units import Role
 
-CARRIES = (
-    *("max_pool", "reshape", "permute", "slice", "dropout", "channel_dropout", "expand", "roll", "pad"),
-    "resize_nearest",
-)
+CARRIES = ("max_pool", "reshape", "permute", "slice", *DROPOUTS, "expand", "roll", "pad", "resize_nearest")
 """Operators whose output holds values of their input alone, or zeros."""
 READS = (UNIT, "mean", "mean_pool", "adaptive_mean", "batch_norm", "layer_norm", "group_norm", "matmul", "attention")
 """Operators for whose sake a tensor is quantized: they read many values for each that they write."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from trainables.export.onnx.writer import Form, Writer
 from trainables.graph.graph import Node
+from trainables.graph.operators import DROPOUTS
 
 
 def _reshape(node: Node, x: Sequence[str], writer: Writer) -> str:
@@ -85,7 +86,6 @@ MOVES: dict[str, Form] = {
     "roll": _roll,
     "concatenate": _concatenate,
     "pad": pad,
-    "dropout": lambda n, x, w: x[0],
-    "channel_dropout": lambda n, x, w: x[0],
+    **dict.fromkeys(DROPOUTS, lambda n, x, w: x[0]),
 }
 """By operator what adds its ONNX nodes."""

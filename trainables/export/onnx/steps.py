@@ -13,7 +13,7 @@ from trainables.export.onnx.weights import layer_inputs
 from trainables.export.onnx.windows import WINDOWS, window
 from trainables.export.onnx.writer import Form, Writer
 from trainables.graph.graph import Node
-from trainables.graph.operators import Leaf
+from trainables.graph.operators import DROPOUTS, Leaf
 from trainables.models.fusing import QUANTIZE, UNIT
 from trainables.models.model import Function
 from trainables.models.units import LinearUnit, QuantPoint, Unit, clips
@@ -183,6 +183,6 @@ def _moved(form: Form) -> Callable[[Node, Value, Writer], Value]:
 ON_CODES: dict[str, Callable[[Node, Value, Writer], Value]] = {
     "max_pool": _pool_codes,
     "pad": _pad_codes,
-    **{name: _moved(FORMS[name]) for name in ("reshape", "permute", "slice", "roll", "dropout", "channel_dropout")},
+    **{name: _moved(FORMS[name]) for name in ("reshape", "permute", "slice", "roll", *DROPOUTS)},
 }
 """The operators that work on integer codes as they are."""
