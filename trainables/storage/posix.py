@@ -81,9 +81,7 @@ def append_line(path: Path, value: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            length = os.fstat(handle).st_size
-            torn = length > 0 and os.pread(handle, 1, length - 1) != b"\n"
-            os.write(handle, ("\n" * torn + json.dumps(value) + "\n").encode())
+            os.write(handle, ("\n" * _is_torn(handle) + json.dumps(value) + "\n").encode())
         finally:
             os.close(handle)
 
@@ -229,6 +227,19 @@ def _nothing_is_fine() -> Iterator[None]:
     except OSError as err:
         if err.errno not in NOTHING:
             raise
+
+
+def _is_torn(handle: int) -> bool:
+    """Whether the last line of an open file has no end; one that another writer is still at is waited for, 1 s at most.
+
+    A disk shows a line that lies on two pages in two steps.
+    """
+    for _ in range(100):
+        length = os.fstat(handle).st_size
+        if length == 0 or os.pread(handle, 1, length - 1) == b"\n":
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _fsync(path: Path) -> None:

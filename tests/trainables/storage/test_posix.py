@@ -69,6 +69,23 @@ def test_a_file_in_a_new_folder_is_as_safe_as_the_folder(
     assert not {tmp_path, tmp_path / "a"} & set(synced)
 
 
+def test_a_line_that_another_writer_is_still_at_is_not_taken_for_torn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"of": "the')
+    monkeypatch.setattr(posix.time, "sleep", lambda seconds: log.write_bytes(b'{"of": "the other"}\n'))
+    append_line(log, {"of": "this one"})
+    assert log.read_bytes() == b'{"of": "the other"}\n{"of": "this one"}\n'
+
+
+def test_a_torn_line_ends_where_the_next_begins(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"torn": ')
+    append_line(log, {"whole": 1})
+    assert log.read_bytes() == b'{"torn": \n{"whole": 1}\n'
+
+
 WRITERS = {
     "create_once": lambda path: create_once(path, b"new"),
     "replace": lambda path: replace(path, b"new"),
