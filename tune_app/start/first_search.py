@@ -23,8 +23,9 @@ OWN_STEP = 8
 """The least side, and the step, for any other network: nearer to what the images have."""
 SAMPLE = 50
 """Images whose sides are looked at."""
-ROOM = 0.95
-"""The share of the bytes asked for that widths are chosen for, before training changes the codes."""
+ROOM = 0.98
+"""The share of the bytes asked for that widths are chosen for, before training changes the codes: files of ResNet-8 and
+ResNet-20 came out between 0.7 % below and 0.5 % above what their widths were chosen for."""
 BITS = (1.7, 8.0)
 """The mean bits of a weight between which a share of removed channels is worth a trial: weights of 2 bits are coded in
 1.5, and more than the most add nothing."""
