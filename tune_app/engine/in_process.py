@@ -56,7 +56,7 @@ class InProcess:
         search.begin("one at a time in this process")
         while (work := search.proposer.next()) is not None:
             search.lease.check()
-            search.lease.save_in_flight([work])
+            search.lease.save_in_flight(search.proposer.pending)
             search.tell(run(work, spec, folder, place, Grant(gpu)))
 
 
