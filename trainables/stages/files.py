@@ -81,7 +81,9 @@ def read_stage(folder: StoragePath) -> StageResult:
         failed, finished = read_many(folder / name for name in (FAILED, FINISHED))
         if isinstance(failed, bytes):
             failure = _unsealed(failed)
-            known: TrialFailure = getattr(errors, failure["kind"])(failure["message"])
+            name = failure["kind"]  # one that the error tree does not know is a plug-in's
+            kind = getattr(errors, name, None) or type(name, (TrialFailure,), {"state": "invalid"})
+            known: TrialFailure = kind(failure["message"])
             known.remembered = True
             raise known
         about = _unsealed(finished)

@@ -131,6 +131,20 @@ def test_a_failure_that_would_come_again_is_remembered(error: TrialFailure, stor
     assert events(storage) == ["start", "fail"]
 
 
+def test_the_failure_of_a_plug_in_is_remembered_under_its_own_name(storage: StoragePath) -> None:
+    class Exploded(Diverged):
+        """An error that the error tree does not know."""
+
+    work, seen = Work(Exploded("loss is huge")), list[tuple[str, str, str, bool]]()
+    for _ in range(2):
+        with pytest.raises(TrialFailure) as caught:
+            fresh(storage).get_or_run(KEY, "train", work)
+        seen.append((type(caught.value).__name__, caught.value.state, str(caught.value), caught.value.remembered))
+    assert work.runs == 1
+    assert seen == [("Exploded", "invalid", "loss is huge", again) for again in (False, True)]
+    assert fresh(storage).damage(KEY) == ""
+
+
 @pytest.mark.parametrize("error", [WorkerLost("gone"), RuntimeError("a bug"), StorageUnavailable("full")])
 def test_other_failures_are_forgotten_and_progress_stays(error: Exception, storage: StoragePath) -> None:
     with pytest.raises(type(error)):
