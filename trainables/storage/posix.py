@@ -157,8 +157,9 @@ def remove_drafts(folder: Path, *, older_than_s: float) -> None:
     newest = time.time() - older_than_s
     for root, folders, files in os.walk(folder):
         for draft in [Path(root, name) for name in [*folders, *files] if name.startswith(DRAFT)]:
-            if all(changed <= newest for changed in _changes(draft)):
-                shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another user's
+                if all(changed <= newest for changed in _changes(draft)):
+                    shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink(missing_ok=True)
         folders[:] = [name for name in folders if not name.startswith(DRAFT)]
 
 

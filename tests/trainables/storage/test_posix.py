@@ -267,6 +267,28 @@ def test_old_drafts_are_removed_and_nothing_else(tmp_path: Path) -> None:
     remove_drafts(tmp_path / "absent", older_than_s=60)
 
 
+def test_a_draft_of_another_user_keeps_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        replace(tmp_path / name / f"{DRAFT}{name}", b"")
+        aged(tmp_path / name / f"{DRAFT}{name}", 100)
+    unlink, lstat = Path.unlink, Path.lstat
+
+    def not_a(path: Path, **more: bool) -> None:
+        if path.parent.name == "a":
+            raise PermissionError(13, "Permission denied")
+        unlink(path, **more)
+
+    def not_b(path: Path) -> os.stat_result:
+        if path.parent.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "unlink", not_a)
+    monkeypatch.setattr(Path, "lstat", not_b)
+    remove_drafts(tmp_path, older_than_s=60)
+    assert sorted(drafts(tmp_path)) == [f"{DRAFT}a", f"{DRAFT}b"]
+
+
 def test_what_cannot_be_removed_is_storage_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for take in (remove, lambda path: remove_folder(path, markers=[])):
