@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.errors import OutOfMemory
+from trainables.storage import remove_tree, replace_json
 from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.engine.engine import ReadySearch
 from tune_app.engine.images import load_images
@@ -57,7 +58,10 @@ class InProcess:
         while (work := search.proposer.next()) is not None:
             search.lease.check()
             search.lease.save_in_flight(search.proposer.pending)
+            remove_tree(folder.heartbeats)  # of the one before, or of an earlier driver's
+            replace_json(folder.heartbeat(work.trial_id), {}, durable=False)  # it runs, and no other that waits
             search.tell(run(work, spec, folder, place, Grant(gpu)))
+        remove_tree(folder.heartbeats)
 
 
 def _whole_gpu(spec: ExperimentSpec) -> float:
