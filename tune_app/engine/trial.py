@@ -122,9 +122,10 @@ def _outcome(
 
         if is_out_of_memory(err):
             raise OutOfMemory(f"{work.label} ran out of GPU memory") from err
-        wrapped = UnexpectedError(f"{type(err).__name__}: {err}")
+        told = traceback.TracebackException.from_exception(err)  # also of an error whose own words fail
+        wrapped = UnexpectedError(f"{type(err).__name__}: {told}")
         wrapped.__cause__ = err
-        return failed(wrapped, stages=runs, trace="".join(traceback.format_exception(err))), plug_ins
+        return failed(wrapped, stages=runs, trace="".join(told.format())), plug_ins
 
 
 def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "") -> Failed:

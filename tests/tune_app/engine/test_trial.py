@@ -121,6 +121,22 @@ def test_an_error_of_any_kind_is_a_record_with_its_traceback(
     assert Ledger(ExperimentFolder(spec.folder).trials).find(record.assignment.trial_id) == record
 
 
+def test_an_error_that_cannot_say_what_it_is_is_a_record_too(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            return self.args[0]  # there is none
+
+    def broken(*args: object, **options: object) -> None:
+        raise Mute
+
+    monkeypatch.setattr(trainables.pipeline, "measure", broken)
+    record = run(spec, workplace)
+    assert record.reason == "UnexpectedError: Mute: <exception str() failed>"
+    assert "in broken" in record.result.failure.traceback  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("more", ["", " and so on" * 1_000_000])
 def test_a_message_of_many_lines_is_one_line_that_people_can_read(
     more: str, spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
