@@ -92,13 +92,13 @@ class StageCache:
         self._log("start", key, kind)
         try:
             result = run(saved_epochs)
+            files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
         except TrialFailure as err:
             if err.state == "invalid":  # it would end the same way again
                 storage.publish_folder(failed_files(err, kind=kind), self.folder / key, marker=FAILED)
                 saved_epochs.clear()
             self._log("fail", key, kind)
             raise
-        files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
         first = storage.publish_folder(files, self.folder / key, marker=FINISHED)
         # A process that is killed here leaves a finished stage without its line in the log.
         self._log("finish" if first else "lost", key, kind)  # lost: who had taken over the lock was faster

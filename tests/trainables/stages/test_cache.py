@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from trainables.errors import (
     CorruptFile,
     Diverged,
     InfeasiblePoint,
+    NotFinite,
     StorageUnavailable,
     TrialFailure,
     WorkerLost,
@@ -143,6 +145,22 @@ def test_the_failure_of_a_plug_in_is_remembered_under_its_own_name(storage: Stor
     assert work.runs == 1
     assert seen == [("Exploded", "invalid", "loss is huge", again) for again in (False, True)]
     assert fresh(storage).damage(KEY) == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ({"metrics": {"val_accuracy": 0.5, "kl": float("nan")}}, "kl is nan"),
+        ({"history": [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": float("-inf")}]}, "loss of row 2 is -inf"),
+    ],
+)
+def test_a_number_that_is_none_is_named_and_remembered(where: dict[str, Any], says: str, storage: StoragePath) -> None:
+    work = Work(dataclasses.replace(result(), **where))
+    for _ in range(2):
+        with pytest.raises(NotFinite, match=f"^{says}; what a stage measures must be finite numbers$"):
+            fresh(storage).get_or_run(KEY, "train", work)
+    assert work.runs == 1
+    assert events(storage) == ["start", "fail"]
 
 
 @pytest.mark.parametrize("error", [WorkerLost("gone"), RuntimeError("a bug"), StorageUnavailable("full")])
