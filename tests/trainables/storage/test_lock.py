@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -367,6 +368,51 @@ def test_who_is_told_that_another_was_faster_does_not_hold_the_lock(
     monkeypatch.setattr(lock_module, "create_once", too_late)
     assert not lock.try_acquire()
     assert not lock.held()
+
+
+def fails(*_: object, **__: object) -> None:
+    raise StorageUnavailable("no space left on device")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "stops"),
+    [(lock_module, "replace", fails), (threading.Thread, "join", interrupted)],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_a_release_that_was_cut_off_keeps_nobody_of_this_process_waiting(
+    target: Any, name: str, stops: Any, storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, other = Lock(storage / "lock", heartbeat_s=60), Lock(storage / "lock", heartbeat_s=60)
+    assert lock.try_acquire()
+    assert not other.try_acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, stops)
+        with pytest.raises((StorageUnavailable, KeyboardInterrupt)):
+            lock.release()
+    assert other.acquire()
+    assert other.held()
+    other.release()
+
+
+def test_a_lock_whose_taking_was_cut_off_keeps_nobody_of_this_process_waiting(
+    storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def arrives_without_answer(path: StoragePath, content: bytes) -> bool:
+        create_once(path, content)
+        raise StorageUnavailable("no answer in time")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_module, "create_once", arrives_without_answer)
+        with pytest.raises(StorageUnavailable):
+            Lock(storage / "lock", heartbeat_s=60).try_acquire()
+    lock = Lock(storage / "lock", heartbeat_s=60)
+    assert lock.acquire()
+    assert lock.generation == 2
+    lock.release()
 
 
 def test_beats_are_rarer_where_each_is_a_request(tmp_path: Path, bucket: str) -> None:
