@@ -35,6 +35,7 @@ from trainables.stages.stage import StageResult, run_stage
 from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.ledger.baseline import BegunBaseline, ClassImages, read_baseline, read_begun_baseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.test_results import read_held_out
 from tune_app.spec.experiment import ExperimentSpec, Resources
 from tune_app.stages.baseline_so_far import baseline_so_far
 
@@ -163,6 +164,26 @@ def test_what_is_shown_of_a_baseline_that_trains_is_of_the_one_that_trains(
     fixed = spec.model_copy(update={"resources": Resources(cpu=1, baseline_cpu=5)})
     assert (found := baseline_so_far(folder, fixed)) is not None
     assert found.threads == 5
+
+
+READERS: dict[str, Callable[[ExperimentFolder], object]] = {
+    "baseline/baseline.json": read_baseline,
+    "baseline/threads.json": read_begun_baseline,
+    "baseline/test.json": lambda folder: read_held_out(folder.path / "baseline"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_stands_in_the_place_of_a_note_is_damage(name: str, tmp_path: Path) -> None:
+    folder = ExperimentFolder(tmp_path)
+    assert READERS[name](folder) is None
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(CorruptFile, match=rf"{name} is damaged: delete it"):
+        READERS[name](folder)
+    shutil.rmtree(tmp_path / "baseline")
+    (tmp_path / "baseline").touch()
+    with pytest.raises(CorruptFile, match=rf"{name} is damaged: delete it"):
+        READERS[name](folder)
 
 
 def test_a_new_baseline_has_all_cores_where_a_look_finds_the_machine_quiet(
