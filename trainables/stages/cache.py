@@ -81,9 +81,9 @@ class StageCache:
         """Removes what killed makers of stages left: old uploads that were cut off, and epochs of finished stages."""
         for key in unfinished(self.folder, older_than_s=older_than_s):
             storage.remove_folder(self.folder / key, markers=MARKERS)
-        keys = storage.subfolders(self.folder / "progress")
-        for stage in storage.published((self.folder / key for key in keys), MARKERS):
-            storage.remove_tree(self.folder / "progress" / stage.name)
+        ended = {entry.key for entry in self.entries()}  # a folder alone may have been copied in part
+        for key in ended.intersection(storage.subfolders(self.folder / "progress")):
+            storage.remove_tree(self.folder / "progress" / key)
 
     def _run(self, key: str, kind: str, run: Callable[[SavedEpochs], StageResult]) -> StageResult:
         """Makes a stage and publishes it, or the memory of a failure that would come again."""

@@ -399,6 +399,16 @@ def test_checkpoints_of_finished_stages_are_swept_and_others_stay(storage: Stora
     assert same(fresh(storage).get_or_run(KEY, "train", Work())[0], result())
 
 
+@pytest.mark.parametrize("left", [{"weights.safetensors": b"1"}, {"stage.json": b"{"}])
+def test_checkpoints_of_a_stage_that_was_copied_in_part_stay(left: dict[str, bytes], storage: StoragePath) -> None:
+    epochs = SavedEpochs(storage / "progress" / KEY)
+    epochs.save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}]))
+    for name, half in left.items():
+        replace(storage / KEY / name, half)
+    StageCache(storage).sweep(older_than_s=60)
+    assert epochs.load() is not None
+
+
 def test_uploads_that_were_cut_off_long_ago_are_swept(storage: StoragePath) -> None:
     cache, cut = fresh(storage), "1" * 64
     cache.get_or_run(KEY, "train", Work())
