@@ -55,13 +55,15 @@ class InProcess:
         gpu = _whole_gpu(spec)
         place = workplace_of(spec, data, gpu=gpu)
         search.begin("one at a time in this process")
-        while (work := search.proposer.next()) is not None:
+        while True:
+            work = search.proposer.next()
             search.lease.check()
-            search.lease.save_in_flight(search.proposer.pending)
             remove_tree(folder.heartbeats)  # of the one before, or of an earlier driver's
+            if work is None:
+                return
+            search.lease.save_in_flight(search.proposer.pending)
             replace_json(folder.heartbeat(work.trial_id), {}, durable=False)  # it runs, and no other that waits
             search.tell(run(work, spec, folder, place, Grant(gpu)))
-        remove_tree(folder.heartbeats)
 
 
 def _whole_gpu(spec: ExperimentSpec) -> float:
