@@ -81,7 +81,9 @@ def append_line(path: Path, value: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, ("\n" * _is_torn(handle) + json.dumps(value) + "\n").encode())
+            line = ("\n" * _is_torn(handle) + json.dumps(value) + "\n").encode()
+            while line:  # once, unless the disk is full: it takes what it has room for, and refuses the rest
+                line = line[os.write(handle, line) :]
         finally:
             os.close(handle)
 

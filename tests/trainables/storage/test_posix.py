@@ -86,6 +86,22 @@ def test_a_torn_line_ends_where_the_next_begins(tmp_path: Path) -> None:
     assert log.read_bytes() == b'{"torn": \n{"whole": 1}\n'
 
 
+def test_a_line_that_a_full_disk_takes_in_part_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, left, write = tmp_path / "log.jsonl", [7], os.write
+
+    def until_full(handle: int, content: bytes) -> int:
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, content[: left.pop()])
+
+    monkeypatch.setattr(os, "write", until_full)
+    with pytest.raises(StorageUnavailable, match="Free space"):
+        append_line(log, {"lost": 1})
+    monkeypatch.undo()
+    append_line(log, {"whole": 1})
+    assert log.read_bytes() == b'{"lost"\n{"whole": 1}\n'
+
+
 WRITERS = {
     "create_once": lambda path: create_once(path, b"new"),
     "replace": lambda path: replace(path, b"new"),
