@@ -18,7 +18,7 @@ import psutil
 from trainables.errors import StorageUnavailable
 from trainables.storage.files import create_once, names, read_bytes, replace
 from trainables.storage.paths import StoragePath
-from trainables.storage.processes import started_s
+from trainables.storage.processes import is_hidden, started_s
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_S, EXPIRY_S = 2.0, 20.0
@@ -185,7 +185,8 @@ def _is_whole(holder: dict[str, Any]) -> bool:
 
 def _is_here(holder: dict[str, Any]) -> bool:
     """Whether our process table knows a holder: containers on one machine may share its name and nothing else."""
-    return (holder["host"], holder.get("space")) == (socket.gethostname(), _space())
+    same = (holder["host"], holder.get("space")) == (socket.gethostname(), _space())
+    return same and not is_hidden(holder["pid"])
 
 
 @functools.cache

@@ -233,6 +233,32 @@ def test_a_holder_whose_number_means_nothing_here_is_on_another_machine(storage:
     lock.release()
 
 
+@pytest.mark.parametrize("answer", [psutil.AccessDenied, psutil.NoSuchProcess])
+def test_a_holder_whose_process_the_system_hides_is_known_by_its_heartbeat(
+    answer: type[psutil.Error], storage: StoragePath, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On machines with hidepid nobody sees the processes of other users.
+    shown, number = psutil.Process, 2**22 + 1
+
+    def hidden(pid: int | None = None) -> psutil.Process:
+        if pid == number:
+            raise answer(pid)
+        return shown(pid)
+
+    def forbidden(pid: int, _: int) -> None:
+        assert pid == number
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(psutil, "Process", hidden)
+    monkeypatch.setattr(os, "kill", forbidden)
+    write_holder(storage / "lock", pid=number)
+    lock, began = Lock(storage / "lock", heartbeat_s=2, expiry_s=20), clock.now
+    assert lock.is_taken()
+    assert lock.acquire()
+    assert 20 <= clock.now - began <= 22
+    lock.release()
+
+
 def test_the_lock_of_a_machine_that_is_gone_is_acquired_in_the_end(storage: StoragePath, clock: Clock) -> None:
     write_holder(storage / "lock", host="elsewhere")
     lock, began = Lock(storage / "lock", heartbeat_s=2, expiry_s=20), clock.now
