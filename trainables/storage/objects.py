@@ -91,7 +91,7 @@ def read_start(path: "UPath", length: int) -> bytes:
     """Reads the start of an object by one GET of a range, which an empty file does not have."""
     with explained("read", path, absent=True):
         try:
-            return bytes(_ask(path, "cat_file", start=0, end=length))
+            return _whole(path, ATTEMPTS, start=0, end=length)
         except OSError as err:
             if error_code(err) != "InvalidRange":
                 raise
@@ -199,11 +199,11 @@ def _content(path: "UPath", found: bytes | Exception) -> bytes | OSError:
         return err
 
 
-def _whole(path: "UPath", attempts: int) -> bytes:
-    """Reads an object, so often at most until an answer does not break off."""
+def _whole(path: "UPath", attempts: int, **part: int) -> bytes:
+    """Reads an object, or a part of it, so often at most until an answer does not break off."""
     for left in reversed(range(attempts)):
         try:
-            return bytes(_ask(path, "cat_file"))
+            return bytes(_ask(path, "cat_file", **part))
         except Exception as err:
             if not left or type(err).__name__ not in BROKEN_OFF:
                 raise
