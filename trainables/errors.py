@@ -72,7 +72,7 @@ class Collapsed(TrialFailure):
 
 
 class NotFinite(TrialFailure):
-    """An objective is missing, NaN or infinite."""
+    """An objective is missing, NaN or infinite, or a number that a stage measured is."""
 
     state = "invalid"
 

@@ -81,9 +81,9 @@ class StageCache:
         """Removes what killed makers of stages left: old uploads that were cut off, and epochs of finished stages."""
         for key in unfinished(self.folder, older_than_s=older_than_s):
             storage.remove_folder(self.folder / key, markers=MARKERS)
-        keys = storage.subfolders(self.folder / "progress")
-        for stage in storage.published((self.folder / key for key in keys), MARKERS):
-            storage.remove_tree(self.folder / "progress" / stage.name)
+        ended = {entry.key for entry in self.entries()}  # a folder alone may have been copied in part
+        for key in ended.intersection(storage.subfolders(self.folder / "progress")):
+            storage.remove_tree(self.folder / "progress" / key)
 
     def _run(self, key: str, kind: str, run: Callable[[SavedEpochs], StageResult]) -> StageResult:
         """Makes a stage and publishes it, or the memory of a failure that would come again."""
@@ -92,13 +92,13 @@ class StageCache:
         self._log("start", key, kind)
         try:
             result = run(saved_epochs)
+            files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
         except TrialFailure as err:
             if err.state == "invalid":  # it would end the same way again
                 storage.publish_folder(failed_files(err, kind=kind), self.folder / key, marker=FAILED)
                 saved_epochs.clear()
             self._log("fail", key, kind)
             raise
-        files = finished_files(result, kind=kind, seconds=time.perf_counter() - started)
         first = storage.publish_folder(files, self.folder / key, marker=FINISHED)
         # A process that is killed here leaves a finished stage without its line in the log.
         self._log("finish" if first else "lost", key, kind)  # lost: who had taken over the lock was faster

@@ -5,6 +5,7 @@ What reads a folder raises StorageUnavailable where that cannot be listed or rea
 
 import functools
 import json
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from safetensors.torch import load, save
 
 import trainables.errors as errors
 from trainables.config import Architecture, QuantScheme, digest, sealed_mapping
-from trainables.errors import CorruptFile, TrialFailure
+from trainables.errors import CorruptFile, NotFinite, TrialFailure
 from trainables.stages.markers import FAILED, FINISHED
 from trainables.stages.stage import StageResult, on_cpu
 from trainables.storage import FileInfo, StoragePath, files_by_folder, read_bytes, read_many, sha256
@@ -47,7 +48,16 @@ class StageEntry:
 
 
 def finished_files(result: StageResult, *, kind: str, seconds: float) -> dict[str, bytes]:
-    """Returns the files that `read_stage` reads, by name; the stage took `seconds`."""
+    """Returns the files that `read_stage` reads, by name; the stage took `seconds`.
+
+    Raises:
+        NotFinite: a metric, or a number of the history, is NaN or infinite.
+    """
+    rows = {"": result.metrics, **{f" of row {n}": row for n, row in enumerate(result.history, 1)}}
+    for where, numbers in rows.items():
+        for name, value in numbers.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise NotFinite(f"{name}{where} is {value}; what a stage measures must be finite numbers")
     weights = save(on_cpu(result.state))
     about = {
         "schema": SCHEMA,
@@ -81,7 +91,9 @@ def read_stage(folder: StoragePath) -> StageResult:
         failed, finished = read_many(folder / name for name in (FAILED, FINISHED))
         if isinstance(failed, bytes):
             failure = _unsealed(failed)
-            known: TrialFailure = getattr(errors, failure["kind"])(failure["message"])
+            name = failure["kind"]  # one that the error tree does not know is a plug-in's
+            kind = getattr(errors, name, None) or type(name, (TrialFailure,), {"state": "invalid"})
+            known: TrialFailure = kind(failure["message"])
             known.remembered = True
             raise known
         about = _unsealed(finished)

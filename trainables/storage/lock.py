@@ -18,7 +18,7 @@ import psutil
 from trainables.errors import StorageUnavailable
 from trainables.storage.files import create_once, names, read_bytes, replace
 from trainables.storage.paths import StoragePath
-from trainables.storage.processes import started_s
+from trainables.storage.processes import is_hidden, started_s
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_S, EXPIRY_S = 2.0, 20.0
@@ -30,6 +30,8 @@ PIDS = range(1, 2**31)
 """What the number of a process can be."""
 OBJECTS_HEARTBEAT_S, OBJECTS_EXPIRY_S = 5.0, 60.0
 """The same in an object store, where a write may take half a minute until it is given up."""
+_OURS = set[str]()
+"""The tokens of locks that this process holds: a release that was cut off may leave a file that says more."""
 
 
 class Lock:
@@ -58,7 +60,14 @@ class Lock:
         newest = self._newest()
         if self._is_taken(newest):
             return False
-        if not create_once(self._path(newest + 1), self._content(0)) and not self._wrote(newest + 1):
+        taken = False
+        _OURS.add(self._token)  # before there is a file, at which others of this process look
+        try:
+            taken = create_once(self._path(newest + 1), self._content(0)) or self._wrote(newest + 1)
+        finally:
+            if not taken:
+                _OURS.discard(self._token)
+        if not taken:
             return False
         self.generation = newest + 1
         self._stop.clear()
@@ -96,6 +105,7 @@ class Lock:
 
     def release(self) -> None:
         """Frees the lock; the generation stays counted."""
+        _OURS.discard(self._token)
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -144,6 +154,8 @@ class Lock:
     def _alive(self, generation: int, holder: dict[str, Any], looked_at: float) -> bool:
         """Whether the holder of a generation lives, by the process table here, or by its heartbeat elsewhere."""
         if _is_here(holder):
+            if holder["pid"] == os.getpid() and holder.get("token") not in _OURS:
+                return False
             try:
                 process = psutil.Process(holder["pid"])
                 return started_s(process) == holder["started"] and process.status() != psutil.STATUS_ZOMBIE
@@ -173,7 +185,8 @@ def _is_whole(holder: dict[str, Any]) -> bool:
 
 def _is_here(holder: dict[str, Any]) -> bool:
     """Whether our process table knows a holder: containers on one machine may share its name and nothing else."""
-    return (holder["host"], holder.get("space")) == (socket.gethostname(), _space())
+    same = (holder["host"], holder.get("space")) == (socket.gethostname(), _space())
+    return same and not is_hidden(holder["pid"])
 
 
 @functools.cache

@@ -81,7 +81,9 @@ def append_line(path: Path, value: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, ("\n" * _is_torn(handle) + json.dumps(value) + "\n").encode())
+            line = ("\n" * _is_torn(handle) + json.dumps(value) + "\n").encode()
+            while line:  # once, unless the disk is full: it takes what it has room for, and refuses the rest
+                line = line[os.write(handle, line) :]
         finally:
             os.close(handle)
 
@@ -157,8 +159,9 @@ def remove_drafts(folder: Path, *, older_than_s: float) -> None:
     newest = time.time() - older_than_s
     for root, folders, files in os.walk(folder):
         for draft in [Path(root, name) for name in [*folders, *files] if name.startswith(DRAFT)]:
-            if all(changed <= newest for changed in _changes(draft)):
-                shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another user's
+                if all(changed <= newest for changed in _changes(draft)):
+                    shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink(missing_ok=True)
         folders[:] = [name for name in folders if not name.startswith(DRAFT)]
 
 

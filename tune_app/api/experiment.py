@@ -28,6 +28,7 @@ from tune_app.spec.yaml_file import resolved
 from tune_app.tables.epochs import epoch_frame
 from tune_app.tables.query import frontier_frame
 from tune_app.terminal.progress import console as quiet_console
+from tune_app.terminal.shell import from_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,8 @@ class Experiment:
             self._spec = resolved(place)
             self._folder = ExperimentFolder(self._spec.folder)
         else:
-            self._folder = ExperimentFolder.existing(place)
+            found = ExperimentFolder.existing(place).path
+            self._folder = ExperimentFolder(found.absolute())  # wherever the working directory will be
 
     @property
     def path(self) -> StoragePath:
@@ -233,7 +235,7 @@ class Experiment:
         return spec.model_copy(update={"storage": str(place.parent)})
 
     def __repr__(self) -> str:
-        return f"Experiment({str(self.path)!r})"
+        return f"Experiment({str(from_here(self.path))!r})"
 
     def _repr_html_(self) -> str:
         return experiment_html(self._folder, self._spec)

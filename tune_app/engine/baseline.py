@@ -9,7 +9,7 @@ import psutil
 
 from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages
 from trainables.errors import ConfigError
-from trainables.storage import create_once, storage_path
+from trainables.storage import create_once, replace, storage_path
 from tune_app.engine.trial import workplace_of
 from tune_app.ledger.baseline import BaselineInfo, BegunBaseline, ClassImages, read_baseline, read_begun_baseline
 from tune_app.ledger.folder import ExperimentFolder
@@ -53,8 +53,11 @@ def make_baseline(
     key = stage_keys(spec.base, fingerprint=data.fingerprint)[0]
     if stored is not None:
         _refuse_another(stored, spec, key=key, fingerprint=data.fingerprint)
-    asked, threads = spec.resources.baseline_cpu, threads or max(1, int(spec.resources.cpu))
-    threads = asked or (threads if stored is not None else _begun(folder, threads, key).threads)
+    asked = spec.resources.baseline_cpu
+    threads = asked or threads or max(1, int(spec.resources.cpu))
+    if stored is None:
+        begun = _begun(folder, threads, key)
+        threads = asked or begun.threads
     workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
     result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
@@ -68,10 +71,16 @@ def make_baseline(
 
 
 def _begun(folder: ExperimentFolder, threads: int, key: str) -> BegunBaseline:
-    """Returns what is known of a baseline that began and was not finished; notes it, if it begins now."""
+    """Returns what is known of a baseline that began and was not finished; notes it, if it begins now.
+
+    One of other data that was given up before it ended is forgotten.
+    """
     begins = BegunBaseline(threads=threads, cores=os.cpu_count() or 0, key=key)
-    create_once(folder.baseline_threads_file, sealed(begins))
-    return read_begun_baseline(folder) or begins
+    begun = read_begun_baseline(folder)
+    if begun is not None and begun.key in ("", key):
+        return begun
+    replace(folder.baseline_threads_file, sealed(begins))
+    return begins
 
 
 def _refuse_another(stored: BaselineInfo, spec: ExperimentSpec, *, key: str, fingerprint: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.errors import OutOfMemory
+from trainables.storage import remove_tree, replace_json
 from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.engine.engine import ReadySearch
 from tune_app.engine.images import load_images
@@ -54,9 +55,14 @@ class InProcess:
         gpu = _whole_gpu(spec)
         place = workplace_of(spec, data, gpu=gpu)
         search.begin("one at a time in this process")
-        while (work := search.proposer.next()) is not None:
+        while True:
+            work = search.proposer.next()
             search.lease.check()
-            search.lease.save_in_flight([work])
+            remove_tree(folder.heartbeats)  # of the one before, or of an earlier driver's
+            if work is None:
+                return
+            search.lease.save_in_flight(search.proposer.pending)
+            replace_json(folder.heartbeat(work.trial_id), {}, durable=False)  # it runs, and no other that waits
             search.tell(run(work, spec, folder, place, Grant(gpu)))
 
 

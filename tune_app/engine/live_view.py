@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from search_spaces.rungs import FULL
 from trainables.errors import CorruptFile, StorageUnavailable
@@ -108,8 +109,7 @@ class LiveView:
         """Names what happens now."""
         self.status.phase = text
         self._pace = Pace()
-        if self._live is None:
-            self._console.print(text, highlight=False)
+        self.log(text)
 
     @contextlib.contextmanager
     def making_baseline(self) -> Iterator[None]:
@@ -162,7 +162,7 @@ class LiveView:
     def _render(self) -> RenderableType:
         status, spec = self.status, self.status.spec
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(f"[bold]{spec.name}[/bold]", status.phase)
+        grid.add_row(f"[bold]{spec.name}[/bold]", Text(status.phase))
         if not status.reference:
             if not self._add_images(grid):
                 self._add_epochs(grid)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_TRACEBACK = 8_000
 """Characters of a traceback that a record keeps, from its end: some 80 lines, and a record stays quick to read."""
+MAX_MESSAGE = 1_000
+"""Characters of an error's message that a record keeps, from its start: more is no line that people read."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +122,20 @@ def _outcome(
 
         if is_out_of_memory(err):
             raise OutOfMemory(f"{work.label} ran out of GPU memory") from err
-        wrapped = UnexpectedError(f"{type(err).__name__}: {err}")
+        told = traceback.TracebackException.from_exception(err)  # also of an error whose own words fail
+        wrapped = UnexpectedError(f"{type(err).__name__}: {told}")
         wrapped.__cause__ = err
-        return failed(wrapped, stages=runs, trace="".join(traceback.format_exception(err))), plug_ins
+        return failed(wrapped, stages=runs, trace="".join(told.format())), plug_ins
 
 
 def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "") -> Failed:
     """Returns the result of a trial that ended with this error, after or in the last of these stages."""
+    message = " ".join(str(err).split())
     failure = Failure(
         kind=type(err).__name__,
         state=err.state,
         stage=err.stage,
-        message=str(err),
+        message=message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…",
         traceback=trace[-MAX_TRACEBACK:],
     )
     measured = err.measurement if isinstance(err.measurement, Measurement) else None

@@ -105,7 +105,7 @@ def read_baseline(folder: ExperimentFolder) -> BaselineInfo | None:
         return unsealed(read_bytes(folder.baseline_file), BaselineInfo)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise CorruptFile(f"{folder.baseline_file} is damaged: delete it, and the next run makes it again.") from err
 
 
@@ -123,7 +123,7 @@ def read_begun_baseline(folder: ExperimentFolder) -> BegunBaseline | None:
         return unsealed(content, BegunBaseline, older=False)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise CorruptFile(f"{file} is damaged: delete it, and the next run begins the baseline again.") from err
 
 

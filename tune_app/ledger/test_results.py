@@ -3,7 +3,7 @@
 from trainables.config import sealed, unsealed
 from trainables.errors import CorruptFile
 from trainables.results import Count, Scores
-from trainables.storage import StoragePath, create_once, names, read_bytes, read_many
+from trainables.storage import StoragePath, create_once, names, read_many
 from tune_app.ledger.folder import ExperimentFolder
 
 NAME = "test.json"
@@ -21,10 +21,8 @@ def read_held_out(folder: StoragePath) -> HeldOut | None:
     Raises:
         CorruptFile: the file is not what was written.
     """
-    try:
-        return _decode(folder, read_bytes(folder / NAME))
-    except FileNotFoundError:
-        return None
+    [content] = read_many([folder / NAME])
+    return None if isinstance(content, FileNotFoundError) else _decode(folder, content)
 
 
 def store_held_out(folder: StoragePath, result: HeldOut) -> HeldOut:
@@ -61,8 +59,10 @@ def held_out_results(folder: ExperimentFolder) -> dict[str, HeldOut]:
     }
 
 
-def _decode(folder: StoragePath, content: bytes) -> HeldOut:
+def _decode(folder: StoragePath, content: bytes | OSError) -> HeldOut:
     try:
+        if isinstance(content, OSError):
+            raise content
         return unsealed(content, HeldOut)
-    except (ValueError, RecursionError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise CorruptFile(f"{folder / NAME} is damaged: delete it and finalize again.") from err

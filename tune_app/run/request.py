@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def with_trials(spec: ExperimentSpec, trials: int | None) -> ExperimentSpec:
-    """Returns a spec with another number of trials in its budget; None: as it is.
+    """Returns a spec as if it had this number of trials in its budget; None: as it is.
 
     Raises:
         ConfigError: no budget has so many.
@@ -21,7 +21,9 @@ def with_trials(spec: ExperimentSpec, trials: int | None) -> ExperimentSpec:
         return spec
     if not 1 <= trials <= MAX_TRIALS:
         raise ConfigError(f"1 <= trials <= {MAX_TRIALS:,} must hold, but got {trials:,}.")
-    return spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": trials})})
+    budget = spec.budget.model_copy(update={"trials": trials})
+    written = {name: getattr(spec, name) for name in spec.model_fields_set}  # what is not written may follow from it
+    return ExperimentSpec.model_validate({**written, "budget": budget})
 
 
 def start_from(spec: ExperimentSpec, place: str | StoragePath | None) -> ExperimentFolder | None:

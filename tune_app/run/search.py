@@ -231,7 +231,8 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
             _refuse_unmeasured(spec, folder)
             changed = claim(lease, spec)
             if changed:
-                console.print(f"changed since the last run: {'; '.join(changed)}", highlight=False, soft_wrap=True)
+                said = f"changed since the last run: {'; '.join(changed)}"
+                console.print(said, highlight=False, markup=False, soft_wrap=True)
             yield lease
     except ConfigError:
         if not existed and read_baseline(folder) is None:

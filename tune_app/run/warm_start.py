@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, CorruptFile
 from trainables.results import Completed
-from trainables.storage import names, publish_folder, read_many, remove_folder
+from trainables.storage import names, publish_folder, read_many, remove_folder, sha256
 from tune_app.frontier.objectives import judged
 from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
+from tune_app.ledger.reading import made_again_by
 from tune_app.search.strategy import KeyOf
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -46,6 +47,7 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
 
     Raises:
         ConfigError: a packed file of the other experiment is missing.
+        CorruptFile: one is not the file that was measured.
         StorageUnavailable: the folder cannot be written.
     """
     ledger, taken = Ledger(folder.trials), 0
@@ -56,7 +58,7 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
         if work.place in known:
             continue
         if isinstance(record.result, Completed):
-            _copy_artifact(work.trial_id, other, folder)
+            _copy_artifact(record, record.result.artifact_sha256, other, folder)
         renumbered = work.model_copy(update={"number": number})
         origin = record.taken_from or other.path.name
         taken += ledger.add(record.model_copy(update={"assignment": renumbered, "taken_from": origin}))
@@ -64,13 +66,17 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
     return taken
 
 
-def _copy_artifact(trial_id: str, other: ExperimentFolder, folder: ExperimentFolder) -> None:
+def _copy_artifact(record: TrialRecord, expected: str, other: ExperimentFolder, folder: ExperimentFolder) -> None:
+    trial_id, label = record.assignment.trial_id, record.assignment.label
     source, target = other.artifacts / trial_id, folder.artifacts / trial_id
     found = names(source, "*")
     contents = zip(found, read_many(source / name for name in found), strict=True)
     files = {name: content for name, content in contents if isinstance(content, bytes)}
     if PACKED not in files:
         raise ConfigError(f"{source / PACKED} is missing: its record names it. Start without {other.path.name}.")
+    if sha256(files[PACKED]) != expected:
+        way_out = made_again_by(other, label)
+        raise CorruptFile(f"{source / PACKED} is not the file that was measured (SHA-256 differs): {way_out}.")
     if not publish_folder(files, target, marker=PACKED):  # left by an attempt that was cut off
         remove_folder(target, markers=[PACKED])
         publish_folder(files, target, marker=PACKED)

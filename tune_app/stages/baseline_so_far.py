@@ -54,4 +54,5 @@ def baseline_so_far(folder: ExperimentFolder, spec: ExperimentSpec) -> BaselineS
     newest = max(names(saved, "epoch-*.safetensors"), default=None)
     history = (finished_history(folder.stages / begun.key) or []) if newest is None else saved_history(saved / newest)
     accuracy = history[-1]["val_accuracy"] if history else None
-    return BaselineSoFar(len(history), planned, accuracy, begun.threads, begun.cores)
+    threads = spec.resources.baseline_cpu or begun.threads
+    return BaselineSoFar(len(history), planned, accuracy, threads, begun.cores)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from trainables.errors import (
     CorruptFile,
     Diverged,
     InfeasiblePoint,
+    NotFinite,
     StorageUnavailable,
     TrialFailure,
     WorkerLost,
@@ -128,6 +130,36 @@ def test_a_failure_that_would_come_again_is_remembered(error: TrialFailure, stor
             fresh(storage).get_or_run(KEY, "train", work)
     assert work.runs == 1
     assert not exists(storage / "progress" / KEY)
+    assert events(storage) == ["start", "fail"]
+
+
+def test_the_failure_of_a_plug_in_is_remembered_under_its_own_name(storage: StoragePath) -> None:
+    class Exploded(Diverged):
+        """An error that the error tree does not know."""
+
+    work, seen = Work(Exploded("loss is huge")), list[tuple[str, str, str, bool]]()
+    for _ in range(2):
+        with pytest.raises(TrialFailure) as caught:
+            fresh(storage).get_or_run(KEY, "train", work)
+        seen.append((type(caught.value).__name__, caught.value.state, str(caught.value), caught.value.remembered))
+    assert work.runs == 1
+    assert seen == [("Exploded", "invalid", "loss is huge", again) for again in (False, True)]
+    assert fresh(storage).damage(KEY) == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ({"metrics": {"val_accuracy": 0.5, "kl": float("nan")}}, "kl is nan"),
+        ({"history": [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": float("-inf")}]}, "loss of row 2 is -inf"),
+    ],
+)
+def test_a_number_that_is_none_is_named_and_remembered(where: dict[str, Any], says: str, storage: StoragePath) -> None:
+    work = Work(dataclasses.replace(result(), **where))
+    for _ in range(2):
+        with pytest.raises(NotFinite, match=f"^{says}; what a stage measures must be finite numbers$"):
+            fresh(storage).get_or_run(KEY, "train", work)
+    assert work.runs == 1
     assert events(storage) == ["start", "fail"]
 
 
@@ -365,6 +397,16 @@ def test_checkpoints_of_finished_stages_are_swept_and_others_stay(storage: Stora
     assert subfolders(storage / "progress") == [other]
     assert SavedEpochs(storage / "progress" / other).phase(1).load() is not None
     assert same(fresh(storage).get_or_run(KEY, "train", Work())[0], result())
+
+
+@pytest.mark.parametrize("left", [{"weights.safetensors": b"1"}, {"stage.json": b"{"}])
+def test_checkpoints_of_a_stage_that_was_copied_in_part_stay(left: dict[str, bytes], storage: StoragePath) -> None:
+    epochs = SavedEpochs(storage / "progress" / KEY)
+    epochs.save(SavedEpoch({"a": torch.zeros(1)}, [{"epoch": 1}]))
+    for name, half in left.items():
+        replace(storage / KEY / name, half)
+    StageCache(storage).sweep(older_than_s=60)
+    assert epochs.load() is not None
 
 
 def test_uploads_that_were_cut_off_long_ago_are_swept(storage: StoragePath) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,32 @@ def test_a_holder_whose_number_means_nothing_here_is_on_another_machine(storage:
     lock.release()
 
 
+@pytest.mark.parametrize("answer", [psutil.AccessDenied, psutil.NoSuchProcess])
+def test_a_holder_whose_process_the_system_hides_is_known_by_its_heartbeat(
+    answer: type[psutil.Error], storage: StoragePath, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On machines with hidepid nobody sees the processes of other users.
+    shown, number = psutil.Process, 2**22 + 1
+
+    def hidden(pid: int | None = None) -> psutil.Process:
+        if pid == number:
+            raise answer(pid)
+        return shown(pid)
+
+    def forbidden(pid: int, _: int) -> None:
+        assert pid == number
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(psutil, "Process", hidden)
+    monkeypatch.setattr(os, "kill", forbidden)
+    write_holder(storage / "lock", pid=number)
+    lock, began = Lock(storage / "lock", heartbeat_s=2, expiry_s=20), clock.now
+    assert lock.is_taken()
+    assert lock.acquire()
+    assert 20 <= clock.now - began <= 22
+    lock.release()
+
+
 def test_the_lock_of_a_machine_that_is_gone_is_acquired_in_the_end(storage: StoragePath, clock: Clock) -> None:
     write_holder(storage / "lock", host="elsewhere")
     lock, began = Lock(storage / "lock", heartbeat_s=2, expiry_s=20), clock.now
@@ -367,6 +394,51 @@ def test_who_is_told_that_another_was_faster_does_not_hold_the_lock(
     monkeypatch.setattr(lock_module, "create_once", too_late)
     assert not lock.try_acquire()
     assert not lock.held()
+
+
+def fails(*_: object, **__: object) -> None:
+    raise StorageUnavailable("no space left on device")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "stops"),
+    [(lock_module, "replace", fails), (threading.Thread, "join", interrupted)],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_a_release_that_was_cut_off_keeps_nobody_of_this_process_waiting(
+    target: Any, name: str, stops: Any, storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, other = Lock(storage / "lock", heartbeat_s=60), Lock(storage / "lock", heartbeat_s=60)
+    assert lock.try_acquire()
+    assert not other.try_acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, stops)
+        with pytest.raises((StorageUnavailable, KeyboardInterrupt)):
+            lock.release()
+    assert other.acquire()
+    assert other.held()
+    other.release()
+
+
+def test_a_lock_whose_taking_was_cut_off_keeps_nobody_of_this_process_waiting(
+    storage: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def arrives_without_answer(path: StoragePath, content: bytes) -> bool:
+        create_once(path, content)
+        raise StorageUnavailable("no answer in time")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_module, "create_once", arrives_without_answer)
+        with pytest.raises(StorageUnavailable):
+            Lock(storage / "lock", heartbeat_s=60).try_acquire()
+    lock = Lock(storage / "lock", heartbeat_s=60)
+    assert lock.acquire()
+    assert lock.generation == 2
+    lock.release()
 
 
 def test_beats_are_rarer_where_each_is_a_request(tmp_path: Path, bucket: str) -> None:

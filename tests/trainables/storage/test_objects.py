@@ -23,6 +23,7 @@ from trainables.storage import (
     publish_folder,
     read_bytes,
     read_many,
+    read_start,
     remove,
     remove_folder,
     replace,
@@ -149,7 +150,9 @@ def test_a_store_without_conditional_writes_is_refused() -> None:
         require_create_once(storage_path("s3://bucket/x"), b"1")
 
 
-@pytest.mark.parametrize("read", [read_bytes, lambda path: next(read_many([path]))])
+@pytest.mark.parametrize(
+    "read", [read_bytes, lambda path: next(read_many([path])), lambda path: read_start(path, len(b"halves"))]
+)
 def test_an_answer_that_broke_off_is_asked_for_as_often_as_one_that_did_not_come(
     read: Callable[[StoragePath], bytes],
 ) -> None:

@@ -86,6 +86,22 @@ def test_a_torn_line_ends_where_the_next_begins(tmp_path: Path) -> None:
     assert log.read_bytes() == b'{"torn": \n{"whole": 1}\n'
 
 
+def test_a_line_that_a_full_disk_takes_in_part_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, left, write = tmp_path / "log.jsonl", [7], os.write
+
+    def until_full(handle: int, content: bytes) -> int:
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, content[: left.pop()])
+
+    monkeypatch.setattr(os, "write", until_full)
+    with pytest.raises(StorageUnavailable, match="Free space"):
+        append_line(log, {"lost": 1})
+    monkeypatch.undo()
+    append_line(log, {"whole": 1})
+    assert log.read_bytes() == b'{"lost"\n{"whole": 1}\n'
+
+
 WRITERS = {
     "create_once": lambda path: create_once(path, b"new"),
     "replace": lambda path: replace(path, b"new"),
@@ -265,6 +281,28 @@ def test_old_drafts_are_removed_and_nothing_else(tmp_path: Path) -> None:
     left = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     assert left == kept
     remove_drafts(tmp_path / "absent", older_than_s=60)
+
+
+def test_a_draft_of_another_user_keeps_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        replace(tmp_path / name / f"{DRAFT}{name}", b"")
+        aged(tmp_path / name / f"{DRAFT}{name}", 100)
+    unlink, lstat = Path.unlink, Path.lstat
+
+    def not_a(path: Path, **more: bool) -> None:
+        if path.parent.name == "a":
+            raise PermissionError(13, "Permission denied")
+        unlink(path, **more)
+
+    def not_b(path: Path) -> os.stat_result:
+        if path.parent.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "unlink", not_a)
+    monkeypatch.setattr(Path, "lstat", not_b)
+    remove_drafts(tmp_path, older_than_s=60)
+    assert sorted(drafts(tmp_path)) == [f"{DRAFT}a", f"{DRAFT}b"]
 
 
 def test_what_cannot_be_removed_is_storage_unavailable(tmp_path: Path) -> None:

@@ -114,6 +114,21 @@ def test_many_files_are_read_in_the_order_of_their_paths(storage: StoragePath) -
     assert list(read_many([])) == []
 
 
+SPECIAL = ("a b;c", "a#b", "a%25b", "a+b", "copy [1]", "why?", "all*", "ü")
+
+
+def test_names_with_special_characters_are_names_like_others(storage: StoragePath) -> None:
+    for name in SPECIAL:
+        replace(storage / "in" / name, name.encode())
+    assert names(storage / "in", "*") == sorted(SPECIAL)
+    assert list(read_many(storage / "in" / name for name in SPECIAL)) == [name.encode() for name in SPECIAL]
+    for name in SPECIAL:
+        move(storage / "in" / name, storage / "out" / name)
+        assert read_bytes(storage / "out" / name) == name.encode()
+        remove(storage / "out" / name)
+    assert names(storage, "*/*") == []
+
+
 def test_a_file_or_folder_exists_when_something_is_in_it(storage: StoragePath) -> None:
     replace(storage / "folder" / "a", b"")
     assert exists(storage / "folder" / "a")

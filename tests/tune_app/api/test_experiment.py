@@ -101,6 +101,18 @@ def test_an_object_of_a_spec_is_resolved_as_a_file_is(tmp_path: Path, monkeypatc
         tune_app.Experiment(tiny_spec(Path("there")))
 
 
+def test_an_experiment_stays_itself_when_the_working_directory_changes(
+    toy: tune_app.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_experiment(tmp_path / "elsewhere", records=[])
+    monkeypatch.chdir(tmp_path)
+    opened, shown = tune_app.Experiment("toy"), "Experiment('toy')"
+    assert repr(opened) == shown
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(opened.trials()) == len(toy.trials()) > 0
+    assert repr(opened) == f"Experiment('{tmp_path}/toy')"
+
+
 def test_a_search_leaves_what_the_command_leaves(made: tune_app.Experiment, cli: Cli) -> None:
     stored = read_table(made.path / "frontier.parquet").to_pandas()
     assert list(made.frontier()["label"]) == list(stored.sort_values("size_bytes")["label"])

@@ -15,13 +15,16 @@ from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from tests.tune_app.factories import make_record
 from trainables.errors import OutOfMemory
+from trainables.storage import names, replace_json
 from tune_app.engine import in_process
 from tune_app.engine.in_process import InProcess
 from tune_app.errors import Interrupted, SearchAborted
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord
+from tune_app.ledger.lease import Lease
+from tune_app.ledger.ledger import Assignment, Ledger, TrialRecord, params_label
 from tune_app.run.search import run_baseline, run_search
 from tune_app.spec.experiment import ExperimentSpec
+from tune_app.stages.running import running_trials
 from tune_app.tables.query import frontier_frame
 from tune_app.tables.trials import read_table
 
@@ -153,6 +156,43 @@ def test_a_stop_signal_ends_the_trial_that_runs_and_the_search_goes_on(
     assert signal.getsignal(signal.SIGTERM) is before
     assert len(read_table(ExperimentFolder(spec.folder).path / "trials.parquet")) == 1
     assert run_search(spec, engine=InProcess()).new == 1
+
+
+def test_what_was_cut_off_before_is_not_forgotten_when_its_first_trial_is_cut_off_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = short_spec(tmp_path, trials=4)
+    folder, points = ExperimentFolder(spec.folder), [spec.space.point(place) for place in (3, 1, 2)]
+    run_baseline(spec, engine=InProcess())
+    with Lease(folder) as lease:  # as a search that runs several at a time leaves it
+        lease.save_in_flight([make_record(n, params).assignment for n, params in enumerate(points)])
+
+    def stopped(*_: Any) -> Any:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(in_process, "run_trial", stopped)
+    with pytest.raises(Interrupted):
+        run_search(spec, engine=InProcess())
+    assert [work.params for work in Lease(folder).in_flight()] == points
+
+
+def test_the_one_that_runs_is_told_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, told = short_spec(tmp_path, trials=2), list[str]()
+    folder, fingerprint = ExperimentFolder(spec.folder), run_baseline(spec, engine=InProcess()).fingerprint
+    points = [spec.space.point(place) for place in (3, 1)]
+    with Lease(folder) as lease:  # as a search on Ray leaves it whose machine was lost
+        lease.save_in_flight([make_record(n, params).assignment for n, params in enumerate(points)])
+    replace_json(folder.heartbeat("lost"), {})
+    real = in_process.run_trial
+
+    def looked_at(*args: Any) -> Any:
+        told.extend(trial.label for trial in running_trials(folder, spec, fingerprint))
+        return real(*args)
+
+    monkeypatch.setattr(in_process, "run_trial", looked_at)
+    run_search(spec, engine=InProcess())
+    assert told == [params_label(point) for point in points]
+    assert names(folder.heartbeats, "*") == []
 
 
 def test_memory_that_is_not_enough_is_a_failed_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

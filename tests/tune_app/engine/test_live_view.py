@@ -105,6 +105,15 @@ def test_a_log_tells_of_a_long_one_now_and_then(
     assert second.endswith(" left")
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_path_in_a_phase_is_shown_as_it_is(terminal: bool, folder: ExperimentFolder) -> None:
+    shown, said = io.StringIO(), "/data/[old]/[/old]/demo: 3 results taken over"
+    view = view_of(folder, shown, terminal=terminal)
+    view.phase(said)
+    view._console.print(view._render())
+    assert said in shown.getvalue()
+
+
 def test_a_report_shows_how_far_it_is_and_looks_again_after_each_epoch(folder: ExperimentFolder) -> None:
     versions = set()
     for epochs in (1, 2):

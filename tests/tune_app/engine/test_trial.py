@@ -17,6 +17,7 @@ from trainables.stages.files import read_stage
 from trainables.stages.workplace import Workplace, open_workplace
 from trainables.storage import replace
 from tune_app.engine.baseline import make_baseline
+from tune_app.engine.live_view import result_line
 from tune_app.engine.trial import run_trial
 from tune_app.frontier.points import frontier, frontier_ids, group_runs
 from tune_app.ledger.folder import ExperimentFolder
@@ -118,6 +119,38 @@ def test_an_error_of_any_kind_is_a_record_with_its_traceback(
     assert "in broken" in record.result.failure.traceback  # type: ignore[union-attr]
     assert [(cost.kind, cost.cached) for cost in record.result.stages] == [("train", False), ("ptq", False)]
     assert Ledger(ExperimentFolder(spec.folder).trials).find(record.assignment.trial_id) == record
+
+
+def test_an_error_that_cannot_say_what_it_is_is_a_record_too(
+    spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            return self.args[0]  # there is none
+
+    def broken(*args: object, **options: object) -> None:
+        raise Mute
+
+    monkeypatch.setattr(trainables.pipeline, "measure", broken)
+    record = run(spec, workplace)
+    assert record.reason == "UnexpectedError: Mute: <exception str() failed>"
+    assert "in broken" in record.result.failure.traceback  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("more", ["", " and so on" * 1_000_000])
+def test_a_message_of_many_lines_is_one_line_that_people_can_read(
+    more: str, spec: ExperimentSpec, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise RuntimeError(f"CUDA error: no device\n  Compile with `TORCH_USE_CUDA_DSA`\n{more}")
+
+    monkeypatch.setattr(trainables.pipeline, "measure", broken)
+    record = run(spec, workplace)
+    line = result_line(record)
+    assert "UnexpectedError: RuntimeError: CUDA error: no device Compile with `TORCH_USE_CUDA_DSA`" in line
+    assert len(line.splitlines()) == 1
+    assert len(line) < 2_000
+    assert line.endswith("…") == bool(more)
 
 
 def test_a_network_at_chance_is_recorded_with_its_measurement(

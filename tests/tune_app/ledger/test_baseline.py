@@ -30,11 +30,14 @@ from trainables.data.data_sets import DataSet, load_data
 from trainables.errors import ConfigError, CorruptFile
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS, SCORES
+from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageResult, run_stage
 from tune_app.engine.baseline import free_threads, make_baseline
 from tune_app.ledger.baseline import BegunBaseline, ClassImages, read_baseline, read_begun_baseline
 from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.test_results import read_held_out
 from tune_app.spec.experiment import ExperimentSpec, Resources
+from tune_app.stages.baseline_so_far import baseline_so_far
 
 MODEL = ModelConfig(width=0.25)
 
@@ -135,6 +138,52 @@ def test_a_baseline_that_was_killed_goes_on_with_the_threads_that_it_began_with(
         file.write_text(damaged)
         with pytest.raises(CorruptFile, match=r"threads\.json is damaged: delete it"):
             make_baseline(spec, data, threads=2)
+
+
+@pytest.mark.parametrize("asked", [None, 2])
+def test_what_is_shown_of_a_baseline_that_trains_is_of_the_one_that_trains(
+    asked: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, data = narrow_spec(tmp_path), few_digits()
+    spec = spec.model_copy(update={"resources": Resources(cpu=1, baseline_cpu=asked)})
+    folder = ExperimentFolder(spec.folder)
+    mended = dataclasses.replace(data, fingerprint="0" * 64)  # somebody stopped it, and corrected a label
+
+    def killed(*_: object) -> StageResult:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run_stage", killed)
+    for trains, threads in ((data, 3), (mended, 1)):
+        with pytest.raises(KeyboardInterrupt):
+            make_baseline(spec, trains, threads=threads)
+        key = stage_keys(spec.base, fingerprint=trains.fingerprint)[0]
+        SavedEpochs(folder.stages / "progress" / key).save(SavedEpoch({"a": torch.zeros(1)}, [{"val_accuracy": 0.5}]))
+        found = baseline_so_far(folder, spec)
+        assert found is not None
+        assert (found.epochs, found.accuracy, found.threads) == (1, 0.5, asked or threads)
+    fixed = spec.model_copy(update={"resources": Resources(cpu=1, baseline_cpu=5)})
+    assert (found := baseline_so_far(folder, fixed)) is not None
+    assert found.threads == 5
+
+
+READERS: dict[str, Callable[[ExperimentFolder], object]] = {
+    "baseline/baseline.json": read_baseline,
+    "baseline/threads.json": read_begun_baseline,
+    "baseline/test.json": lambda folder: read_held_out(folder.path / "baseline"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_stands_in_the_place_of_a_note_is_damage(name: str, tmp_path: Path) -> None:
+    folder = ExperimentFolder(tmp_path)
+    assert READERS[name](folder) is None
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(CorruptFile, match=rf"{name} is damaged: delete it"):
+        READERS[name](folder)
+    shutil.rmtree(tmp_path / "baseline")
+    (tmp_path / "baseline").touch()
+    with pytest.raises(CorruptFile, match=rf"{name} is damaged: delete it"):
+        READERS[name](folder)
 
 
 def test_a_new_baseline_has_all_cores_where_a_look_finds_the_machine_quiet(

@@ -40,6 +40,13 @@ def test_older_results_go_on_by_accuracy_and_are_refused_by_what_they_lack(tmp_p
     assert read_bytes(folder.spec_file) == before
 
 
+def test_what_changed_is_told_as_a_spec_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 4})
+    store_baseline(folder)
+    run_search(make_spec(tmp_path, constraints=["accuracy >= 0.9"], budget={"trials": 4}))
+    assert "changed since the last run: constraints: [] → [accuracy >= 0.9]\n" in capsys.readouterr().err
+
+
 def test_newer_results_answer_the_new_question(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, make_records()[:4], budget={"trials": 4})
     store_baseline(folder)

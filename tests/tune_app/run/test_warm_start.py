@@ -10,8 +10,8 @@ from tests.tune_app.factories import make_record, make_spec, of_older_version
 from tests.tune_app.search.test_ladder import make_laddered, open_proposer
 from tests.tune_app.search.test_proposer import optuna_trials
 from trainables.config import digest
-from trainables.errors import ConfigError
-from trainables.storage import StoragePath, remove, replace
+from trainables.errors import ConfigError, CorruptFile
+from trainables.storage import StoragePath, remove, replace, sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord
 from tune_app.run.warm_start import compare, take_over
@@ -28,7 +28,13 @@ def other_key(params: Params, repeat: int = 0) -> str:
 
 
 def records(**more: object) -> list[TrialRecord]:
-    return [make_record(7 + i, params, 0.9 - i / 10, **more) for i, params in enumerate(INSIDE)]  # type: ignore[arg-type]
+    found = [make_record(7 + i, params, 0.9 - i / 10, **more) for i, params in enumerate(INSIDE)]  # type: ignore[arg-type]
+    return [r.model_copy(update={"result": r.result.model_copy(update={"artifact_sha256": seal(r)})}) for r in found]
+
+
+def seal(record: TrialRecord) -> str:
+    """The SHA-256 of its packed file, which holds its name."""
+    return sha256(record.assignment.trial_id.encode())
 
 
 def test_results_of_the_same_configurations_are_results_here(tmp_path: Path) -> None:
@@ -146,6 +152,16 @@ def test_a_missing_file_is_named_and_its_record_stays_away(folders: Folders) -> 
     with pytest.raises(ConfigError, match=name):
         take_over(records(), other, here)
     assert Ledger(here.trials).find(name) is None
+
+
+def test_a_damaged_file_is_named_and_its_record_stays_away(folders: Folders) -> None:
+    other, here = folders
+    name = records()[0].assignment.trial_id
+    replace(other.artifacts / name / "model.mbq", b"a bit flipped")
+    with pytest.raises(CorruptFile, match=rf"{name}/model\.mbq is not the file that was measured.*tune-app reproduce"):
+        take_over(records(), other, here)
+    assert Ledger(here.trials).find(name) is None
+    assert tree(here.path) == {}
 
 
 def test_failures_are_remembered_too(folders: Folders) -> None:
