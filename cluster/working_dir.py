@@ -13,7 +13,7 @@ from cluster.job import JobSpec, SubmitPlan
 
 PACKAGES = ("cluster", "search_spaces", "trainables", "tune_app")
 # What our packages consist of. Anything else below them is data, results or a cache, and stays here.
-SUFFIXES = {".py", ".toml", ".yaml"}
+SUFFIXES = {".py", ".toml", ".yaml", ".j2", ".css", ".js"}
 EXTRAS = {"s3": "s3", "gs": "gcs"}
 """The extra of tune-app that an object store's kind of URI needs."""
 INSTALL_TIMEOUT_S = 1800

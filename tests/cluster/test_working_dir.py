@@ -41,6 +41,14 @@ def test_a_staged_folder_runs_by_itself(tmp_path: Path) -> None:
     assert done.stdout.strip() == str(folder / "tune_app/spec/yaml_file.py")
 
 
+def test_every_file_of_our_packages_travels(tmp_path: Path) -> None:
+    """Without its templates a driver there could write no report."""
+    root = Path(__file__).parents[2]
+    here = {path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*") if path.is_file()}
+    ours = {str(path) for path in here if "__pycache__" not in path.parts and not path.name.startswith("Dockerfile")}
+    assert ours <= paths(stage(make_plan(*PACKAGES), tmp_path / "job"))
+
+
 def test_packages_that_travel_say_their_version(tmp_path: Path) -> None:
     folder = stage(make_plan(*PACKAGES), tmp_path / "job")
     found = {dist.name: dist.version for dist in importlib.metadata.distributions(path=[str(folder)])}
