@@ -137,9 +137,9 @@ def _connect(address: str, *, dashboard: bool, job: Mapping[str, str]) -> str:
         if host and port.isdigit():  # Ray itself would try for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
         # Without an address Ray would join whatever cluster was last started on this machine, by anybody.
-        own = {} if address else {"address": "local", "include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-        said = JobConfig(metadata=dict(job))
-        context = ray.init(configure_logging=False, log_to_driver=False, job_config=said, **own)
+        own = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+        own |= {"address": address or "local", "job_config": JobConfig(metadata=dict(job))}
+        context = ray.init(configure_logging=False, log_to_driver=False, **own)
         with contextlib.suppress(OSError):  # Ray lets everybody read the file of a token that it made itself
             (Path.home() / ".ray" / "auth_token").chmod(0o600)
     except (RayError, OSError, OverflowError, RuntimeError, ValueError) as err:
