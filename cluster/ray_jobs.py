@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from cluster.credentials import credential_in
 from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused, first_line
 from cluster.job import SPEC_FILE, Backend, JobHandle, JobSpec, JobState, SubmitPlan
 from cluster.working_dir import runtime_env, sent_packages, stage
@@ -52,7 +53,7 @@ class RayBackend(Backend):
 
     def __init__(self, address: str = "") -> None:
         found = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
-        if "@" in found:
+        if "@" in found or credential_in(found):
             raise PlanRefused(f"an address holds no credentials; Ray reads them from RAY_AUTH_TOKEN or {HEADERS}.")
         self.address = found or OWN
 

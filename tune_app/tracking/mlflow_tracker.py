@@ -142,7 +142,7 @@ def _without_login(address: str) -> str:
 def _from_root(address: str) -> str:
     """Returns an address that means the same file in every working directory."""
     path = address.removeprefix(SQLITE)
-    return address if path == address or path.startswith((":", "file:")) else f"{SQLITE}{Path(path).resolve()}"
+    return address if path in ("", address) or path.startswith((":", "file:")) else f"{SQLITE}{Path(path).resolve()}"
 
 
 def _client(uri: str, folder: Path | None) -> Any:

@@ -154,6 +154,7 @@ REFUSED = {
     ),
     "an address that is none": (["jobs", "list", "--address", "127.0.0.1:6379"], 2, "write it like http://"),
     "a password in an address": (["jobs", "list", "--address", "http://u:hunter2@a:1"], 2, "no credentials"),
+    "a token in an address": (["jobs", "list", "--address", "http://a:1/?token=hunter2"], 2, "no credentials"),
     "a password in a dry run": (
         ["submit", "SPEC", "--dry-run", "--address", "http://u:hunter2@a:1"],
         2,

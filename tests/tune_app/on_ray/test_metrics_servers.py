@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+import tune_app.on_ray.metrics_servers
 from cluster.local_cluster import free_port
 from tune_app.errors import ClusterUnavailable
 from tune_app.on_ray.grafana import as_json
@@ -222,3 +223,32 @@ def test_nothing_of_this_environment_is_lost(session: Path, install: Install, pl
     env = started_with(program)["env"]
     assert isinstance(env, dict)
     assert env["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_password_in_an_address_is_used_and_not_shown(
+    reads: bool, session: Path, install: Install, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("prometheus", target=TARGET if reads else "127.0.0.1:1")
+    install("grafana")
+    monkeypatch.setattr(tune_app.on_ray.metrics_servers, "READ_S", 0.1)
+    with metrics_servers(session, environ=places):
+        known = {name: url.replace("http://", "http://me:hunter2@") for name, url in places.items()}
+        told = ""
+        try:
+            with metrics_servers(session, environ=known) as servers:
+                told = f"{[(server.name, server.url, server.state) for server in servers]} {dashboard_url(servers[1])}"
+        except ClusterUnavailable as err:
+            told = str(err)
+    assert ("ran already" in told) == reads
+    assert "http://***@localhost:" in told
+    assert "hunter2" not in told
+
+
+def test_a_password_in_an_address_where_nothing_answers_is_not_shown(
+    session: Path, install: Install, places: dict[str, str]
+) -> None:
+    address = places[PROMETHEUS].replace("http://", "http://me:hunter2@")
+    said = refused(session, {PROMETHEUS: address})
+    assert "no Prometheus answers at http://***@localhost" in said
+    assert "hunter2" not in said
