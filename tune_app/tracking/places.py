@@ -1,6 +1,7 @@
 """Which tracker a configuration means, and where its own files lie (each library is imported on use)."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 from trainables.errors import ConfigError
@@ -55,7 +56,7 @@ def open_tracker(
     from tune_app.tracking.wandb_tracker import WandbTracker
 
     connection = connect(config, fall_back=fall_back)
-    where = f"; runs are written to {place / 'wandb'}" if connection.warning else ""
+    where = f"; runs are written to {offline_place(folder)}" if connection.warning else ""
     return WandbTracker(config, place, connection, finish_s=finish_s), connection.warning + where
 
 
@@ -72,3 +73,8 @@ def lock_place(folder: ExperimentFolder, kind: str) -> StoragePath:
 def local_place(folder: ExperimentFolder) -> Path:
     """Returns where trackers write files: in the experiment, or in a folder of its name here if it is in a bucket."""
     return folder.tracking if isinstance(folder.tracking, Path) else Path("tracking") / folder.path.name
+
+
+def offline_place(folder: ExperimentFolder) -> Path:
+    """Returns where W&B keeps runs that can be sent later: below WANDB_DIR, if that is set."""
+    return Path(os.environ.get("WANDB_DIR") or local_place(folder)) / "wandb"

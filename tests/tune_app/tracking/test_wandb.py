@@ -38,9 +38,11 @@ from tune_app.tracking.overview import opened, read_overview
 from tune_app.tracking.places import lock_place, open_memory, open_tracker
 from tune_app.tracking.protocol import ConfusionMatrix, TrackerUnavailable
 from tune_app.tracking.track import track
-from tune_app.tracking.wandb_connection import answers, connect
+from tune_app.tracking.wandb_connection import Connection, answers, connect
+from tune_app.tracking.wandb_tracker import WandbTracker
 
 OFFLINE = WandbConfig(mode="offline")
+ONLINE, OURS = WandbConfig(mode="online"), WandbConfig(mode="online", entity="ours")
 KEY = "0123456789abcdef" * 2 + "01234567"
 CAVEAT = "untrained baseline: accuracies mean nothing"
 UNPRUNED = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
@@ -248,6 +250,52 @@ def test_wandb_mode_decides_where_the_spec_does_not(monkeypatch: pytest.MonkeyPa
         assert connect(WandbConfig(mode="online"), fall_back=False).mode == "online"
         monkeypatch.setenv("WANDB_MODE", "disabled")
         assert connect(WandbConfig(), fall_back=False).mode == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WANDB_MODE", "of", "WANDB_MODE: Input should be 'online', 'offline'"),
+        ("WANDB_BASE_URL", "http://me:word@", "WANDB_BASE_URL: Input should be a valid URL"),
+        ("WANDB_API_KEY", f"{KEY} ", "whitespace"),
+    ],
+)
+def test_a_variable_that_wandb_cannot_read_is_one_line(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        connect(WandbConfig(), fall_back=True)
+    line = str(caught.value)
+    assert line.startswith("W&B refuses its settings: ")
+    assert said in line
+    assert not any(hidden in line for hidden in ("\n", KEY, "word"))
+
+
+def test_runs_lie_where_wandb_is_told_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    folder = make_tracked(tmp_path)
+    finish(folder)
+    shown = track(folder, OFFLINE, confusion=False)
+    assert shown.files == str(tmp_path / "elsewhere" / "wandb")
+    assert len(list(Path(shown.files).glob("offline-run-*"))) == 3
+    _, warning = open_tracker(WandbConfig(), folder, fall_back=True)
+    assert warning.endswith(f"; runs are written to {shown.files}")
+
+
+def test_runs_of_another_account_are_shown_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for entity in ("me", "us"):
+        monkeypatch.setenv("WANDB_ENTITY", entity)
+        connection = Connection("online", "http://h")
+        found += [WandbTracker(config, tmp_path, connection, finish_s=0).destination for config in (ONLINE, OURS)]
+    assert found == ["http://h/me/tune-app", "http://h/ours/tune-app", "http://h/us/tune-app", "http://h/ours/tune-app"]
+
+
+def test_files_that_cannot_be_written_are_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackerUnavailable, match="W&B's files cannot be written: "):
+        WandbTracker(OFFLINE, tmp_path / "file" / "place", Connection("offline", ""), finish_s=0)
 
 
 def test_a_key_that_wandb_login_left_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
