@@ -26,7 +26,8 @@ def check_installed(config: AnyTracker) -> None:
         ConfigError: it is not.
     """
     module, package = NEEDS[config.kind]
-    if importlib.util.find_spec(module) is None:
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:  # a folder of this name, in which MLflow or W&B left something
         raise ConfigError(f"tracking by {config.kind} needs {module}, which is not installed: pip install '{package}'.")
 
 
