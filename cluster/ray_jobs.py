@@ -105,6 +105,10 @@ class RayBackend(Backend):
                 yield client.get_job_logs(handle.submission_id)
                 return
             yield from _in_turn(client.tail_job_logs(handle.submission_id))
+        if not (state := self.status(handle)).is_final:  # a proxy that closes what is quiet, or a node that is gone
+            raise ClusterUnreachable(
+                f"{self.address} ended the log of {handle.submission_id}, which is {state}: follow it again."
+            )
 
     def stop(self, handle: JobHandle) -> None:
         with self._explained(handle):

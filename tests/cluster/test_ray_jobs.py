@@ -4,7 +4,8 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,6 +104,24 @@ def test_an_unknown_job(name: str, serve: Serve) -> None:
         with pytest.raises(NoSuchJob, match=name) as caught:
             ask()
         assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "FAILED"])
+def test_a_log_that_ends_before_its_job_is_no_end(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that closes what is quiet, or a node that is gone, ends Ray's stream as the end of the job does."""
+
+    async def lines(job: str) -> AsyncIterator[str]:
+        yield "trial 1\n"
+
+    client = SimpleNamespace(tail_job_logs=lines, get_job_status=lambda job: state)
+    monkeypatch.setattr(RayBackend, "_client", client)
+    pieces = RayBackend("http://head:1").logs(JobHandle(backend="ray", submission_id="demo-1"), follow=True)
+    assert next(pieces) == "trial 1\n"
+    if state == "FAILED":
+        assert list(pieces) == []
+    else:
+        with pytest.raises(ClusterUnreachable, match="ended the log of demo-1, which is running: follow it again"):
+            next(pieces)
 
 
 def test_a_given_address_wins_over_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
