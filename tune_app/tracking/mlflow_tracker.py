@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from tune_app.spec.trackers import SQLITE, store_at_root
 from tune_app.tracking.overview import opened, parallel_coordinates
 from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value, unavailable
 
@@ -17,7 +18,6 @@ DESCRIPTION = "mlflow.note.content"
 """MLflow's own tag for what its pages show as the description of a run."""
 STEP = "epoch"
 """The metric that counts epochs over all stages; it says where a run goes on."""
-SQLITE = "sqlite:///"
 LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 BATCH = 1000
 """Metrics that a server takes at once, by MLflow's own limit."""
@@ -42,7 +42,7 @@ class MlflowTracker:
         """
         chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
         local = not chosen
-        address = _from_root(chosen or f"{SQLITE}{place / 'mlflow.db'}")
+        address = store_at_root(chosen or f"{SQLITE}{place / 'mlflow.db'}")
         self.destination = _without_login(address)
         secret = address if "***" in self.destination else ""
         self._answers = functools.partial(unavailable, "MLflow does not take the run", secret=secret)
@@ -137,12 +137,6 @@ def _without_login(address: str) -> str:
         rest = f"***@{place}"
     place, has_query, _ = rest.partition("?")
     return f"{scheme}{found}{place}{'?***' if has_query else ''}"
-
-
-def _from_root(address: str) -> str:
-    """Returns an address that means the same file in every working directory."""
-    path = address.removeprefix(SQLITE)
-    return address if path in ("", address) or path.startswith((":", "file:")) else f"{SQLITE}{Path(path).resolve()}"
 
 
 def _client(uri: str, folder: Path | None) -> Any:
