@@ -1,6 +1,7 @@
 """The way to W&B: whether there is a key, whether somebody answers, and what its errors become."""
 
 import contextlib
+import http.client
 import netrc
 import os
 import urllib.error
@@ -113,6 +114,6 @@ def _why_silent(url: str) -> str:
             return ""
     except urllib.error.HTTPError:
         return ""
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, http.client.HTTPException) as err:
         reason = getattr(err, "reason", err)
-        return f"no answer in {ANSWER_S:g} s" if isinstance(reason, TimeoutError) else redact(str(reason))
+        return f"no answer in {ANSWER_S:g} s" if isinstance(reason, TimeoutError) else redact(str(reason).strip())

@@ -25,7 +25,7 @@ from tests.tune_app.tracking.experiments import (
     work_of,
 )
 from tests.tune_app.tracking.fake_wandb import fake_wandb
-from tests.tune_app.tracking.holes import black_hole, only_polite
+from tests.tune_app.tracking.holes import black_hole, only_polite, speaks
 from tests.tune_app.tracking.wandb_files import OfflineRun, offline_runs
 from trainables.config import BaselineUntrained, DataConfig
 from trainables.errors import ConfigError
@@ -315,6 +315,15 @@ def test_a_server_that_never_answers_is_left_alone(monkeypatch: pytest.MonkeyPat
         assert (found.mode, found.warning) == ("offline", f"W&B does not answer at {url} (no answer in 0.2 s)")
         with pytest.raises(TrackerUnavailable, match="--mode offline"):
             connect(WandbConfig(), fall_back=False)
+
+
+def test_a_server_of_another_kind_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with speaks(b"SSH-2.0-OpenSSH_9.2\r\n") as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        with pytest.raises(TrackerUnavailable, match=r"W&B does not answer at .* \(SSH-2.0-OpenSSH_9.2"):
+            connect(WandbConfig(mode="online"), fall_back=False)
+        assert connect(WandbConfig(), fall_back=True).mode == "offline"
 
 
 def test_a_run_online_goes_on_where_the_server_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
