@@ -212,7 +212,7 @@ def is_there(url: str) -> bool:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(requests.RequestException):
+    with contextlib.suppress(requests.RequestException, ValueError):  # the latter of a name that no host can have
         return requests.get(url, timeout=ASK_S).ok
     return False
 

@@ -159,7 +159,9 @@ def test_an_address_elsewhere_is_not_started_here(session: Path, install: Instal
     assert said.endswith(f"only http://localhost:PORT is started here: check {PROMETHEUS}.")
 
 
-@pytest.mark.parametrize("url", ["http://localhost:99999", "http://localhost:abc", "http://[::1", "9090"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:99999", "http://localhost:abc", "http://[::1", "9090", "http://a..b:1"]
+)
 def test_what_is_no_address_is_named(url: str, session: Path, install: Install, places: dict[str, str]) -> None:
     install("prometheus")
     assert f"nothing answers at {url}, and only" in refused(session, {**places, PROMETHEUS: url})
