@@ -23,6 +23,8 @@ BATCH = 1000
 """Metrics that a server takes at once, by MLflow's own limit."""
 PARAMS = 100
 """Parameters that a server takes at once, by MLflow's own limit."""
+NAME_CHARS = 250
+"""Characters of a run's name that the table of a database server takes."""
 PARAM_CHARS = 500
 """Characters of a parameter's value that every server takes."""
 Answers = Callable[[], AbstractContextManager[None]]
@@ -89,8 +91,8 @@ class MlflowTracker:
         MLflow takes no parameter twice: a value that is not what it was, as of a budget, is a tag of the same name.
         """
         known = self._client.search_runs([self._experiment], f"tags.`{RUN}` = '{info.run_id}'", max_results=1)
-        tags = {RUN: info.run_id, "kind": info.kind}
-        run = known[0] if known else self._client.create_run(self._experiment, run_name=info.name, tags=tags)
+        tags, name = {RUN: info.run_id, "kind": info.kind}, info.name[:NAME_CHARS]
+        run = known[0] if known else self._client.create_run(self._experiment, run_name=name, tags=tags)
         self._client.update_run(run.info.run_id, status="RUNNING")
         had, config = run.data.params, {name: str(value)[:PARAM_CHARS] for name, value in info.config.items()}
         shown = {**had, **{name: value for name, value in run.data.tags.items() if name in had}}

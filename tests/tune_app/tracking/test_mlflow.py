@@ -100,9 +100,10 @@ def test_more_parameters_than_a_server_takes_at_once_are_sent_in_parts(tmp_path:
     folder, config = make(tmp_path, "many", store)
     tracker, _ = open_tracker(config, folder, fall_back=False)
     params = {f"p{i}": "x" * 10_000 for i in range(201)}
-    tracker.open(RunInfo("many-1", "many", "many", "trial", params)).leave()
+    tracker.open(RunInfo("many-1", "many" * 100, "many", "trial", params)).leave()
     tracker.close()
     [run] = runs(store, "many").values()
+    assert run.info.run_name == ("many" * 100)[:250]
     assert len(run.data.params) == 201
     assert set(run.data.params.values()) == {"x" * 500}
 
