@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 from pathlib import Path
 
 from trainables.errors import ConfigError
@@ -10,6 +11,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import AnyTracker, MlflowConfig, TensorBoardConfig
 from tune_app.tracking.memory import Memory
 from tune_app.tracking.protocol import Tracker
+from tune_app.tracking.wandb_connection import OFFLINE, connect
 
 NEEDS = {
     "wandb": ("wandb", "wandb"),
@@ -53,7 +55,6 @@ def open_tracker(
         from tune_app.tracking.mlflow_tracker import MlflowTracker
 
         return MlflowTracker(config.uri, folder.read_spec().name, place), ""
-    from tune_app.tracking.wandb_connection import connect
     from tune_app.tracking.wandb_tracker import WandbTracker
 
     connection = connect(config, fall_back=fall_back)
@@ -62,7 +63,13 @@ def open_tracker(
 
 
 def open_memory(folder: ExperimentFolder, kind: str, destination: str, *, again: bool = False) -> Memory:
-    """Returns the memory of what a destination was shown of an experiment."""
+    """Returns the memory of what a destination was shown of an experiment.
+
+    What W&B wrote offline outside of the experiment's folder is at this place of this machine alone.
+    """
+    place = offline_place(folder)
+    if destination == OFFLINE and place.parent != folder.tracking:
+        destination = f"{OFFLINE} in {place.resolve()} on {socket.gethostname()}"
     return Memory(folder.tracking / f"{kind}.json", destination, again=again)
 
 

@@ -283,6 +283,18 @@ def test_runs_lie_where_wandb_is_told_to_put_them(tmp_path: Path, monkeypatch: p
     assert warning.endswith(f"; runs are written to {shown.files}")
 
 
+def test_runs_that_were_written_elsewhere_are_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a job in its own working directory, which is gone with the job."""
+    folder = make_tracked(tmp_path)
+    finish(folder)
+    for name in ("a", "b"):
+        monkeypatch.setenv("WANDB_DIR", str(tmp_path / name))
+        shown = track(folder, OFFLINE, confusion=False)
+        assert (shown.destination, shown.new) == ("offline", 1)
+        assert len(list(Path(shown.files).glob("offline-run-*"))) == 3
+    assert track(folder, OFFLINE, confusion=False).new == 0
+
+
 def test_runs_of_another_account_are_shown_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for entity in ("me", "us"):
