@@ -198,9 +198,8 @@ class RayBackend(Backend):
         )
 
     def _unreachable(self, err: Exception) -> ClusterUnreachable:
-        return ClusterUnreachable(
-            f"{self.address} does not take the request: {first_line(err)}. Check --address or RAY_ADDRESS."
-        )
+        said = first_line(err).rstrip(".")
+        return ClusterUnreachable(f"{self.address} does not take the request: {said}. Check --address or RAY_ADDRESS.")
 
 
 def _status(err: Exception) -> int | None:

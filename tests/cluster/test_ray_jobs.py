@@ -106,6 +106,20 @@ def test_an_unknown_job(name: str, serve: Serve) -> None:
         assert caught.value.exit_code == 2
 
 
+def test_what_ray_says_at_the_end_of_a_stack_trace_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = 'Traceback (most recent call last):\n  File "job_head.py", line 1, in submit_job\n    await submit()\n'
+    cause = f"{trace}KeyError: 'demo-1'\n\nDuring handling of the above exception, another exception occurred:\n\n"
+    said = f"{cause}{trace}    ^^^^^^^^\nValueError: Job with submission_id demo-1 already exists.\nUse another.\n."
+
+    def refuse() -> None:
+        raise RuntimeError(f"Request failed with status code 400: {said}")
+
+    monkeypatch.setattr(RayBackend, "_client", SimpleNamespace(list_jobs=refuse))
+    with pytest.raises(ClusterUnreachable) as caught:
+        RayBackend("http://head:1").list()
+    assert "request: ValueError: Job with submission_id demo-1 already exists. Check --address" in str(caught.value)
+
+
 @pytest.mark.parametrize("state", ["RUNNING", "FAILED"])
 def test_a_log_that_ends_before_its_job_is_no_end(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that closes what is quiet, or a node that is gone, ends Ray's stream as the end of the job does."""
