@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -84,7 +84,7 @@ class RayBackend(Backend):
         with tempfile.TemporaryDirectory(prefix="tune-app-") as scratch:
             folder = stage(plan, Path(scratch) / "job")
             variables = {**cast("dict[str, str]", plan.runtime_env.get("env_vars", {})), **handed_on}
-            with self._explained():
+            with self._explained(hidden=handed_on.values()):
                 client.submit_job(
                     entrypoint=plan.entrypoint,
                     submission_id=plan.submission_id,
@@ -170,8 +170,8 @@ class RayBackend(Backend):
             raise ClusterUnreachable(f"what answers at {self.address} is not Ray. Check --address or RAY_ADDRESS.")
 
     @contextlib.contextmanager
-    def _explained(self, handle: JobHandle | None = None) -> Iterator[None]:
-        """Turns Ray's errors into ours, in one line."""
+    def _explained(self, handle: JobHandle | None = None, *, hidden: Iterable[str] = ()) -> Iterator[None]:
+        """Turns Ray's errors into ours, in one line without what is to be hidden."""
         from aiohttp import ClientError
         from ray.exceptions import AuthenticationError
 
@@ -189,7 +189,7 @@ class RayBackend(Backend):
                 raise NoSuchJob(
                     f"{self.address} knows no job {handle.submission_id!r}: `tune-app jobs list` shows those it has."
                 ) from err
-            raise self._unreachable(err) from err
+            raise self._unreachable(err, hidden) from err
 
     def _denied(self) -> AccessDenied:
         return AccessDenied(
@@ -197,8 +197,10 @@ class RayBackend(Backend):
             "(`ray get-auth-token` on its head shows it)."
         )
 
-    def _unreachable(self, err: Exception) -> ClusterUnreachable:
+    def _unreachable(self, err: Exception, hidden: Iterable[str] = ()) -> ClusterUnreachable:
         said = first_line(err).rstrip(".")
+        for value in hidden:
+            said = said.replace(value or "\0", "***")
         return ClusterUnreachable(f"{self.address} does not take the request: {said}. Check --address or RAY_ADDRESS.")
 
 

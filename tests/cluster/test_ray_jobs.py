@@ -13,6 +13,7 @@ import cluster.ray_jobs
 from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused
 from cluster.job import JobHandle
 from cluster.ray_jobs import RayBackend
+from tests.cluster.factories import make_job
 
 Serve = Callable[..., str]
 Seen = list[dict[str, str]]
@@ -118,6 +119,18 @@ def test_what_ray_says_at_the_end_of_a_stack_trace_is_told(monkeypatch: pytest.M
     with pytest.raises(ClusterUnreachable) as caught:
         RayBackend("http://head:1").list()
     assert "request: ValueError: Job with submission_id demo-1 already exists. Check --address" in str(caught.value)
+
+
+def test_a_value_that_is_handed_on_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*, runtime_env: dict[str, object], **_: object) -> None:
+        raise RuntimeError(f"Traceback (most recent call last):\n  ...\nValueError: what is {runtime_env}?")
+
+    monkeypatch.setattr(RayBackend, "_client", SimpleNamespace(submit_job=refuse))
+    monkeypatch.setenv("WANDB_API_KEY", "hunter2")
+    backend = RayBackend("http://head:1")
+    with pytest.raises(ClusterUnreachable, match="'WANDB_API_KEY': '\\*\\*\\*'") as caught:
+        backend.submit(backend.plan(make_job(cluster={"env": ["WANDB_API_KEY"]})))
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "FAILED"])
