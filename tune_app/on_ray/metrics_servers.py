@@ -206,7 +206,8 @@ def _end_with_parent() -> None:
 def is_there(url: str) -> bool:
     """Whether anything listens at an address."""
     parts = urlsplit(url)
-    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port or 80), timeout=ASK_S):
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, port), timeout=ASK_S):
         return True
     return False
 

@@ -17,7 +17,7 @@ import tune_app.on_ray.metrics_servers
 from cluster.local_cluster import free_port
 from tune_app.errors import ClusterUnavailable
 from tune_app.on_ray.grafana import as_json
-from tune_app.on_ray.metrics_servers import GRAFANA, PROMETHEUS, dashboard_url, metrics_servers
+from tune_app.on_ray.metrics_servers import GRAFANA, PROMETHEUS, dashboard_url, is_there, metrics_servers
 
 PROGRAM = """#!{python}
 import http.server, json, os, sys
@@ -254,3 +254,19 @@ def test_a_password_in_an_address_where_nothing_answers_is_not_shown(
     said = refused(session, {PROMETHEUS: address})
     assert "no Prometheus answers at http://***@localhost" in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("https://head", 443), ("http://head", 80), ("https://head:8265", 8265), ("http://head:8265/", 8265)],
+)
+def test_an_address_without_a_port_has_that_of_its_scheme(url: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connect(place: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(place)
+        return socket.socket()
+
+    monkeypatch.setattr("tune_app.on_ray.metrics_servers.socket.create_connection", connect)
+    assert is_there(url)
+    assert asked == [("head", port)]
