@@ -43,15 +43,16 @@ class MlflowTracker:
             TrackerUnavailable: the store cannot be opened.
         """
         chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        local = not chosen
         address = store_at_root(chosen or f"{SQLITE}{place / 'mlflow.db'}")
         self.destination = _without_login(address)
         secret = address if "***" in self.destination else ""
         self._answers = functools.partial(unavailable, "MLflow does not take the run", secret=secret)
         with self._answers():
-            self._client = _client(address, place if local else None)
+            self._client = _client(address, None if chosen else place)
             found = self._client.get_experiment_by_name(experiment)
-            files = (place / "mlflow_artifacts").resolve().as_uri() if local else None
+            # Beside the file: MLflow would put them into the working directory.
+            file = address.partition(SQLITE)[2]
+            files = (Path(file).parent / "mlflow_artifacts").as_uri() if file.startswith("/") else None
             made = None if found else self._client.create_experiment(experiment, artifact_location=files)
             self._experiment = made or found.experiment_id
         self._overview = ""

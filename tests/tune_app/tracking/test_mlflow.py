@@ -29,7 +29,7 @@ OTHER = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """MLflow keeps artifacts of a store that it was given in the working directory."""
+    """What MLflow would put into the working directory goes to a folder of the test."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -206,6 +206,18 @@ def test_a_password_in_the_address_of_the_environment_is_not_kept(
     with pytest.raises(TrackerUnavailable) as caught:
         open_tracker(MlflowConfig(), folder, fall_back=True)
     assert "word" not in str(caught.value)
+
+
+def test_files_of_a_store_lie_beside_it_wherever_the_search_runs(tmp_path: Path, store: str) -> None:
+    """MLflow would put them into the working directory, which for a job is gone with the job."""
+    folder, config = make(tmp_path, "beside", store)
+    finish(folder)
+    track(folder, config, confusion=False)
+    place = Path(store.removeprefix("sqlite:///")).parent / "mlflow_artifacts"
+    run = runs(store, "beside")["beside-summary"]
+    assert run.info.artifact_uri.startswith(place.as_uri())
+    assert len(list((place / run.info.run_id).rglob("frontier.json"))) == 1
+    assert not (tmp_path / "mlruns").exists()
 
 
 @pytest.mark.parametrize(
