@@ -1,3 +1,4 @@
+import hashlib
 import importlib.metadata
 import os
 import subprocess
@@ -107,6 +108,20 @@ def test_ray_itself_is_left_to_the_cluster_and_extras_follow_the_storage(monkeyp
         for place in ("/mnt/runs", "s3://bucket/runs", "gs://bucket/runs")
     }
     assert [len(found) for found in packages.values()] == [2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("tracking", "extras"),
+    [("[{kind: wandb}, {kind: mlflow, uri: ''}]", ["mlflow"]), ("[{kind: wandb}]", []), ("[]", [])],
+)
+def test_what_a_tracker_needs_travels_too(tracking: str, extras: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f'{name}-library>=1; extra == "{name}"' for name in ("mlflow", "s3", "gcs")]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
+    text = f"name: demo\ntracking: {tracking}\n"
+    told = {"spec_text": text, "spec_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    env = runtime_env(make_job("s3://bucket/runs", cluster={"dependencies": "uv"}, **told), Path())
+    assert env["uv"]["packages"] == [f"{name}-library==1.0" for name in sorted([*extras, "s3"])]
 
 
 def test_dependencies_that_are_not_known_here_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
