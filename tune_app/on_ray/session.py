@@ -87,6 +87,11 @@ def _shut_down() -> None:
     left.result()
 
 
+def head_answers() -> bool:
+    """Whether the head of the cluster that this process is connected to is there."""
+    return head(ray.get_runtime_context().gcs_address).answers()
+
+
 def fits_in_cluster(spec: ExperimentSpec) -> int:
     """Counts the trials that all nodes hold at the same time, those included that an autoscaler may add.
 
