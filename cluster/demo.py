@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TextIO
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from cluster.errors import ClusterError, PlanRefused
+from cluster.errors import ClusterError, PlanRefused, first_line
 from cluster.local_cluster import POLL_S, LocalCluster
 
 OURS = (sys.executable, "-m", "tune_app")
@@ -52,10 +53,9 @@ def show(cluster: LocalCluster, spec: Path, folder: Path) -> int:
     Raises:
         ClusterError: the spec cannot be read, or worker-2 does not start.
     """
-    file = _with_storage(spec, folder)
+    file, experiment, trials = _with_storage(spec, folder)
     say(f"submitting {spec} through the Jobs API; results go to {folder}, the job's log follows")
     _ours(cluster.env, "submit", str(file), "--address", cluster.address)
-    experiment, trials = _facts(file)
     results = folder / experiment
     with _following(cluster, experiment) as follower:
         while follower.poll() is None and not _is_half_way(results, trials):
@@ -110,21 +110,20 @@ def _echo(stream: TextIO) -> None:
                 print(line, end="", flush=True)
 
 
-def _with_storage(spec: Path, folder: Path) -> Path:
-    """Returns a copy of the spec whose results go to the folder."""
+def _with_storage(spec: Path, folder: Path) -> tuple[Path, str, int]:
+    """Returns a copy of the spec whose results go to the folder, its experiment, and its number of trials."""
     try:
         content = YAML().load(spec.read_text("utf-8"))
+        name, budget = content["name"], content["budget"]
+        trials = budget if isinstance(budget, int) else budget["trials"]
     except OSError as err:
         raise PlanRefused(f"cannot read {spec}: {err.strerror}. Give the path of a spec file.") from err
+    except (YAMLError, ValueError, LookupError, TypeError) as err:
+        raise PlanRefused(f"{spec} is no spec: {first_line(err)}. `tune-app plan {spec}` says more.") from err
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "spec.yaml"
     YAML().dump({**content, "storage": str(folder)}, target)
-    return target
-
-
-def _facts(spec: Path) -> tuple[str, int]:
-    content = YAML(typ="safe").load(spec.read_text("utf-8"))
-    return content["name"], content["budget"]["trials"]
+    return target, name, trials
 
 
 def _ours(env: Mapping[str, str], *arguments: str) -> str:

@@ -45,7 +45,8 @@ class CorruptJob(ClusterError):
 
 
 def first_line(err: BaseException) -> str:
-    """Returns what an error says, in one line; of a connection that failed only why."""
-    said = (str(err).strip().splitlines() or [type(err).__name__])[0]
+    """Returns what an error says, in one line; of a connection that failed only why, and of a stack trace the end."""
+    lines = str(err).strip().rpartition("Traceback (most recent call last):")[2].splitlines()
+    said = next((line.strip() for line in lines if line and not line[0].isspace()), type(err).__name__)
     system = re.search(r"\[Errno -?\d+\] ([\w ,'-]*\w)", said)  # behind the address and the calls of the client
     return system[1] if system and "HTTPConnection" in said else said

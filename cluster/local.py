@@ -1,5 +1,6 @@
 """Jobs on this machine: each is a process of its own, which goes on when the terminal closes."""
 
+import codecs
 import contextlib
 import os
 import shlex
@@ -98,12 +99,14 @@ class LocalBackend(Backend):
             time.sleep(POLL_S)
         if not path.exists():
             return
-        with path.open(encoding="utf-8", errors="replace") as file:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # it keeps half a character until the rest is there
+        with path.open("rb") as file:
             while True:
-                final = self.status(handle).is_final  # before reading: what comes after the end is not missed
-                if piece := file.read():
+                # Asked before reading: what comes after the end is not missed.
+                last = self.status(handle).is_final or not follow
+                if piece := decoder.decode(file.read(), last):
                     yield piece
-                if final or not follow:
+                if last:
                     return
                 time.sleep(POLL_S)
 

@@ -1,6 +1,7 @@
 """Whether a job fits the machines that it asks for, and what those are at most."""
 
 import math
+from collections.abc import Mapping
 
 from cluster.config import ClusterConfig
 from cluster.errors import PlanRefused
@@ -38,11 +39,21 @@ def in_object_store(job: JobSpec) -> bool:
     return job.storage.startswith(OBJECT_STORES)
 
 
+def trials_on(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
+    """Returns how many trials a node holds by its scarcest resource; Ray places a share of a GPU on one GPU."""
+
+    def held(kind: str, need: float) -> int:
+        has = node.get(kind, 0.0)
+        whole, rest = divmod(has, 1) if kind == "GPU" and need < 1 else (0, has)
+        return int(whole) * math.floor(1 / need + 1e-9) + math.floor(rest / need + 1e-9)
+
+    return min(held(kind, max(need, RAYS_LEAST)) for kind, need in needs.items() if need > 0)
+
+
 def trials_at_once(job: JobSpec) -> int:
     """Returns how many trials run at the same time when all workers are there."""
     workers = job.cluster.workers
-    shares = ((workers.cpus, job.cpu), (workers.gpus, job.gpu))
-    per_node = min(math.floor(has / max(need, RAYS_LEAST) + 1e-9) for has, need in shares if need > 0)
+    per_node = trials_on({"CPU": workers.cpus, "GPU": workers.gpus}, {"CPU": job.cpu, "GPU": job.gpu})
     return min(per_node * workers.max_nodes, job.trials, job.max_concurrent or job.trials)
 
 

@@ -7,12 +7,13 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from cluster.credentials import credential_in
 from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused, first_line
 from cluster.job import SPEC_FILE, Backend, JobHandle, JobSpec, JobState, SubmitPlan
 from cluster.working_dir import runtime_env, sent_packages, stage
@@ -52,7 +53,7 @@ class RayBackend(Backend):
 
     def __init__(self, address: str = "") -> None:
         found = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
-        if "@" in found:
+        if "@" in found or credential_in(found):
             raise PlanRefused(f"an address holds no credentials; Ray reads them from RAY_AUTH_TOKEN or {HEADERS}.")
         self.address = found or OWN
 
@@ -83,7 +84,7 @@ class RayBackend(Backend):
         with tempfile.TemporaryDirectory(prefix="tune-app-") as scratch:
             folder = stage(plan, Path(scratch) / "job")
             variables = {**cast("dict[str, str]", plan.runtime_env.get("env_vars", {})), **handed_on}
-            with self._explained():
+            with self._explained(hidden=handed_on.values()):
                 client.submit_job(
                     entrypoint=plan.entrypoint,
                     submission_id=plan.submission_id,
@@ -104,6 +105,10 @@ class RayBackend(Backend):
                 yield client.get_job_logs(handle.submission_id)
                 return
             yield from _in_turn(client.tail_job_logs(handle.submission_id))
+        if not (state := self.status(handle)).is_final:  # a proxy that closes what is quiet, or a node that is gone
+            raise ClusterUnreachable(
+                f"{self.address} ended the log of {handle.submission_id}, which is {state}: follow it again."
+            )
 
     def stop(self, handle: JobHandle) -> None:
         with self._explained(handle):
@@ -165,8 +170,8 @@ class RayBackend(Backend):
             raise ClusterUnreachable(f"what answers at {self.address} is not Ray. Check --address or RAY_ADDRESS.")
 
     @contextlib.contextmanager
-    def _explained(self, handle: JobHandle | None = None) -> Iterator[None]:
-        """Turns Ray's errors into ours, in one line."""
+    def _explained(self, handle: JobHandle | None = None, *, hidden: Iterable[str] = ()) -> Iterator[None]:
+        """Turns Ray's errors into ours, in one line without what is to be hidden."""
         from aiohttp import ClientError
         from ray.exceptions import AuthenticationError
 
@@ -184,7 +189,7 @@ class RayBackend(Backend):
                 raise NoSuchJob(
                     f"{self.address} knows no job {handle.submission_id!r}: `tune-app jobs list` shows those it has."
                 ) from err
-            raise self._unreachable(err) from err
+            raise self._unreachable(err, hidden) from err
 
     def _denied(self) -> AccessDenied:
         return AccessDenied(
@@ -192,10 +197,11 @@ class RayBackend(Backend):
             "(`ray get-auth-token` on its head shows it)."
         )
 
-    def _unreachable(self, err: Exception) -> ClusterUnreachable:
-        return ClusterUnreachable(
-            f"{self.address} does not take the request: {first_line(err)}. Check --address or RAY_ADDRESS."
-        )
+    def _unreachable(self, err: Exception, hidden: Iterable[str] = ()) -> ClusterUnreachable:
+        said = first_line(err).rstrip(".")
+        for value in hidden:
+            said = said.replace(value or "\0", "***")
+        return ClusterUnreachable(f"{self.address} does not take the request: {said}. Check --address or RAY_ADDRESS.")
 
 
 def _status(err: Exception) -> int | None:

@@ -4,8 +4,11 @@ import importlib.metadata
 import importlib.util
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from cluster.config import ClusterConfig
 from cluster.errors import FolderUnwritable, PlanRefused
@@ -13,9 +16,9 @@ from cluster.job import JobSpec, SubmitPlan
 
 PACKAGES = ("cluster", "search_spaces", "trainables", "tune_app")
 # What our packages consist of. Anything else below them is data, results or a cache, and stays here.
-SUFFIXES = {".py", ".toml", ".yaml"}
-EXTRAS = {"s3": "s3", "gs": "gcs"}
-"""The extra of tune-app that an object store's kind of URI needs."""
+SUFFIXES = {".py", ".toml", ".yaml", ".j2", ".css", ".js"}
+EXTRAS = {"s3": "s3", "gs": "gcs", "mlflow": "mlflow"}
+"""The extra of tune-app that an object store's kind of URI, or a kind of tracker, needs."""
 INSTALL_TIMEOUT_S = 1800
 """Seconds for the installation on a node: torch and its CUDA libraries are gigabytes, and Ray's own limit is 600 s."""
 
@@ -30,7 +33,7 @@ def runtime_env(job: JobSpec, folder: Path) -> dict[str, Any]:
     """
     env: dict[str, Any] = {"working_dir": str(folder)}
     if job.cluster.dependencies == "uv":
-        env["uv"] = {"packages": list(pinned_requirements(EXTRAS.get(job.storage.partition("://")[0], "")))}
+        env["uv"] = {"packages": list(pinned_requirements(*_extras(job)))}
         env["config"] = {"setup_timeout_seconds": INSTALL_TIMEOUT_S}
     return env
 
@@ -40,15 +43,15 @@ def sent_packages(config: ClusterConfig) -> tuple[str, ...]:
     return PACKAGES if config.dependencies == "uv" else ()
 
 
-def pinned_requirements(extra: str = "") -> tuple[str, ...]:
-    """Returns our direct dependencies and those of an extra, in the versions installed here; Ray is the cluster's.
+def pinned_requirements(*extras: str) -> tuple[str, ...]:
+    """Returns our direct dependencies and those of extras, in the versions installed here; Ray is the cluster's.
 
     Raises:
         PlanRefused: tune-app, or one of them, is not installed here.
     """
     try:
         wanted = importlib.metadata.requires("tune-app") or []
-        names = {name for line in wanted if (name := _requirement(line, extra)) and name != "ray"}
+        names = {name for line in wanted if (name := _requirement(line, extras)) and name != "ray"}
         # A local version such as 2.15.0+cpu is on no index.
         return tuple(sorted(f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names))
     except importlib.metadata.PackageNotFoundError as err:
@@ -103,8 +106,15 @@ def _copy_package(name: str, folder: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def _requirement(line: str, extra: str) -> str:
+def _extras(job: JobSpec) -> list[str]:
+    """Returns the extras that the job needs where it runs."""
+    content = YAML(typ="safe").load(job.spec_text)
+    kinds = [tracker["kind"] for tracker in content.get("tracking") or ()]
+    return [EXTRAS[kind] for kind in (job.storage.partition("://")[0], *kinds) if kind in EXTRAS]
+
+
+def _requirement(line: str, extras: Collection[str]) -> str:
     """Returns the name in a requirement such as `ray[tune]>=2.56`; nothing if it is of another extra."""
     match = re.match(r"[A-Za-z0-9._-]+", line)
     of_extra = re.search(r"extra == [\"'](.+?)[\"']", line)
-    return match[0] if match and (of_extra is None or of_extra[1] == extra) else ""
+    return match[0] if match and (of_extra is None or of_extra[1] in extras) else ""

@@ -25,8 +25,24 @@ def test_each_kind_is_found_inside_other_text(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:pa/" + "ss@host/runs",
+        "postgresql://me:pa@" + "ss@host/runs",
+        "postgresql://host/runs?user=me&password=" + "word",
+        "http://head:8265/?token=" + "word",
+        "mysql://me:12" + "34@host/runs",
+    ],
+)
+def test_a_password_is_found_wherever_an_address_may_hold_it(address: str) -> None:
+    assert credential_in(f"uri: '{address}'") == "a password in an address"
+
+
+@pytest.mark.parametrize(
     "text",
     [
+        "http://host:5000/runs@2",
+        "https://host/find?author=me&tokens=5",
         IMAGE,
         AMI,
         GCP_IMAGE,

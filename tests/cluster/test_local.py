@@ -82,6 +82,18 @@ def test_logs_are_followed_to_the_last_line(backend: LocalBackend, instead: Call
     assert backend.status(handle) == JobState.SUCCEEDED
 
 
+def test_a_character_that_is_written_in_two_parts_is_shown_whole(
+    backend: LocalBackend, instead: Callable[[str], None], tmp_path: Path
+) -> None:
+    instead(f"printf 'caf\\303'; while [ ! -e '{tmp_path}/go' ]; do sleep 0.01; done; printf '\\251'")
+    handle = backend.submit(plan(backend))
+    wait(backend, handle, until=lambda s: (backend.folder / "demo-1" / "log.txt").read_bytes() == b"caf\303")
+    pieces = backend.logs(handle, follow=True)
+    first = next(pieces)
+    (tmp_path / "go").touch()
+    assert first + "".join(pieces) == "café"
+
+
 def test_stop_lets_the_driver_end_by_itself(backend: LocalBackend, instead: Callable[[str], None]) -> None:
     instead("trap 'echo saved; exit 143' TERM; echo ready; while true; do sleep 0.1; done")
     handle = backend.submit(plan(backend))

@@ -148,11 +148,12 @@ def test_the_demonstration_refuses_what_it_would_not_show(tmp_path: Path, capsys
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("budget", ["{trials: 4}", "4"])
 def test_a_search_that_ends_early_costs_no_node(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = tmp_path / "spec.yaml"
-    spec.write_text("name: demo\nbudget: {trials: 4}\n")
+    spec.write_text(f"name: demo\nbudget: {budget}\n")
     monkeypatch.setattr("cluster.demo.OURS", (sys.executable, "-c", "print('failed')"))
     with LocalCluster() as cluster:  # no node of it runs: killing one would be an error
         assert demo.show(cluster, spec, tmp_path / "results") == 4
@@ -165,3 +166,14 @@ def test_the_demonstration_without_a_spec(
 ) -> None:
     assert demo.main([str(tmp_path / "none.yaml"), "--folder", str(tmp_path / "results")]) == 2
     assert "none.yaml" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("content", [b"name: [demo", b"- demo", b"name: demo\nname: demo", b"\xff", b"", b"name: demo"])
+def test_the_demonstration_of_a_file_that_is_no_spec(
+    content: bytes, instead: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_bytes(content)
+    assert demo.main([str(spec), "--folder", str(tmp_path / "results")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {spec} is no spec: ")

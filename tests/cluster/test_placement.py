@@ -13,6 +13,9 @@ from tests.cluster.factories import make_job
         ({"cpus": 4, "gpus": 0, "max_nodes": 3}, 2, 0, 6),
         ({"cpus": 1, "gpus": 1, "max_nodes": 1}, 0.1, 0.1, 10),
         ({"cpus": 1, "gpus": 1, "max_nodes": 1}, 0.01, 1e-310, 100),
+        ({"cpus": 8, "gpus": 2, "max_nodes": 1}, 1, 0.6, 2),  # Ray places a share on one GPU
+        ({"cpus": 64, "gpus": 4, "max_nodes": 2}, 1, 0.3, 24),
+        ({"cpus": 8, "gpus": 3, "max_nodes": 1}, 1, 2, 1),
     ],
 )
 def test_trials_share_nodes_by_their_scarcer_resource(

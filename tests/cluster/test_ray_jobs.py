@@ -4,7 +4,8 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ import cluster.ray_jobs
 from cluster.errors import AccessDenied, ClusterError, ClusterUnreachable, NoSuchJob, PlanRefused
 from cluster.job import JobHandle
 from cluster.ray_jobs import RayBackend
+from tests.cluster.factories import make_job
 
 Serve = Callable[..., str]
 Seen = list[dict[str, str]]
@@ -103,6 +105,50 @@ def test_an_unknown_job(name: str, serve: Serve) -> None:
         with pytest.raises(NoSuchJob, match=name) as caught:
             ask()
         assert caught.value.exit_code == 2
+
+
+def test_what_ray_says_at_the_end_of_a_stack_trace_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = 'Traceback (most recent call last):\n  File "job_head.py", line 1, in submit_job\n    await submit()\n'
+    cause = f"{trace}KeyError: 'demo-1'\n\nDuring handling of the above exception, another exception occurred:\n\n"
+    said = f"{cause}{trace}    ^^^^^^^^\nValueError: Job with submission_id demo-1 already exists.\nUse another.\n."
+
+    def refuse() -> None:
+        raise RuntimeError(f"Request failed with status code 400: {said}")
+
+    monkeypatch.setattr(RayBackend, "_client", SimpleNamespace(list_jobs=refuse))
+    with pytest.raises(ClusterUnreachable) as caught:
+        RayBackend("http://head:1").list()
+    assert "request: ValueError: Job with submission_id demo-1 already exists. Check --address" in str(caught.value)
+
+
+def test_a_value_that_is_handed_on_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*, runtime_env: dict[str, object], **_: object) -> None:
+        raise RuntimeError(f"Traceback (most recent call last):\n  ...\nValueError: what is {runtime_env}?")
+
+    monkeypatch.setattr(RayBackend, "_client", SimpleNamespace(submit_job=refuse))
+    monkeypatch.setenv("WANDB_API_KEY", "hunter2")
+    backend = RayBackend("http://head:1")
+    with pytest.raises(ClusterUnreachable, match="'WANDB_API_KEY': '\\*\\*\\*'") as caught:
+        backend.submit(backend.plan(make_job(cluster={"env": ["WANDB_API_KEY"]})))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "FAILED"])
+def test_a_log_that_ends_before_its_job_is_no_end(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that closes what is quiet, or a node that is gone, ends Ray's stream as the end of the job does."""
+
+    async def lines(job: str) -> AsyncIterator[str]:
+        yield "trial 1\n"
+
+    client = SimpleNamespace(tail_job_logs=lines, get_job_status=lambda job: state)
+    monkeypatch.setattr(RayBackend, "_client", client)
+    pieces = RayBackend("http://head:1").logs(JobHandle(backend="ray", submission_id="demo-1"), follow=True)
+    assert next(pieces) == "trial 1\n"
+    if state == "FAILED":
+        assert list(pieces) == []
+    else:
+        with pytest.raises(ClusterUnreachable, match="ended the log of demo-1, which is running: follow it again"):
+            next(pieces)
 
 
 def test_a_given_address_wins_over_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import importlib.metadata
 import os
 import subprocess
@@ -39,6 +40,14 @@ def test_a_staged_folder_runs_by_itself(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(folder / "tune_app/spec/yaml_file.py")
+
+
+def test_every_file_of_our_packages_travels(tmp_path: Path) -> None:
+    """Without its templates a driver there could write no report."""
+    root = Path(__file__).parents[2]
+    here = {path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*") if path.is_file()}
+    ours = {str(path) for path in here if "__pycache__" not in path.parts and not path.name.startswith("Dockerfile")}
+    assert ours <= paths(stage(make_plan(*PACKAGES), tmp_path / "job"))
 
 
 def test_packages_that_travel_say_their_version(tmp_path: Path) -> None:
@@ -99,6 +108,20 @@ def test_ray_itself_is_left_to_the_cluster_and_extras_follow_the_storage(monkeyp
         for place in ("/mnt/runs", "s3://bucket/runs", "gs://bucket/runs")
     }
     assert [len(found) for found in packages.values()] == [2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("tracking", "extras"),
+    [("[{kind: wandb}, {kind: mlflow, uri: ''}]", ["mlflow"]), ("[{kind: wandb}]", []), ("[]", [])],
+)
+def test_what_a_tracker_needs_travels_too(tracking: str, extras: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f'{name}-library>=1; extra == "{name}"' for name in ("mlflow", "s3", "gcs")]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
+    text = f"name: demo\ntracking: {tracking}\n"
+    told = {"spec_text": text, "spec_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    env = runtime_env(make_job("s3://bucket/runs", cluster={"dependencies": "uv"}, **told), Path())
+    assert env["uv"]["packages"] == [f"{name}-library==1.0" for name in sorted([*extras, "s3"])]
 
 
 def test_dependencies_that_are_not_known_here_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,10 +77,11 @@ def done(folder: ExperimentFolder) -> int:
     return len(list(folder.trials.glob("*.json")))
 
 
+@pytest.mark.parametrize("at_once", [2, None])
 def test_trials_of_a_lost_node_move_and_a_new_node_gets_work(
-    finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
+    at_once: int | None, finished_search: ExperimentFolder, nodes: Callable[..., Nodes], drive: Driver, tmp_path: Path
 ) -> None:
-    spec = with_baseline(finished_search, tmp_path / "runs")
+    spec = with_baseline(finished_search, tmp_path / "runs", max_concurrent_trials=at_once)
     folder, file = ExperimentFolder(spec.folder), write_spec(tmp_path / "spec.yaml", spec)
     cluster = nodes()
     first = cluster.add()

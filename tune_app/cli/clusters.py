@@ -94,7 +94,7 @@ def submit(
     print(f"{handle.submission_id} submitted; results go to {loaded.storage}. Try next:")
     where = ["--backend", backend, *(["--address", address] if address else [])]
     for verb, *options in (["logs", "--follow"], ["status"], ["stop"]):
-        print(f"  {command('jobs', verb, loaded.name, *options, *where)}")
+        print(f"  {command('jobs', verb, handle.submission_id, *options, *where)}")
 
 
 @app.command(rich_help_panel=CLUSTERS)

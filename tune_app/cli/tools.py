@@ -89,16 +89,19 @@ def track(
     from tune_app.tracking.track import track
 
     folder = ExperimentFolder.existing(experiment)
-    found = [track(folder, kind, again=again, confusion=confusion) for kind in _trackers(folder, to or [], mode=mode)]
-    if json:
-        print(json_text.dumps([vars(shown) for shown in found], indent=1))
-        return
-    for shown in found:
+    found = []
+    for config in _trackers(folder, to or [], mode=mode):
+        shown = track(folder, config, again=again, confusion=confusion)
+        found.append(vars(shown))
+        if json:
+            continue
         runs = f"{show_count(shown.runs, 'run')} ({shown.new:,} new)"
         print(f"{shown.kind}: {runs} {'offline' if shown.files else f'at {shown.destination}'}")
         if shown.files:
             sync = command("sync", shown.files, program="wandb")
             print(f"  send them with `{sync}`, or run this again where W&B has a key")
+    if json:
+        print(json_text.dumps(found, indent=1))
 
 
 @cache.command(epilog="Example: tune-app cache ls demo/demo")

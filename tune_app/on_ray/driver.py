@@ -22,7 +22,7 @@ from tune_app.on_ray.gauges import Gauges
 from tune_app.on_ray.heartbeat import Heartbeat, end_process, forget_heartbeats
 from tune_app.on_ray.hung_trials import HungTrials
 from tune_app.on_ray.searcher import LedgerSearch
-from tune_app.on_ray.session import fits_in_cluster
+from tune_app.on_ray.session import fits_in_cluster, head_answers
 from tune_app.on_ray.task_names import NamesTasks
 from tune_app.on_ray.worker import TrialWorker
 from tune_app.spec.experiment import ExperimentSpec
@@ -40,7 +40,7 @@ COPY_S = 60.0
 """How long the driver waits for its copy of the data set; the search goes on without it."""
 LOOK_EVERY_S = 5.0
 LOOK_SHARE = 0.1
-"""Seconds between two looks at what running trials show, and the driver's time that these may take.
+"""Seconds between two looks at what running trials show, or at the nodes, and the driver's time that these may take.
 
 The shortest deadline is `epoch_deadline.least_s`, 300 s by default: a look is late by a small part of it.
 """
@@ -60,6 +60,7 @@ class Driver:
         least_s = search.spec.epoch_deadline.least_s
         hung, every_s = HungTrials(search, end=_end), min(LOOK_EVERY_S, least_s / 4)
         self._hung = Throttle(hung.look, every_s=every_s, share=LOOK_SHARE, waits=True, most_s=least_s)
+        self._room = Throttle(self._count_room, every_s=LOOK_EVERY_S, share=LOOK_SHARE, waits=True)
         self._searcher = LedgerSearch(search)
 
     def fit(self, data: Any) -> None:
@@ -96,6 +97,13 @@ class Driver:
         except StorageUnavailable as err:  # nothing new starts; what runs may finish
             self._searcher.error = self._searcher.error or err
         self._gauges.maybe()
+        if self._search.spec.max_concurrent_trials is None:
+            self._room.maybe()
+
+    def _count_room(self) -> None:
+        """Lets as many trials run as the nodes hold that are there now."""
+        if head_answers():  # Ray would wait for one that does not
+            self._searcher.at_once = fits_in_cluster(self._search.spec)
 
     def _save_in_flight(self) -> None:
         pending = self._search.proposer.pending

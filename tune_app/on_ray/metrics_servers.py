@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from trainables.storage import redact
 from tune_app.errors import ClusterUnavailable
 from tune_app.on_ray.grafana import UID, write_dashboard
 
@@ -48,6 +49,7 @@ class Server:
 
     name: str
     url: str
+    """Its address, for people: without a password, which requests to it may need."""
     process: "subprocess.Popen[bytes] | None" = None
     """What was started here; None: it ran already."""
 
@@ -108,15 +110,15 @@ def _prometheus(url: str, session: Path) -> Server:
     if _answers(health):
         if not _reads(url, session / TARGETS, wait_s=READ_S):
             raise ClusterUnavailable(
-                f"the Prometheus at {url} does not read this Ray: add the file {session / TARGETS} to its "
+                f"the Prometheus at {redact(url)} does not read this Ray: add the file {session / TARGETS} to its "
                 f"file_sd_configs, or stop it, or name another address by {PROMETHEUS}."
             )
-        return Server("Prometheus", url)
+        return Server("Prometheus", redact(url))
     program = shutil.which("prometheus")
     if program is None:
         raise ClusterUnavailable(
-            f"no Prometheus answers at {url}, and none is installed here (there is no program `prometheus`): install "
-            f"it, or name the address of one by {PROMETHEUS}, for this command and before Ray starts."
+            f"no Prometheus answers at {redact(url)}, and none is installed here (there is no program `prometheus`): "
+            f"install it, or name the address of one by {PROMETHEUS}, for this command and before Ray starts."
         )
     folder, listens = session / "metrics/prometheus", _listens(url, PROMETHEUS)
     command = [
@@ -126,14 +128,14 @@ def _prometheus(url: str, session: Path) -> Server:
         f"--web.listen-address={listens}",
         "--log.level=warn",
     ]
-    return _started(Server("Prometheus", url), command, folder, health)
+    return _started(Server("Prometheus", redact(url)), command, folder, health)
 
 
 def _grafana(url: str, folder: Path) -> Server | None:
     """Returns a Grafana; None: none runs, and none is installed."""
     health = f"{url}/api/health"
     if _answers(health):
-        return Server("Grafana", url)
+        return Server("Grafana", redact(url))
     program = shutil.which("grafana") or shutil.which("grafana-server")
     if program is None:
         return None
@@ -150,7 +152,7 @@ def _grafana(url: str, folder: Path) -> Server | None:
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
     }
-    return _started(Server("Grafana", url), [*command, *([home] if home else [])], folder, health, own)
+    return _started(Server("Grafana", redact(url)), [*command, *([home] if home else [])], folder, health, own)
 
 
 def _started(
@@ -186,11 +188,11 @@ def _listens(url: str, variable: str) -> str:
         host, port = None, None
     if port is None or host not in LOOPBACK or parts.scheme != "http":
         raise ClusterUnavailable(
-            f"nothing answers at {url}, and only http://localhost:PORT is started here: check {variable}."
+            f"nothing answers at {redact(url)}, and only http://localhost:PORT is started here: check {variable}."
         )
     if is_there(url):
         raise ClusterUnavailable(
-            f"what answers at {url} is neither Prometheus nor Grafana: name another address by {variable}."
+            f"what answers at {redact(url)} is neither Prometheus nor Grafana: name another address by {variable}."
         )
     return f"{LOOPBACK[0]}:{port}"
 
@@ -204,13 +206,14 @@ def _end_with_parent() -> None:
 def is_there(url: str) -> bool:
     """Whether anything listens at an address."""
     parts = urlsplit(url)
-    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port or 80), timeout=ASK_S):
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, port), timeout=ASK_S):
         return True
     return False
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(requests.RequestException):
+    with contextlib.suppress(requests.RequestException, ValueError):  # the latter of a name that no host can have
         return requests.get(url, timeout=ASK_S).ok
     return False
 

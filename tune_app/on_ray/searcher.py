@@ -1,5 +1,6 @@
 """LedgerSearch: what Ray Tune sees of a search."""
 
+import math
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -24,6 +25,8 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
     def __init__(self, search: ReadySearch) -> None:
         super().__init__()
         self.error: BaseException | None = None
+        self.at_once: float = math.inf
+        """Ray trials that run at the same time at most; nodes that join or leave change it."""
         self.ledger = Ledger(search.folder.trials)
         self._search, self._proposer, self._lease = search, search.proposer, search.lease
         self._shares = Shares(search.spec.resources, search.proposer.records)
@@ -36,11 +39,18 @@ class LedgerSearch(Searcher):  # type: ignore[misc]
         self._losses: Counter[str] = Counter()
         self._out_of_memory: Counter[str] = Counter()
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Takes over from Tune, which would keep to what there was room for when the search began."""
+        self.at_once = max_concurrent
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Returns the next assignments, None to be asked again, or FINISHED."""
         finished: str = Searcher.FINISHED
         if self.error is not None:
             return finished
+        if len(self._work) >= self.at_once:
+            return None
         try:
             work = self._next()
             if not work:

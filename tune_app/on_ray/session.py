@@ -15,6 +15,7 @@ from ray.job_config import JobConfig
 
 from cluster.errors import PlanRefused, first_line
 from cluster.launchable import launchable_here
+from cluster.placement import trials_on
 from trainables.errors import ConfigError
 from trainables.storage import redact
 from tune_app.engine.stop_signal import StopSignal, children, end_children, renew_handlers
@@ -28,8 +29,6 @@ HANDLERS_S = 0.02
 with its own code, and without a line."""
 CONNECT_S = 10.0
 """Seconds for the head to answer: a slow network answers in less, a wrong address is not waited for."""
-LEAST_SHARE = 1e-4
-"""The step in which Ray counts shares of a resource."""
 # Tune's own files are scratch here: no loggers, no snapshots worth their time, no second handler of Ctrl-C.
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -88,19 +87,20 @@ def _shut_down() -> None:
     left.result()
 
 
+def head_answers() -> bool:
+    """Whether the head of the cluster that this process is connected to is there."""
+    return head(ray.get_runtime_context().gcs_address).answers()
+
+
 def fits_in_cluster(spec: ExperimentSpec) -> int:
     """Counts the trials that all nodes hold at the same time, those included that an autoscaler may add.
 
     With automatic shares of a GPU, how many that may become.
     """
     gpu = 1 / MOST if spec.resources.gpu == "auto" else spec.resources.gpu
-    share = {"CPU": spec.resources.cpu, **({"GPU": max(gpu, LEAST_SHARE)} if gpu else {})}
-
-    def holds(resources: Mapping[str, float]) -> int:
-        return min(int(resources.get(kind, 0) / need + 1e-9) for kind, need in share.items())
-
-    live = sum(holds(node["Resources"]) for node in ray.nodes() if node["Alive"])
-    return max(1, live, sum(count * holds(resources) for resources, count in launchable()))
+    share = {"CPU": spec.resources.cpu, "GPU": gpu}
+    live = sum(trials_on(node["Resources"], share) for node in ray.nodes() if node["Alive"])
+    return max(1, live, sum(count * trials_on(resources, share) for resources, count in launchable()))
 
 
 def launchable() -> list[tuple[Mapping[str, float], int]]:
@@ -137,9 +137,9 @@ def _connect(address: str, *, dashboard: bool, job: Mapping[str, str]) -> str:
         if host and port.isdigit():  # Ray itself would try for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
         # Without an address Ray would join whatever cluster was last started on this machine, by anybody.
-        own = {} if address else {"address": "local", "include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-        said = JobConfig(metadata=dict(job))
-        context = ray.init(configure_logging=False, log_to_driver=False, job_config=said, **own)
+        own = {} if address else {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+        own |= {"address": address or "local", "job_config": JobConfig(metadata=dict(job))}
+        context = ray.init(configure_logging=False, log_to_driver=False, **own)
         with contextlib.suppress(OSError):  # Ray lets everybody read the file of a token that it made itself
             (Path.home() / ".ray" / "auth_token").chmod(0o600)
     except (RayError, OSError, OverflowError, RuntimeError, ValueError) as err:

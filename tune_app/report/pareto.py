@@ -5,7 +5,7 @@ follow from formulas of their own, not from files, so a mark says where a system
 it were measured here.
 """
 
-import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -49,7 +49,7 @@ def pareto_info(contents: Contents) -> ParetoInfo:
 
 def published_points(dataset: str) -> tuple[PublishedPoint, ...]:
     """Returns the published points of a data set, by its name in a spec; none for most."""
-    systems = json.loads((files("tune_app.report") / "published.json").read_text("utf-8"))
+    systems = tomllib.loads((files("tune_app.report") / "published.toml").read_text("utf-8"))["systems"]
     return tuple(
         PublishedPoint(system["system"], **point)
         for system in systems

@@ -3,14 +3,16 @@
 It names places and never holds a key: keys stay in the environment, or where the tracker's own login put them.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.credentials import credential_in, strings_in
 from trainables.config import Frozen
 from trainables.errors import ConfigError, did_you_mean
 
+SQLITE = "sqlite:///"
 SECRET = ("key", "token", "password", "secret", "credential")
 """Words in the name of an option that would hold a key."""
 
@@ -33,6 +35,13 @@ class TensorBoardConfig(Frozen):
     kind: Literal["tensorboard"] = "tensorboard"
     folder: str = Field("", description="empty: tracking/tensorboard in the experiment's folder")
 
+    @field_validator("folder")
+    @classmethod
+    def _of_this_machine(cls, folder: str) -> str:
+        if "://" in folder:
+            raise ValueError(f"folder is a folder of this machine, but got {folder!r}")
+        return folder
+
 
 class MlflowConfig(Frozen):
     """MLflow: an experiment of the same name, one run per trial."""
@@ -49,6 +58,12 @@ KEYS_GO_TO = {
     "tensorboard": "TensorBoard needs none",
     "mlflow": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
 }
+
+
+def store_at_root(uri: str) -> str:
+    """Returns the address of an MLflow store that means the same file in every working directory."""
+    path = uri.removeprefix(SQLITE)
+    return uri if path in ("", uri) or path.startswith((":", "file:")) else f"{SQLITE}{Path(path).resolve()}"
 
 
 def written_out(value: Any) -> Any:

@@ -20,6 +20,7 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.overrides import with_settings
 from tune_app.spec.own_network import with_captured_network
 from tune_app.spec.spelling import SPELLINGS
+from tune_app.spec.trackers import AnyTracker, MlflowConfig, TensorBoardConfig, store_at_root
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -209,7 +210,15 @@ def resolved(spec: ExperimentSpec) -> ExperimentSpec:
         if network is not None and network.network:
             known = with_captured_network(network, base.data, storage_path(storage), seed=base.seed)
             base = base.model_copy(update={name: known})
-    return spec.model_copy(update={"base": base, "storage": storage})
+    tracking = tuple(map(_at_root, spec.tracking))
+    return spec.model_copy(update={"base": base, "storage": storage, "tracking": tracking})
+
+
+def _at_root(config: AnyTracker) -> AnyTracker:
+    """Returns a tracker whose files lie at the same place in every working directory: a job has one of its own."""
+    if isinstance(config, TensorBoardConfig) and config.folder:
+        return config.model_copy(update={"folder": _absolute(config.folder)})
+    return config.model_copy(update={"uri": store_at_root(config.uri)}) if isinstance(config, MlflowConfig) else config
 
 
 def _refuse_files(folder: Path) -> None:

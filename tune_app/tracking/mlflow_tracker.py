@@ -3,11 +3,12 @@
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from trainables.storage import redact
+from tune_app.spec.trackers import SQLITE, store_at_root
 from tune_app.tracking.overview import opened, parallel_coordinates
 from tune_app.tracking.protocol import Epoch, Overview, RunEnd, RunInfo, Value, unavailable
 
@@ -22,9 +23,12 @@ BATCH = 1000
 """Metrics that a server takes at once, by MLflow's own limit."""
 PARAMS = 100
 """Parameters that a server takes at once, by MLflow's own limit."""
+NAME_CHARS = 250
+"""Characters of a run's name that the table of a database server takes."""
 PARAM_CHARS = 500
 """Characters of a parameter's value that every server takes."""
-_answers = functools.partial(unavailable, "MLflow does not take the run")
+Answers = Callable[[], AbstractContextManager[None]]
+"""Makes contexts in which an error of MLflow's becomes one of ours, without what its address hides."""
 
 
 class MlflowTracker:
@@ -39,27 +43,30 @@ class MlflowTracker:
             TrackerUnavailable: the store cannot be opened.
         """
         chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        local = not chosen
-        address = chosen or f"sqlite:///{place.resolve() / 'mlflow.db'}"
-        self.destination = redact(address)
-        with _answers():
-            self._client = _client(address, place if local else None)
+        address = store_at_root(chosen or f"{SQLITE}{place / 'mlflow.db'}")
+        self.destination = _without_login(address)
+        secret = address if "***" in self.destination else ""
+        self._answers = functools.partial(unavailable, "MLflow does not take the run", secret=secret)
+        with self._answers():
+            self._client = _client(address, None if chosen else place)
             found = self._client.get_experiment_by_name(experiment)
-            files = (place / "mlflow_artifacts").resolve().as_uri() if local else None
+            # Beside the file: MLflow would put them into the working directory.
+            file = address.partition(SQLITE)[2]
+            files = (Path(file).parent / "mlflow_artifacts").as_uri() if file.startswith("/") else None
             made = None if found else self._client.create_experiment(experiment, artifact_location=files)
             self._experiment = made or found.experiment_id
         self._overview = ""
 
     def open(self, info: RunInfo) -> "MlflowRun":
         """Returns the run with this name, or a new one."""
-        with _answers():
-            return MlflowRun(self._client, self._run_of(info))
+        with self._answers():
+            return MlflowRun(self._client, self._run_of(info), self._answers)
 
     def show(self, overview: Overview) -> None:
         """Shows totals over the records, tables as JSON, and the parallel coordinates as a page."""
         from plotly.graph_objects import Figure
 
-        with _answers():
+        with self._answers():
             run = self._overview = self._overview or self._run_of(overview.info)
             _log(self._client, run, {overview.records: overview.totals})
             rows = overview.frontier
@@ -76,7 +83,7 @@ class MlflowTracker:
     def close(self) -> None:
         """Ends the run of the overview."""
         if self._overview:
-            with _answers():
+            with self._answers():
                 self._client.set_terminated(self._overview, status="FINISHED")
 
     def _run_of(self, info: RunInfo) -> str:
@@ -85,8 +92,8 @@ class MlflowTracker:
         MLflow takes no parameter twice: a value that is not what it was, as of a budget, is a tag of the same name.
         """
         known = self._client.search_runs([self._experiment], f"tags.`{RUN}` = '{info.run_id}'", max_results=1)
-        tags = {RUN: info.run_id, "kind": info.kind}
-        run = known[0] if known else self._client.create_run(self._experiment, run_name=info.name, tags=tags)
+        tags, name = {RUN: info.run_id, "kind": info.kind}, info.name[:NAME_CHARS]
+        run = known[0] if known else self._client.create_run(self._experiment, run_name=name, tags=tags)
         self._client.update_run(run.info.run_id, status="RUNNING")
         had, config = run.data.params, {name: str(value)[:PARAM_CHARS] for name, value in info.config.items()}
         shown = {**had, **{name: value for name, value in run.data.tags.items() if name in had}}
@@ -100,13 +107,13 @@ class MlflowTracker:
 class MlflowRun:
     """Shows one trial as an MLflow run."""
 
-    def __init__(self, client: Any, run_id: str) -> None:
-        self._client, self._id = client, run_id
+    def __init__(self, client: Any, run_id: str, answers: Answers) -> None:
+        self._client, self._id, self._answers = client, run_id, answers
         self.last_step: int | None = max((point.step for point in client.get_metric_history(run_id, STEP)), default=0)
 
     def log(self, epochs: Sequence[Epoch]) -> None:
         """Writes one metric per column and epoch."""
-        with _answers():
+        with self._answers():
             rows = {epoch.step: {**epoch.values, STEP: float(epoch.step)} for epoch in epochs}
             _log(self._client, self._id, rows)
 
@@ -115,14 +122,24 @@ class MlflowRun:
         tags: dict[str, Value] = {"state": end.state, **end.facts}
         if end.artifact is not None:
             tags |= {"artifact": end.artifact.uri, "artifact_sha256": end.artifact.sha256}
-        with _answers():
+        with self._answers():
             _log(self._client, self._id, {0: end.metrics}, tags=tags)
             self._client.set_terminated(self._id, status="FINISHED" if end.state == "complete" else "FAILED")
 
     def leave(self) -> None:
         """Marks the run as killed until it goes on."""
-        with _answers():
+        with self._answers():
             self._client.set_terminated(self._id, status="KILLED")
+
+
+def _without_login(address: str) -> str:
+    """Returns an address without what logs in there, which may stand before the last @ or behind a question mark."""
+    scheme, found, rest = address.partition("://")
+    login, has_login, place = rest.rpartition("@")
+    if has_login and not login.startswith("/"):  # which is the path of a file
+        rest = f"***@{place}"
+    place, has_query, _ = rest.partition("?")
+    return f"{scheme}{found}{place}{'?***' if has_query else ''}"
 
 
 def _client(uri: str, folder: Path | None) -> Any:

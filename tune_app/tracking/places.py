@@ -1,6 +1,8 @@
 """Which tracker a configuration means, and where its own files lie (each library is imported on use)."""
 
 import importlib.util
+import os
+import socket
 from pathlib import Path
 
 from trainables.errors import ConfigError
@@ -9,6 +11,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import AnyTracker, MlflowConfig, TensorBoardConfig
 from tune_app.tracking.memory import Memory
 from tune_app.tracking.protocol import Tracker
+from tune_app.tracking.wandb_connection import OFFLINE, connect
 
 NEEDS = {
     "wandb": ("wandb", "wandb"),
@@ -25,7 +28,8 @@ def check_installed(config: AnyTracker) -> None:
         ConfigError: it is not.
     """
     module, package = NEEDS[config.kind]
-    if importlib.util.find_spec(module) is None:
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:  # a folder of this name, in which MLflow or W&B left something
         raise ConfigError(f"tracking by {config.kind} needs {module}, which is not installed: pip install '{package}'.")
 
 
@@ -51,16 +55,21 @@ def open_tracker(
         from tune_app.tracking.mlflow_tracker import MlflowTracker
 
         return MlflowTracker(config.uri, folder.read_spec().name, place), ""
-    from tune_app.tracking.wandb_connection import connect
     from tune_app.tracking.wandb_tracker import WandbTracker
 
     connection = connect(config, fall_back=fall_back)
-    where = f"; runs are written to {place / 'wandb'}" if connection.warning else ""
+    where = f"; runs are written to {offline_place(folder)}" if connection.warning else ""
     return WandbTracker(config, place, connection, finish_s=finish_s), connection.warning + where
 
 
 def open_memory(folder: ExperimentFolder, kind: str, destination: str, *, again: bool = False) -> Memory:
-    """Returns the memory of what a destination was shown of an experiment."""
+    """Returns the memory of what a destination was shown of an experiment.
+
+    What W&B wrote offline outside of the experiment's folder is at this place of this machine alone.
+    """
+    place = offline_place(folder)
+    if destination == OFFLINE and place.parent != folder.tracking:
+        destination = f"{OFFLINE} in {place.resolve()} on {socket.gethostname()}"
     return Memory(folder.tracking / f"{kind}.json", destination, again=again)
 
 
@@ -72,3 +81,8 @@ def lock_place(folder: ExperimentFolder, kind: str) -> StoragePath:
 def local_place(folder: ExperimentFolder) -> Path:
     """Returns where trackers write files: in the experiment, or in a folder of its name here if it is in a bucket."""
     return folder.tracking if isinstance(folder.tracking, Path) else Path("tracking") / folder.path.name
+
+
+def offline_place(folder: ExperimentFolder) -> Path:
+    """Returns where W&B keeps runs that can be sent later: below WANDB_DIR, if that is set."""
+    return Path(os.environ.get("WANDB_DIR") or local_place(folder)) / "wandb"

@@ -31,7 +31,7 @@ def unavailable(problem: str, *, secret: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as err:
-        words = redact(" ".join(str(err).split())).replace(secret or "\0", "***") or type(err).__name__
+        words = redact(" ".join(str(err).split()).replace(secret or "\0", "***")) or type(err).__name__
         raise TrackerUnavailable(f"{problem}: {words[:300]}") from err
 
 

@@ -10,7 +10,7 @@ from tune_app.terminal.progress import doing
 from tune_app.tracking.confusion import knee_confusion
 from tune_app.tracking.follow import BASELINE, Follower
 from tune_app.tracking.overview import read_overview
-from tune_app.tracking.places import local_place, lock_place, open_memory, open_tracker
+from tune_app.tracking.places import lock_place, offline_place, open_memory, open_tracker
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def track(
         with doing(f"showing the overview to {config.kind}"):
             follower.show(overview)
             follower.close()
-        files = str(local_place(folder) / "wandb") if tracker.destination == "offline" else ""
+        files = str(offline_place(folder)) if tracker.destination == "offline" else ""
         return Shown(config.kind, tracker.destination, len(follower.done - {BASELINE}), new, files)
     finally:
         lock.release()

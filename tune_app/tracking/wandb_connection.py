@@ -1,6 +1,7 @@
 """The way to W&B: whether there is a key, whether somebody answers, and what its errors become."""
 
 import contextlib
+import http.client
 import netrc
 import os
 import urllib.error
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from trainables.errors import ConfigError
 from trainables.storage import redact
@@ -37,13 +40,13 @@ def connect(config: WandbConfig, *, fall_back: bool) -> Connection:
     offline.
 
     Raises:
-        ConfigError: online is asked for and there is no key.
+        ConfigError: online is asked for and there is no key, or W&B refuses its settings.
         TrackerUnavailable: W&B does not answer.
     """
     # WANDB_MODE decides where the spec does not.
     wanted = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
     asked = {"dryrun": OFFLINE, "run": ONLINE, "shared": ONLINE}.get(wanted, wanted)
-    settings = library().setup().settings
+    settings = _settings()
     url = str(settings.base_url)
     if asked in {OFFLINE, DISABLED}:
         return Connection(asked, url)
@@ -68,6 +71,22 @@ def library() -> Any:
     import wandb
 
     return wandb
+
+
+def _settings() -> Any:
+    """Returns W&B's settings as its variables and files say them; its own error repeats what they hold.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    try:
+        return library().setup().settings
+    except ValidationError as err:
+        problem = err.errors(include_input=False)[0]
+        said = f"WANDB_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+    except Exception as err:
+        said = str(err)
+    raise ConfigError(f"W&B refuses its settings: {said}. Mend or unset the variable.")
 
 
 def answers() -> contextlib.AbstractContextManager[None]:
@@ -95,6 +114,6 @@ def _why_silent(url: str) -> str:
             return ""
     except urllib.error.HTTPError:
         return ""
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, http.client.HTTPException) as err:
         reason = getattr(err, "reason", err)
-        return f"no answer in {ANSWER_S:g} s" if isinstance(reason, TimeoutError) else redact(str(reason))
+        return f"no answer in {ANSWER_S:g} s" if isinstance(reason, TimeoutError) else redact(str(reason).strip())

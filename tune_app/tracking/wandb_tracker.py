@@ -10,7 +10,7 @@ from trainables.storage import redact
 from tune_app.ledger.folder import PACKED
 from tune_app.spec.trackers import WandbConfig
 from tune_app.tracking.overview import opened, parallel_coordinates
-from tune_app.tracking.protocol import Artifact, ConfusionMatrix, Epoch, Overview, RunEnd, RunInfo
+from tune_app.tracking.protocol import Artifact, ConfusionMatrix, Epoch, Overview, RunEnd, RunInfo, unavailable
 from tune_app.tracking.wandb_connection import ONLINE, Connection, answers, library
 
 START_S, PATIENT_START_S = 5.0, 30.0
@@ -27,13 +27,15 @@ class WandbTracker:
         self._config, self._connection, self._finish_s = config, connection, finish_s
         # Offline nobody looks, and W&B writes its file only every quarter of a minute and at the end.
         self.live = connection.mode == ONLINE
-        project = f"{redact(connection.base_url)}/{config.entity or 'default entity'}/{config.project}"
+        entity = config.entity or os.environ.get("WANDB_ENTITY") or "default entity"
+        project = f"{redact(connection.base_url)}/{entity}/{config.project}"
         self.destination = project if self.live else connection.mode
         self._place = None if os.environ.get("WANDB_DIR") else place
         self._overview: Any = None
         self._sets_data_dir = False
         if self._place is not None:
-            self._place.mkdir(parents=True, exist_ok=True)
+            with unavailable("W&B's files cannot be written"):
+                self._place.mkdir(parents=True, exist_ok=True)
             # Tables wait there to be sent, and offline runs are then whole in one folder.
             self._sets_data_dir = DATA_DIR not in os.environ
             os.environ.setdefault(DATA_DIR, str(self._place / "wandb"))

@@ -92,6 +92,19 @@ def test_the_commands_that_a_submission_proposes_run(cli: Cli, spec: Path, run_i
     assert all(cli(*words[1:]).code == 0 for words in proposed)
 
 
+def test_the_proposed_commands_mean_the_job_that_was_sent(
+    cli: Cli, spec: Path, run_instead: Callable[[str], None]
+) -> None:
+    """An experiment may have the name that a job of another one has."""
+    run_instead("true")
+    cli("submit", spec, "--backend", "local")
+    wait_for(cli, "toy-1", JobState.SUCCEEDED)
+    run_instead(ENDLESS)
+    proposed = cli("submit", spec, "--backend", "local", "--set", "name=toy-1").out.splitlines()[1:]
+    stop = next(line.split()[1:] for line in proposed if " stop " in line)
+    assert cli(*stop).out == "toy-1-1: stop signal sent; finished trials are kept\n"
+
+
 def test_a_job_is_stopped_once(cli: Cli, spec: Path, run_instead: Callable[[str], None]) -> None:
     run_instead(ENDLESS)
     cli("submit", spec, "--backend", "local")
@@ -154,6 +167,7 @@ REFUSED = {
     ),
     "an address that is none": (["jobs", "list", "--address", "127.0.0.1:6379"], 2, "write it like http://"),
     "a password in an address": (["jobs", "list", "--address", "http://u:hunter2@a:1"], 2, "no credentials"),
+    "a token in an address": (["jobs", "list", "--address", "http://a:1/?token=hunter2"], 2, "no credentials"),
     "a password in a dry run": (
         ["submit", "SPEC", "--dry-run", "--address", "http://u:hunter2@a:1"],
         2,

@@ -1,5 +1,6 @@
 """What the driver does between two steps of Tune's loop, with a loop of our own in the place of Tune's."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from tune_app.errors import Interrupted, LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Assignment, Ledger
-from tune_app.on_ray.driver import SAVE_EVERY_S, SAVE_MOST_S, Driver
+from tune_app.on_ray.driver import LOOK_EVERY_S, SAVE_EVERY_S, SAVE_MOST_S, Driver
 from tune_app.on_ray.heartbeat import own_heartbeat, write_heartbeat
 from tune_app.on_ray.worker import TrialWorker
 
@@ -50,11 +51,13 @@ class Loop:
 class Bench:
     """A driver that holds the lease of an experiment of two trials."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease: Lease) -> None:
+    def __init__(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease: Lease, *, at_once: int | None = 2
+    ) -> None:
         self.folder, self.clock, self.stop = ExperimentFolder(tmp_path / "toy"), Clock(), StopSignal()
         self.lease = lease
         self._patch = monkeypatch
-        spec = make_spec(tmp_path, budget={"trials": 2}, max_concurrent_trials=2)
+        spec = make_spec(tmp_path, budget={"trials": 2}, max_concurrent_trials=at_once)
         nothing = SimpleNamespace(show=lambda: None)
         for name, stand_in in (("Gauges", lambda _: nothing), ("ray", SimpleNamespace(wait=lambda *_, **__: None))):
             monkeypatch.setattr(tune_app.on_ray.driver, name, stand_in)
@@ -94,6 +97,27 @@ def test_what_runs_is_remembered_soon_and_forgotten_at_the_end(bench: Bench) -> 
 
     bench.fit(play)
     assert bench.lease.in_flight() == []
+
+
+@pytest.mark.parametrize(
+    ("at_once", "answers", "seen"), [(None, True, 3), (None, False, math.inf), (2, True, math.inf)]
+)
+def test_the_room_on_the_nodes_is_counted_again_while_the_search_runs(
+    at_once: int | None, answers: bool, seen: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that joins gets work; a head that does not answer would hold up the loop."""
+    with Lease(make_experiment(tmp_path, [], tables=False)) as lease:
+        bench = Bench(tmp_path, monkeypatch, lease, at_once=at_once)
+        monkeypatch.setattr(tune_app.on_ray.driver, "fits_in_cluster", lambda spec: 3)
+        monkeypatch.setattr(tune_app.on_ray.driver, "head_answers", lambda: answers)
+
+        def play(loop: Loop) -> None:
+            loop.step()
+            assert loop.search.at_once == math.inf  # as Tune will say
+            loop.step(LOOK_EVERY_S)
+            assert loop.search.at_once == seen
+
+        bench.fit(play)
 
 
 def test_what_an_earlier_driver_left_in_flight_is_not_kept_for_ever(bench: Bench) -> None:

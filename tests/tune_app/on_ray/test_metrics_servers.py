@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import requests
 
+import tune_app.on_ray.metrics_servers
 from cluster.local_cluster import free_port
 from tune_app.errors import ClusterUnavailable
 from tune_app.on_ray.grafana import as_json
-from tune_app.on_ray.metrics_servers import GRAFANA, PROMETHEUS, dashboard_url, metrics_servers
+from tune_app.on_ray.metrics_servers import GRAFANA, PROMETHEUS, dashboard_url, is_there, metrics_servers
 
 PROGRAM = """#!{python}
 import http.server, json, os, sys
@@ -158,7 +159,9 @@ def test_an_address_elsewhere_is_not_started_here(session: Path, install: Instal
     assert said.endswith(f"only http://localhost:PORT is started here: check {PROMETHEUS}.")
 
 
-@pytest.mark.parametrize("url", ["http://localhost:99999", "http://localhost:abc", "http://[::1", "9090"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:99999", "http://localhost:abc", "http://[::1", "9090", "http://a..b:1"]
+)
 def test_what_is_no_address_is_named(url: str, session: Path, install: Install, places: dict[str, str]) -> None:
     install("prometheus")
     assert f"nothing answers at {url}, and only" in refused(session, {**places, PROMETHEUS: url})
@@ -222,3 +225,48 @@ def test_nothing_of_this_environment_is_lost(session: Path, install: Install, pl
     env = started_with(program)["env"]
     assert isinstance(env, dict)
     assert env["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_password_in_an_address_is_used_and_not_shown(
+    reads: bool, session: Path, install: Install, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("prometheus", target=TARGET if reads else "127.0.0.1:1")
+    install("grafana")
+    monkeypatch.setattr(tune_app.on_ray.metrics_servers, "READ_S", 0.1)
+    with metrics_servers(session, environ=places):
+        known = {name: url.replace("http://", "http://me:hunter2@") for name, url in places.items()}
+        told = ""
+        try:
+            with metrics_servers(session, environ=known) as servers:
+                told = f"{[(server.name, server.url, server.state) for server in servers]} {dashboard_url(servers[1])}"
+        except ClusterUnavailable as err:
+            told = str(err)
+    assert ("ran already" in told) == reads
+    assert "http://***@localhost:" in told
+    assert "hunter2" not in told
+
+
+def test_a_password_in_an_address_where_nothing_answers_is_not_shown(
+    session: Path, install: Install, places: dict[str, str]
+) -> None:
+    address = places[PROMETHEUS].replace("http://", "http://me:hunter2@")
+    said = refused(session, {PROMETHEUS: address})
+    assert "no Prometheus answers at http://***@localhost" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("https://head", 443), ("http://head", 80), ("https://head:8265", 8265), ("http://head:8265/", 8265)],
+)
+def test_an_address_without_a_port_has_that_of_its_scheme(url: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connect(place: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(place)
+        return socket.socket()
+
+    monkeypatch.setattr("tune_app.on_ray.metrics_servers.socket.create_connection", connect)
+    assert is_there(url)
+    assert asked == [("head", port)]

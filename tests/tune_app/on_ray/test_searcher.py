@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from search_spaces.rungs import FULL
 from tests.tune_app.engine.ready import make_ready
@@ -282,3 +282,16 @@ def test_running_out_of_memory_spends_no_retries(bench: Make) -> None:
     config_of(b, "t3")
     b.finish("t3", first=0)  # lost once: one retry is there
     assert [w.trial_id for w in assignments(config_of(b, "t4"))] == [work.trial_id]
+
+
+def test_as_many_trials_run_as_there_is_room_for_now(bench: Make) -> None:
+    """Tune would keep the room that there was when the search began."""
+    b = bench(batch=1, budget={"trials": 3})
+    limited = ConcurrencyLimiter(b.search, max_concurrent=1)
+    assert isinstance(limited.suggest("a"), dict)
+    assert limited.suggest("b") is None
+    b.search.at_once = 3  # nodes have joined
+    assert isinstance(limited.suggest("b"), dict)
+    assert isinstance(limited.suggest("c"), dict)
+    b.search.at_once = 1  # and left
+    assert limited.suggest("d") is None

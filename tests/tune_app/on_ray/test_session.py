@@ -2,14 +2,17 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 
+from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError
 from tune_app.errors import ClusterUnavailable
+from tune_app.on_ray import session
 from tune_app.on_ray.cluster_watch import head
 from tune_app.on_ray.session import launchable, ray_session
 
@@ -58,7 +61,7 @@ def test_an_address_that_is_given_goes_before_that_of_the_environment(
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere")
     with pytest.raises(ClusterUnavailable, match="nowhere"), ray_session(address="nowhere"):
         pass
-    assert "address" not in given
+    assert given["address"] == "nowhere"  # without it Ray would take the environment's, or any cluster of this machine
     with pytest.raises(ConfigError, match="ray://elsewhere"), ray_session():
         pass
 
@@ -68,7 +71,7 @@ def test_an_address_that_ray_cannot_read(address: str, given: dict[str, Any], mo
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ClusterUnavailable, match=address), ray_session():
         pass
-    assert "address" not in given
+    assert given["address"] == address
 
 
 @pytest.fixture
@@ -90,6 +93,16 @@ def test_a_head_with_an_address_of_ipv6_is_found(
         pass
     assert given
     assert head(f"[::1]:{port}").answers()
+
+
+@pytest.mark.parametrize(("gpu", "fits"), [(0.6, 2), (0.3, 6), (1, 2), (2, 1), (0, 8), ("auto", 8)])
+def test_a_share_of_a_gpu_lies_on_one_gpu(
+    gpu: float | str, fits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "launchable", lambda: [])
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}}, {"Alive": True, "Resources": {}}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert session.fits_in_cluster(make_spec(tmp_path, resources={"cpu": 1, "gpu": gpu})) == fits
 
 
 def test_what_an_autoscaler_told_ray_goes_before_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,10 @@ from trainables.errors import ConfigError
 from trainables.storage import Lock, exists
 from tune_app.errors import LeaseHeld
 from tune_app.ledger.folder import ExperimentFolder
-from tune_app.spec.trackers import TensorBoardConfig, WandbConfig
+from tune_app.spec.trackers import MlflowConfig, TensorBoardConfig, WandbConfig
 from tune_app.tracking import beside
 from tune_app.tracking.beside import tracked
-from tune_app.tracking.places import NEEDS, lock_place
+from tune_app.tracking.places import NEEDS, check_installed, lock_place
 from tune_app.tracking.track import track
 
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -169,3 +169,12 @@ def test_a_missing_library_is_named_before_anything_starts(tmp_path: Path, monke
     folder = make_tracked(tmp_path, tracking="mlflow")
     with pytest.raises(ConfigError, match=re.escape("pip install 'tune-app[mlflow]'")), search(folder):
         pytest.fail("it started")
+
+
+def test_a_folder_that_has_the_name_of_a_library_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow and W&B leave such folders where they ran, and a job's driver looks for modules there."""
+    (tmp_path / "no_such_library").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(NEEDS, "mlflow", ("no_such_library", "tune-app[mlflow]"))
+    with pytest.raises(ConfigError, match=r"needs no_such_library, which is not installed: pip install 'tune-app\[ml"):
+        check_installed(MlflowConfig())

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.tune_app.factories import make_spec
 from trainables.errors import ConfigError
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import KINDS, MlflowConfig, TensorBoardConfig, WandbConfig
-from tune_app.spec.yaml_file import dump_spec, parse_spec
+from tune_app.spec.yaml_file import dump_spec, parse_spec, resolved
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 
@@ -30,6 +31,42 @@ def test_a_tracker_is_a_name_a_mapping_or_a_list(tmp_path: Path, written: Any, m
     spec = make_spec(tmp_path, tracking=written)
     assert spec.tracking == meant
     assert parse_spec(dump_spec(spec), source="spec") == spec
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ({"kind": "tensorboard", "folder": "tb"}, TensorBoardConfig(folder="HERE/tb")),
+        ({"kind": "tensorboard", "folder": "~/tb"}, TensorBoardConfig(folder="HOME/tb")),
+        ("tensorboard", TensorBoardConfig()),
+        ({"kind": "mlflow", "uri": "sqlite:///my.db"}, MlflowConfig(uri="sqlite:///HERE/my.db")),
+        ({"kind": "mlflow", "uri": "sqlite:///:memory:"}, MlflowConfig(uri="sqlite:///:memory:")),
+        ({"kind": "mlflow", "uri": "http://h:5000"}, MlflowConfig(uri="http://h:5000")),
+    ],
+)
+def test_files_of_a_tracker_lie_at_one_place_wherever_the_search_runs(
+    written: Any, meant: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job has a working directory of its own, which Ray removes."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (config,) = resolved(make_spec(tmp_path, tracking=written)).tracking
+    places = {"HERE": str(tmp_path / "here"), "HOME": str(tmp_path)}
+    assert config == re_placed(meant, places)
+    assert resolved(make_spec(tmp_path, tracking=config)).tracking == (config,)
+
+
+def re_placed(config: Any, places: dict[str, str]) -> Any:
+    text = config.model_dump_json()
+    for name, place in places.items():
+        text = text.replace(name, place)
+    return type(config).model_validate_json(text)
+
+
+def test_event_files_lie_in_no_object_store(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="folder is a folder of this machine, but got 's3://bucket/tb'"):
+        make_spec(tmp_path, tracking={"kind": "tensorboard", "folder": "s3://bucket/tb"})
 
 
 @pytest.mark.parametrize("kind", KINDS)

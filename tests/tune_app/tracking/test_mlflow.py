@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.tune_app.tracking.holes import black_hole
 from trainables.storage import remove
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.trackers import MlflowConfig
+from tune_app.tracking import mlflow_tracker
 from tune_app.tracking.overview import opened, read_overview
 from tune_app.tracking.places import open_tracker
 from tune_app.tracking.protocol import ConfusionMatrix, RunInfo, TrackerUnavailable
@@ -27,7 +29,7 @@ OTHER = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """MLflow keeps artifacts of a store that it was given in the working directory."""
+    """What MLflow would put into the working directory goes to a folder of the test."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -98,9 +100,10 @@ def test_more_parameters_than_a_server_takes_at_once_are_sent_in_parts(tmp_path:
     folder, config = make(tmp_path, "many", store)
     tracker, _ = open_tracker(config, folder, fall_back=False)
     params = {f"p{i}": "x" * 10_000 for i in range(201)}
-    tracker.open(RunInfo("many-1", "many", "many", "trial", params)).leave()
+    tracker.open(RunInfo("many-1", "many" * 100, "many", "trial", params)).leave()
     tracker.close()
     [run] = runs(store, "many").values()
+    assert run.info.run_name == ("many" * 100)[:250]
     assert len(run.data.params) == 201
     assert set(run.data.params.values()) == {"x" * 500}
 
@@ -203,3 +206,64 @@ def test_a_password_in_the_address_of_the_environment_is_not_kept(
     with pytest.raises(TrackerUnavailable) as caught:
         open_tracker(MlflowConfig(), folder, fall_back=True)
     assert "word" not in str(caught.value)
+
+
+def test_files_of_a_store_lie_beside_it_wherever_the_search_runs(tmp_path: Path, store: str) -> None:
+    """MLflow would put them into the working directory, which for a job is gone with the job."""
+    folder, config = make(tmp_path, "beside", store)
+    finish(folder)
+    track(folder, config, confusion=False)
+    place = Path(store.removeprefix("sqlite:///")).parent / "mlflow_artifacts"
+    run = runs(store, "beside")["beside-summary"]
+    assert run.info.artifact_uri.startswith(place.as_uri())
+    assert len(list((place / run.info.run_id).rglob("frontier.json"))) == 1
+    assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:pa/word@host:5432/runs", "postgresql://***@host:5432/runs"),
+        ("http://me:p@word@host:5000", "http://***@host:5000"),
+        ("postgresql://host/runs?user=me&password=word", "postgresql://host/runs?***"),
+        ("postgresql://me:wor?d@host/runs?sslmode=disable", "postgresql://***@host/runs?***"),
+        ("http://host:5000", "http://host:5000"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_no_part_of_a_password_in_an_address_is_kept_or_shown(
+    address: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database's own library reads a password with slashes, and one behind the question mark."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setattr(mlflow_tracker, "_client", lambda *_: SimpleNamespace(get_experiment_by_name=found))
+    folder = make_tracked(tmp_path)
+    tracker, _ = open_tracker(MlflowConfig(), folder, fall_back=True)
+    assert tracker.destination == shown
+    monkeypatch.setattr(mlflow_tracker, "_client", refuses)
+    with pytest.raises(TrackerUnavailable, match="does not take the run: no such store: ") as caught:
+        open_tracker(MlflowConfig(), folder, fall_back=True)
+    assert "word" not in str(caught.value)
+
+
+def found(name: str) -> Any:
+    return SimpleNamespace(experiment_id="1")
+
+
+def refuses(address: str, folder: Path | None) -> Any:
+    raise ValueError(f"no such store: {address}")
+
+
+def test_a_file_that_is_named_from_the_working_directory_is_another_one_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    folder = make_tracked(tmp_path)
+    finish(folder)
+    open_tracker(MlflowConfig(uri=store), folder, fall_back=False)  # makes the tables
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(store.removeprefix("sqlite:///"), tmp_path / name / "my.db")
+        monkeypatch.chdir(tmp_path / name)
+        shown = track(folder, MlflowConfig(uri="sqlite:///my.db"), confusion=False)
+        assert (shown.destination, shown.new) == (f"sqlite:///{tmp_path / name / 'my.db'}", 1)
+        assert len(runs(shown.destination, "toy")) == 3

@@ -1,5 +1,8 @@
 """TensorBoard's event files, read back as TensorBoard reads them."""
 
+import errno
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,8 @@ from tests.tune_app.tracking.experiments import EPOCHS, finish, make_tracked, pn
 from tune_app.spec.trackers import TensorBoardConfig
 from tune_app.tracking.hyperparameters import varied
 from tune_app.tracking.overview import read_overview
-from tune_app.tracking.places import open_tracker
-from tune_app.tracking.protocol import ConfusionMatrix
+from tune_app.tracking.places import open_memory, open_tracker
+from tune_app.tracking.protocol import ConfusionMatrix, TrackerUnavailable
 from tune_app.tracking.track import track
 
 CONFIG = TensorBoardConfig()
@@ -48,6 +51,31 @@ def columns(found: Any) -> tuple[list[str], list[str]]:
     return [info.name for info in data.experiment.hparam_infos], [
         info.name.tag for info in data.experiment.metric_infos
     ]
+
+
+class FullDisk(io.BytesIO):
+    """A file that takes what is written until it is sent to the disk."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_files_that_cannot_be_written_are_an_error_of_ours(
+    full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tracked(tmp_path)
+    finish(folder)
+    place = tmp_path / "events"
+    if full:
+        from tensorboardX import record_writer
+
+        monkeypatch.setattr(record_writer, "open_file", lambda path: FullDisk())
+    else:
+        place.write_text("a file")
+    with pytest.raises(TrackerUnavailable, match=r"^TensorBoard's files cannot be written: \[Errno \d+\] \w+"):
+        track(folder, TensorBoardConfig(folder=str(place)), confusion=False)
+    assert not open_memory(folder, "tensorboard", str(place)).done()
 
 
 def test_a_trial_is_one_folder_of_event_files(tmp_path: Path) -> None:

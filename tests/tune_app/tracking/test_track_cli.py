@@ -103,3 +103,12 @@ def test_experiments_without_a_frontier_are_shown_too(cli: Cli, tmp_path: Path) 
 
 def test_a_folder_that_is_no_experiment_is_refused(cli: Cli, tmp_path: Path) -> None:
     assert cli("track", tmp_path, "--to", "tensorboard").code == 2
+
+
+def test_what_one_tracker_was_shown_is_said_also_where_the_next_one_refuses(cli: Cli, tmp_path: Path) -> None:
+    folder = make_tracked(tmp_path, tracking=["tensorboard", {"kind": "mlflow", "uri": "nosuch://store"}])
+    finish(folder)
+    done = cli("track", folder.path, "--no-confusion")
+    assert done.code == 3
+    assert done.out == f"tensorboard: 1 run (1 new) at {tmp_path / 'toy' / 'tracking' / 'tensorboard'}\n"
+    assert done.err.startswith("error: MLflow does not take the run: ")

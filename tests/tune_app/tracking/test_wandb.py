@@ -25,7 +25,7 @@ from tests.tune_app.tracking.experiments import (
     work_of,
 )
 from tests.tune_app.tracking.fake_wandb import fake_wandb
-from tests.tune_app.tracking.holes import black_hole, only_polite
+from tests.tune_app.tracking.holes import black_hole, only_polite, speaks
 from tests.tune_app.tracking.wandb_files import OfflineRun, offline_runs
 from trainables.config import BaselineUntrained, DataConfig
 from trainables.errors import ConfigError
@@ -38,9 +38,11 @@ from tune_app.tracking.overview import opened, read_overview
 from tune_app.tracking.places import lock_place, open_memory, open_tracker
 from tune_app.tracking.protocol import ConfusionMatrix, TrackerUnavailable
 from tune_app.tracking.track import track
-from tune_app.tracking.wandb_connection import answers, connect
+from tune_app.tracking.wandb_connection import Connection, answers, connect
+from tune_app.tracking.wandb_tracker import WandbTracker
 
 OFFLINE = WandbConfig(mode="offline")
+ONLINE, OURS = WandbConfig(mode="online"), WandbConfig(mode="online", entity="ours")
 KEY = "0123456789abcdef" * 2 + "01234567"
 CAVEAT = "untrained baseline: accuracies mean nothing"
 UNPRUNED = {"prune_frac": 0, "w_bits": 8, "a_bits": 8}
@@ -250,6 +252,64 @@ def test_wandb_mode_decides_where_the_spec_does_not(monkeypatch: pytest.MonkeyPa
         assert connect(WandbConfig(), fall_back=False).mode == "disabled"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WANDB_MODE", "of", "WANDB_MODE: Input should be 'online', 'offline'"),
+        ("WANDB_BASE_URL", "http://me:word@", "WANDB_BASE_URL: Input should be a valid URL"),
+        ("WANDB_API_KEY", f"{KEY} ", "whitespace"),
+    ],
+)
+def test_a_variable_that_wandb_cannot_read_is_one_line(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        connect(WandbConfig(), fall_back=True)
+    line = str(caught.value)
+    assert line.startswith("W&B refuses its settings: ")
+    assert said in line
+    assert not any(hidden in line for hidden in ("\n", KEY, "word"))
+
+
+def test_runs_lie_where_wandb_is_told_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    folder = make_tracked(tmp_path)
+    finish(folder)
+    shown = track(folder, OFFLINE, confusion=False)
+    assert shown.files == str(tmp_path / "elsewhere" / "wandb")
+    assert len(list(Path(shown.files).glob("offline-run-*"))) == 3
+    _, warning = open_tracker(WandbConfig(), folder, fall_back=True)
+    assert warning.endswith(f"; runs are written to {shown.files}")
+
+
+def test_runs_that_were_written_elsewhere_are_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a job in its own working directory, which is gone with the job."""
+    folder = make_tracked(tmp_path)
+    finish(folder)
+    for name in ("a", "b"):
+        monkeypatch.setenv("WANDB_DIR", str(tmp_path / name))
+        shown = track(folder, OFFLINE, confusion=False)
+        assert (shown.destination, shown.new) == ("offline", 1)
+        assert len(list(Path(shown.files).glob("offline-run-*"))) == 3
+    assert track(folder, OFFLINE, confusion=False).new == 0
+
+
+def test_runs_of_another_account_are_shown_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for entity in ("me", "us"):
+        monkeypatch.setenv("WANDB_ENTITY", entity)
+        connection = Connection("online", "http://h")
+        found += [WandbTracker(config, tmp_path, connection, finish_s=0).destination for config in (ONLINE, OURS)]
+    assert found == ["http://h/me/tune-app", "http://h/ours/tune-app", "http://h/us/tune-app", "http://h/ours/tune-app"]
+
+
+def test_files_that_cannot_be_written_are_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackerUnavailable, match="W&B's files cannot be written: "):
+        WandbTracker(OFFLINE, tmp_path / "file" / "place", Connection("offline", ""), finish_s=0)
+
+
 def test_a_key_that_wandb_login_left_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with only_polite() as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
@@ -267,6 +327,15 @@ def test_a_server_that_never_answers_is_left_alone(monkeypatch: pytest.MonkeyPat
         assert (found.mode, found.warning) == ("offline", f"W&B does not answer at {url} (no answer in 0.2 s)")
         with pytest.raises(TrackerUnavailable, match="--mode offline"):
             connect(WandbConfig(), fall_back=False)
+
+
+def test_a_server_of_another_kind_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with speaks(b"SSH-2.0-OpenSSH_9.2\r\n") as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        with pytest.raises(TrackerUnavailable, match=r"W&B does not answer at .* \(SSH-2.0-OpenSSH_9.2"):
+            connect(WandbConfig(mode="online"), fall_back=False)
+        assert connect(WandbConfig(), fall_back=True).mode == "offline"
 
 
 def test_a_run_online_goes_on_where_the_server_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
