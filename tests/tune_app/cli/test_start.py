@@ -92,4 +92,4 @@ def test_init_asks_at_a_terminal_alone(photos: str, cli: Cli, tmp_path: Path, mo
     monkeypatch.setattr(sys, "stdin", answers)
     done = cli("init", "--image-size", "16")
     assert done.code == 0, done
-    assert "budget_bytes: 28500" in (tmp_path / "search.yaml").read_text()
+    assert "budget_bytes: 29400" in (tmp_path / "search.yaml").read_text()
