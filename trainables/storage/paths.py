@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 StoragePath: TypeAlias = Union[Path, "UPath"]  # not a string: annotations such as `str | StoragePath` are evaluated
 
 
+# A password may hold an @, or a slash, where what is before the slash is no host with its port.
+_LOGIN = re.compile(r"://(?:[^\s'\"/]*|[^\s'\"/@:]*:(?!\d+/)[^\s'\"@]*)@")
+_SECRET = re.compile(r"(?i)([?&][\w-]*(?:password|passwd|pwd|token|key|secret|signature)=)[^\s'\"&]+")
+
+
 @dataclass(frozen=True)
 class Scheme:
     """The driver that opens URIs of one kind, its options, and what people need to know of it."""
@@ -84,8 +89,8 @@ def storage_path(place: "str | StoragePath") -> StoragePath:
 
 
 def redact(text: str) -> str:
-    """Returns a text without the credentials of the addresses in it."""
-    return re.sub(r"://[^\s'\"/@]*@", "://***@", text)
+    """Returns a text without the credentials of the addresses in it, before an @ or behind a question mark."""
+    return _SECRET.sub(r"\1***", _LOGIN.sub("://***@", text))
 
 
 def _uri(text: str, scheme: str, rest: str) -> "UPath":

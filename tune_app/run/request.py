@@ -19,6 +19,8 @@ def with_trials(spec: ExperimentSpec, trials: int | None) -> ExperimentSpec:
     """
     if trials is None:
         return spec
+    if type(trials) is not int:  # a notebook gives anything
+        raise ConfigError(f"trials must be a whole number, but got {trials!r}.")
     if not 1 <= trials <= MAX_TRIALS:
         raise ConfigError(f"1 <= trials <= {MAX_TRIALS:,} must hold, but got {trials:,}.")
     budget = spec.budget.model_copy(update={"trials": trials})

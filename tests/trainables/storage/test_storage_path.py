@@ -72,6 +72,20 @@ def test_a_text_is_redacted_wherever_credentials_stand_in_it() -> None:
     assert redact(text) == "cannot reach 'https://***@host:9000/x@2' nor \"http://***@h\" from s3://bucket/a@2"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:Q@X7@host/runs", "postgresql://***@host/runs"),
+        ("postgresql://me:Q/X7@host/runs", "postgresql://***@host/runs"),
+        ("postgresql://host/runs?user=me&password=QX7&ssl=1", "postgresql://host/runs?user=me&password=***&ssl=1"),
+        ("'https://b.s3.host/x?X-Amz-Signature=QX7'", "'https://b.s3.host/x?X-Amz-Signature=***'"),
+        ("http://host:9000/x@2?page=7", "http://host:9000/x@2?page=7"),
+    ],
+)
+def test_no_part_of_a_password_is_left(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
 def without(package: str) -> Callable[[str], object]:
     find = importlib.util.find_spec
     return lambda name: None if name == package else find(name)

@@ -1,11 +1,13 @@
 """What a run is asked for beside its spec."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.tune_app.factories import make_spec
 from trainables.config import QuantAwareTrain, Schedule
+from trainables.errors import ConfigError
 from tune_app.run.request import with_trials
 from tune_app.spec.experiment import ExperimentSpec, Fidelity
 
@@ -30,3 +32,9 @@ def test_a_number_of_trials_is_what_it_is_in_the_spec(before: int, trials: int, 
 def test_rungs_that_somebody_chose_stay(chosen: Fidelity | None, tmp_path: Path) -> None:
     for before, trials in ((18, 5), (5, 18)):
         assert with_trials(trained_spec(tmp_path, before, fidelity=chosen), trials).fidelity == chosen
+
+
+@pytest.mark.parametrize("trials", ["8", 2.5, True])
+def test_what_is_no_whole_number_is_refused(trials: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"trials must be a whole number, but got {trials!r}"):
+        with_trials(make_spec(tmp_path), trials)
