@@ -289,6 +289,9 @@ def test_the_replay_writes_its_tables_its_figures_and_its_picture(tmp_path: Path
     left = json.loads(out.with_suffix(".json").read_text())["figures"]
     del figures["digits, bytes, 4"]["random, our cache"]
     assert left == figures
+    replay.main([*command, "--kept", "--workers", "4", "16"])
+    assert "digits: accuracy, size_bytes; 16 workers: no rival has run." in out.with_suffix(".md").read_text()
+    assert list(json.loads(out.with_suffix(".json").read_text())["figures"]) == ["digits, bytes, 4"]
     replay.main([*command, "--again", "ours"])
     assert read_runs(file) == runs
 
