@@ -111,12 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = replay_all(settings, options)
     parts, ratios, cells = [], [], {}
     for setting in settings:
-        table = open_table(setting.table, setting.objectives)
         runs = {name: _runs(setting, name, options) for name in _methods(setting, options)}
         found = {name: [known[run] for run in each] for name, each in runs.items() if known.keys() >= set(each)}
         if options.kept and all(name.startswith(OURS) for name in found):
             parts.append(f"{setting.title}: no rival has run.")
             continue
+        table = open_table(setting.table, setting.objectives)
         seconds, walls = times(found, "training_s"), times(found, "wall_s")
         least = {share: oracle(table, share) for share in SHARES}
         parts += [f"## {setting.title}", cell_table(seconds, walls), oracle_line(least)]
