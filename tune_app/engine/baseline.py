@@ -1,14 +1,16 @@
 """Makes the baseline of an experiment, or finds it in the stage cache."""
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, OutOfMemory
 from trainables.storage import create_once, replace, storage_path
 from tune_app.engine.trial import workplace_of
 from tune_app.ledger.baseline import BaselineInfo, BegunBaseline, ClassImages, read_baseline, read_begun_baseline
@@ -43,7 +45,7 @@ def make_baseline(
         ConfigError: the data set or checkpoint is another one than when the experiment began, or an objective is
             undefined for its classes.
         CorruptFile: a file of the baseline is not what was written.
-        TrialFailure: training failed.
+        TrialFailure: training failed, or the GPU's memory was not enough.
     """
     from trainables.pipeline import run_stages, run_teacher
 
@@ -60,14 +62,31 @@ def make_baseline(
         threads = asked or begun.threads
     workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
-    result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
-    if stored is not None:
-        return stored
-    seconds = time.perf_counter() - started
-    info = BaselineInfo(key=key, seconds=seconds, threads=threads, **_measured(result, spec, workplace))
-    create_once(folder.baseline_file, sealed(info))
-    run_teacher(spec.base, workplace)  # after the note of its threads
+    with _memory_named():
+        result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
+        if stored is not None:
+            return stored
+        seconds = time.perf_counter() - started
+        info = BaselineInfo(key=key, seconds=seconds, threads=threads, **_measured(result, spec, workplace))
+        create_once(folder.baseline_file, sealed(info))
+        run_teacher(spec.base, workplace)  # after the note of its threads
     return info
+
+
+@contextlib.contextmanager
+def _memory_named() -> Iterator[None]:
+    """Says in one line that the GPU's memory was not enough: no smaller share of it was tried before."""
+    from trainables.device import is_out_of_memory
+
+    try:
+        yield
+    except Exception as err:
+        if is_out_of_memory(err):
+            raise OutOfMemory(
+                "the baseline or its teacher ran out of GPU memory: give the schedules that train them a smaller "
+                "batch_size, or run it on a GPU with more memory, or with resources.gpu: 0."
+            ) from err
+        raise
 
 
 def _begun(folder: ExperimentFolder, threads: int, key: str) -> BegunBaseline:

@@ -27,7 +27,7 @@ from trainables.config.keys import stage_keys
 from trainables.config.trial import TrialConfig
 from trainables.costs.counts import count
 from trainables.data.data_sets import DataSet, load_data
-from trainables.errors import ConfigError, CorruptFile
+from trainables.errors import ConfigError, CorruptFile, OutOfMemory
 from trainables.models.model import baseline_architecture, build
 from trainables.results import METRICS, SCORES
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
@@ -104,6 +104,18 @@ def test_a_baseline_is_made_again_with_the_threads_that_it_was_made_with(
     own = spec.model_copy(update={"name": "own", "resources": Resources(cpu=1, baseline_cpu=4)})
     assert make_baseline(own, data, threads=2).threads == 4
     assert make_baseline(spec.model_copy(update={"name": "none"}), data).threads == 1
+
+
+def test_too_little_memory_for_the_baseline_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, data = narrow_spec(tmp_path), few_digits()
+
+    def full(*args: object) -> StageResult:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pipeline, "run_stage", full)
+    with pytest.raises(OutOfMemory, match="smaller batch_size"):
+        make_baseline(spec, data)
+    assert read_baseline(ExperimentFolder(spec.folder)) is None
 
 
 def test_a_baseline_that_was_killed_goes_on_with_the_threads_that_it_began_with(
