@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainables.errors import ConfigError, CorruptFile
 from trainables.results import Completed
-from trainables.storage import names, publish_folder, read_many, remove_folder, sha256
+from trainables.storage import DRAFT, names, publish_folder, read_many, remove_folder, sha256
 from tune_app.frontier.objectives import judged
 from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
@@ -69,7 +69,7 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
 def _copy_artifact(record: TrialRecord, expected: str, other: ExperimentFolder, folder: ExperimentFolder) -> None:
     trial_id, label = record.assignment.trial_id, record.assignment.label
     source, target = other.artifacts / trial_id, folder.artifacts / trial_id
-    found = names(source, "*")
+    found = [name for name in names(source, "*") if not name.startswith(DRAFT)]
     contents = zip(found, read_many(source / name for name in found), strict=True)
     files = {name: content for name, content in contents if isinstance(content, bytes)}
     if PACKED not in files:

@@ -104,6 +104,7 @@ def folders(storage: StoragePath) -> Folders:
 def test_a_result_comes_with_its_file_and_a_number_of_this_experiment(folders: Folders) -> None:
     other, here = folders
     Ledger(here.trials).add(make_record(0, {"prune_frac": 0.0, "w_bits": 8, "a_bits": 8}))
+    replace(other.artifacts / records()[0].assignment.trial_id / ".draft-of-a-killed-process", b"half")
     assert take_over(records(), other, here) == 3
     taken, _ = Ledger(here.trials).read()
     assert [r.assignment.number for r in taken] == [0, 1, 2, 3]
