@@ -15,7 +15,6 @@ from trainables.errors import ConfigError
 from tune_app.cli.options import CLUSTERS, Address, Json, Settings, SpecFile, argument
 from tune_app.errors import ClusterUnavailable
 from tune_app.terminal.progress import Verbosity, doing, verbosity
-from tune_app.terminal.shell import command
 from tune_app.terminal.table import print_table
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def submit(
     """Run a search on a cluster; once more, it goes on where it stopped."""
     from cluster import load
     from cluster.errors import PlanRefused
-    from tune_app.run.submission import job_of, next_attempt
+    from tune_app.run.submission import job_of, jobs_command, next_attempt
     from tune_app.spec.yaml_file import load_spec
 
     loaded, planner, sends = load_spec(spec, set or ()), load(backend), backend in SENDING
@@ -92,9 +91,8 @@ def submit(
     with doing("submitting"):
         handle = opened.submit(opened.plan(job_of(loaded, attempt=next_attempt(opened, loaded.name))))
     print(f"{handle.submission_id} submitted; results go to {loaded.storage}. Try next:")
-    where = ["--backend", backend, *(["--address", address] if address else [])]
     for verb, *options in (["logs", "--follow"], ["status"], ["stop"]):
-        print(f"  {command('jobs', verb, handle.submission_id, *options, *where)}")
+        print(f"  {jobs_command(handle, verb, *options)}")
 
 
 @app.command(rich_help_panel=CLUSTERS)

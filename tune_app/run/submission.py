@@ -8,7 +8,7 @@ from cluster.job import Backend, JobHandle, JobSpec
 from tune_app.errors import LeaseHeld
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
-from tune_app.terminal.shell import watch_command
+from tune_app.terminal.shell import command, watch_command
 
 
 def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
@@ -39,11 +39,18 @@ def next_attempt(backend: Backend, experiment: str) -> int:
     for handle in mine:
         state = backend.status(handle)
         if not state.is_final:
+            logs, stop = jobs_command(handle, "logs", "--follow"), jobs_command(handle, "stop")
             raise LeaseHeld(
-                f"job {handle.submission_id} of this experiment is {state}: follow it with "
-                f"`tune-app jobs logs {handle.submission_id} --follow`, or stop it first."
+                f"job {handle.submission_id} of this experiment is {state}: follow it with `{logs}`, "
+                f"or stop it first: `{stop}`."
             )
     return 1 + max((_attempt(handle) for handle in mine), default=0)
+
+
+def jobs_command(job: JobHandle, verb: str, *options: str) -> str:
+    """Returns a command about a job, such as `tune-app jobs stop demo-1 --backend ray --address http://head:8265`."""
+    where = ["--backend", job.backend, *(["--address", job.address] if job.address else [])]
+    return command("jobs", verb, job.submission_id, *options, *where)
 
 
 def find_job(jobs: Sequence[JobHandle], name: str) -> JobHandle:

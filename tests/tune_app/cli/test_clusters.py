@@ -111,7 +111,9 @@ def test_a_job_is_stopped_once(cli: Cli, spec: Path, run_instead: Callable[[str]
     assert states(cli) == {"toy-1": "running"}
     again = cli("submit", spec, "--backend", "local")
     assert again.code == 5
-    assert "toy-1 of this experiment is running" in again.err.splitlines()[-1]
+    refused = again.err.splitlines()[-1]
+    assert "toy-1 of this experiment is running" in refused
+    assert "`tune-app jobs stop toy-1 --backend local`" in refused
     assert "stop signal sent" in cli("jobs", "stop", "toy").out
     wait_for(cli, "toy-1", JobState.STOPPED)
     assert cli("jobs", "stop", "toy").out == "toy-1 ended before: stopped\n"
