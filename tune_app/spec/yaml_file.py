@@ -1,5 +1,7 @@
 """A spec as a file: YAML in, one clear line for whatever is wrong with it, YAML out."""
 
+import copy
+import functools
 import io
 import re
 import sys
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, tokens
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scanner import Scanner
 
 from trainables.config import Baseline, BaselineImport, Quantize, file_sha256, in_words
 from trainables.errors import ConfigError, StorageUnavailable, did_you_mean, nearest
@@ -29,6 +32,8 @@ MAX_SPEC_BYTES = 1_000_000
 """A longer file is no spec, and would only take longer to be refused."""
 MAX_DEPTH = 50
 """YAML that is nested deeper is no spec, and slow to read."""
+REMEMBERED = 8
+"""Texts whose content is remembered: a command reads its spec and those of one or two experiments, again and again."""
 STDIN = "-"
 EXAMPLE = "`tune-app demo` writes one to demo/demo.yaml"
 OPENING = (
@@ -142,16 +147,18 @@ def as_text(content: bytes, *, source: str) -> str:
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Returns what a text holds; one command asks several times for the same, which takes some hundredths of a second."""
+    return copy.deepcopy(_parsed(text, source))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _parsed(text: str, source: str) -> dict[str, Any]:
     yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     try:
-        depth = 0
-        for token in yaml.scan(text):  # lazily: the scanner's time grows with the square of the depth
-            if isinstance(token, tokens.AliasToken):
-                raise ConfigError(f"{source}: YAML aliases (*name) are not read: write the values out.")
-            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
-            if depth > MAX_DEPTH:
-                raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels: no spec is.")
         content = yaml.load(text)
+    except ConfigError as err:
+        raise ConfigError(f"{source}: {err}") from err
     except DuplicateKeyError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else "?"
         key = re.search(r'key "(.*)" with value', str(err.problem), re.S)
@@ -168,6 +175,22 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
         found = "nothing" if content is None else type(content).__name__
         raise ConfigError(f"{source}: a spec is a mapping of keys, but the file holds {found}; {EXAMPLE}.")
     return content
+
+
+class _Scanner(Scanner):
+    """Refuses what no spec has while it is read: the scanner's own time grows with the square of the depth."""
+
+    depth = 0
+
+    def get_token(self) -> Any:
+        """Returns the next token, or raises ConfigError."""
+        token = super().get_token()
+        if isinstance(token, tokens.AliasToken):
+            raise ConfigError("YAML aliases (*name) are not read: write the values out.")
+        self.depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+        if self.depth > MAX_DEPTH:
+            raise ConfigError(f"nested deeper than {MAX_DEPTH} levels: no spec is.")
+        return token
 
 
 def _yaml(content: Any, *, flow: bool) -> str:
