@@ -229,7 +229,9 @@ class Ehvi(Strategy):
     def _free_space(self, running: np.ndarray) -> FreeSpace:
         """Returns what the front, and what running trials with these (m, d) features are believed to reach, leave.
 
-        A trial that is believed to break a bound takes nothing.
+        A trial that is believed to break a bound takes nothing. One at a lower rung takes as much as one in full: left
+        out, 64 workers need 0.87 to 0.99 of the training, but 4 and 16 need 0.96 to 1.26 (accuracy and bytes or bops,
+        two tables; 6 and 16 seeds from 0 on).
         """
         front = self._front
         if len(running):
