@@ -3,6 +3,7 @@
 import copy
 import functools
 import io
+import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,8 @@ MAX_SPEC_BYTES = 1_000_000
 MAX_DEPTH = 50
 """YAML that is nested deeper is no spec, and slow to read."""
 REMEMBERED = 8
-"""Texts whose content is remembered: a command reads its spec and those of one or two experiments, again and again."""
+"""Specs whose text and content are remembered: a command works with its own and with those of one or two experiments,
+and asks for them again and again, which takes some hundredths of a second each time."""
 STDIN = "-"
 EXAMPLE = "`tune-app demo` writes one to demo/demo.yaml"
 OPENING = (
@@ -100,7 +102,12 @@ def _checked(content: Mapping[str, Any], *, source: str) -> ExperimentSpec:
 
 def dump_spec(spec: ExperimentSpec) -> str:
     """Writes the resolved spec as YAML; `parse_spec` inverts it."""
-    return _yaml(as_written(spec), flow=False)
+    return _dumped(json.dumps(as_written(spec)))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _dumped(content: str) -> str:
+    return _yaml(json.loads(content), flow=False)
 
 
 def as_written(spec: ExperimentSpec) -> dict[str, Any]:
@@ -147,7 +154,6 @@ def as_text(content: bytes, *, source: str) -> str:
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    """Returns what a text holds; one command asks several times for the same, which takes some hundredths of a second."""
     return copy.deepcopy(_parsed(text, source))
 
 
