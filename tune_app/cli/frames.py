@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trainables.errors import ConfigError
+from trainables.printable import printable
 from trainables.results import METRICS
 from trainables.storage import refuse_folder, replace, storage_path
 from tune_app.tables.columns import COLUMNS
@@ -85,9 +86,9 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
 
 def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
     """Prints the columns that people want; on a narrow terminal the state is folded, then some are left out."""
-    console = Console(highlight=False)
+    console, title = Console(highlight=False), printable(title)
     if frame.empty:
-        console.print(Text(f"{title}: {none}."), soft_wrap=True)
+        console.print(Text(f"{title}: {printable(none)}."), soft_wrap=True)
         return
     console.print(Text(title, style="table.title"), soft_wrap=True)  # the path in it is not broken
     records = rows_of(frame)
