@@ -53,6 +53,8 @@ def init(
         if max_bytes is None:
             max_bytes = typer.prompt("bytes of the file at most, 300KB (empty: search all sizes)", default="") or None
     refuse_folder(output, such_as="search.yaml")
+    if str(output) == "-":
+        raise ConfigError("init writes a file, and - is standard input to what reads it: give --output search.yaml.")
     if exists(output):
         raise ConfigError(f"{output} is there already: name another file by --output, or remove it.")
     size = None if max_bytes is None else _bytes(max_bytes)

@@ -76,7 +76,7 @@ def starter_spec(wanted: FirstSearch) -> str:
     arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
     channels = image_channels(source, config)
     side = wanted.image_size or _side(source.rest, STEP if of_zoo else OWN_STEP)
-    made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint)
+    made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint, sized=wanted.image_size is not None)
     takes, *sides = made.graph.image
     outputs = shapes(made.graph)[made.graph.output][-1]
     if outputs != source.classes:
@@ -111,6 +111,8 @@ def _data(wanted: FirstSearch) -> dict[str, str]:
     """Returns the name of the data set, and the place of its files."""
     path = Path(wanted.data).expanduser()
     if path.exists():
+        if wanted.root:
+            raise ConfigError(f"{wanted.root} would be the folder of a named data set, but {path} is a place: name one.")
         names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
         for suffixes, name in (((".npz", ".npy"), "arrays"), ((".parquet",), "parquet")):
             if any(entry.endswith(suffixes) for entry in names):
@@ -137,11 +139,13 @@ def _network(network: str) -> str:
     return f"{ZOO}:{network}"
 
 
-def _made(network: str, arguments: Mapping[str, Any], image: tuple[int, int, int], checkpoint: str) -> "NetworkFile":
+def _made(
+    network: str, arguments: Mapping[str, Any], image: tuple[int, int, int], checkpoint: str, *, sized: bool
+) -> "NetworkFile":
     """Returns the network: read from its file, or captured on images of this shape; on colors, if gray ones do not go.
 
     Raises:
-        ConfigError: it cannot be read or captured.
+        ConfigError: it cannot be read or captured, or is a file of other images than those that were `sized`.
     """
     from trainables.graph.network_file import read_network_file
     from trainables.models.importing import capture_network
@@ -156,7 +160,14 @@ def _made(network: str, arguments: Mapping[str, Any], image: tuple[int, int, int
             return capture_network(network, arguments, (3, *image[1:]), checkpoint=weights)
     if checkpoint:
         raise ConfigError(f"{network} is a captured network, which brings its own weights: leave the checkpoint out.")
-    return read_network_file(Path(network))
+    found = read_network_file(Path(network))
+    if sized and found.graph.image[1:] != image[1:]:
+        takes = " x ".join(map(str, found.graph.image[1:]))
+        raise ConfigError(
+            f"{network} was captured on images of {takes} pixels, but {image[1]} are asked for: leave the size out, or "
+            "capture it again."
+        )
+    return found
 
 
 def _side(samples: "Samples", step: int) -> int:

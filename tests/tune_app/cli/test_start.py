@@ -84,6 +84,12 @@ def test_init_writes_a_spec_once(photos: str, cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "first.yaml").read_text() == text
 
 
+def test_init_writes_no_file_that_would_be_read_as_standard_input(photos: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("init", NETWORK, "--data", photos, "--output", "-")
+    assert (done.code, "- is standard input to what reads it" in done.err) == (2, True), done
+    assert [place.name for place in tmp_path.iterdir()] == ["photos"]
+
+
 def test_init_asks_at_a_terminal_alone(photos: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = cli("init", NETWORK)
     assert (refused.code, "init takes a network and --data, or asks" in refused.err) == (2, True)

@@ -114,3 +114,15 @@ def test_the_fewer_bytes_the_more_channels_go(max_bytes: int, least: float, most
 def test_what_is_not_there_is_refused(network: str, data: str | None, said: str, photos: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         started(network, data or photos)
+
+
+def test_a_root_of_what_has_a_place_and_another_size_of_a_captured_network_are_refused(
+    photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"elsewhere would be the folder of a named data set, but .*photos is a place"):
+        started(NETWORK, photos, root="elsewhere")
+    file = tmp_path / "eight.safetensors"
+    file.write_bytes(network_bytes(captured_network(ResNet8(), (3, 16, 16))))
+    with pytest.raises(ConfigError, match="was captured on images of 16 x 16 pixels, but 32 are asked for"):
+        started(str(file), photos, image_size=32)
+    assert started(str(file), photos, image_size=16).base.data.image_size == 16
