@@ -76,7 +76,8 @@ def starter_spec(wanted: FirstSearch) -> str:
     arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
     channels = image_channels(source, config)
     side = wanted.image_size or _side(source.rest, STEP if of_zoo else OWN_STEP)
-    made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint, sized=wanted.image_size is not None)
+    image = (3 if of_zoo else channels, side, side)
+    made = _made(network, arguments, image, wanted.checkpoint, sized=bool(wanted.image_size))
     takes, *sides = made.graph.image
     outputs = shapes(made.graph)[made.graph.output][-1]
     if outputs != source.classes:
@@ -112,7 +113,7 @@ def _data(wanted: FirstSearch) -> dict[str, str]:
     path = Path(wanted.data).expanduser()
     if path.exists():
         if wanted.root:
-            raise ConfigError(f"{wanted.root} would be the folder of a named data set, but {path} is a place: name one.")
+            raise ConfigError(f"{wanted.root} is for the name of a data set, but {path} is a place: leave the root out.")
         names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
         for suffixes, name in (((".npz", ".npy"), "arrays"), ((".parquet",), "parquet")):
             if any(entry.endswith(suffixes) for entry in names):
@@ -238,10 +239,15 @@ def _as_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:64] or "first_search"
 
 
+def _as_comment(text: str) -> str:
+    """Returns a text without what ends a comment, or what YAML does not have."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _filled(**values: object) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters["yaml"] = in_one_line
+    environment.filters |= {"yaml": in_one_line, "comment": _as_comment}
     template = (files("tune_app.start") / "spec.yaml.j2").read_text("utf-8")
     return environment.from_string(template).render(**values) + "\n"

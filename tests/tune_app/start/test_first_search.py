@@ -92,6 +92,15 @@ def test_a_spec_with_awkward_names_can_be_read(tmp_path: Path, photos: Path) -> 
     assert (spec.base.data.root, spec.name) == (str(place), "squeezenet1_1_my_photos_1")
 
 
+@pytest.mark.parametrize("name", ["a\nb # 1", "a\x1bb", "a\u2028b", "a\x7fb", "a\rb", "a\uffffb"])
+def test_names_that_no_comment_can_hold_can_be_read(name: str, tmp_path: Path, photos: Path) -> None:
+    place, file = photos.rename(tmp_path / name), tmp_path / f"{name}.safetensors"
+    file.write_bytes(network_bytes(captured_network(ResNet8(), (3, 16, 16))))
+    (tmp_path / "spec.yaml").write_text(starter_spec(FirstSearch(str(file), str(place), storage=str(place))), "utf-8")
+    spec = load_spec(tmp_path / "spec.yaml")
+    assert (spec.base.data.root, spec.base.baseline.network, spec.storage) == (str(place), str(file), str(place))
+
+
 @pytest.mark.parametrize(
     ("max_bytes", "least", "most"), [(10_000_000, 0.0, 0.0), (60_000, 0.0, 0.2), (20_000, 0.0, 0.75), (500, 0.8, 1.0)]
 )
@@ -119,7 +128,7 @@ def test_what_is_not_there_is_refused(network: str, data: str | None, said: str,
 def test_a_root_of_what_has_a_place_and_another_size_of_a_captured_network_are_refused(
     photos: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"elsewhere would be the folder of a named data set, but .*photos is a place"):
+    with pytest.raises(ConfigError, match=r"elsewhere is for the name of a data set, but .*photos is a place"):
         started(NETWORK, photos, root="elsewhere")
     file = tmp_path / "eight.safetensors"
     file.write_bytes(network_bytes(captured_network(ResNet8(), (3, 16, 16))))
