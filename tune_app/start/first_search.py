@@ -1,5 +1,6 @@
 """The spec of a first search: made from a network, its images and a size, with comments where a choice is open."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config import DATASETS, MOST_PADDING, DataConfig, TrialConfig
 from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
+from trainables.storage import names
 from tune_app.spec.yaml_file import in_one_line
 
 if TYPE_CHECKING:
@@ -111,12 +113,12 @@ def starter_spec(wanted: FirstSearch) -> str:
 def _data(wanted: FirstSearch) -> dict[str, str]:
     """Returns the name of the data set, and the place of its files."""
     path = Path(wanted.data).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # where Path.exists() raises, as for a long name, it is false
         if wanted.root:
-            raise ConfigError(f"{wanted.root} is for the name of a data set, but {path} is a place: leave the root out.")
-        names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
+            raise ConfigError(f"{wanted.root} is for the name of a data set, but {path} is a place: leave it out.")
+        found = [path.name] if path.is_file() else names(path, "*")
         for suffixes, name in (((".npz", ".npy"), "arrays"), ((".parquet",), "parquet")):
-            if any(entry.endswith(suffixes) for entry in names):
+            if any(entry.endswith(suffixes) for entry in found):
                 return {"name": name, "root": wanted.data}
         if path.is_file():
             raise ConfigError(f"{path} is no data set: give a folder of images, a file .npz or .parquet, or a name.")
@@ -129,7 +131,7 @@ def _data(wanted: FirstSearch) -> dict[str, str]:
 
 def _network(network: str) -> str:
     """Returns the network as a spec names it: those of torchvision need no module."""
-    if ":" in network or Path(network).exists():
+    if ":" in network or os.path.exists(network):
         return network
     import torchvision.models
 

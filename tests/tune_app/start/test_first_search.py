@@ -116,6 +116,8 @@ def test_the_fewer_bytes_the_more_channels_go(max_bytes: int, least: float, most
         ("squeezenet1_2", None, "neither a file nor a network of torchvision; did you mean 'squeezenet1_"),
         ("squeezenet1_1", "nowhere", "'nowhere' is neither a folder nor the name of a data set; give the path"),
         ("squeezenet1_1", "cifr10", "did you mean 'cifar10'"),
+        ("squeezenet1_1", "x" * 300, "xxx' is neither a folder nor the name of a data set"),
+        ("x" * 300, None, "xxx' is neither a file nor a network of torchvision"),
         ("nowhere:net", None, "network nowhere:net is not there"),
         ("squeezenet1_1", __file__, "is no data set: give a folder of images"),
     ],
