@@ -41,8 +41,8 @@ def capture(module: nn.Module, image: tuple[int, int, int]) -> NetworkFile:
     module.eval()
     _marker()
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # the error below says it in a line
-    example = torch.linspace(-1, 1, BATCH * math.prod(image)).view(BATCH, *image)
     try:
+        example = torch.linspace(-1, 1, BATCH * math.prod(image)).view(BATCH, *image)
         with torch.no_grad(), _dropout_marked():
             exported = torch.export.export(
                 module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False
