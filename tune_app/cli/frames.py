@@ -15,7 +15,7 @@ from trainables.printable import printable
 from trainables.results import METRICS
 from trainables.storage import refuse_folder, replace, storage_path
 from tune_app.tables.columns import COLUMNS
-from tune_app.terminal.quantities import show_number, show_points, show_ratio, show_share, show_spread
+from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_spread
 from tune_app.terminal.table import ABSENT, make_table, widths
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | 
     elif csv:
         print(frame.to_csv(index=False, lineterminator="\n"), end="")
     elif parquet is not None:
-        print(f"{len(frame)} rows written to {parquet}")
+        print(f"{show_count(len(frame), 'row')} written to {parquet}")
     else:
         _print_table(frame, title, none)
 

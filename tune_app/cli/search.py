@@ -67,8 +67,8 @@ def baseline(spec: SpecFile, set: Settings = None) -> None:
 
     info = run_baseline(loaded, console=console())
     print(
-        f"{info.title} of {loaded.name}: accuracy {show_share(info.accuracy)} on {info.n} validation images, "
-        f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
+        f"{info.title} of {loaded.name}: accuracy {show_share(info.accuracy)} on "
+        f"{show_count(info.n, 'validation image')}, {info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
     for finding in findings_of_baseline(info):
         print(f"{finding.text}.")
