@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import re
 import sys
 from typing import Any
 
@@ -55,11 +56,14 @@ class _Messages(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Lets this process write UTF-8, whatever its locale is.
+    """Lets this process write UTF-8, whatever its locale is, to a terminal of 1 to 9,999 columns.
 
     Raises:
         OutputFailed: standard output is closed.
     """
+    for name in ("COLUMNS", "LINES"):  # rich prints nothing where they are 0, and for minutes where they are many
+        if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get(name, "")):
+            os.environ.pop(name, None)
     sys.stderr = _Text(_Messages(2, "w", closefd=False)) if _is_open(2) else _nowhere()
     if not _is_open(1):
         sys.stdout = _nowhere()

@@ -61,6 +61,15 @@ def test_help_does_so_too() -> None:
     assert b"Traceback" not in full.stderr + closed.stderr
 
 
+@pytest.mark.parametrize("columns", ["0", "99999999", "-1", "\N{SUPERSCRIPT TWO}", "wide"])
+def test_help_fits_where_the_environment_says_no_width(columns: str) -> None:
+    done = shell("timeout 60 $T validate --help", env={"COLUMNS": columns, "LINES": columns})
+    lines = done.stdout.decode().splitlines()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("words", ["summary", "frontier --csv"])
 def test_a_reader_that_leaves_is_no_error(words: str, folder: ExperimentFolder) -> None:
     verb, *options = words.split()
