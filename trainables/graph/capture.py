@@ -5,6 +5,7 @@ not depend on the image is computed once and becomes a parameter, such as a stan
 translated, operator by operator, into the list of `trainables.graph.operators`.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,8 +40,9 @@ def capture(module: nn.Module, image: tuple[int, int, int]) -> NetworkFile:
     """
     module.eval()
     _marker()
-    example = torch.linspace(-1, 1, BATCH * math.prod(image)).view(BATCH, *image)
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # the error below says it in a line
     try:
+        example = torch.linspace(-1, 1, BATCH * math.prod(image)).view(BATCH, *image)
         with torch.no_grad(), _dropout_marked():
             exported = torch.export.export(
                 module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from trainables.errors import ConfigError
+from trainables.printable import printable
 from trainables.results import METRICS
 from trainables.storage import refuse_folder, replace, storage_path
 from tune_app.tables.columns import COLUMNS
-from tune_app.terminal.quantities import show_number, show_points, show_ratio, show_share, show_spread
+from tune_app.terminal.quantities import show_count, show_number, show_points, show_ratio, show_share, show_spread
 from tune_app.terminal.table import ABSENT, make_table, widths
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def write_frame(frame: "pd.DataFrame", *, json: bool, csv: bool, parquet: str | 
     elif csv:
         print(frame.to_csv(index=False, lineterminator="\n"), end="")
     elif parquet is not None:
-        print(f"{len(frame)} rows written to {parquet}")
+        print(f"{show_count(len(frame), 'row')} written to {parquet}")
     else:
         _print_table(frame, title, none)
 
@@ -85,9 +86,9 @@ def _write_parquet(frame: "pd.DataFrame", place: str) -> None:
 
 def _print_table(frame: "pd.DataFrame", title: str, none: str) -> None:
     """Prints the columns that people want; on a narrow terminal the state is folded, then some are left out."""
-    console = Console(highlight=False)
+    console, title = Console(highlight=False), printable(title)
     if frame.empty:
-        console.print(Text(f"{title}: {none}."), soft_wrap=True)
+        console.print(Text(f"{title}: {printable(none)}."), soft_wrap=True)
         return
     console.print(Text(title, style="table.title"), soft_wrap=True)  # the path in it is not broken
     records = rows_of(frame)

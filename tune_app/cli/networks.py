@@ -1,6 +1,7 @@
 """The commands of the panel "Networks" that make, write or time networks: capture, export, latency, reproduce."""
 
 import json as json_text
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,15 +35,16 @@ def capture(
     """Write any torch network that classifies images as a file that needs no code: its graph and its weights."""
     from trainables.graph.network_file import SUFFIX, network_bytes
     from trainables.models.importing import capture_network
-    from trainables.storage import replace, storage_path
+    from trainables.storage import refuse_folder, replace, storage_path
 
     sizes = image.split("x")
-    if len(sizes) != 3 or not all(size.isdigit() and int(size) > 0 for size in sizes):
+    if len(sizes) != 3 or not all(re.fullmatch("[0-9]{1,9}", size) and int(size) for size in sizes):
         raise ConfigError(f"--input must be channels x height x width, such as 3x32x32, but is {image!r}.")
     shape = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
     file = Path(checkpoint) if checkpoint else None
-    found = capture_network(network, json_object(arguments), shape, checkpoint=file)
     target = storage_path(output or f"{network.rpartition(':')[2]}{SUFFIX}")
+    refuse_folder(target, such_as=f"network{SUFFIX}")
+    found = capture_network(network, json_object(arguments), shape, checkpoint=file)
     content = network_bytes(found)
     replace(target, content)
     weights = sum(tensor.numel() for tensor in found.state.values())

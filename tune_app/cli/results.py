@@ -9,6 +9,7 @@ import typer
 from trainables.errors import ConfigError
 from tune_app.cli.options import RESULTS, Csv, Experiment, Json, Parquet, argument
 from tune_app.terminal.quantities import (
+    show_count,
     show_number,
     show_points,
     show_ratio,
@@ -90,9 +91,10 @@ def finalize(experiment: Experiment) -> None:
 
     final = evaluate(ExperimentFolder.existing(experiment))
     points, runs = len(final.frontier), sum(map(len, final.frontier))
+    in_runs = f" in {runs:,} runs" if runs > points else ""
     print(
-        f"test split, {final.baseline.n} images: baseline {show_share(final.baseline.accuracy)}, "
-        f"{points} frontier points evaluated{f' in {runs} runs' if runs > points else ''} (column test_accuracy)\n"
+        f"test split, {show_count(final.baseline.n, 'image')}: baseline {show_share(final.baseline.accuracy)}, "
+        f"{show_count(points, 'frontier point')} evaluated{in_runs} (column test_accuracy)\n"
         f"validation minus test accuracy: frontier {show_points(final.gap)} on average, "
         f"baseline {show_points(final.baseline_gap)}"
     )

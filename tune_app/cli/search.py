@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.errors import ConfigError
+from trainables.printable import printable
 from tune_app.cli.options import SEARCH, Json, Settings, SpecFile
 from tune_app.cli.results import finalize, frontier, plot
 from tune_app.engine.stop_signal import end_process, handled_by
@@ -66,8 +67,8 @@ def baseline(spec: SpecFile, set: Settings = None) -> None:
 
     info = run_baseline(loaded, console=console())
     print(
-        f"{info.title} of {loaded.name}: accuracy {show_share(info.accuracy)} on {info.n} validation images, "
-        f"{info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
+        f"{info.title} of {loaded.name}: accuracy {show_share(info.accuracy)} on "
+        f"{show_count(info.n, 'validation image')}, {info.parameters:,} parameters, {info.size_bytes:,} bytes fp32"
     )
     for finding in findings_of_baseline(info):
         print(f"{finding.text}.")
@@ -144,7 +145,7 @@ def run(
     view = console(plain=in_process)  # a panel that is drawn again and again would hide a debugger's prompt
     outcome = run_search(loaded, engine=engine, warm_start=other, retry_failed=retry_failed, only=points, console=view)
     for line in changed_by_others(outcome):
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     print("\n".join(summary(outcome, loaded)))
     outcome.check()
 

@@ -53,6 +53,8 @@ def init(
         if max_bytes is None:
             max_bytes = typer.prompt("bytes of the file at most, 300KB (empty: search all sizes)", default="") or None
     refuse_folder(output, such_as="search.yaml")
+    if str(output) == "-":
+        raise ConfigError("init writes a file, and - is standard input to what reads it: give --output search.yaml.")
     if exists(output):
         raise ConfigError(f"{output} is there already: name another file by --output, or remove it.")
     size = None if max_bytes is None else _bytes(max_bytes)
@@ -76,13 +78,15 @@ def compress(
     in_process: Annotated[bool, typer.Option("--in-process", help="One trial after the other, without Ray.")] = False,
 ) -> None:
     """Search for the most accurate file of at most so many bytes: from a network and images to that file."""
-    from trainables.storage import exists, refuse_file, replace
+    from trainables.storage import exists, read_bytes, refuse_file, replace
 
     size = _bytes(max_bytes)
     refuse_file(folder)
     text = _spec_text(network, data, root, checkpoint, arguments, size, image_size, storage=str(folder))
     file = folder / "spec.yaml"
-    if exists(file) and file.read_text("utf-8") != text and any(folder.glob("*/trials/*.json")):
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder, and would be the spec: remove it, or name another --folder.")
+    if exists(file) and read_bytes(file) != text.encode() and any(folder.glob("*/trials/*.json")):
         raise ConfigError(
             f"{file} is that of another search: go on with `{command('run', file)}`, or name another --folder."
         )

@@ -68,7 +68,7 @@ def optuna(
     folder = ExperimentFolder.existing(experiment)
     target = output or f"{folder.read_spec().name}.log"
     for study, trials in write_journal(folder, storage_path(target)).items():
-        print(f"study {study}: {trials} trials")
+        print(f"study {study}: {show_count(trials, 'trial')}")
     print(command(target, program="optuna-dashboard"))
 
 

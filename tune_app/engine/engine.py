@@ -16,6 +16,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.search.proposer import Proposer
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.trials import write_tables
+from tune_app.terminal.quantities import show_count
 from tune_app.terminal.shell import from_here, watch_command
 
 TABLES_EVERY_S = 5.0
@@ -50,7 +51,7 @@ class ReadySearch:
         status.reference = self.baseline.reference(self.spec)
         for finding in findings_of_baseline(self.baseline):
             self.view.notice(finding.text)
-        self.view.phase(f"searching: {self.spec.budget.trials} trials, {how}")
+        self.view.phase(f"searching: {show_count(self.spec.budget.trials, 'trial')}, {how}")
         self.view.log(f"live report: {watch_command(from_here(self.folder.path))}")
 
     def refresh(self) -> None:

@@ -25,7 +25,7 @@ from tune_app.ledger.ledger import TrialRecord
 from tune_app.search.strategy import Outlook
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.stages.baseline_so_far import BaselineSoFar, baseline_so_far
-from tune_app.terminal.progress import Pace, Verbosity, verbosity
+from tune_app.terminal.progress import Pace, Verbosity, note, verbosity
 from tune_app.terminal.quantities import show_count, show_done, show_duration, show_ratio, show_share
 
 PARTS, LEAST_BETWEEN = 10, 10
@@ -143,7 +143,7 @@ class LiveView:
 
     def notice(self, text: str) -> None:
         """Says something that stays, also on a terminal."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        note(text, on=self._console)
 
     def _line(self, record: TrialRecord) -> str:
         done = self.status.done

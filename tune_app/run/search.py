@@ -31,6 +31,7 @@ from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.at_rest import recall, settle
 from tune_app.tables.totals import Totals
 from tune_app.tables.trials import rows_without_file
+from tune_app.terminal.progress import note
 from tune_app.tracking.beside import tracked
 
 
@@ -231,8 +232,7 @@ def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console
             _refuse_unmeasured(spec, folder)
             changed = claim(lease, spec)
             if changed:
-                said = f"changed since the last run: {'; '.join(changed)}"
-                console.print(said, highlight=False, markup=False, soft_wrap=True)
+                note(f"changed since the last run: {'; '.join(changed)}", on=console)
             yield lease
     except ConfigError:
         if not existed and read_baseline(folder) is None:

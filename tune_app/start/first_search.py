@@ -1,5 +1,6 @@
 """The spec of a first search: made from a network, its images and a size, with comments where a choice is open."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config import DATASETS, MOST_PADDING, DataConfig, TrialConfig
 from trainables.errors import ConfigError, InfeasiblePoint, did_you_mean
+from trainables.storage import names
 from tune_app.spec.yaml_file import in_one_line
 
 if TYPE_CHECKING:
@@ -76,7 +78,8 @@ def starter_spec(wanted: FirstSearch) -> str:
     arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
     channels = image_channels(source, config)
     side = wanted.image_size or _side(source.rest, STEP if of_zoo else OWN_STEP)
-    made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted.checkpoint)
+    image = (3 if of_zoo else channels, side, side)
+    made = _made(network, arguments, image, wanted.checkpoint, sized=bool(wanted.image_size))
     takes, *sides = made.graph.image
     outputs = shapes(made.graph)[made.graph.output][-1]
     if outputs != source.classes:
@@ -110,10 +113,12 @@ def starter_spec(wanted: FirstSearch) -> str:
 def _data(wanted: FirstSearch) -> dict[str, str]:
     """Returns the name of the data set, and the place of its files."""
     path = Path(wanted.data).expanduser()
-    if path.exists():
-        names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
+    if os.path.exists(path):  # where Path.exists() raises, as for a long name, it is false
+        if wanted.root:
+            raise ConfigError(f"{wanted.root} is for the name of a data set, but {path} is a place: leave it out.")
+        found = [path.name] if path.is_file() else names(path, "*")
         for suffixes, name in (((".npz", ".npy"), "arrays"), ((".parquet",), "parquet")):
-            if any(entry.endswith(suffixes) for entry in names):
+            if any(entry.endswith(suffixes) for entry in found):
                 return {"name": name, "root": wanted.data}
         if path.is_file():
             raise ConfigError(f"{path} is no data set: give a folder of images, a file .npz or .parquet, or a name.")
@@ -126,7 +131,7 @@ def _data(wanted: FirstSearch) -> dict[str, str]:
 
 def _network(network: str) -> str:
     """Returns the network as a spec names it: those of torchvision need no module."""
-    if ":" in network or Path(network).exists():
+    if ":" in network or os.path.exists(network):
         return network
     import torchvision.models
 
@@ -137,11 +142,13 @@ def _network(network: str) -> str:
     return f"{ZOO}:{network}"
 
 
-def _made(network: str, arguments: Mapping[str, Any], image: tuple[int, int, int], checkpoint: str) -> "NetworkFile":
+def _made(
+    network: str, arguments: Mapping[str, Any], image: tuple[int, int, int], checkpoint: str, *, sized: bool
+) -> "NetworkFile":
     """Returns the network: read from its file, or captured on images of this shape; on colors, if gray ones do not go.
 
     Raises:
-        ConfigError: it cannot be read or captured.
+        ConfigError: it cannot be read or captured, or is a file of other images than those that were `sized`.
     """
     from trainables.graph.network_file import read_network_file
     from trainables.models.importing import capture_network
@@ -156,7 +163,14 @@ def _made(network: str, arguments: Mapping[str, Any], image: tuple[int, int, int
             return capture_network(network, arguments, (3, *image[1:]), checkpoint=weights)
     if checkpoint:
         raise ConfigError(f"{network} is a captured network, which brings its own weights: leave the checkpoint out.")
-    return read_network_file(Path(network))
+    found = read_network_file(Path(network))
+    if sized and found.graph.image[1:] != image[1:]:
+        takes = " x ".join(map(str, found.graph.image[1:]))
+        raise ConfigError(
+            f"{network} was captured on images of {takes} pixels, but {image[1]} are asked for: leave the size out, or "
+            "capture it again."
+        )
+    return found
 
 
 def _side(samples: "Samples", step: int) -> int:
@@ -227,10 +241,15 @@ def _as_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:64] or "first_search"
 
 
+def _as_comment(text: str) -> str:
+    """Returns a text without what ends a comment, or what YAML does not have."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _filled(**values: object) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters["yaml"] = in_one_line
+    environment.filters |= {"yaml": in_one_line, "comment": _as_comment}
     template = (files("tune_app.start") / "spec.yaml.j2").read_text("utf-8")
     return environment.from_string(template).render(**values) + "\n"

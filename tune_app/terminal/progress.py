@@ -25,6 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from trainables.printable import printable
 from tune_app.terminal.quantities import show_duration
 
 SHOWN_AFTER_S = 1.0
@@ -73,7 +74,7 @@ def console(*, plain: bool = False) -> Console:
 
 def note(text: str, *, on: Console | None = None) -> None:
     """Tells people something in a line beside the results: on a given console, or unless this process is quiet."""
-    (console() if on is None else on).print(text, highlight=False, markup=False, soft_wrap=True)
+    (console() if on is None else on).print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class Pace:
@@ -170,7 +171,7 @@ class TimeLeftColumn(ProgressColumn):
 def _detail(line: str) -> None:
     """Prints a line to a log for people who want detail."""
     if _wanted is Verbosity.DETAILED:
-        console().print(line, highlight=False)
+        console().print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -185,7 +186,7 @@ def _bar(what: str, total: int | None, *, told: bool = True) -> Iterator[tuple[P
     known = [TimeElapsedColumn()] if total is None else [BarColumn(), MofNCompleteColumn(), TimeLeftColumn()]
     words = TextColumn("{task.description}", markup=False)
     bar = Progress(SpinnerColumn(), words, *known, console=target, transient=True, refresh_per_second=REFRESH_PER_S)
-    place = bar.add_task(what, total=total)
+    place = bar.add_task(printable(what), total=total)
     later = threading.Timer(SHOWN_AFTER_S, bar.start)
     later.daemon = True
     later.start()

@@ -1,12 +1,28 @@
 """Commands as a person copies them into a shell."""
 
+import re
 import shlex
 from pathlib import Path
 
+from trainables.printable import printable
+from tune_app.terminal.streams import AS_READ
+
 
 def command(*words: object, program: str = "tune-app") -> str:
-    """Returns a command of this program, or of another one; what a shell would take apart or run is quoted."""
-    return shlex.join([program, *map(str, words)])
+    """Returns a command of this program, or of another one; what a shell would take apart or run is quoted.
+
+    A path that begins with a dash is no option.
+    """
+    return " ".join(map(_quoted, [program, *words]))
+
+
+def _quoted(word: object) -> str:
+    """Returns a word for a shell; one that would steer a terminal, or end a line, as bash and zsh read it: $'\\x1b'."""
+    text = f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)
+    if printable(text) == text and "\n" not in text and "\t" not in text:
+        return shlex.quote(text)
+    plain = re.sub(rb"[^ -&(-[\]-~]", lambda found: rb"\x%02x" % found[0][0], text.encode("utf-8", AS_READ))
+    return f"$'{plain.decode()}'"
 
 
 def watch_command(experiment: object) -> str:

@@ -9,6 +9,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from trainables.printable import printable
+
 ABSENT = "–"
 """How a cell says that there is no value."""
 WIDEST = 100_000
@@ -18,11 +20,11 @@ WIDEST = 100_000
 def make_table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], breakable: Collection[str] = ()
 ) -> Table:
-    """Returns a table of plain text in which no cell is cut.
+    """Returns a table of plain text in which no cell is cut, and none steers the terminal.
 
     Columns named in `left` begin together, the others, numbers, end together; `breakable` ones may take several lines.
     """
-    table, lines = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0), list(rows)
+    table, lines = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0), [[*map(printable, row)] for row in rows]
     for head, *cells in zip(heads, *lines, strict=True):
         side: JustifyMethod = "left" if head in left else "right"
         whole = None if head in breakable else max(map(cell_len, [head, *cells]))  # rich counts the longest word alone

@@ -1,6 +1,7 @@
 """Any torch network, unmodified: captured, pruned, trained, packed, exported, counted."""
 
 import copy
+import logging
 import math
 import random
 import zlib
@@ -513,3 +514,16 @@ def test_tensors_of_units_are_those_of_the_network() -> None:
     network = captured_network(Demanding(), (3, 32, 32))
     model = build(own_model(network)[1])
     assert set(unit_state(network)) == set(model.state_dict())
+
+
+def test_torch_writes_no_traceback_of_a_network_for_larger_images() -> None:
+    told: list[logging.LogRecord] = []
+    log, handler = logging.getLogger("torch._subclasses.fake_tensor"), logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        with pytest.raises(ConfigError, match="Output size is too small"):
+            captured_network(nn.Sequential(nn.MaxPool2d(3), nn.Flatten()), (1, 2, 2))
+    finally:
+        log.removeHandler(handler)
+    assert told == []

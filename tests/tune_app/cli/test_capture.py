@@ -36,6 +36,9 @@ def test_a_network_becomes_a_file_and_is_checked(image: tuple[int, int, int], cl
     ("arguments", "says"),
     [
         ((NETWORK, "--input", "3x16"), "--input must be channels x height x width, such as 3x32x32, but is '3x16'"),
+        ((NETWORK, "--input", "3x16x\N{SUPERSCRIPT TWO}"), "must be channels x height x width, such as 3x32x32"),
+        ((NETWORK, "--input", "3x99999999x99999999"), "torch.export cannot follow ResNet8 on images of 3x99999999x99"),
+        ((NETWORK, "--input", "3x999999999x999999999"), "torch.export cannot follow ResNet8 on images of 3x999999999"),
         ((NETWORK, "--input", "3x16x16", "--arguments", "[1]"), "--arguments must be a JSON object, but is [1]"),
         ((NETWORK, "--input", "3x16x16", "--arguments", "{depth}"), "--arguments must be a JSON object, such as"),
         ((NETWORK, "--input", "3x16x16", "--arguments", '{"depth": 3}'), "cannot be made with {'depth': 3}"),
@@ -54,6 +57,11 @@ def test_what_cannot_be_captured_is_one_line_and_no_file(
     assert says in done.err
     assert done.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused(cli: Cli, tmp_path: Path) -> None:
+    done = cli("capture", NETWORK, "--input", "3x16x16", "--output", tmp_path)
+    assert (done.code, "is a folder: give the name of a file, such as network.safetensors" in done.err) == (2, True)
 
 
 def spec_with(tmp_path: Path, **baseline: object) -> Path:

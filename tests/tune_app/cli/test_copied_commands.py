@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 
 from tests.conftest import Result
 from tests.tune_app.factories import make_experiment, make_records, store_baseline, store_files
+from trainables.printable import printable
 from trainables.storage import remove
 from tune_app.errors import Interrupted
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.terminal.shell import command
+from tune_app.terminal.streams import AS_READ
 
 Cli = Callable[..., Result]
 PROGRAMS = ("tune-app", "optuna-dashboard", "wandb")
@@ -37,6 +40,19 @@ def test_words_come_back_as_they_were() -> None:
     words = ["pick", "a b", "c;d", "$HOME", "it's", "é", "*"]
     assert shlex.split(command(*words)) == ["tune-app", *words]
     assert command("run", Path("demo.yaml"), "--trials", 30) == "tune-app run demo.yaml --trials 30"
+
+
+@pytest.mark.parametrize("word", ["a\nb", "\x1b[31m 'é' \\", "\udcff", "\x9b $HOME", "\u202e!", "\t%s", "\ud800 \a"])
+def test_a_shell_reads_words_that_would_steer_a_terminal(word: str) -> None:
+    shown = command("printf-of", word, program="printf").split(" ", 2)[2]
+    assert printable(shown) == shown
+    assert "\n" not in shown
+    read = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True).stdout
+    assert read == word.encode("utf-8", AS_READ)
+
+
+def test_a_path_that_begins_with_a_dash_is_no_option() -> None:
+    assert command("run", Path("-q.yaml"), "--trials", -3) == "tune-app run ./-q.yaml --trials -3"
 
 
 def test_a_picked_point_is_made_again_by_the_shown_command(folder: ExperimentFolder, cli: Cli) -> None:

@@ -80,6 +80,8 @@ def test_csv_has_a_header_and_whole_counts(frame: pd.DataFrame, printed) -> None
 def test_parquet_is_written_in_one_step(frame: pd.DataFrame, printed, tmp_path: Path) -> None:
     path = tmp_path / "out" / "rows.parquet"
     assert printed(frame, parquet=path) == f"6 rows written to {path}\n"
+    assert printed(frame[:1], parquet=path.with_stem("one")).startswith("1 row written to ")
+    path.with_stem("one").unlink()
     assert pd.read_parquet(path)["label"].tolist() == frame["label"].tolist()
     assert [p.name for p in path.parent.iterdir()] == ["rows.parquet"]
 

@@ -263,3 +263,6 @@ def test_every_command_that_shows_results_names_a_rehearsal(
         done = cli(*(named.get(word, word) for word in words))
         assert done.code == 0
         assert ("rehearsal: at most 5,000 images of each split (data.images)" in done.out) == told
+        if words[0] == "finalize":
+            assert "test split, 100 images: " in done.out
+            assert ", 1 frontier point evaluated (" in done.out

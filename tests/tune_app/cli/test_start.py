@@ -72,6 +72,20 @@ def test_a_bound_may_change_while_nothing_has_finished(photos: str, cli: Cli, tm
     assert "another" not in (tmp_path / "compressed/spec.yaml").read_text()
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_is_no_spec_is_not_overwritten_or_replaced(photos: str, folder: bool, cli: Cli, tmp_path: Path) -> None:
+    place = tmp_path / "compressed" / "spec.yaml"
+    if folder:
+        place.mkdir(parents=True)
+    else:
+        (tmp_path / "compressed/x/trials").mkdir(parents=True)
+        (tmp_path / "compressed/x/trials/1.json").write_text("{}")
+        place.write_bytes(b"\xff")
+    done = cli("compress", NETWORK, "--data", photos, "--max-bytes", "40KB", "--image-size", "16", "--in-process")
+    said = "is a folder, and would be the spec" if folder else "is that of another search"
+    assert (done.code, said in done.err) == (2, True), done
+
+
 def test_init_writes_a_spec_once(photos: str, cli: Cli, tmp_path: Path) -> None:
     done = cli("init", NETWORK, "--data", photos, "--image-size", "16", "--output", "first.yaml")
     assert (done.code, "first.yaml written" in done.out) == (0, True), done.err
@@ -82,6 +96,12 @@ def test_init_writes_a_spec_once(photos: str, cli: Cli, tmp_path: Path) -> None:
     again = cli("init", NETWORK, "--data", photos, "--output", "first.yaml")
     assert (again.code, "first.yaml is there already" in again.err) == (2, True)
     assert (tmp_path / "first.yaml").read_text() == text
+
+
+def test_init_writes_no_file_that_would_be_read_as_standard_input(photos: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("init", NETWORK, "--data", photos, "--output", "-")
+    assert (done.code, "- is standard input to what reads it" in done.err) == (2, True), done
+    assert [place.name for place in tmp_path.iterdir()] == ["photos"]
 
 
 def test_init_asks_at_a_terminal_alone(photos: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,15 @@ def test_a_spec_with_awkward_names_can_be_read(tmp_path: Path, photos: Path) -> 
     assert (spec.base.data.root, spec.name) == (str(place), "squeezenet1_1_my_photos_1")
 
 
+@pytest.mark.parametrize("name", ["a\nb # 1", "a\x1bb", "a\u2028b", "a\x7fb", "a\rb", "a\uffffb"])
+def test_names_that_no_comment_can_hold_can_be_read(name: str, tmp_path: Path, photos: Path) -> None:
+    place, file = photos.rename(tmp_path / name), tmp_path / f"{name}.safetensors"
+    file.write_bytes(network_bytes(captured_network(ResNet8(), (3, 16, 16))))
+    (tmp_path / "spec.yaml").write_text(starter_spec(FirstSearch(str(file), str(place), storage=str(place))), "utf-8")
+    spec = load_spec(tmp_path / "spec.yaml")
+    assert (spec.base.data.root, spec.base.baseline.network, spec.storage) == (str(place), str(file), str(place))
+
+
 @pytest.mark.parametrize(
     ("max_bytes", "least", "most"), [(10_000_000, 0.0, 0.0), (60_000, 0.0, 0.2), (20_000, 0.0, 0.75), (500, 0.8, 1.0)]
 )
@@ -107,6 +116,8 @@ def test_the_fewer_bytes_the_more_channels_go(max_bytes: int, least: float, most
         ("squeezenet1_2", None, "neither a file nor a network of torchvision; did you mean 'squeezenet1_"),
         ("squeezenet1_1", "nowhere", "'nowhere' is neither a folder nor the name of a data set; give the path"),
         ("squeezenet1_1", "cifr10", "did you mean 'cifar10'"),
+        ("squeezenet1_1", "x" * 300, "xxx' is neither a folder nor the name of a data set"),
+        ("x" * 300, None, "xxx' is neither a file nor a network of torchvision"),
         ("nowhere:net", None, "network nowhere:net is not there"),
         ("squeezenet1_1", __file__, "is no data set: give a folder of images"),
     ],
@@ -114,3 +125,15 @@ def test_the_fewer_bytes_the_more_channels_go(max_bytes: int, least: float, most
 def test_what_is_not_there_is_refused(network: str, data: str | None, said: str, photos: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         started(network, data or photos)
+
+
+def test_a_root_of_what_has_a_place_and_another_size_of_a_captured_network_are_refused(
+    photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"elsewhere is for the name of a data set, but .*photos is a place"):
+        started(NETWORK, photos, root="elsewhere")
+    file = tmp_path / "eight.safetensors"
+    file.write_bytes(network_bytes(captured_network(ResNet8(), (3, 16, 16))))
+    with pytest.raises(ConfigError, match="was captured on images of 16 x 16 pixels, but 32 are asked for"):
+        started(str(file), photos, image_size=32)
+    assert started(str(file), photos, image_size=16).base.data.image_size == 16

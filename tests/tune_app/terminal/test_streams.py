@@ -1,8 +1,14 @@
 """Output that nobody can take ends a command with one line; text is UTF-8 whatever the locale says."""
 
+import contextlib
 import os
+import pty
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,6 +61,15 @@ def test_help_does_so_too() -> None:
     assert b"Traceback" not in full.stderr + closed.stderr
 
 
+@pytest.mark.parametrize("columns", ["0", "99999999", "-1", "\N{SUPERSCRIPT TWO}", "wide"])
+def test_help_fits_where_the_environment_says_no_width(columns: str) -> None:
+    done = shell("timeout 60 $T validate --help", env={"COLUMNS": columns, "LINES": columns})
+    lines = done.stdout.decode().splitlines()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("words", ["summary", "frontier --csv"])
 def test_a_reader_that_leaves_is_no_error(words: str, folder: ExperimentFolder) -> None:
     verb, *options = words.split()
@@ -86,3 +101,46 @@ def test_text_is_utf_8_whatever_the_locale_says(locale: dict[str, str], folder: 
     assert Path(artifact.split()[1]).is_relative_to(str(folder.path))
     refused = shell(f"$T summary '{folder.path.parent}/gibt es nicht: ß'", env=locale)  # type: ignore[union-attr]
     assert (refused.returncode, "gibt es nicht: ß" in refused.stderr.decode()) == (2, True)
+
+
+def on_a_terminal(line: str) -> bytes:
+    """What `tune-app` in a line of a shell writes to a terminal of 300 columns, on which it is called `$T`."""
+    ours, theirs = pty.openpty()
+    known = {**os.environ, "T": f"{sys.executable} -m tune_app", "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
+    known |= {"TERM": "xterm-256color"}
+    seen: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while piece := os.read(ours, 65_536):
+                seen.append(piece)
+
+    reader = threading.Thread(target=read)
+    with subprocess.Popen(["bash", "-c", line], stdout=theirs, stderr=theirs, stdin=theirs, env=known):
+        os.close(theirs)
+        reader.start()
+    reader.join()
+    os.close(ours)
+    return b"".join(seen)
+
+
+@pytest.mark.parametrize("words", ["frontier", "pick", "plot --output {}/o.svg"])
+def test_the_name_of_a_file_does_not_steer_a_terminal(words: str, folder: ExperimentFolder, tmp_path: Path) -> None:
+    named = tmp_path / "red \x1b[31m\x9b31m \udc9b31m bell\a"
+    shutil.copytree(str(folder.path), named / "tiny")
+    verb, _, options = words.format(shlex.quote(str(named))).partition(" ")
+    line = f"$T {verb} {shlex.quote(str(named / 'tiny'))} {options}"
+    seen = on_a_terminal(line)
+    assert rb"red \x1b[31m\x9b31m \udc9b31m bell\x07" in seen, seen
+    assert not any(each in seen for each in (b"\x1b[31m", b"\x9b", b"\a")), seen
+    if verb == "plot":  # a pipe gets the name as it is
+        assert os.fsdecode(shell(line).stdout) == f"{named}/o.svg\n"
+
+
+def test_colors_steer_a_terminal_and_nothing_passes_what_was_printed_before() -> None:
+    program = (
+        "from tune_app.terminal.streams import prepare_streams; from rich.console import Console; prepare_streams(); "
+        "print('one', end=' '); Console().print('[bold]two[/]', end=' '); print('three', end=' '); Console().print(4)"
+    )
+    seen = on_a_terminal(f"{sys.executable} -c {shlex.quote(program)}")
+    assert re.fullmatch(rb"one \x1b\[1mtwo\x1b\[0m three \x1b\[1;36m4\x1b\[0m\r\n", seen), seen
