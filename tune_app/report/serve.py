@@ -6,6 +6,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from trainables.errors import ConfigError, TuneAppError
+from trainables.printable import printable
 from trainables.storage import names, read_many, sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.test_results import NAME as TESTED
@@ -29,7 +30,7 @@ def version_of(folder: ExperimentFolder) -> str:
     epochs = [] if baseline else names(folder.stages / "progress", "*/epoch-*.safetensors")
     parts = [*(sha256(content) for content in (spec, baseline, tested)), *tested_ids(folder)]
     shown = [*ended, "", *running, "", *parts, "", *epochs]
-    return sha256("\n".join(shown).encode())[:16]
+    return sha256("\n".join(shown).encode(errors="surrogateescape"))[:16]
 
 
 class ReportServer:
@@ -97,7 +98,7 @@ def _handler(version: Callable[[], bytes], page: Callable[[], bytes]) -> type[Ba
                 try:
                     self._send(HTTPStatus.OK, make(), kind)
                 except TuneAppError as err:
-                    self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{err}\n".encode())
+                    self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{printable(str(err))}\n".encode())
 
         def _send(self, status: HTTPStatus, content: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(status)

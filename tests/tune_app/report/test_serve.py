@@ -1,6 +1,7 @@
 """The report of a running search, on this machine alone."""
 
 import http.client
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -102,6 +103,16 @@ def test_a_damaged_experiment_is_an_answer_and_not_the_end(server: ReportServer,
     assert (status, "stored spec" in text) == (503, True)
     replace(folder.spec_file, content)
     assert get(server, "/")[0] == 200
+
+
+def test_names_that_are_no_utf_8_are_answers_too(folder: ExperimentFolder) -> None:
+    place = folder.path.rename(folder.path.parent / os.fsdecode(b"caf\xe9"))  # type: ignore[union-attr]
+    moved = ExperimentFolder(place)
+    replace(moved.trials / os.fsdecode(b"\xe9.json"), b"{}")
+    with ReportServer(moved) as server:
+        assert [get(server, path)[0] for path in ("/version", "/")] == [200, 200]
+        replace(moved.spec_file, b"name: 3")
+        assert (get(server, "/")[0], "caf\\udce9" in get(server, "/")[1]) == (503, True)
 
 
 def test_a_taken_port_is_refused(server: ReportServer, folder: ExperimentFolder) -> None:
