@@ -1,9 +1,11 @@
 """The report of a running search, served on this machine alone; its page looks for newer trials and loads again."""
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from trainables.errors import ConfigError, TuneAppError
 from trainables.printable import printable
@@ -33,6 +35,16 @@ def version_of(folder: ExperimentFolder) -> str:
     return sha256("\n".join(shown).encode(errors="surrogateescape"))[:16]
 
 
+class _Server(ThreadingHTTPServer):
+    """A server to which a browser that goes away before it has its answer is no error."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class ReportServer:
     """A context that serves one experiment on loopback; `url` says where."""
 
@@ -46,12 +58,11 @@ class ReportServer:
         self._lock = threading.Lock()
         self._made: tuple[str, bytes] = ("", b"")
         try:
-            self._server = ThreadingHTTPServer((LOOPBACK, port), _handler(version=self._version, page=self._page))
+            self._server = _Server((LOOPBACK, port), _handler(version=self._version, page=self._page))
         except OSError as err:
             raise ConfigError(
                 f"port {port} cannot be opened ({err.strerror}): give another one, or 0 for a free one."
             ) from err
-        self._server.daemon_threads = True
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}/"
 
     def __enter__(self) -> "ReportServer":
