@@ -10,7 +10,7 @@ import numpy as np
 
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, refuse_folder, replace
-from tune_app.drawing.axis import Axis
+from tune_app.drawing.axis import UNITS, Axis
 from tune_app.drawing.frontier_info import STANDINGS, FrontierInfo, Mark
 from tune_app.drawing.palette import COLORS, GRAY, INK
 from tune_app.drawing.sheet import Drawing, drawn
@@ -175,7 +175,7 @@ def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
     if info.column.kind == "share":
         axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
-    elif info.column.kind != "ratio":
+    elif info.column.kind in UNITS:
         written = EngFormatter(unit="B" if info.column.kind == "bytes" else "")
         axis.set_major_formatter(FuncFormatter(lambda value, _: written(value).replace("kB", "KB")))
     elif info.log:

@@ -219,3 +219,10 @@ def test_names_that_cannot_fit_are_not_laid_out(tmp_path: Path, monkeypatch: pyt
     info = dataclasses.replace(frontier_info(make_experiment(tmp_path, [])), frontier=marks)
     shown = re.findall("<!-- (p.*) -->", texts(tmp_path / "f.svg", info))
     assert (shown, len(made) < 100) == (["p0_w4_a8", "p1_w4_a8", "p2_w4_a8", "p201_w4_a8"], True), len(made)
+
+
+def test_a_loss_has_plain_numbers_along_its_axis(tmp_path: Path) -> None:
+    """Not `80 m`, which are milli."""
+    records = [make_record(i, {"w_bits": 2 + i}, 0.9 + i / 50, 50_000 * (i + 1)) for i in range(4)]
+    info = frontier_info(make_experiment(tmp_path, records, objectives=["cross_entropy", "size_bytes"]))
+    assert "<!-- 0.08 -->" in texts(tmp_path / "loss.svg", info)
