@@ -79,6 +79,8 @@ def test_the_status_says_whether_a_search_works_on_it(tmp_path: Path) -> None:
     assert running.startswith("A search works on it (process ")
     assert running.endswith("6 of 10 trials have finished, 1 is running.")
     assert status(small(tmp_path / "done", budget={"trials": 6})) == "All 6 trials have finished."
+    one = small(tmp_path / "one", [make_record(0, point(0.3, 4))], budget={"trials": 1})
+    assert status(one) == "The only trial has finished."
 
 
 @pytest.mark.parametrize("make", [rich_experiment, wide_experiment, lambda path: small(path).folder])

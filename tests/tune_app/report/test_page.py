@@ -258,7 +258,9 @@ def test_damaged_records_are_counted_and_left_out(tmp_path: Path) -> None:
     folder = small(tmp_path).folder
     (folder.trials / "0-full-a1.json").write_text("{")  # type: ignore[union-attr]
     page = build_report(folder)
-    assert "1 damaged files in the ledger are left out" in page
+    assert "1 damaged file in the ledger is left out" in page
+    (folder.trials / "1-full-a1.json").write_text("{")  # type: ignore[union-attr]
+    assert "2 damaged files in the ledger are left out" in build_report(folder)
 
 
 def test_a_damaged_spec_is_named(tmp_path: Path) -> None:
