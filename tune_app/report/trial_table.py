@@ -74,7 +74,8 @@ def _page_column(contents: Contents, column: Column) -> PageColumn | None:
         return None
     texts = [value for value in values if isinstance(value, str)] if kind == "text" else []
     names = tuple(dict.fromkeys(texts))
-    if 2 * len(names) > len(texts):  # places save nothing where most values occur once
+    # Places save nothing where most values occur once, but are what points are colored by.
+    if 2 * len(names) > len(texts) and name not in spec.space.root:
         names = ()
     if names:
         place = {value: i for i, value in enumerate(names)}
