@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from trainables.errors import ConfigError
 from trainables.storage import StoragePath, refuse_folder, replace
-from tune_app.drawing.axis import Axis
+from tune_app.drawing.axis import UNITS, Axis
 from tune_app.drawing.frontier_info import STANDINGS, FrontierInfo, Mark
 from tune_app.drawing.palette import COLORS, GRAY, INK
 from tune_app.drawing.sheet import Drawing, drawn
@@ -140,20 +142,28 @@ def _finish(axes: Any) -> None:
 
 def _draw_labels(info: FrontierInfo, figure: Any, axes: Any) -> None:
     """Names the frontier's members; a name that would cover one already written, or a marker, is left out."""
-    from matplotlib.transforms import Bbox
-
     figure.draw_without_rendering()
-    pixels = (axes.transData.transform((point.x, point.y)) for point in info.frontier)
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
+    pixels = axes.transData.transform([(point.x, point.y) for point in info.frontier] or np.empty((0, 2)))
+    taken = np.c_[pixels - 5, pixels + 5]
     corners = (((-7, 7), {"ha": "right", "va": "bottom"}), ((7, -7), {"ha": "left", "va": "top"}))
-    for point in info.frontier:
+    for point, place in zip(info.frontier, pixels, strict=True):
         for offset, side in corners:
+            # Every name covers the pixel at its corner; of thousands few fit, and it takes long to lay out the others.
+            pixel = np.sort([at := place + np.array(offset) * figure.dpi / 72, at + np.sign(offset)], axis=0)
+            if _overlaps(pixel.ravel(), taken):
+                continue
             text = axes.annotate(point.label, (point.x, point.y), offset, textcoords="offset points", size=10, **side)
             extent = text.get_window_extent()
-            if axes.bbox.count_contains(extent.corners()) == 4 and not extent.count_overlaps(taken):
-                taken.append(extent)
+            if axes.bbox.count_contains(extent.corners()) == 4 and not _overlaps(extent.extents, taken):
+                taken = np.r_[taken, [extent.extents]]
                 break
             text.remove()
+
+
+def _overlaps(box: np.ndarray, others: np.ndarray) -> bool:
+    """Whether a box, (4,), lies over one of others, (n, 4): left, bottom, right, top."""
+    apart = (box[:2] >= others[:, 2:]) | (box[2:] <= others[:, :2])
+    return bool((~apart.any(axis=1)).any())
 
 
 def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
@@ -165,7 +175,7 @@ def _scale(axis: Any, set_scale: Any, info: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
     if info.column.kind == "share":
         axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
-    elif info.column.kind != "ratio":
+    elif info.column.kind in UNITS:
         written = EngFormatter(unit="B" if info.column.kind == "bytes" else "")
         axis.set_major_formatter(FuncFormatter(lambda value, _: written(value).replace("kB", "KB")))
     elif info.log:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+from collections.abc import Callable
 
 from tune_app.drawing.palette import GRAY, INK
 from tune_app.drawing.sheet import EDGE, GRID, PAPER, STYLE, Drawing, drawn
@@ -26,19 +27,26 @@ def to_svg(drawing: Drawing, *, text: str) -> str:
         figure.savefig(stream, format="svg", metadata=NO_METADATA)
     content = re.split(r"<svg[^>]*>", stream.getvalue(), maxsplit=1)[1]
     content = re.sub(r"<style.*?</style>|<!--.*?-->|<metadata>.*?</metadata>", "", content, flags=re.S)
-    content = _in_page_colors(_own_names(content))
-    content = re.sub(r"font-family: [^;\"]*; ", "", content)
+    own = _own_names(content)
+    # What stands between the tags is text, whatever it looks like.
+    content = re.sub(
+        "<[^>]+>", lambda tag: re.sub(r"font-family: [^;\"]*; ", "", _in_page_colors(own(tag[0]))), content
+    )
     width, height = round(PX_PER_IN * drawing.width_in), round(PX_PER_IN * drawing.height_in)
     box = f"0 0 {72 * drawing.width_in:g} {72 * drawing.height_in:g}"
     return f'<svg role="img" aria-label="{text}" width="{width}" height="{height}" viewBox="{box}">{content}'
 
 
-def _own_names(content: str) -> str:
-    """Lets names that something refers to begin with a digest of the drawing; the others go."""
+def _own_names(content: str) -> Callable[[str], str]:
+    """Returns what lets names in a tag that something refers to begin with a digest of the drawing; the others go."""
     known = set(re.findall(r'(?:href="|url\()#([^")]+)', content))
     own = hashlib.sha256(content.encode()).hexdigest()[:8]
-    content = re.sub(r' id="([^"]+)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in known else "", content)
-    return re.sub(r'(href="|url\()#', rf"\g<1>#{own}-", content)
+
+    def change(tag: str) -> str:
+        tag = re.sub(r' id="([^"]+)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in known else "", tag)
+        return re.sub(r'(href="|url\()#', rf"\g<1>#{own}-", tag)
+
+    return change
 
 
 def _in_page_colors(content: str) -> str:

@@ -111,7 +111,9 @@ def knee_of(front: Sequence[Tried]) -> Finding | None:
         facts["larger"] = {"accuracy_change": gain, "size_change": more}
     if place:
         gain, more = trade(chosen, front[place - 1])
-        parts.append(f"the next smaller one loses {_loss(-gain)} for {_percent(-more)} fewer")
+        parts.append(
+            f"the next smaller one loses {_loss(-gain)} for {_percent(-more)} fewer{'' if parts else ' bytes'}"
+        )
         facts["smaller"] = {"accuracy_change": gain, "size_change": more}
     text = f"knee of the frontier's {len(front):,} points, where it bends most: {_named(chosen)}; {', '.join(parts)}"
     return Finding("knee", text, {"label": chosen.label, "points": len(front), **facts})

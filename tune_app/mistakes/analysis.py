@@ -1,11 +1,12 @@
 """Where a network errs on images that it was not trained on, and what changed from the baseline to it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainables.printable import printable
 from tune_app.drawing.sheet import LABEL_CHARS, short
 from tune_app.mistakes.outcome import Change, Outcome, compare, judge
 from tune_app.mistakes.subject import About, Subject
@@ -75,12 +76,15 @@ def from_probabilities(
     names: tuple[str, ...] = (),
     groups: tuple[str, ...] = (),
 ) -> Analysis:
-    """Returns the analysis of class probabilities, (N, C), on N ≥ 1 images, beside those of the baseline."""
+    """Returns the analysis of class probabilities, (N, C), on N ≥ 1 images, beside those of the baseline.
+
+    Names are those of files and folders: what no text can hold, or would steer a terminal, is written out.
+    """
     outcome = judge(labels, probabilities)
     reference = None if baseline is None else judge(labels, baseline)
     return Analysis(
-        about=about,
-        names=names or tuple(f"class {i}" for i in range(probabilities.shape[1])),
+        about=replace(about, label=printable(about.label)),
+        names=tuple(map(printable, names)) or tuple(f"class {i}" for i in range(probabilities.shape[1])),
         groups=groups,
         images=images,
         labels=labels,

@@ -1,5 +1,6 @@
 """How much each parameter decides each objective: fANOVA (Hutter et al. 2014), by Optuna."""
 
+import math
 import random
 import warnings
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def importance_info(contents: Contents) -> ImportanceInfo:
     searched = _varied(contents, used)
     if len(searched) < 2:
         return ImportanceInfo({}, len(used), len(inside), "Fewer than two parameters vary over all points.")
-    flat = [name for name in spec.objectives if len({group.mean[name] for group in used}) < 2]
+    flat = [name for name in spec.objectives if _is_flat([group.mean[name] for group in used])]
     study = _study(contents, used, searched)
     shares = {name: _shares(study, i) for i, name in enumerate(spec.objectives) if name not in flat}
     why_not = f"All points have the same {', '.join(map(short, flat))}." if flat else ""
@@ -102,6 +103,11 @@ def _varied(contents: Contents, groups: Sequence[PointRuns]) -> list[str]:
     ]
 
 
+def _is_flat(values: Sequence[float]) -> bool:
+    """Whether values are equal but for the rounding of a mean."""
+    return math.isclose(min(values), max(values), rel_tol=1e-12, abs_tol=1e-15)
+
+
 def _study(contents: Contents, groups: Sequence[PointRuns], searched: Sequence[str]) -> "Study":
     """Returns the points as an Optuna study in memory; it sees the place of each value, as the samplers do."""
     import optuna
@@ -124,12 +130,14 @@ def _study(contents: Contents, groups: Sequence[PointRuns], searched: Sequence[s
 def _shares(study: "Study", objective: int) -> dict[str, float]:
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
+    values = [trial.values[objective] for trial in study.get_trials(deepcopy=False)]
+    low, span = min(values), max(values) - min(values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = get_param_importances(
             study,
             evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=SEED),
-            target=lambda trial: trial.values[objective],
+            target=lambda trial: (trial.values[objective] - low) / span,  # a forest splits no variance below 2e-16
         )
     return {name: float(share) for name, share in found.items()}
 

@@ -11,7 +11,7 @@ from tune_app.ledger.training_cost import seconds_saved, training_seconds
 from tune_app.report.contents import Contents
 from tune_app.tables.columns import show
 from tune_app.tables.trial_rows import parameter_types
-from tune_app.terminal.quantities import show_count, show_done, show_duration, show_points, show_size
+from tune_app.terminal.quantities import show_done, show_duration, show_points, show_size
 
 BALANCED = "Best balanced"
 
@@ -39,7 +39,7 @@ def status(contents: Contents) -> str:
         return f"A search works on it ({contents.driver}): {show_done(done, budget)} have finished, {now}."
     if done < budget:
         return f"No search works on it now; {done:,} of {budget:,} trials have finished."
-    return f"All {show_count(done, 'trial')} have finished."
+    return "The only trial has finished." if done == 1 else f"All {done:,} trials have finished."
 
 
 def _best(contents: Contents) -> list[Card]:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from tune_app.report.section import Section
 from tune_app.report.sections import EXPLORE
 from tune_app.report.templates import WEB, fill, script
 from tune_app.report.trial_table import packed, trial_columns
+from tune_app.terminal.shell import in_page
 
 MEASURED = ("accuracy", "accuracy_mean", "test_accuracy", "size_bytes", "compression_ratio", "seconds")
 """What is said of a hovered point after its parameters."""
@@ -32,7 +34,7 @@ def render(contents: Contents, sections: Sequence[Section], *, now: datetime, wa
     else, for newer ones. Empty: the page asks no network at all.
     """
     plotly, own = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8"), script()
-    return fill(
+    text = fill(
         "report/web/report.html.j2",
         title=contents.spec.name,
         version=version("tune-app"),
@@ -51,6 +53,8 @@ def render(contents: Contents, sections: Sequence[Section], *, now: datetime, wa
         script=own,
         data=embedded(_data(contents, sections)),
     )
+    # A path may hold bytes that are no UTF-8, which the page has to be.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def embedded(value: object) -> str:
@@ -76,7 +80,7 @@ def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
             {name: getattr(dimension, name) for name in ("column", "low", "high", "log", "names")}
             for dimension in coordinates_info(contents).dimensions
         ],
-        "folder": str(contents.folder.path),
+        "folder": in_page(shlex.quote(str(contents.folder.path))),
         "by_id": [row for row in range(len(contents.records)) if contents.handle(row) != contents.label(row)],
         # Until a reader chooses another one.
         "chosen": contents.balanced,

@@ -107,11 +107,14 @@ def _line(info: ParetoInfo) -> dict[str, Any] | None:
 
 
 def _bounds(info: ParetoInfo) -> list[dict[str, Any]]:
-    """A line across the plane at each constraint."""
+    """A line across the plane at each constraint that lies near the points."""
     found = []
+    known = [*info.tried, *([info.baseline] if info.baseline else [])]
     for metric, bound in info.bounds:
         along, across, axis = ("x", "y", info.x) if metric == info.x.metric else ("y", "x", info.y)
         value = axis.scaled(bound)
+        if axis.placed([bound], [getattr(mark, along) for mark in known]) != [value]:
+            continue  # far outside, where it would press the points together, or no logarithm
         ends = {f"{along}0": value, f"{along}1": value, f"{across}0": 0, f"{across}1": 1, f"{across}ref": "paper"}
         line = {"color": "@outside", "width": 1, "dash": "dash"}
         found.append({"type": "line", **ends, "line": line, "layer": "between"})
@@ -163,7 +166,7 @@ def _words(info: ParetoInfo) -> str:
     if info.infeasible:
         parts.append(f"{len(info.infeasible):,} outside the constraints.")
     parts += _refused(info)
-    if info.bounds:
+    if _bounds(info):
         parts.append("Dashed lines are constraints.")
     if info.baseline:
         parts.append(f"The {info.baseline.label} in fp32 has {show(info.y.metric, info.baseline.y)}.")

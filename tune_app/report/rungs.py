@@ -103,8 +103,6 @@ def draw_rungs(pairs: RungPairs) -> Figure:
     """Draws one point per pair; on the line both rungs say the same."""
     axis, name = pairs.axis, short(pairs.axis.metric)
     low, high = [axis.scaled(v) for v in pairs.low], [axis.scaled(v) for v in pairs.high]
-    ends = [min([*low, *high], default=0.0), max([*low, *high], default=1.0)]
-    same = guide(ends, ends, color="@muted", width=1, dash="dot")
     usable = {"color": "@front", "size": 8, "opacity": 0.75}
     groups = [_points(low, high, pairs.rows, "complete", usable)] if low else []
     for standing in REFUSED:
@@ -112,6 +110,9 @@ def draw_rungs(pairs: RungPairs) -> Figure:
         x, y = axis.placed([p.low for p in some], pairs.low), axis.placed([p.high for p in some], pairs.high)
         if some:
             groups.append(_points(x, y, [p.row for p in some], STANDINGS[standing], refused_marker(standing)))
+    told = [*low, *high] or [value for group in groups for value in (*group["x"], *group["y"])]
+    ends = [min(told, default=0.0), max(told, default=0.0)]
+    same = guide(ends, ends, color="@muted", width=1, dash="dot")
     layout = {
         "xaxis": {**axis.layout(), "title": {"text": axis.titled(f"{name} at {pairs.rung}")}},
         "yaxis": {**axis.layout(), "title": {"text": axis.titled(f"{name} at {pairs.above}")}},

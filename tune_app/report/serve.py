@@ -1,11 +1,14 @@
 """The report of a running search, served on this machine alone; its page looks for newer trials and loads again."""
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from trainables.errors import ConfigError, TuneAppError
+from trainables.printable import printable
 from trainables.storage import names, read_many, sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.test_results import NAME as TESTED
@@ -29,7 +32,17 @@ def version_of(folder: ExperimentFolder) -> str:
     epochs = [] if baseline else names(folder.stages / "progress", "*/epoch-*.safetensors")
     parts = [*(sha256(content) for content in (spec, baseline, tested)), *tested_ids(folder)]
     shown = [*ended, "", *running, "", *parts, "", *epochs]
-    return sha256("\n".join(shown).encode())[:16]
+    return sha256("\n".join(shown).encode(errors="surrogateescape"))[:16]
+
+
+class _Server(ThreadingHTTPServer):
+    """A server to which a browser that goes away before it has its answer is no error."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class ReportServer:
@@ -45,12 +58,11 @@ class ReportServer:
         self._lock = threading.Lock()
         self._made: tuple[str, bytes] = ("", b"")
         try:
-            self._server = ThreadingHTTPServer((LOOPBACK, port), _handler(version=self._version, page=self._page))
+            self._server = _Server((LOOPBACK, port), _handler(version=self._version, page=self._page))
         except OSError as err:
             raise ConfigError(
                 f"port {port} cannot be opened ({err.strerror}): give another one, or 0 for a free one."
             ) from err
-        self._server.daemon_threads = True
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}/"
 
     def __enter__(self) -> "ReportServer":
@@ -97,7 +109,7 @@ def _handler(version: Callable[[], bytes], page: Callable[[], bytes]) -> type[Ba
                 try:
                     self._send(HTTPStatus.OK, make(), kind)
                 except TuneAppError as err:
-                    self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{err}\n".encode())
+                    self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{printable(str(err))}\n".encode())
 
         def _send(self, status: HTTPStatus, content: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(status)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tune_app.drawing.palette import CYCLE
@@ -115,7 +115,8 @@ def draw_timeline(info: TimelineInfo) -> Figure:
 
 def _start(record: TrialRecord) -> datetime | None:
     try:
-        return datetime.fromisoformat(record.started_at)
+        found = datetime.fromisoformat(record.started_at)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except ValueError:
         return None
 

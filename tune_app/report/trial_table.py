@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainables.results import SCORES
+from tune_app.drawing.palette import CYCLE
 from tune_app.frontier.points import MAIN
 from tune_app.report.contents import Contents
 from tune_app.tables.columns import CATALOG, COLUMNS, Column, Kind, expanded, short
@@ -74,7 +75,8 @@ def _page_column(contents: Contents, column: Column) -> PageColumn | None:
         return None
     texts = [value for value in values if isinstance(value, str)] if kind == "text" else []
     names = tuple(dict.fromkeys(texts))
-    if 2 * len(names) > len(texts):  # places save nothing where most values occur once
+    # Places save nothing where most values occur once; points are colored by them where a palette is too small.
+    if 2 * len(names) > len(texts) and (name not in spec.space.root or len(names) <= len(CYCLE)):
         names = ()
     if names:
         place = {value: i for i, value in enumerate(names)}

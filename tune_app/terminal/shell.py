@@ -25,6 +25,11 @@ def _quoted(word: object) -> str:
     return f"$'{plain.decode()}'"
 
 
+def in_page(line: str) -> str:
+    """Returns a quoted command as text that is UTF-8: the other bytes of a path are written as a shell reads them."""
+    return re.sub("[\udc80-\udcff]+", lambda found: f"'$'{_octets(found[0])}''", line)
+
+
 def watch_command(experiment: object) -> str:
     """Returns the command that shows a search in a browser while it runs, wherever its folder can be read."""
     return command("report", experiment, "--watch")
@@ -34,3 +39,7 @@ def from_here(place: object) -> object:
     """Returns a path as it is called from the working directory if it lies below that, and else as it is."""
     here = Path.cwd()
     return place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place
+
+
+def _octets(text: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in text.encode(errors="surrogateescape"))

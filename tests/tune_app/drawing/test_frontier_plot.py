@@ -1,9 +1,11 @@
+import dataclasses
 import json
 import re
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -198,3 +200,29 @@ def test_a_ratio_over_more_than_a_decade_has_plain_numbers_along_its_axis(tmp_pa
     shown = texts(tmp_path / "ratio.svg", info)
     assert "<!-- 20 -->" in shown
     assert "math" not in shown
+
+
+def test_names_that_cannot_fit_are_not_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a frontier of thousands the figure took a minute."""
+    from matplotlib.axes import Axes
+
+    made: list[str] = []
+
+    def counted(axes: Any, text: str, *places: Any, **style: Any) -> Any:
+        made.append(text)
+        return annotate(axes, text, *places, **style)
+
+    annotate = Axes.annotate
+    monkeypatch.setattr(Axes, "annotate", counted)
+    places = [(1_000, 0.1), *((100_000 + i, 0.9 + i / 100_000) for i in range(200)), (900_000, 0.99)]
+    marks = tuple(Mark(f"p{i}_w4_a8", size, accuracy) for i, (size, accuracy) in enumerate(places))
+    info = dataclasses.replace(frontier_info(make_experiment(tmp_path, [])), frontier=marks)
+    shown = re.findall("<!-- (p.*) -->", texts(tmp_path / "f.svg", info))
+    assert (shown, len(made) < 100) == (["p0_w4_a8", "p1_w4_a8", "p2_w4_a8", "p201_w4_a8"], True), len(made)
+
+
+def test_a_loss_has_plain_numbers_along_its_axis(tmp_path: Path) -> None:
+    """Not `80 m`, which are milli."""
+    records = [make_record(i, {"w_bits": 2 + i}, 0.9 + i / 50, 50_000 * (i + 1)) for i in range(4)]
+    info = frontier_info(make_experiment(tmp_path, records, objectives=["cross_entropy", "size_bytes"]))
+    assert "<!-- 0.08 -->" in texts(tmp_path / "loss.svg", info)

@@ -255,3 +255,9 @@ def test_the_frontier_rises_in_both(rows: list[dict[str, Any]]) -> None:
         assert small.accuracy is not None
         assert large.accuracy is not None
         assert small.accuracy < large.accuracy
+
+
+def test_a_knee_that_is_the_largest_point_says_what_is_fewer() -> None:
+    rows = [row({"w_bits": 2 * i}, 0.79 + i / 100, 1_000 * i) for i in (1, 2, 3)]
+    [knee] = say(rows)["knee"]
+    assert knee.text.endswith("w_bits6 (82.00 %, 3.00 KB); the next smaller one loses 1.00 pp for 33 % fewer bytes")

@@ -164,6 +164,12 @@ def test_a_figure_in_a_page_has_the_pages_colors_and_names_of_its_own() -> None:
     assert len(set(names)) == len(names) > 0
 
 
+def test_names_that_look_like_markup_are_written_as_they_are() -> None:
+    names = ("#222222", ' id="own"', "url(#own)", "font-family: x; y")
+    svg = to_svg(figures(make_analysis(len(names), names=names))[0].drawing, text="")
+    assert set(re.findall(r">([^<>]+)</text>", svg)) >= set(map(short, names))
+
+
 def test_letters_that_no_font_here_has_are_still_text_in_a_page() -> None:
     analysis = make_analysis(2, names=("数据", "größe & <b>"))
     svg = to_svg(figures(analysis)[0].drawing, text="")

@@ -4,6 +4,8 @@ import csv
 import html.parser
 import io
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,16 @@ def test_the_section_is_one_piece_of_html_that_needs_nothing_else(analysis: Anal
     assert "http" not in content
     for name in NAMES:
         assert name in page.text
+
+
+def test_names_that_no_text_can_hold_are_written_out(tmp_path: Path) -> None:
+    """A folder's name may be bytes that are no UTF-8, or steer a terminal."""
+    analysis = make_analysis(2, names=(os.fsdecode(b"caf\xe9"), "\x1b[2J"), label=os.fsdecode(b"\xe9.mbq"))
+    written = write_files(analysis, tmp_path)
+    for name in (name for name in written if name.endswith((".txt", ".csv"))):
+        assert {r"caf\udce9", r"\x1b[2J"} <= set(re.findall(r"caf\S{6}|\\x1b\[2J", (tmp_path / name).read_text())), name
+    title, content = section(analysis)
+    assert (title, r"caf\udce9" in content) == (r"Errors of \udce9.mbq", True)
 
 
 def test_the_section_of_a_network_without_errors_has_no_empty_table() -> None:

@@ -113,6 +113,7 @@ def rows(report: Path) -> Sequence[Mapping[str, Any]]:
         ("accuracy", "> 90%", lambda row: row["accuracy"] > 0.9),
         ("accuracy", ">= 0.9165", lambda row: row["accuracy"] >= 0.9165),
         ("accuracy", "91.72", lambda row: row["accuracy"] == 0.9172),
+        ("accuracy", ">= 94.65%", lambda row: row["accuracy"] >= 0.9465),
         ("size", "< 41KB", lambda row: row["size_bytes"] < 41_000),
         ("size", "40 KiB .. 0.0659MB", lambda row: 40 * 1024 <= row["size_bytes"] <= 65_900),
         ("ratio", "> 20x", lambda row: row["compression_ratio"] > 20),
@@ -208,6 +209,25 @@ def test_dragging_along_an_axis_filters_by_it(visit: Visit, report: Path) -> Non
     assert page.locator("#count").inner_text() == "36 of 52 trials"
     page.mouse.dblclick(x, top)
     assert page.locator("#count").inner_text() == "52 trials"
+
+
+def test_an_axis_that_is_dragged_from_end_to_end_hides_nothing(visit: Visit, tmp_path: Path) -> None:
+    """Sizes of more digits than a filter has."""
+    records = [make_record(i, point(0.3, 4 + i), 0.9 + i / 100, size) for i, size in enumerate((234_567, 1_234_549))]
+    write_report(small(tmp_path, records).folder, tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    place = page.locator(PARALLEL)
+    place.scroll_into_view_if_needed()
+    x, bottom, top = place.evaluate(
+        "e => { const {xaxis: x, yaxis: y} = e._fullLayout; const box = e.getBoundingClientRect(); "
+        "return [box.x + x._offset + x.d2p(4), ...[-0.03, 1.03].map((h) => box.y + y._offset + y.d2p(h))] }"
+    )
+    page.mouse.move(x, bottom)
+    page.mouse.down()
+    page.mouse.move(x, top, steps=4)
+    page.mouse.up()
+    assert page.get_by_label("Filter size", exact=True).input_value() == "234560 .. 1234600"
+    assert page.locator("#count").inner_text() == "2 trials"
 
 
 def test_pages_of_the_table(left_open: "Page") -> None:

@@ -79,6 +79,8 @@ def test_the_status_says_whether_a_search_works_on_it(tmp_path: Path) -> None:
     assert running.startswith("A search works on it (process ")
     assert running.endswith("6 of 10 trials have finished, 1 is running.")
     assert status(small(tmp_path / "done", budget={"trials": 6})) == "All 6 trials have finished."
+    one = small(tmp_path / "one", [make_record(0, point(0.3, 4))], budget={"trials": 1})
+    assert status(one) == "The only trial has finished."
 
 
 @pytest.mark.parametrize("make", [rich_experiment, wide_experiment, lambda path: small(path).folder])
@@ -160,3 +162,11 @@ def test_the_table_says_more_of_a_search_with_rungs_and_repeats(tmp_path: Path) 
     assert {"rung", "repeats", "accuracy_mean", "accuracy_sd", "feasible"} <= set(shown)
     assert "p0_w2_a4@ptq" in found["label"].values
     assert "p30_w4_a8#2" in found["label"].values
+
+
+def test_a_parameter_that_points_are_colored_by_has_places_of_its_names(tmp_path: Path) -> None:
+    """Colors of more values than a palette has are those of places: text has none between two ends."""
+    records = [make_record(i, {"importance": f"own_{i}"}) for i in range(9)]
+    contents = small(tmp_path, records, space={"importance": ["l1"]})
+    [column] = [column for column in trial_columns(contents) if column.name == "importance"]
+    assert (column.values, column.names[-1]) == (tuple(range(9)), "own_8")

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -17,6 +19,7 @@ from tests.tune_app.report.factories import EVIL, point, refused_experiment, ric
 from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, read_bytes
 from tune_app.drawing.palette import PALETTES, painted
+from tune_app.ledger.folder import ExperimentFolder
 from tune_app.report import build
 from tune_app.report.build import all_sections, build_report, write_report
 from tune_app.report.contents import Contents, read_contents
@@ -166,6 +169,16 @@ def test_what_comes_from_data_is_text(tmp_path: Path) -> None:
     assert importance["values"] == ["l1", EVIL, None]
 
 
+def test_a_path_that_is_no_utf_8_is_in_commands_as_a_shell_reads_it(tmp_path: Path) -> None:
+    name = b"caf\xe9's"
+    place = small(tmp_path).folder.path.rename(tmp_path / os.fsdecode(name))  # type: ignore[union-attr]
+    page = build_report(ExperimentFolder(place))
+    assert "caf\\udce9&#39;s" in page
+    commands = [line.removesuffix(" p50_w4_a8") for line in Read(page).text.splitlines() if "$'" in line]
+    words = [data_of(page)["folder"], *(line.partition(" ")[2].partition(" ")[2] for line in commands)]
+    assert [subprocess.check_output(["bash", "-c", f"printf %s {word}"]) for word in words] == [os.fsencode(place)] * 3
+
+
 def vars_of(contents: Contents) -> dict[str, Any]:
     return {name: getattr(contents, name) for name in Contents.__dataclass_fields__}
 
@@ -245,7 +258,9 @@ def test_damaged_records_are_counted_and_left_out(tmp_path: Path) -> None:
     folder = small(tmp_path).folder
     (folder.trials / "0-full-a1.json").write_text("{")  # type: ignore[union-attr]
     page = build_report(folder)
-    assert "1 damaged files in the ledger are left out" in page
+    assert "1 damaged file in the ledger is left out" in page
+    (folder.trials / "1-full-a1.json").write_text("{")  # type: ignore[union-attr]
+    assert "2 damaged files in the ledger are left out" in build_report(folder)
 
 
 def test_a_damaged_spec_is_named(tmp_path: Path) -> None:

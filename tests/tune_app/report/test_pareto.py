@@ -128,3 +128,10 @@ def test_a_crowded_frontier_has_smaller_marks(tmp_path: Path) -> None:
 def test_without_a_result_there_are_words_and_no_figure(tmp_path: Path) -> None:
     figure = draw_pareto(pareto_info(small(tmp_path, [make_record(0, point(0.3, 2), state="failed")])))
     assert (figure.data, figure.words) == ([], "No trial of the full schedule has a result yet.")
+
+
+def test_a_constraint_far_from_all_points_is_no_line(tmp_path: Path) -> None:
+    """It would press them together; and a logarithmic axis has no 0."""
+    for i, bounds in enumerate((["size_bytes <= 1e9"], ["size_bytes >= 0", "accuracy >= 0.01"])):
+        figure = draw_pareto(pareto_info(small(tmp_path / str(i), constraints=bounds)))
+        assert (figure.layout["shapes"], "Dashed" in figure.words) == ([], False)

@@ -1,5 +1,6 @@
 """Points without a result, or outside the constraints, are drawn as kinds of their own in every figure of points."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,12 @@ def test_where_all_are_at_chance_they_are_drawn_all_the_same(tmp_path: Path) -> 
 def test_an_error_says_nothing_of_its_point_and_is_not_drawn(tmp_path: Path) -> None:
     records = [make_record(0, point(0.3, 4)), make_record(1, point(0.3, 2), state="failed", kind="WorkerLost")]
     assert coordinates_info(small(tmp_path, records)).kinds == ("frontier",)
+
+
+def test_where_nothing_else_is_the_line_of_equal_values_lies_at_the_refused(tmp_path: Path) -> None:
+    contents = read_contents(refused_experiment(tmp_path))
+    for pairs in rung_pairs(contents):
+        refused = dataclasses.replace(pairs, low=(), high=(), rows=())
+        line, *marks = draw_rungs(refused).data
+        values = [value for trace in marks for value in (*trace["x"], *trace["y"])]
+        assert line["x"] == line["y"] == [min(values), max(values)]

@@ -1,5 +1,6 @@
 """How the search went: hypervolume and importances."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,21 @@ def test_an_objective_that_never_varies_is_left_out_and_named(tmp_path: Path) ->
     ]
     info = importance_info(small(tmp_path, records, space=space))
     assert (list(info.shares), info.why_not) == (["size_bytes"], "All points have the same accuracy.")
+
+
+def test_an_objective_that_varies_by_rounding_alone_does_not_vary(tmp_path: Path) -> None:
+    """The mean of three equal accuracies is not always one of them."""
+    space = {"prune_frac": [0.0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [8]}
+    points = [point(p, w) for p in (0.0, 0.3, 0.5) for w in (2, 4, 8)]
+    records = [make_record(i, params, 0.9, 1000 * (i + 1)) for i, params in enumerate(points)]
+    records[0] = make_record(0, points[0], math.nextafter(0.9, 1), 1000)
+    info = importance_info(small(tmp_path, records, space=space))
+    assert (list(info.shares), info.why_not) == (["size_bytes"], "All points have the same accuracy.")
+
+
+def test_an_objective_of_tiny_numbers_has_importances(tmp_path: Path) -> None:
+    space = {"prune_frac": [0.0, 0.3, 0.5], "w_bits": [2, 4, 8], "a_bits": [8]}
+    points = [point(p, w) for p in (0.0, 0.3, 0.5) for w in (2, 4, 8)]
+    records = [make_record(i, params, 1 - 1e-9 * (8 - int(params["w_bits"]))) for i, params in enumerate(points)]
+    info = importance_info(small(tmp_path, records, space=space, objectives=["cross_entropy", "size_bytes"]))
+    assert info.shares["cross_entropy"]["w_bits"] > 0.99

@@ -1,6 +1,10 @@
 """The report of a running search, on this machine alone."""
 
 import http.client
+import os
+import socket
+import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -102,6 +106,27 @@ def test_a_damaged_experiment_is_an_answer_and_not_the_end(server: ReportServer,
     assert (status, "stored spec" in text) == (503, True)
     replace(folder.spec_file, content)
     assert get(server, "/")[0] == 200
+
+
+def test_a_browser_that_goes_away_leaves_no_traceback(server: ReportServer, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        gone = socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0))
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed, it says so at once
+        gone.sendall(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+        gone.close()
+    assert get(server, "/")[0] == 200
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+def test_names_that_are_no_utf_8_are_answers_too(folder: ExperimentFolder) -> None:
+    place = folder.path.rename(folder.path.parent / os.fsdecode(b"caf\xe9"))  # type: ignore[union-attr]
+    moved = ExperimentFolder(place)
+    replace(moved.trials / os.fsdecode(b"\xe9.json"), b"{}")
+    with ReportServer(moved) as server:
+        assert [get(server, path)[0] for path in ("/version", "/")] == [200, 200]
+        replace(moved.spec_file, b"name: 3")
+        assert (get(server, "/")[0], "caf\\udce9" in get(server, "/")[1]) == (503, True)
 
 
 def test_a_taken_port_is_refused(server: ReportServer, folder: ExperimentFolder) -> None:

@@ -30,6 +30,13 @@ def with_breakdown(record: TrialRecord, **parts: int) -> TrialRecord:
     return record.model_copy(update={"result": record.result.model_copy(update={"measurement": measured})})
 
 
+def test_times_with_and_without_a_zone_lie_on_one_axis(tmp_path: Path) -> None:
+    times = ("2025-01-02T05:00:00+02:00", "2025-01-02T04:00:00", "2025-01-02T05:00:00+00:00")
+    records = [make_record(i, point(0.3, 4 + i)).model_copy(update={"started_at": t}) for i, t in enumerate(times)]
+    starts = {piece.row: piece.start.hour for piece in timeline_info(small(tmp_path, records)).pieces}
+    assert starts == {0: 3, 1: 4, 2: 5}
+
+
 def test_the_bytes_of_frontier_points_by_part(tmp_path: Path) -> None:
     info = sizes_info(small(tmp_path))
     assert info.labels == ("p50_w4_a8", "p30_w4_a8", "p0_w8_a8")

@@ -17,7 +17,8 @@ function number(text, kind) {
   if (!found) return NaN;
   const unit = found[2].toLowerCase();
   const n = Number(found[1].replace(/_/g, ""));
-  if (unit) return n * ((UNITS[kind] || {})[unit] ?? NaN);
+  // Without the last digits of the product: 57 % is 0.57, not 0.5700000000000001.
+  if (unit) return Number((n * ((UNITS[kind] || {})[unit] ?? NaN)).toPrecision(12));
   return kind === "share" && Math.abs(n) > 1 ? n / 100 : n;
 }
 

@@ -55,9 +55,14 @@ function brushing(place) {
       filterBy(d.column, inside.length === 1 ? `=${inside[0]}` : "");
       return;
     }
-    const form = (v) => String(Number(v.toPrecision(5)));
+    // Five digits, rounded away from what is inside: the value at the end of an axis is.
+    const form = (v, round) => {
+      const unit = v ? 10 ** (Math.floor(Math.log10(Math.abs(v))) - 4) : 1;
+      return String(Number((round(Number((v / unit).toPrecision(12))) * unit).toPrecision(5)));
+    };
     const kind = column[d.column].kind;
     const [from, to] = [valueAt(d, low), valueAt(d, high)];
-    filterBy(d.column, kind === "share" ? `${form(100 * from)}% .. ${form(100 * to)}%` : `${form(from)} .. ${form(to)}`);
+    const [scale, sign] = kind === "share" ? [100, "%"] : [1, ""];
+    filterBy(d.column, `${form(scale * from, Math.floor)}${sign} .. ${form(scale * to, Math.ceil)}${sign}`);
   });
 }

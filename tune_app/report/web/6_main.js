@@ -26,7 +26,7 @@ function details(row) {
     box.append(element("p", { className: "muted small", textContent: `Packed file: artifacts/${id}/model.mbq` }));
     const handle = report.by_id.includes(row) ? id : label;
     for (const command of ["export", "reproduce"])
-      box.append(element("code", { textContent: `tune-app ${command} ${quoted(report.folder)} ${quoted(handle)}` }));
+      box.append(element("code", { textContent: `tune-app ${command} ${report.folder} ${quoted(handle)}` }));
   }
   const link = document.getElementById("chosen");
   link.hidden = false;
