@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from tune_app.report.section import Section
 from tune_app.report.sections import EXPLORE
 from tune_app.report.templates import WEB, fill, script
 from tune_app.report.trial_table import packed, trial_columns
-from tune_app.terminal.shell import in_page
+from tune_app.terminal.shell import quoted
 
 MEASURED = ("accuracy", "accuracy_mean", "test_accuracy", "size_bytes", "compression_ratio", "seconds")
 """What is said of a hovered point after its parameters."""
@@ -80,7 +79,7 @@ def _data(contents: Contents, sections: Sequence[Section]) -> dict[str, Any]:
             {name: getattr(dimension, name) for name in ("column", "low", "high", "log", "names")}
             for dimension in coordinates_info(contents).dimensions
         ],
-        "folder": in_page(shlex.quote(str(contents.folder.path))),
+        "folder": quoted(contents.folder.path),
         "by_id": [row for row in range(len(contents.records)) if contents.handle(row) != contents.label(row)],
         # Until a reader chooses another one.
         "chosen": contents.balanced,

@@ -18,7 +18,7 @@ from tune_app.report.sizes import draw_sizes, sizes_info
 from tune_app.report.templates import fill
 from tune_app.report.timeline import draw_timeline, timeline_info
 from tune_app.report.volume import draw_volume, volume_info
-from tune_app.terminal.shell import command, in_page
+from tune_app.terminal.shell import command
 
 EXPLORE = "trials"
 """The name of the section of the linked figures, which the page joins with the table."""
@@ -95,8 +95,8 @@ def provenance(contents: Contents) -> Section:
         facts=[("experiment", place), *facts],
         commands=[
             command("run", f"{name}.yaml"),
-            in_page(command("reproduce", place, label)),
-            in_page(command("report", place)),
+            command("reproduce", place, label),
+            command("report", place),
         ],
         spec=contents.spec_text,
         name=name,

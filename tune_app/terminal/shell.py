@@ -13,21 +13,16 @@ def command(*words: object, program: str = "tune-app") -> str:
 
     A path that begins with a dash is no option.
     """
-    return " ".join(map(_quoted, [program, *words]))
+    return " ".join(map(quoted, [program, *words]))
 
 
-def _quoted(word: object) -> str:
+def quoted(word: object) -> str:
     """Returns a word for a shell; one that would steer a terminal, or end a line, as bash and zsh read it: $'\\x1b'."""
     text = f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)
     if printable(text) == text and "\n" not in text and "\t" not in text:
         return shlex.quote(text)
     plain = re.sub(rb"[^ -&(-[\]-~]", lambda found: rb"\x%02x" % found[0][0], text.encode("utf-8", AS_READ))
     return f"$'{plain.decode()}'"
-
-
-def in_page(line: str) -> str:
-    """Returns a quoted command as text that is UTF-8: the other bytes of a path are written as a shell reads them."""
-    return re.sub("[\udc80-\udcff]+", lambda found: f"'$'{_octets(found[0])}''", line)
 
 
 def watch_command(experiment: object) -> str:
@@ -39,7 +34,3 @@ def from_here(place: object) -> object:
     """Returns a path as it is called from the working directory if it lies below that, and else as it is."""
     here = Path.cwd()
     return place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place
-
-
-def _octets(text: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in text.encode(errors="surrogateescape"))
