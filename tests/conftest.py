@@ -175,8 +175,8 @@ def start_python(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            # Tests that run in the background of a shell, or under nohup, inherit that signals are ignored.
+            preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],
         )
         started.append(process)
         return process
