@@ -193,18 +193,28 @@ def test_the_focus_is_seen_on_dark_too(browser: "Browser", report: Path) -> None
     page.close()
 
 
-def test_dragging_along_an_axis_filters_by_it(visit: Visit, report: Path) -> None:
-    page = visit.open(report)
+def drag(page: "Page", *, axis: int, along: tuple[float, float]) -> tuple[float, float]:
+    """Drags along an axis of the parallel coordinates, from one share of its height to another; the place of the first.
+
+    Its pixels are those of the window.
+    """
     place = page.locator(PARALLEL)
     place.scroll_into_view_if_needed()
-    x, top, bottom = place.evaluate(
-        "e => { const {xaxis: x, yaxis: y} = e._fullLayout; const box = e.getBoundingClientRect(); "
-        "return [box.x + x._offset + x.d2p(1), box.y + y._offset + y.d2p(0.5), box.y + y._offset + y.d2p(-0.04)] }"
+    x, begin, end = place.evaluate(
+        "(e, [axis, ...along]) => { const {xaxis: x, yaxis: y} = e._fullLayout; const box = e.getBoundingClientRect(); "
+        "return [box.x + x._offset + x.d2p(axis), ...along.map((h) => box.y + y._offset + y.d2p(h))] }",
+        [axis, *along],
     )
-    page.mouse.move(x, top)
+    page.mouse.move(x, begin)
     page.mouse.down()
-    page.mouse.move(x, bottom, steps=4)
+    page.mouse.move(x, end, steps=4)
     page.mouse.up()
+    return x, begin
+
+
+def test_dragging_along_an_axis_filters_by_it(visit: Visit, report: Path) -> None:
+    page = visit.open(report)
+    x, top = drag(page, axis=1, along=(0.5, -0.04))
     assert page.get_by_label("Filter w_bits").input_value() in {"2 .. 4.9999", "2 .. 5", "2 .. 5.0001"}
     assert page.locator("#count").inner_text() == "36 of 52 trials"
     page.mouse.dblclick(x, top)
@@ -216,16 +226,7 @@ def test_an_axis_that_is_dragged_from_end_to_end_hides_nothing(visit: Visit, tmp
     records = [make_record(i, point(0.3, 4 + i), 0.9 + i / 100, size) for i, size in enumerate((234_567, 1_234_549))]
     write_report(small(tmp_path, records).folder, tmp_path / "report.html")
     page = visit.open(tmp_path / "report.html")
-    place = page.locator(PARALLEL)
-    place.scroll_into_view_if_needed()
-    x, bottom, top = place.evaluate(
-        "e => { const {xaxis: x, yaxis: y} = e._fullLayout; const box = e.getBoundingClientRect(); "
-        "return [box.x + x._offset + x.d2p(4), ...[-0.03, 1.03].map((h) => box.y + y._offset + y.d2p(h))] }"
-    )
-    page.mouse.move(x, bottom)
-    page.mouse.down()
-    page.mouse.move(x, top, steps=4)
-    page.mouse.up()
+    drag(page, axis=4, along=(-0.03, 1.03))
     assert page.get_by_label("Filter size", exact=True).input_value() == "234560 .. 1234600"
     assert page.locator("#count").inner_text() == "2 trials"
 
