@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import tune_app.cli.main  # noqa: F401  (a command that is imported later would keep the console of a test)
 from tests.conftest import Result
 from tests.tune_app.real import label_of, make_real_experiment
 from tune_app.ledger.folder import ExperimentFolder
