@@ -40,10 +40,9 @@ def capture(module: nn.Module, image: tuple[int, int, int]) -> NetworkFile:
     """
     module.eval()
     _marker()
-    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # the error below says it in a line
     try:
         example = torch.linspace(-1, 1, BATCH * math.prod(image)).view(BATCH, *image)
-        with torch.no_grad(), _dropout_marked():
+        with torch.no_grad(), _dropout_marked(), _errors_told_once():
             exported = torch.export.export(
                 module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False
             )
@@ -67,6 +66,18 @@ def _marker() -> Any:
 
     mark_dropout.register_fake(lambda x, p, channels: torch.empty_like(x))
     return mark_dropout
+
+
+@contextmanager
+def _errors_told_once() -> Iterator[None]:
+    """Keeps torch from writing the traceback of an error that it raises as well, as long as the context is open."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager
