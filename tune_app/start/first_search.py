@@ -78,8 +78,7 @@ def starter_spec(wanted: FirstSearch) -> str:
     arguments = dict(wanted.arguments) or ({"num_classes": source.classes} if of_zoo else {})
     channels = image_channels(source, config)
     side = wanted.image_size or _side(source.rest, STEP if of_zoo else OWN_STEP)
-    image = (3 if of_zoo else channels, side, side)
-    made = _made(network, arguments, image, wanted.checkpoint, sized=bool(wanted.image_size))
+    made = _made(network, arguments, (3 if of_zoo else channels, side, side), wanted)
     takes, *sides = made.graph.image
     outputs = shapes(made.graph)[made.graph.output][-1]
     if outputs != source.classes:
@@ -143,17 +142,17 @@ def _network(network: str) -> str:
 
 
 def _made(
-    network: str, arguments: Mapping[str, Any], image: tuple[int, int, int], checkpoint: str, *, sized: bool
+    network: str, arguments: Mapping[str, Any], image: tuple[int, int, int], wanted: FirstSearch
 ) -> "NetworkFile":
     """Returns the network: read from its file, or captured on images of this shape; on colors, if gray ones do not go.
 
     Raises:
-        ConfigError: it cannot be read or captured, or is a file of other images than those that were `sized`.
+        ConfigError: it cannot be read or captured, or is a file of images of another size than is wanted.
     """
     from trainables.graph.network_file import read_network_file
     from trainables.models.importing import capture_network
 
-    weights = Path(checkpoint) if checkpoint else None
+    weights = Path(wanted.checkpoint) if wanted.checkpoint else None
     if ":" in network:
         try:
             return capture_network(network, arguments, image, checkpoint=weights)
@@ -161,10 +160,10 @@ def _made(
             if image[0] != 1:
                 raise
             return capture_network(network, arguments, (3, *image[1:]), checkpoint=weights)
-    if checkpoint:
+    if weights:
         raise ConfigError(f"{network} is a captured network, which brings its own weights: leave the checkpoint out.")
     found = read_network_file(Path(network))
-    if sized and found.graph.image[1:] != image[1:]:
+    if wanted.image_size and found.graph.image[1:] != image[1:]:
         takes = " x ".join(map(str, found.graph.image[1:]))
         raise ConfigError(
             f"{network} was captured on images of {takes} pixels, but {image[1]} are asked for: leave the size out, or "

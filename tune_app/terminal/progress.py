@@ -171,7 +171,7 @@ class TimeLeftColumn(ProgressColumn):
 def _detail(line: str) -> None:
     """Prints a line to a log for people who want detail."""
     if _wanted is Verbosity.DETAILED:
-        console().print(printable(line), highlight=False, markup=False, soft_wrap=True)
+        note(line)
 
 
 @contextlib.contextmanager
