@@ -144,8 +144,9 @@ def make_quantized(name: str = "mobilenet_v2", seed: int = 0, **scheme: Any) -> 
 
 
 def make_prune(prune_frac: float, **changes: Any) -> ChannelPrune:
-    """Pruning to the channel, without training."""
-    fields = {"prune_frac": prune_frac, "round_to": 1, "fine_tune": Schedule(epochs=0, lr=0.1), **changes}
+    """Pruning to the channel that leaves weights as they are, without training."""
+    none = {"reconstruction_images": 0, "fine_tune": Schedule(epochs=0, lr=0.1)}
+    fields = {"prune_frac": prune_frac, "round_to": 1, **none, **changes}
     return ChannelPrune.model_validate(fields)
 
 

@@ -94,9 +94,9 @@ class BaselineUntrained(Start):
 
 @STAGES.register("channel_prune")
 class ChannelPrune(StageConfig):
-    """Remove whole channels, coupled layers together, then fine-tune. prune_frac = 0 leaves the stage out."""
+    """Remove whole channels, coupled layers together, fit the rest, fine-tune. prune_frac = 0 leaves the stage out."""
 
-    VERSION = 2
+    VERSION = 3
     HANDLER = "trainables.prune.channel_prune"
     TITLE = "Pruning and fine-tuning"
     SCHEDULE = "fine_tune"
@@ -131,6 +131,12 @@ class ChannelPrune(StageConfig):
     )
     importance_images: int = Field(
         2048, ge=1, description="images for criteria that need gradients; more: steadier ranks"
+    )
+    reconstruction_images: int = Field(
+        512,
+        ge=0,
+        le=1_000_000,
+        description="images on which what is left of each layer is fitted to its outputs before; 0: weights stay",
     )
     steps: int = Field(1, ge=1, le=100, description="prune in this many steps, fine-tuning after each; 1 costs least")
     step_epochs: int = Field(

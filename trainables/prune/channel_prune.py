@@ -10,9 +10,10 @@ from trainables.models.model import Model
 from trainables.prune.channels import prune_channels, prune_frac_achieved
 from trainables.prune.masks import HoldZeros
 from trainables.prune.plan import ChannelPlan, channel_counts, compose, plan_channels, whole
+from trainables.prune.reconstruct import reconstruct_
 from trainables.stages.saved_epochs import SavedEpoch, SavedEpochs
 from trainables.stages.stage import StageContext, StageResult, run_stage
-from trainables.train.batch_norm import BATCH, reestimate_batch_norm_
+from trainables.train.batch_norm import BATCH, improve_batch_norm_, reestimate_batch_norm_
 from trainables.train.loop import evaluate, evaluated, fit
 
 SCORE_BATCH = 32
@@ -40,10 +41,9 @@ def _(config: ChannelPrune, context: StageContext) -> StageResult:
         run = context if last else context.phase(step)
         kept = _kept(model, full, config, step=step, run=run, saved_epochs=context.saved_epochs.phase(PLANS + step))
         plan = compose(plan, kept)
-        model, architecture = prune_channels(model, architecture, kept)
+        before, (model, architecture) = model, prune_channels(model, architecture, kept)
         run.device.place(model)
-        sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
-        reestimate_batch_norm_(model, sample.batches(BATCH))  # removed channels moved every mean after them
+        _repair_(model, before, kept, config, run)
         accuracy_pruned = evaluate(model, context.val)
         rows = fit(model, config.fine_tune if last else _between(config), run, rules=[HoldZeros(model)])
         validation = evaluated(model, context.val)
@@ -87,6 +87,17 @@ def _kept(
     plan = plan_channels(model, request, full=full, batches=batches, seed=seed_for(run.seed, 12))
     saved_epochs.save(SavedEpoch({name: torch.tensor(kept) for name, kept in plan.items()}, []))
     return plan
+
+
+def _repair_(model: Model, before: Model, kept: ChannelPlan, config: ChannelPrune, run: StageContext) -> None:
+    """Makes up for removed channels as far as that goes without training: they moved every mean after them."""
+    if config.reconstruction_images:
+        images = run.train.sample(config.reconstruction_images, seed_for(run.seed, 14))
+        reconstruct_(model, before, kept, images)
+        improve_batch_norm_(model, run.train, NORM_IMAGES, seed_for(run.seed, 13))
+    else:
+        sample = run.train.sample(NORM_IMAGES, seed_for(run.seed, 13))
+        reestimate_batch_norm_(model, sample.batches(BATCH))
 
 
 def _fraction(config: ChannelPrune, step: int) -> float:

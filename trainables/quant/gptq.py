@@ -8,12 +8,8 @@ import torch
 from torch import Tensor
 
 from trainables.models.quantizer import nearest_codes
-from trainables.quant.moments import Moments
+from trainables.train.moments import Moments, penalty_of
 
-DAMPING = 0.01
-"""The least share of the mean square of the inputs that is added to each: it keeps the equations solvable, and weights
-near where they were. More: less is made up for; less: noise of the images gets into the weights. Where there are few
-rows for each input, which are mostly noise, it is the number of inputs by that of rows."""
 BLOCK = 64
 """Inputs after which errors reach all later ones at once. The result does not depend on it."""
 
@@ -23,7 +19,7 @@ def compensated(weight: Tensor, moments: Moments) -> Tensor:
 
     Least squares, with a penalty on how far they move.
     """
-    penalty = _penalty(moments)
+    penalty = penalty_of(moments.own, moments.rows)
     moved: Tensor = torch.linalg.solve((moments.own + penalty).mT, (weight @ (moments.cross + penalty)).mT)
     return moved.mT
 
@@ -38,7 +34,7 @@ def rounded(weight: Tensor, step: Tensor, moments: Moments, *, bits: int, keep: 
         bits: the bits of a code.
         keep: where weights may differ from zero, in the shape of `weight`.
     """
-    own = moments.own + _penalty(moments)
+    own = moments.own + penalty_of(moments.own, moments.rows)
     order = own.diagonal(dim1=1, dim2=2).argsort(
         dim=1, descending=True, stable=True
     )  # the inputs that matter most first
@@ -59,11 +55,3 @@ def rounded(weight: Tensor, step: Tensor, moments: Moments, *, bits: int, keep: 
             errors[..., k - start] = error
         left[..., end:] -= errors @ factor[:, start:end, end:]
     return torch.empty_like(found).scatter_(2, rows, found)
-
-
-def _penalty(moments: Moments) -> Tensor:
-    """Returns a share of the mean square of the inputs on the diagonal, (groups, K, K); never quite zero."""
-    own, inputs = moments.own, moments.own.shape[-1]
-    size = own.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
-    share = max(DAMPING, inputs / moments.rows)
-    return share * size[:, None, None] * torch.eye(inputs, dtype=own.dtype, device=own.device)

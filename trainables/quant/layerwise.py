@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from copy import deepcopy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.data.images import Images
 from trainables.errors import Diverged
@@ -18,13 +18,7 @@ from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, Unit, norm_of, units
 from trainables.quant.gptq import compensated, rounded
-from trainables.quant.moments import input_moments
-
-VALUES = 2**27
-"""Numbers in the largest activation of the pass: a few gigabytes in all. Networks with larger ones see fewer images."""
-COLUMNS = 4_608
-"""Inputs of an output that are rounded together, 512 channels of 3x3. More: a matrix of their products that costs
-gigabytes and minutes; fewer: errors are made up for by fewer inputs."""
+from trainables.train.moments import COLUMNS, images_that_fit, input_moments
 
 Fit = Callable[[str, Unit, Unit, Tensor, Tensor], None]
 """A function of a unit's name, the unit, its float twin, the input of the twin and the input of the unit."""
@@ -81,24 +75,8 @@ def _pass(model: Model, images: Images, fit: Fit) -> None:
             if isinstance(part, QuantPoint) and part not in inside:
                 hooks.enter_context(part.register_forward_hook(lambda of, args, _: quantize(of, args[0])))
         batch, _ = next(images.batches(len(images)))
-        batch = batch[: _images(twins, batch)]
+        batch = batch[: images_that_fit(twins, batch)]
         model(torch.cat([batch, batch]))
-
-
-def _images(model: Model, batch: Tensor) -> int:
-    """Returns how many images a pass takes: all, or as many as keep the largest activation below `VALUES`."""
-    largest = 1
-
-    def note(_module: nn.Module, _args: object, out: object) -> None:
-        nonlocal largest
-        if isinstance(out, Tensor):
-            largest = max(largest, out.numel())
-
-    with ExitStack() as hooks:
-        for module in model.modules():
-            hooks.enter_context(module.register_forward_hook(note))
-        model(batch[:1])
-    return max(1, min(len(batch), VALUES // (2 * largest)))
 
 
 def _round_(

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from trainables.quant import gptq
 from trainables.quant.gptq import compensated, rounded
-from trainables.quant.moments import Moments
+from trainables.train import moments
+from trainables.train.moments import Moments
 
 ROWS = 100_000
 
@@ -91,7 +92,7 @@ def test_equal_inputs_need_no_compensation() -> None:
 
 
 def test_compensation_undoes_what_happened_to_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gptq, "DAMPING", 1e-9)
+    monkeypatch.setattr(moments, "DAMPING", 1e-9)
     draws = torch.Generator().manual_seed(3)
     twin = torch.randn(1, 64, 6, dtype=torch.float64, generator=draws)
     spoiled = twin @ torch.randn(6, 6, dtype=torch.float64, generator=draws)

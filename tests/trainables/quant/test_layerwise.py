@@ -17,6 +17,7 @@ from trainables.models.units import ConvUnit, LinearUnit, norm_of, quant_points,
 from trainables.quant import layerwise
 from trainables.quant.calibrate import calibrate_
 from trainables.quant.layerwise import fit_layers_
+from trainables.train import moments
 from trainables.train.batch_norm import reestimate_batch_norm_
 
 LOW = QuantScheme(w_bits=3, a_bits=4)
@@ -172,7 +173,7 @@ def test_large_activations_mean_fewer_images(monkeypatch: pytest.MonkeyPatch) ->
     seen: list[int] = []
     model.stem.register_forward_pre_hook(lambda _m, args: seen.append(len(args[0])))
     fit_layers_(deepcopy(model), images, gptq=True, bias=True)
-    monkeypatch.setattr(layerwise, "VALUES", 50_000)
+    monkeypatch.setattr(moments, "VALUES", 50_000)
     fit_layers_(model, images, gptq=True, bias=True)
     assert max(seen) == 128
     assert 2 <= seen[-1] < 100

@@ -1,18 +1,30 @@
-"""What a layer's inputs look like: their second moments, from which rounding errors in its output follow."""
+"""What a layer's inputs look like: their second moments, from which errors in its output follow."""
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models.model import Model
 from trainables.models.units import ConvUnit, Unit
 
 ROWS = 131_072
 """Places of a convolution's input that are read, of all images together. More: time; fewer: noise in the moments."""
 IMAGES = 32
 """Images whose places are laid out side by side at a time. More: memory; fewer: time."""
+COLUMNS = 4_608
+"""Inputs of an output that are fitted together, 512 channels of 3x3. More: a matrix of their products that costs
+gigabytes and minutes; fewer: errors are made up for by fewer inputs."""
+VALUES = 2**27
+"""Numbers in the largest activation of a pass through two networks: a few gigabytes in all. Networks with larger ones
+see fewer images."""
+DAMPING = 0.01
+"""The least share of the mean square of the inputs that is added to each: it keeps the equations solvable, and weights
+near where they were. More: less is made up for; less: noise of the images gets into the weights. Where there are few
+rows for each input, which are mostly noise, it is the number of inputs by that of rows."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,12 @@ def input_moments(unit: Unit, twin: Tensor, inputs: Tensor, columns: slice, *, c
 
     Centered moments suit a layer whose bias can be chosen: it makes up for the mean of any error.
     """
-    every = _spacing(unit, inputs)
+    every = spacing(unit, inputs)
     own = cross = mean_twin = mean = torch.zeros((), dtype=torch.float64, device=inputs.device)
     rows, start = 0, torch.zeros((), device=inputs.device)
     for i, pair in enumerate(zip(twin.split(IMAGES), inputs.split(IMAGES), strict=True)):
         first = (i // every % every, i % every)
-        y, x = (_columns(unit, part, every, first)[..., columns] for part in pair)
+        y, x = (columns_of(unit, part, every, first)[..., columns] for part in pair)
         if centered:  # float32 would lose small changes of large values
             start = start if start.ndim else x.mean(1, keepdim=True)
             y, x = y - start, x - start
@@ -51,7 +63,7 @@ def input_moments(unit: Unit, twin: Tensor, inputs: Tensor, columns: slice, *, c
     return Moments(own, cross, rows)
 
 
-def _spacing(unit: Unit, inputs: Tensor) -> int:
+def spacing(unit: Unit, inputs: Tensor) -> int:
     """Returns the distance along rows and columns between the places that are read: 1 reads all of them."""
     if not isinstance(unit, ConvUnit):
         return 1
@@ -59,7 +71,7 @@ def _spacing(unit: Unit, inputs: Tensor) -> int:
     return max(1, math.isqrt(places // ROWS))
 
 
-def _columns(unit: Unit, inputs: Tensor, every: int, first: tuple[int, int]) -> Tensor:
+def columns_of(unit: Unit, inputs: Tensor, every: int, first: tuple[int, int]) -> Tensor:
     """Returns what each output is a weighted sum of, (groups, rows, K): a row for each place."""
     if not isinstance(unit, ConvUnit):
         return inputs.reshape(1, -1, inputs.shape[-1])
@@ -77,3 +89,30 @@ def _columns(unit: Unit, inputs: Tensor, every: int, first: tuple[int, int]) -> 
     found = F.unfold(part, layer.kernel_size, layer.dilation, stride=(down * every, right * every))
     grouped = found.view(len(inputs), layer.groups, -1, found.shape[-1])
     return grouped.permute(1, 0, 3, 2).reshape(layer.groups, -1, grouped.shape[2])
+
+
+def penalty_of(own: Tensor, rows: int) -> Tensor:
+    """Returns a share of the mean square of the inputs on the diagonal, (groups, K, K); never quite zero.
+
+    `own` are the mean products of the inputs, (groups, K, K), over so many `rows`.
+    """
+    inputs = own.shape[-1]
+    size = own.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    share = max(DAMPING, inputs / rows)
+    return share * size[:, None, None] * torch.eye(inputs, dtype=own.dtype, device=own.device)
+
+
+def images_that_fit(model: Model, batch: Tensor) -> int:
+    """Returns how many images a pass takes: all, or as many as keep the largest activation below `VALUES`."""
+    largest = 1
+
+    def note(_module: nn.Module, _args: object, out: object) -> None:
+        nonlocal largest
+        if isinstance(out, Tensor):
+            largest = max(largest, out.numel())
+
+    with ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_hook(note))
+        model(batch[:1])
+    return max(1, min(len(batch), VALUES // (2 * largest)))

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.models.units import ConvUnit, LinearUnit, Unit
-from trainables.quant import moments
-from trainables.quant.moments import input_moments
+from trainables.train import moments
+from trainables.train.moments import input_moments
 
 ALL = slice(0, None)
 
