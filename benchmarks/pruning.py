@@ -128,8 +128,12 @@ def _rows(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns the outcomes of a network, the float network's first."""
     network, folder = NETWORKS[name], options.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    whole = load_test_images(network.data(options.cifar10), torch.device("cpu"))
-    rows = [kept_outcome(folder / "float.json", lambda: timed(lambda: network.plain(options.checkpoints), whole))]
+
+    def in_float() -> dict[str, Any]:
+        whole = load_test_images(network.data(options.cifar10), torch.device("cpu"))
+        return timed(lambda: network.plain(options.checkpoints), whole)
+
+    rows = [kept_outcome(folder / "float.json", in_float)]
     for removed in REMOVED:
         for way in WAYS:
             for seed in SEEDS:

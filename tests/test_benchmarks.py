@@ -366,6 +366,33 @@ def test_an_ablation_changes_one_part_at_a_time_and_is_told_seed_by_seed(tmp_pat
     assert "- averaged weights: Diverged: inf" in written
 
 
+def test_pruning_is_told_with_and_without_reconstruction_and_beside_another_tool(tmp_path: Path) -> None:
+    from benchmarks import pruning
+    from trainables.config import TrialConfig
+
+    ways = (pruning.STAY, pruning.FITTED)
+    about = [pruning.content_of(Path("net"), {"name": "cifar10"}, way, 0.3, 1) for way in ways]
+    stages = [TrialConfig.model_validate(content).prune for content in about]
+    assert [stage.reconstruction_images for stage in stages if stage is not None] == [0, 512]
+
+    folder = tmp_path / "ResNet-20"
+    folder.mkdir()
+    (folder / "float.json").write_text(json.dumps({"accuracy": 0.9, "seconds": 1}))
+    for way, seed, outcome in (
+        (pruning.STAY, 0, {"accuracy": 0.4, "parameters": 2_000}),
+        (pruning.FITTED, 0, {"accuracy": 0.8, "parameters": 2_000}),
+        (pruning.FITTED, 1, {"accuracy": 0.7, "parameters": 1_000}),
+        (pruning.OTHER, 0, {"raised": "RuntimeError: shapes"}),
+    ):
+        content = {"way": way, "removed": 0.3, "seed": seed, **outcome}
+        (folder / f"{way.replace(' ', '_')}_0.3_{seed}.json").write_text(json.dumps(content))
+    options = ["--checkpoints", "none", "--cifar10", "none", "--kept", "--folder", str(tmp_path)]
+    pruning.main([*options, "--only", "ResNet-20", "--output", str(tmp_path / "report")])
+    written = (tmp_path / "report.md").read_text()
+    assert "| ResNet-20, 90.00 % | 30% | 40.00 | 2,000 | 75.00 ± 7.07 | 1,500 | error |  |" in written
+    assert "- Torch-Pruning: RuntimeError: shapes" in written
+
+
 def test_earlier_recipes_are_shortened_alike_and_told_beside_ours(tmp_path: Path) -> None:
     from benchmarks import equal_accuracy as bench
 
