@@ -73,7 +73,7 @@ def run_search(
         TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
         Interrupted: SIGINT or SIGTERM; the same call goes on where this one stopped.
     """
-    folder, console = ExperimentFolder(spec.folder), console or Console(stderr=True)
+    began, folder, console = time.monotonic(), ExperimentFolder(spec.folder), console or Console(stderr=True)
     for point in only:
         spec.space.check_point(point, spec.base)
     with (
@@ -89,7 +89,7 @@ def run_search(
             if known is None:
                 _refuse_misfits(spec)
             outcome = _searched(
-                lease, spec, engine or _on_ray(), warm_start, view, retry_failed=retry_failed, only=only
+                lease, spec, engine or _on_ray(), warm_start, view, began=began, retry_failed=retry_failed, only=only
             )
         return replace(
             outcome,
@@ -106,6 +106,7 @@ def _searched(
     warm_start: ExperimentFolder | None,
     view: LiveView,
     *,
+    began: float,
     retry_failed: bool,
     only: Sequence[Params],
 ) -> Outcome:
@@ -113,7 +114,9 @@ def _searched(
     folder = lease.folder
     with engine.session(spec):
         baseline, data = engine.prepare(spec, view)
-        proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed, only=only)
+        proposer = _replay(
+            spec, folder, baseline, lease, warm_start, view, began=began, retry_failed=retry_failed, only=only
+        )
         before, started = len(proposer.records), time.monotonic()
         search = ReadySearch(spec, folder, lease, proposer, baseline, view)
         try:
@@ -173,6 +176,7 @@ def _replay(
     warm_start: ExperimentFolder | None,
     view: LiveView,
     *,
+    began: float,
     retry_failed: bool,
     only: Sequence[Params],
 ) -> Proposer:
@@ -194,6 +198,7 @@ def _replay(
         bounds=open_bounds(spec, baseline.architecture),
         retry_failed=retry_failed,
         only=only,
+        began=began,
     )
 
 
