@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from cluster.errors import ClusterError
-from trainables.errors import ConfigError, TuneAppError
+from trainables.errors import ConfigError, TuneAppError, UnexpectedError
 from trainables.printable import printable
 from tune_app.cli import clusters, epochs, failures, inspect, networks, report, results, search, start, tools, verify
 from tune_app.engine.stop_signal import handled_by, raise_interrupted
 from tune_app.errors import Interrupted
-from tune_app.terminal.progress import Verbosity, set_verbosity
+from tune_app.terminal.progress import Verbosity, set_verbosity, verbosity
 from tune_app.terminal.shell import command
 from tune_app.terminal.streams import OutputFailed, give_up_output, prepare_streams
 
@@ -87,6 +87,8 @@ def main() -> None:
     except (TuneAppError, ClusterError) as err:
         if isinstance(err, OutputFailed):
             give_up_output()
+        if isinstance(err, UnexpectedError) and verbosity() is Verbosity.DETAILED:
+            print(printable(err.trace), end="", file=sys.stderr)
         print(f"error: {printable(str(err))}", file=sys.stderr)
         sys.exit(err.exit_code)
     except Interrupted as err:
