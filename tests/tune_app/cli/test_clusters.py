@@ -140,6 +140,30 @@ def test_a_dry_run_asks_no_cluster_and_writes_nothing(cli: Cli, spec: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
 
 
+def test_a_dry_run_shows_the_next_local_job(cli: Cli, spec: Path, run_instead: Callable[[str], None]) -> None:
+    run_instead("true")
+    cli("submit", spec, "--backend", "local")
+    while states(cli) != {"toy-1": "succeeded"}:
+        time.sleep(0.05)
+    plan = YAML(typ="safe").load(cli("submit", spec, "--backend", "local", "--dry-run").out)
+    assert (plan["submission_id"], plan["metadata"]["attempt"]) == ("toy-2", "2")
+    run_instead(ENDLESS)
+    cli("submit", spec, "--backend", "local")
+    assert cli("submit", spec, "--backend", "local", "--dry-run").code == 5
+
+
+def test_a_dry_run_refuses_a_variable_that_is_not_set(
+    cli: Cli, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec.write_text(dump_spec(make_spec(tmp_path, cluster={"env": ["NOT_SET_HERE"]})))
+    result = cli("submit", spec, "--dry-run")
+    assert (result.code, result.out) == (2, "")
+    assert "cluster.env names NOT_SET_HERE, which is not set here" in result.err
+    monkeypatch.setenv("NOT_SET_HERE", "hunter2")
+    result = cli("submit", spec, "--dry-run")
+    assert (result.code, "hunter2" in result.out) == (0, False)
+
+
 def test_a_plan_is_written_where_it_is_wanted(cli: Cli, spec: Path, tmp_path: Path) -> None:
     section = {"image": "registry.example.com/tune-app:0.1.0"}
     spec.write_text(dump_spec(make_spec(tmp_path).model_copy(update={"storage": "s3://bucket/runs"})))
