@@ -44,6 +44,7 @@ class JobSpec(Frozen):
     trials: int = Field(ge=1)
     cpu: float = Field(gt=0)
     gpu: float = Field(ge=0)
+    gpu_least: float | None = Field(None, gt=0, description="what it may become, as memory allows; null: it stays")
     max_concurrent: int | None = Field(None, ge=1)
     attempt: int = Field(1, ge=1)
     cluster: ClusterConfig = ClusterConfig()
@@ -52,6 +53,11 @@ class JobSpec(Frozen):
     def submission_id(self) -> str:
         """The name of this attempt, such as `demo-1`; a later attempt continues the experiment."""
         return f"{self.experiment}-{self.attempt}"
+
+    @property
+    def gpus_per_trial(self) -> float | str:
+        """What a plan says of the GPUs of a trial."""
+        return self.gpu if self.gpu_least is None else "auto"
 
     @property
     def metadata(self) -> dict[str, str]:

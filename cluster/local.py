@@ -63,7 +63,12 @@ class LocalBackend(Backend):
             entrypoint=shlex.join([sys.executable, "-m", "tune_app", "run", SPEC_FILE]),
             metadata=job.metadata,
             files={SPEC_FILE: job.spec_text},
-            facts={"trials": job.trials, "cpus_per_trial": job.cpu, "gpus_per_trial": job.gpu, "storage": job.storage},
+            facts={
+                "trials": job.trials,
+                "cpus_per_trial": job.cpu,
+                "gpus_per_trial": job.gpus_per_trial,
+                "storage": job.storage,
+            },
         )
 
     def submit(self, plan: SubmitPlan) -> JobHandle:

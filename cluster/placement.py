@@ -51,9 +51,9 @@ def trials_on(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
 
 
 def trials_at_once(job: JobSpec) -> int:
-    """Returns how many trials run at the same time when all workers are there."""
+    """Returns how many trials run at the same time when all workers are there; with automatic shares, may run."""
     workers = job.cluster.workers
-    per_node = trials_on({"CPU": workers.cpus, "GPU": workers.gpus}, {"CPU": job.cpu, "GPU": job.gpu})
+    per_node = trials_on({"CPU": workers.cpus, "GPU": workers.gpus}, {"CPU": job.cpu, "GPU": job.gpu_least or job.gpu})
     return min(per_node * workers.max_nodes, job.trials, job.max_concurrent or job.trials)
 
 

@@ -71,7 +71,7 @@ class RayBackend(Backend):
             facts={
                 "trials": job.trials,
                 "cpus_per_trial": job.cpu,
-                "gpus_per_trial": job.gpu,
+                "gpus_per_trial": job.gpus_per_trial,
                 "trials_at_once": job.max_concurrent or "as many as fit",
                 "storage": job.storage,
             },

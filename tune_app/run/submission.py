@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cluster.errors import NoSuchJob
 from cluster.job import Backend, JobHandle, JobSpec
 from tune_app.errors import LeaseHeld
+from tune_app.on_ray.gpu_shares import MOST
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.terminal.shell import command, watch_command
@@ -23,6 +24,7 @@ def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
         trials=spec.budget.trials,
         cpu=spec.resources.cpu,
         gpu=spec.resources.gpu_at_first,
+        gpu_least=1 / MOST if spec.resources.gpu == "auto" else None,
         max_concurrent=spec.max_concurrent_trials,
         attempt=attempt,
         cluster=spec.cluster,

@@ -152,6 +152,18 @@ def test_a_dry_run_shows_the_next_local_job(cli: Cli, spec: Path, run_instead: C
     assert cli("submit", spec, "--backend", "local", "--dry-run").code == 5
 
 
+def test_a_plan_counts_trials_that_share_a_gpu_automatically(cli: Cli, spec: Path) -> None:
+    cluster = {"image": "registry.example.com/tune-app:0.1.0", "workers": {"cpus": 16, "gpus": 1, "max_nodes": 2}}
+    wanted = make_spec("s3://bucket/runs", resources={"cpu": 1, "gpu": "auto"}, budget={"trials": 99}, cluster=cluster)
+    spec.write_text(dump_spec(wanted))
+    facts = {
+        backend: YAML(typ="safe").load(cli("submit", spec, "--backend", backend, "--dry-run").out)["facts"]
+        for backend in ("kuberay", "ray", "local")
+    }
+    assert facts["kuberay"]["trials_at_once"] == 16
+    assert [facts[backend]["gpus_per_trial"] for backend in ("ray", "local")] == ["auto", "auto"]
+
+
 def test_a_dry_run_refuses_a_variable_that_is_not_set(
     cli: Cli, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
