@@ -3,10 +3,11 @@
 Commands import what is heavy where they need it, so that help stays fast.
 """
 
+import itertools
 import signal
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,10 +61,27 @@ def options(
 
 
 def _verbosity_first(words: list[str]) -> list[str]:
-    """Returns the words of a command line with options of all commands before the command, wherever they stood."""
-    known = words[: words.index("--")] if "--" in words else words
-    found = [word for word in known if word in VERBOSITY]
-    return [*found, *(word for word in known if word not in VERBOSITY), *words[len(known) :]]
+    """Returns the words of a command line with options of all commands before the command, wherever they stood.
+
+    The value of another option stays what it is: `--output -q` is a file.
+    """
+    if not VERBOSITY.intersection(words):
+        return words
+    first, others, left = list[str](), list[str](), iter(words)
+    with_value = _with_value(typer.main.get_command(app))
+    for word in left:
+        (first if word in VERBOSITY else others).append(word)
+        if word in with_value:
+            others += itertools.islice(left, 1)
+        if word == "--":
+            others += left
+    return [*first, *others]
+
+
+def _with_value(command: Any) -> set[str]:
+    """Returns the options that take a value, of a command and of those below it; none of these names is a flag too."""
+    own = {name for option in command.params if not getattr(option, "is_flag", True) for name in option.opts}
+    return own.union(*map(_with_value, getattr(command, "commands", {}).values()))
 
 
 def main() -> None:
