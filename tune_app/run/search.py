@@ -232,14 +232,15 @@ def _refuse_unmeasured(spec: ExperimentSpec, folder: ExperimentFolder) -> None:
 def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console) -> Iterator[Lease]:
     """Holds the lease on a claimed experiment. Input that is refused before anything ended leaves no folder."""
     existed = exists(folder.path)
-    try:
-        with Lease(folder) as lease:
+    with Lease(folder) as lease:
+        try:
             _refuse_unmeasured(spec, folder)
             changed = claim(lease, spec)
             if changed:
                 note(f"changed since the last run: {'; '.join(changed)}", on=console)
             yield lease
-    except ConfigError:
-        if not existed and read_baseline(folder) is None:
-            remove_tree(folder.path)
-        raise
+        except ConfigError:
+            ours = not existed and lease.generation == 1 and lease.is_held  # before the next one has it
+            if ours and read_baseline(folder) is None:
+                remove_tree(folder.path)
+            raise
