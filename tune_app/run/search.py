@@ -79,7 +79,7 @@ def run_search(
     with (
         _experiment(spec, folder, console) as lease,
         tracked(spec, folder, console),
-        LiveView(Status(spec), console=console) as view,
+        LiveView(Status(spec, began), console=console) as view,
     ):
         known, stock = read_baseline(folder), take_stock(folder, spec)
         spent = None if known is None or only else _spent(lease, spec, known, stock, retry_failed=retry_failed)
@@ -89,7 +89,7 @@ def run_search(
             if known is None:
                 _refuse_misfits(spec)
             outcome = _searched(
-                lease, spec, engine or _on_ray(), warm_start, view, began=began, retry_failed=retry_failed, only=only
+                lease, spec, engine or _on_ray(), warm_start, view, retry_failed=retry_failed, only=only
             )
         return replace(
             outcome,
@@ -106,7 +106,6 @@ def _searched(
     warm_start: ExperimentFolder | None,
     view: LiveView,
     *,
-    began: float,
     retry_failed: bool,
     only: Sequence[Params],
 ) -> Outcome:
@@ -114,9 +113,7 @@ def _searched(
     folder = lease.folder
     with engine.session(spec):
         baseline, data = engine.prepare(spec, view)
-        proposer = _replay(
-            spec, folder, baseline, lease, warm_start, view, began=began, retry_failed=retry_failed, only=only
-        )
+        proposer = _replay(spec, folder, baseline, lease, warm_start, view, retry_failed=retry_failed, only=only)
         before, started = len(proposer.records), time.monotonic()
         search = ReadySearch(spec, folder, lease, proposer, baseline, view)
         try:
@@ -176,7 +173,6 @@ def _replay(
     warm_start: ExperimentFolder | None,
     view: LiveView,
     *,
-    began: float,
     retry_failed: bool,
     only: Sequence[Params],
 ) -> Proposer:
@@ -198,7 +194,7 @@ def _replay(
         bounds=open_bounds(spec, baseline.architecture),
         retry_failed=retry_failed,
         only=only,
-        began=began,
+        began=view.status.began,
     )
 
 
