@@ -42,6 +42,9 @@ class JobSpec(Frozen):
     storage: str = Field(min_length=1)
     report: str = Field("", description="shell command that shows the job's results while it runs")
     trials: int = Field(ge=1)
+    on_rungs: int | None = Field(
+        None, ge=1, description="trials that may be on cheaper rungs at the same time; null: there are no such rungs"
+    )
     cpu: float = Field(gt=0)
     gpu: float = Field(ge=0)
     gpu_least: float | None = Field(None, gt=0, description="what it may become, as memory allows; null: it stays")

@@ -22,6 +22,7 @@ def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
         storage=spec.storage,
         report=watch_command(spec.folder),
         trials=spec.budget.trials,
+        on_rungs=None if spec.fidelity is None else spec.space.size,
         cpu=spec.resources.cpu,
         gpu=spec.resources.gpu_at_first,
         gpu_least=1 / MOST if spec.resources.gpu == "auto" else None,

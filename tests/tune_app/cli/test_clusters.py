@@ -13,6 +13,7 @@ from cluster.job import JobState
 from cluster.local import LocalBackend
 from tests.conftest import Result
 from tests.tune_app.factories import make_spec
+from tests.tune_app.search.test_ladder import make_laddered, open_proposer
 from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]
@@ -162,6 +163,16 @@ def test_a_plan_counts_trials_that_share_a_gpu_automatically(cli: Cli, spec: Pat
     }
     assert facts["kuberay"]["trials_at_once"] == 16
     assert [facts[backend]["gpus_per_trial"] for backend in ("ray", "local")] == ["auto", "auto"]
+
+
+def test_a_plan_counts_trials_on_cheaper_rungs(cli: Cli, spec: Path, tmp_path: Path) -> None:
+    cluster = {"image": "registry.example.com/tune-app:0.1.0", "workers": {"cpus": 16, "gpus": 0, "max_nodes": 2}}
+    wanted = make_laddered(tmp_path, budget={"trials": 4}, cluster=cluster)
+    proposer = open_proposer(wanted)
+    running = [work for work in (proposer.next() for _ in range(99)) if work is not None]
+    spec.write_text(dump_spec(wanted.model_copy(update={"storage": "s3://bucket/runs"})))
+    facts = YAML(typ="safe").load(cli("submit", spec, "--backend", "kuberay", "--dry-run").out)["facts"]
+    assert facts["trials_at_once"] == len(running) > 4
 
 
 def test_a_dry_run_refuses_a_variable_that_is_not_set(
