@@ -252,3 +252,13 @@ def test_an_error_that_ends_the_baseline_is_one_line_and_detail_says_where(
     with pytest.raises(UnexpectedError) as caught:
         run_baseline(short_spec(tmp_path), engine=InProcess())
     assert "in ended\n" in pickle.loads(pickle.dumps(caught.value)).trace  # as Ray sends it
+
+
+def test_what_a_loader_of_data_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    def ended(*_: Any, **__: Any) -> Any:
+        raise KeyError("label")
+
+    monkeypatch.setattr("trainables.data.data_sets.load_data", ended)
+    result = cli("run", write_spec(tmp_path / "spec.yaml", short_spec(tmp_path)), "--in-process")
+    assert result.code == UnexpectedError.exit_code
+    assert "the data set could not be made (-v shows where it ended): KeyError: 'label'" in result.err.splitlines()[-1]
