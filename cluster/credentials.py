@@ -13,8 +13,8 @@ FORMS = {
     "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
     "a Google API key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
     "a web token": re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."),
-    # Exactly 40: a SHA-256 has 64 digits.
-    "a W&B key": re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])"),
+    # Exactly 40: a SHA-256 has 64 digits. As the tag of an image, or in a path, it is a commit.
+    "a W&B key": re.compile(r"(?<![0-9A-Za-z/@])(?<!\w:)[0-9a-f]{40}(?![0-9A-Za-z])"),
     # One of digits alone, before a slash, is a port.
     "a password in an address": re.compile(
         r"(?i)\w://(?:[^/\s:@]*:(?!\d+/)[^\s@]+@|\S*[?&](?:password|passwd|pwd|token|access_token|api_key|secret)=\S)"

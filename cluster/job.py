@@ -42,8 +42,12 @@ class JobSpec(Frozen):
     storage: str = Field(min_length=1)
     report: str = Field("", description="shell command that shows the job's results while it runs")
     trials: int = Field(ge=1)
+    on_rungs: int | None = Field(
+        None, ge=1, description="trials that may be on cheaper rungs at the same time; null: there are no such rungs"
+    )
     cpu: float = Field(gt=0)
     gpu: float = Field(ge=0)
+    gpu_least: float | None = Field(None, gt=0, description="what it may become, as memory allows; null: it stays")
     max_concurrent: int | None = Field(None, ge=1)
     attempt: int = Field(1, ge=1)
     cluster: ClusterConfig = ClusterConfig()
@@ -52,6 +56,11 @@ class JobSpec(Frozen):
     def submission_id(self) -> str:
         """The name of this attempt, such as `demo-1`; a later attempt continues the experiment."""
         return f"{self.experiment}-{self.attempt}"
+
+    @property
+    def gpus_per_trial(self) -> float | str:
+        """What a plan says of the GPUs of a trial."""
+        return self.gpu if self.gpu_least is None else "auto"
 
     @property
     def metadata(self) -> dict[str, str]:

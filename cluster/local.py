@@ -5,6 +5,7 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ class _Started(Frozen):
     """What this machine remembers of a job."""
 
     handle: JobHandle
+    host: str = ""
+    """The machine that runs it, as several may share a home folder; empty: an older version did not note it."""
     pid: int
     after_boot_s: float
     """When the process started; a number alone may name another process later."""
@@ -60,7 +63,12 @@ class LocalBackend(Backend):
             entrypoint=shlex.join([sys.executable, "-m", "tune_app", "run", SPEC_FILE]),
             metadata=job.metadata,
             files={SPEC_FILE: job.spec_text},
-            facts={"trials": job.trials, "cpus_per_trial": job.cpu, "gpus_per_trial": job.gpu, "storage": job.storage},
+            facts={
+                "trials": job.trials,
+                "cpus_per_trial": job.cpu,
+                "gpus_per_trial": job.gpus_per_trial,
+                "storage": job.storage,
+            },
         )
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
@@ -75,7 +83,12 @@ class LocalBackend(Backend):
             backend="local", submission_id=plan.submission_id, experiment=plan.metadata.get("experiment", "")
         )
         job = _Started(
-            handle=handle, pid=pid, after_boot_s=_start_of(pid), submitted=time.time(), metadata=plan.metadata
+            handle=handle,
+            host=socket.gethostname(),
+            pid=pid,
+            after_boot_s=_start_of(pid),
+            submitted=time.time(),
+            metadata=plan.metadata,
         )
         draft = folder / ".job.json"
         draft.write_text(job.model_dump_json(indent=1) + "\n")
@@ -83,7 +96,8 @@ class LocalBackend(Backend):
         return handle
 
     def status(self, handle: JobHandle) -> JobState:
-        alive = _process(self._find(handle)) is not None  # asked first: it ends after it has written its exit code
+        job = self._find(handle)  # of one elsewhere only its exit code tells
+        alive = _is_elsewhere(job) or _process(job) is not None  # asked first: it ends after it has written that
         try:
             code = int((self.folder / handle.submission_id / "exit_code").read_text("utf-8"))
         except (FileNotFoundError, ValueError):
@@ -111,7 +125,15 @@ class LocalBackend(Backend):
                 time.sleep(POLL_S)
 
     def stop(self, handle: JobHandle) -> None:
-        shell = _process(self._find(handle))
+        job = self._find(handle)
+        if _is_elsewhere(job):
+            if self.status(handle).is_final:
+                return
+            raise PlanRefused(
+                f"job {handle.submission_id} runs on {job.host}: stop it there, or remove "
+                f"{self.folder / handle.submission_id} if that machine is gone."
+            )
+        shell = _process(job)
         if shell is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself at this moment
@@ -168,6 +190,11 @@ def _drivers(shell: psutil.Process) -> list[psutil.Process]:
     while not (found := shell.children()) and shell.status() != psutil.STATUS_ZOMBIE:
         time.sleep(LOOK_S)
     return found
+
+
+def _is_elsewhere(job: _Started) -> bool:
+    """Whether another machine runs a job, or did."""
+    return job.host not in ("", socket.gethostname())
 
 
 def _process(job: _Started) -> psutil.Process | None:

@@ -51,10 +51,12 @@ def trials_on(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
 
 
 def trials_at_once(job: JobSpec) -> int:
-    """Returns how many trials run at the same time when all workers are there."""
+    """Returns how many trials run at the same time when all workers are there; on cheaper rungs, or with automatic
+    shares of a GPU, how many may."""
     workers = job.cluster.workers
-    per_node = trials_on({"CPU": workers.cpus, "GPU": workers.gpus}, {"CPU": job.cpu, "GPU": job.gpu})
-    return min(per_node * workers.max_nodes, job.trials, job.max_concurrent or job.trials)
+    per_node = trials_on({"CPU": workers.cpus, "GPU": workers.gpus}, {"CPU": job.cpu, "GPU": job.gpu_least or job.gpu})
+    some = job.on_rungs or job.trials
+    return min(per_node * workers.max_nodes, some, job.max_concurrent or some)
 
 
 def size_facts(config: ClusterConfig) -> Facts:

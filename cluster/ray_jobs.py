@@ -71,7 +71,7 @@ class RayBackend(Backend):
             facts={
                 "trials": job.trials,
                 "cpus_per_trial": job.cpu,
-                "gpus_per_trial": job.gpu,
+                "gpus_per_trial": job.gpus_per_trial,
                 "trials_at_once": job.max_concurrent or "as many as fit",
                 "storage": job.storage,
             },
@@ -79,7 +79,7 @@ class RayBackend(Backend):
 
     def submit(self, plan: SubmitPlan) -> JobHandle:
         """Uploads the working directory and starts the driver on the cluster."""
-        handed_on = {name: _value(name) for name in plan.env}
+        handed_on = values_of(plan.env)
         client = self._client
         with tempfile.TemporaryDirectory(prefix="tune-app-") as scratch:
             folder = stage(plan, Path(scratch) / "job")
@@ -233,11 +233,14 @@ def _headers() -> dict[str, str] | None:
         ) from None
 
 
-def _value(name: str) -> str:
+def values_of(names: Iterable[str]) -> dict[str, str]:
+    """Returns the values of environment variables by name, or raises PlanRefused: one is not set."""
     try:
-        return os.environ[name]
+        return {name: os.environ[name] for name in names}
     except KeyError as err:
-        raise PlanRefused(f"cluster.env names {name}, which is not set here: export it, or take it out.") from err
+        raise PlanRefused(
+            f"cluster.env names {err.args[0]}, which is not set here: export it, or take it out."
+        ) from err
 
 
 @contextlib.contextmanager

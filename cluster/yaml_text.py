@@ -5,10 +5,12 @@ import re
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import LiteralScalarString, SingleQuotedScalarString
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString, SingleQuotedScalarString
 
 # What a reader of YAML 1.1, such as kubectl and Ray's, takes for a boolean, a number, a time or a merge key.
 NOT_TEXT = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|~|=|<<|[-+]?\.(inf|nan)|[-+]?\.?[0-9].*")
+# What YAML refuses where it is not escaped, or takes for an end of a line.
+ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
 def yaml_text(*documents: Any) -> str:
@@ -27,6 +29,8 @@ def yaml_text(*documents: Any) -> str:
 def _marked(value: Any) -> Any:
     """Returns the value with every string marked that cannot stand plainly."""
     if isinstance(value, str):
+        if ESCAPED.search(value):
+            return DoubleQuotedScalarString(value)
         if "\n" in value:
             return LiteralScalarString(value)
         return SingleQuotedScalarString(value) if NOT_TEXT.fullmatch(value) else value

@@ -95,6 +95,9 @@ class WorkerLost(TrialFailure):
 class UnexpectedError(TrialFailure):
     """Any other exception; its traceback is kept in the record."""
 
+    trace = ""
+    """The traceback, as text."""
+
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Returns the known name that is spelled most like a name; empty if none is alike.

@@ -24,6 +24,11 @@ def test_each_kind_is_found_inside_other_text(kind: str) -> None:
     assert credential_in(f"storage: {EXAMPLES[kind]}\n") == kind
 
 
+@pytest.mark.parametrize("text", ["%s", "key: %s", "WANDB_API_KEY=%s", "'%s'", "[a, %s]", "https://api:%s@host/runs"])
+def test_a_key_of_hex_digits_is_found_where_no_commit_is(text: str) -> None:
+    assert credential_in(text % EXAMPLES["a W&B key"])
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -53,6 +58,8 @@ def test_a_password_is_found_wherever_an_address_may_hold_it(address: str) -> No
         "tune-app-token",
         "arn:aws:iam::123456789012:instance-profile/worker",
         "python@sha256:" + "ab" * 32,
+        "registry.example.com/tune-app:" + "ab" * 20,
+        "checkpoint: /home/me/.cache/huggingface/hub/models--timm--resnet18/snapshots/" + "ab" * 20 + "/model.pt",
     ],
 )
 def test_names_and_digests_are_no_credentials(text: str) -> None:

@@ -208,6 +208,22 @@ def test_what_is_remembered_of_a_job_may_be_damaged(backend: LocalBackend, inste
         assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_job_of_another_machine_with_the_same_home_runs_until_it_wrote_how_it_ended(
+    backend: LocalBackend, instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instead("until [ -e go ]; do sleep 0.01; done")
+    monkeypatch.setattr("socket.gethostname", lambda: "login1")
+    handle = backend.submit(plan(backend))
+    monkeypatch.setattr("socket.gethostname", lambda: "login2")
+    monkeypatch.setattr("cluster.local._process", lambda job: None)  # its process has that number elsewhere
+    assert backend.status(handle) == JobState.RUNNING
+    with pytest.raises(PlanRefused, match=r"demo-1 runs on login1: stop it there, or remove .*/demo-1 if"):
+        backend.stop(handle)
+    (backend.folder / "demo-1/go").touch()
+    assert wait(backend, handle, until=lambda s: s.is_final) == JobState.SUCCEEDED
+    backend.stop(handle)
+
+
 def test_jobs_need_a_folder(backend: LocalBackend) -> None:
     backend.folder.touch()
     with pytest.raises(FolderUnwritable, match="TUNE_APP_JOBS"):

@@ -24,6 +24,19 @@ def test_trials_share_nodes_by_their_scarcer_resource(
     assert trials_at_once(make_job(cluster={"workers": workers}, cpu=cpu, gpu=gpu, trials=1000)) == fits
 
 
+def test_a_budget_does_not_count_trials_on_cheaper_rungs() -> None:
+    workers = {"workers": {"cpus": 16, "gpus": 1, "max_nodes": 2}}
+    assert trials_at_once(make_job(cluster=workers, gpu=0, trials=4, on_rungs=24)) == 24
+    assert trials_at_once(make_job(cluster=workers, gpu=0, trials=4, on_rungs=24, max_concurrent=5)) == 5
+    assert trials_at_once(make_job(cluster=workers, gpu=0, trials=4)) == 4
+
+
+def test_automatic_shares_of_a_gpu_count_as_small_as_they_may_become() -> None:
+    workers = {"workers": {"cpus": 16, "gpus": 1, "max_nodes": 2}}
+    assert trials_at_once(make_job(cluster=workers, gpu=1, gpu_least=0.125, trials=1000)) == 16
+    assert trials_at_once(make_job(cluster=workers, gpu=1, trials=1000)) == 2
+
+
 def test_no_more_trials_run_than_there_are_or_than_the_spec_allows() -> None:
     assert trials_at_once(make_job(trials=3)) == 3
     assert trials_at_once(make_job(trials=1000, max_concurrent=5)) == 5

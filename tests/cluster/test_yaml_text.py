@@ -43,6 +43,13 @@ def test_words_that_are_text_here_and_something_else_there_are_quoted(word: str)
         assert read(yaml_text({word: [word]})) == {word: [word]}
 
 
+@pytest.mark.parametrize("mark", ["\x00", "\x1b", "\r", "\x7f", "\x85", "\u2028", "\u2029", "\ufeff"])
+def test_text_that_would_be_folded_or_refused_is_escaped(mark: str) -> None:
+    for text in (f"{mark}a{mark}b{mark}", f"a\n{mark}b\n", f"{mark}a\nb{mark}"):
+        for read in (read_yaml, yaml.safe_load):
+            assert read(yaml_text({"k": [text]})) == {"k": [text]}
+
+
 def test_text_of_several_lines_is_a_literal_block() -> None:
     value = {"data": {"spec.yaml": "name: demo\nspace:\n  w_bits: [2, 4]\n"}}
     text = yaml_text(value)

@@ -65,12 +65,17 @@ def submit(
     set: Settings = None,
     backend: Annotated[str, typer.Option(help="local, ray, kuberay, aws or gcp.")] = "ray",
     address: Address = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; send and write nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the plan, on a cluster that of a first job; send and write nothing."),
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for the files of kuberay, aws and gcp.")] = None,
 ) -> None:
     """Run a search on a cluster; once more, it goes on where it stopped."""
     from cluster import load
     from cluster.errors import PlanRefused
+    from cluster.local import LocalBackend
+    from cluster.ray_jobs import values_of
     from tune_app.run.submission import job_of, jobs_command, next_attempt
     from tune_app.spec.yaml_file import load_spec
 
@@ -81,8 +86,11 @@ def submit(
         why = "--dry-run prints the plan" if dry_run else f"--backend {backend} sends the job"
         raise PlanRefused(f"{why} and writes no files: leave --output out.")
     if dry_run or not sends:  # asks no cluster
-        plan = (planner(address) if sends else planner()).plan(job_of(loaded, attempt=1))
+        chosen = planner(address) if sends else planner()
+        attempt = next_attempt(chosen, loaded.name) if isinstance(chosen, LocalBackend) else 1
+        plan = chosen.plan(job_of(loaded, attempt=attempt))
         if dry_run:
+            values_of(plan.env if backend == "ray" else ())  # refuses as the submission would
             print(plan.to_yaml(), end="")
         else:
             _write(plan, output or Path(f"{loaded.name}-{backend}"), spec)

@@ -3,20 +3,21 @@
 Commands import what is heavy where they need it, so that help stays fast.
 """
 
+import itertools
 import signal
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cluster.errors import ClusterError
-from trainables.errors import ConfigError, TuneAppError
+from trainables.errors import ConfigError, TuneAppError, UnexpectedError
 from trainables.printable import printable
 from tune_app.cli import clusters, epochs, failures, inspect, networks, report, results, search, start, tools, verify
 from tune_app.engine.stop_signal import handled_by, raise_interrupted
 from tune_app.errors import Interrupted
-from tune_app.terminal.progress import Verbosity, set_verbosity
+from tune_app.terminal.progress import Verbosity, set_verbosity, verbosity
 from tune_app.terminal.shell import command
 from tune_app.terminal.streams import OutputFailed, give_up_output, prepare_streams
 
@@ -60,10 +61,27 @@ def options(
 
 
 def _verbosity_first(words: list[str]) -> list[str]:
-    """Returns the words of a command line with options of all commands before the command, wherever they stood."""
-    known = words[: words.index("--")] if "--" in words else words
-    found = [word for word in known if word in VERBOSITY]
-    return [*found, *(word for word in known if word not in VERBOSITY), *words[len(known) :]]
+    """Returns the words of a command line with options of all commands before the command, wherever they stood.
+
+    The value of another option stays what it is: `--output -q` is a file.
+    """
+    if not VERBOSITY.intersection(words):
+        return words
+    first, others, left = list[str](), list[str](), iter(words)
+    with_value = _with_value(typer.main.get_command(app))
+    for word in left:
+        (first if word in VERBOSITY else others).append(word)
+        if word in with_value:
+            others += itertools.islice(left, 1)
+        if word == "--":
+            others += left
+    return [*first, *others]
+
+
+def _with_value(command: Any) -> set[str]:
+    """Returns the options that take a value, of a command and of those below it; none of these names is a flag too."""
+    own = {name for option in command.params if not getattr(option, "is_flag", True) for name in option.opts}
+    return own.union(*map(_with_value, getattr(command, "commands", {}).values()))
 
 
 def main() -> None:
@@ -87,6 +105,8 @@ def main() -> None:
     except (TuneAppError, ClusterError) as err:
         if isinstance(err, OutputFailed):
             give_up_output()
+        if isinstance(err, UnexpectedError) and verbosity() is Verbosity.DETAILED:
+            print(printable(err.trace), end="", file=sys.stderr)
         print(f"error: {printable(str(err))}", file=sys.stderr)
         sys.exit(err.exit_code)
     except Interrupted as err:

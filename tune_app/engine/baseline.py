@@ -10,9 +10,10 @@ import numpy as np
 import psutil
 
 from trainables.config import BaselineImport, data_packages, sealed, stage_keys, stage_packages
-from trainables.errors import ConfigError, OutOfMemory
+from trainables.errors import ConfigError, OutOfMemory, TuneAppError
 from trainables.storage import create_once, replace, storage_path
-from tune_app.engine.trial import workplace_of
+from tune_app.engine.images import load_images
+from tune_app.engine.trial import unexpected, workplace_of
 from tune_app.ledger.baseline import BaselineInfo, BegunBaseline, ClassImages, read_baseline, read_begun_baseline
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.measured import refuse_undefined
@@ -30,6 +31,17 @@ threads wait for each other: with two busy programs beside it on two cores, a ba
 four minutes with two threads, and took 19 seconds with one."""
 OUTSIDE = 2_000
 """Test images on which an imported network is tried. More: seconds; fewer: only a large difference is seen."""
+
+
+def prepare(spec: ExperimentSpec, *, cores: float, gpu: float) -> tuple[BaselineInfo, "DataSet"]:
+    """Loads the data and makes the baseline or finds it, on a machine with so many free cores.
+
+    Raises:
+        TuneAppError: as `load_images` and `make_baseline` do, and for what else a loader raises.
+    """
+    with _in_one_line("the data set"):
+        data = load_images(spec)
+    return make_baseline(spec, data, threads=free_threads(spec, cores), gpu=gpu), data
 
 
 def make_baseline(
@@ -62,7 +74,7 @@ def make_baseline(
         threads = asked or begun.threads
     workplace = workplace_of(spec, data, gpu=gpu, first_threads=threads)
     started = time.perf_counter()
-    with _memory_named():
+    with _in_one_line("the baseline or its teacher"):
         result, _ = run_stages(spec.base, spec.base.stages()[:1], workplace)
         if stored is not None:
             return stored
@@ -74,19 +86,24 @@ def make_baseline(
 
 
 @contextlib.contextmanager
-def _memory_named() -> Iterator[None]:
-    """Says in one line that the GPU's memory was not enough: no smaller share of it was tried before."""
+def _in_one_line(what: str) -> Iterator[None]:
+    """Makes an error of ours of any other one, which ended this.
+
+    Where the GPU's memory was not enough, no smaller share of it was tried before.
+    """
     from trainables.device import is_out_of_memory
 
     try:
         yield
+    except TuneAppError:
+        raise
     except Exception as err:
         if is_out_of_memory(err):
             raise OutOfMemory(
-                "the baseline or its teacher ran out of GPU memory: give the schedules that train them a smaller "
+                f"{what} ran out of GPU memory: give the schedules that train them a smaller "
                 "batch_size, or run it on a GPU with more memory, or with resources.gpu: 0."
             ) from err
-        raise
+        raise unexpected(err, at=f"{what} could not be made (-v shows where it ended): ") from err
 
 
 def _begun(folder: ExperimentFolder, threads: int, key: str) -> BegunBaseline:

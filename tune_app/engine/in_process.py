@@ -6,9 +6,8 @@ from typing import Any
 
 from trainables.errors import OutOfMemory
 from trainables.storage import remove_tree, replace_json
-from tune_app.engine.baseline import free_threads, make_baseline
+from tune_app.engine.baseline import prepare
 from tune_app.engine.engine import ReadySearch
-from tune_app.engine.images import load_images
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import checks, refuse, report_node
 from tune_app.engine.stop_signal import StopSignal
@@ -45,9 +44,7 @@ class InProcess:
         resources = resources_here()
         refuse(checks(spec, here, [here], live=[resources]))
         with view.making_baseline():
-            data = load_images(spec)
-            threads = free_threads(spec, resources["CPU"])
-            return make_baseline(spec, data, threads=threads, gpu=_whole_gpu(spec)), data
+            return prepare(spec, cores=resources["CPU"], gpu=_whole_gpu(spec))
 
     def run(self, search: ReadySearch, data: Any) -> None:
         """Runs one trial after the other."""

@@ -42,6 +42,8 @@ class Status:
     """What the live view shows of a search, which keeps it up to date."""
 
     spec: ExperimentSpec
+    began: float = field(default_factory=time.monotonic)
+    """When the run began, by the monotonic clock; `started` is when its first trial could."""
     phase: str = "starting Ray"
     making_baseline: bool = False
     records: Sequence[TrialRecord] = ()
@@ -78,11 +80,13 @@ class Status:
         return frontier_volume(front, self.spec, self.reference) if self.reference else 0.0
 
     def seconds_left(self) -> float | None:
-        """Estimates what is left by the rate of this run; None before its first trial ended, and after the last."""
-        new = self.done - self.resumed
-        if new < 1 or self.done >= self.spec.budget.trials:
+        """Estimates what is left by the rate of this run, within its wall time; None before its first trial ended, and
+        after the last."""
+        new, now, budget = self.done - self.resumed, time.monotonic(), self.spec.budget
+        if new < 1 or self.done >= budget.trials:
             return None
-        return (self.spec.budget.trials - self.done) * (time.monotonic() - self.started) / new
+        left = (budget.trials - self.done) * (now - self.started) / new
+        return left if budget.wall_s is None else min(left, max(0.0, self.began + budget.wall_s - now))
 
 
 class LiveView:

@@ -122,15 +122,20 @@ def _outcome(
 
         if is_out_of_memory(err):
             raise OutOfMemory(f"{work.label} ran out of GPU memory") from err
-        told = traceback.TracebackException.from_exception(err)  # also of an error whose own words fail
-        wrapped = UnexpectedError(f"{type(err).__name__}: {told}")
-        wrapped.__cause__ = err
-        return failed(wrapped, stages=runs, trace="".join(told.format())), plug_ins
+        return failed(unexpected(err), stages=runs), plug_ins
 
 
-def failed(err: TrialFailure, *, stages: Sequence[StageRun] = (), trace: str = "") -> Failed:
+def unexpected(err: Exception, *, at: str = "") -> UnexpectedError:
+    """Returns the error that stands for any other one, with its traceback; `at` begins its message."""
+    told = traceback.TracebackException.from_exception(err)  # also of an error whose own words fail
+    wrapped = UnexpectedError(" ".join(f"{at}{type(err).__name__}: {told}".split()))
+    wrapped.trace = "".join(told.format())
+    return wrapped
+
+
+def failed(err: TrialFailure, *, stages: Sequence[StageRun] = ()) -> Failed:
     """Returns the result of a trial that ended with this error, after or in the last of these stages."""
-    message = " ".join(str(err).split())
+    message, trace = " ".join(str(err).split()), getattr(err, "trace", "")
     failure = Failure(
         kind=type(err).__name__,
         state=err.state,

@@ -12,9 +12,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from cluster.errors import first_line
 from trainables.errors import TuneAppError
-from tune_app.engine.baseline import free_threads, make_baseline
+from tune_app.engine.baseline import prepare
 from tune_app.engine.engine import ReadySearch
-from tune_app.engine.images import load_images
 from tune_app.engine.live_view import LiveView
 from tune_app.engine.preflight import refuse
 from tune_app.engine.stop_signal import StopSignal
@@ -110,7 +109,6 @@ def _share(spec: ExperimentSpec) -> tuple[float, float]:
 
 def _prepare_in_worker(spec_json: str, cpu: float, gpu: float) -> tuple[Any, BaselineInfo]:
     spec = ExperimentSpec.model_validate_json(spec_json)
-    data = load_images(spec)
-    made = data, make_baseline(spec, data, threads=free_threads(spec, cpu), gpu=gpu)
+    info, data = prepare(spec, cores=cpu, gpu=gpu)
     gc.freeze()  # Ray ends this process while the first workers start: it has no need to look for garbage then
-    return made
+    return data, info

@@ -49,7 +49,7 @@ class Server:
 
     name: str
     url: str
-    """Its address, for people: without a password, which requests to it may need."""
+    """Its address; for people without a password, which requests to it may need."""
     process: "subprocess.Popen[bytes] | None" = None
     """What was started here; None: it ran already."""
 
@@ -91,12 +91,15 @@ def metrics_servers(session: Path, *, environ: Mapping[str, str] = os.environ) -
     write_dashboard(folder / "grafana/dashboards/tune-app.json")
     prometheus, grafana = (environ.get(name) or url for name, url in DEFAULTS.items())
     with contextlib.ExitStack() as running:
-        servers = [_prometheus(prometheus.rstrip("/"), session)]
-        running.callback(servers[0].end)
-        if (found := _grafana(grafana.rstrip("/"), folder / "grafana")) is not None:
-            running.callback(found.end)
-            servers.append(found)
-        yield servers
+        try:
+            servers = [_prometheus(prometheus.rstrip("/"), session)]
+            running.callback(servers[0].end)
+            if (found := _grafana(grafana.rstrip("/"), folder / "grafana")) is not None:
+                running.callback(found.end)
+                servers.append(found)
+        except ClusterUnavailable as err:
+            raise ClusterUnavailable(redact(str(err))) from None
+        yield [replace(server, url=redact(server.url)) for server in servers]
 
 
 def dashboard_url(server: Server) -> str:
@@ -110,14 +113,14 @@ def _prometheus(url: str, session: Path) -> Server:
     if _answers(health):
         if not _reads(url, session / TARGETS, wait_s=READ_S):
             raise ClusterUnavailable(
-                f"the Prometheus at {redact(url)} does not read this Ray: add the file {session / TARGETS} to its "
+                f"the Prometheus at {url} does not read this Ray: add the file {session / TARGETS} to its "
                 f"file_sd_configs, or stop it, or name another address by {PROMETHEUS}."
             )
-        return Server("Prometheus", redact(url))
+        return Server("Prometheus", url)
     program = shutil.which("prometheus")
     if program is None:
         raise ClusterUnavailable(
-            f"no Prometheus answers at {redact(url)}, and none is installed here (there is no program `prometheus`): "
+            f"no Prometheus answers at {url}, and none is installed here (there is no program `prometheus`): "
             f"install it, or name the address of one by {PROMETHEUS}, for this command and before Ray starts."
         )
     folder, listens = session / "metrics/prometheus", _listens(url, PROMETHEUS)
@@ -128,14 +131,14 @@ def _prometheus(url: str, session: Path) -> Server:
         f"--web.listen-address={listens}",
         "--log.level=warn",
     ]
-    return _started(Server("Prometheus", redact(url)), command, folder, health)
+    return _started(Server("Prometheus", url), command, folder, health)
 
 
 def _grafana(url: str, folder: Path) -> Server | None:
     """Returns a Grafana; None: none runs, and none is installed."""
     health = f"{url}/api/health"
     if _answers(health):
-        return Server("Grafana", redact(url))
+        return Server("Grafana", url)
     program = shutil.which("grafana") or shutil.which("grafana-server")
     if program is None:
         return None
@@ -152,7 +155,7 @@ def _grafana(url: str, folder: Path) -> Server | None:
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
     }
-    return _started(Server("Grafana", redact(url)), [*command, *([home] if home else [])], folder, health, own)
+    return _started(Server("Grafana", url), [*command, *([home] if home else [])], folder, health, own)
 
 
 def _started(
@@ -188,11 +191,11 @@ def _listens(url: str, variable: str) -> str:
         host, port = None, None
     if port is None or host not in LOOPBACK or parts.scheme != "http":
         raise ClusterUnavailable(
-            f"nothing answers at {redact(url)}, and only http://localhost:PORT is started here: check {variable}."
+            f"nothing answers at {url}, and only http://localhost:PORT is started here: check {variable}."
         )
     if is_there(url):
         raise ClusterUnavailable(
-            f"what answers at {redact(url)} is neither Prometheus nor Grafana: name another address by {variable}."
+            f"what answers at {url} is neither Prometheus nor Grafana: name another address by {variable}."
         )
     return f"{LOOPBACK[0]}:{port}"
 

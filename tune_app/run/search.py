@@ -73,13 +73,13 @@ def run_search(
         TuneAppError: see the leaves in `trainables.errors` and `tune_app.errors`.
         Interrupted: SIGINT or SIGTERM; the same call goes on where this one stopped.
     """
-    folder, console = ExperimentFolder(spec.folder), console or Console(stderr=True)
+    began, folder, console = time.monotonic(), ExperimentFolder(spec.folder), console or Console(stderr=True)
     for point in only:
         spec.space.check_point(point, spec.base)
     with (
         _experiment(spec, folder, console) as lease,
         tracked(spec, folder, console),
-        LiveView(Status(spec), console=console) as view,
+        LiveView(Status(spec, began), console=console) as view,
     ):
         known, stock = read_baseline(folder), take_stock(folder, spec)
         spent = None if known is None or only else _spent(lease, spec, known, stock, retry_failed=retry_failed)
@@ -194,6 +194,7 @@ def _replay(
         bounds=open_bounds(spec, baseline.architecture),
         retry_failed=retry_failed,
         only=only,
+        began=view.status.began,
     )
 
 
@@ -227,14 +228,15 @@ def _refuse_unmeasured(spec: ExperimentSpec, folder: ExperimentFolder) -> None:
 def _experiment(spec: ExperimentSpec, folder: ExperimentFolder, console: Console) -> Iterator[Lease]:
     """Holds the lease on a claimed experiment. Input that is refused before anything ended leaves no folder."""
     existed = exists(folder.path)
-    try:
-        with Lease(folder) as lease:
+    with Lease(folder) as lease:
+        try:
             _refuse_unmeasured(spec, folder)
             changed = claim(lease, spec)
             if changed:
                 note(f"changed since the last run: {'; '.join(changed)}", on=console)
             yield lease
-    except ConfigError:
-        if not existed and read_baseline(folder) is None:
-            remove_tree(folder.path)
-        raise
+        except ConfigError:
+            ours = not existed and lease.generation == 1 and lease.is_held  # before the next one has it
+            if ours and read_baseline(folder) is None:
+                remove_tree(folder.path)
+            raise

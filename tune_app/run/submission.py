@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cluster.errors import NoSuchJob
 from cluster.job import Backend, JobHandle, JobSpec
 from tune_app.errors import LeaseHeld
+from tune_app.on_ray.gpu_shares import MOST
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.yaml_file import dump_spec
 from tune_app.terminal.shell import command, watch_command
@@ -21,8 +22,10 @@ def job_of(spec: ExperimentSpec, *, attempt: int) -> JobSpec:
         storage=spec.storage,
         report=watch_command(spec.folder),
         trials=spec.budget.trials,
+        on_rungs=None if spec.fidelity is None else spec.space.size,
         cpu=spec.resources.cpu,
         gpu=spec.resources.gpu_at_first,
+        gpu_least=1 / MOST if spec.resources.gpu == "auto" else None,
         max_concurrent=spec.max_concurrent_trials,
         attempt=attempt,
         cluster=spec.cluster,

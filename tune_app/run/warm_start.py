@@ -10,6 +10,7 @@ from tune_app.frontier.objectives import judged
 from tune_app.ledger.folder import PACKED, ExperimentFolder
 from tune_app.ledger.ledger import Ledger, TrialRecord, latest
 from tune_app.ledger.reading import made_again_by
+from tune_app.ledger.test_results import NAME as TEST_RESULT
 from tune_app.search.strategy import KeyOf
 from tune_app.spec.experiment import ExperimentSpec
 
@@ -69,7 +70,8 @@ def take_over(results: Sequence[TrialRecord], other: ExperimentFolder, folder: E
 def _copy_artifact(record: TrialRecord, expected: str, other: ExperimentFolder, folder: ExperimentFolder) -> None:
     trial_id, label = record.assignment.trial_id, record.assignment.label
     source, target = other.artifacts / trial_id, folder.artifacts / trial_id
-    found = [name for name in names(source, "*") if not name.startswith(DRAFT)]
+    # What the other search found on its test images is its own: here they may be others.
+    found = [name for name in names(source, "*") if not name.startswith(DRAFT) and name != TEST_RESULT]
     contents = zip(found, read_many(source / name for name in found), strict=True)
     files = {name: content for name, content in contents if isinstance(content, bytes)}
     if PACKED not in files:

@@ -31,7 +31,8 @@ class Proposer:
     of the hypervolume by objective. `in_flight` is what the last driver was running: those without a record go
     first, then, with `retry_failed`, a new attempt of each trial that failed. Samplers learn from `advice` too, records
     that are no results here. Points that `bounds` refuse are not proposed. With `only`, these
-    points run in full, before what was cut off, and no other is proposed, whatever the budget.
+    points run in full, before what was cut off, and no other is proposed, whatever the budget. `began` is when the run
+    did by the clock, with its data and its baseline; None: now.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Proposer:
         bounds: Bounds = lambda params: "",
         retry_failed: bool = False,
         only: Sequence[Params] = (),
+        began: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
-        self._clock, self._began = clock, clock()
+        self._clock, self._began = clock, clock() if began is None else began
         self._key_of = key_of
         newest = latest(records)
         failed = [r.assignment for r in newest if retry_failed and r.state == "failed"]

@@ -86,7 +86,11 @@ class Budget(Frozen):
     """When a search is done: no new trial starts when the first of these is spent; what runs is finished."""
 
     trials: Trials = Field(description="distinct configurations with a record of the full schedule, of any state")
-    wall_s: Seconds | None = Field(None, description="seconds of one run of the command; null: no limit")
+    wall_s: Seconds | None = Field(
+        None,
+        description="seconds since one run of the command began, with its data and baseline, which are made in any "
+        "case; null: no limit",
+    )
     training_s: Seconds | None = Field(
         None,
         description="seconds that stages of all trials took, without what the cache answered or a warm start brought",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, tokens
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.scanner import Scanner
 
 from trainables.config import Baseline, BaselineImport, Quantize, file_sha256, in_words
@@ -36,6 +37,9 @@ MAX_DEPTH = 50
 REMEMBERED = 8
 """Specs whose text and content are remembered: a command works with its own and with those of one or two experiments,
 and asks for them again and again, which takes some hundredths of a second each time."""
+TEXT = "tag:yaml.org,2002:str"
+CHANGED = re.compile(r"[\x85\u2028\u2029]|^\?")
+"""What YAML takes for an end of a line, and reads as a space; and a mark of a key inside braces."""
 STDIN = "-"
 EXAMPLE = "`tune-app demo` writes one to demo/demo.yaml"
 OPENING = (
@@ -199,8 +203,18 @@ class _Scanner(Scanner):
         return token
 
 
+class _Representer(SafeRepresenter):
+    """Writes texts in double quotes, with escapes, that would not be read back as they are."""
+
+
+_Representer.add_representer(
+    str, lambda own, text: own.represent_scalar(TEXT, text, style='"' if CHANGED.search(text) else None)
+)
+
+
 def _yaml(content: Any, *, flow: bool) -> str:
     yaml, stream = YAML(typ="safe"), io.StringIO()
+    yaml.Representer = _Representer
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = flow, False  # type: ignore[assignment]
     if flow:
         yaml.width = 1_000_000

@@ -13,6 +13,7 @@ from cluster.job import JobState
 from cluster.local import LocalBackend
 from tests.conftest import Result
 from tests.tune_app.factories import make_spec
+from tests.tune_app.search.test_ladder import make_laddered, open_proposer
 from tune_app.spec.yaml_file import dump_spec
 
 Cli = Callable[..., Result]
@@ -138,6 +139,52 @@ def test_a_dry_run_asks_no_cluster_and_writes_nothing(cli: Cli, spec: Path, tmp_
     assert plan["metadata"]["experiment"] == "toy"
     assert YAML(typ="safe").load(plan["files"]["spec.yaml"])["name"] == "toy"
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+
+
+def test_a_dry_run_shows_the_next_local_job(cli: Cli, spec: Path, run_instead: Callable[[str], None]) -> None:
+    run_instead("true")
+    cli("submit", spec, "--backend", "local")
+    while states(cli) != {"toy-1": "succeeded"}:
+        time.sleep(0.05)
+    plan = YAML(typ="safe").load(cli("submit", spec, "--backend", "local", "--dry-run").out)
+    assert (plan["submission_id"], plan["metadata"]["attempt"]) == ("toy-2", "2")
+    run_instead(ENDLESS)
+    cli("submit", spec, "--backend", "local")
+    assert cli("submit", spec, "--backend", "local", "--dry-run").code == 5
+
+
+def test_a_plan_counts_trials_that_share_a_gpu_automatically(cli: Cli, spec: Path) -> None:
+    cluster = {"image": "registry.example.com/tune-app:0.1.0", "workers": {"cpus": 16, "gpus": 1, "max_nodes": 2}}
+    wanted = make_spec("s3://bucket/runs", resources={"cpu": 1, "gpu": "auto"}, budget={"trials": 99}, cluster=cluster)
+    spec.write_text(dump_spec(wanted))
+    facts = {
+        backend: YAML(typ="safe").load(cli("submit", spec, "--backend", backend, "--dry-run").out)["facts"]
+        for backend in ("kuberay", "ray", "local")
+    }
+    assert facts["kuberay"]["trials_at_once"] == 16
+    assert [facts[backend]["gpus_per_trial"] for backend in ("ray", "local")] == ["auto", "auto"]
+
+
+def test_a_plan_counts_trials_on_cheaper_rungs(cli: Cli, spec: Path, tmp_path: Path) -> None:
+    cluster = {"image": "registry.example.com/tune-app:0.1.0", "workers": {"cpus": 16, "gpus": 0, "max_nodes": 2}}
+    wanted = make_laddered(tmp_path, budget={"trials": 4}, cluster=cluster)
+    proposer = open_proposer(wanted)
+    running = [work for work in (proposer.next() for _ in range(99)) if work is not None]
+    spec.write_text(dump_spec(wanted.model_copy(update={"storage": "s3://bucket/runs"})))
+    facts = YAML(typ="safe").load(cli("submit", spec, "--backend", "kuberay", "--dry-run").out)["facts"]
+    assert facts["trials_at_once"] == len(running) > 4
+
+
+def test_a_dry_run_refuses_a_variable_that_is_not_set(
+    cli: Cli, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec.write_text(dump_spec(make_spec(tmp_path, cluster={"env": ["NOT_SET_HERE"]})))
+    result = cli("submit", spec, "--dry-run")
+    assert (result.code, result.out) == (2, "")
+    assert "cluster.env names NOT_SET_HERE, which is not set here" in result.err
+    monkeypatch.setenv("NOT_SET_HERE", "hunter2")
+    result = cli("submit", spec, "--dry-run")
+    assert (result.code, "hunter2" in result.out) == (0, False)
 
 
 def test_a_plan_is_written_where_it_is_wanted(cli: Cli, spec: Path, tmp_path: Path) -> None:

@@ -140,6 +140,13 @@ def test_verbosity_stands_before_or_after_a_command(words: list[str], cli: Cli, 
     set_verbosity(Verbosity.QUIET)
 
 
+def test_what_an_option_is_given_is_no_verbosity(cli: Cli, tmp_path: Path) -> None:
+    assert "but got '-v'" in one_line(cli("frontier", make_experiment(tmp_path).path, "--parquet", "-v"))
+    assert verbosity() is Verbosity.NORMAL
+    cli("frontier", tmp_path, "--sort", "--", "-q", "--", "-v")
+    assert verbosity() is Verbosity.QUIET
+
+
 def test_a_folder_that_is_not_there_is_called_so(cli: Cli, tmp_path: Path) -> None:
     result = cli("summary", tmp_path / "none")
     assert (result.code, "none does not exist: give the folder" in one_line(result)) == (2, True)

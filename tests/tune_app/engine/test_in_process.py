@@ -1,6 +1,7 @@
 """A search in one process: no Ray, the same files, the same ends."""
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from tests.conftest import Result
 from tests.specs import tiny_spec, write_spec
 from tests.tune_app.factories import make_record
-from trainables.errors import OutOfMemory
+from trainables.errors import OutOfMemory, UnexpectedError
 from trainables.storage import names, replace_json
 from tune_app.engine import in_process
 from tune_app.engine.in_process import InProcess
@@ -230,3 +231,34 @@ def test_the_baseline_alone(tmp_path: Path) -> None:
     info = run_baseline(spec, engine=InProcess())
     assert info.parameters > 0
     assert run_baseline(spec, engine=InProcess()) == info
+
+
+def test_an_error_that_ends_the_baseline_is_one_line_and_detail_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    def ended(*_: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\n(64x10 and 12x4)")
+
+    monkeypatch.setattr("trainables.pipeline.run_stage", ended)
+    words = ("run", write_spec(tmp_path / "spec.yaml", short_spec(tmp_path)), "--in-process")
+    result = cli(*words)
+    assert result.code == UnexpectedError.exit_code
+    line = (
+        "could not be made (-v shows where it ended): RuntimeError: mat1 and mat2 shapes cannot be multiplied (64x10 "
+    )
+    assert line in result.err.splitlines()[-1]
+    assert "Traceback" not in result.err
+    assert "in ended\n" in cli("-v", *words).err
+    with pytest.raises(UnexpectedError) as caught:
+        run_baseline(short_spec(tmp_path), engine=InProcess())
+    assert "in ended\n" in pickle.loads(pickle.dumps(caught.value)).trace  # as Ray sends it
+
+
+def test_what_a_loader_of_data_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    def ended(*_: Any, **__: Any) -> Any:
+        raise KeyError("label")
+
+    monkeypatch.setattr("trainables.data.data_sets.load_data", ended)
+    result = cli("run", write_spec(tmp_path / "spec.yaml", short_spec(tmp_path)), "--in-process")
+    assert result.code == UnexpectedError.exit_code
+    assert "the data set could not be made (-v shows where it ended): KeyError: 'label'" in result.err.splitlines()[-1]

@@ -166,3 +166,13 @@ def test_one_without_epochs_is_not_in_training(folder: ExperimentFolder) -> None
     nothing = spec.base.baseline.model_copy(update={"schedule": Schedule(epochs=0, lr=0.1)})
     spec = spec.model_copy(update={"base": spec.base.model_copy(update={"baseline": nothing})})
     assert baseline_so_far(folder, spec) is None
+
+
+def test_no_more_time_is_left_than_the_wall_time_of_the_run(tmp_path: Path) -> None:
+    now = time.monotonic()
+    spec = make_spec(tmp_path, budget={"trials": 100, "wall_s": 60})
+    left = Status(spec, now - 50, done=10, started=now - 40).seconds_left()
+    assert left == pytest.approx(10, abs=1)
+    assert Status(spec, now - 70, done=10, started=now - 40).seconds_left() == 0
+    spec = make_spec(tmp_path, budget={"trials": 11, "wall_s": 60})
+    assert Status(spec, now - 50, done=10, started=now - 40).seconds_left() == pytest.approx(4, abs=0.5)

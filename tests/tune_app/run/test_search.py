@@ -1,7 +1,9 @@
 """A run that cannot judge its results by the spec is refused, and the stored spec stays as it was."""
 
+import contextlib
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +13,7 @@ import torch
 
 from tests.specs import tiny_spec
 from tests.tune_app.factories import (
+    make_baseline_info,
     make_experiment,
     make_records,
     make_spec,
@@ -19,10 +22,15 @@ from tests.tune_app.factories import (
     tabulate,
 )
 from trainables.errors import ConfigError
-from trainables.storage import read_bytes, remove, replace
+from trainables.storage import read_bytes, remove, remove_tree, replace
+from tune_app.engine.engine import ReadySearch
+from tune_app.ledger.baseline import BaselineInfo
+from tune_app.ledger.folder import ExperimentFolder
+from tune_app.ledger.lease import Lease
 from tune_app.ledger.ledger import Ledger
 from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.run.search import run_baseline, run_search
+from tune_app.spec.experiment import ExperimentSpec
 from tune_app.tables.at_rest import recall
 from tune_app.tables.trials import read_table
 
@@ -113,6 +121,64 @@ def test_a_run_mends_tables_of_which_one_was_written_alone(tmp_path: Path) -> No
     assert recall(folder) is None
     run_search(changed)
     assert read_table(folder.trials_table)["test_accuracy"].to_pylist()[0] == 0.9
+
+
+class SlowToBegin:
+    """An engine whose data and baseline take their time; `asked` is what it was then given to run."""
+
+    def session(self, spec: object) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def prepare(self, spec: ExperimentSpec, view: object) -> tuple[BaselineInfo, None]:
+        time.sleep(0.3)
+        return make_baseline_info(0.95), None
+
+    def run(self, search: ReadySearch, data: None) -> None:
+        self.asked = search.proposer.next()
+
+
+def test_the_wall_time_of_a_run_counts_data_and_baseline(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, budget={"trials": 4, "wall_s": 0.2})
+    outcome = run_search(spec, engine=(engine := SlowToBegin()))
+    assert (engine.asked, outcome.new) == (None, 0)
+    assert "s of wall time" in outcome.why
+
+
+class Refuses:
+    """An engine that refuses whatever it is given; `meanwhile` is called before."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._meanwhile = meanwhile
+
+    def session(self, spec: object) -> NoReturn:
+        self._meanwhile()
+        raise ConfigError("not here")
+
+
+def test_a_refused_folder_goes_while_nobody_else_can_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, taken = make_spec(tmp_path), []
+
+    def watched(path: Path) -> None:
+        taken.append(Lease(ExperimentFolder(spec.folder)).is_taken)
+        remove_tree(path)
+
+    monkeypatch.setattr("tune_app.run.search.remove_tree", watched)
+    with pytest.raises(ConfigError, match="not here"):
+        run_search(spec, engine=Refuses())
+    assert (taken, spec.folder.exists()) == ([True], False)
+
+
+def test_a_refused_run_leaves_the_folder_of_another_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec(tmp_path)
+    folder = ExperimentFolder(spec.folder)
+    taking_over = Refuses(lambda: replace(folder.lease / "00000002.json", b"{}"))
+    with pytest.raises(ConfigError, match="not here"):
+        run_search(spec, engine=taking_over)
+    assert folder.spec_file.exists()
+    monkeypatch.setattr("tune_app.run.search.exists", lambda path: False)  # it was made since this was asked
+    with pytest.raises(ConfigError, match="not here"):
+        run_search(spec, engine=Refuses())
+    assert folder.spec_file.exists()
 
 
 class NeverStarted:

@@ -14,6 +14,7 @@ from trainables.errors import ConfigError, CorruptFile
 from trainables.storage import StoragePath, remove, replace, sha256
 from tune_app.ledger.folder import ExperimentFolder
 from tune_app.ledger.ledger import Ledger, Params, TrialRecord
+from tune_app.ledger.test_results import HeldOut, store_held_out
 from tune_app.run.warm_start import compare, take_over
 
 INSIDE: list[Params] = [{"prune_frac": p, "w_bits": 4, "a_bits": 8} for p in (0.0, 0.3, 0.5)]
@@ -105,6 +106,7 @@ def test_a_result_comes_with_its_file_and_a_number_of_this_experiment(folders: F
     other, here = folders
     Ledger(here.trials).add(make_record(0, {"prune_frac": 0.0, "w_bits": 8, "a_bits": 8}))
     replace(other.artifacts / records()[0].assignment.trial_id / ".draft-of-a-killed-process", b"half")
+    store_held_out(other.artifacts / records()[0].assignment.trial_id, HeldOut(accuracy=0.9, n=10))
     assert take_over(records(), other, here) == 3
     taken, _ = Ledger(here.trials).read()
     assert [r.assignment.number for r in taken] == [0, 1, 2, 3]

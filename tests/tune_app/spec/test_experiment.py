@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from tests.cluster.factories import read_yaml
 from tests.tune_app.factories import SPACE, make_experiment, make_spec
 from tests.tune_app.search.test_ladder import make_laddered
 from trainables.config import BaselineImport, DataConfig, file_sha256
@@ -17,7 +18,7 @@ from tune_app.ledger.folder import ExperimentFolder
 from tune_app.spec.constraint import Constraint
 from tune_app.spec.experiment import ExperimentSpec
 from tune_app.spec.spelling import SPELLINGS
-from tune_app.spec.yaml_file import MAX_SPEC_BYTES, dump_spec, load_spec
+from tune_app.spec.yaml_file import MAX_SPEC_BYTES, dump_spec, in_one_line, load_spec
 from tune_app.spec.yaml_file import parse_spec as parse_text
 
 BASE = """\
@@ -310,6 +311,15 @@ def test_parse_inverts_dump(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["1e5", "0x1F", "null", "true", "1_000", "2020-01-01", "on", "1.5", "0o7", "a-", "0"])
 def test_a_name_that_looks_like_something_else_stays_a_name(name: str, tmp_path: Path) -> None:
     assert parse(dump_spec(make_spec(tmp_path, name=name))).name == name
+
+
+@pytest.mark.parametrize("mark", ["\x85", "\u2028", "\u2029", "?", "\x7f", "\x1b", "\ufeff"])
+def test_a_path_of_any_characters_stays_what_it_is(mark: str, tmp_path: Path) -> None:
+    spec = make_spec(f"s3://b/{mark}r{mark}uns/{mark}", resources={"cpu": 1})
+    assert parse(dump_spec(spec)).storage == spec.storage
+    for value in (f"{mark}a{mark}b", {"k": f"{mark}a{mark}b"}):
+        [line] = in_one_line(value).splitlines()
+        assert read_yaml(line) == value
 
 
 @given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
