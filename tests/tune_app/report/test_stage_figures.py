@@ -1,5 +1,6 @@
 """What the stages left: bytes, epochs, rungs, time."""
 
+import json
 import re
 from datetime import timedelta
 from itertools import pairwise
@@ -19,7 +20,9 @@ from tune_app.report.chosen import ChosenInfo, chosen_info, draw_chosen
 from tune_app.report.contents import read_contents
 from tune_app.report.curves import curves_info, draw_curves
 from tune_app.report.overview import BALANCED, cards
+from tune_app.report.page import render
 from tune_app.report.rungs import draw_rungs, rung_pairs
+from tune_app.report.sections import rungs, training
 from tune_app.report.sizes import MOST, OTHER, SizesInfo, draw_sizes, sizes_info, spread
 from tune_app.report.timeline import REST, draw_timeline, pack, timeline_info
 
@@ -197,6 +200,36 @@ def test_epochs_without_a_loss_have_accuracies_alone(tmp_path: Path) -> None:
     replace_json(folder.stages / ("0" * 64) / "stage.json", {**body, "sha256": digest(body)})
     train = draw_curves(curves_info(read_contents(folder)))[0]
     assert [(trace["y"], trace["yaxis"]) for trace in train.data] == [([50, 75], "y")]
+
+
+def test_stages_and_rungs_of_any_name_have_figures_of_their_own(tmp_path: Path) -> None:
+    """Stages of other packages have the names that these give them."""
+    kinds = ("chosen", "a_b", "a-b", 'A/"b"')
+    stages = [StageRun(kind=kind, key=digest(kind), seconds=1.0, cached=False) for kind in kinds]
+    record = make_record(0, point(0.3, 4))
+    result = record.result.model_copy(update={"stages": stages})
+    contents = small(tmp_path, [record.model_copy(update={"result": result})])
+    for kind in kinds:
+        write_stage(contents.folder, digest(kind), kind, [0.5, 0.6])
+    section = training(contents)
+    assert section is not None
+    names = ["curves-chosen", "curves-a-b-", "curves-a-b", "curves-a-b-2", "curves-chosen-2"]
+    assert [figure.name for figure in section.figures] == names
+    assert [figure.title for figure in section.figures[1:]] == sorted(kinds)
+    assert json.dumps(names[3]) in render(contents, [section], now=STARTED)
+
+    base = read_contents(rich_experiment(tmp_path / "rungs")).spec.base
+    search = {"rungs": [{"name": "p", "qat_epochs": 0}, {"name": "p_balanced", "qat_epochs": 1}]}
+    two = small(
+        tmp_path / "two",
+        [],
+        base=base,
+        fidelity=search,
+        objectives=["accuracy", "balanced_accuracy"],
+    )
+    section = rungs(two)
+    assert section is not None
+    assert len({figure.name for figure in section.figures}) == len(section.figures) == 4
 
 
 def test_pairs_of_rungs_and_their_rank_correlation(tmp_path: Path) -> None:
