@@ -69,6 +69,21 @@ def test_parts_beyond_the_colors_are_one(tmp_path: Path) -> None:
     assert parts[OTHER] == (94 + 93 + 92,)
 
 
+def test_a_file_whose_parts_nobody_named_is_one_part(tmp_path: Path) -> None:
+    parts = dict.fromkeys(["other", *(f"part{i}" for i in range(7))], 10)
+    first, second = (with_breakdown(record, **parts) for record in make_records()[:2])
+    assert isinstance(second.result, Completed)
+    unnamed = second.result.measurement.model_copy(update={"size_breakdown": {}, "size_bytes": 70})
+    second = second.model_copy(update={"result": second.result.model_copy(update={"measurement": unnamed})})
+    contents = small(tmp_path, [first, second])
+    info = sizes_info(contents)
+    assert [sum(sizes) for sizes in zip(*info.parts.values(), strict=True)] == [70, 80]
+    assert info.parts[OTHER] == (70, 20)
+    alone = draw_sizes(sizes_info(small(tmp_path / "alone", [second])))
+    assert (alone.data[0]["name"], alone.data[0]["x"]) == (OTHER, [0.07])
+    assert alone.words == "All frontier points, by parts of the packed file."
+
+
 def test_a_choice_of_many_is_even_and_holds_both_ends() -> None:
     assert spread(range(100), 4) == [0, 33, 66, 99]
     assert spread(range(3), 4) == [0, 1, 2]
