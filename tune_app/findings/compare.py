@@ -59,8 +59,10 @@ def compare_experiments(first: ExperimentFolder, second: ExperimentFolder) -> Co
         CorruptFile: a stored spec or baseline is damaged.
         StorageUnavailable: a file cannot be read.
     """
-    if first.path == second.path:
-        raise ConfigError(f"{first.path} is named twice: name two experiments.")
+    if first.path.resolve() == second.path.resolve():
+        places = list(dict.fromkeys(str(folder.path) for folder in (first, second)))
+        twice = "is named twice" if len(places) == 1 else "are the same folder"
+        raise ConfigError(f"{' and '.join(places)} {twice}: name two experiments.")
     specs = first.read_spec(), second.read_spec()
     if specs[0].objectives != specs[1].objectives:
         raise ConfigError(

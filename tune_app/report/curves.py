@@ -1,5 +1,6 @@
 """Training curves: how the stages of frontier points went, epoch by epoch."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def _figure(info: CurvesInfo, kind: str, curves: tuple[Curve, ...]) -> Figure:
         **accuracy_over_loss(),
     }
     return Figure(
-        f"curves-{kind.replace('_', '-')}",
+        f"curves-{re.sub(r'[^a-z0-9]+', '-', kind.lower())}",
         stage_of_kind(kind).TITLE or kind,
         _words(info, curves),
         data,

@@ -1,8 +1,8 @@
 """Figure: what plotly draws, with the words for those who cannot see it."""
 
 import html
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tune_app.drawing.frontier_info import Standing
@@ -66,6 +66,16 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         old = found.get(key)
         found[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return found
+
+
+def numbered(figures: Iterable[Figure]) -> tuple[Figure, ...]:
+    """Returns figures under different names: one whose name an earlier one has gets a number at its end."""
+    found: dict[str, Figure] = {}
+    for figure in figures:
+        names = (figure.name, *(f"{figure.name}-{n}" for n in range(2, len(found) + 2)))
+        name = next(name for name in names if name not in found)
+        found[name] = replace(figure, name=name)
+    return tuple(found.values())
 
 
 def escaped(text: str) -> str:

@@ -8,6 +8,7 @@ from tune_app.report.coordinates import coordinates_info, draw_coordinates
 from tune_app.report.curves import curves_info, draw_curves
 from tune_app.report.failed import draw_failed, failed_info
 from tune_app.report.failed import words as failed_words
+from tune_app.report.figure import numbered
 from tune_app.report.importance import draw_importance, importance_info
 from tune_app.report.overview import environments
 from tune_app.report.pareto import pareto_info
@@ -57,13 +58,13 @@ def sizes(contents: Contents) -> Section | None:
 def training(contents: Contents) -> Section | None:
     """Returns the section of training curves, of the chosen trial and of the frontier."""
     chosen = draw_chosen(chosen_info(contents))
-    figures = (*([chosen] if chosen else []), *draw_curves(curves_info(contents)))
+    figures = numbered([*([chosen] if chosen else []), *draw_curves(curves_info(contents))])
     return Section("training", "Training", figures) if figures else None
 
 
 def rungs(contents: Contents) -> Section | None:
     """Returns the section on the rank correlation of rungs; None in a search without them."""
-    figures = tuple(draw_rungs(pairs) for pairs in rung_pairs(contents))
+    figures = numbered(draw_rungs(pairs) for pairs in rung_pairs(contents))
     words = "How well a shorter schedule foretells the next one; points on the dotted line have the same value at both."
     return Section("rungs", "Rungs", figures, words) if figures else None
 

@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from trainables.results import Completed
 from tune_app.drawing.palette import CYCLE
 from tune_app.report.contents import Contents
 from tune_app.report.figure import Figure, escaped, names_axis
@@ -31,15 +30,18 @@ class SizesInfo:
 
 
 def sizes_info(contents: Contents) -> SizesInfo:
-    """Returns the measured breakdown of each file; parts beyond the six largest are one."""
+    """Returns the measured breakdown of each file; parts beyond the six largest are one, and a file without any is."""
     groups = spread(contents.frontier, MOST)
-    results = [group.first.result for group in groups]
-    files = [Counter(r.measurement.size_breakdown if isinstance(r, Completed) else {}) for r in results]
+    measured = [group.first.result.measurement for group in groups]
+    parted = [m for m in measured if m is not None]
+    files = [Counter(m.size_breakdown if any(m.size_breakdown.values()) else {OTHER: m.size_bytes}) for m in parted]
     total: Counter[str] = Counter()
     for parts in files:
         total.update(parts)
-    names = [name for name, _ in total.most_common()]
-    kept, rest = (names, []) if len(names) <= len(CYCLE) else (names[: len(CYCLE) - 1], names[len(CYCLE) - 1 :])
+    kept = names = [name for name, _ in total.most_common()]
+    if len(names) > len(CYCLE):
+        kept = [name for name in names if name != OTHER][: len(CYCLE) - 1]
+    rest = [name for name in names if name not in kept]
     found = {name: tuple(parts[name] for parts in files) for name in kept}
     if rest:
         found[OTHER] = tuple(sum(parts[name] for name in rest) for parts in files)
@@ -94,4 +96,5 @@ def _words(info: SizesInfo) -> str:
     shares = [size / total for size, total in zip(sizes, totals, strict=True)]
     shown = f"{len(info.labels)} of {info.of} frontier points" if len(info.labels) < info.of else "All frontier points"
     ends = dict.fromkeys(f"{100 * share:.0f} %" for share in (min(shares), max(shares)))
-    return f"{shown}, by parts of the packed file. {largest.capitalize()} are {' to '.join(ends)} of a file."
+    most = "" if largest == OTHER else f" {largest.capitalize()} are {' to '.join(ends)} of a file."
+    return f"{shown}, by parts of the packed file.{most}"

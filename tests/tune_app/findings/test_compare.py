@@ -102,6 +102,9 @@ def test_other_objectives_are_refused(tmp_path: Path) -> None:
         compare_experiments(one, two)
     with pytest.raises(ConfigError, match="is named twice"):
         compare_experiments(one, one)
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    with pytest.raises(ConfigError, match=r"one and .*link are the same folder: name two"):
+        compare_experiments(one, ExperimentFolder(tmp_path / "link"))
     with pytest.raises(ConfigError, match="has no baseline yet"):
         compare_experiments(one, make_experiment(tmp_path, make_records()[:1], name="three"))
 

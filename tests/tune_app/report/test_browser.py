@@ -231,6 +231,24 @@ def test_an_axis_that_is_dragged_from_end_to_end_hides_nothing(visit: Visit, tmp
     assert page.locator("#count").inner_text() == "2 trials"
 
 
+def test_dragging_over_several_names_filters_by_them(visit: Visit, tmp_path: Path) -> None:
+    names = ("bn_taylor", "l1", "l2", "random")
+    points = [{**point(0.3, bits), "importance": name} for bits in range(2, 7) for name in names]
+    records = [make_record(i, params) for i, params in enumerate(points)]
+    space = {"prune_frac": [0.3], "w_bits": [2, 3, 4, 5, 6], "a_bits": [8], "importance": names}
+    write_report(small(tmp_path, records, space=space).folder, tmp_path / "report.html")
+    page = visit.open(tmp_path / "report.html")
+    drag(page, axis=3, along=(0.1, 0.8))
+    assert page.locator("#count").inner_text() == "10 of 20 trials"
+    assert page.locator("#chips").inner_text() == "importance l1, l2"
+    field = page.get_by_label("Filter importance")
+    assert field.locator("option:checked").inner_text() == "l1, l2"
+    drag(page, axis=3, along=(0.5, 0.8))
+    assert page.locator("#chips").inner_text() == "importance l2"
+    field.select_option("=l1, =l2")
+    assert page.locator("#count").inner_text() == "10 of 20 trials"
+
+
 def test_pages_of_the_table(left_open: "Page") -> None:
     page = left_open
     assert page.locator("#page").inner_text() == "1 of 3"

@@ -1,5 +1,6 @@
 """What the stages left: bytes, epochs, rungs, time."""
 
+import json
 import re
 from datetime import timedelta
 from itertools import pairwise
@@ -19,7 +20,9 @@ from tune_app.report.chosen import ChosenInfo, chosen_info, draw_chosen
 from tune_app.report.contents import read_contents
 from tune_app.report.curves import curves_info, draw_curves
 from tune_app.report.overview import BALANCED, cards
+from tune_app.report.page import render
 from tune_app.report.rungs import draw_rungs, rung_pairs
+from tune_app.report.sections import rungs, training
 from tune_app.report.sizes import MOST, OTHER, SizesInfo, draw_sizes, sizes_info, spread
 from tune_app.report.timeline import REST, draw_timeline, pack, timeline_info
 
@@ -64,6 +67,21 @@ def test_parts_beyond_the_colors_are_one(tmp_path: Path) -> None:
     parts = sizes_info(small(tmp_path, [record])).parts
     assert list(parts) == [*(f"part{i}" for i in range(6)), OTHER]
     assert parts[OTHER] == (94 + 93 + 92,)
+
+
+def test_a_file_whose_parts_nobody_named_is_one_part(tmp_path: Path) -> None:
+    parts = dict.fromkeys(["other", *(f"part{i}" for i in range(7))], 10)
+    first, second = (with_breakdown(record, **parts) for record in make_records()[:2])
+    assert isinstance(second.result, Completed)
+    unnamed = second.result.measurement.model_copy(update={"size_breakdown": {}, "size_bytes": 70})
+    second = second.model_copy(update={"result": second.result.model_copy(update={"measurement": unnamed})})
+    contents = small(tmp_path, [first, second])
+    info = sizes_info(contents)
+    assert [sum(sizes) for sizes in zip(*info.parts.values(), strict=True)] == [70, 80]
+    assert info.parts[OTHER] == (70, 20)
+    alone = draw_sizes(sizes_info(small(tmp_path / "alone", [second])))
+    assert (alone.data[0]["name"], alone.data[0]["x"]) == (OTHER, [0.07])
+    assert alone.words == "All frontier points, by parts of the packed file."
 
 
 def test_a_choice_of_many_is_even_and_holds_both_ends() -> None:
@@ -197,6 +215,36 @@ def test_epochs_without_a_loss_have_accuracies_alone(tmp_path: Path) -> None:
     replace_json(folder.stages / ("0" * 64) / "stage.json", {**body, "sha256": digest(body)})
     train = draw_curves(curves_info(read_contents(folder)))[0]
     assert [(trace["y"], trace["yaxis"]) for trace in train.data] == [([50, 75], "y")]
+
+
+def test_stages_and_rungs_of_any_name_have_figures_of_their_own(tmp_path: Path) -> None:
+    """Stages of other packages have the names that these give them."""
+    kinds = ("chosen", "a_b", "a-b", 'A/"b"')
+    stages = [StageRun(kind=kind, key=digest(kind), seconds=1.0, cached=False) for kind in kinds]
+    record = make_record(0, point(0.3, 4))
+    result = record.result.model_copy(update={"stages": stages})
+    contents = small(tmp_path, [record.model_copy(update={"result": result})])
+    for kind in kinds:
+        write_stage(contents.folder, digest(kind), kind, [0.5, 0.6])
+    section = training(contents)
+    assert section is not None
+    names = ["curves-chosen", "curves-a-b-", "curves-a-b", "curves-a-b-2", "curves-chosen-2"]
+    assert [figure.name for figure in section.figures] == names
+    assert [figure.title for figure in section.figures[1:]] == sorted(kinds)
+    assert json.dumps(names[3]) in render(contents, [section], now=STARTED)
+
+    base = read_contents(rich_experiment(tmp_path / "rungs")).spec.base
+    search = {"rungs": [{"name": "p", "qat_epochs": 0}, {"name": "p_balanced", "qat_epochs": 1}]}
+    two = small(
+        tmp_path / "two",
+        [],
+        base=base,
+        fidelity=search,
+        objectives=["accuracy", "balanced_accuracy"],
+    )
+    section = rungs(two)
+    assert section is not None
+    assert len({figure.name for figure in section.figures}) == len(section.figures) == 4
 
 
 def test_pairs_of_rungs_and_their_rank_correlation(tmp_path: Path) -> None:

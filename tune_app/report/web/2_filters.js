@@ -41,15 +41,20 @@ function clause(text, kind) {
   }
 }
 
+// A filter as people read it.
+function spoken(text) {
+  return text.replace(/^=|(?<=, )=/g, "");
+}
+
 // A test of a row, or null when the text is no filter of this column.
 function predicate(col, text) {
   if (col.kind === "flag") return (row) => col.values[row] === (text === "yes" ? 1 : 0);
   if (col.kind === "text" || col.kind === "time") {
-    const exact = text.startsWith("=");
-    const wanted = (exact ? text.slice(1) : text).trim().toLowerCase();
+    // Whole texts, as in "=l1, =l2", or a part of one.
+    const exact = text.startsWith("=") ? text.slice(1).split(/, =/).map((name) => name.trim().toLowerCase()) : null;
     return (row) => {
       const v = value(col, row);
-      return v !== null && (exact ? v.toLowerCase() === wanted : v.toLowerCase().includes(wanted));
+      return v !== null && (exact ? exact.includes(v.toLowerCase()) : v.toLowerCase().includes(text.toLowerCase()));
     };
   }
   const clauses = text.split(",").map((part) => clause(part.trim(), col.kind));

@@ -52,7 +52,7 @@ function brushing(place) {
     if (low > 1.05 || high < -0.05) return;
     if (d.names.length) {
       const inside = d.names.filter((_, i) => i / Math.max(1, d.names.length - 1) >= low && i / Math.max(1, d.names.length - 1) <= high);
-      filterBy(d.column, inside.length === 1 ? `=${inside[0]}` : "");
+      filterBy(d.column, inside.map((name) => `=${name}`).join(", "));
       return;
     }
     // Five digits, rounded away from what is inside: the value at the end of an axis is.

@@ -59,7 +59,7 @@ function filterField(col) {
   const choices = col.kind === "flag" ? ["yes", "no"] : col.names && col.names.length <= FEW_NAMES && col.names.every((n) => n.length < 30) ? col.names.map((n) => `=${n}`) : null;
   if (choices) {
     const select = element("select", { "data-filter": col.name, "aria-label": label }, element("option", { value: "" }, "all"));
-    for (const choice of choices) select.append(element("option", { value: choice }, choice.replace(/^=/, "")));
+    for (const choice of choices) select.append(element("option", { value: choice }, spoken(choice)));
     select.addEventListener("change", () => filterBy(col.name, select.value));
     return select;
   }
@@ -79,6 +79,8 @@ function filterBy(name, text) {
   const understood = setFilter(name, text);
   const field = table.querySelector(`[data-filter="${CSS.escape(name)}"]`);
   if (field) {
+    const unlisted = field.options && ![...field.options].some((option) => option.value === text);
+    if (unlisted) field.append(element("option", { value: text }, spoken(text)));
     if (field.value !== text) field.value = text;
     field.setAttribute("aria-invalid", understood ? "false" : "true");
     field.title = understood ? "" : `write it like ${HINTS[column[name].kind]}`;
@@ -128,7 +130,7 @@ function renderFilters() {
   document.getElementById("count").textContent =
     visibleCount === rowCount ? all : `${visibleCount.toLocaleString("en-US")} of ${all}`;
   document.getElementById("chips").replaceChildren(
-    ...[...filters].map(([name, f]) => element("span", {}, `${column[name].title} ${f.text.replace(/^=/, "")}`)));
+    ...[...filters].map(([name, f]) => element("span", {}, `${column[name].title} ${spoken(f.text)}`)));
   document.getElementById("clear").hidden = !filters.size;
 }
 
