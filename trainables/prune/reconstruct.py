@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from trainables.data.images import Images
 from trainables.models.model import Model
-from trainables.models.units import ConvUnit, Unit, norm_of, units
+from trainables.models.units import Unit, norm_of, units
 from trainables.prune.channels import removed_positions
 from trainables.prune.plan import ChannelPlan
-from trainables.train.moments import COLUMNS, IMAGES, columns_of, images_that_fit, penalty_of, spacing
+from trainables.train.moments import COLUMNS, batch_that_fits, columns_of, groups_of, penalty_of
 
 
 @torch.no_grad()
@@ -32,8 +32,7 @@ def reconstruct_(narrow: Model, model: Model, plan: ChannelPlan, images: Images)
     model.eval()
     narrow.eval()
     gone = removed_positions(model.prune_groups(), plan)
-    before, batch = units(model), next(images.batches(len(images)))[0]
-    batch = batch[: images_that_fit(model, batch)]
+    before, batch = units(model), batch_that_fits(model, images)
     seen: dict[str, Tensor] = {}
 
     def note(name: str, _unit: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -68,7 +67,7 @@ class _Fit:
         if self.inputs.shape == self.of_old.shape and torch.equal(self.inputs, self.of_old):
             return
         layer, norm = self.unit.layer, norm_of(self.unit)
-        found = layer.weight.double().reshape(_groups(self.unit), -1, layer.weight[0].numel())
+        found = layer.weight.double().reshape(groups_of(self.unit), -1, layer.weight[0].numel())
         held, error = (found == 0).any(-1, keepdim=True), torch.zeros(())
         mean_follows = norm is not None or layer.bias is not None
         for start in range(0, found.shape[-1], COLUMNS):
@@ -102,13 +101,12 @@ class _Fit:
 
     def _rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields by group what the outputs are weighted sums of, (groups, rows, K), and the outputs that are wanted."""
-        every, weight = spacing(self.unit, self.inputs), self.old.layer.weight
-        weight = weight.reshape(_groups(self.old), -1, weight[0].numel())
-        for i, (x, y) in enumerate(zip(self.inputs.split(IMAGES), self.of_old.split(IMAGES), strict=True)):
-            first = (i // every % every, i % every)
-            wanted = columns_of(self.old, y, every, first) @ weight.mT
-            wanted = wanted.permute(0, 2, 1).flatten(0, 1)[self.kept]
-            yield columns_of(self.unit, x, every, first), wanted.unflatten(0, (_groups(self.unit), -1)).mT
+        weight = self.old.layer.weight
+        weight = weight.reshape(groups_of(self.old), -1, weight[0].numel())
+        both = columns_of(self.unit, self.inputs), columns_of(self.old, self.of_old)
+        for x, y in zip(*both, strict=True):
+            wanted = (y @ weight.mT).mT.flatten(0, 1)[self.kept]
+            yield x, wanted.unflatten(0, (groups_of(self.unit), -1)).mT
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,3 @@ class _Sums:
         cross = self.cross if centered else self.cross + self.error @ self.mean.mT
         found: Tensor = torch.linalg.solve(own + penalty_of(own, self.rows), cross.mT).mT
         return found
-
-
-def _groups(unit: Unit) -> int:
-    return unit.layer.groups if isinstance(unit, ConvUnit) else 1

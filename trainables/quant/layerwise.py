@@ -18,7 +18,7 @@ from trainables.models.model import Model
 from trainables.models.quantizer import Quantizer
 from trainables.models.units import ConvUnit, LinearUnit, QuantPoint, Unit, norm_of, units
 from trainables.quant.gptq import compensated, rounded
-from trainables.train.moments import COLUMNS, images_that_fit, input_moments
+from trainables.train.moments import COLUMNS, batch_that_fits, groups_of, input_moments
 
 Fit = Callable[[str, Unit, Unit, Tensor, Tensor], None]
 """A function of a unit's name, the unit, its float twin, the input of the twin and the input of the unit."""
@@ -74,8 +74,7 @@ def _pass(model: Model, images: Images, fit: Fit) -> None:
         for part in model.modules():
             if isinstance(part, QuantPoint) and part not in inside:
                 hooks.enter_context(part.register_forward_hook(lambda of, args, _: quantize(of, args[0])))
-        batch, _ = next(images.batches(len(images)))
-        batch = batch[: images_that_fit(twins, batch)]
+        batch = batch_that_fits(twins, images)
         model(torch.cat([batch, batch]))
 
 
@@ -83,7 +82,7 @@ def _round_(
     name: str, unit: Unit, quantizer: Quantizer, twin: Unit, of_twin: Tensor, inputs: Tensor, *, centered: bool
 ) -> None:
     """Replaces a unit's weight by one on the quantizer's grid; zeros stay zeros."""
-    weight, groups = twin.layer.weight, unit.layer.groups if isinstance(unit, ConvUnit) else 1
+    weight, groups = twin.layer.weight, groups_of(unit)
     wanted = weight.double().reshape(groups, len(weight) // groups, -1)
     step = quantizer.safe_step().double().expand(len(weight), *[1] * (weight.ndim - 1)).reshape(*wanted.shape[:2], 1)
     found = torch.empty_like(wanted)

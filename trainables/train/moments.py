@@ -1,6 +1,7 @@
 """What a layer's inputs look like: their second moments, from which errors in its output follow."""
 
 import math
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.data.images import Images
 from trainables.models.model import Model
 from trainables.models.units import ConvUnit, Unit
 
@@ -45,12 +47,10 @@ def input_moments(unit: Unit, twin: Tensor, inputs: Tensor, columns: slice, *, c
 
     Centered moments suit a layer whose bias can be chosen: it makes up for the mean of any error.
     """
-    every = spacing(unit, inputs)
     own = cross = mean_twin = mean = torch.zeros((), dtype=torch.float64, device=inputs.device)
     rows, start = 0, torch.zeros((), device=inputs.device)
-    for i, pair in enumerate(zip(twin.split(IMAGES), inputs.split(IMAGES), strict=True)):
-        first = (i // every % every, i % every)
-        y, x = (columns_of(unit, part, every, first)[..., columns] for part in pair)
+    for pair in zip(columns_of(unit, twin), columns_of(unit, inputs), strict=True):
+        y, x = (part[..., columns] for part in pair)
         if centered:  # float32 would lose small changes of large values
             start = start if start.ndim else x.mean(1, keepdim=True)
             y, x = y - start, x - start
@@ -63,7 +63,22 @@ def input_moments(unit: Unit, twin: Tensor, inputs: Tensor, columns: slice, *, c
     return Moments(own, cross, rows)
 
 
-def spacing(unit: Unit, inputs: Tensor) -> int:
+def columns_of(unit: Unit, inputs: Tensor) -> Iterator[Tensor]:
+    """Yields what each output is a weighted sum of, (groups, rows, K), some images at a time: a row for each place.
+
+    Of large maps some places are left out, others in each part; in equally many maps of equal size the same ones.
+    """
+    every = _spacing(unit, inputs)
+    for i, part in enumerate(inputs.split(IMAGES)):
+        yield _columns(unit, part, every, (i // every % every, i % every))
+
+
+def groups_of(unit: Unit) -> int:
+    """Returns the groups of a unit's layer, 1 of a linear one."""
+    return unit.layer.groups if isinstance(unit, ConvUnit) else 1
+
+
+def _spacing(unit: Unit, inputs: Tensor) -> int:
     """Returns the distance along rows and columns between the places that are read: 1 reads all of them."""
     if not isinstance(unit, ConvUnit):
         return 1
@@ -71,8 +86,8 @@ def spacing(unit: Unit, inputs: Tensor) -> int:
     return max(1, math.isqrt(places // ROWS))
 
 
-def columns_of(unit: Unit, inputs: Tensor, every: int, first: tuple[int, int]) -> Tensor:
-    """Returns what each output is a weighted sum of, (groups, rows, K): a row for each place."""
+def _columns(unit: Unit, inputs: Tensor, every: int, first: tuple[int, int]) -> Tensor:
+    """Returns what each output is a weighted sum of, at places that are so far from each other, from the first on."""
     if not isinstance(unit, ConvUnit):
         return inputs.reshape(1, -1, inputs.shape[-1])
     layer = unit.layer
@@ -102,8 +117,9 @@ def penalty_of(own: Tensor, rows: int) -> Tensor:
     return share * size[:, None, None] * torch.eye(inputs, dtype=own.dtype, device=own.device)
 
 
-def images_that_fit(model: Model, batch: Tensor) -> int:
-    """Returns how many images a pass takes: all, or as many as keep the largest activation below `VALUES`."""
+def batch_that_fits(model: Model, images: Images) -> Tensor:
+    """Returns the images of one pass: all, or as many as keep the largest activation below `VALUES`."""
+    batch, _ = next(images.batches(len(images)))
     largest = 1
 
     def note(_module: nn.Module, _args: object, out: object) -> None:
@@ -115,4 +131,4 @@ def images_that_fit(model: Model, batch: Tensor) -> int:
         for module in model.modules():
             hooks.enter_context(module.register_forward_hook(note))
         model(batch[:1])
-    return max(1, min(len(batch), VALUES // (2 * largest)))
+    return batch[: max(1, VALUES // (2 * largest))]

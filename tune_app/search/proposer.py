@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from search_spaces.rungs import FULL
@@ -81,11 +81,8 @@ class Proposer:
         self._only = dict.fromkeys(work.place for work in asked)
         again = [w for w in failed if not only or w.place in self._only]
         retries = [w.model_copy(update={"attempt": w.attempt + 1}) for w in again]
-        queue: dict[Place, Assignment] = {}
-        for work in map(self._renamed, [*asked, *filter(self._is_wanted, [*cut_off, *retries])]):
-            if work.trial_id not in known and work.place not in self._records:
-                queue.setdefault(work.place, work)
-        self._queue: deque[Assignment] = deque(queue.values())
+        first = map(self._renamed, [*asked, *filter(self._is_wanted, [*cut_off, *retries])])
+        self._queue: deque[Assignment] = deque(self._new(first, known))
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -197,6 +194,14 @@ class Proposer:
             return None
         group, repeat = chosen
         return self._start(self._assignment(group.first.assignment.params, FULL, {}, repeat=repeat), None)
+
+    def _new(self, asked: Iterable[Assignment], known: Set[str]) -> Iterable[Assignment]:
+        """Returns the first assignment of each place that has no record, without trials that are known."""
+        found: dict[Place, Assignment] = {}
+        for work in asked:
+            if work.trial_id not in known and work.place not in self._records:
+                found.setdefault(work.place, work)
+        return found.values()
 
     def _renamed(self, work: Assignment) -> Assignment:
         """Names an assignment anew: a plug-in of another version than when it was begun makes another result."""
