@@ -58,6 +58,7 @@ def settled(module: nn.Module, seed: int = 0) -> tuple[Model, Architecture]:
     torch.manual_seed(seed)
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
+            part.reset_parameters()  # biases too follow the seed
             nn.init.kaiming_normal_(part.weight)
     module.train()
     with torch.no_grad():
